@@ -26,9 +26,10 @@ from footplate.hosts import install, use_code_bases
 
 def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
     """Trains a config for an epoch or two iterations, and validates."""
+    os.chdir(str(path).partition(".mim")[0] + ".mim")  # some models name other configs by their path
     cfg = Config.fromfile(str(path), import_custom_modules=False)
     for node in walk(cfg.model):
-        node.update(dict.fromkeys(node.keys() & {"pretrained"}))
+        node.update(dict.fromkeys(node.keys() & {"pretrained", "teacher_ckpt"}))
         if isinstance(node.get("init_cfg"), dict) and "checkpoint" in node["init_cfg"]:
             node["init_cfg"] = None
         if node.get("type") in ("SyncBN", "MMSyncBN"):
@@ -39,7 +40,7 @@ def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
     cfg["runner"] = (
         {"type": "EpochBasedRunner", "max_epochs": 1} if by_epoch else {"type": "IterBasedRunner", "max_iters": 2}
     )
-    cfg["checkpoint_config"] = {"interval": 1000, "by_epoch": by_epoch}
+    cfg["checkpoint_config"] = {"interval": 1000, "by_epoch": by_epoch, "save_last": False}
     cfg["log_config"] = {"interval": 1, "hooks": [{"type": "TextLoggerHook"}]}
     switches = ("YOLOX", "SyncNorm", "SyncRandomSize")  # hooks that need the pipelines of the config
     cfg["custom_hooks"] = [each for each in cfg.get("custom_hooks") or [] if not each["type"].startswith(switches)]

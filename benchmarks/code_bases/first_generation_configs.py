@@ -25,6 +25,7 @@ CONFIGS: dict[str, dict[str, str]] = {
     "mmdet": {
         "common": "*",  # not a family, but parts of configs
         "cascade_rpn": "crpn_faster_rcnn",
+        "libra_rcnn": "libra_faster_rcnn_r50",
         "hrnet": "faster_rcnn_hrnetv2p_w18_1x",
         "mask2former": "mask2former_r50_lsj",
         "pvt": "retinanet_pvt-t",
@@ -65,6 +66,8 @@ def prepare_mmcls(cfg: Config, data: str, size: int) -> None:
             node["num_classes"] = 4
         if node.get("topk"):
             node["topk"] = (1,)
+        if node.get("type") == "EfficientFormerClsHead":  # not trained with distillation
+            node["distillation"] = False
     cfg["evaluation"] = {"interval": 1, "metric": "accuracy", "metric_options": {"topk": (1,)}}
 
 
@@ -76,6 +79,8 @@ def _flat_test(size: int, *steps: dict[str, Any]) -> list[dict[str, Any]]:
 
 def prepare_mmseg(cfg: Config, data: str, size: int) -> None:
     """Trains on five classes in the layout of ADE20K."""
+    if "LRASPP" in str(cfg.model.get("decode_head")):  # pools over 392 pixels
+        size = 400
     own = {"type": "CustomDataset", "data_root": f"{data}/ade", "img_suffix": ".png", "seg_map_suffix": ".png"}
     own |= {"img_dir": "images/training", "ann_dir": "annotations/training", "classes": [f"c{k}" for k in range(5)]}
     own["palette"] = [[40 * k, 10, 20] for k in range(5)]
@@ -94,17 +99,41 @@ def prepare_mmseg(cfg: Config, data: str, size: int) -> None:
 
 
 def prepare_mmdet(cfg: Config, data: str, size: int) -> None:
-    """Trains on boxes of four classes in the layout of COCO, with masks if the model has a mask head."""
-    masks = ["gt_masks"] * ("mask" in json.dumps(cfg.model, default=str))
+    """Trains on boxes of four classes in the layout of COCO, with the masks, maps or proposals that the model needs."""
+    kinds = {each.get("type") for each in walk([cfg.model, cfg["data"]["train"]])}
     own = {"type": "CocoDataset", "ann_file": f"{data}/coco/training.json", "img_prefix": f"{data}/coco/training"}
     own["classes"] = [f"c{k}" for k in range(1, 5)]
-    steps = [_LOAD, {"type": "LoadAnnotations", "with_bbox": True, "with_mask": bool(masks)}]
-    steps += [{"type": "Resize", "img_scale": (size, size), "keep_ratio": False}]
-    steps += [{"type": "RandomFlip", "flip_ratio": 0.0}, _NORM, {"type": "DefaultFormatBundle"}]
-    set_data(cfg, own, [*steps, *_collect("img", "gt_bboxes", "gt_labels", *masks)], _flat_test(size))
+    keys, load, inner = ["img", "gt_bboxes", "gt_labels"], [_LOAD], []
+    annotations = {"type": "LoadAnnotations", "with_bbox": True}
+    if "mask" in json.dumps(cfg.model, default=str):
+        annotations["with_mask"] = True
+        keys.append("gt_masks")
+    if "FastRCNN" in kinds:
+        made_up_data.made_up_proposals(Path(data))
+        own["proposal_file"] = f"{data}/coco/proposals.pkl"
+        load.append({"type": "LoadProposals"})
+        inner = [{"type": "ToTensor", "keys": ["proposals"]}]
+        inner.append({"type": "ToDataContainer", "fields": [{"key": "proposals", "stack": False}]})
+    size = 300 if "SSDVGG" in kinds else size
+    steps = [*load, annotations, {"type": "Resize", "img_scale": (size, size), "keep_ratio": False}]
+    steps += [{"type": "RandomFlip", "flip_ratio": 0.0}, _NORM]
+    if "SegRescale" in kinds:
+        annotations["with_seg"] = True
+        own["seg_prefix"] = f"{data}/ade/annotations/training"
+        scale = next(each for each in walk(cfg["data"]["train"]) if each.get("type") == "SegRescale")
+        steps.append(dict(scale))
+        keys.append("gt_semantic_seg")
+    proposals = ["proposals"] * bool(inner)
+    test = _flat_test(size, *inner)
+    test[-1]["transforms"][-1]["keys"] += proposals
+    set_data(cfg, own, [*steps, {"type": "DefaultFormatBundle"}, *_collect(*keys, *proposals)], [*load, *test[1:]])
     for node in walk(cfg.model):
         if isinstance(node.get("num_classes"), int) and node["num_classes"] > 1:
-            node["num_classes"] = 4
+            node["num_classes"] = 5 if node.get("type") == "FusedSemanticHead" else 4
+        if node.get("num_things_classes"):
+            node["num_things_classes"], node["num_stuff_classes"] = 4, 0
+        if isinstance(node.get("class_weight"), (list, tuple)):
+            node["class_weight"] = [1.0] * 4 + [0.1]
         if "score_thr" in node:  # so that there are boxes to evaluate
             node["score_thr"] = 0.0
     cfg["evaluation"] = {"interval": 1, "metric": "bbox"}

@@ -11,6 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+# The parts of a whole body in COCO-WholeBody, with the indices of their keypoints.
+WHOLE_BODY = (
+    ("foot_kpts", 17, 23),
+    ("face_kpts", 23, 91),
+    ("lefthand_kpts", 91, 112),
+    ("righthand_kpts", 112, 133),
+    ("keypoints", 0, 17),
+)
+
 
 def write_scenes(root: Path, number: int = 8) -> None:
     """Writes images of 96x96 pixels with three rectangles of four classes each, in the layouts of all code bases."""
@@ -39,6 +48,18 @@ def write_scenes(root: Path, number: int = 8) -> None:
             Image.fromarray(image).save(path)
         Image.fromarray(mask).save(root / "ade/annotations/training" / name)
     (root / "coco" / "training.json").write_text(json.dumps(found))
+
+
+def made_up_proposals(data: Path) -> None:
+    """Writes 20 proposals for each image of the training set, near its boxes."""
+    found = json.loads((data / "coco" / "training.json").read_text())
+    several = []
+    for image in found["images"]:
+        boxes = np.array([each["bbox"] for each in found["annotations"] if each["image_id"] == image["id"]], float)
+        boxes[:, 2:] += boxes[:, :2]
+        near = np.resize(boxes, (20, 4)) + np.random.default_rng(0).normal(0, 2, (20, 4))
+        several.append(np.concatenate([near, np.ones((20, 1))], 1).astype(np.float32))
+    (data / "coco" / "proposals.pkl").write_bytes(pickle.dumps(several))
 
 
 def made_up_track(data: Path) -> None:
@@ -117,7 +138,7 @@ def made_up_gestures(folder: Path) -> None:
         writer.release()
         streams = " ".join(f"{each}:sk_{each}:0:16" for each in ("color", "depth", "duo_left"))
         lines.append(f"path:./v{index} {streams} label:{index + 1}")
-        boxes[f"v{index}"] = [[100, 60, 220, 180]] * 16
+        boxes[f"v{index}"] = [[{"bbox": [100, 60, 220, 180]}]] * 16
     (folder / "videos.lst").write_text("\n".join(lines))
     (folder / "bboxes.json").write_text(json.dumps(boxes))
 
@@ -161,6 +182,10 @@ def write_keypoints(path: Path, boxes: Path, number: int) -> None:
     for each in found["annotations"]:
         x, y, width, height = each["bbox"]
         each.update(center=[x + width / 2, y + height / 2], scale=max(width, height) / 200)
+        if number == 133:  # whole bodies
+            points = each["keypoints"]
+            for name, begin, end in WHOLE_BODY:
+                each[name] = points[3 * begin : 3 * end]
     for image in found["images"]:
         image.update(nframes=1, frame_id=0, vid_id="0")
     path.write_text(json.dumps(found))

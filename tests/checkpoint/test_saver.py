@@ -238,3 +238,12 @@ def test_failed_thread_start_loses_only_one_save(
     saver.save(make_state(2), tmp_path / "b.pth")
     saver.settle()
     assert os.listdir(tmp_path) == ["b.pth"]
+
+
+def test_last_checkpoint_is_one_that_a_resume_considers(tmp_path: Path, make_state: State) -> None:
+    writer = saver.BackgroundSaver()
+    for name in ("model-4.ckpt", "best_mIoU_model-4.ckpt"):
+        writer.save(make_state(1), tmp_path / name)
+        writer.settle()
+        assert (tmp_path / name).exists()
+    assert writer.last == str(tmp_path / "model-4.ckpt")

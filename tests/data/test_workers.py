@@ -130,7 +130,10 @@ def test_a_worker_that_exits_silently_is_reported_within_seconds(options: dict[s
     with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
         read(make("go", **options))
     assert time.monotonic() - begun < 60
-    assert caught.value.notes[1] == "It exited without an error, as by os._exit() or by exit() in compiled code."
+    assert (
+        caught.value.notes[1]
+        == "It exited without an error, for example through os._exit() or exit() in compiled code."
+    )
 
 
 @pytest.mark.parametrize("persistent", [False, True])

@@ -5,6 +5,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,24 @@ def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module
         output = found(points)
     assert torch.equal(output, model(points))
     assert sum(count.sizes.values()) < 4 * 3 * 32
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "kind"),
+    [
+        (partial(nn.LazyLinear, 4), (3, 4), "Linear"),
+        (partial(nn.LazyConv2d, 4, 1), (3, 4, 2, 2), "Conv2d"),
+        (nn.LazyBatchNorm1d, (3, 4), "BatchNorm1d"),
+    ],
+)
+def test_lazy_modules_stay_checkpointed(make: Callable[[], nn.Module], shape: tuple[int, ...], kind: str) -> None:
+    lazy = make()
+    checkpoint_activations(nn.Sequential(lazy), "0")
+    for _ in range(2):
+        lazy.was_checkpointed = False  # type: ignore[assignment]
+        lazy(torch.randn(shape)).sum().backward()
+        assert lazy.was_checkpointed
+    assert type(lazy).__name__ == kind
 
 
 def test_class_that_cannot_have_subclasses_raises() -> None:

@@ -111,7 +111,7 @@ def test_hook_that_requests_validations(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_preflight_raises_for_a_schedule_with_a_missing_metric(tmp_path: Path) -> None:
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "accurary"}
-    with pytest.raises(ArgumentError, match='the validation has no metric "accurary" to monitor') as caught:
+    with pytest.raises(ArgumentError, match='the metric "accurary" is not computed during validation') as caught:
         Runner.from_cfg(settings(tmp_path, preflight=True, param_scheduler=plateau)).train()
 
     assert caught.value.suggestion == "accuracy"

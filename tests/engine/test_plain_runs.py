@@ -362,7 +362,7 @@ class Mean:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"loss": None}, "forward of the model 'Sequential' does not take the batch"),
+        ({"loss": None}, "forward of the model 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"loss": None, "training_step": lambda model, batch: None}, "training_step must return a loss"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
@@ -380,7 +380,7 @@ class Mean:
         ({"val_dataloader": loader(), "val_evaluator": "accuracy"}, "must be a metric"),
         ({"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}}, "a metric has the name of the loss 'loss'"),
         ({"val_dataloader": loader(), "val_evaluator": [Mean(), Mean()]}, r"Pass the metrics as a dict by name"),
-        ({"loss": None, "training_step": lambda model, batch: SimpleNamespace(loss=None)}, "returns the loss None"),
+        ({"loss": None, "training_step": lambda model, batch: SimpleNamespace(loss=None)}, "returns None as the loss"),
         ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batches to compute a loss"),
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
         ({"max_epochs": None}, "max_epochs or max_iters is enough"),

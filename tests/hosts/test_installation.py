@@ -299,6 +299,19 @@ def test_a_file_with_the_name_of_a_code_base(tmp_path: Path, monkeypatch: pytest
         hosts.use_code_bases({"default_scope": "mmpose"})
 
 
+def test_a_code_base_that_uses_mmengine_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmrotate").mkdir()
+    (tmp_path / "mmrotate/__init__.py").write_text("from mmrotate import registry")
+    (tmp_path / "mmrotate/registry.py").write_text("MODELS = object()  # a registry of MMEngine")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"'mmrotate' was imported before footplate(.|\n)*Call footplate.hosts.install"
+    ):
+        hosts.use_code_bases({"default_scope": "mmrotate"})
+    for title in ("mmrotate", "mmrotate.registry"):
+        sys.modules.pop(title)
+
+
 def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mmpose").mkdir()
     (tmp_path / "mmpose/__init__.py").write_text("from mmengine.registry import MODELS\n__version__ = '1.0'\n")

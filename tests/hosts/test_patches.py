@@ -69,6 +69,16 @@ def test_an_array_of_one_number_is_stored_as_a_number() -> None:
     assert list(applied_patches()) == ["numpy.ndarray.__setitem__"]
 
 
+def test_an_array_of_one_number_is_converted_to_a_number() -> None:
+    code = "import numpy as np\nvalues, i = np.array([[2.5], [7.0]]), 0\nnumber = float(values[i]), int(values[i])\n"
+    code += "text = int(['12'][i])\ndef own(int):\n    return int(values[i])\n"
+    names = run(code)
+    assert names["number"] == (2.5, 2)
+    assert names["text"] == 12
+    assert names["own"](list) == [2.5]
+    assert applied_patches() == {"builtins.float()": 1, "builtins.int()": 1}
+
+
 SCOPES = """
 import time
 import numpy as np

@@ -57,7 +57,7 @@ def test_a_version_that_is_too_old_is_shown_as_it_is(mmcv: ModuleType, caplog: p
     assert mmcv.__version__ == "2.2.0"
     assert caplog.messages == []
     show_accepted_versions("mmcv_min = '2.0.0'\nmmcv_max = '2.2.0'\n")
-    assert caplog.messages == ["A code base asks for mmcv < 2.2.0; 2.2.0 is installed."]
+    assert caplog.messages == ["A code base requires mmcv < 2.2.0, but 2.2.0 is installed."]
     restore_versions()
 
 

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from footplate.checkpoint import save_checkpoint
 from footplate.errors import ArgumentError
-from footplate.inference import ExportError, Predictor, describe_export, export_model, open_trained, output_path_of
+from footplate.inference import (
+    Export,
+    ExportError,
+    Predictor,
+    describe_export,
+    export_model,
+    open_trained,
+    output_path_of,
+)
 from footplate.inference.exported_model import ExportedModel, largest_difference
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
@@ -98,6 +106,19 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 60, 92)]
     assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+@pytest.mark.parametrize(
+    ("tested", "line"),
+    [
+        ([(2, 3, 64, 48)], "fixed       the file accepts only batches of 2 images and images of 64x48 pixels"),
+        ([(2, 3, 64, 48), (3, 3, 64, 48)], "fixed       the file accepts only images of 64x48 pixels"),
+        ([(2, 3, 64, 48), (1, 3, 96, 112)], None),
+    ],
+)
+def test_a_fixed_size_is_reported(tested: list[tuple[int, ...]], line: str | None) -> None:
+    lines = describe_export(Export("a.pt2", 10, {"labels": (2, 64, 48)}, tested, 0.0)).splitlines()
+    assert [each for each in lines if each.startswith("fixed")] == ([line] if line else [])
 
 
 def test_differences_are_found() -> None:

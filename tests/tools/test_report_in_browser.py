@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from footplate.messages import printable
+from footplate.records import LocalVisBackend
 from footplate.records.scalar_names import split_dataset
 from footplate.tools.report import SweepSummary, write_report
 from footplate.tools.runs import Run, Series, read_run
+from footplate.visualization import LegendEntry, arrange_panels
 
 pytestmark = [pytest.mark.slow]
 _FLAGS = (
@@ -156,6 +159,22 @@ def test_the_slider_shows_images_over_time_by_keyboard(show: Callable[..., Any],
     keys(page, "#pictures input", "\ue012")  # the left arrow
     assert shown.text == "iteration 100"
     assert page.find_element("css selector", "#gallery img").get_attribute("src") != before
+
+
+def test_panels_that_are_the_same_in_all_runs_are_shown_once(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = [make_run("a"), make_run("b")]
+    legend = [LegendEntry((200, 0, 0), "bag")]
+    for number, run in enumerate(runs):
+        panels = {"image": np.zeros((64, 64, 3), np.uint8), "prediction": np.full((64, 64, 3), 90 + number, np.uint8)}
+        for image in run.images:
+            LocalVisBackend(str(image.path.parents[1])).add_image("val_3", arrange_panels(panels, legend), image.step)
+    page = show(*runs)
+    panels_shown = [each.text for each in page.find_elements("css selector", "#gallery .panel")]
+    assert panels_shown == ["image", "prediction", "prediction"]
+    assert text_of(page, "#gallery .legend") == "bag"
+    assert page.execute_script("return [...document.querySelectorAll('#gallery img')].every((e) => e.naturalWidth)")
 
 
 def test_charts_are_moved_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

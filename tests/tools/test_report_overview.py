@@ -163,6 +163,19 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     assert (used["best"], used["name"]) == (False, "iter_10.pth")
 
 
+@pytest.mark.parametrize(("template", "is_best"), [("model-{:03d}.ckpt", True), ("other_{}.pth", False), (3, False)])
+def test_best_checkpoint_is_recognized_by_the_template_of_the_config(
+    tmp_path: Path, template: Any, is_best: bool
+) -> None:
+    cfg = {"default_hooks": {"checkpoint": {"save_best": "mIoU", "filename_tmpl": template}}}
+    files = [tmp_path / name for name in ("iter_3.pth", "best_mIoU_model-008.ckpt")]
+    for file in files:
+        file.write_bytes(b"")
+    series = val("mIoU", 30)
+    used = describe_run(run_of(series, checkpoints=files, cfg=cfg), (series, "greater"))["use"]
+    assert (used["best"], used["name"]) == (is_best, files[is_best].name)
+
+
 def test_other_validation_sets_are_shown_at_the_best_iteration() -> None:
     day, night = val("day/mIoU", 10, 30, 20), val("night/mIoU", 5, 6, 9)
     assert describe_run(run_of(day, night), (day, "greater"))["sets"] == [

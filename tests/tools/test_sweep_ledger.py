@@ -77,7 +77,7 @@ def test_nonfinite_scores_are_null_in_strict_json(tmp_path: Path, answer: Any) -
     text = (tmp_path / "ledger.jsonl").read_text()
     assert [json.loads(line, parse_constant=pytest.fail)["score"] for line in text.splitlines()] == [None] * 4
     trial = study.TrialInfo(0, {"limit": math.inf}, "pruned", None, str(tmp_path / "a"), "")
-    update_ledger(str(tmp_path), "mIoU", [trial], checkpoints=TrialCheckpoints())
+    update_ledger(str(tmp_path), "mIoU", [trial], checkpoints=TrialCheckpoints.from_config({}))
     assert json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=pytest.fail)["changed"] == {"limit": None}
 
 
@@ -124,13 +124,15 @@ def test_pointer_to_an_existing_checkpoint_is_kept(tmp_path: Path) -> None:
     trials = [_trial(tmp_path / "a", 0), _trial(tmp_path / "b", 1, "other-4.ckpt", "iter_4.pth")]
     for target, is_kept in (("other-4.ckpt", True), ("iter_4.pth", False)):
         (tmp_path / "b/last_checkpoint").write_text(str(tmp_path / "b" / target))
-        update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints())
+        update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config({}))
         assert (tmp_path / "b/last_checkpoint").exists() == is_kept
 
 
 def test_checkpoints_of_a_running_trial_are_not_removed(tmp_path: Path) -> None:
     trials = [_trial(tmp_path / "a", 0, "iter_4.pth"), _trial(tmp_path / "b", 1, "iter_4.pth")]
-    update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints(), in_use={str(tmp_path / "b")})
+    update_ledger(
+        str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config({}), in_use={str(tmp_path / "b")}
+    )
     assert (tmp_path / "b/iter_4.pth").exists()
     records = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [each["kept"] for each in records] == [True, True]

@@ -34,6 +34,15 @@ def test_a_legend_shows_every_color_below_the_panels() -> None:
     assert all((below == entry.color).all(axis=2).sum() > 50 for entry in entries)
 
 
+def test_layout_has_the_boxes_of_the_panels_and_the_legend() -> None:
+    images = {name: np.full((50, 40, 3), shade, np.uint8) for name, shade in (("a", 200), ("b", 90))}
+    page = arrange_panels(images, [LegendEntry((1, 2, 3), "bag")])
+    assert page.layout["legend"] == [["bag", 1, 2, 3]]
+    for (caption, left, top, right, bottom), (name, image) in zip(page.layout["panels"], images.items(), strict=True):
+        assert caption == name
+        assert np.array_equal(page[top:bottom, left:right], image.repeat(6, axis=0).repeat(6, axis=1))
+
+
 def test_panels_of_different_sizes_are_refused() -> None:
     with pytest.raises(ArgumentError, match="the same size"):
         arrange_panels({"a": np.zeros((4, 4, 3), np.uint8), "b": np.zeros((4, 5, 3), np.uint8)})

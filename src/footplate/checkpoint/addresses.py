@@ -1,4 +1,4 @@
-"""Downloads weights by address to the cache of `torch.hub`.
+"""Downloads weights from an address to the cache of `torch.hub`.
 
     torchvision://resnet50                       a model of torchvision; also resnet50.imagenet1k_v2
     open-mmlab://detectron2/resnet50_caffe       backbones that OpenMMLab publishes; also openmmlab:// and mmcls://
@@ -6,8 +6,8 @@
     hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
     s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
 
-`addresses.json` lists the published weights. A file on a storage of fsspec is only downloaded if its name contains a
-digest. Without a digest it may change, as the checkpoints of a run do, and is read in place.
+`addresses.json` lists the published weights. A file on a storage backend of fsspec is downloaded only if its name
+contains a digest. A file without a digest may change, like the checkpoints of a run, and is read in place.
 """
 
 import contextlib
@@ -103,7 +103,9 @@ def local_file(path: str) -> str:
 
 
 def find_url(path: str) -> str | None:
-    """Returns the URL of the weights at an address; None for a path, and for a file on a storage without a digest.
+    """Returns the URL of the weights at an address.
+
+    Returns None for a path, and for a file on a storage backend whose name contains no digest.
 
     Raises:
         CheckpointError: The name of published weights is unknown, or the address is incomplete.
@@ -136,7 +138,9 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(path: str, url: str) -> str:
-    """Returns where the weights are, or where to save them. Files that other programs have downloaded are found.
+    """Returns the path of cached weights, or the path at which to save them.
+
+    Finds files that other programs have downloaded, too.
 
     Args:
         path: The address.
@@ -178,7 +182,7 @@ def _read_tables() -> dict[str, dict[str, str]]:
 
 
 def _download(url: str, file: str) -> None:
-    """Downloads a file; it appears under its name only if it is complete and its digest is correct."""
+    """Downloads a file. It appears under its name only if it is complete and its digest is correct."""
     _logger.info("Downloading '%s' to '%s'.", url, file)
     digest, sha256 = _digest_in(file), hashlib.sha256()
     storage.clean_stale(os.path.dirname(file))  # of downloads that were killed
@@ -232,7 +236,7 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yields the content of a URL and its size, or None if the size is unknown."""
+    """Yields a stream of the content of a URL, and its size, which is None if unknown."""
     if not url.startswith(_WEB):
         with storage.open_file(url) as stream:
             yield stream, storage.status(url).size

@@ -1,4 +1,4 @@
-"""Writes shards through torch.distributed.checkpoint (DCP); imported only when needed, because the import is slow."""
+"""Writes shards through torch.distributed.checkpoint (DCP). Imported only when needed, because the import is slow."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ class ShardPlanner(DefaultSavePlanner):
     """Plans the writing of shards.
 
     Args:
-        shards: The shards of this rank, by tensor name.
+        shards: Maps tensor names to the shards of this rank.
         error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
             to the other ranks.
         drop: Called before each shard is written.
@@ -83,7 +83,7 @@ class ShardPlanner(DefaultSavePlanner):
 
 
 class FolderWriter(StorageWriter):
-    """Writes the shards of this rank to one file; the coordinator also writes the state and the layout.
+    """Writes the shards of this rank to one file. The coordinator also writes the state and the layout.
 
     File names are unique to each save, so that the files of an existing checkpoint are not overwritten.
 
@@ -181,7 +181,7 @@ class FolderWriter(StorageWriter):
 
 
 def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], FileDigest]:
-    """Writes tensors one after the other; returns the offset of each in the file, and the digest of the file."""
+    """Writes tensors to a file in order. Returns the offset of each tensor and the digest of the file."""
     starts: list[int] = []
     sha256 = hashlib.sha256()
     size = 0

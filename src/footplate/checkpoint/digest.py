@@ -34,7 +34,7 @@ class Digest(NamedTuple):
 
     @property
     def length(self) -> int:
-        """The length of the comment at the end of the file, in bytes; 0 without a digest."""
+        """The length of the comment at the end of the file in bytes, or 0 if there is no digest."""
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 

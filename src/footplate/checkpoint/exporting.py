@@ -35,7 +35,7 @@ def export_weights(
     Args:
         source: A checkpoint of footplate or another engine, or a safetensors file.
         target: The output file. `.pth`, `.pt` and `.ckpt` are written by `torch.save`, `.safetensors` by safetensors.
-        section: The entry that contains the weights, such as `ema_state_dict`; detected by default.
+        section: The entry that contains the weights, such as `ema_state_dict`. By default, it is detected.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
         prefix: Selects the keys that start with this prefix and removes it from them.
         add_prefix: A prefix to add to every key.
@@ -101,7 +101,8 @@ def average_weights(
 
     Args:
         paths: The checkpoints.
-        shares: The weight of each checkpoint; equal by default. They are divided by their sum.
+        shares: The share of each checkpoint in the mean. By default, all shares are equal. They are divided by their
+            sum.
 
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to

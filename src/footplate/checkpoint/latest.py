@@ -26,10 +26,10 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that, for each number, it gives a file name that a resume considers.
+    """Returns `filename_tmpl` after checking that it yields file names that resuming considers.
 
     Raises:
-        ArgumentError: The template does not give such names.
+        ArgumentError: The template does not yield such names.
     """
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
@@ -57,7 +57,7 @@ def checked_template(value: Any) -> str:
 
 
 def is_considered(name: str) -> bool:
-    """Returns whether a resume considers a file of this name.
+    """Checks whether resuming considers a file of this name.
 
     The target of `last_checkpoint` is considered under any name.
 
@@ -69,7 +69,7 @@ def is_considered(name: str) -> bool:
 
 
 def number_in(template: str, name: str) -> int | None:
-    """Returns the number for which `template` gives `name`, as a file or as a sharded checkpoint, or None.
+    """Returns the number for which `template` yields `name`, as a file or as a sharded checkpoint, or None.
 
     Example:
         >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
@@ -89,7 +89,7 @@ def number_in(template: str, name: str) -> int | None:
 
 
 def is_written_by_footplate(path: str) -> bool:
-    """Returns whether footplate wrote the checkpoint at `path`, judged by its digest or layout; nothing is verified."""
+    """Checks by its digest or layout whether footplate wrote the checkpoint at `path`. Nothing is verified."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return has_own_layout(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
     return False
@@ -109,7 +109,10 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path in `last_checkpoint` in `folder`, which may not exist, or None if there is no such file."""
+    """Returns the path that `last_checkpoint` in `folder` contains, or None if there is no such file.
+
+    There may be no checkpoint at this path.
+    """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
     except OSError:
@@ -127,7 +130,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     later iteration than the selected one.
 
     Raises:
-        CheckpointError: The folder cannot be read. Or no checkpoint is intact and at least one cannot be read, so that
+        CheckpointError: The folder cannot be read, or no checkpoint is intact and at least one cannot be read, so that
             it is unknown whether there is a checkpoint to resume from.
     """
     found = find_first_resumable(folder, read_verified_outline)
@@ -188,7 +191,7 @@ def find_first_resumable(
 
 
 def _problem_of(path: str) -> CheckpointError | None:
-    """Returns why a checkpoint is damaged or cannot be read, or None if it is intact."""
+    """Returns the error for a checkpoint that is damaged or cannot be read, or None if it is intact."""
     try:
         read_verified_outline(path)
     except CheckpointError as error:
@@ -304,7 +307,10 @@ def _warn_of_later_iteration(selected: str, iteration: float, others: list[str])
 
 
 def _has_lower_number(name: str, other: str) -> bool:
-    """Returns whether two names differ only in their number and that of `name` is lower; it need not be read then."""
+    """Checks whether two names differ only in their number and that of `name` is lower.
+
+    In this case, the file need not be read.
+    """
     found, wanted = _NUMBERED.fullmatch(name), _NUMBERED.fullmatch(other)
     if not found or not wanted:
         return False

@@ -39,11 +39,11 @@ def load_checkpoint(
     """Verifies a checkpoint and returns its content.
 
     Nothing in the file is imported or called. Objects that other engines saved become `OpaqueObject` placeholders.
-    Numpy arrays and numbers are returned as such.
+    NumPy arrays and numbers are returned as such.
 
     Args:
         path: A path on a storage backend that fsspec supports, or an address of weights, such as
-            `torchvision://resnet50`; see `footplate.checkpoint.addresses`. May be a `.safetensors` file.
+            `torchvision://resnet50`; see `footplate.checkpoint.addresses`. The file may be a `.safetensors` file.
         map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
         trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
             files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
@@ -54,8 +54,8 @@ def load_checkpoint(
             is read in place, because a cached copy may be outdated.
 
     Raises:
-        CheckpointDamagedError: The content does not match its checksum. The message names the newest intact checkpoint
-            in the folder.
+        CheckpointDamagedError: The content does not match its checksum. The message contains the newest intact
+            checkpoint in the folder.
         CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
         ArgumentError: The device does not exist.
     """
@@ -82,7 +82,7 @@ def load_checkpoint(
 
 
 def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
-    """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it; it is read only once.
+    """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it, reading it only once.
 
     Returns:
         The path and the content on the CPU, or None if there is no checkpoint. The content is None for a sharded
@@ -192,7 +192,7 @@ def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, st
     """Returns path and SHA-256 of every trusted file, without duplicates.
 
     Args:
-        before: The trusted files that the loaded checkpoint lists; they come first.
+        before: The trusted files that the loaded checkpoint lists. They come first in the result.
     """
     found = [*before, *_trusted_records]
     return [dict(each) for place, each in enumerate(found) if each not in found[:place]]

@@ -1,4 +1,4 @@
-"""Limits the memory for one checkpoint; nothing in the file can raise the limit.
+"""Limits the memory for one checkpoint. Nothing in the file can raise the limit.
 
 A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
 that is more. Reading may use 90% of it. The rest of this limit must hold four copies of the tensors, because the
@@ -32,7 +32,7 @@ def memory_limit(size: int) -> int:
 
 
 def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
-    """Checks the memory for copies of tensors in which no memory is shared, against the memory of their storages.
+    """Checks that copies of tensors that share no memory are not far larger than the storages of the tensors.
 
     Raises:
         CheckpointError: The copies take too much memory.
@@ -68,7 +68,7 @@ class Budget:
         self.check(0)
 
     def check(self, count: int) -> None:
-        """Checks whether `count` more bytes are left, for a temporary allocation.
+        """Checks that `count` more bytes are left for a temporary allocation.
 
         Raises:
             CheckpointError: The limit would be exceeded.

@@ -48,7 +48,7 @@ CONSTANTS: dict[Name, Any] = {
 
 
 def _builds(*names: str) -> Callable[[Constructor], Constructor]:
-    """Registers the constructor for full names."""
+    """Registers a constructor under the given full names."""
 
     def register(constructor: Constructor) -> Constructor:
         for name in names:
@@ -170,14 +170,14 @@ def _check_extent(offset: Any, size: Any, stride: Any, *, bytes_per_element: int
 
 
 class _Dtype(Deferred):
-    """A numpy dtype whose byte order is set by its state."""
+    """A NumPy dtype whose byte order is set by its state."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
         self.value = np.dtype(code)
 
     def finish(self, state: Any) -> "_Dtype":
-        """Sets the byte order from the state that numpy writes: (version, order, ...).
+        """Sets the byte order from the state that NumPy writes: (version, order, ...).
 
         Raises:
             ValueError: The order is unknown.
@@ -190,10 +190,10 @@ class _Dtype(Deferred):
 
 
 class _Array(Deferred):
-    """A numpy array whose shape, dtype and content are set by its state."""
+    """A NumPy array whose shape, dtype and content are set by its state."""
 
     def finish(self, state: Any) -> Any:
-        """Builds the array from the state that numpy writes: (version, shape, dtype, is_fortran, content)."""
+        """Builds the array from the state that NumPy writes: (version, shape, dtype, is_fortran, content)."""
         _, shape, dtype, is_fortran, content = state
         if not isinstance(content, bytes):  # copies of a bytearray would not count towards the budget
             return OpaqueObject("numpy.ndarray", (shape,))

@@ -16,6 +16,7 @@ from footplate.checkpoint.digest import DigestSink
 from footplate.checkpoint.serializable import bytes_in, rebuild, tensors_in, to_serializable
 from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
+from footplate.checkpoint.verifying import BEST
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.errors import ArgumentError, CheckpointError
@@ -35,7 +36,7 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     `torch.load(path, weights_only=True)`. Temporary files of dead processes in the folder are removed.
 
     Args:
-        state: Tensors, numbers, strings, None, lists, tuples and dicts. Numpy arrays become tensors, numpy scalars
+        state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors, NumPy scalars
             become numbers, and other mappings become dicts.
         path: A local path, or a target that fsspec supports.
 
@@ -129,8 +130,8 @@ class BackgroundSaver:
                 suggestion=nearest(str(on_error), _POLICIES),
             )
         self.on_error = on_error
-        self.last: str | None = None  # the newest complete checkpoint of this run, or the one it resumed from
-        self.lost: str | None = None  # why the newest save failed, if it did
+        self.last: str | None = None  # the newest complete checkpoint to resume from, or the one it resumed from
+        self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.ends = False  # whether the run ends with the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
         self.seconds = 0.0  # the duration of the longest save
@@ -157,20 +158,20 @@ class BackgroundSaver:
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
 
-        Waits for the previous save first. A sharded checkpoint is saved by all ranks together; each rank writes its
-        own shards.
+        Waits for the previous save first. A sharded checkpoint is saved by all ranks together. Each rank writes its own
+        shards.
 
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
             then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
-            undo: Called by this or a later `save` or `settle`, in its thread, if this save failed.
+            undo: Called if this save failed, by this or a later call to `save` or `settle`, in the thread of that call.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
         Raises:
-            CheckpointError: With "stop": the state cannot be saved, or the previous save failed. In that case, this
-                save does not start.
+            CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. If the
+                previous save failed, this save does not start.
         """
         self.settle()
         self._undo, name = undo, os.fspath(path)
@@ -180,7 +181,9 @@ class BackgroundSaver:
             try:
                 commit()
                 if is_main_process() or not is_sharded_path(name):
-                    self.last, self.lost = name, None
+                    self.lost = None
+                    if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
+                        self.last = name
                     self.seconds = max(self.seconds, time.monotonic() - begin)
                     if then is not None:
                         then()
@@ -206,7 +209,7 @@ class BackgroundSaver:
         """Waits until no save is in progress.
 
         Raises:
-            CheckpointError: With "stop": the last save failed. Each failure is raised once.
+            CheckpointError: `on_error` is "stop", and the last save failed. Each failure is raised once.
         """
         if self._thread is not None:
             self._thread.join()
@@ -261,7 +264,7 @@ class _HostCopier:
         self._buffer = np.empty(0, dtype=np.uint8)
 
     def copy(self, state: Any) -> Any:
-        """Copies every storage of a state; tensors that share memory still do so in the copy.
+        """Copies every storage of a state. Tensors that share memory also share it in the copy.
 
         Raises:
             MemoryError: There is not enough memory for a copy.

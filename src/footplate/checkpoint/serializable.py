@@ -18,18 +18,18 @@ _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader ac
 def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
-    Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written.
-    Numpy arrays become tensors, numpy scalars become numbers, other mappings become dicts, named tuples become
-    tuples, and deques become lists.
+    Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written. NumPy
+    arrays become tensors, NumPy scalars become numbers, other mappings become dicts, named tuples become tuples, and
+    deques become lists.
 
     Raises:
-        CheckpointError: The state contains a value of another type; the error gives its key path.
+        CheckpointError: The state contains a value of another type. The message contains its key path.
     """
     return _convert(value, "", set())
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything inside it, in order; a container that occurs several times is yielded once."""
+    """Yields `value` and everything inside it in order. A container that occurs several times is yielded once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -80,7 +80,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def bytes_in(state: Any) -> int:
-    """Returns the size of all tensors of a state in bytes; shared storages count once."""
+    """Returns the total size of all tensors of a state in bytes. Shared storages count once."""
     storages = (tensor.untyped_storage() for tensor in tensors_in(state))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 

@@ -93,7 +93,7 @@ def is_sharded_path(path: str) -> bool:
 
 
 def is_committed(path: str) -> bool:
-    """Checks whether a checkpoint exists at `path`, either a file or a folder with a layout; nothing is verified."""
+    """Checks whether a checkpoint exists at `path`: a file, or a folder with a layout. Nothing is verified."""
     return storage.exists(storage.join(path, LAYOUT) if is_sharded_path(path) else path)
 
 
@@ -206,7 +206,7 @@ def _sha256_of_json(body: Any) -> str:
 
 
 def _check_length(folder: str, size: int) -> None:
-    """Checks whether parsing the layout would need far more memory than the files in its folder justify."""
+    """Checks that parsing the layout does not need far more memory than the files in its folder justify."""
     needed = _MEMORY_PER_BYTE * size
     if needed > memory_limit(0):
         total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
@@ -287,7 +287,7 @@ def _checked_size(value: Any) -> int:
 
 
 def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
-    """Returns whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
+    """Checks whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
 
     Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
     signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
@@ -330,6 +330,6 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
 
 
 def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
-    """Returns whether no two spans `(begin, end)` share a byte."""
+    """Checks whether the spans `(begin, end)` do not overlap."""
     ordered = sorted(spans)
     return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))

@@ -77,7 +77,7 @@ def read_tensors(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor
 
     Args:
         folder: The folder.
-        layout: Its layout.
+        layout: The layout of the folder.
         targets: Whole tensors, or DTensors of which the shards of this rank are read.
 
     Raises:

@@ -50,7 +50,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
             leave the tensor in the state.
 
     Returns:
-        The state with references, and the shards by name.
+        The state with references, and a dict that maps names to shards.
     """
     shards: dict[str, Shard] = {}
     names: dict[Any, str] = {}  # by memory location, for tensors that share memory
@@ -113,7 +113,7 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` for `split_state` that splits replicated tensors, which are given by their memory addresses."""
+    """Returns a `cut` function for `split_state` that splits the tensors at these memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
 
@@ -125,7 +125,7 @@ def save_shards(
     group: Any = None,
     error: BaseException | None = None,
 ) -> None:
-    """Writes a sharded checkpoint; every rank of the group must call this function with its own shards.
+    """Writes a sharded checkpoint. Every rank of the group must call this function with its own shards.
 
     Each rank writes its shards to its own file. When all ranks are done, rank 0 writes the layout, which commits the
     checkpoint. A previous checkpoint in the folder is kept until then and removed afterwards.
@@ -135,8 +135,8 @@ def save_shards(
         shards: The shards of this rank, on the CPU.
         folder: The output folder.
         group: The process group, or None for a single process.
-        error: An error that occurred while this rank prepared its shards. No checkpoint is written then, and all ranks
-            raise the error.
+        error: An error that occurred while this rank prepared its shards. In this case, no checkpoint is written, and
+            all ranks raise the error.
 
     Raises:
         CheckpointError: A process failed; the message gives its rank and the reason.
@@ -189,7 +189,7 @@ def save_all_shards(
 
 
 def _save_in_one_process(planners: Sequence[Any], writer: Any) -> None:
-    """Does the same as `torch.distributed.checkpoint.save`, with all plans in this process."""
+    """Performs the steps of `torch.distributed.checkpoint.save` for all plans in this process."""
     plans = []
     for planner in planners:
         planner.set_up_planner({}, None, True)
@@ -208,7 +208,7 @@ def _save_in_one_process(planners: Sequence[Any], writer: Any) -> None:
 
 
 def has_own_layout(folder: str) -> bool:
-    """Returns whether the folder has a layout that footplate wrote; the layout is not verified.
+    """Checks whether the folder has a layout that footplate wrote. The layout is not verified.
 
     Raises:
         OSError: The layout cannot be read.
@@ -221,7 +221,7 @@ def has_own_layout(folder: str) -> bool:
 
 
 def check_writable(folder: str) -> None:
-    """Checks whether a sharded checkpoint may be written to a folder.
+    """Checks that a sharded checkpoint may be written to a folder.
 
     Raises:
         CheckpointError: The folder contains files that footplate did not write, or it is not a folder.
@@ -276,7 +276,7 @@ def remove_sharded(folder: str) -> list[str]:
 
 
 def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
-    """Removes the given files that footplate wrote; returns the names of the others.
+    """Removes the given files that footplate wrote. Returns the names of the others.
 
     Raises:
         OSError: A file cannot be removed.

@@ -44,7 +44,7 @@ class Content(NamedTuple):
 def read_content(
     stream: IO[bytes], *, device: "str | torch.device" = "cpu", mapped: "mmap.mmap | None" = None
 ) -> Content:
-    """Verifies an open file and returns its content; nothing in it is imported or called.
+    """Verifies an open file and returns its content. Nothing in it is imported or called.
 
     The digest is verified or, in an archive without one, the checksums of its members.
 
@@ -68,7 +68,7 @@ def read_content(
         reader = _ArchiveReader(archive, device, not digest.length, mapped, budget)
     elif start[:1] == b"\x80":
         if _is_tar(stream):  # `torch.load` tries tar before pickle
-            raise CheckpointDamagedError("it is ambiguous: torch would read it as a tar archive")
+            raise CheckpointDamagedError("it is ambiguous, because torch would read it as a tar archive")
         reader = _OldReader(stream, device, budget)
     elif _is_tar(stream):
         raise CheckpointError(
@@ -82,7 +82,7 @@ def read_content(
 
 
 def _is_tar(stream: IO[bytes]) -> bool:
-    """Checks whether a file begins with the header of a tar archive; moves to its beginning."""
+    """Checks whether a file begins with the header of a tar archive. Moves to the beginning of the file."""
     stream.seek(0)
     try:
         tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
@@ -168,7 +168,7 @@ class _ArchiveReader(_Reader):
 class _OldReader(_Reader):
     """Reads files of torch before 1.6.
 
-    The storages follow after the object that uses them. So the object is read twice: first to find the sizes of its
+    The storages follow the object that uses them. The object is therefore read twice: first to find the sizes of its
     storages, and again with their content.
     """
 

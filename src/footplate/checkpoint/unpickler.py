@@ -3,7 +3,7 @@
 Names become `Name` or, once called, `OpaqueObject`, unless they are in the caller's table of known functions. Only the
 operations in the lists below exist, and each counts the memory that it allocates.
 
-Python's unpickler in C cannot be restricted in this way, because it hashes keys and sets states without asking.
+Python's unpickler in C cannot be restricted in this way, because it hashes keys and sets states itself.
 
 Source: https://docs.python.org/3/library/pickle.html
 """
@@ -112,7 +112,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """The values that a pickle refers to again. A deferred value learns its places, so that it can be replaced."""
+    """The values that a pickle refers to again. A deferred value records its positions, so that it can be replaced."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
@@ -132,8 +132,9 @@ def unpickle(
 
     Args:
         stream: The file.
-        constructors: Functions for known names; each is called with the arguments in the pickle and must check them.
-        constants: Values for known names that are not functions.
+        constructors: Maps known names to functions. Each is called with the arguments in the pickle and must check
+            them.
+        constants: Maps known names that are not functions to their values.
         persistent: Returns the object for a persistent id.
         budget: Counts the memory of the values.
 
@@ -315,10 +316,10 @@ def checked_key(key: Any) -> Any:
     """Returns `key` after checking that it is quick to hash and to compare.
 
     Raises:
-        ValueError: The key is a large number, a long text, a nested tuple or a container.
+        ValueError: The key is a large number, a long string, a nested tuple or a container.
     """
     if (type(key) is str and len(key) <= _LONGEST_KEY) or (type(key) is int and -_LARGEST_KEY < key < _LARGEST_KEY):
-        return key  # by far the most keys
+        return key  # by far most keys
     entries = key if type(key) is tuple else (key,)
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):

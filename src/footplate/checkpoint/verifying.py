@@ -67,7 +67,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint with its tensors on the device 'meta'; nothing is verified.
+    """Returns the content of a checkpoint with its tensors on the device 'meta'. Nothing is verified.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -116,7 +116,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def naming_checkpoint(path: str) -> Iterator[None]:
-    """Converts any exception in the block to an error that names the checkpoint at `path`.
+    """Converts any exception in the block to a CheckpointError that contains `path`.
 
     A damaged or hostile file must not stop a search for other checkpoints, whatever exception it causes.
 
@@ -130,7 +130,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
-        # Suggests the newest best checkpoint in the folder, or else the newest one.
+        # Suggests the newest best checkpoint in the folder, or the newest one if there is none.
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
         best = [each for each in files if storage.base_name(each).startswith(BEST)]
         likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)

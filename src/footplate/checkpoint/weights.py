@@ -41,14 +41,14 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The result of loading weights; `str()` gives a readable summary.
+    """The result of loading weights. `str()` returns a readable summary.
 
     Attributes:
         source: The file or other source of the weights.
         loaded: Keys of the model that were loaded.
         missing: Keys of the model that are not in the file.
         unexpected: Keys of the file that are not in the model.
-        mismatched: Keys with different shapes in file and model; the model keeps its values.
+        mismatched: Keys with different shapes in file and model. The model keeps its values.
     """
 
     source: str
@@ -63,7 +63,7 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def require_whole_model(self) -> None:
-        """Checks whether every tensor of the model was loaded.
+        """Checks that every tensor of the model was loaded.
 
         Raises:
             CheckpointError: A tensor is missing or has a different shape.
@@ -107,7 +107,7 @@ def load_weights(
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
             removes the prefix that distributed wrappers add.
         prefix: Selects the keys that start with this prefix and removes it from them, such as `prefix="backbone."`.
-        name: The name of the source in messages; by default the path of the file.
+        name: The name of the source in messages. By default, the path of the file.
 
     Raises:
         CheckpointDamagedError: The file does not match its checksum.
@@ -137,7 +137,7 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
 
     Args:
         content: The result of `load_checkpoint`.
-        source: The name of the checkpoint, for the error.
+        source: The name of the checkpoint, for the error message.
 
     Raises:
         CheckpointError: The content has no weights.
@@ -260,7 +260,10 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
-    """Returns the tensors, arrays as tensors, and extra states of a mapping, or None if it contains no tensor."""
+    """Returns the tensors and extra states of a mapping, or None if it contains no tensor.
+
+    Arrays become tensors.
+    """
     weights: OrderedDict[str, Any] = OrderedDict()
     has_tensors = False
     for key, value in mapping.items():

@@ -63,14 +63,14 @@ class Archive:
         names = {member.name.casefold(): member for member in members}  # torch ignores case
         if len(names) != len(members):
             twice = next(member.name for member in members if names[member.name.casefold()] is not member)
-            raise CheckpointDamagedError(f"it is ambiguous: it contains the member '{twice}' twice")
+            raise CheckpointDamagedError(f"it is ambiguous, because it contains the member '{twice}' twice")
         self.members = {member.name: member for member in members}
         self._ends = _checked_ends(members, start)
         self.root = root = next(iter(self.members), "").partition("/")[0]
         if f"{root}/data.pkl" not in self.members:
             raise CheckpointError("it is an archive, but torch.save did not write it")
         if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
-            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside its folder '{root}'")
+            raise CheckpointDamagedError(f"it is ambiguous, because '{other}' is outside its folder '{root}'")
         if f"{root}/constants.pkl" in self.members:
             raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
 
@@ -79,7 +79,7 @@ class Archive:
         return self._member(name).size
 
     def read(self, name: str, *, verify: bool) -> bytes:
-        """Returns the content of a member; `verify` also compares its checksum."""
+        """Returns the content of a member. If `verify` is set, compares its checksum."""
         content = bytearray(self.size_of(name))
         self.read_into(name, memoryview(content), verify=verify)
         return bytes(content)
@@ -148,7 +148,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     stream.seek(max(0, end))
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
-        raise CheckpointDamagedError("it is truncated or corrupted: the end of the archive is not where it should be")
+        raise CheckpointDamagedError("the end of the archive is not where it should be")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     has_locator = stream.read(4) == b"PK\x06\x07"
@@ -156,14 +156,12 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
         narrow = ((start, _ESCAPED), (size, _ESCAPED), (count, _ESCAPED_COUNT))
         end, *wide = _find_directory_64(stream, end)
         if any(value not in (escaped, there) for (value, escaped), there in zip(narrow, wide, strict=True)):
-            raise CheckpointDamagedError("it is ambiguous: the two end records of the archive differ")
+            raise CheckpointDamagedError("it is ambiguous, because the two end records of the archive differ")
         start, size, count = wide
     elif (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is corrupted: it claims to be one part of a larger archive")
+        raise CheckpointDamagedError("it claims to be one part of a larger archive")
     if start + size != end:
-        raise CheckpointDamagedError(
-            "it is truncated or corrupted: its ZIP central directory is not where it should be"
-        )
+        raise CheckpointDamagedError("its ZIP central directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than a checkpoint can have")
     return start, size, count
@@ -173,17 +171,17 @@ def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     locator = stream.read(_END_64_LOCATOR.size)
     if len(locator) != _END_64_LOCATOR.size or locator[:4] != b"PK\x06\x07":
-        raise CheckpointDamagedError("it is corrupted: the end of the archive is incomplete")
+        raise CheckpointDamagedError("the end of the archive is incomplete")
     end_64 = _END_64_LOCATOR.unpack(locator)[2]
     if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-        raise CheckpointDamagedError("it is truncated or corrupted: its end is not where it should be")
+        raise CheckpointDamagedError("its end is not where it should be")
     stream.seek(end_64)
     record = stream.read(_END_64.size)
     if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
-        raise CheckpointDamagedError("it is corrupted: the end of the archive is incomplete")
+        raise CheckpointDamagedError("the end of the archive is incomplete")
     *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
     if (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is corrupted: it claims to be one part of a larger archive")
+        raise CheckpointDamagedError("it claims to be one part of a larger archive")
     return end_64, start, size, count
 
 
@@ -192,7 +190,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
     while position < len(directory):
         entry = directory[position : position + _ENTRY.size]
         if len(entry) != _ENTRY.size or entry[:4] != b"PK\x01\x02":
-            raise CheckpointDamagedError("it is corrupted: its directory is invalid")
+            raise CheckpointDamagedError("its directory is invalid")
         flags, method = struct.unpack_from("<2H", entry, 8)
         checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
         (start,) = struct.unpack_from("<L", entry, 42)
@@ -200,9 +198,9 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
         try:
             name = directory[position : position + name_size].decode()
         except UnicodeDecodeError as error:
-            raise CheckpointDamagedError("it is corrupted: a name in its directory is not UTF-8") from error
+            raise CheckpointDamagedError("a name in its directory is not UTF-8") from error
         if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.removesuffix("/").split("/")):
-            raise CheckpointDamagedError(f"it is ambiguous: readers interpret the name {name!r} differently")
+            raise CheckpointDamagedError(f"it is ambiguous, because readers interpret the name {name!r} differently")
         extra = directory[position + name_size : position + name_size + extra_size]
         size, packed, start = _widened(size, packed, start, extra)
         if method or flags & _ENCRYPTED or packed != size:
@@ -224,7 +222,7 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
             break
         position += 4 + length
     if _ESCAPED in values:
-        raise CheckpointDamagedError("it is corrupted: its directory omits the size of a member")
+        raise CheckpointDamagedError("its directory omits the size of a member")
     return values[0], values[1], values[2]
 
 
@@ -233,7 +231,7 @@ def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:
-        raise CheckpointDamagedError("it is ambiguous: it has data before its first member")
+        raise CheckpointDamagedError("it is ambiguous, because it has data before its first member")
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
             raise CheckpointError(f"its member '{member.name}' overlaps another one, or exceeds the end of the file")

@@ -1,4 +1,4 @@
-"""Config files: reads, merges, overrides and writes them, and records where each key was written."""
+"""Reads, merges, overrides and writes config files, and records the origin of each key."""
 
 from footplate.config.config import Config
 from footplate.config.config_dict import ConfigDict

@@ -1,4 +1,4 @@
-"""Records where each key was written, and which values it replaced."""
+"""Records the origin of each key and the values that it replaced."""
 
 import copy
 import os

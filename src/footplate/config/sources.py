@@ -141,7 +141,7 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
     """Returns the path of the config for `from package.configs.folder.name import *` in `read_base`.
 
     Raises:
-        ConfigError: There is no such config.
+        ConfigError: The config does not exist.
     """
     package, _, rest = module.partition(".")
     parts = rest.split(".")

@@ -118,7 +118,7 @@ class BaseDataset(Dataset[Any]):
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
             if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("a prefix of paths must be a string", key=f"data_prefix.{key}", found=prefix)
+                raise ArgumentError("a value of data_prefix must be a string", key=f"data_prefix.{key}", found=prefix)
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property

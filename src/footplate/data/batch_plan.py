@@ -89,7 +89,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank, self._world_size = get_rank(), get_world_size()
         self.split = self._uneven_split()
-        self._number = 0  # of the pass over the loader
+        self._number = 0  # counts the passes over the loader
         self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed
         self.seek(0)
 

@@ -17,7 +17,7 @@ from footplate.errors import DataError, FootplateError
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
-_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # in torch's messages
+_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches messages of torch
 _FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
 _PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
 _SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
@@ -71,9 +71,9 @@ class _WorkerTraceError(Exception):
 class BatchReader(Dataset[Any]):
     """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
-    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
-    sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
-    afterwards.
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). A
+    sample therefore depends neither on the worker nor on earlier reads. In the main process, the generators are
+    restored afterwards.
 
     Args:
         dataset: The dataset of samples.

@@ -50,9 +50,9 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    A list of dicts has one sample per dict. For other batches, this is the length of the first tensor or array among
-    the entries, or of the first list if there is none. If there is no list either, the first entry that is a dict is
-    treated as the batch. Otherwise, the number is 1.
+    In a list of dicts, each dict is one sample. For other batches, the first available of these is returned: the length
+    of the first tensor or array among the entries, the length of the first list, the number of samples in the first
+    dict, or 1.
 
     Example:
         >>> batch_size_of({"images": ["a", "b", "c"], "labels": [0, 1, 0]}), batch_size_of(None)

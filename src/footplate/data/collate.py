@@ -24,7 +24,7 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers of N samples to ``(N, ...)``, and puts strings and data elements in lists.
+    """Stacks tensors, arrays and numbers of N samples into ``(N, ...)``, and puts strings and data elements in lists.
 
     Raises:
         DataError: Tensors differ in shape, or a value cannot be stacked.
@@ -37,7 +37,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 
 def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
-    """Collates nested samples; strings and data elements are put in lists, other values are passed to a function."""
+    """Collates nested samples: puts strings and data elements in lists, and passes other values to `collate_values`."""
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)

@@ -245,7 +245,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns a function. `cfg` may be the function, its name, or a dict with its `type` and its arguments."""
+    """Returns the function that `cfg` specifies: a function, its name, or a dict with its `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -270,7 +270,7 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`; that of a dict is bound to number of workers, rank and seed if it takes them."""
+    """Returns the `worker_init_fn`. If it is a dict, number of workers, rank and seed are passed if it takes them."""
     given = settings["worker_init_fn"]
     if not isinstance(given, Mapping):
         return _build_function(given, "worker_init_fn")

@@ -195,7 +195,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps, as `dataset` or `datasets`; an empty list for other datasets."""
+    """Returns the datasets that a dataset wraps in its attribute `dataset` or `datasets`; empty for other datasets."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 

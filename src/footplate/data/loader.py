@@ -30,9 +30,9 @@ class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
     Each sample is read with a random state that is determined by seed, epoch and the sample's position in the global
-    order; see `BatchReader`. So samples depend neither on the number of workers nor on whether the run was resumed.
-    Iteration does not change the global random generators. Each `for batch in loader` iterates over the next epoch.
-    To choose an epoch, call `batches` or the sampler's `set_epoch`.
+    order; see `BatchReader`. Samples therefore depend neither on the number of workers nor on whether the run was
+    resumed. Iteration does not change the global random generators. Each `for batch in loader` iterates over the next
+    epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.

@@ -37,7 +37,7 @@ class RngStates(NamedTuple):
 
 
 def capture_rng() -> dict[str, Any]:
-    """Returns the states of the generators of Python, numpy, torch on the CPU and all accelerators.
+    """Returns the states of the generators of Python, numpy, and torch on the CPU and all accelerators.
 
     The result contains only tensors, numbers and strings, so that it can be loaded with `weights_only=True`.
     """
@@ -84,7 +84,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 def check_rng(state: Any, part: str = "random") -> RngStates:
     """Checks that `restore_rng` can restore a state, and returns it in the form that the generators accept.
 
-    The native generators do not check their state: a position out of range crashes the process.
+    The native generators do not check their state: an out-of-range position would crash the process.
 
     Raises:
         CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.

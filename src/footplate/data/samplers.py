@@ -147,7 +147,7 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 
 
 def can_start_anywhere(sampler: Any) -> bool:
-    """Checks whether `iterate_from` matches `__iter__`, which it does not if a subclass overrides only `__iter__`."""
+    """Checks whether `iterate_from` matches `__iter__`; it does not if a subclass overrides only `__iter__`."""
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
@@ -163,8 +163,8 @@ def is_custom(sampler: Any) -> bool:
 class CustomSamplers:
     """Restores the state of custom samplers in a resumed run, so that they continue as in an uninterrupted run.
 
-    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. Other
-    samplers are iterated through all earlier passes again, which reads no data.
+    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. For other
+    samplers, all earlier passes are iterated again without reading data.
 
     Args:
         samplers: The custom samplers of a loader.

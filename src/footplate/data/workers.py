@@ -139,7 +139,7 @@ def _set_up_worker(*functions: Callable[[], object]) -> WorkerSetup:
 
 
 class WorkerInit:
-    """Initializes a worker: ignores signals that the main process handles for the whole run.
+    """Initializes a worker. It ignores signals that the main process handles for the whole run.
 
     The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
     process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
@@ -204,7 +204,7 @@ class MonitoredLoader(DataLoader[Any]):
 
 
 class _MonitoringIterator(_MultiProcessingDataLoaderIter):
-    """Torch's iterator over a loader, except that it checks workers while it waits, and unpacks batches early.
+    """Torch's iterator over a loader, which also checks workers while it waits and unpacks batches early.
 
     It waits for a batch, or for persistent workers from a previous pass.
     """
@@ -260,7 +260,7 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
     """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
 
-    Torch raises its error in any code that the main process is running, so the block must include all of it.
+    Torch raises its error in any code that the main process is running, so the block must include all such code.
 
     Raises:
         DataError: A worker died or did not respond in time.
@@ -302,7 +302,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, from now on instead of from the first pass with workers."""
+    """Makes torch raise an error when a worker dies, even before the first pass with workers."""
     signal_handling._set_SIGCHLD_handler()
 
 
@@ -347,7 +347,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
         return None
     killed, exited = _SIGNAL.search(message), _EXIT_CODE.search(message)
     how = f"exited with code {exited[1] if exited else 0}"
-    hint: str | None = "It exited without an error, as by os._exit() or by exit() in compiled code."
+    hint: str | None = "It exited without an error, for example through os._exit() or exit() in compiled code."
     if killed:
         text = killed[1].strip()
         name = next((each.name for each in signal.Signals if _describe_signal(each) == text), text)

@@ -97,13 +97,15 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         return _restore, (make, *(kind if each is type(self) else each for each in given)), *rest
 
     # Selections and initializers compare the name of the class.
-    fields = {
+    fields: dict[str, Any] = {
         "forward": forward,
         "was_checkpointed": False,
         "__reduce_ex__": reduce,
         "__module__": kind.__module__,
         "__doc__": kind.__doc__,
     }
+    if (later := getattr(kind, "cls_to_become", None)) is not None:  # the class of a lazy module after its first call
+        fields["cls_to_become"] = _checkpointed(later)
     return type(kind.__name__, (kind,), fields)
 
 

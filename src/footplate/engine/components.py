@@ -108,7 +108,7 @@ class Components:
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Builds a loader from its config dict; anything else is returned unchanged.
+        """Builds a loader from its config dict. Anything else is returned unchanged.
 
         Args:
             dataloader: The config dict, or a loader.
@@ -124,7 +124,7 @@ class Components:
         return build_model(model, self._sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training on several processes; a wrapped model is returned unchanged."""
+        """Wraps the model for training on several processes. A wrapped model is returned unchanged."""
         if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
             settings = {"model_wrapper_cfg": model_wrapper_cfg}
             settings |= {key: self._sections[key] for key in ("find_unused_parameters", "sync_bn")}
@@ -144,7 +144,7 @@ class Components:
         return build_evaluator(evaluator)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Builds the optimizer wrapper with its optimizer; a wrapper is returned unchanged."""
+        """Builds the optimizer wrapper with its optimizer. A wrapper is returned unchanged."""
         return build_optim_wrapper(self.model, optim_wrapper)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
@@ -225,7 +225,7 @@ class Components:
 
     @property
     def built(self) -> dict[str, Any]:
-        """The components that have been built or assigned, by name. Accessing any other component builds it."""
+        """Maps names to the components that have been built or assigned. Accessing any other component builds it."""
         names = (*_LOOPS, "optim_wrapper", "param_schedulers")
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 

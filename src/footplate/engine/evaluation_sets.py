@@ -69,7 +69,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
 
 
 def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
-    """Builds the evaluator of a section, or, for several loaders, a dict of evaluators keyed by name.
+    """Builds the evaluator of a section, or, for several loaders, a dict that maps names to evaluators.
 
     Args:
         cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict that maps

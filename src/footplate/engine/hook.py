@@ -153,7 +153,7 @@ class Hook:
         """Called with a checkpoint that was loaded, before it is used. May change it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch; in iteration-based training, once."""
+        """Called before each epoch. Iteration-based training calls it once."""
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:

@@ -126,7 +126,9 @@ def _compile(part: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
-    """Returns the name of a convolution whose backward pass corrupts memory on a CPU if its input is channels last.
+    """Returns the name of a convolution whose backward pass corrupts memory on a CPU.
+
+    This happens if its input is in channels-last format.
 
     oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace if a group has fewer input
     channels than a block. Whether oneDNN selects that kernel depends on the instruction set and the number of threads.

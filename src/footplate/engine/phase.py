@@ -1,10 +1,10 @@
-"""The phase of a run: what the run is doing, set by the loops and read by everything that may interrupt them."""
+"""The phase of a run. The loops set it, and code that may interrupt a run reads it."""
 
 from enum import Enum
 
 
 class Phase(Enum):
-    """What a run is doing. The value describes it in failure reports.
+    """The current activity of a run. Failure reports contain the value.
 
     `Runner.phase` holds the current phase. The loops set it by plain attribute assignments, whose cost per iteration is
     negligible. If an error is raised, the phase keeps its value and thus shows what failed.

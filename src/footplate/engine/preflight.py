@@ -57,7 +57,7 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Leaves no file and records no metric. Random states, buffers and attributes are restored afterwards, see `Snapshot`.
+    Leaves no file and records no metric. Random states, buffers and attributes are restored afterwards; see `Snapshot`.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.

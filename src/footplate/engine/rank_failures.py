@@ -62,7 +62,7 @@ def start_rank_monitor(dist_cfg: Mapping[str, Any] | None) -> None:
 
 
 def monitor_run(runner: "Runner") -> None:
-    """Gives the rank monitor access to the run: phase, iteration, last checkpoint, and the path of its error log."""
+    """Provides the rank monitor with the run's phase, iteration and last checkpoint, and the path of its error log."""
     global _current_run
     monitor = rank_monitor.current()
     if monitor is None:

@@ -156,7 +156,7 @@ class RunnerMembers(Components):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the message hub with the given arguments of `get_instance`. The default is the hub of the run."""
+        """Returns the message hub that `get_instance` returns for the arguments. The default is the hub of the run."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

@@ -155,10 +155,10 @@ def runner_config(cfg: Config) -> Config:
 
 
 def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Returns a translated copy of a config with the overrides, and the overrides that are not config keys.
+    """Returns a translated copy of a config with overrides applied, and the overrides that are not config keys.
 
     Raises:
-        ArgumentError: There is no such key.
+        ArgumentError: An override is neither a config key nor an argument of the Runner.
     """
     if not overrides:
         return cfg, {}

@@ -204,7 +204,7 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces the gradients of an unfinished accumulation round with those of all ranks, which differ."""
+    """Replaces the gradients of an unfinished accumulation round with those of all ranks, because ranks differ."""
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
@@ -373,7 +373,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     """Returns the state of a rank's random generators, or None if the checkpoint has none.
 
     Raises:
-        CheckpointError: The state of a generator is invalid; the message names it.
+        CheckpointError: The state of a generator is invalid. The message contains its name.
     """
     run = part_of(checkpoint, "run")
     ranks = run.get("random_of_ranks")

@@ -37,6 +37,7 @@ from footplate.registry import HOOKS
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
 _MOST_NAMES = 3
+_TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
@@ -285,7 +286,7 @@ class CheckpointHook(Hook):
     def _drop_foreign_files(self, runner: Runner) -> None:
         """Removes files that this run did not write from its lists, since a checkpoint may list any file.
 
-        If the checkpoint folder is a copy, the lists contain the paths of the original folder; they are adapted.
+        If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
         """
 
         def moved(path: str) -> str:
@@ -445,6 +446,15 @@ class CheckpointHook(Hook):
 def best_prefix(key: str) -> str:
     """Returns the beginning of the file names of a metric's best checkpoints."""
     return f"{BEST}{key.replace('/', '_')}_"
+
+
+def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the templates for the names of a run's checkpoints, given its config of either generation."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    own = hook.get("filename_tmpl")
+    with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports
+        return [*_TEMPLATES, checked_template(own)] if own else [*_TEMPLATES]
+    return [*_TEMPLATES]
 
 
 def _ranked(best: Any) -> list[dict[str, Any]]:

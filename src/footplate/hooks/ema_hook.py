@@ -35,7 +35,7 @@ class EMAHook(Hook):
         settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
 
     Raises:
-        ArgumentError: The start is set twice, or negative.
+        ArgumentError: The beginning is set twice or is negative.
     """
 
     priority = "NORMAL"

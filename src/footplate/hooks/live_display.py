@@ -297,7 +297,7 @@ class _StreamAbove(io.TextIOBase):
 
 
 class LiveNotebook:
-    """Shows lines in one output of the running cell; each call replaces the previous lines.
+    """Shows lines in one output of the running cell. Each call replaces the previous lines.
 
     While the lines are shown, log lines about single iterations go only to the log file. When the cell ends, even
     with an error or interrupt, the last lines stay visible and log lines are printed again.

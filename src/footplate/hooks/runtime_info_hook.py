@@ -187,7 +187,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Records how long the iteration waited for its batch."""
+        """Records the time that the iteration waited for its batch."""
         self._train_data_time.append(time.perf_counter() - self._since)
 
     def after_train_iter(

@@ -17,6 +17,7 @@ from footplate.hosts.installation import install
 from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES, DATASETS
+from footplate.registry import Registry as FootplateRegistry
 from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
@@ -129,8 +130,19 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
             ) from error
+        _check_registry(scope)
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
     return tuple(_used[scope] for scope in used)
+
+
+def _check_registry(scope: str) -> None:
+    """Raises a ConfigError if a code base was imported on MMEngine, so that footplate cannot find its classes."""
+    registry = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
+    if registry is not None and not isinstance(registry, FootplateRegistry):
+        raise ConfigError(
+            f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
+            notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
+        )
 
 
 def _use_dataset_builder(scope: str) -> None:

@@ -84,7 +84,7 @@ class NamesFinder(MetaPathFinder, Loader):
 
 
 class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` where mmcv is installed without compiled operators. It must be the last finder."""
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. It must be the last finder."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of `mmcv._ext`, or None for any other module."""

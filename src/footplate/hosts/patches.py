@@ -30,6 +30,7 @@ class Patch(NamedTuple):
 
 _ALIASES = "NumPy 1.24 removed the aliases of Python's types"
 _NUMPY_2 = "NumPy 2.0 removed it"
+_NUMPY_2_4 = "NumPy 2.4 does not convert arrays to numbers"
 _ABC = "Python 3.10 removed it from collections"
 _DISTUTILS = "Python 3.12 removed distutils"
 _SETUPTOOLS = "setuptools 82 removed pkg_resources"
@@ -78,9 +79,9 @@ PATCHES: dict[str, Patch] = {
         for name in ("container_abcs", "inf", "int_classes", "nan", "string_classes")
     },
     "torch.load": Patch(f"{_HERE}.load", "PyTorch 2.6 reads only weights by default", always=True),
-    "numpy.ndarray.__setitem__": Patch(
-        f"{_HERE}.to_store", "NumPy 2.4 does not convert arrays to numbers", always=True
-    ),
+    "numpy.ndarray.__setitem__": Patch(f"{_HERE}.to_store", _NUMPY_2_4, always=True),
+    "builtins.float()": Patch(f"{_HERE}.to_float", _NUMPY_2_4, always=True),
+    "builtins.int()": Patch(f"{_HERE}.to_int", _NUMPY_2_4, always=True),
     "PIL.Image.ANTIALIAS": Patch("PIL.Image.LANCZOS", _PILLOW),
     "PIL.Image.LINEAR": Patch("PIL.Image.BILINEAR", _PILLOW),
     "PIL.Image.CUBIC": Patch("PIL.Image.BICUBIC", _PILLOW),
@@ -206,11 +207,19 @@ class _Replacer(ast.NodeTransformer):
         return ast.copy_location(ast.Name(replacement, ast.Load()), node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        path = self._path(node.func)
+        path = self._converts_item(node) or self._path(node.func)
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
             node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)
         return self.generic_visit(node)  # type: ignore[return-value]
+
+    def _converts_item(self, node: ast.Call) -> str:
+        """Returns the path of the type in `float(values[i])` and `int(values[i])`, where the item may be an array."""
+        value = node.args[0] if len(node.args) == 1 else None
+        is_item = isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name)
+        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
+        is_builtin = kind in ("float", "int") and not any(kind in scope for scope in self._scopes)
+        return f"builtins.{kind}" if is_builtin else ""
 
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):

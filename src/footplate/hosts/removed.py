@@ -42,13 +42,23 @@ def to_store(target: Any, value: Any) -> Any:
     return value.reshape(()) if is_single else value
 
 
+def to_float(value: Any) -> float:
+    """Returns `float(value)`, also for an array with one number."""
+    return float(value.item() if isinstance(value, np.ndarray) else value)
+
+
+def to_int(value: Any) -> int:
+    """Returns `int(value)`, also for an array with one number."""
+    return int(value.item() if isinstance(value, np.ndarray) else value)
+
+
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
     """Returns an array of floating-point numbers."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
 
 
 def uint8(value: Any = 0) -> Any:
-    """Returns `numpy.uint8(value)`, but wraps a number that is out of range."""
+    """Returns `numpy.uint8(value)`, but wraps out-of-range numbers."""
     return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 

@@ -74,7 +74,7 @@ def show_accepted_versions(source: str) -> None:
         if original and digit_version(original) < lowest:  # a version that is too old; the code base raises an error
             fits = [original]
         elif original and fits[0] != original:
-            _logger.info("A code base asks for %s < %s; %s is installed.", package, accepted[1], original)
+            _logger.info("A code base requires %s < %s, but %s is installed.", package, accepted[1], original)
         _set_version(package, fits[0], parse_version_info(fits[0]))
 
 

@@ -139,6 +139,9 @@ def describe_export(export: Export) -> str:
         batch = "N" if len({shape[0] for shape in export.tested}) > 1 else count
         size = "H, W" if len({shape[2:] for shape in export.tested}) > 1 else f"{height}, {width}"
         lines.append(labeled("input", f"{INPUT} ({batch}, {channels}, {size}), float32, 0 to 255"))
+        fixed = [f"batches of {count} images"] if batch == count else []
+        fixed += [f"images of {height}x{width} pixels"] if size != "H, W" else []
+        lines += [labeled("fixed", f"the file accepts only {' and '.join(fixed)}")] if fixed else []
         for name, shape in export.outputs.items():
             lines.append(labeled("output", f"{name} {shape} for {count} images"))
     compared = f", tested with inputs of {_shapes(export.tested)}" if export.tested else " between the weights"

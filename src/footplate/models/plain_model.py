@@ -50,7 +50,8 @@ class PlainModel(BaseModel):
             output of the module.
 
     Raises:
-        ArgumentError: Both `loss` and `training_step` are given, one is not a function, or the loss has parameters.
+        ArgumentError: Both `loss` and `training_step` are given, an argument is not a function, or the loss has
+            parameters.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class PlainModel(BaseModel):
         given = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in given.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(f"'{name}' must be a function or an object that can be called", key=name)
+                raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
         if loss is not None and training_step is not None:
             raise ArgumentError("'loss' and 'training_step' cannot both be set: each returns the loss", key="loss")
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
@@ -131,7 +132,7 @@ class PlainModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module with a batch. If there is a loss function, the target of the batch is not passed."""
+        """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
@@ -143,7 +144,7 @@ class PlainModel(BaseModel):
             except TypeError as mismatch:
                 given = f"the keywords {', '.join(map(str, kwargs))}" if kwargs else f"{len(args)} positional arguments"
                 raise ArgumentError(
-                    f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
+                    f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=given,
                     notes=[_ADVICE, "If you only validate or test, validation_step=..., of the same form, is enough."],
                 ) from error
@@ -184,7 +185,7 @@ class PlainModel(BaseModel):
                 return {**named, **logged}
         if loss is None and hasattr(output, "loss"):
             raise ArgumentError(
-                f"{source} returns the loss None: without labels, it computes no loss",
+                f"{source} returns None as the loss: without labels, it computes no loss",
                 found=type(output),
                 notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
             )

@@ -218,7 +218,7 @@ def _channel_values(name: str, values: Sequence[float]) -> Tensor:
     if len(values) not in (1, 3):
         raise ArgumentError(f"{name} must have one value, or one value for each of 3 channels", key=name, found=values)
     if name == "std" and 0 in values:
-        raise ArgumentError("std must not be 0: images are divided by it", key=name, found=values)
+        raise ArgumentError("std must not be 0, because images are divided by it", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

@@ -19,9 +19,9 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
 
     Args:
         model: The model; it may be wrapped for distributed training.
-        cfg: An optimizer, a wrapper, or a section
-            `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, in which only
-            `optimizer` is required. Can also be a dict of sections or wrappers by submodule name.
+        cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
+            constructor=...)`, in which only `optimizer` is required. It can also be a dict that maps submodule names to
+            sections or wrappers.
 
     Raises:
         FootplateError: The section cannot be built. The error contains the key below `optim_wrapper`.
@@ -82,7 +82,8 @@ class MultiOptimWrapperConstructor:
     """Builds one optimizer wrapper for each submodule in the section.
 
     Args:
-        optim_wrapper_cfg: Sections `dict(optimizer=..., ...)`, or wrappers, by the dotted path of a submodule.
+        optim_wrapper_cfg: Maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`, or to a
+            wrapper.
         paramwise_cfg: The default `paramwise_cfg` of the sections.
 
     Raises:

@@ -30,6 +30,7 @@ from footplate.records.writers.base_writer import (
     numbers_in,
 )
 from footplate.records.writers.local_writers import (
+    LAYOUT_TEXT,
     LocalVisBackend,
     TensorboardVisBackend,
     is_written_config,
@@ -46,6 +47,7 @@ __all__ = [
     "History",
     "HistoryBuffer",
     "Instances",
+    "LAYOUT_TEXT",
     "LocalVisBackend",
     "LogProcessor",
     "MLflowVisBackend",

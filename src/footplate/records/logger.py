@@ -160,7 +160,7 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
 
 
 def set_level(level: int | str, *, screen: bool = True) -> None:
-    """Sets the log level, and whether the log is shown on the screen.
+    """Sets the log level and whether to show the log on the screen.
 
     Args:
         level: A name such as "INFO" or "WARNING", or a number.
@@ -182,7 +182,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
 
 
 def show_iterations(shown: bool) -> None:
-    """Sets whether the screen shows lines of single iterations; the log file always has them."""
+    """Sets whether the screen shows lines of single iterations; the log file always contains them."""
     _ScreenHandler.shows_iterations = shown
 
 

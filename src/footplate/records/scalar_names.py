@@ -77,8 +77,8 @@ def split_dataset(name: str) -> tuple[str, str]:
 def is_of_class(name: str, names: Container[str]) -> bool:
     """Checks whether a metric is the result of a single class, given the names of all metrics.
 
-    `IoU.shoe` is one if there is the mean `mIoU`, and so is `shoe_precision` or `segm_shoe_precision` if there is
-    `bbox_mAP` or `segm_mAP`.
+    `IoU.shoe` is the result of a class if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are
+    results of a class if there is `bbox_mAP` or `segm_mAP`.
     """
     whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
     before, slash, stem = whole.rpartition("/")

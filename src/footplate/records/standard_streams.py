@@ -72,7 +72,7 @@ class _SurvivingStream:
 def surviving_streams() -> Iterator[None]:
     """Suppresses errors of printing within the block, such as a broken pipe, a closed terminal or a full disk.
 
-    Text that cannot be written is lost, which is logged once.
+    Text that cannot be written is lost; this is logged once.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):

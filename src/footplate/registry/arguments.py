@@ -27,7 +27,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "an integer",
@@ -51,7 +51,7 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: What messages call the entry, such as "hook".
+        noun: The noun for the entry in messages, such as "hook".
         settings: The keyword arguments. Lazily imported names in them are replaced with the imported objects.
         args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
@@ -260,7 +260,7 @@ def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unsuitable value.
+    """Checks the values of arguments that `entry` or a base class annotates as `bool`, `int` or `float`.
 
     A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
     written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also

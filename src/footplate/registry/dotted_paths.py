@@ -1,9 +1,9 @@
-"""Decides which classes a dotted path in a config may name.
+"""Decides which classes a dotted path in a config may refer to.
 
 A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs. Its
-dotted paths may therefore only name registered classes, classes defined in the user's own modules, and those in
-`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its
-dotted paths may name any class that fits the registry. Python code can pass any class directly.
+dotted paths may therefore only refer to registered classes, classes defined in the user's own modules, and those in
+`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its dotted
+paths may refer to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -42,7 +42,7 @@ _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 class ForbiddenPathError(Exception):
-    """A dotted path leads to code that a data config may not name."""
+    """A dotted path leads to code that a data config may not refer to."""
 
 
 def mark_executed(file: str) -> None:

@@ -54,7 +54,7 @@ class Registry(RegistryMembers):
         locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
         base: `"package.module:Class"`: entries must be subclasses of it.
         strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
-        noun: What messages call an entry; `name` by default.
+        noun: The noun for an entry in messages; `name` by default.
 
     Example:
         >>> from footplate.registry import Registry
@@ -147,7 +147,7 @@ class Registry(RegistryMembers):
         A user class replaces a built-in of the same name; a warning is logged.
 
         Args:
-            name: Its name or names; the name of the class by default.
+            name: One or several names; by default, the name of the class.
             force: Whether to replace an existing entry.
             module: The class or function to register.
 
@@ -414,7 +414,7 @@ class Registry(RegistryMembers):
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # not for a class
+        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
 

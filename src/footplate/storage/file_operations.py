@@ -139,8 +139,13 @@ def append_line(path: str, line: str) -> None:
         os.close(descriptor)
 
 
-def commit_image(path: Path, image: "Image") -> None:
+def commit_image(path: Path, image: "Image", **options: Any) -> None:
     """Writes an image atomically, in the format of the suffix of `path`; see `atomic_file`.
+
+    Args:
+        path: The path of the file.
+        image: The image.
+        options: Options of the format, for Pillow.
 
     Raises:
         OSError: Writing failed. An earlier file is untouched.
@@ -150,7 +155,7 @@ def commit_image(path: Path, image: "Image") -> None:
 
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     encoded = io.BytesIO()
-    image.save(encoded, registered_extensions().get(suffix))
+    image.save(encoded, registered_extensions().get(suffix), **options)
     commit_bytes(path, encoded.getvalue())
 
 

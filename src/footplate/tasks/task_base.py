@@ -37,13 +37,13 @@ def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
 class Pyramid(nn.Module):
     """A residual encoder, and a decoder with lateral connections for its deepest levels.
 
-    The stem folds each 2 x 2 pixels into channels, so that no convolution runs at full resolution.
+    The stem folds blocks of 2 x 2 pixels into channels, so that no convolution runs at full resolution.
 
     Args:
-        widths: The channels of each stage. The first stage has half the resolution of the image, and each further
-            stage half that of the previous one.
+        widths: The number of channels of each stage. The first stage has half the resolution of the image; each further
+            stage has half the resolution of the previous one.
         depths: The number of residual blocks of each stage.
-        levels: How many of the deepest stages to decode; all by default.
+        levels: The number of stages to decode, counted from the deepest one; all by default.
 
     Raises:
         ArgumentError: `widths` and `depths` differ in length, or have fewer than two entries.
@@ -74,10 +74,11 @@ class Pyramid(nn.Module):
         self.stride = 2 ** len(widths)
 
     def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features of each level, ``(N, width, h, w)``, the deepest first.
+        """Returns the features of each level, ``(N, width, h, w)``, deepest first.
 
         Args:
-            inputs: ``(N, 3, H, W)``, of any size. They are padded at the bottom and right to a multiple of the stride.
+            inputs: ``(N, 3, H, W)``, of any size. They are padded at the bottom and on the right to multiples of the
+                stride.
         """
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
@@ -97,7 +98,7 @@ _Settings = TypeVar("_Settings")
 
 
 class TaskModel(BaseModel):
-    """Base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
+    """The base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
         data_preprocessor: See `BaseModel`. The default `type` is that of the task, such as SegDataPreProcessor.
@@ -123,7 +124,8 @@ class TaskModel(BaseModel):
 
         Args:
             inputs: The preprocessed inputs of a batch.
-            data_samples: The samples of the batch, with the ground truth for "loss". "predict" adds the predictions.
+            data_samples: The samples of the batch. Mode "loss" needs their ground truth; mode "predict" adds
+                predictions.
             mode: "tensor", "loss" or "predict".
 
         Raises:
@@ -151,7 +153,7 @@ class TaskModel(BaseModel):
         """Returns the raw output of the network."""
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
-        """Returns the outputs of an exported model by name, for preprocessed images ``(N, C, H, W)``.
+        """Returns a dict of the outputs of an exported model for preprocessed images ``(N, C, H, W)``.
 
         By default, this is the raw output of the network. Tasks override it to include their postprocessing.
         """
@@ -159,7 +161,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns the losses by name, and other values to log."""
+        """Returns a dict of the losses and of other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -213,7 +215,7 @@ def image_to_tensor(image: Any) -> Tensor:
 
 
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns the entries of `keys` that are present."""
+    """Returns a dict of the entries for `keys` that are present."""
     return {key: results[key] for key in keys if key in results}
 
 
@@ -223,7 +225,7 @@ def check_classes(
     """Raises a DataError if a label is below `least`, or not below `num_classes`.
 
     Args:
-        what: The labels, such as "ground truth", for the message.
+        what: The name of the labels in the message, such as "ground truth".
         labels: Integers, of any shape.
         num_classes: The number of classes.
         least: The lowest valid label.

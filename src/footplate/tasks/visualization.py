@@ -1,4 +1,4 @@
-"""The base classes of the visualizers of tasks, and of hooks that draw predictions in validation and test."""
+"""The base classes of task visualizers, and of hooks that draw predictions in validation and test."""
 
 import logging
 import os
@@ -37,12 +37,12 @@ def colors_of_classes(names: Sequence[str]) -> list[RGB]:
 
 
 class TaskVisualizer(Visualizer):
-    """Base class of visualizers that draw image, ground truth and prediction side by side, with a legend of classes.
+    """The base class of visualizers that draw image, ground truth and prediction side by side, with a legend.
 
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: The names of the data field and of the metainfo field with its size, for ground truth and prediction.
+        fields: Two pairs of names, for ground truth and prediction: a data field, and the metainfo field with its size.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -57,14 +57,14 @@ class TaskVisualizer(Visualizer):
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
     def class_colors(self, count: int) -> list[RGB]:
-        """Returns the palette of the visualizer or the dataset, or else distinct colors, and gray for a background."""
+        """Returns the palette of the visualizer or dataset, or distinct colors, with gray for a background."""
         palette = self._palette or self.dataset_meta.get("palette")
         if palette:
             return [as_rgb(color) for color in palette]
         return colors_of_classes([self.class_name(label) for label in range(count)])
 
     def overlay(self, data: Any, shape: Sequence[int]) -> set[int]:
-        """Draws ground truth or prediction on the current image, and returns the labels that it has drawn.
+        """Draws the ground truth or the prediction on the current image, and returns the drawn labels.
 
         Args:
             data: The value of the data field.
@@ -73,7 +73,7 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Draws on the current image where ground truth and prediction differ; None if there is no such picture.
+        """Draws the differences between ground truth and prediction on the current image; None if not supported.
 
         Args:
             truth: The ground truth.
@@ -82,7 +82,7 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns image, ground truth, prediction and their difference side by side; missing ones are omitted.
+        """Returns image, ground truth, prediction and their difference side by side; missing parts are omitted.
 
         Args:
             image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -112,15 +112,15 @@ class TaskVisualizer(Visualizer):
 
 
 class BaseVisualizationHook(Hook):
-    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw at all.
-        interval: Draw every `interval`-th batch.
+        draw: Whether to draw anything.
+        interval: Every `interval`-th batch is drawn.
         show: Whether to also show the images on the screen.
         wait_time: The minimum time to show an image, in seconds.
         backend_args: Ignored; accepted for compatibility.
-        file_client_args: Same as above.
+        file_client_args: Ignored; accepted for compatibility.
         max_samples: The maximum number of images per batch; None draws all.
 
     Raises:

@@ -100,6 +100,7 @@ def _data(runs: Sequence[Run], names: Sequence[str], metric: str) -> dict[str, A
         "charts": charts._asdict(),
         "classes": tables,
         "images": images.found,
+        "sources": images.sources,
         "imagesLeftOut": images.left_out,
         "differences": [
             {"name": name, "text": describe(compare(runs[0].config, run.config))}

@@ -2,15 +2,19 @@
 
 import base64
 import io
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from PIL import Image
 
+from footplate.records import LAYOUT_TEXT
 from footplate.tools.runs import Run, RunImage
 
 _MOST_FRAMES = 24
+_MOST_PANELS = 16
 _LONGEST_SIDE = 1024  # of an image with several panels
 _QUALITY = 80
 _MOST_PIXELS = 50_000_000
@@ -19,8 +23,10 @@ _MOST_PIXELS = 50_000_000
 class Embedded(NamedTuple):
     """The images of a page."""
 
-    # `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI
+    # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame has its `step`, the `legend` as labels and
+    # CSS colors, and `panels`, each with its caption and its position in `sources`.
     found: list[dict[str, Any]]
+    sources: list[str]  # data URIs; panels that are the same at several steps or in several runs have one
     left_out: int  # the number of names that were left out to limit the size of the page
     unread: dict[int, list[str]]  # messages about images that cannot be read, by the number of the run
 
@@ -35,32 +41,41 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
         runs: The runs.
         budget: The maximum size of all data URIs in characters.
     """
-    embedded = Embedded([], 0, {})
+    embedded = Embedded([], [], 0, {})
+    sources: dict[str, int] = {}  # positions by data URI
     # Alternates between runs, so that a small budget shows each of them.
     names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
     keys = [key for keys in zip_longest(*names) for key in keys if key is not None]
-    left_out = used = 0
+    left_out = 0
     shown: list[tuple[dict[str, Any], list[RunImage]]] = []
     for number, name in keys:
         images = [image for image in runs[number].images if image.name == name]
         frames = _frames(images[-1:], embedded, number)
-        size = sum(len(frame["src"]) for frame in frames)
-        if used + size > budget:
+        if not _add(frames, sources, budget):
             left_out += 1
             continue
-        used += size
         shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
     # The same number of earlier steps for each image, so that all can be shown at the same step.
-    count = min(_MOST_FRAMES - 1, int((budget - used) // max(used, 1)))
+    used = sum(map(len, sources))
+    count = min(_MOST_FRAMES - 1, (budget - used) // max(used, 1))
     for entry, earlier in shown:
         frames = _frames(_spread(earlier, count), embedded, entry["run"])
-        size = sum(len(frame["src"]) for frame in frames)
-        if used + size <= budget:
-            used += size
+        if _add(frames, sources, budget):
             entry["frames"] = frames + entry["frames"]
         if entry["frames"]:
             embedded.found.append(entry)
-    return embedded._replace(left_out=left_out)
+    return embedded._replace(sources=list(sources), left_out=left_out)
+
+
+def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
+    """Replaces data URIs in frames by their positions in `sources`; returns False if they exceed the budget."""
+    panels = [panel for frame in frames for panel in frame["panels"]]
+    new = {panel["src"] for panel in panels} - sources.keys()
+    if sum(map(len, new)) + sum(map(len, sources)) > budget:
+        return False
+    for panel in panels:
+        panel["src"] = sources.setdefault(panel["src"], len(sources))
+    return True
 
 
 def _spread(images: list[RunImage], count: int) -> list[RunImage]:
@@ -74,19 +89,39 @@ def _frames(images: Sequence[RunImage], embedded: Embedded, number: int) -> list
     frames = []
     for image in images:
         try:
-            frames.append({"step": image.step, "src": _as_uri(image)})
+            frames.append({"step": image.step, **_read(image)})
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
             embedded.unread.setdefault(number, []).append(f"the image {image.path} cannot be read: {error}")
     return frames
 
 
-def _as_uri(image: RunImage) -> str:
+def _read(image: RunImage) -> dict[str, Any]:
     # The suffix promises a PNG. Pillow would hand some other formats to programs, PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MOST_PIXELS:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels")
-        small = opened.convert("RGB")
-        small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
+    panels, legend = _layout(layout, pixels.size)
+    return {
+        "panels": [{"caption": caption, "src": _as_uri(pixels.crop(box))} for caption, box in panels],
+        "legend": [{"label": label, "color": f"rgb({red} {green} {blue})"} for label, red, green, blue in legend],
+    }
+
+
+def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int, int, int, int]]], list[Any]]:
+    """Returns captions with boxes, and the legend, from the layout in a file; the whole image if there is none."""
+    with suppress(TypeError, ValueError, KeyError, RecursionError):
+        layout = json.loads(text)
+        panels = [(str(caption), (int(a), int(b), int(c), int(d))) for caption, a, b, c, d in layout["panels"]]
+        legend = [(str(label), int(red), int(green), int(blue)) for label, red, green, blue in layout["legend"]]
+        inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, (a, b, c, d) in panels)
+        if inside and 0 < len(panels) <= _MOST_PANELS:
+            return panels, legend
+    return [("", (0, 0, *size))], []
+
+
+def _as_uri(image: Image.Image) -> str:
+    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=_QUALITY)
+    image.save(out, "WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

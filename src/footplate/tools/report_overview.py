@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from footplate.hooks.checkpoint_hook import best_prefix
+from footplate.checkpoint import BEST, number_in
+from footplate.hooks.checkpoint_hook import best_prefix, checkpoint_templates
 from footplate.hooks.metric_rules import Rule, best_metrics
 from footplate.messages import format_bytes, one_line
 from footplate.records.scalar_names import split_dataset
@@ -47,6 +48,12 @@ def _selecting(run: Run) -> list[str]:
     with suppress(Exception):  # a config of another engine may hold anything
         return best_metrics(run.config._cfg_dict) if run.config is not None else []
     return []
+
+
+def _templates(run: Run) -> list[str]:
+    with suppress(Exception):
+        return checkpoint_templates(run.config._cfg_dict if run.config is not None else {})
+    return checkpoint_templates({})
 
 
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
@@ -123,11 +130,17 @@ def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     """Returns the best checkpoint, or else the last one, with the command that predicts with it."""
-    name = re.compile(rf"{re.escape(best_prefix(headline))}(?:iter|epoch)_\d+\.(?:pth|sharded)")
-    best = [file for file in run.checkpoints if name.fullmatch(file.name)]
-    if not run.checkpoints:
+    prefix, templates = best_prefix(headline), _templates(run)
+    best = [
+        file
+        for file in run.checkpoints
+        if file.name.startswith(prefix)
+        and any(number_in(template, file.name.removeprefix(prefix)) is not None for template in templates)
+    ]
+    regular = [file for file in run.checkpoints if not file.name.startswith(BEST)]
+    if not best and not regular:
         return None
-    file: Path = (best or run.checkpoints)[-1]
+    file: Path = (best or regular)[-1]
     command = f"footplate predict {shlex.quote(str(file))} IMAGES"
     size = format_bytes(checkpoint_size(file))
     return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from footplate.checkpoint import SUFFIXES
 from footplate.checkpoint.shard_layout import LAYOUT, SHARDED_SUFFIX
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
@@ -274,7 +275,7 @@ def _nonfinite_ends(series: Iterable[Series]) -> list[str]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    files = [file for file in folder.glob("*.pth") if file.is_file()]
+    files = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
     sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
     return sorted([*files, *sharded], key=lambda path: path.stat().st_mtime)
 

@@ -4,16 +4,14 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate import storage
 from footplate.checkpoint import BEST, is_sharded_path, number_in, read_pointer, remove_checkpoint, sharded_name
-from footplate.checkpoint.latest import POINTER, checked_template
+from footplate.checkpoint.latest import POINTER
 from footplate.engine.saving import EARLIER, ON_REQUEST
-from footplate.errors import ArgumentError
-from footplate.hooks.checkpoint_hook import folder_below
+from footplate.hooks.checkpoint_hook import checkpoint_templates, folder_below
 from footplate.storage import commit_bytes
 from footplate.tools.sweep_space import overrides_of
 
@@ -69,17 +67,14 @@ def update_ledger(
 class TrialCheckpoints(NamedTuple):
     """Finds the checkpoints that the trials of a sweep have written."""
 
-    templates: Sequence[str] = ("iter_{}.pth", "epoch_{}.pth")  # of file names
+    templates: Sequence[str]  # of file names
     out_dir: str | None = None  # of the checkpoint hook
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any]) -> "TrialCheckpoints":
         """Returns those of a config of either generation."""
         hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-        own = []
-        with suppress(ArgumentError):  # the trials report an invalid template
-            own = [checked_template(hook["filename_tmpl"])] if hook.get("filename_tmpl") else []
-        return cls((*cls().templates, *own), hook.get("out_dir"))
+        return cls(checkpoint_templates(cfg), hook.get("out_dir"))
 
     def of(self, work_dir: str) -> list[str]:
         """Returns the paths of the checkpoints of the trial with this work_dir."""

@@ -29,7 +29,17 @@ class LegendEntry(NamedTuple):
     label: str
 
 
-def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> ImageArray:
+class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
+    """An image of panels with their layout, which `LocalVisBackend` writes into the file, so that reports split it.
+
+    Attributes:
+        layout: `panels`, with the caption and the box x1 y1 x2 y2 of each panel, and `legend`, with labels and colors.
+    """
+
+    layout: dict[str, Any]
+
+
+def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> PanelImage:
     """Arranges images of one size side by side, with captions above and a legend below.
 
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
@@ -66,15 +76,19 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     page_height = legend_top + ((row + 1) * line_height + _MARGIN if entries else 0)
     page = Image.new("RGB", (page_width, page_height), _PAPER)
     draw = ImageDraw.Draw(page)
+    boxes = []
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
+        boxes.append([label, left, _MARGIN + caption, left + width, _MARGIN + caption + height])
         draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
     for left, row, entry in entries:
         y = legend_top + row * line_height
         draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
         draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
-    return np.array(page)
+    arranged = np.array(page).view(PanelImage)
+    arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
+    return arranged
 
 
 _UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta"})

@@ -81,7 +81,7 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws circles with centers ``(N, 2)`` and one radius or radii ``(N,)``."""
+        """Draws circles with centers ``(N, 2)`` and a common radius or radii ``(N,)``."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
@@ -240,7 +240,7 @@ class Drawing:
 
     @property
     def ax_save(self) -> "TextAxes":
-        """The axes that visualizers of MMPretrain write text to."""
+        """The axes to which visualizers of MMPretrain write text."""
         return TextAxes(self)
 
     @property

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from footplate.errors import ConfigError
+from footplate.errors import ArgumentError, ConfigError
 from footplate.hosts.mmengine import managers, path, progress, utils
+from footplate.hosts.mmengine.torch_utils import turn_on_activation_checkpointing
 
 
 def test_versions_compare_as_versions() -> None:
@@ -187,3 +190,14 @@ def test_links(tmp_path: Path) -> None:
         (tmp_path / content).write_text(content)
         path.symlink(content, tmp_path / "link")
         assert (tmp_path / "link").read_text() == content
+
+
+@pytest.mark.parametrize("names", ["1.0", ["0", "1.0"]])
+def test_activation_checkpointing_is_turned_on_by_name(names: str | list[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+    turn_on_activation_checkpointing(model, names)
+    model(torch.ones(1, 2)).sum().backward()
+    found = {name for name, module in model.named_modules() if hasattr(module, "was_checkpointed")}
+    assert found == ({names} if isinstance(names, str) else set(names))
+    with pytest.raises(ArgumentError):
+        turn_on_activation_checkpointing(model, "1x0")

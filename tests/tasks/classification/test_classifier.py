@@ -150,7 +150,7 @@ def test_the_loss_needs_one_class_of_every_image(given: Any, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "between 1 and num_classes, 3")]
+    ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "between 1 and num_classes=3")]
 )
 def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

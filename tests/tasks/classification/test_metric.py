@@ -170,8 +170,8 @@ def test_the_number_of_classes_is_determined(samples: Any, given: int | None, me
 @pytest.mark.parametrize(
     ("samples", "given", "words"),
     [
-        ([{"pred_score": [0.1] * 4}], 5, r"num_classes differ: \[4\]"),
-        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"num_classes differ: \[3, 4\]"),
+        ([{"pred_score": [0.1] * 4}], 5, r"from num_classes: \[4\]"),
+        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"from num_classes: \[3, 4\]"),
         ([{"pred_label": [1]}], None, "the number of classes is unknown"),
     ],
 )
@@ -290,7 +290,7 @@ def test_the_number_of_classes_comes_from_the_dataset() -> None:
         (
             ClsDataSample().set_gt_label(0).set_pred_score([0.1, 0.9]),
             {"num_classes": 3},
-            r"num_classes differ: \[2\]",
+            r"from num_classes: \[2\]",
         ),
         (
             ClsDataSample().set_gt_label(3).set_pred_label(0),

@@ -149,7 +149,7 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` of the same dtype."""
+        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
             raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)

@@ -26,8 +26,8 @@ class Resize(BaseTransform):
     """Resizes an image and its annotations, and adds `scale_factor`, the ratios of the new to the old width and height.
 
     Args:
-        scale: Width and height of the result. With `keep_ratio`, the larger number is the maximum of the longer image
-            side and the smaller number the maximum of the shorter side.
+        scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
+            the smaller number limits the shorter side.
         scale_factor: An alternative to `scale`: one factor for both sides, or a factor for width and one for height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.

@@ -185,7 +185,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
             found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
-            notes=["Give each image a label map of its own size."],
+            notes=["Use a label map of the same size as the image."],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
         raise DataError(f"the label map '{path}' must have labels from 0 to {_IGNORED}", found=int(labels.max()))

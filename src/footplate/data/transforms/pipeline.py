@@ -88,7 +88,7 @@ class TestTimeAug(BaseTransform):
 
     Args:
         transforms: A list of lists of alternatives. Each view applies one transform from each list, in order.
-            `[[Resize(a), Resize(b)], [RandomFlip(0.0), RandomFlip(1.0)], [PackSegInputs()]]` makes four views.
+            `[[Resize(a), Resize(b)], [RandomFlip(0.0), RandomFlip(1.0)], [PackSegInputs()]]` creates four views.
 
     Raises:
         ArgumentError: `transforms` is not a list of lists, or a list is empty.

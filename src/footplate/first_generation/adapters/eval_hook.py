@@ -1,4 +1,4 @@
-"""The evaluation hook of the first generation, whose subclasses may evaluate in their own way."""
+"""The evaluation hook of the first generation, whose subclasses may customize the evaluation."""
 
 import bisect
 import itertools
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 class EvalHook(Hook):
     """Validates every `interval` epochs or iterations, counted from `start`.
 
-    A subclass may override `_do_evaluate` or `evaluate`. The values that they assign to `runner.log_buffer.output` are
-    the metrics of the validation.
+    A subclass may override `_do_evaluate` or `evaluate`. The values that these methods assign to
+    `runner.log_buffer.output` are the metrics of the validation.
 
     Args:
         dataloader: The validation data. By default, the validation loop of the config is used.
-        start: The first epoch or iteration after which to validate; 0 also validates before training.
+        start: The first epoch or iteration after which to validate. With 0, the hook also validates before training.
         interval: The number of epochs or iterations between two validations.
         by_epoch: Whether `interval` and `start` are in epochs.
-        save_best: A metric, or "auto"; the best checkpoint by this metric is kept.
+        save_best: The metric by which the best checkpoint is selected and kept, or "auto".
         rule: "greater" or "less".
-        test_fn: Returns the results of a model, which is its first argument, for a dataloader. By default, the
-            validation loop computes them, or the model with `return_loss=False` in a subclass.
+        test_fn: A function that takes a model and a dataloader and returns the results. By default, the validation loop
+            computes them, or, in a subclass that customizes the evaluation, the model with `return_loss=False`.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         out_dir: Another folder for the best checkpoint.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: `[(milestone, interval), ...]`: the interval from each epoch or iteration on.
-        gpu_collect: Whether to collect results with the accelerators.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+        gpu_collect: Whether to collect results through the accelerators.
         tmpdir: Ignored; results are collected with the process group.
         broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
         eval_kwargs: Arguments of the dataset's `evaluate`, if `dataloader` is given.
@@ -93,14 +93,15 @@ class EvalHook(Hook):
             runner.train_loop.validation_requested = True
 
     def evaluate(self, runner: Any, results: Any) -> Any:
-        """Assigns what the dataset's `evaluate` returns to `runner.log_buffer.output`.
+        """Adds the results of the dataset's `evaluate` to `runner.log_buffer.output`.
 
         Args:
             runner: The runner.
             results: The results of the model.
 
         Returns:
-            The value of `save_best`; None without it, or if `evaluate` does not return it.
+            The value of the metric that `save_best` selects. None if `save_best` is not set or `evaluate` does not
+                return the metric.
         """
         values = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
         runner.log_buffer.output.update(values)
@@ -108,7 +109,7 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event."""
+        """Maps events to callbacks."""
         found = super().listeners()
         own = found.get("before_run")
 
@@ -150,7 +151,7 @@ class EvalHook(Hook):
         return True
 
     def _do_evaluate(self, runner: Any) -> None:
-        """Computes the results of the model and evaluates them in rank 0."""
+        """Computes the results of the model and evaluates them on rank 0."""
         options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
         results = self.test_fn(runner.model, self.dataloader, **options)
         if runner.rank == 0:
@@ -179,7 +180,10 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """The hook for several processes. `gpu_collect` and two more arguments are positional after `less_keys`."""
+    """The hook for several processes.
+
+    `gpu_collect` and two more arguments may be positional, after `less_keys`.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         given: dict[str, Any] = dict(zip(_POSITIONAL, args, strict=False))

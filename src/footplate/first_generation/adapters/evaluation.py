@@ -29,7 +29,7 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
             argument.
     """
     if isinstance(dataset, Mapping):
-        # A code base may build datasets in its own way, in particular those that wrap others.
+        # A code base may have its own way to build datasets, in particular those that wrap others.
         with at_key("dataset"), DATASETS.switch_scope_and_registry(None) as registry:
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
     known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
@@ -81,7 +81,7 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""For a dataset without `evaluate`: the metric that computes each value, and its argument that lists the values."""
+"""For datasets without `evaluate`: maps each metric to the class that computes it and the argument that selects it."""
 
 
 @METRICS.register_module()
@@ -162,7 +162,7 @@ class LegacyMetric(BaseMetric[Any]):
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Calls the dataset's `evaluate`."""
         joined: Any = results
-        # Datasets of MMPose take a list of the results of batches; those of others take one result by name.
+        # Datasets of MMPose take a list with the results of each batch. Other datasets take one dict of results.
         is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
             joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}

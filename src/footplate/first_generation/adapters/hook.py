@@ -40,7 +40,7 @@ class Hook(EngineHook):
     """A hook whose methods take only the runner.
 
     `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training and in validation phases of a
-    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once, and no `before_train_epoch`.
+    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once and does not call `before_train_epoch`.
 
     Example:
         >>> class LossLogger(Hook):
@@ -128,10 +128,10 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event, which call the hook's methods with a view of the runner.
+        """Maps events to callbacks that call the hook's methods with a view of the runner.
 
         Raises:
-            ArgumentError: A method takes other arguments than the runner.
+            ArgumentError: A method takes arguments other than the runner.
         """
         for event in (*GENERAL, *_GENERAL_EVENTS):
             try:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class LoggerHook(Hook):
-    """Calls `log` every `interval` iterations and after each validation; subclasses implement `log`.
+    """Calls `log` every `interval` iterations and after each validation. Subclasses implement `log`.
 
     Args:
-        interval: The number of iterations between two calls of `log`.
+        interval: The number of iterations between two calls to `log`.
         ignore_last: Whether to skip logging at the end of an epoch if fewer than `interval` iterations have passed.
         reset_flag: Whether to clear the averages after each call.
         by_epoch: Whether the run is epoch-based.
@@ -60,7 +60,7 @@ class LoggerHook(Hook):
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event, including one that logs validation metrics."""
+        """Maps events to callbacks, including one that logs validation metrics."""
         return {**super().listeners(), "after_val_epoch": self._log_metrics}
 
     def _log_metrics(self, runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
@@ -81,11 +81,11 @@ class LoggerHook(Hook):
         return str(runner.mode)
 
     def get_epoch(self, runner: Any) -> int:
-        """Returns the epoch number, from 1."""
+        """Returns the epoch number, counted from 1."""
         return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the iteration number, from 1, within the epoch if `inner_iter`, else within the run."""
+        """Returns the iteration number, counted from 1, within the run, or within the epoch if `inner_iter` is set."""
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
         return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
@@ -110,7 +110,7 @@ class LoggerHook(Hook):
         add_mode: bool = True,
         tags_to_skip: tuple[str, ...] = ("time", "data_time"),
     ) -> "OrderedDict[str, Any]":
-        """Returns the values to log by name: averages, learning rates and momenta.
+        """Maps names to the values to log: averages, learning rates and momenta.
 
         Args:
             runner: The runner.
@@ -155,7 +155,7 @@ _Settings = Mapping[str, Any] | None
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes the values of a logger with the VISBACKENDS writer that a subclass names in `backend`.
+    """Writes the values of a logger with a writer from VISBACKENDS, whose name a subclass sets as `backend`.
 
     Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks`, and for
     subclasses of them.
@@ -211,7 +211,7 @@ class TensorboardLoggerHook(WriterLoggerHook):
 
     Args:
         log_dir: A folder in the work_dir, by default `tf_logs`.
-        interval: See LoggerHook, as for the other arguments.
+        interval: See LoggerHook, also for the other arguments.
     """
 
     backend = "TensorboardVisBackend"
@@ -231,12 +231,12 @@ class WandbLoggerHook(WriterLoggerHook):
 
     Args:
         init_kwargs: Arguments of `wandb.init`.
-        interval: See LoggerHook, as for the arguments in `logging`.
-        commit: Whether each call of `wandb.log` ends a step.
+        interval: See LoggerHook, also for the arguments in `logging`.
+        commit: Whether each call to `wandb.log` ends a step.
         with_step: Ignored; the step is always passed.
         log_artifact: Ignored; artifacts are not uploaded.
         out_suffix: Ignored; artifacts are not uploaded.
-        define_metric_cfg: The `summary` of `wandb.define_metric` by metric.
+        define_metric_cfg: Maps metrics to the `summary` argument of `wandb.define_metric`.
     """
 
     backend = "WandbVisBackend"
@@ -266,7 +266,7 @@ class MlflowLoggerHook(WriterLoggerHook):
         tags: The tags of the run.
         params: The parameters of the run.
         log_model: Ignored; models are not uploaded.
-        interval: See LoggerHook, as for the other arguments.
+        interval: See LoggerHook, also for the other arguments.
     """
 
     backend = "MLflowVisBackend"
@@ -289,7 +289,7 @@ class ClearMLLoggerHook(WriterLoggerHook):
 
     Args:
         init_kwargs: Arguments of `Task.init`.
-        interval: See LoggerHook, as for the other arguments.
+        interval: See LoggerHook, also for the other arguments.
     """
 
     backend = "ClearMLVisBackend"
@@ -304,7 +304,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
     Args:
         model_file: Ignored; models are not logged.
-        interval: See LoggerHook, as for `ignore_last`, `reset_flag` and `by_epoch`.
+        interval: See LoggerHook, also for `ignore_last`, `reset_flag` and `by_epoch`.
         path: The folder; an alias of `dir`.
         live: Arguments of DVCLive's `Live`: `dir`, `report` ...
     """

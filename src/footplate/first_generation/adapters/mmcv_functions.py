@@ -73,7 +73,7 @@ def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Map
 
 
 def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a dataset; a list of configs becomes a ConcatDataset."""
+    """Builds a dataset. A list of configs becomes a ConcatDataset."""
     if isinstance(cfg, (list, tuple)):
         return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
     return build_from_cfg(cfg, DATASETS, default_args)
@@ -87,7 +87,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bo
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Saves the weights of a model, and the state of one optimizer or of several by name."""
+    """Saves the weights of a model, and the state of an optimizer or of each optimizer in a dict."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
@@ -105,8 +105,9 @@ def imfrombytes(
         content: The encoded image.
         flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
         channel_order: "bgr" or "rgb", for the flag "color".
-        backend: The backend whose result is reproduced, "cv2" by default. With "pillow" and "unchanged", an image with
-            a palette, such as a label map, is returned as indices, otherwise as colors. Pillow decodes all images.
+        backend: The backend whose result is reproduced, "cv2" by default. Pillow decodes all images. With "pillow" and
+            "unchanged", an image with a palette, such as a label map, is returned as indices. Otherwise, it is returned
+            as colors.
 
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
@@ -132,7 +133,7 @@ def imread(
     backend: str | None = None,
     file_client_args: Any = None,
 ) -> npt.NDArray[np.uint8]:
-    """Reads an image file as `imfrombytes` does; returns an array unchanged."""
+    """Reads an image file as `imfrombytes` does. An array is returned unchanged."""
     if isinstance(path, np.ndarray):
         return path
     return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
@@ -147,7 +148,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-    """Returns a decorator without effect; AmpOptimWrapper already runs the method in mixed precision."""
+    """Returns a decorator without effect. AmpOptimWrapper already runs the method in mixed precision."""
     return lambda function: function
 
 
@@ -169,7 +170,7 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:
-    """Does nothing; AmpOptimWrapper keeps the weights in float32 and uses autocast."""
+    """Does nothing, because AmpOptimWrapper keeps the weights in float32 and uses autocast."""
 
 
 def _to_float32(data: Any) -> Any:
@@ -203,7 +204,7 @@ def get_model(model: nn.Module) -> nn.Module:
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
-    """Initializes the process group; of `options`, only `timeout` and `port` have an effect."""
+    """Initializes the process group. Of `options`, only `timeout` and `port` have an effect."""
     known = {key: value for key, value in options.items() if key in ("timeout", "port")}
     initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
 
@@ -214,7 +215,7 @@ def get_logger(
     """Returns a child of footplate's logger, which writes to the same outputs.
 
     Args:
-        name: The name of the child; footplate's logger itself if it is empty.
+        name: The name of the child. If it is empty, footplate's logger itself is returned.
         log_file: An additional file to write to.
         log_level: The log level.
         file_mode: The mode in which the file is opened.

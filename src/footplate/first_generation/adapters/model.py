@@ -45,7 +45,7 @@ class DataContainer:
 
     @property
     def data(self) -> Any:
-        """The value; after collation, a list with one batch per process."""
+        """The value, or a list with one batch per process after collation."""
         return self._data
 
     @property
@@ -63,7 +63,7 @@ class DataContainer:
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch: data containers by their settings, tensors and numbers stacked.
+    """Collates samples into a batch. Data containers follow their settings. Tensors and numbers are stacked.
 
     Second-generation samples, which contain data elements, are collated by `pseudo_collate`.
 
@@ -103,7 +103,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Returns nested dicts, lists and tuples in which the values of type `kind` are changed."""
+    """Applies `change` to all values of type `kind` in nested dicts, lists and tuples."""
     if isinstance(data, kind):
         return change(data)
     if isinstance(data, Mapping):
@@ -170,7 +170,7 @@ class _ContainerUnpacker(BaseDataPreprocessor):
 
 
 class BatchResult(dict[str, Any]):
-    """The results of a whole batch by name, for models that do not return a list with one result per sample."""
+    """A dict with the results of a whole batch, for models that do not return one result per sample."""
 
 
 @MODEL_WRAPPERS.register_module()
@@ -216,14 +216,14 @@ class LegacyModel(BaseModel):
             self._flags["rescale"] = True
 
     def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
-        """Returns losses, predictions, or for mode "tensor" the output of the model's `forward`."""
+        """Returns losses, predictions, or, in mode "tensor", the output of the model's `forward`."""
         if mode == "loss":
             return self._losses(list(args) if args else kwargs)
         flags = self._flags if mode == "predict" else {}
         return self.module(*args, **flags, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Trains on one batch; the optimizer is passed to the model's own `train_step`."""
+        """Trains on one batch. The optimizer is passed to the model's own `train_step`."""
         self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -243,7 +243,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`, or of `train_step` if it has none: `loss`, `log_vars` ..."""
+        """Returns the outputs of the model's `val_step`, or of its `train_step` if it has no `val_step`."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
@@ -251,7 +251,7 @@ class LegacyModel(BaseModel):
         return self.outputs
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Returns the loss and the values to log; the loss is None if the model steps its optimizers itself."""
+        """Returns the loss and the values to log. The loss is None if the model steps its optimizers itself."""
         if "log_vars" in losses:
             loss, log_vars = losses.get("loss"), dict(losses["log_vars"])
             self.outputs = dict(losses)
@@ -289,7 +289,7 @@ _PREDICTORS = ("forward", "forward_test", "simple_test")
 
 
 def adapt_model(model: nn.Module) -> nn.Module:
-    """Wraps a first-generation model in `LegacyModel`; returns a second-generation model unchanged.
+    """Wraps a first-generation model in `LegacyModel`. A second-generation model is returned unchanged.
 
     Raises:
         BuildError: The model has the methods of neither generation.
@@ -310,7 +310,7 @@ def legacy_model_in(model: Any) -> LegacyModel | None:
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:
-    """Returns what `read` returns for an optimizer wrapper, or a dict by name if there are several optimizers."""
+    """Returns the result of `read` for an optimizer wrapper, or a dict of results if there are several wrappers."""
     parts = getattr(optim_wrapper, "optim_wrappers", None)
     return read(optim_wrapper) if parts is None else {name: read(part) for name, part in parts.items()}
 

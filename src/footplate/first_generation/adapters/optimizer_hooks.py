@@ -47,7 +47,7 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event; the step uses the settings from before schedules changed them."""
+        """Maps events to callbacks. The step uses the settings from before schedules changed them."""
         found = super().listeners()
         step = found["after_train_iter"]
 

@@ -13,12 +13,12 @@ from footplate.registry import HOOKS
 
 
 def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:
-    """Returns the value on a half cosine from `start` to `end`; `factor` is the position between 0 and 1."""
+    """Returns the value on a half cosine from `start` to `end`. `factor` is the position between 0 and 1."""
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
 
 
 def annealing_linear(start: float, end: float, factor: float) -> float:
-    """Returns the value on a line from `start` to `end`; `factor` is the position between 0 and 1."""
+    """Returns the value on a line from `start` to `end`. `factor` is the position between 0 and 1."""
     return start + (end - start) * factor
 
 
@@ -26,11 +26,11 @@ class _PolicyHook(UpdaterHook):
     """Computes the values of a built-in policy, whose settings become attributes of the hook.
 
     Args:
-        values: The settings of the policy in their order.
-        settings: The settings by name, and arguments of UpdaterHook.
+        values: The settings of the policy as positional arguments.
+        settings: The settings of the policy as keyword arguments, and arguments of UpdaterHook.
 
     Raises:
-        ArgumentError: A setting is given twice, or there are too many.
+        ArgumentError: A setting is passed twice, or too many settings are passed.
     """
 
     policy: ClassVar[str]
@@ -77,7 +77,7 @@ def _hook(policy: str, base: type[_PolicyHook]) -> type[_PolicyHook]:
     """Returns the hook of a policy, registered under the name of the first generation, such as StepLrUpdaterHook."""
     kind = "Lr" if issubclass(base, LrUpdaterHook) else "Momentum"
     name = f"{policy[0].upper()}{policy[1:]}{kind}UpdaterHook"
-    document = f"The policy '{policy}' of `{base.field}_config`."
+    document = f"The '{policy}' policy of `{base.field}_config`."
     made = type(name, (base,), {"policy": policy, "__doc__": document, "__module__": __name__})
     return HOOKS.register_module(module=made)
 

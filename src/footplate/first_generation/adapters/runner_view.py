@@ -24,7 +24,7 @@ _PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iter
 
 
 class _Output(OrderedDict[str, Any]):
-    """The values for the next log line; values that a hook assigns are also recorded in the message hub."""
+    """The values for the next log line. Values that a hook assigns are also recorded in the message hub."""
 
     def __init__(self, record: Callable[[str, Any], None]) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class _Output(OrderedDict[str, Any]):
 
 
 class LogBuffer:
-    """Collects values to log by name and records them in the message hub.
+    """Collects named values to log and records them in the message hub.
 
     Args:
         hub: The message hub of the run.
         mode: Returns the current mode, "train" or "val".
 
     Attributes:
-        output: The averages of the last call of `average`, and values that hooks assigned.
+        output: The averages from the last call to `average`, and values that hooks assigned.
         ready: Whether `output` is complete.
     """
 
@@ -57,12 +57,12 @@ class LogBuffer:
 
     @property
     def val_history(self) -> OrderedDict[str, list[float]]:
-        """The recorded values by name, since the last `clear`."""
+        """Maps names to the values recorded since the last `clear`."""
         return OrderedDict((name, values.tolist()) for name, values, _ in self._histories())
 
     @property
     def n_history(self) -> OrderedDict[str, list[float]]:
-        """The number of samples of each recorded value."""
+        """Maps names to the numbers of samples of the recorded values."""
         return OrderedDict((name, counts.tolist()) for name, _, counts in self._histories())
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
@@ -72,13 +72,13 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Writes the means of the latest `n` values to `output`; for 0, of all values since the last `clear`."""
+        """Writes the means of the latest `n` values to `output`. With 0, uses all values since the last `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
-        """Starts new averages and clears `output`; the message hub keeps its histories."""
+        """Starts new averages and clears `output`. The message hub keeps its histories."""
         self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
@@ -186,13 +186,13 @@ class RunnerView:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs; in an iteration-based run, of completed passes over the training data."""
+        """The number of completed epochs, or of passes over the training data in an iteration-based run."""
         loop = self._runner.train_loop
         return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
 
     @property
     def max_epochs(self) -> int | None:
-        """The length of the run in epochs; None in an iteration-based run."""
+        """The length of the run in epochs, or None in an iteration-based run."""
         loop = self._runner.train_loop
         return loop.max_epochs if loop.by_epoch else None
 
@@ -203,7 +203,7 @@ class RunnerView:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer, or a dict of several by name."""
+        """The optimizer, or a dict that maps names to optimizers if there are several."""
         return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
 
     @property
@@ -217,7 +217,10 @@ class RunnerView:
         return max(len(loader), 1) if hasattr(loader, "__len__") else 1
 
     def current_lr(self) -> Any:
-        """Returns the learning rates of the parameter groups in this iteration, or a dict by name of the optimizer."""
+        """Returns the learning rates of the parameter groups in this iteration.
+
+        If there are several optimizers, returns a dict that maps their names to these lists.
+        """
         return self._current("lr")
 
     def current_momentum(self) -> Any:
@@ -229,7 +232,7 @@ class RunnerView:
         self._runner.register_hook(hook, priority)
 
     def get_hook_info(self) -> str:
-        """Returns a table of the hooks by event."""
+        """Returns a table of the hooks that act at each event."""
         return str(self._runner.hooks.describe())
 
     def save_checkpoint(
@@ -240,7 +243,10 @@ class RunnerView:
         meta: Mapping[str, Any] | None = None,
         create_symlink: bool = True,
     ) -> str:
-        """Saves a checkpoint named by the template, `epoch_{}.pth` or `iter_{}.pth` by default; returns the path."""
+        """Saves a checkpoint and returns its path.
+
+        `filename_tmpl` sets its name and is `epoch_{}.pth` or `iter_{}.pth` by default.
+        """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
         name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)

@@ -1,4 +1,4 @@
-"""The runners that first-generation scripts build; they collect settings and train with the engine's Runner."""
+"""The runners that first-generation scripts build. They collect settings and train with the engine's Runner."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,9 +27,9 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The class of runner classes; the view of a run, which its hooks receive, is an instance of the class of the run.
+    """The metaclass of runner classes. It makes the view of a run, which hooks receive, an instance of the run's class.
 
-    Hooks of code bases ask whether `runner` is an `EpochBasedRunner`.
+    Hooks of code bases check whether `runner` is an `EpochBasedRunner`.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -40,7 +40,7 @@ class _RunnerClass(type):
 
 
 class BaseRunner(metaclass=_RunnerClass):
-    """Collects the settings of a run; `run` trains with the engine's Runner.
+    """Collects the settings of a run. `run` trains with the engine's Runner.
 
     After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
     has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
@@ -48,7 +48,7 @@ class BaseRunner(metaclass=_RunnerClass):
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or several by name, which the model steps itself.
+        optimizer: An optimizer, or a dict that maps names to several optimizers, which the model steps itself.
         work_dir: The folder of the run.
         logger: Ignored; the run uses footplate's logger.
         meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
@@ -88,7 +88,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self.epoch = self.iter = self.inner_iter = 0
         self.rank, self.world_size = get_rank(), get_world_size()
         self._resume_from: str | None = None
-        self._sections: dict[str, Any] = {}  # the config sections that register methods got
+        self._sections: dict[str, Any] = {}  # the config sections that were passed to register methods
         self._hooks: list[tuple[Any, int | str]] = []
 
     @property
@@ -115,15 +115,15 @@ class BaseRunner(metaclass=_RunnerClass):
         self._add_section("momentum_config", momentum_config, "HIGH")
 
     def register_optimizer_hook(self, optimizer_config: Any) -> None:
-        """Sets how the optimizer steps: a config section, a hook that steps it, or None."""
+        """Sets `optimizer_config`: a config section, a hook that steps the optimizer, or None."""
         self._add_section("optimizer_config", optimizer_config, "ABOVE_NORMAL")
 
     def register_checkpoint_hook(self, checkpoint_config: Any) -> None:
-        """Sets when checkpoints are saved: a config section, a hook, or None for no checkpoints."""
+        """Sets `checkpoint_config`: a config section, a hook, or None for no checkpoints."""
         self._add_section("checkpoint_config", checkpoint_config, "NORMAL")
 
     def register_logger_hooks(self, log_config: Any) -> None:
-        """Sets what is logged: a config section or None."""
+        """Sets `log_config`: a config section or None."""
         self._add_section("log_config", log_config, "VERY_LOW")
 
     def register_custom_hooks(self, custom_config: Any) -> None:
@@ -194,7 +194,7 @@ class BaseRunner(metaclass=_RunnerClass):
         Args:
             data_loaders: One dataloader for each phase of the workflow.
             workflow: The phases, such as `[("train", 1), ("val", 1)]`.
-            length: The length of the run, if the constructor did not get it.
+            length: The length of the run, if it was not passed to the constructor.
             lengths: The length of the run as `max_epochs` or `max_iters`.
 
         Raises:

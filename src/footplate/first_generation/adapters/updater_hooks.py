@@ -9,14 +9,14 @@ from footplate.first_generation.adapters.hook import Hook
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]
-"""A value for each parameter group, keyed by the name of the optimizer, which is empty if there is only one."""
+"""Maps the name of each optimizer, empty if there is only one, to the values of its parameter groups."""
 
 
 class UpdaterHook(Hook):
     """Sets one field of every parameter group to the value that a subclass computes, with a warm-up.
 
     Args:
-        by_epoch: Whether the value changes between epochs or between iterations.
+        by_epoch: Whether the value changes between epochs rather than between iterations.
         warmup: "constant", "linear", "exp" or None.
         warmup_iters: The length of the warm-up in iterations.
         warmup_ratio: The initial factor of the warm-up.

@@ -90,10 +90,11 @@ class WorkflowHook(Hook):
 
         Args:
             done: The number of completed training epochs or iterations.
-            last: Whether training ends there. Then the remaining validation phases of the cycle are due.
+            last: Whether training ends there. If so, the remaining validation phases of the cycle are due.
 
         Returns:
-            The number of passes over the data in an epoch-based run, of batches in an iteration-based run.
+            The number of passes over the data in an epoch-based run, or the number of batches in an iteration-based
+                run.
         """
         position = done % self._cycle
         if position and last:
@@ -136,7 +137,7 @@ class WorkflowHook(Hook):
             for name, value in outputs.get("log_vars", {}).items():
                 sums[name] += float(value) * count
                 counts[name] += count
-        # A metric of the evaluation may have the same name, such as an accuracy, but another definition.
+        # A metric of the evaluation may have the same name, such as an accuracy, but a different definition.
         names = {name: name if "loss" in name else f"{name}_of_workflow" for name in sums}
         means = {
             f"val/{self._scalar_names.name_of('val', names[name])}": total / counts[name]

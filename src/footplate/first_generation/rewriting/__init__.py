@@ -1,4 +1,4 @@
-"""Rewrites first-generation config files; keeps their base files, expressions and comments."""
+"""Rewrites first-generation config files. Base files, expressions and comments are kept."""
 
 from footplate.first_generation.rewriting.migrate import (
     MigratedFile,

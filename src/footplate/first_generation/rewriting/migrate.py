@@ -26,10 +26,10 @@ class MigratedFile(NamedTuple):
     Attributes:
         source: The path of the old file.
         target: The path of the new file.
-        text: The text of the new file, which is that of the old file if nothing changes; None if the old file is not
-            readable as text.
+        text: The text of the new file, or None if the old file cannot be read as text. If nothing changes, this is the
+            text of the old file.
         changed: Whether the text differs from that of the old file.
-        notes: The notes about keys that are written in this file.
+        notes: The notes about keys that are set in this file.
     """
 
     source: Path
@@ -55,7 +55,7 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
 
     Args:
         path: The config.
-        output: The path of the new config; by default next to the old one.
+        output: The path of the new config. By default, it is next to the old one.
 
     Returns:
         The migrated config first, then its bases.
@@ -123,7 +123,7 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
 
 
 def _real_path(path: Path) -> Path:
-    """Resolves links as far as possible; Path.resolve() raises for circular links."""
+    """Resolves links as far as possible. Path.resolve() raises an error for circular links."""
     return Path(os.path.realpath(path))
 
 
@@ -162,7 +162,7 @@ class _Migration:
                 try:
                     return [self._migrate(path, file) for path, file in self._tree.files.items()]
                 except _CollisionError as found:
-                    # Withhold the section from the last base that is not a run; files that need it write it themselves.
+                    # Withhold the section from the last base that is not a run. Files that need it write it themselves.
                     if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
                         raise ConfigError("two base files write the same section", key=found.key) from found
 
@@ -183,7 +183,10 @@ class _Migration:
         return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
     def _renamed_bases(self, path: Path, file: ConfigFile, *, drop_outside: bool) -> dict[str, str | None]:
-        """Returns the new names of bases that move; None for bases outside the tree, whose content is inlined."""
+        """Maps bases that move to their new names.
+
+        Bases outside the tree, whose content is inlined, are mapped to None.
+        """
         renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if drop_outside else ())
         for name in file.source.bases:
             base = _real_path(path.parent / name)
@@ -230,7 +233,7 @@ class _Migration:
         return text, [*notes, *doubts]
 
     def _check(self, path: Path, text: str, plan: FilePlan) -> tuple[list[str], list[str]]:
-        """Returns the keys that do not resolve to the expected values, and first-generation keys that are left."""
+        """Returns the keys that do not resolve to the expected values, and the remaining first-generation keys."""
         self._write_trial(path, text)
         try:
             found = self._load_trial(path)

@@ -1,4 +1,4 @@
-"""Decides which section goes into which file of a config tree, and with which values."""
+"""Assigns the translated sections and their values to the files of a config tree."""
 
 import os
 from collections import Counter
@@ -39,7 +39,7 @@ class ConfigFile(NamedTuple):
 
 
 class FilePlan(NamedTuple):
-    """The content that a file has to write.
+    """The content that a new file must have.
 
     Attributes:
         expected: The config that the file must resolve to with its bases.
@@ -64,8 +64,8 @@ class ConfigTree:
         with_bases: Whether base files also belong to the tree, wherever they are.
 
     Attributes:
-        files: The files by path; bases come before the files that inherit from them.
-        errors: The error for each file that cannot be read.
+        files: Maps paths to files. Bases come before the files that inherit from them.
+        errors: Maps the path of each file that cannot be read to the error.
     """
 
     def __init__(self, paths: Iterable[Path], *, with_bases: bool = False) -> None:
@@ -111,7 +111,7 @@ class ConfigTree:
         return FilePlan(expected, tuple(keys), translation.notes, translation.taken, is_whole)
 
     def withhold(self, path: Path, key: str) -> bool:
-        """Removes a section from the plans of a base file and its bases; returns whether one of them contained it."""
+        """Removes a section from the plans of a base file and its bases. Returns whether any of them contained it."""
         parts = [each for each in {path} | self._ancestors(path) if not self._is_whole(each)]
         plans = {each: self.plan(each) for each in parts if _is_translatable(self.files[each].config)}
         holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
@@ -119,7 +119,7 @@ class ConfigTree:
         return bool(holders)
 
     def _is_whole(self, path: Path) -> bool:
-        """Checks whether a file is a complete run; a file that was named explicitly needs no model."""
+        """Checks whether a file is a complete run. A file that was named explicitly needs no model."""
         config = self.files[path].config
         is_requested = self._with_bases and path in self._paths
         return _is_run(config) or (is_requested and any(key in config for key in _LENGTH_KEYS))
@@ -151,7 +151,7 @@ class ConfigTree:
         return found
 
     def _common_settings(self, path: Path) -> Values:
-        """Returns the first-generation settings that most configs that inherit from a base file use."""
+        """Returns the first-generation settings used by most of the configs that inherit from a base file."""
         runs = self._runs[path]
         settings: Values = {}
         for key in (*OLD_KEYS, "model"):

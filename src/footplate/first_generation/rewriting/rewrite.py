@@ -30,7 +30,7 @@ def rewrite(
         source: The first-generation file.
         sections: The sections that the new file writes.
         removed: Names of the variables whose statements are replaced.
-        renamed: New names of base files; None removes a base.
+        renamed: Maps names of base files to new names. None removes a base.
         by_value: Sections that are written as plain values, without the expressions of the source file.
         deleted: Variables to delete at the end of the file.
     """
@@ -64,7 +64,7 @@ def rewrite(
 
 
 def _section_text(source: SourceFile, writer: SectionWriter, key: str, value: Any) -> SectionText:
-    """Returns the text of a section. If the file already assigns `model`, it has only the settings that move there."""
+    """Returns the text of a section. If the file already assigns `model`, only the settings that move there."""
     names = [name for name in _MODEL_SETTINGS if isinstance(value, Mapping) and name in value and source.assigned(name)]
     if key != "model" or not names or source.assigned("model") is None:
         return writer.write((key,), value)
@@ -75,7 +75,7 @@ def _section_text(source: SourceFile, writer: SectionWriter, key: str, value: An
 
 
 def _positions(source: SourceFile, texts: Mapping[str, SectionText], replaced: list[Statement]) -> dict[int, list[str]]:
-    """Finds the statement, by its `id`, that each section replaces; 0 is the end of the file."""
+    """Maps the `id` of each replaced statement to the sections that replace it. 0 is the end of the file."""
     last_lines = {each.name: each.last for each in reversed(source.statements) if each.assigns}
     positions: dict[int, list[str]] = {}
     for key, section in texts.items():

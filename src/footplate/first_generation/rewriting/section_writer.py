@@ -24,7 +24,7 @@ def config_difference(
 ) -> dict[str, Any]:
     """Returns the values that a file must add to the inherited config.
 
-    A dict is merged into the inherited one; it has `_delete_` if inherited keys must be removed. None removes an
+    A dict is merged into the inherited one. It has `_delete_` if inherited keys must be removed. None removes an
     inherited key. Values for which `is_written` returns True are included even if they are inherited.
     """
     difference: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def is_identical(first: Any, second: Any) -> bool:
 
 
 def differing_keys(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Returns the top-level keys in which two configs differ; None is treated as absent."""
+    """Returns the top-level keys in which two configs differ. None is treated as absent."""
     keys = [*expected, *(key for key in found if key not in expected)]
     return [key for key in keys if not is_identical(found.get(key), expected.get(key))]
 
@@ -75,11 +75,11 @@ class OldExpression(NamedTuple):
     """An expression of the first-generation file.
 
     Attributes:
-        code: The source text; None if the expression cannot be reused as a whole.
+        code: The source text, or None if the expression cannot be reused as a whole.
         indentation: The indentation of the line on which the expression starts.
         column: The column at which the expression starts.
-        keys: The keys that the expression writes; None if it is not a dict or unpacks another mapping.
-        is_list: Whether the expression is a list or a tuple; None if unknown.
+        keys: The keys that the expression writes, or None if it is not a dict or unpacks another mapping.
+        is_list: Whether the expression is a list or a tuple, or None if unknown.
         reads: The variables that the expression reads.
         comments: The comments on the entry.
         inner_comments: The comments within the expression.
@@ -256,7 +256,7 @@ class SectionWriter:
         return [*above, f"{space}{entry.prefix}{self._text(entry, indent, after=1)},{''.join(trailing)}"]
 
     def _one_line(self, entry: _Entry, reused: list[OldExpression]) -> str | None:
-        """Writes a value on one line; returns None if an old expression or a comment needs more lines."""
+        """Writes a value on one line, or returns None if an old expression or a comment needs more lines."""
         old = entry.reusable
         if old is not None:
             reused.append(old)
@@ -303,7 +303,7 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 
 def _reindented(old: OldExpression, indent: int, column: int) -> str:
-    """Moves the further lines of an expression to its new indentation and column; keeps multi-line strings."""
+    """Moves the lines after the first to the new indentation and column. Keeps multi-line strings."""
     code = str(old.code)
     first, *rest = code.split("\n")
     if '"""' in code or "'''" in code:

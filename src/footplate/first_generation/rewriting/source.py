@@ -16,7 +16,7 @@ except ImportError:  # an optional dependency; SourceFile raises the error
 
 KeyPath = tuple[str, ...]
 
-# Limits how many variables are followed, so that circular assignments end.
+# The maximum number of variables that are followed, so that circular assignments end.
 _MAX_HOPS = 8
 
 
@@ -57,7 +57,7 @@ class Statement(NamedTuple):
     """A top-level statement of a file.
 
     Attributes:
-        name: The variable that the statement assigns, changes (`data["train"] = ...`) or calls; None for others.
+        name: The variable that the statement assigns, changes (`data["train"] = ...`) or calls, or None.
         assigns: Whether the statement is a plain assignment to the variable.
         first: The first line, from 1.
         last: The last line.
@@ -118,7 +118,7 @@ class SourceFile:
 
         Args:
             path: The key path.
-            hops: How many variables to follow at most.
+            hops: The maximum number of variables to follow.
         """
         for statement in reversed(self.statements):
             if statement.target and path[: len(statement.target)] == statement.target:
@@ -131,24 +131,24 @@ class SourceFile:
         return None
 
     def resolved(self, node: Any, hops: int = _MAX_HOPS) -> Any:
-        """Returns the node assigned to a variable or an item of one; returns other nodes unchanged."""
+        """Returns the node assigned to a variable or an item of one. Other nodes are returned unchanged."""
         path = _key_path(node)
         return node if not path else self.expression(path, hops - 1) if hops > 0 else None
 
     def keys(self, node: Any) -> frozenset[str] | None:
-        """Returns the keys of a dict or a call of dict(); None for other nodes and if another mapping is unpacked."""
+        """Returns the keys of a dict or a call to dict(), or None for other nodes or if a mapping is unpacked."""
         items = _items(node)
         return None if items is None or None in dict(items) else frozenset(str(key) for key, _ in items)
 
     def is_list(self, node: Any) -> bool | None:
-        """Checks whether a node is a list or a tuple; returns None if this cannot be determined."""
+        """Checks whether a node is a list or a tuple. Returns None if this cannot be determined."""
         node = self.resolved(node)
         if isinstance(node, (cst.List, cst.Tuple)):
             return True
         return False if self.keys(node) is not None else None
 
     def code(self, node: Any) -> str:
-        """Returns the source text of a node; lines after the first keep their indentation."""
+        """Returns the source text of a node. Lines after the first keep their indentation."""
         return str(self._module.code_for_node(node))
 
     def indentation(self, node: Any) -> int:
@@ -161,7 +161,7 @@ class SourceFile:
         return int(self._positions[node].start.column)
 
     def reads(self, node: Any) -> frozenset[str]:
-        """Returns the variables that a node reads; a variable of a base is returned as `_base_.name`."""
+        """Returns the variables that a node reads. A variable of a base is returned as `_base_.name`."""
         return frozenset(_reads(node))
 
     def comments_on_lines(self, first: int, last: int) -> list[Comment]:
@@ -179,7 +179,7 @@ class SourceFile:
         return self._comments_by_entry.get(id(node), EntryComments())
 
     def with_bases(self, renamed: dict[str, str | None]) -> list[str]:
-        """Returns the lines of the file with other names in `_base_`; None removes a name."""
+        """Returns the lines of the file with new names in `_base_`. None removes a name."""
         lines = list(self.lines)
         for node in reversed(self._base_nodes):
             name = str(node.evaluated_value)
@@ -258,7 +258,7 @@ def _root(node: Any) -> str | None:
 
 
 def _key_path(node: Any) -> KeyPath:
-    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`; () for other nodes."""
+    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`, or ()."""
     parts: list[str] = []
     while isinstance(node, cst.Subscript):
         index = node.slice[0].slice if len(node.slice) == 1 else None
@@ -270,7 +270,7 @@ def _key_path(node: Any) -> KeyPath:
 
 
 def _items(node: Any) -> list[tuple[str | None, Any]] | None:
-    """Returns the items of a dict or a call of dict(), or None for other nodes.
+    """Returns the items of a dict or a call to dict(), or None for other nodes.
 
     The key is None for an unpacked mapping and for a key that is not a string literal.
     """

@@ -13,7 +13,7 @@ from footplate.first_generation.translation.policies import RunLength
 
 
 class Kind(enum.Enum):
-    """How much attention a note needs from the user."""
+    """The attention that a note needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
@@ -27,9 +27,9 @@ class Note(NamedTuple):
     """One line of the migration report.
 
     Attributes:
-        kind: How much attention the note needs.
+        kind: The attention that the note needs.
         key: The first-generation key, such as `evaluation.start`.
-        text: The result of the translation, or what to check manually and why.
+        text: The result of the translation, or the setting to check manually and the reason.
         origin: The file and line of the key.
         near: The known key that an unknown key resembles, or None.
     """
@@ -58,15 +58,15 @@ class Draft:
     Args:
         original: The first-generation config.
         device: The device type of the run, "cpu" or "cuda", or None if unknown.
-        is_hook_registered: Checks whether a hook name is registered; None if unknown.
+        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
 
     Attributes:
         original: The first-generation config, unchanged.
-        run_length: The length of the run, also as `by_epoch` and `length`.
+        run_length: The length of the run, also available as `by_epoch` and `length`.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
         notes: The notes so far.
-        sources: The first-generation key from which each path was translated.
+        sources: Maps each path to the first-generation key from which it was translated.
 
     Raises:
         ConfigError: The length of the run is invalid.
@@ -90,14 +90,14 @@ class Draft:
         self.by_epoch, self.length = self.run_length
 
     def take(self, key: str, default: Any = None) -> Any:
-        """Removes a key from the remaining config and returns its value; a dict is copied."""
+        """Removes a key from the remaining config and returns its value. A dict is copied."""
         value = self.remaining.pop(key, default)
         if not isinstance(value, Mapping):
             return value
         return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
 
     def write(self, path: str, value: Any, source: str) -> None:
-        """Writes a value at a key path of the second-generation config; `source` is the first-generation key."""
+        """Writes a value at a key path of the second-generation config. `source` is the first-generation key."""
         *parents, last = path.split(".")
         section = self.translated
         for part in parents:
@@ -121,11 +121,11 @@ class Draft:
         self._note(Kind.BECAME, key, text)
 
     def warn(self, key: str, text: str, *, near: str | None = None) -> None:
-        """Adds a note about a setting that cannot be kept; `near` is the known key that an unknown key resembles."""
+        """Adds a note about a setting that cannot be kept. `near` is the known key that an unknown key resembles."""
         self._note(Kind.WARNING, key, text, near)
 
     def ask(self, key: str, text: str, *, near: str | None = None) -> None:
-        """Adds a note about a setting to check manually; `near` is the known key that an unknown key resembles."""
+        """Adds a note about a setting to check manually. `near` is the known key that an unknown key resembles."""
         self._note(Kind.PERSON, key, text, near)
 
     def origin(self, key: str) -> Origin | None:
@@ -143,7 +143,7 @@ class Draft:
         """Checks that a `runner` section sets the length of the run, either in epochs or in iterations.
 
         Raises:
-            ConfigError: It sets neither or both.
+            ConfigError: The section sets neither or both.
         """
         runner = self.original.get("runner")
         if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
@@ -180,7 +180,10 @@ class Draft:
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns a config section whose keys have the origins of the keys in `source`, which may have `old_names`."""
+    """Returns a config section whose keys have the origins of the keys in `source`.
+
+    `old_names` maps keys to their names in `source`, if these differ.
+    """
     section = ConfigDict(values)
     for key in section:
         origin = origin_of(source, (old_names or {}).get(key, key))
@@ -205,7 +208,7 @@ class Rule(NamedTuple):
     Attributes:
         id: The name of the rule in the docs.
         summary: What the rule does, in one line.
-        keys: The top-level keys that trigger the rule; if there are none, it always applies.
+        keys: The top-level keys that trigger the rule. If there are none, it always applies.
         apply: Applies the rule to a draft.
         before: The example, as config source.
         after: The result for the example, as config source.
@@ -236,7 +239,7 @@ class Rule(NamedTuple):
 
 
 def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
-    """Returns a decorator that makes a rule of a function; see Rule for the arguments.
+    """Returns a decorator that turns a function into a rule. See `Rule` for the arguments.
 
     The name and the docstring of the function are the name and the summary of the rule.
     """

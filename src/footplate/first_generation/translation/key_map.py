@@ -33,7 +33,7 @@ RENAMED = {
     "deterministic": "randomness.deterministic",
     "diff_seed": "randomness.diff_rank_seed",
 }
-"""Top-level first-generation keys that were only renamed."""
+"""Maps top-level first-generation keys that were only renamed to their second-generation key paths."""
 
 LOADER_KEYS = {
     "samples_per_gpu": "batch_size",
@@ -49,7 +49,7 @@ LOADER_KEYS = {
     "sampler": "sampler",
     "batch_sampler": "batch_sampler",
 }
-"""Dataloader settings: first-generation name to second-generation name."""
+"""Maps the first-generation names of dataloader settings to the second-generation names."""
 
 SPLITS = ("train", "val", "test")
 _POLICY_KEYS = {
@@ -166,7 +166,7 @@ def old_paths(path: Path) -> tuple[Path, ...]:
 
 
 def same_meaning(path: Path) -> tuple[Path, ...]:
-    """Returns the first-generation key paths with the same meaning as `path` but another notation."""
+    """Returns the first-generation key paths with the same meaning as `path` but a different notation."""
     return next((move.old for move in KEY_MAP if move.kind == "meaning" and move.new == path), ())
 
 
@@ -195,7 +195,7 @@ def is_first_use(path: Path, old: Path) -> bool:
 
 
 def _matched(pattern: Path, path: Path) -> list[str] | None:
-    """Returns what the stars of a pattern match at the start of a path, or None if it does not match."""
+    """Returns the parts of a path that the stars of a pattern match, or None if the pattern does not match."""
     stars: list[str] = []
     if len(path) < len(pattern):
         return None

@@ -35,7 +35,7 @@ class RunLength(NamedTuple):
 
     Attributes:
         by_epoch: Whether the run counts epochs rather than iterations.
-        total: The number of epochs or iterations; None if the config does not set it.
+        total: The number of epochs or iterations, or None if the config does not set it.
     """
 
     by_epoch: bool
@@ -52,7 +52,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     if not isinstance(given, str):
         raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy", origin=origin_of(cfg))
     for known in KNOWN_POLICIES:
-        # MMCV accepts lowercase names capitalized too.
+        # MMCV also accepts lowercase names with an initial capital.
         if given in (known, known.title() if known.islower() else known):
             return known
     near = nearest(given, KNOWN_POLICIES)
@@ -156,7 +156,7 @@ def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
 
 
 def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:
-    """Translates the learning rate policy OneCycle; only a single `max_lr` has a counterpart."""
+    """Translates the OneCycle learning rate policy. Only a single `max_lr` has a counterpart."""
     rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
     if not isinstance(settings.get("max_lr"), (int, float)):
         return None

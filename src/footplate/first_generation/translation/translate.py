@@ -92,7 +92,7 @@ class Translation(NamedTuple):
     Attributes:
         sections: The second-generation config.
         notes: Notes about the first-generation keys.
-        sources: The first-generation key from which each path was translated.
+        sources: Maps each path to the first-generation key from which it was translated.
         taken: The first-generation keys that were translated.
     """
 
@@ -103,7 +103,7 @@ class Translation(NamedTuple):
 
 
 def translate(cfg: _Config) -> _Config:
-    """Returns an equivalent second-generation config; a second-generation config is returned unchanged.
+    """Translates a first-generation config. A second-generation config is returned unchanged.
 
     Args:
         cfg: A config or a mapping. It is not modified.
@@ -122,7 +122,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns `cfg` with its sections replaced; for a plain mapping, returns the new sections."""
+    """Returns `cfg` with its sections replaced. For a plain mapping, returns the new sections."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]
@@ -139,7 +139,7 @@ def translate_sections(
     Args:
         cfg: The config. It is not modified.
         device: The device type of the run, "cpu" or "cuda", or None if unknown.
-        is_hook_registered: Checks whether a hook name is registered; None if unknown.
+        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.

@@ -27,7 +27,7 @@ logger_initialized: dict[str, bool] = {}
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function unchanged, or a decorator that does so. In mmcv, it compiles only for another framework."""
+    """Returns the function unchanged, or a decorator that does so. mmcv compiles it only for another framework."""
     return func if func is not None else lambda function: function
 
 
@@ -178,7 +178,7 @@ class LossScaler:
         return self.cur_scale
 
     def has_overflow(self, params: Iterable[Tensor]) -> bool:
-        """Checks whether a gradient is non-finite. A static scale has no overflows."""
+        """Checks whether a gradient is non-finite; returns False for a static scale."""
         gradients = [each.grad for each in params if each.grad is not None]
         return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
 
@@ -206,7 +206,7 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
     """Returns the predictions of a model for a dataloader.
 
     Args:
-        model: Called as `model(return_loss=False, **batch)`. It is put into evaluation mode.
+        model: The model, which is called as `model(return_loss=False, **batch)` and set to evaluation mode.
         data_loader: The data.
     """
     model.eval()

@@ -8,7 +8,7 @@ from typing import Any
 from footplate import registry as roots
 from footplate.registry import Registry as _Registry
 
-# Maps the names of registries that code bases create without a parent to the registries in which configs look up names.
+# Maps the names of registries that code bases create without a parent to the registries that configs use.
 # Code bases for mmcv 1.2 and older have a registry for each kind of module.
 _MODULES = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
 _ROOTS: Mapping[str, _Registry] = {

@@ -127,7 +127,7 @@ def save_checkpoint(
         checkpoint: The content.
         filename: The path.
         file_client_args: An old name for `backend_args`.
-        backend_args: See `get_file_backend`. A path mapping in it is applied.
+        backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
     """
     backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
     _save(dict(checkpoint), backend.join_path(filename))

@@ -14,7 +14,7 @@ SUFFIX_TYPE = Sequence[str] | str
 
 
 def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator for methods that first calls `method` of the object, unless its attribute `flag` is set."""
+    """Returns a decorator that makes a method first call `method` of its object, unless the attribute `flag` is set."""
 
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)

@@ -5,7 +5,7 @@ Names = dict[str, str]
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Maps space-separated names to attributes of a module. `renamed` lists those with another name there."""
+    """Maps space-separated names to attributes of a module. `renamed` contains those that have another name there."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 
@@ -195,7 +195,9 @@ _RUNNER = {
     ),
     **names_from(f"{_HERE}.strategies", "FlexibleRunner"),
     **names_from("footplate.records", "LogProcessor"),
-    **names_from(f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed"),
+    **names_from(
+        f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing"
+    ),
 }
 _STRATEGY = names_from(
     f"{_HERE}.strategies",
@@ -277,7 +279,8 @@ _SUBMODULES = {
     "optimizer.default_constructor optimizer.optimizer_wrapper optimizer.optimizer_wrapper_dict scheduler "
     "scheduler.lr_scheduler scheduler.momentum_scheduler scheduler.param_scheduler",
     "mmengine.registry": "build_functions default_scope registry root utils",
-    "mmengine.runner": "_flexible_runner amp base_loop checkpoint log_processor loops priority runner utils",
+    "mmengine.runner": "_flexible_runner activation_checkpointing amp base_loop checkpoint log_processor loops "
+    "priority runner utils",
     "mmengine.structures": "base_data_element instance_data label_data pixel_data",
     "mmengine.testing": "compare",
     "mmengine.utils": "manager misc package_utils path progressbar progressbar_rich timer version_utils",

@@ -44,15 +44,15 @@ class DDPStrategy(SingleDeviceStrategy):
 
 
 class FSDPStrategy(DDPStrategy):
-    """Not supported. To shard parameters in footplate, set `model_wrapper_cfg`."""
+    """The FSDP strategy, which is not supported. To shard parameters, set `model_wrapper_cfg`."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
-    """Not supported."""
+    """The DeepSpeed strategy, which is not supported."""
 
 
 class ColossalAIStrategy(BaseStrategy):
-    """Not supported."""
+    """The Colossal-AI strategy, which is not supported."""
 
 
 _KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)

@@ -1,10 +1,11 @@
-"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and runner helpers for seeds and precision."""
+"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and helpers of its runner."""
 
 import importlib.util
 import multiprocessing
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.engine.activation_checkpointing import checkpoint_activations
 from footplate.hosts.mmengine.device import get_device
 from footplate.hosts.mmengine.dist import get_rank, sync_random_seed
 from footplate.hosts.mmengine.weights import is_norm
@@ -267,6 +269,20 @@ def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -
 def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
     """Checks whether two lists contain the same keys."""
     return set(result_keys) == set(target_keys)
+
+
+def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
+    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
+
+    Args:
+        model: The model.
+        modules: The name of a submodule, or several names.
+
+    Raises:
+        ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
+    """
+    names = [modules] if isinstance(modules, str) else modules
+    checkpoint_activations(model, [re.escape(name) for name in names])
 
 
 def assert_is_norm_layer(module: nn.Module) -> bool:

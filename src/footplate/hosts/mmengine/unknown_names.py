@@ -44,8 +44,7 @@ _DEFINED = {
     "from 0.9.0 to 0.10.1": "CollosalAIModelWrapper",
     "since 0.9.0": "BITSANDBYTES_OPTIMIZERS ColossalAIOptimWrapper MIXED_PRECISIONS ModelWrapper PLUGINS "
     "TRANSFORMERS_OPTIMIZERS register_bitsandbytes_optimizers register_mixed_precisions register_optimizers "
-    "register_plugins register_transformers_optimizers turn_on_activation_checkpointing wrap_forward "
-    "mmengine.runner.activation_checkpointing",
+    "register_plugins register_transformers_optimizers wrap_forward",
     "since 0.10.2": "ColossalAIModelWrapper",
     "since 0.10.3": "IS_MUSA_AVAILABLE",
     "since 0.10.5": "IS_MLU_AVAILABLE SYSTEM_PYTHON_PREFIX",

@@ -342,7 +342,8 @@ def hard_voxelize_forward(
         voxel_num: Output, the number of voxels, a scalar.
         max_points: The maximum number of points per voxel; further points are dropped.
         max_voxels: The maximum number of voxels; points of further voxels are dropped.
-        _: Ignored: the number of dimensions, which is 3, and `deterministic`, since the result always is.
+        _: Ignored arguments: the number of dimensions, which is 3, and `deterministic`. The result is always
+            deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]

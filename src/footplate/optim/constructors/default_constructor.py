@@ -49,7 +49,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
-    """Yields the groups without parameters that an earlier group contains.
+    """Yields the parameter groups, omitting parameters that already occur in an earlier group.
 
     Args:
         groups: The groups.
@@ -81,16 +81,15 @@ def _hashable(value: Any) -> Hashable:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor:
-    """Builds an optimizer for the parameters of a model, and its wrapper.
+    """Builds an optimizer and its wrapper for the parameters of a model.
 
     Keys of `paramwise_cfg`:
 
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
-      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
-    - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
-      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
-      the first one in alphabetical order is used.
-    - `bypass_duplicate` turns off the warning about shared parameters.
+    `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter. -
+    `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group. If
+    a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys, the
+    first one in alphabetical order is used. - `bypass_duplicate` disables the warning about shared parameters.
 
     Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they
     are unfrozen later.
@@ -152,7 +151,7 @@ class DefaultOptimWrapperConstructor:
         self._optimizer_settings: Group = {field: value for field, value in defaults.items() if value is not None}
 
     def __call__(self, model: nn.Module) -> Any:
-        """Returns the wrapper of an optimizer for the parameters of `model`."""
+        """Returns an optimizer wrapper for the parameters of `model`."""
         model = unwrap_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
@@ -206,13 +205,13 @@ class DefaultOptimWrapperConstructor:
         return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
 
     def _validate_cfg(self) -> None:
-        """Checks `paramwise_cfg`; a subclass with its own settings overrides this."""
+        """Checks `paramwise_cfg`. A subclass with its own settings overrides this."""
         check_paramwise(self.paramwise_cfg)
         if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may read keys of their own
             warn_of_unknown_keys(self.paramwise_cfg)
 
     def _warn(self, model: nn.Module) -> None:
-        """Warns about settings without effect; called after `add_params`."""
+        """Warns about settings without effect. Called after `add_params`."""
         if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
             warn_of_unmatched_keys(self.rules, model)

@@ -1,4 +1,4 @@
-"""Constructors of the first generation, which build an optimizer from the section `optimizer`."""
+"""Constructors of the first generation, which build an optimizer from the `optimizer` section."""
 
 import re
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
     """The default constructor of the first generation, which returns the optimizer without a wrapper.
 
     Args:
-        optimizer_cfg: The section `optimizer`.
+        optimizer_cfg: The `optimizer` section.
         paramwise_cfg: See `DefaultOptimWrapperConstructor`.
     """
 
@@ -56,7 +56,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Sets fields of parameters by regular expressions, as the older `paramwise_options` do.
 
     `paramwise_cfg` maps patterns to settings. All patterns that are found in the name of a parameter apply, in their
-    order. `<field>_mult` multiplies the value of the field in the section `optimizer`.
+    order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
 
     Example:
         >>> from torch import nn

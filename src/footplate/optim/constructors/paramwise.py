@@ -33,7 +33,7 @@ class ParamLocation:
 
     @property
     def path(self) -> str:
-        """The path of the parameter that custom keys are matched against; it begins with a dot at the top level."""
+        """The path of the parameter, with which custom keys are compared. It begins with a dot at the top level."""
         return f"{self.prefix}.{self.name}"
 
     @property
@@ -64,7 +64,7 @@ class ParamwiseRules:
     longest one is used. Of equally long keys, the first one in alphabetical order is used.
 
     Args:
-        paramwise_cfg: Multipliers by kind of parameter, and `custom_keys`.
+        paramwise_cfg: Multipliers for kinds of parameters, and `custom_keys`.
         base_lr: The learning rate to multiply, or None if the optimizer has none.
         base_wd: The weight decay to multiply, or None if the optimizer has none.
     """
@@ -178,7 +178,7 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
 
     Args:
         cfg: The `paramwise_cfg`.
-        known: The known keys; by default those of the default constructor.
+        known: The known keys. The default is the keys of the default constructor.
     """
     for key in cfg:
         if key not in known:

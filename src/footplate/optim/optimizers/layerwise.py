@@ -14,7 +14,7 @@ from footplate.registry import OPTIMIZERS
 
 
 class LayerwiseOptimizer(Optimizer):
-    """An optimizer that steps all parameters of a group at once; parameters without gradients are skipped."""
+    """An optimizer that steps all parameters of a group at once. Parameters without gradients are skipped."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -49,7 +49,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def scale_each(tensors: Sequence[Tensor], factors: Tensor) -> None:
-    """Multiplies each tensor in place by its entry of the tensor `factors` ``(N,)``, without a copy to the host."""
+    """Multiplies each tensor in place by its entry in the tensor `factors` ``(N,)``, without a copy to the host."""
     for tensor, factor in zip(tensors, factors.unbind(), strict=True):
         tensor.mul_(factor)
 

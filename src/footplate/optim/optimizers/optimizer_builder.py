@@ -1,4 +1,4 @@
-"""Registers the optimizers of torch and `pytorch_optimizer`, and builds the optimizer of the section `optimizer`."""
+"""Registers the optimizers of torch and `pytorch_optimizer`, and builds an optimizer from its config section."""
 
 import importlib
 import inspect
@@ -72,7 +72,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     """Builds an optimizer for `params`.
 
     Args:
-        cfg: A dict whose `type` is a registered name, a class or its dotted path; all other keys are constructor
+        cfg: A dict whose `type` is a registered name, a class or its dotted path. All other keys are constructor
             arguments.
         params: Parameters or parameter groups.
 

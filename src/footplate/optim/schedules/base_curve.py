@@ -23,7 +23,7 @@ def check_positions(name: str, values: Any, *, least: int) -> None:
     """
     several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
     if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
-        wanted = "a list of whole numbers" if several is values else "a whole number"
+        wanted = "a list of integers" if several is values else "an integer"
         raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=values)
 
 
@@ -36,7 +36,7 @@ class Curve:
 
     @classmethod
     def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:
-        """Returns a curve whose settings may be out of range; keys that are not settings are ignored."""
+        """Returns a curve whose settings may be out of range. Keys that are not settings are ignored."""
         curve = cls.__new__(cls)
         names = settings.keys() & {each.name for each in dataclasses.fields(cls)}
         vars(curve).update({name: settings[name] for name in names})
@@ -54,7 +54,7 @@ class Curve:
         return self.at(position, span)(value, base)
 
     def at(self, position: int, span: int) -> ValueFunction:
-        """Returns the function of this curve at a position, which is called once per parameter group."""
+        """Returns a function that computes the value at a position. It is called once per parameter group."""
         if type(self).__call__ is Curve.__call__:
             raise NotImplementedError(f"{type(self).__name__} defines neither __call__() nor at()")
         return lambda value, base: self(value, base, position, span)

@@ -208,7 +208,7 @@ class WithMinimum(Curve):
         check_number("eta_min_ratio", self.eta_min_ratio, least=0, optional=True)
 
     def minimum(self) -> Callable[[float], float]:
-        """Returns the function that computes the minimum from a base value."""
+        """Returns a function that computes the minimum from a base value."""
         low, ratio = float(self.eta_min or 0), self.eta_min_ratio
         return (lambda base: low) if ratio is None else lambda base: base * ratio
 
@@ -219,7 +219,7 @@ def _cosine_decay(step: int, half: float) -> float:
 
 
 def _decay(minimum: Callable[[float], float], factor: float) -> ValueFunction:
-    """Returns the function that multiplies the distance to the minimum by `factor`."""
+    """Returns a function that multiplies the distance to the minimum by `factor`."""
 
     def decay(value: float, base: float) -> float:
         low = minimum(base)
@@ -235,7 +235,7 @@ class CosineAnnealing(WithMinimum):
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
 
     Args:
-        T_max: The half period; by default the number of positions.
+        T_max: The half period. The default is the number of positions.
         eta_min: The minimum; 0 by default.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
@@ -260,7 +260,7 @@ class CosineAnnealing(WithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class CosineRestart(WithMinimum):
-    """Decays along a half cosine in each period; each period starts at the base value times its restart weight.
+    """Decays along a half cosine in each period. A period starts at the base value times its restart weight.
 
     The value is constant after the last period.
 
@@ -345,7 +345,7 @@ class Cycle(Curve):
         check_number("pct_start", self.pct_start, least=0, most=1)
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
-        """Returns the value at a position of a cycle with `total` positions; it is constant after the cycle.
+        """Returns the value at a position of a cycle with `total` positions. It is constant after the cycle.
 
         Args:
             position: The position.

@@ -101,14 +101,14 @@ def build_param_schedulers(
         cfg: A dict with `type`, a schedule, a scheduler of torch, a list of these, or None. If there are several
             optimizers, it applies to all of them. To use different schedules, pass a dict with one such config per
             optimizer name.
-        optim_wrapper: The optimizer wrapper or optimizer.
+        optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of schedules by epoch.
         max_iters: The default `end` of schedules by iteration.
         counts_epochs: Whether the run counts epochs, for schedulers of torch.
 
     Returns:
-        The schedules in the order in which they are stepped, or a dict of such lists by optimizer name.
+        The schedules in the order in which they are stepped, or a dict that maps optimizer names to such lists.
 
     Raises:
         FootplateError: A schedule cannot be built. The error contains the key below `param_scheduler`.

@@ -13,7 +13,7 @@ from footplate.messages import nearest
 from footplate.optim.schedules.base_curve import ENDLESS, Curve, check_positions
 
 Slot = MutableMapping[str, Any]
-"""A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
+"""A mapping in which a field is read and written as a number. For plain numbers, this is the parameter group itself."""
 
 
 class HasParamGroups(Protocol):
@@ -113,10 +113,10 @@ _logger = logging.getLogger("footplate.optim")
 class ParamSchedule:
     """Applies a curve to one field of all parameter groups, between `begin` and `end`.
 
-    Each `step` advances by one position. From `begin` to `end` the field of each group is set to
-    `curve(current value, base value, position, end - begin)`; outside this range the schedule does not change it.
-    Several schedules of one field can therefore be combined; each continues from the value of the previous one. The
-    base value is the initial value of the field, stored in the group as `initial_<field>`.
+    Each `step` advances by one position. From `begin` to `end`, the field of each group is set to
+    `curve(current value, base value, position, end - begin)`. Outside this range, the schedule does not change the
+    field. Several schedules of one field can therefore be combined: each continues from the value of the previous one.
+    The base value is the initial value of the field, stored in the group as `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
@@ -144,7 +144,7 @@ class ParamSchedule:
     curve_type: ClassVar[type[Curve] | None] = None
     """The class of the curve of a named schedule."""
     converts_itself: ClassVar[bool] = False
-    """Whether `build_iter_from_epoch` does what `convert_to_iter_based` requests, instead of the constructor."""
+    """Whether `build_iter_from_epoch`, rather than the constructor, implements `convert_to_iter_based`."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Returns a schedule by iteration, from settings in epochs."""
+        """Returns a schedule that is stepped by iteration, from settings in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     def _bind(self, bases: list[float]) -> None:
@@ -326,7 +326,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run by the event that advances them, in the order in which they are stepped."""
+    """The schedules of a run, grouped by the event at which they are stepped, in the order of their steps."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""
@@ -337,7 +337,7 @@ class ScheduleSteps(NamedTuple):
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
-    """Returns the `step` methods of schedules, sorted by when they are to be called.
+    """Groups the `step` methods of schedules by the event at which they are called.
 
     Args:
         schedules: Schedules, or a dict of lists of schedules, keyed by the name of the optimizer.

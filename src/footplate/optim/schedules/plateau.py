@@ -30,7 +30,7 @@ class ReduceOnPlateau(ParamSchedule):
         eps: The minimum change; smaller reductions are skipped.
         begin: The first validation at which the schedule acts.
         end: The validation from which the schedule no longer acts.
-        by_epoch: Accepted for compatibility; the schedule is stepped after validations.
+        by_epoch: Ignored; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 
     Raises:
@@ -89,7 +89,7 @@ class ReduceOnPlateau(ParamSchedule):
         """Advances by one validation, and reduces the field if the metric has not improved for long enough.
 
         Args:
-            metrics: The metrics of a validation. Without metrics, only the position moves.
+            metrics: The metrics of a validation. If it is None, only the position advances.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.
@@ -141,7 +141,7 @@ class ReduceOnPlateau(ParamSchedule):
         """
         if self.monitor not in metrics:
             raise ArgumentError(
-                f'the validation has no metric "{self.monitor}" to monitor',
+                f'the metric "{self.monitor}" is not computed during validation',
                 key="param_scheduler.monitor",
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
@@ -150,7 +150,7 @@ class ReduceOnPlateau(ParamSchedule):
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauLR(ReduceOnPlateau):
-    """`ReduceOnPlateau` of the learning rate."""
+    """`ReduceOnPlateau` for the learning rate."""
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "lr", **settings)
@@ -158,7 +158,7 @@ class ReduceOnPlateauLR(ReduceOnPlateau):
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauMomentum(ReduceOnPlateau):
-    """`ReduceOnPlateau` of the momentum."""
+    """`ReduceOnPlateau` for the momentum."""
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "momentum", **settings)

@@ -75,7 +75,7 @@ class Policy(Curve):
         return lambda value, base: warm(regular(value, base), base)
 
     def _regular(self, done: int) -> ValueFunction:
-        """Returns the function of the policy after `done` epochs or iterations, depending on the policy."""
+        """Returns the value function of the policy after `done` epochs or iterations, depending on the policy."""
         raise NotImplementedError
 
     def _warm(self, iteration: int) -> ValueFunction:
@@ -184,7 +184,7 @@ class PolicyWithMinimum(Policy, WithMinimum):
             )
 
     def _cosine(self, done: float) -> ValueFunction:
-        """Returns the function of a half cosine from the base value to the minimum at the fraction `done`, 0 to 1."""
+        """Returns a function that computes a half cosine from the base value to the minimum at the fraction `done`."""
         minimum = self.minimum()
         return lambda value, base: cosine_between(base, minimum(base), done)
 
@@ -299,7 +299,7 @@ class Cyclic(Policy):
 
 @dataclasses.dataclass(frozen=True)
 class PolicyCycle(Policy, Cycle):
-    """The base class of the policy OneCycle, which does not depend on the base value."""
+    """The base class of the OneCycle policies, which do not depend on the base value."""
 
     total_steps: int | None = dataclasses.field(default=None, kw_only=True)
     by_iteration = True
@@ -326,7 +326,7 @@ class PolicyCycle(Policy, Cycle):
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateCycle(PolicyCycle):
-    """The policy OneCycle of `lr_config`."""
+    """The OneCycle policy of `lr_config`."""
 
     max_lr: float
     div_factor: float = 25
@@ -344,7 +344,7 @@ class LearningRateCycle(PolicyCycle):
 
 @dataclasses.dataclass(frozen=True)
 class MomentumCycle(PolicyCycle):
-    """The policy OneCycle of `momentum_config`."""
+    """The OneCycle policy of `momentum_config`."""
 
     base_momentum: float = 0.85
     max_momentum: float = 0.95
@@ -382,7 +382,7 @@ class YoloxCosine(PolicyWithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class StepFixedCosine(PolicyWithMinimum):
-    """A cosine decay that starts at the end of the warm-up; a linear warm-up starts at 0.
+    """A cosine decay that starts at the end of the warm-up. A linear warm-up starts at 0.
 
     Source: the BYOL and SimSiam recipes of the first generation's self-supervised code base.
     """
@@ -427,4 +427,4 @@ _POLICIES: dict[str, type[Policy]] = {
     "CosineAnnealingCooldown": CooledCosine,
 }
 POLICIES = {"lr": _POLICIES, "momentum": {**_POLICIES, "step": MomentumSteps, "OneCycle": MomentumCycle}}
-"""The policies by the scheduled field and by their names in configs."""
+"""Maps each scheduled field to a dict that maps the names of its policies in configs to their classes."""

@@ -77,7 +77,7 @@ class TorchSchedule(ParamSchedule):
         return {"type": type(self.scheduler).__name__, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state is of a scheduler of the same type."""
+        """Checks whether a saved state is that of a scheduler of the same type."""
         return {"by_epoch": self.by_epoch, "type": type(self.scheduler).__name__}.items() <= state_dict.items()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class TorchPlateau(TorchSchedule):
         """
         if self.monitor not in metrics:
             raise ArgumentError(
-                f'the validation has no metric "{self.monitor}" to monitor',
+                f'the metric "{self.monitor}" is not computed during validation',
                 key="param_scheduler.monitor",
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),

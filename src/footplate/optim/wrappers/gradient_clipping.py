@@ -66,8 +66,8 @@ class GradientClipper:
     def _clip(self, gradients: list[Tensor]) -> Tensor | None:
         """Clips gradients that are sharded, or have the same device and dtype.
 
-        The result is bit-equal to that of torch. It is faster, since torch groups the gradients by device and dtype
-        twice, and multiplies by 1 if the norm is within the limit.
+        The result is bit-identical to that of torch. This function is faster, since torch groups the gradients by
+        device and dtype twice, and multiplies by 1 if the norm is within the limit.
         """
         local = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
         if not self.gives_norm:

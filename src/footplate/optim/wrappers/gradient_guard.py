@@ -23,8 +23,8 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 class GradientGuard:
     """Decides whether a step may be taken, depending on whether its gradients are finite.
 
-    All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device.
-    With the policy "skip" it is therefore passed to the optimizer, if its kernel can skip the step (`fused=True`).
+    All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
+    the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
 
     Args:
         policy: What to do if gradients are non-finite: "stop" raises an error, "skip" skips the step with a warning,
@@ -43,10 +43,10 @@ class GradientGuard:
         self.policy = policy
         self.is_enabled = True
         self.is_step_skipped = policy == "skip"
-        self.count = 0  # the steps with non-finite gradients so far
+        self.count = 0  # the number of steps with non-finite gradients so far
         self._inspected_count = 0
         self._is_on_host = True
-        # For gradients of one kind, or None. To sort gradients and allocate a flag takes as long as to check them.
+        # For gradients of one kind, or None. Sorting gradients and allocating a flag takes as long as checking them.
         self._flag: Tensor | None = None
         self._one: Tensor | None = None
         self._is_flag_zero = True

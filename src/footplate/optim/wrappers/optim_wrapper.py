@@ -32,7 +32,7 @@ def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Cal
 
     The first one returns a context for the forward pass. DistributedDataParallel synchronizes again after a forward
     pass outside this context. A sharded model does not synchronize until the second function is called. For other
-    models the second one is None.
+    models, the second one is None.
 
     Call this once per model: looking up a missing attribute of a module takes as long as running a small layer.
     """
@@ -65,9 +65,9 @@ class OptimWrapper:
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
         grad_clip: An alias of `clip_grad`.
-        on_nonfinite: What to do if the gradients of a step are non-finite: "skip", "stop" or "warn". By default the
-            run decides; without a run, gradients are not checked.
-        compile: Whether to compile the step of the optimizer; a dict contains arguments of `torch.compile`. Learning
+        on_nonfinite: What to do if the gradients of a step are non-finite: "skip", "stop" or "warn". By default, the
+            policy of the run applies. Outside a run, gradients are not checked.
+        compile: Whether to compile the step of the optimizer, or a dict with arguments of `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
 
     Attributes:
@@ -119,8 +119,8 @@ class OptimWrapper:
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._has_used_gradients = False  # of the last step, neither cleared nor added to since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
-        self._inner_count = 0  # losses so far
-        self._max_counts = -1  # losses of the whole run, -1 if unknown
+        self._inner_count = 0  # the number of losses so far
+        self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
         self._names: dict[int, str] = {}  # by id of the parameter
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
         self._has_loaded_gradients = False
@@ -139,8 +139,8 @@ class OptimWrapper:
 
         Args:
             loss: The loss to minimize, a scalar tensor.
-            step_kwargs: Arguments of `step` of the optimizer.
-            zero_kwargs: Arguments of `zero_grad` of the optimizer.
+            step_kwargs: Arguments of the optimizer's `step`.
+            zero_kwargs: Arguments of the optimizer's `zero_grad`.
 
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
@@ -227,7 +227,7 @@ class OptimWrapper:
         return after % count == 0 or after == self._max_counts
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the context for the forward pass; it turns gradient synchronization off during accumulation.
+        """Returns the context for the forward pass. It disables gradient synchronization during accumulation.
 
         Args:
             model: The model, including its wrapper for distributed training.
@@ -295,11 +295,11 @@ class OptimWrapper:
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of single optimizers by name: only this one, with an empty name."""
+        """Maps names to the wrappers of single optimizers. It contains only this wrapper, under an empty name."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Stores the names of the parameters, so that states with other parameter groups can be loaded."""
+        """Stores the names of the parameters, so that states with different parameter groups can be loaded."""
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
 
@@ -394,7 +394,7 @@ def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
     Args:
         name: The setting, for the message.
         count: The number of accumulated losses.
-        length: The iterations of the run, -1 if unknown.
+        length: The number of iterations of the run, or -1 if unknown.
     """
     if 0 < length < count:
         _logger.warning(

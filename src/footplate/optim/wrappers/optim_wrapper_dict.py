@@ -11,12 +11,12 @@ from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
 class OptimWrapperDict(OptimWrapper):
-    """Optimizer wrappers by name, for models with several optimizers such as GANs.
+    """A mapping of names to optimizer wrappers, for models with several optimizers such as GANs.
 
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
     Args:
-        wrappers: The wrappers by name.
+        wrappers: Maps names to wrappers.
 
     Raises:
         ArgumentError: A value is not an optimizer wrapper, or two wrappers have the same optimizer.
@@ -35,7 +35,7 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def parts(self) -> Mapping[str, OptimWrapper]:
-        """The wrappers by name."""
+        """Maps names to wrappers."""
         return self.optim_wrappers
 
     def __getitem__(self, name: str) -> OptimWrapper:
@@ -106,18 +106,18 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def param_groups(self) -> Any:
-        """The parameter groups of each wrapper by its name."""
+        """Maps the name of each wrapper to its parameter groups."""
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
-        """Returns the state of each wrapper by its name."""
+        """Returns a dict that maps the name of each wrapper to its state."""
         return {name: wrapper.state_dict(per_parameter=per_parameter) for name, wrapper in self.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: There is no wrapper for a name.
+            CheckpointError: A state belongs to a wrapper that does not exist.
         """
         for name, state in state_dict.items():
             if name not in self.optim_wrappers:

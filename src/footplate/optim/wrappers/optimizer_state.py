@@ -1,4 +1,4 @@
-"""The saved state of an optimizer: its parameters by name, and checks before it is loaded."""
+"""Converts the saved state of an optimizer by the names of its parameters, and checks it before it is loaded."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ class Layout:
     order: list[str]
     """The names of all parameters of the model, in its order."""
     frozen: frozenset[str] = frozenset()
-    """The names of frozen parameters; states of other engines may not contain them."""
+    """The names of frozen parameters, which states of other engines may not contain."""
 
     def parameter_names(self, *, with_frozen: bool = True) -> list[str]:
         """Returns the names of the parameters of the optimizer, in the order of the model."""
@@ -128,7 +128,7 @@ def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order
 
 
 def _locate_parameters(groups: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, tuple[int, Any]]:
-    """Returns the index of the saved group and the key in the saved state by parameter name."""
+    """Maps each parameter name to the index of its saved group and its key in the saved state."""
     return {
         name: (number, index)
         for number, (group, names) in enumerate(zip(groups, saved_names(groups, layout), strict=True))
@@ -270,7 +270,7 @@ def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tens
     state = dict(values)
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
-            # A 0-d tensor keeps its value, since the optimizer may read it, as that of `step`.
+            # A 0-d tensor keeps its value, since the optimizer may read it, like that of `step`.
             # Not empty_like, which returns a sharded tensor for a sharded one.
             state[key] = (
                 torch.empty(value.shape, dtype=value.dtype, device="meta")

@@ -82,7 +82,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns a dict of the values that are numbers, or tensors and arrays with one element, as floats."""
+    """Returns a dict of all numbers, and of all tensors and arrays with one element, as floats."""
     found = {}
     for name, value in values.items():
         try:
@@ -98,8 +98,8 @@ class GuardedWriters:
     """Forwards each call to all writers.
 
     If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
-    is called again for the next data, and skipped after three failures in a row. A FootplateError, which reports a
-    user error, is raised.
+    is called again for the next data, and skipped after three consecutive failures. A FootplateError, which reports a
+    user error, is not suppressed.
 
     Args:
         writers: Maps names to writers. Writers that are added to the mapping later are called, too.
@@ -111,7 +111,7 @@ class GuardedWriters:
         self._failures: dict[str, int] = {}  # in a row
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` of every writer."""
+        """Calls `method` on every writer."""
         for name, writer in self._writers.items():
             if self._failures.get(name, 0) >= _MAX_FAILURES and method != "close":
                 self._missed[name] += 1
@@ -121,7 +121,7 @@ class GuardedWriters:
                 self._failures[name] = 0
             except FootplateError:
                 raise
-            except Exception as error:  # no error of a library may stop the run
+            except Exception as error:  # an error in a library must not stop the run
                 if name not in self._missed:
                     _logger.warning(
                         "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "
@@ -137,7 +137,7 @@ class GuardedWriters:
                 self._missed[name] = self._missed.get(name, 0) + 1
 
     def close(self) -> None:
-        """Closes all writers and logs how many calls each of them missed."""
+        """Closes all writers and logs the number of calls that each writer missed."""
         self.call_all("close")
         for name, missed in self._missed.items():
             _logger.info("The writer '%s' missed %d calls.", name, missed)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python, write_recorded
 from footplate.errors import ArgumentError, ConfigError, MissingExtraError
@@ -19,6 +20,7 @@ from footplate.records.writers.tracker import Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
+LAYOUT_TEXT = "footplate-layout"  # the key of the layout in a PNG file
 _logger = logging.getLogger("footplate.records")
 _MAX_CONFIG_SIZE = 16 << 20  # bytes
 _MARK = "# Written by a run, which replaces this file only while it is unchanged: "
@@ -68,9 +70,15 @@ class LocalVisBackend(BaseVisBackend):
             write_recorded(config, path.with_suffix(".json"))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`."""
+        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
+
+        The layout of an image of panels becomes a text of the file, as JSON; see `PanelImage`.
+        """
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
-        commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
+        texts = PngInfo()
+        if layout := getattr(image, "layout", None):
+            texts.add_text(LAYOUT_TEXT, json.dumps(layout))
+        commit_image(path, Image.fromarray(np.ascontiguousarray(image)), pnginfo=texts)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Appends a JSON line with a scalar."""

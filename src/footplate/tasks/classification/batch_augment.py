@@ -80,7 +80,7 @@ class RandomBatchAugment:
     """Applies one randomly chosen augmentation to each batch.
 
     Args:
-        augments: One or several augmentations, as objects or configs for MODELS.
+        augments: One or several augmentations: objects or configs for MODELS.
         probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
             unchanged.
 
@@ -107,7 +107,7 @@ class RandomBatchAugment:
             )
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the batch, changed by at most one augmentation."""
+        """Applies at most one augmentation to the batch and returns it."""
         remainder = np.random.random()
         for augment, prob in zip(self.augments, self.probs, strict=True):
             if remainder < prob:
@@ -117,6 +117,6 @@ class RandomBatchAugment:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Draws start and end of a side of the rectangle, with a random center, clipped to the image."""
+    """Draws the start and the end of a side of the rectangle, which has a random center and is clipped to the image."""
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

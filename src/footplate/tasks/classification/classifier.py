@@ -1,4 +1,4 @@
-"""A classification model of backbone, neck and head, with its loss."""
+"""A classification model with a backbone, a neck and a head, and its loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,13 +22,14 @@ class ImageClassifier(TaskModel):
     """Classifies images with a backbone, a neck and a head.
 
     Args:
-        backbone: Maps images to feature maps. A module or a config for MODELS, as are neck and head.
+        backbone: Maps images to feature maps. Like the neck and the head, it is a module or a config for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: One or several `augments` mix each batch, as `batch_augments` of the preprocessor does.
+        train_cfg: A dict with `augments`, one or several batch augmentations; an alternative to `batch_augments` of the
+            preprocessor.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Whether to average the features of the image and the flipped image for predictions.
+        flip_test: Whether to average the features of the image and of the flipped image for predictions.
 
     Raises:
         ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
@@ -74,12 +75,12 @@ class ImageClassifier(TaskModel):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
-        """Returns scores ``(N, num_classes)`` of images ``(N, C, H, W)``, or the features if there is no head."""
+        """Returns scores ``(N, num_classes)`` for images ``(N, C, H, W)``, or the features if there is no head."""
         features = self.extract_feat(inputs)
         return features if self.head is None else self.head(features)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, C, H, W)``; samples need `gt_label` or `gt_score`."""
+        """Returns the losses for images ``(N, C, H, W)``; each sample needs `gt_label` or `gt_score`."""
         losses: dict[str, Tensor] = self._head_for("loss").loss(self.extract_feat(inputs), data_samples)
         return losses
 
@@ -123,7 +124,7 @@ class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Returns ``(N, C)`` for a map ``(N, C, H, W)``, or a tuple for a sequence of maps."""
+        """Returns ``(N, C)`` for a feature map ``(N, C, H, W)``, or a tuple for a sequence of feature maps."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -138,7 +139,7 @@ class LinearClsHead(BaseModule):
         in_channels: The number of input channels.
         loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
             ``(N, C)``.
-        topk: The values of k of the training accuracy.
+        topk: The values of k for the training accuracy.
         cal_acc: Whether to log the top-k accuracy in training.
         init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
@@ -159,7 +160,7 @@ class LinearClsHead(BaseModule):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         check_count("num_classes", num_classes)
         if not all(1 <= k <= num_classes for k in self.topk):
-            raise ArgumentError(f"topk must be between 1 and num_classes, {num_classes}", key="topk", found=self.topk)
+            raise ArgumentError(f"topk must be between 1 and num_classes={num_classes}", key="topk", found=self.topk)
         self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
@@ -167,7 +168,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``, or for the last of a sequence."""
+        """Maps features ``(N, in_channels)``, or the last features of a sequence, to scores ``(N, num_classes)``."""
         last = features if isinstance(features, Tensor) else features[-1]
         scores: Tensor = self.fc(last)
         return scores.float()  # compute losses in float32 even under autocast
@@ -217,7 +218,7 @@ class LinearClsHead(BaseModule):
 class LabelSmoothLoss(nn.Module):
     """Cross entropy with label smoothing.
 
-    The true class keeps ``1 - label_smooth_val``; the rest is spread uniformly over all classes.
+    The true class keeps ``1 - label_smooth_val``; the rest is distributed uniformly over all classes.
 
     Args:
         label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
@@ -249,6 +250,6 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean loss of scores ``(N, C)``, before softmax, for labels ``(N,)`` or soft labels ``(N, C)``."""
+        """Returns the mean loss of scores before softmax, ``(N, C)``, for labels ``(N,)`` or soft labels ``(N, C)``."""
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

@@ -20,7 +20,7 @@ from footplate.tasks.classification.metric import (
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import Drawing
 
-_MOST_RECORDED = 100  # classes; the matrix of more would fill the disk and no reader's screen
+_MOST_RECORDED = 100  # classes; a larger matrix would take much disk space and not fit on a screen
 _CELL = 44
 _LEFT, _TOP = 130, 66
 _EDGE = 30
@@ -36,7 +36,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     per-class results of the run.
 
     Args:
-        num_classes: The number of classes; by default that of the scores or of the dataset.
+        num_classes: The number of classes; by default, that of the scores or of the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments of `BaseMetric`.
 
@@ -90,7 +90,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def plot(
         confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Draws a confusion matrix; returns an RGB image as a uint8 array ``(H, W, 3)``.
+        """Draws a confusion matrix; returns an RGB image, a uint8 array ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The greater a cell's share of its row, the stronger its
         color.

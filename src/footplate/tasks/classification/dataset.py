@@ -29,9 +29,9 @@ class CustomDataset(BaseDataset):
         with_label: Whether images have labels. If False, all images below the folder are used, and samples have only
             `img_path`.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every
-            folder has the name of a class, the label is the index of that class. If every class has the name of a
-            folder, other folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
+        metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
+            is named after a class, the label is the index of that class. If every class is named after a folder, other
+            folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 

@@ -38,7 +38,8 @@ def true_label(sample: Mapping[str, Any]) -> int:
 def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
     """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
-    If several classes have the highest score, returns the lowest. Without `pred_score`, returns `pred_label`.
+    If several classes have the highest score, returns the one with the lowest index. Without `pred_score`, returns
+    `pred_label`.
 
     Raises:
         DataError: The sample has neither `pred_score` nor `pred_label`.
@@ -63,7 +64,7 @@ def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes: the given one, that of the scores, or that of the dataset.
+    """Returns the number of classes: `given`, or else the number of scores, or else that of the dataset.
 
     Raises:
         DataError: The number is unknown, or the scores do not match it.
@@ -72,7 +73,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     known = ({given} if given is not None else set()) | scored
     if len(known) > 1:
         raise DataError(
-            f"the numbers of scores and num_classes differ: {sorted(scored)}",
+            f"the numbers of scores differ from each other or from num_classes: {sorted(scored)}",
             key="num_classes",
             found=given,
         )
@@ -99,7 +100,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
-    """Returns the suffix of metric names for a threshold; empty if there is only one."""
+    """Returns the suffix of metric names for a threshold; empty if there is only one threshold."""
     if len(several) == 1:
         return ""
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
@@ -108,7 +109,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
 
-    Of two classes with equal scores, the lower one ranks first.
+    Of two classes with equal scores, the one with the lower index ranks first.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
@@ -133,19 +134,19 @@ class Ranked(NamedTuple):
 class Accuracy(BaseMetric[Ranked]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
-    Of two classes with equal scores, the lower one ranks first.
+    Of two classes with equal scores, the one with the lower index ranks first.
 
     Args:
         topk: One or several values of k.
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
-            Several thresholds give one value each: `top1_thr-0.50`, `top1_no-thr`.
+            With several thresholds, one value is reported for each: `top1_thr-0.50`, `top1_no-thr`.
         ignore_index: Samples with this class are ignored.
         settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: A k is not positive, or a threshold is not a number.
-        DataError: A k exceeds the number of classes, or exceeds 1 for samples without scores; or a sample does not have
-            exactly one true class.
+        DataError: A k exceeds the number of classes, a k exceeds 1 for samples without scores, or a sample does not
+            have exactly one true class.
     """
 
     default_prefix = "accuracy"
@@ -187,7 +188,7 @@ class Accuracy(BaseMetric[Ranked]):
                 self.results.append(Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf))
 
     def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
-        """Returns the accuracies by name; NaN if all samples are ignored."""
+        """Returns a dict of the accuracies; NaN if all samples are ignored."""
         ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
         counted = ranks >= 0
         values = {}
@@ -200,7 +201,7 @@ class Accuracy(BaseMetric[Ranked]):
 
 
 class Outcome(NamedTuple):
-    """The true class of one sample and the predicted class for each threshold, -1 for no prediction."""
+    """The true class of one sample, and the predicted class for each threshold; -1 means no prediction."""
 
     truth: int
     predicted: tuple[int, ...]
@@ -214,12 +215,12 @@ class SingleLabelMetric(BaseMetric[Outcome]):
     A class without predictions has precision 0, and a class without samples has recall 0. The means include both.
 
     Args:
-        thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. Several thresholds
-            give separate values: `precision_thr-0.50`.
+        thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. With several
+            thresholds, separate values are reported: `precision_thr-0.50`.
         items: The values to report: "precision", "recall", "f1-score", "support".
-        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
-            a list of one value per class (`precision_classwise`).
-        num_classes: The number of classes; by default that of the scores or of the dataset.
+        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
+            for a list of one value per class (`precision_classwise`).
+        num_classes: The number of classes; by default, that of the scores or of the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments of `BaseMetric`.
 
@@ -260,7 +261,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
             self.results.append(Outcome(true_label(sample), predicted, count))
 
     def compute_metrics(self, results: list[Outcome]) -> dict[str, Any]:
-        """Returns the values by name."""
+        """Returns a dict of the values."""
         counted = [each for each in results if each.truth != self.ignore_index]
         truth = np.array([each.truth for each in counted], dtype=np.int64)
         values: dict[str, Any] = {}

@@ -147,7 +147,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     Args:
         to_rgb: Whether to swap the first and the third channel.
         bgr_to_rgb: The same as `to_rgb`.
-        to_onehot: Whether to set `gt_score` of samples to one-hot labels.
+        to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
             of augmentations.
@@ -155,7 +155,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 
     Raises:
         ArgumentError: `num_classes` is required but not given.
-        DataError: From `forward`: a sample to mix has no valid ground truth.
+        DataError: In `forward`, a sample to mix has no valid ground truth.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Mixes images and labels in training; with `to_onehot`, sets `gt_score` of other samples with `gt_label`."""
+        """Mixes images and labels in training. Otherwise, with `to_onehot`, sets the `gt_score` of labeled samples."""
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:

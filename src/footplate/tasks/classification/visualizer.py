@@ -27,7 +27,7 @@ class ClsVisualizer(TaskVisualizer):
     """Draws an image next to bars of its most probable classes, with the true class in blue.
 
     Args:
-        classes: The names of the classes; by default those of the dataset.
+        classes: The names of the classes; by default, those of the dataset.
         topk: The number of classes to show.
         settings: Arguments of `Visualizer`.
 
@@ -97,7 +97,7 @@ class ClsVisualizationHook(BaseVisualizationHook):
     """Draws predictions of every `interval`-th batch of a validation or test run, and the confusion matrix.
 
     Args:
-        draw: Whether to draw at all.
+        draw: Whether to draw anything.
         only_wrong: Whether to draw only misclassified images.
         settings: Further arguments of `BaseVisualizationHook`.
 

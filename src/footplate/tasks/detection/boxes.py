@@ -26,7 +26,7 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized IoU, -1 to 1, of each box with the box at the same index, ``(..., )`` for ``(..., 4)``.
+    """Returns the generalized IoU, from -1 to 1, of boxes ``(..., 4)`` with the boxes at the same index, ``(..., )``.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """
@@ -38,9 +38,9 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression; returns the indices of the remaining boxes, ``(K,)``, int64, the best first.
+    """Applies non-maximum suppression; returns the indices of the remaining boxes, ``(K,)``, int64, best first.
 
-    Of two boxes with equal scores, the first is the better one.
+    Of two boxes with equal scores, the first one is better.
 
     Args:
         boxes: ``(N, 4)``.

@@ -32,7 +32,7 @@ class Instances(NamedTuple):
 
 
 class ImageResult(NamedTuple):
-    """The prediction for one image and its ground truth, unless that is read from a file."""
+    """The prediction for one image, and its ground truth or None if the ground truth is read from a file."""
 
     image_id: Any
     shape: tuple[int, int]

@@ -33,7 +33,7 @@ class CocoDataset(BaseDataset):
 
     - `ann_file`: The COCO file, JSON.
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
-    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default all, in the order of
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default, all in the order of
       the file.
     - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
       shorter side has fewer pixels. Ignored in `test_mode`.
@@ -113,7 +113,7 @@ class CocoDataset(BaseDataset):
     def _instance(
         self, annotation: Mapping[str, Any], image: Mapping[str, Any], labels: Mapping[Any, int], skipped: list[str]
     ) -> dict[str, Any] | None:
-        """Returns the instance of an annotation; None if its box is unusable, with a line in `skipped`."""
+        """Returns the instance of an annotation. If its box is unusable, adds a line to `skipped` and returns None."""
         x, y, width, height = annotation["bbox"]
         box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
         if box[2] <= box[0] or box[3] <= box[1]:
@@ -131,7 +131,7 @@ class CocoDataset(BaseDataset):
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the id of the category of each class; raises a DataError at `key` if the file lacks a category."""
+    """Returns the category id of each class; raises a DataError at `key` if the file lacks a category."""
     ids = {str(each["name"]): each["id"] for each in categories}
     for name in classes:
         if name not in ids:
@@ -165,7 +165,7 @@ def _is_coordinate(value: Any) -> bool:
     return isinstance(value, (int, float)) and -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
 
 
-# The keys of the entries: the check of a value, and its description.
+# For each key of an entry: the check of its value, and a description of valid values.
 _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
     "image_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),

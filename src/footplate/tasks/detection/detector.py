@@ -21,7 +21,7 @@ from footplate.tasks.task_base import TaskModel, build_settings, check_classes, 
 
 
 class BaseDetector(TaskModel):
-    """Base class of detectors. Subclasses override `outputs`, `losses` and `candidates`.
+    """The base class of detectors. Subclasses override `outputs`, `losses` and `candidates`.
 
     Args:
         num_classes: The number of classes.
@@ -51,18 +51,18 @@ class BaseDetector(TaskModel):
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, 3, H, W)``, given the true instances of each image."""
+        """Returns the losses for images ``(N, 3, H, W)``, given the true instances of each image."""
 
     @abstractmethod
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores ``(N, P, C)``, 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
+        """Returns scores ``(N, P, C)``, from 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
+        """Returns the losses for images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
-        """Sets `pred_instances` of the sample of each image; creates samples if none are given."""
+        """Sets `pred_instances` in the sample of each image; creates samples if none are given."""
         scores, boxes = self.candidates(inputs)
         samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
         for sample, score, box in zip(samples, scores, boxes, strict=True):
@@ -70,14 +70,14 @@ class BaseDetector(TaskModel):
         return samples
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before their selection."""
+        """Returns the `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before the selection."""
         scores, boxes = self.candidates(inputs)
         return {"scores": scores, "boxes": boxes}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Selects the predictions of an image to keep.
+    """Selects which predictions of an image to keep.
 
     Args:
         score_thr: The minimum score, 0 to 1.
@@ -99,7 +99,7 @@ class Selection:
         check_count("max_per_img", self.max_per_img)
 
     def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
-        """Returns the instances of an image, the best first, in pixels of the original image.
+        """Returns the instances of an image, best first, in pixels of the original image.
 
         Args:
             scores: ``(P, C)``, 0 to 1.
@@ -196,7 +196,7 @@ class TransformersDetector(BaseDetector):
         return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss`, and its components detached from the graph."""
+        """Returns the `loss`, and its components detached from the graph."""
         size = _size_of(inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
@@ -216,6 +216,6 @@ def _plain(value: Any) -> Any:
 
 
 def _size_of(inputs: Tensor) -> Tensor:
-    """Returns width, height, width, height, ``(4,)``."""
+    """Returns a tensor of width, height, width and height, ``(4,)``."""
     height, width = inputs.shape[-2:]
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)

@@ -32,23 +32,24 @@ _FEWEST_FOR_MEAN = 100  # COCO computes mAP from the 100 best predictions, if th
 class CocoMetric(BaseMetric[ImageResult]):
     """The average precision and recall of COCO, from 0 to 1, or -1 if there is no ground truth.
 
-    The ground truth is read from `ann_file`, by default from the annotation file of the evaluated dataset. If the
+    The ground truth is read from `ann_file`, or, by default, from the annotation file of the evaluated dataset. If the
     dataset has no such file, the ground truth is taken from the samples.
 
     Args:
         ann_file: A COCO file with the ground truth.
-        metric: One or several of "bbox", "segm" for masks, "proposal" for the class-agnostic recall of boxes.
-        classwise: Whether to also log a table of classes and report `<class>_precision`, for masks
-            `segm_<class>_precision`.
+        metric: One or several of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
+            boxes.
+        classwise: Whether to also log a table of the average precision of each class, and to report it as
+            `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
         proposal_nums: Three maximum numbers of predictions per image.
         iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
-        metric_items: The values to report; by default `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l`, and for
-            "proposal" the recalls `AR@100` etc.
+        metric_items: The values to report. By default, these are `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and
+            `mAP_l`, and for "proposal" the recalls such as `AR@100`.
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
             `<prefix>.bbox.json`, `<prefix>.segm.json`, and without an annotation file also `<prefix>.gt.json`.
         file_client_args: Ignored; accepted for compatibility.
-        backend_args: Same as above.
+        backend_args: Ignored; accepted for compatibility.
         settings: Arguments of `BaseMetric`; the default prefix is "coco".
 
     Raises:
@@ -118,7 +119,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files, and returns the values by name; empty with `format_only`."""
+        """Writes the requested files, and returns a dict of the values; empty with `format_only`."""
         numbers = [each.image_id for each in results]
         is_unique = len(set(numbers)) == len(numbers)
         if self.ann_file is not None and not is_unique:
@@ -199,8 +200,8 @@ class Curves(NamedTuple):
     Attributes:
         precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and maximum number of predictions;
             -1 if there is no ground truth.
-        recall: ``(T, K, A, M)``.
-        thresholds: ``(T,)``.
+        recall: ``(T, K, A, M)``, by threshold, category, object size and maximum number of predictions.
+        thresholds: ``(T,)``, the IoU thresholds.
         numbers: ``(M,)``, the maximum numbers of predictions per image.
     """
 
@@ -250,11 +251,11 @@ def measure(
 
 
 def named_values(curves: Curves) -> dict[str, float]:
-    """Returns the COCO metrics by name; -1 if there is no ground truth.
+    """Returns a dict of the COCO metrics; -1 if there is no ground truth.
 
     `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
-    `mAP_l` are those of instances of less than 32², less than 96² and more pixels. `AR@100` is the mean recall with at
-    most 100 predictions per image.
+    `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to 96² pixels, and above. `AR@100` is
+    the mean recall with at most 100 predictions per image.
 
     Source: https://cocodataset.org/#detection-eval.
     """

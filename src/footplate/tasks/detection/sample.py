@@ -24,8 +24,8 @@ class DetDataSample(BaseDataElement):
     Attributes:
         gt_instances: The true instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model input,
             `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
-        ignored_instances: The same for instances that are ignored in the evaluation, such as crowds.
-        pred_instances: The predicted instances, the best first: `bboxes` in pixels of the original image, `labels` and
+        ignored_instances: Instances that are ignored in the evaluation, such as crowds, with the same fields.
+        pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
             `scores` ``(N,)``, and for some models `masks`.
 
     Example:
@@ -88,14 +88,14 @@ class PackDetInputs(BaseTransform):
 
 @MODELS.register_module()
 class DetDataPreprocessor(ImgDataPreprocessor):
-    """Normalizes images and pads them to the same size at the right and bottom, so that boxes stay valid.
+    """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
 
     Sets `batch_input_shape`, the padded size of the batch, and `pad_shape` in each sample.
 
     Args:
-        mean: The value subtracted from each channel.
-        std: The value that divides each channel.
-        pad_size_divisor: Height and width are padded to multiples of it.
+        mean: The value to subtract from each channel.
+        std: The value to divide each channel by.
+        pad_size_divisor: Height and width are padded to multiples of this number.
         pad_value: The padding value of images, applied after normalization.
         pad_mask: Whether to pad the true masks to the size of the images.
         mask_pad_value: The padding value of masks.

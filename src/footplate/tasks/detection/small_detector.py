@@ -44,11 +44,11 @@ class PyramidDetector(Pyramid):
         num_classes: The number of classes.
         widths: See `Pyramid`.
         depths: See `Pyramid`.
-        levels: How many of the deepest stages have a head.
+        levels: The number of stages with a head, counted from the deepest one.
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is not positive and below their length.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not at least 1 and less than their length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -73,7 +73,7 @@ class PyramidDetector(Pyramid):
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:
-        """Returns classes and boxes at every position for images ``(N, 3, H, W)`` of any size."""
+        """Returns the scores and boxes at every position for images ``(N, 3, H, W)`` of any size."""
         found = [
             head(level, self.stride >> place)
             for place, (head, level) in enumerate(zip(self.heads, self.decode(inputs), strict=True))
@@ -129,8 +129,8 @@ def assign(
     """Assigns the best positions to each instance.
 
     The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
-    highest rating are assigned to an instance. A position belongs to at most one instance: that with the highest IoU.
-    Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
+    highest rating are assigned to an instance. A position belongs to at most one instance: the one with the highest
+    IoU. Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
 
     Args:
         grid: The output of the network.
@@ -177,16 +177,16 @@ def assign(
 
 @MODELS.register_module()
 class SmallDetector(BaseDetector):
-    """Anchor-free detector for small images: a `PyramidDetector` predicts classes and one box at every position.
+    """An anchor-free detector for small images: a `PyramidDetector` predicts class scores and a box at every position.
 
     Args:
         num_classes: The number of classes.
-        widths: The channels of each stage of the network.
+        widths: The number of channels of each stage of the network.
         depths: The number of residual blocks of each stage.
-        levels: How many of the deepest stages have a prediction head.
+        levels: The number of stages with a prediction head, counted from the deepest one.
         head_width: The number of channels in a head.
         box_weight: The weight of the box loss relative to the classification loss.
-        flip_test: Whether to average predictions over the image and the flipped image.
+        flip_test: Whether to average the predictions for the image and the flipped image.
         settings: Arguments of `BaseDetector`.
 
     Raises:
@@ -235,7 +235,7 @@ class SmallDetector(BaseDetector):
         return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores and boxes; with `flip_test`, averaged over the image and the flipped image."""
+        """Returns scores and boxes; with `flip_test`, they are averaged over the image and the flipped image."""
         height, width = inputs.shape[-2:]
         stride = self.network.stride
         inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
@@ -257,7 +257,7 @@ def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid
         strides: The stride of each level.
     """
     (height, width), order, begin = size, [], 0
-    for stride in strides:  # not from `grid.strides`, whose values are unknown when the model is exported
+    for stride in strides:  # not `grid.strides`, whose values are unknown when the model is exported
         rows, columns = height // stride, width // stride
         places = torch.arange(rows * columns, device=grid.boxes.device).view(rows, columns)
         order.append(places.flip(1).flatten() + begin)

@@ -1,4 +1,4 @@
-"""Draws image, true and predicted instances side by side, with a legend."""
+"""Draws an image with its true and predicted instances side by side, with a legend."""
 
 import os
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ _TEXT_SIZE = 12
 class DetLocalVisualizer(TaskVisualizer):
     """Draws boxes, classes, masks and keypoints of a DetDataSample on its image. Small images are enlarged.
 
-    True boxes refer to an image of the size `img_shape`, predicted boxes to one of the size `ori_shape`. Keypoints are
-    `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``, connected by the `skeleton_links` of the dataset's
-    `metainfo`.
+    The coordinates of true boxes refer to an image of the size `img_shape`, those of predicted boxes to the original
+    image of the size `ori_shape`. Keypoints are the field `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``,
+    connected by the `skeleton_links` of the dataset's `metainfo`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class. By default the palette of the dataset, extended
+        bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset, extended
             with distinct colors.
-        text_color: The color of the labels; by default black or white, whichever has more contrast.
+        text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
         settings: Arguments of `Visualizer`.
@@ -79,9 +79,9 @@ class DetLocalVisualizer(TaskVisualizer):
             name: The name of the image.
             image: ``(H, W, 3)``, uint8, RGB.
             data_sample: The sample of the image.
-            args: Further arguments of `Visualizer.add_datasample`.
+            args: Further positional arguments of `Visualizer.add_datasample`.
             pred_score_thr: The minimum score of predictions to draw.
-            settings: Further arguments by name.
+            settings: Further keyword arguments of `Visualizer.add_datasample`.
         """
         if data_sample is not None and "pred_instances" in data_sample:
             found = data_sample.pred_instances
@@ -125,11 +125,11 @@ class DetLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class DetVisualizationHook(BaseVisualizationHook):
-    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to draw at all.
-        interval: Draw every `interval`-th batch.
+        draw: Whether to draw anything.
+        interval: Every `interval`-th batch is drawn.
         score_thr: The minimum score of predictions to draw.
         show: Whether to also show the images on the screen.
         wait_time: The minimum time to show an image, in seconds.
@@ -158,7 +158,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         self.test_out_dir = test_out_dir
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
-        """Returns the score threshold, and the output file of an image of a test run."""
+        """Returns the score threshold and, for an image of a test run, the output file."""
         found: dict[str, Any] = {"out_file": None}
         if self.test_out_dir is not None and mode == "test":
             found["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")

@@ -99,8 +99,8 @@ class FashionItems:
 
     Args:
         split: "train" or "test".
-        per_class: The first and the end index of the items to use from each class. `(50, 70)` of the training items
-            can serve as validation data.
+        per_class: The range of the items to use from each class: the first index, and the index after the last. `(50,
+            70)` of the training items can serve as validation data.
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
@@ -112,7 +112,7 @@ class FashionItems:
         (200, 9, (28, 28))
     """
 
-    # Loads an item that was saved as a file, and its height and width.
+    # How to load an item that was saved as a file, and its height and width.
     image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "color_type": "grayscale"}
     image_size: ClassVar[tuple[int, int]] = (ITEM_SIZE, ITEM_SIZE)
 

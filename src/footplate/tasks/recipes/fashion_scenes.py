@@ -66,7 +66,7 @@ class SceneStyle:
         size: The height and width of a scene in pixels.
         num_items: The minimum and maximum number of items in a scene.
         scale: The minimum and maximum scale of an item, relative to 28 x 28 pixels.
-        turn: The maximum rotation of an item in degrees, in both directions.
+        turn: The maximum rotation of an item in degrees, in either direction.
         stretch: The maximum relative change of an item's width and of its height.
         noise: The standard deviation of the background noise in gray levels.
 
@@ -95,9 +95,9 @@ class SceneStyle:
 
 
 def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
-    """Composes a scene of items on a noisy background, later items over earlier ones.
+    """Composes a scene of items on a noisy background. Later items cover earlier ones.
 
-    All random choices use ``rng``, so that equal generators give equal scenes.
+    All random choices use ``rng``, so that generators in the same state produce the same scene.
     """
     canvas = draw_background(style, rng)
     owner = np.full((style.size, style.size), -1, dtype=np.int8)
@@ -153,7 +153,7 @@ def transform_item(
 
 
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
-    """Returns the top left corner, among a few random ones, that covers the fewest pixels of other items."""
+    """Returns the top left corner for a new item: of a few random corners, the one that hides the fewest pixels."""
     limits = np.subtract(owner.shape, shape) + 1
     corners = (rng.random((_CANDIDATE_POSITIONS, 2)) * limits).astype(np.int64).tolist()
     occupied = owner >= 0
@@ -205,7 +205,7 @@ class FashionScenes:
     """
 
     makes_samples: ClassVar[bool] = True  # composing a scene is slower than caching it
-    # Loads a scene that was saved as a file, and its usual height and width.
+    # How to load a scene that was saved as a file, and its default height and width.
     image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "channel_order": "rgb"}
     image_size: ClassVar[tuple[int, int]] = (SceneStyle.size, SceneStyle.size)
 
@@ -230,7 +230,7 @@ class FashionScenes:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and the palette of the segmentation map, the background first."""
+        """The classes and the palette of the segmentation map; the background comes first."""
         return {"classes": ("background", *CLASSES), "palette": [list(color) for color in _PALETTE]}
 
     def __len__(self) -> int:
@@ -240,11 +240,11 @@ class FashionScenes:
         return self.pipeline(self.sample(index)) if self.sample_cache is None else self.sample_cache[index]
 
     def leading_samples(self, leading: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Applies the leading transforms to the given scenes and yields the results, for the sample cache."""
+        """Applies the leading transforms to the scenes at `indices` and yields the results, for the sample cache."""
         return (leading(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:
-        """Composes the scene with an index.
+        """Composes the scene at an index.
 
         Raises:
             IndexError: The index is out of range.

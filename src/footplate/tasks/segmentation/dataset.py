@@ -31,8 +31,8 @@ class BaseSegDataset(BaseDataset):
         data/street/masks/train/a/0001.png
 
     Args:
-        ann_file: A text file with one image name per line, with or without suffix; by default all images are used.
-        img_suffix: The suffix of image files; by default any common image format.
+        ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
+        img_suffix: The suffix of image files; by default, that of any common image format.
         seg_map_suffix: The suffix of label maps, which replaces that of the image.
         metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
             that are omitted here are ignored.
@@ -90,7 +90,7 @@ class BaseSegDataset(BaseDataset):
         ]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns a copy of one record, with the settings that loading its label map needs."""
+        """Returns a copy of one record, with the settings for loading its label map."""
         record = super().get_data_info(idx)
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
@@ -147,7 +147,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
 
 
 def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> dict[int, int] | None:
-    """Maps the labels of all known classes to those of the selected ones; None if they are the same."""
+    """Maps the labels of all known classes to labels of the selected classes; None if no labels change."""
     if known is None or wanted is None or isinstance(wanted, str) or list(wanted) == list(known):
         return None
     for name in wanted:

@@ -43,7 +43,7 @@ class IoUMetric(BaseMetric[Areas]):
         ignore_index: Pixels with this label are ignored.
         iou_metrics: The values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision and
             mRecall). aAcc, the pixel accuracy, is always reported.
-        nan_to_num: The replacement of undefined values, as a fraction.
+        nan_to_num: The fraction that replaces undefined values.
         beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder for predictions as PNG files, named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
@@ -52,7 +52,7 @@ class IoUMetric(BaseMetric[Areas]):
 
     Raises:
         ArgumentError: A metric is unknown, or `format_only` is set without `output_dir`.
-        DataError: From `process`: ground truth and prediction differ in size, or a class is out of range.
+        DataError: In `process`, the ground truth and the prediction differ in size, or a class is out of range.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class IoUMetric(BaseMetric[Areas]):
                 self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values; empty with `format_only`."""
+        """Returns a dict of the values; empty with `format_only`."""
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:
@@ -113,7 +113,7 @@ class IoUMetric(BaseMetric[Areas]):
         return Areas(*(first + second for first, second in zip(one, other, strict=True)))
 
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
-        """Returns the means by name, and logs the per-class results."""
+        """Returns a dict of the means, and logs the per-class results."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
@@ -130,7 +130,7 @@ class IoUMetric(BaseMetric[Areas]):
         return values
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
-        """Returns the per-class values in percent, by name without the leading m."""
+        """Maps the names of metrics, without the leading "m", to their per-class values in percent."""
         right, predicted, true = areas
         weight = self.beta**2
         columns: dict[str, _Values] = {}

@@ -87,18 +87,18 @@ class PackSegInputs(BaseTransform):
 
 @MODELS.register_module()
 class SegDataPreProcessor(ImgDataPreprocessor):
-    """Normalizes images, and pads images and label maps to the same size at the right and bottom.
+    """Normalizes images, and pads images and label maps to the same size on the right and at the bottom.
 
     Args:
-        mean: The value subtracted from each channel.
-        std: The value that divides each channel.
-        size: The height and width to pad to; by default those of the largest image of the batch.
-        size_divisor: Height and width are padded to multiples of it.
+        mean: The value to subtract from each channel.
+        std: The value to divide each channel by.
+        size: The height and width to pad to; by default, those of the largest image of the batch.
+        size_divisor: Height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
         bgr_to_rgb: Whether to swap the first and the third channel.
-        rgb_to_bgr: Same as above.
-        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
+        rgb_to_bgr: The same as `bgr_to_rgb`.
+        batch_augments: Batch augmentations, called in training one after the other as `augment(inputs, data_samples)`.
         test_cfg: `size` or `size_divisor` for validation and test.
 
     Raises:

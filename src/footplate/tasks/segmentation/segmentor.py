@@ -21,13 +21,13 @@ _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
 class BaseSegmentor(TaskModel):
-    """Base class of models that compute class scores for every pixel. Subclasses override `score`.
+    """The base class of models that compute class scores for every pixel. Subclasses override `score`.
 
     Args:
         num_classes: The number of classes, including the background.
         ignore_index: Pixels with this label are ignored.
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
-        flip_test: Whether to average predictions over the image and the flipped image.
+        flip_test: Whether to average the predictions for the image and the flipped image.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
@@ -66,7 +66,7 @@ class BaseSegmentor(TaskModel):
         return self.score(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
-        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent; samples need `gt_sem_seg`."""
+        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent; each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self.score(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
@@ -75,7 +75,7 @@ class BaseSegmentor(TaskModel):
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        """Sets `seg_logits` and `pred_sem_seg` of the sample of each image; creates samples if none are given."""
+        """Sets `seg_logits` and `pred_sem_seg` in the sample of each image; creates samples if none are given."""
         scores = self._score_for_test(inputs)
         samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
         for sample, each in zip(samples, scores, strict=True):
@@ -163,7 +163,7 @@ class SmallSegmentor(BaseSegmentor):
 
     Args:
         num_classes: The number of classes, including the background.
-        widths: The channels of each stage of the network.
+        widths: The number of channels of each stage of the network.
         depths: The number of residual blocks of each stage.
         settings: Arguments of `BaseSegmentor`.
 
@@ -222,10 +222,10 @@ class SegFormer(BaseSegmentor):
 
 @MODELS.register_module()
 class SegTTAModel(BaseTTAModel):
-    """Averages the class probabilities over the views of an image. Models already undo flipping and resizing."""
+    """Averages the class probabilities over the views of an image. The model itself undoes flipping and resizing."""
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
-        """Returns for each image the sample of its first unflipped view, with the mean probabilities of all views."""
+        """Returns, for each image, the sample of its first unflipped view, with the mean probabilities of all views."""
         merged = []
         for views in data_samples_list:
             probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)

@@ -1,4 +1,4 @@
-"""Draws image, true and predicted label maps and an error map side by side, with a legend."""
+"""Draws an image, its true and predicted label maps and an error map side by side, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +18,11 @@ _WRONG = (230, 30, 60)
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(TaskVisualizer):
-    """Draws the classes of a SegDataSample on its image. Labels without a color, and 255, show the image.
+    """Draws the classes of a SegDataSample on its image, except label 255 and labels without a color.
 
     Args:
-        classes: The names of the classes; by default those of the dataset.
-        palette: The colors of the classes; by default those of the dataset, or else distinct colors.
+        classes: The names of the classes; by default, those of the dataset.
+        palette: The colors of the classes; by default, those of the dataset, or distinct colors if it has none.
         alpha: The opacity of the colors, 0 to 1.
         settings: Arguments of `Visualizer`.
 
@@ -54,7 +54,7 @@ class SegLocalVisualizer(TaskVisualizer):
         self._classes, self._palette = classes, palette
 
     def overlay(self, data: PixelData, shape: Sequence[int]) -> set[int]:
-        """Colors the pixels of a label map of the size of the image."""
+        """Colors the pixels of the image according to a label map of the same size."""
         labels = as_array(data.data)[0].astype(np.int64)
         found = [label for label in np.unique(labels).tolist() if label != _IGNORED]
         colors = self.class_colors(max(found, default=0) + 1)
@@ -64,7 +64,7 @@ class SegLocalVisualizer(TaskVisualizer):
         return set(drawn)
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
-        """Returns the image in gray with the wrong pixels in red; pixels without a true class are never wrong."""
+        """Returns the image in gray with the wrong pixels in red; pixels without a true class do not count as wrong."""
         true, predicted = (as_array(each.data)[0].astype(np.int64) for each in (truth, prediction))
         if true.shape != predicted.shape:
             return None
@@ -76,7 +76,7 @@ class SegLocalVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class SegVisualizationHook(BaseVisualizationHook):
-    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
+    """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
 
     Takes the arguments of `BaseVisualizationHook`.
 

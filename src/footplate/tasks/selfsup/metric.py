@@ -59,10 +59,12 @@ class Seen(NamedTuple):
 
 
 class _Probe(BaseMetric[Seen]):
-    """Base class of probes. Fits on samples with `part` "train", and reports the accuracy on "test" in percent, `top1`.
+    """The base class of probes. A probe is fitted to samples with `part` "train" and evaluated on those with "test".
+
+    It reports `top1`, the accuracy in percent.
 
     Args:
-        of: "features" of the model, or "pixels" of the images as a baseline.
+        of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.
         settings: Arguments of `BaseMetric`.
 
     Raises:
@@ -80,7 +82,7 @@ class _Probe(BaseMetric[Seen]):
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records features, class and part of each sample."""
+        """Records the features, the class and the part of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
             where = sample.get("img_path", "an image")
@@ -103,7 +105,7 @@ class _Probe(BaseMetric[Seen]):
             missing = "train" if test.all() else "test"
             raise DataError(
                 f"no image has part='{missing}'; the probe needs images of both parts, 'train' and 'test'",
-                notes=["Set part='...' of PackSelfSupInputs."],
+                notes=["Set part='...' in PackSelfSupInputs."],
             )
         count = int(labels.max()) + 1
         found = self.predict(features[~test], labels[~test], features[test], count)
@@ -111,14 +113,15 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes ``(M,)`` of queries ``(M, D)`` from train features ``(N, D)`` and labels ``(N,)``."""
+        """Predicts the classes ``(M,)`` of queries ``(M, D)`` from training features ``(N, D)`` and labels ``(N,)``."""
 
 
 @METRICS.register_module()
 class KNNProbe(_Probe):
     """The accuracy of a weighted k-NN classifier in percent, reported as `knn/top1`.
 
-    Neighbors are ranked by cosine similarity. If two classes have the same votes, the lower one is predicted.
+    Neighbors are ranked by cosine similarity. If two classes have the same vote, the one with the lower index is
+    predicted.
 
     Args:
         k: The number of neighbors.
@@ -126,7 +129,7 @@ class KNNProbe(_Probe):
         settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
 
     Raises:
-        DataError: There are fewer than k train samples, or a sample has no class or part.
+        DataError: There are fewer than k training samples, or a sample has no class or part.
         ArgumentError: An argument is invalid.
 
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
@@ -143,7 +146,7 @@ class KNNProbe(_Probe):
         """Predicts the classes by a vote of the nearest neighbors.
 
         Raises:
-            DataError: There are fewer than k train features.
+            DataError: There are fewer than k training features.
         """
         if self.k > len(features):
             raise DataError(f"k is {self.k}, but there are only {len(features)} training images", key="k")
@@ -175,7 +178,7 @@ class LinearProbe(_Probe):
         self.l2 = l2
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Standardizes all features by the train features, and predicts the classes with a linear classifier."""
+        """Standardizes all features with the statistics of the training features, and applies a linear classifier."""
         mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
         weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=self.l2)
         return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)

@@ -25,7 +25,7 @@ class SelfSupDataSample(BaseDataElement):
     Attributes:
         features: The features of the image, ``(D,)``, float.
         gt_label: The true class, ``(1,)``, int64, used only by probes.
-        part: How probes use the image: "train" to fit, "test" to evaluate.
+        part: The use of the image by probes: "train" for fitting, "test" for evaluation.
 
     Example:
         >>> sample = SelfSupDataSample(metainfo=dict(part="test")).set_gt_label(3)
@@ -37,7 +37,7 @@ class SelfSupDataSample(BaseDataElement):
         """Sets the true class.
 
         Raises:
-            ArgumentError: It is not an integer.
+            ArgumentError: `value` is not an integer.
         """
         label = torch.as_tensor(value)
         if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:
@@ -52,7 +52,7 @@ class MultiView(BaseTransform):
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.
-        num_views: The number of views of each pipeline.
+        num_views: The number of views to create with each pipeline.
 
     Raises:
         ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.
@@ -101,7 +101,7 @@ class PackSelfSupInputs(BaseTransform):
         algorithm_keys: The keys to store as data, if present.
         pseudo_label_keys: Additional keys to store as data, if present.
         meta_keys: The keys to store as metainfo, if present.
-        part: How probes use the image: "train" to fit, "test" to evaluate.
+        part: The use of the image by probes: "train" for fitting, "test" for evaluation.
 
     Raises:
         DataError: There is no image.

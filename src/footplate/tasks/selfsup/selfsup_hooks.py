@@ -42,7 +42,7 @@ class _Shown(NamedTuple):
 
 @HOOKS.register_module()
 class NeighborPictureHook(Hook):
-    """Draws test images with their nearest train images in feature space. Blue frames mark the same class.
+    """Draws test images with their nearest training images in feature space. Blue frames mark the same class.
 
     Args:
         num_queries: The number of test images, spread evenly over the validation dataset.
@@ -70,7 +70,7 @@ class NeighborPictureHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[SelfSupDataSample] | None = None,
     ) -> None:
-        """Stores images and features."""
+        """Stores the images and features of the batch."""
         for position, output in enumerate(outputs or ()):
             if is_main_process() and len(self._seen) < self.max_samples and "part" in output:
                 image = planes_to_image(data_batch["inputs"][0][position])
@@ -78,7 +78,7 @@ class NeighborPictureHook(Hook):
                 self._seen.append(_Shown(image, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the neighbors if there are both test and train images."""
+        """Draws the neighbors if there are both test and training images."""
         test, train = ([each for each in self._seen if each.is_test == wanted] for wanted in (True, False))
         self._seen = []
         if not test or not train:
@@ -101,7 +101,7 @@ class ReconstructionPictureHook(Hook):
 
     Args:
         num_samples: The number of images.
-        seed: The seed of the masks, which makes the images of one run comparable.
+        seed: The seed of the masks; a fixed seed makes the images of a run comparable.
 
     Raises:
         ArgumentError: `num_samples` is not positive.
@@ -144,7 +144,7 @@ def draw_neighbors(
     Args:
         queries: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
         neighbors: The neighbors of each query, the nearest first.
-        same: Whether each neighbor has the class of the query. Its frame is then blue, otherwise orange.
+        same: Whether each neighbor has the class of the query. Its frame is blue if it does, and orange otherwise.
     """
     rows = [
         [_framed(query, None), *(_framed(each, right) for each, right in zip(found, flags, strict=True))]
@@ -161,7 +161,7 @@ def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guess
     Args:
         images: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
         hidden: The masked pixels, ``(h, w)`` each, bool.
-        guessed: The reconstructions, like `images`.
+        guessed: The reconstructions, in the form of `images`.
     """
     rows = []
     for image, gone, guess in zip(images, hidden, guessed, strict=True):
@@ -196,15 +196,15 @@ def _page(rows: Sequence[Sequence[Image]]) -> Image:
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validates before the first iteration, and adds the gain since then to the metrics of later validation runs.
+    """Validates before the first iteration, and adds the gains since then to the metrics of later validations.
 
     The gain of the metric `knn/top1` is reported as `gain/knn/top1`, in the same unit.
 
     Args:
-        keys: The metrics to compare; all numbers by default.
+        keys: The metrics to compare; by default, all metrics that are numbers.
 
     Raises:
-        ArgumentError: At the start of the run, if there is no validation, or if a metric in `keys` is unknown.
+        ArgumentError: When a run starts, there is no validation, or a metric in `keys` is unknown.
     """
 
     priority = "HIGHEST"  # before any hook that records metrics

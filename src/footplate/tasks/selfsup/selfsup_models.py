@@ -19,13 +19,13 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
 class BaseSelfSup(TaskModel):
-    """Base class of models with backbone, neck and head that learn from views of images and predict features.
+    """The base class of models with backbone, neck and head that learn from views of images and predict features.
 
     Inputs are a list of views, ``(N, C, H, W)`` each, float. Features are computed from the first view.
 
     Args:
-        backbone: The network to pretrain. A module or a config for MODELS, as are neck and head.
-        neck: The module after the backbone in training.
+        backbone: The network to pretrain. Like the neck and the head, it is a module or a config for MODELS.
+        neck: The module that follows the backbone in training.
         head: The module that computes the loss.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
     """
@@ -46,7 +46,7 @@ class BaseSelfSup(TaskModel):
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns features ``(N, D)`` of images ``(N, C, H, W)``."""
+        """Returns the features ``(N, D)`` of images ``(N, C, H, W)``."""
 
     def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
         """Returns the features of the first view, ``(N, D)``."""
@@ -55,7 +55,7 @@ class BaseSelfSup(TaskModel):
     def predict(
         self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
     ) -> list[SelfSupDataSample]:
-        """Sets `features` of each sample from the first view; creates samples if none are given."""
+        """Sets the `features` of each sample from the first view; creates samples if none are given."""
         features = self.extract_feat(inputs[0])
         filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
         for sample, row in zip(filled, features.float(), strict=True):
@@ -104,7 +104,7 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Returns ``(N, out_channels)`` for features ``(N, C)`` or ``(N, C, H, W)``, or for the last of a sequence."""
+        """Maps features ``(N, C)`` or ``(N, C, H, W)``, or the last item of a sequence, to ``(N, out_channels)``."""
         last = features if isinstance(features, Tensor) else features[-1]
         projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
         return projected
@@ -112,7 +112,7 @@ class NonLinearNeck(BaseModule):
 
 @MODELS.register_module()
 class ContrastiveHead(nn.Module):
-    """The NT-Xent loss, which trains each view to be most similar to the other view of the same image.
+    """Computes the NT-Xent loss, which trains each view to be most similar to the other view of the same image.
 
     In distributed training, each rank uses only the views of its own batch.
 
@@ -157,8 +157,8 @@ class SimCLR(BaseSelfSup):
     """SimCLR: contrastive learning of two views.
 
     Args:
-        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last is used. A module or a
-            config for MODELS, as are neck and head.
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last one is used. Like the
+            neck and the head, it is a module or a config for MODELS.
         neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
         head: Computes the loss from the projections of two views, such as ContrastiveHead.
 
@@ -252,7 +252,7 @@ class MAEPretrainDecoder(BaseModule):
 
 @MODELS.register_module()
 class MAEPretrainHead(nn.Module):
-    """The mean squared error over the pixels of masked patches.
+    """Computes the mean squared error over the pixels of masked patches.
 
     Args:
         norm_pix: Whether to normalize every target patch to mean 0 and standard deviation 1.
@@ -288,8 +288,8 @@ class MAE(BaseSelfSup):
     """A masked autoencoder.
 
     Args:
-        backbone: An encoder with `forward_masked`, such as MAEViT. A module or a config for MODELS, as are neck and
-            head.
+        backbone: An encoder with a method `forward_masked`, such as MAEViT. Like the neck and the head, it is a module
+            or a config for MODELS.
         neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
         head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
 
@@ -306,7 +306,7 @@ class MAE(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
+        """Returns the features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
         features: Tensor = self.backbone(inputs)
         return features
 
@@ -319,7 +319,7 @@ class MAE(BaseSelfSup):
         """Masks random patches of images ``(N, C, H, W)`` and reconstructs them.
 
         Returns:
-            The reconstructed images, ``(N, C, H, W)``, and the mask of patches, ``(N, L)``, 1 for masked.
+            The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
         """
         masked: Masked = self.backbone.forward_masked(inputs)
         patches: Tensor = self.neck(masked)

@@ -129,7 +129,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def init_attention(layers: nn.ModuleList) -> None:
-    """Initializes query, key and value weights, which are not in linear layers and thus missed by initializers."""
+    """Initializes query, key and value weights, which initializers miss because they are not in linear layers."""
     for layer in layers:
         if isinstance(layer, nn.TransformerEncoderLayer):
             for weights in layer.self_attn.in_proj_weight.chunk(3):
@@ -139,7 +139,7 @@ def init_attention(layers: nn.ModuleList) -> None:
 def position_codes(width: int, side: int) -> Tensor:
     """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``; `width` must be a multiple of 4.
 
-    Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, for both directions.
+    Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """
     if width % 4:
         raise ArgumentError("the embedding dimension must be a multiple of 4", key="embed_dims", found=width)

@@ -7,29 +7,38 @@ const MOST_PICTURED = 2; // runs whose pictures are shown at first
 /** The frame of an image at a step, or the latest one before it. */
 const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
 
+const panelOf = (name, step) => ({ caption, src }) =>
+  make("figure", { class: "panel" }, caption ? make("figcaption", {}, caption) : null,
+    make("img", { src: data.sources[src], alt: `${name} at ${step}${caption ? `: ${caption}` : ""}`, loading: "lazy", decoding: "async" }));
+
+/** The panels of one picture: those that are the same in all runs once, and the others for each run. */
+const panelsOf = (images, step) => {
+  const frames = images.map((image) => frameAt(image.frames, step));
+  const isShared = ({ src }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src));
+  const row = (panels, label, at) => make("div", { style: `flex-grow:${panels.length}` }, make("p", { class: "quiet" }, ...label),
+    make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at))));
+  const shared = frames[0].panels.filter(isShared);
+  const own = frames.map((frame, place) => row(frame.panels.filter((panel) => !isShared(panel)), [byRunName(images[place].run), several ? " " : null, `iteration ${whole(frame.step)}`].filter(Boolean), frame.step));
+  const legend = new Map(frames.flatMap((frame) => frame.legend.map(({ label, color }) => [label, color])));
+  return [make("div", { class: "views" }, shared.length ? row(shared, ["the same in all runs"], step) : null, make("div", { style: `flex-grow:${frames[0].panels.length - shared.length}` }, ...own)),
+    legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
+};
+
 /** The pictures of some runs, with a slider for all of them. */
 const gallery = (all) => {
   const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
-  const shown = [];
-  const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) =>
-    make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", { class: "views" }, ...images.map(({ run, frames }) => {
-      const image = make("img", { loading: "lazy", decoding: "async" });
-      const at = make("output");
-      shown.push({ image, at, frames, name });
-      return make("div", {}, image, make("p", { class: "quiet" }, byRunName(run), at));
-    }))));
-  const step = make("output");
+  const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) => {
+    const holder = make("div");
+    return { images, holder, element: make("figure", { class: "card picture" }, make("figcaption", {}, name), holder) };
+  });
+  const output = make("output");
   const show = (place) => {
-    step.value = `iteration ${whole(steps[place])}`;
-    for (const each of shown) {
-      const frame = frameAt(each.frames, steps[place]);
-      each.image.src = frame.src; each.image.alt = `${each.name} at ${frame.step}`;
-      each.at.value = `iteration ${whole(frame.step)}`;
-    }
+    output.value = `iteration ${whole(steps[place])}`;
+    cards.forEach(({ images, holder }) => holder.replaceChildren(...panelsOf(images, steps[place]).filter(Boolean)));
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the pictures", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
-  return [steps.length > 1 ? make("div", { class: "controls" }, slider, step) : "", make("div", { id: "gallery" }, ...cards)];
+  return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", make("div", { id: "gallery" }, ...cards.map(({ element }) => element))];
 };
 
 /** Pictures, at first those of the best runs if there are many. */

@@ -17,7 +17,7 @@ _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed")
 # Code bases that validate with the batch size of training. Others use 1 by default, because images differ in size.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
-# Settings that the launcher decides now.
+# Settings that the launcher determines.
 _LAUNCHER_KEYS = ("dist", "num_gpus")
 _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
 
@@ -70,7 +70,7 @@ def data(draft: Draft) -> None:
 
 
 def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Writes the dataloader of a split; returns whether all settings of the split were translated."""
+    """Writes the dataloader of a split. Returns whether all settings of the split were translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
     if split == "val" and not has_evaluation:
@@ -186,7 +186,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces a validation phase with a hook that computes losses; a training phase needs no setting."""
+    """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
     phases: list[tuple[str, int]] = []
     origin = draft.origin("workflow")
     for index, phase in enumerate(draft.take("workflow") or [("train", 1)]):

@@ -29,7 +29,7 @@ default_hooks = dict(checkpoint=dict(save_best='mIoU'))
 """,
 )
 def evaluation(draft: Draft) -> None:
-    """Sets the validation interval of the training loop; passes other settings to the dataset's evaluate()."""
+    """Sets the validation interval of the training loop. Other settings are passed to the dataset's evaluate()."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return

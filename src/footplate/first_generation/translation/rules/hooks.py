@@ -23,7 +23,7 @@ _LOGGERS = {
     "PaviLoggerHook": None,
     "SegmindLoggerHook": None,
 }
-"""The visualizer backend that replaces each logger; None if there is none."""
+"""Maps each logger to the visualizer backend that replaces it, or to None if there is none."""
 _BACKEND_SETTINGS = {
     "TensorboardVisBackend": {"log_dir": "save_dir"},
     "WandbVisBackend": {"init_kwargs": "init_kwargs", "define_metric_cfg": "define_metric_cfg", "commit": "commit"},

@@ -168,7 +168,7 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
 
 
 def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
-    """Returns the wrapper of each optimizer by its path."""
+    """Maps the path of each optimizer wrapper to its settings."""
     found = draft.translated.get("optim_wrapper", {})
     if not found or "optimizer" in found or "type" in found:
         return {"optim_wrapper": found}

@@ -84,7 +84,7 @@ def resume(draft: Draft) -> None:
     before="device = 'cuda'\ngpu_ids = range(0, 1)",
 )
 def device(draft: Draft) -> None:
-    """Removes device settings; the machine and torchrun determine the devices."""
+    """Removes device settings, because the machine and torchrun determine the devices."""
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None:
         wanted = str(kind).partition(":")[0]
@@ -132,7 +132,7 @@ def model_settings(draft: Draft) -> None:
     after="model_adapter = dict(type='LegacyModel')",
 )
 def model_adapter(draft: Draft) -> None:
-    """Adds an adapter with the step methods that the loops call; the model is unchanged."""
+    """Adds an adapter with the step methods that the loops call. The model is unchanged."""
     if "model" in draft.remaining:
         draft.write("model_adapter", {"type": "LegacyModel"}, "model")
         draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")

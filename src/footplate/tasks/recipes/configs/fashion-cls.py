@@ -1,4 +1,4 @@
-"""Classification of single clothes, shoes and bags, with label smoothing and mixup: about a minute on two cores.
+"""Classification of images of clothes, shoes and bags, with label smoothing and mixup: a minute on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

@@ -1,4 +1,4 @@
-"""A masked autoencoder on single clothes, shoes and bags, without labels, with two probes: minutes on two cores.
+"""A masked autoencoder on images of clothes, shoes and bags, without labels, with two probes: minutes on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """

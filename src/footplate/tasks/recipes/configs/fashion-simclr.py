@@ -1,4 +1,4 @@
-"""SimCLR on single clothes, shoes and bags, without labels, with LARS and two probes: minutes on two cores.
+"""SimCLR on images of clothes, shoes and bags, without labels, with LARS and two probes: minutes on two cores.
 
 To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
