@@ -138,8 +138,8 @@ def test_many_different_regions_are_all_compiled() -> None:
 
     kinds = [nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish, nn.Hardswish, nn.CELU, nn.SELU]
     torch._dynamo.reset()
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), kind()) for kind in kinds))
-    model = speed_up(model, compile={"backend": backend, "regions": r"\d+"}, channels_last=False)
+    plain = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), kind()) for kind in kinds))
+    model = speed_up(plain, compile={"backend": backend, "regions": r"\d+"}, channels_last=False)
     model(torch.randn(4, 8))
     assert len(graphs) == len(kinds)  # torch compiles one function eight times by default, and then no more
 
