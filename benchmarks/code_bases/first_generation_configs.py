@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.code_bases import made_up_data
 from benchmarks.code_bases.configs import small_crops, walk
 from footplate.config import Config
@@ -94,7 +96,7 @@ def prepare_mmseg(cfg: Config, data: str, size: int) -> None:
             node["class_weight"] = [1.0] * 5
         if "img_size" in node:
             node["img_size"] = (size, size) if isinstance(node["img_size"], (list, tuple)) else size
-    cfg.model["test_cfg"] = {"mode": "whole"}
+    cfg.model["test_cfg"] = {**cfg.model["test_cfg"], "mode": "whole"}
     cfg["evaluation"] = {"interval": 2, "metric": "mIoU"}
 
 
@@ -146,15 +148,24 @@ def set_data(cfg: Config, own: dict[str, Any], train: list[Any], test: list[Any]
 
 
 def prepare_mmselfsup(cfg: Config, data: str, size: int) -> None:
-    """Trains with the pipelines of the config on folders of images. Pretraining has no validation."""
+    """Trains with the pipelines of the config on folders of images. Pretraining has no validation.
+
+    Some models gather features in a process group and move tensors to a GPU, so the group has one process, and tensors
+    stay where they are.
+    """
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    if not torch.cuda.is_available():
+        torch.Tensor.cuda = lambda tensor, *_, **__: tensor  # type: ignore[method-assign]
     small_crops(cfg, cfg["data"]["train"])
-    for node in walk(cfg["data"]["train"]):
+    for node in walk([cfg["data"]["train"], cfg.get("custom_hooks")]):
         if "data_source" in node:
             node["data_source"] = {"type": "ImageNet", "data_prefix": f"{data}/folders/training", "ann_file": None}
     cfg["data"].update(samples_per_gpu=2, workers_per_gpu=0, drop_last=False)
-    for key in ("memory_bank", "queue_len"):
-        if key in cfg.model:
-            cfg.model[key] = {**cfg.model[key], "length": 4} if key == "memory_bank" else 8
+    if "memory_bank" in cfg.model:
+        cfg.model["memory_bank"]["length"] = 4
+    if "queue_len" in cfg.model:
+        cfg.model["queue_len"] = 8
 
 
 def prepare_mmpose(cfg: Config, data: str, size: int) -> None:

@@ -46,7 +46,7 @@ class FootplateError(Exception):
 
     Args:
         message: A sentence that states the problem.
-        origin: Where the value was written.
+        origin: The place where the value was written.
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The value that was found.
         suggestion: The valid word that was probably meant.

@@ -107,7 +107,7 @@ def test_altered_members_are_damaged(place: bytes) -> None:
 
 
 def test_other_byte_order_is_reported(pack: Pack) -> None:
-    with pytest.raises(CheckpointError, match="other byte order"):
+    with pytest.raises(CheckpointError, match="different byte order"):
         read_content(io.BytesIO(pack({"a/data.pkl": b"N.", "a/byteorder": b"big"})))
 
 

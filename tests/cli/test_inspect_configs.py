@@ -198,6 +198,23 @@ def test_work_dir_is_not_a_difference(
     assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")] == ["lr"]
 
 
+def test_seeds_of_runs_are_compared_and_recorded_lines_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed, lr in (("a", 5, 1), ("b", 6, 1), ("c", 5, 1), ("d", 5, 2), ("e", None, 1)):
+        folder = tmp_path / name / "20260101_000000/vis_data"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(f'{{"lr": {lr}}}')
+        (folder.parent / "environment.json").write_text("[]" if seed is None else f'{{"seed": {seed}}}')
+    assert main(["diff", "a", "b"]) == 1
+    assert capsys.readouterr().out == "randomness.seed\n  - 5\n  + 6\n"
+    assert (main(["diff", "a", "c"]), main(["diff", "a", "e"])) == (0, 0)
+    capsys.readouterr()
+    assert main(["diff", "a", "d"]) == 1
+    assert capsys.readouterr().out == "lr\n  - 1\n  + 2\n"
+
+
 @pytest.mark.parametrize("name", ["iter_8.pth", "model.safetensors", "iter_8.sharded"])
 def test_checkpoint_is_not_a_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -225,6 +242,8 @@ def test_run_from_python_records_its_arguments(
     assert "custom_hooks" not in recorded
     assert main(["diff", "a", "b"]) == 1
     assert "train_cfg.max_epochs" in capsys.readouterr().out.splitlines()
+    environment = next(Path("a").glob("2*/environment.json"))
+    assert json.loads(environment.read_text())["seed"] == 7
 
 
 def test_folder_without_a_recorded_config_cannot_be_compared(

@@ -20,6 +20,9 @@ def test_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, st
     assert "run,train,loss,8," in (tiny.parent / "curves.csv").read_text()
     assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
     assert footplate("analyze", "nowhere")[0] == 2
+    shutil.copytree(tiny.parent / "run", tiny.parent / "copy")
+    (compared,) = json.loads(footplate("analyze", "run", "copy", "--json")[1])["comparison"]
+    assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["copy", "run"], 0.0)
 
 
 def test_image_path_without_a_known_suffix_is_an_error(
@@ -121,7 +124,7 @@ def test_replay_reproduces_the_failure(name: str, tiny: Path, footplate: Command
     changes = tuple(("+" + each) if each.startswith("optim_wrapper.type") else each for each in changes)
     error = stopped(tiny, footplate, *changes)
     assert error[0].startswith("error: the loss has been nan since iteration 7, learning rate 0.1")
-    assert error[4] == f"  footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'} shows it layer by layer"
+    assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     before = sorted(tiny.parent.rglob("*"))
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
     assert code == 0

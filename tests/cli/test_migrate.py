@@ -109,7 +109,7 @@ BAD: dict[str, bytes] = {
         (["old.py", "-o", "new.txt"], ["the output file needs the same suffix as the input", "did you mean 'new.py'?"]),
         (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),
         (["old.py", "-o", "there.py/new.py"], ["there.py' is a file, not a folder"]),
-        (["--tree", "folder"], ["there is no .py file below this folder"]),
+        (["--tree", "folder"], ["there is no .py file in this folder or its subfolders"]),
         (["--tree", "old.py"], ["'old.py' is a file, not a folder", "footplate migrate old.py"]),
         (["--tree", "foldr"], ["there is no folder 'foldr'", "did you mean 'folder'?"]),
         (["--tree", ".", "-o", "below"], ["'below' is inside the old tree"]),

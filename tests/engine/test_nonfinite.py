@@ -268,7 +268,7 @@ def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:
 def test_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
     runner, error = stopped(tmp_path)
     path = tmp_path / f"nonfinite_iter_{error.iteration}.capture"
-    assert error.notes[-1] == f"footplate replay {path} shows it layer by layer"
+    assert error.notes[-1] == f"To inspect each layer, run: footplate replay {path}"
     held = load_checkpoint(path)
     assert held.pop("capture") == {
         "iteration": error.iteration,

@@ -378,7 +378,10 @@ class Mean:
         ({"val_dataloader": loader(), "val_evaluator": vector}, "the metric 'vector' must return a number"),
         ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "a lambda needs a name"),
         ({"val_dataloader": loader(), "val_evaluator": "accuracy"}, "must be a metric"),
-        ({"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}}, "a metric has the name of the loss 'loss'"),
+        (
+            {"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}},
+            "a metric has the same name as the loss 'loss'",
+        ),
         ({"val_dataloader": loader(), "val_evaluator": [Mean(), Mean()]}, r"Pass the metrics as a dict by name"),
         ({"loss": None, "training_step": lambda model, batch: SimpleNamespace(loss=None)}, "returns None as the loss"),
         ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batches to compute a loss"),

@@ -12,6 +12,7 @@ import torch
 from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
+from footplate.data import ConcatDataset, RepeatDataset
 from footplate.data.annotations import load_data_file
 from footplate.engine.preflight import _check_folder, optimizer_growth
 from footplate.errors import CheckpointError, DataError, FootplateError
@@ -222,6 +223,16 @@ def test_unknown_metric_of_save_best_is_found_before_the_first_step(
     assert witness.when("before_train_iter") == []
 
 
+def test_value_of_a_hook_cannot_select_the_best_checkpoint(tmp_path: Path) -> None:
+    best = {"checkpoint": {"save_best": "worst_IoU", "rule": "greater"}}
+    with pytest.raises(FootplateError, match="'worst_IoU', which no evaluator computes") as caught:
+        run(tmp_path, "own", preflight=True, default_hooks=best)
+    assert caught.value.notes == (
+        "metrics: accuracy",
+        "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count.",
+    )
+
+
 @pytest.mark.parametrize(("sought", "is_found"), [("truth.json", True), ("", False)])
 def test_missing_file_of_a_metric_is_found_before_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sought: str, is_found: bool
@@ -250,6 +261,18 @@ def test_every_dataset_is_validated_with_its_losses(tmp_path: Path) -> None:
     with pytest.raises(FootplateError, match="'clear/loss', which no evaluator computes") as caught:
         run(tmp_path, "bad", **both, default_hooks=best)
     assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
+
+
+def test_label_maps_of_all_datasets_are_inspected(tmp_path: Path) -> None:
+    class Inspected(Points):
+        def warn_about_labels(self) -> None:
+            seen.append(len(self))
+
+    seen: list[int] = []
+    both = ConcatDataset([Inspected(8), RepeatDataset(Inspected(12), 1)])
+    sets = {"clean": loader(8, dataset=Inspected(4)), "noisy": loader(8)}
+    run(tmp_path, "labels", train_dataloader=loader(dataset=both), val_dataloader=sets, preflight=True)
+    assert seen == [8, 12, 4]
 
 
 def test_probe_does_not_overwrite_a_file_of_the_user(tmp_path: Path) -> None:

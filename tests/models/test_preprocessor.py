@@ -29,6 +29,14 @@ def test_nested_tensors_are_moved() -> None:
     assert moved["d"][0].x.device.type == "meta"
 
 
+def test_objects_of_other_packages_are_moved_but_not_classes() -> None:
+    class Boxes:
+        def to(self, device: torch.device) -> str:
+            return f"moved to {device}"
+
+    assert BaseDataPreprocessor()([{"boxes": Boxes(), "kind": Boxes}]) == [{"boxes": "moved to cpu", "kind": Boxes}]
+
+
 def test_tensors_on_the_device_are_not_copied() -> None:
     data = torch.zeros(1)
     assert BaseDataPreprocessor().cast_data(data) is data

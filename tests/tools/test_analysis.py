@@ -1,10 +1,11 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
+from footplate.tools.analysis import compare_runs, curves_as_csv, explain_runs, plot_curves, summarize
 from footplate.tools.runs import Run, read_run
 
 
@@ -118,3 +119,26 @@ def test_curves_are_plotted_as_an_image(run: Run) -> None:
     assert small.height < large.height
     with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
         plot_curves([run], ["mIou"])
+
+
+def test_shared_headline_metrics_are_compared(make_run: Callable[..., Run]) -> None:
+    first, second, third = make_run("a", lr=0.1), make_run("b", lr=0.5), make_run("c", lr=0.2)
+    found = compare_runs([first, second, third])
+    assert [(each["metric"], each["values"]) for each in found] == [("mIoU", [45.0, 41.0]), ("mIoU", [42.0, 41.0])]
+    assert [each["difference"] for each in found] == [4.0, 1.0]
+    folders = second.folder, first.folder
+    last = explain_runs([first, second]).splitlines()[-1]
+    assert last == f"mIoU: {folders[0]} 45, {folders[1]} 41, difference +4"
+    assert compare_runs([first]) == []
+    assert "difference" not in explain_runs([first])
+
+
+def test_metrics_of_save_best_are_compared(tmp_path: Path) -> None:
+    runs = []
+    for name, value in (("a", 0.5), ("b", 0.25)):
+        folder = tmp_path / name / "20260101_000000/vis_data"
+        folder.mkdir(parents=True)
+        (folder / "scalars.json").write_text(json.dumps({"mIoU": 40.0, "mAcc": value, "aAcc": value, "step": 9}))
+        (folder / "config.py").write_text("default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'aAcc', 'x']))\n")
+        runs.append(read_run(tmp_path / name))
+    assert [(each["metric"], each["difference"]) for each in compare_runs(runs)] == [("mAcc", -0.25), ("aAcc", -0.25)]

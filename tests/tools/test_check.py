@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from footplate.config import Config
+from footplate.engine import Hook
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
 from footplate.tools.check import _TrialHook, check
+from footplate.tools.failing_module import TrialError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY
 
@@ -76,3 +79,46 @@ def test_check_counts_synchronizations_of_the_second_iteration(monkeypatch: pyte
     with pytest.raises(EarlyExitError):
         hook.after_train_iter(runner, 1)
     assert (modes, hook.synchronizations) == (["warn", "default"], 2)
+
+
+@HOOKS.register_module()
+class ValidationHook(Hook):
+    """Records the events of a validation, and looks up a metric."""
+
+    seen: list[Any]
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        type(self).seen = []
+
+    def before_val(self, runner: Any) -> None:
+        self.count = 0
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.count += len(outputs)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        own, recorded = metrics[self.metric], runner.message_hub.history(f"val/{self.metric}").current()
+        self.seen.append((self.count, own == recorded == runner.val_loop.metrics[self.metric]))
+
+
+def check_with_hook(folder: Path, metric: str) -> None:
+    text = TINY.replace("val_cfg = dict()", "val_cfg = dict(loss=True)")
+    text = text.replace('dict(type="Witness")', f'dict(type="ValidationHook", metric="{metric}")')
+    (folder / "tiny.py").write_text(text)
+    cfg = Config.fromfile(str(folder / "tiny.py"))
+    cfg["work_dir"] = str(folder / "work")
+    check(cfg)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_check_calls_own_hooks_with_the_metrics_of_one_batch(tmp_path: Path, metric: str) -> None:
+    check_with_hook(tmp_path, metric)
+    assert ValidationHook.seen == [(4, True)]
+    assert not (tmp_path / "work").exists()
+
+
+def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
+    with pytest.raises(TrialError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
+        check_with_hook(tmp_path, "acuracy")
+    assert caught.value.key == "custom_hooks"

@@ -5,10 +5,15 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
+import torch
 
 from footplate.config import Config
+from footplate.data.dataloader_config import check_dataloader
 from footplate.engine.config_compatibility import in_second_generation
+from footplate.engine.section_checks import check_train_loop
 from footplate.engine.sections import SECTIONS
+from footplate.errors import FootplateError
+from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIMIZERS
 from footplate.tasks.recipes import Recipe, recipes
 from footplate.tools.config_schema import config_schema, describe_arguments
@@ -134,3 +139,52 @@ class _Derived(_Base):
 
 def test_descriptions_of_arguments_include_those_of_base_classes() -> None:
     assert describe_arguments(_Derived) == {"size": "The size in pixels.", "mode": 'The mode: "a" or "b".'}
+
+
+def engine_accepts(cfg: dict[str, Any]) -> bool:
+    (section, value), *_ = cfg.items()
+    try:
+        if section == "train_cfg":
+            check_train_loop(cfg)
+        elif section == "train_dataloader":
+            check_dataloader({"dataset": {"type": "BaseDataset"}, **value})
+        elif section == "optim_wrapper":
+            OptimWrapper(**{**value, "optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)})
+        else:
+            HOOKS.build(value[0])
+    except FootplateError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("cfg", "is_valid"),
+    [
+        ({"train_cfg": {"max_epochs": 1}}, True),
+        ({"train_cfg": {"max_epochs": 0}}, False),
+        ({"train_cfg": {"max_iters": -4}}, False),
+        ({"train_cfg": {"max_iters": 10**13}}, False),
+        ({"train_cfg": {"max_iters": 4, "val_begin": 0}}, True),
+        ({"train_cfg": {"max_iters": 4, "val_begin": -1}}, False),
+        ({"train_cfg": {"max_iters": 4, "val_interval": 0}}, False),
+        ({"train_dataloader": {"num_workers": 0}}, True),
+        ({"train_dataloader": {"num_workers": -1}}, False),
+        ({"train_dataloader": {"batch_size": 0}}, False),
+        ({"optim_wrapper": {"optimizer": {"type": "SGD"}, "accumulative_counts": 1}}, True),
+        ({"optim_wrapper": {"optimizer": {"type": "SGD"}, "accumulative_counts": 0}}, False),
+        ({"custom_hooks": [{"type": "CheckpointHook", "interval": -1}]}, True),
+        ({"custom_hooks": [{"type": "CheckpointHook", "interval": -2}]}, False),
+        ({"custom_hooks": [{"type": "CheckpointHook", "interval": 0}]}, False),
+        ({"custom_hooks": [{"type": "CheckpointHook", "max_keep_ckpts": 0}]}, False),
+        ({"custom_hooks": [{"type": "LoggerHook", "interval": 0}]}, False),
+        ({"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "mIoU", "patience": 0}]}, False),
+        ({"custom_hooks": [{"type": "EMAHook", "begin_iter": -1}]}, False),
+        ({"custom_hooks": [{"type": "SegVisualizationHook", "max_samples": None}]}, True),
+        ({"custom_hooks": [{"type": "SegVisualizationHook", "max_samples": 0}]}, False),
+        ({"custom_hooks": [{"type": "DetVisualizationHook", "score_thr": 1.5}]}, False),
+        ({"custom_hooks": [{"type": "TimeLimitHook", "max_hours": 0}]}, False),
+    ],
+)
+def test_limits_are_those_of_the_engine(cfg: dict[str, Any], is_valid: bool) -> None:
+    schema_accepts = not list(validator().iter_errors(cfg))
+    assert (engine_accepts(cfg), schema_accepts) == (is_valid, is_valid)

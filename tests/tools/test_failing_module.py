@@ -60,3 +60,15 @@ def test_inputs_of_a_decorated_forward_are_found() -> None:
     found = module_error("training", caught.value, Config({"model": {"type": "Net"}}))
     assert found is not None
     assert found.notes[0] == "head is FrozenLinear(in_features=4, out_features=2, bias=True); its input is (3, 5)"
+
+
+def test_hint_about_channels_is_only_given_for_layers_and_channels() -> None:
+    class Scorer(Net):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.head(inputs)[..., None, None], torch.zeros(3, 2, 2).long())
+
+    with pytest.raises(RuntimeError, match="size") as caught:
+        Scorer()(torch.zeros(3, 4))
+    found = module_error("training", caught.value, Config({"model": {"type": "Scorer"}}))
+    assert found is not None
+    assert found.notes == ("Check that the shapes of the tensors match; --debug shows where",)

@@ -113,7 +113,9 @@ def average_weights(
     """
     parts = list(shares) if shares is not None else [1.0] * len(paths)
     if not paths or len(parts) != len(paths) or not sum(parts):
-        raise ArgumentError("averaging needs checkpoints, and one share for each", key="shares", found=shares)
+        raise ArgumentError(
+            "averaging needs at least one checkpoint, and one share for each", key="shares", found=shares
+        )
     sums: dict[str, torch.Tensor] = {}
     first: OrderedDict[str, Any] = OrderedDict()
     for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):

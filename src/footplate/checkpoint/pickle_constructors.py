@@ -184,7 +184,7 @@ class _Dtype(Deferred):
         """
         order = state[1]
         if order not in ("<", ">", "|", "="):
-            raise ValueError("a numpy dtype has an unknown byte order")
+            raise ValueError("a NumPy dtype has an unknown byte order")
         self.value = self.value.newbyteorder(order)
         return self
 

@@ -146,7 +146,7 @@ def _convert_array(value: "np.ndarray[Any, Any] | np.generic", key: str) -> Any:
     try:
         return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     except TypeError as error:
-        raise CheckpointError(f"a numpy array of dtype '{value.dtype}' cannot be saved", key=key) from error
+        raise CheckpointError(f"a NumPy array of dtype '{value.dtype}' cannot be saved", key=key) from error
 
 
 def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | float | bytes:

@@ -138,7 +138,7 @@ class _ArchiveReader(_Reader):
         if "byteorder" in self._archive:
             order = self._archive.read("byteorder", verify=self._verify).decode("ascii", "replace")
             if order != sys.byteorder:
-                raise CheckpointError(f"it was written on a machine with the other byte order ('{order}')")
+                raise CheckpointError(f"it was written on a machine with a different byte order ('{order}')")
         pickled = self._archive.read("data.pkl", verify=self._verify)
         self._budget.take(len(pickled))
         return self._unpickle(io.BytesIO(pickled), self._find_storage)
@@ -186,7 +186,7 @@ class _OldReader(_Reader):
         self._next_pickle()  # the protocol version, which never changed
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
-            raise CheckpointError("it was written on a machine with the other byte order")
+            raise CheckpointError("it was written on a machine with a different byte order")
         start, used = self._stream.tell(), self._budget.used
         value = self._next_pickle()
         if self._device.type != "meta":

@@ -171,12 +171,14 @@ def _explain_topic(
 def diff_configs(arguments: argparse.Namespace) -> int:
     """Prints the keys that differ, with both values and their locations; returns 1 if there are any."""
     from footplate.first_generation.translation import is_first_generation, translate
-    from footplate.tools.diff import START_KEYS, compare, describe, read_either
+    from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
     if len({is_first_generation(cfg) for cfg in configs}) > 1:
         configs = [translate(cfg) if is_first_generation(cfg) else cfg for cfg in configs]
     differences = compare(*configs)
+    if not any(each.path.startswith("randomness") for each in differences):
+        differences += compare_seeds(arguments.first, arguments.second)
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # Keys about where a run is stored and how it was started do not change its result.
         differences = [each for each in differences if each.path not in START_KEYS]

@@ -149,7 +149,7 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
                     origin=origin,
                     key=str(key),
                     found=present,
-                    notes=["Write `_delete_=True` into the dict to replace the value of the base."],
+                    notes=["Add `_delete_=True` to the dict to replace the value of the base."],
                 )
             # The base may contain the same dict elsewhere, where it must not change.
             with at_key(str(key)):

@@ -184,7 +184,7 @@ class _Merge(NamedTuple):
             origin=self.origin,
             key=join_path(done),
             found=present,
-            notes=["Write `_delete_=True` into the dict to replace the value."],
+            notes=["Add `_delete_=True` to the dict to replace the value."],
         )
 
     def set_key(self, holder: ConfigDict, key: Any, value: Any) -> None:

@@ -46,7 +46,7 @@ class KeyOrigin(Place):
     read_here = False
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Creates an origin. Like a tuple of file and line, it is compared and hashed by these two."""
+        """Creates an origin, which is compared and hashed by its file and line."""
         self = super().__new__(cls, file, line)
         self.replaced, self.depth = replaced, 1
         earlier = replaced.origin if replaced else None

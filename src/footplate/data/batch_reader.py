@@ -45,7 +45,7 @@ class ReadFailure:
 
     @classmethod
     def of(cls, error: DataError, cause: BaseException) -> "ReadFailure":
-        """Returns the failure for an exception that was just caught."""
+        """Creates the failure for an exception that was just caught."""
         worker = get_worker_info()
         return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
 

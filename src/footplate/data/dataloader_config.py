@@ -158,7 +158,9 @@ def _is_device(value: Any) -> bool:
         return False
 
 
-_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the minimum values
+LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
+"""The minimum values of keys that are integers."""
+
 # Maps each other key to a check of its value, and to a description of valid values.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (
@@ -196,7 +198,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
-    for key, least in _COUNTS.items():
+    for key, least in LOADER_COUNTS.items():
         if cfg.get(key) is not None:
             check_count(key, cfg[key], least=least)
     for key, decider in _CONFLICTS:

@@ -199,6 +199,12 @@ def wrapped_datasets(dataset: Any) -> list[Any]:
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 
+def innermost_datasets(dataset: Any) -> list[Any]:
+    """Returns the datasets inside all wrappers, or the dataset itself if it wraps none."""
+    inner = wrapped_datasets(dataset)
+    return [each for wrapped in inner for each in innermost_datasets(wrapped)] if inner else [dataset]
+
+
 def count_skipped(dataset: Any) -> int:
     """Returns the number of samples that a dataset and its wrapped datasets have skipped."""
     own = getattr(dataset, "skipped", 0)

@@ -28,7 +28,7 @@ class _InvalidStateError(Exception):
 
 
 class RngStates(NamedTuple):
-    """Checked states in the form that the generators accept."""
+    """Validated states in the form that the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]

@@ -270,7 +270,7 @@ def _count_tensor_bytes(sample: Any) -> int:
 
 
 def _copy_sample(sample: Any, device: torch.device | None) -> Any:
-    """Copies a sample. Its tensors are copied to `device`, or stay on their own devices if `device` is None."""
+    """Copies a sample. Its tensors are copied to `device`; if `device` is None, they remain on their own devices."""
     if isinstance(sample, Tensor):
         return sample.clone() if device is None else sample.to(device, copy=True)
     if isinstance(sample, BaseDataElement):

@@ -57,7 +57,7 @@ class DataWait:
     missed_request: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Starts a wait. The wait ends at once if a stop has already been requested."""
+        """Starts a wait. The wait ends immediately if a stop has already been requested."""
         self.is_interruptible = True
         if self.missed_request is not None:
             self.missed_request()
@@ -194,7 +194,7 @@ def _exit_with_main_process() -> None:
 class MonitoredLoader(DataLoader[Any]):
     """A loader that detects within a second that a worker has exited.
 
-    Torch detects at once if a worker is killed or exits with an error. If a worker exits with code 0, torch notices
+    Torch detects immediately if a worker is killed or exits with an error. If a worker exits with code 0, torch notices
     only after the whole `timeout`; this loader checks every second. Time in which this process was suspended, such as
     by Ctrl-Z, does not count towards the timeout.
     """

@@ -1,4 +1,4 @@
-"""The hub on rank 0, which collects the status of all ranks and determines why they exit, and its connections."""
+"""The hub on rank 0 and its connections. The hub collects the status of all ranks and determines why they exit."""
 
 import contextlib
 import errno

@@ -301,7 +301,7 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. A relative `save_dir` of the visualizer or of a backend is relative to the work_dir.
+    """Builds the visualizer. A relative `save_dir` of the visualizer or of a backend refers to the work_dir.
 
     Args:
         visualizer: The visualizer, its config dict, or None for one that writes scalars and images to the log folder.

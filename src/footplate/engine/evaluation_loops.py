@@ -1,7 +1,7 @@
 """The validation loop and the test loop, which evaluate one dataset or several named ones."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -120,7 +120,7 @@ class _EvaluationLoop(BaseLoop):
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
                 raise ArgumentError(
-                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, "
+                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, which is "
                     f"{training.val_interval}",
                     key=f"intervals.{each.name}",
                     found=each.interval,
@@ -220,7 +220,7 @@ class _EvaluationLoop(BaseLoop):
         losses = self._losses.result() if self._losses else {}
         for name in losses.keys() & metrics.keys():
             raise ArgumentError(
-                f"a metric has the name of the loss '{name}'",
+                f"a metric has the same name as the loss '{name}'",
                 key=self.evaluator.key,
                 notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
             )
@@ -288,12 +288,16 @@ def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
     changes = False
     for event in events:
         for method in runner.hooks.at(event):
-            module = f"{type(getattr(method, '__self__', None)).__module__}."
-            is_users = not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
-            before = _norms(runner.model) if is_users else None
+            before = _norms(runner.model) if is_of_user(method) else None
             method(runner)
             changes = changes or (before is not None and before != _norms(runner.model))
     return changes
+
+
+def is_of_user(method: Callable[..., Any]) -> bool:
+    """Checks whether the method of a hook is not one of footplate's own hooks."""
+    module = f"{type(getattr(method, '__self__', None)).__module__}."
+    return not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
 
 
 def _norms(wrapped: Any) -> bytes:

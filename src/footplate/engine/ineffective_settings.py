@@ -1,4 +1,4 @@
-"""Warns about settings without effect: the run ends too early for them, or its checkpoint overrides them.
+"""Warns about settings without effect, because the run ends too early or its checkpoint overrides them.
 
 On request, a resumed run uses the optimizer settings of its config.
 """
@@ -107,7 +107,8 @@ def _waiting_schedules(path: str, schedules: Any) -> Iterator[str]:
 def settings_of(runner: "Runner") -> Settings:
     """Returns the settings of each optimizer's parameter groups, as they were before schedules changed them.
 
-    Settings are the arguments of the optimizer's class. Anything else in its groups is its own state.
+    Settings are the arguments of the optimizer's class. All other fields of its parameter groups are its internal
+    state.
     """
     settings: dict[str, list[dict[str, Value]]] = {}
     for name, part in runner.optim_wrapper.parts.items():

@@ -42,7 +42,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     processes = get_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
+        "auto_scale_lr: %d x %d samples on %d processes = %d per iteration. With base_batch_size=%d, the factor is "
+        "%g: %s",
         processes,
         batch,
         processes,
@@ -57,7 +58,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     """Returns the global batch size that the configured learning rates assume, or None if scaling is disabled.
 
     Args:
-        cfg: `auto_scale_lr`, see `scale_learning_rates`.
+        cfg: The value of `auto_scale_lr`; see `scale_learning_rates`.
 
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.

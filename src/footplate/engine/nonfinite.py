@@ -160,7 +160,7 @@ def check_weights(runner: "Runner") -> None:
         runner.nonfinite.check(runner, done, stop=True)
         rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done}, learning rate {rate:g}: they are not saved",
+            f"the weights contain NaN or infinity after iteration {done} (learning rate {rate:g}) and are not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
@@ -237,7 +237,10 @@ def capturing(runner: "Runner") -> Iterator[None]:
             with contextlib.suppress(FootplateError):  # already reported
                 runner.saver.settle()
             try:
-                error.notes = (*error.notes, f"footplate replay {_save_capture(runner, error)} shows it layer by layer")
+                error.notes = (
+                    *error.notes,
+                    f"To inspect each layer, run: footplate replay {_save_capture(runner, error)}",
+                )
             except (CheckpointError, ConfigError, OSError) as other:
                 _logger.warning("No capture of the failure was saved. %s", str(other).replace("\n", ";"))
         raise

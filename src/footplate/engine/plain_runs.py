@@ -62,5 +62,5 @@ def _with_length(given: Mapping[str, Any]) -> Any:
         raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop", key=name, found=length)
     other = "max_iters" if name == "max_epochs" else "max_epochs"
     if other in (train_cfg or {}):
-        raise ArgumentError(f"'{name}' does not fit a 'train_cfg' with '{other}'", key=name, found=length)
+        raise ArgumentError(f"'{name}' cannot be combined with '{other}' in 'train_cfg'", key=name, found=length)
     return with_origins({**(train_cfg or {}), **lengths}, train_cfg)

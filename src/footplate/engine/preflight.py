@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import capture_rng, restore_rng
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
@@ -57,7 +58,8 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Leaves no file and records no metric. Random states, buffers and attributes are restored afterwards; see `Snapshot`.
+    Warns about label maps that are likely wrong. Leaves no file and records no metric. Random states, buffers and
+    attributes are restored afterwards; see `Snapshot`.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -71,6 +73,7 @@ def preflight(runner: "Runner") -> None:
             for hook in runner.hooks:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
+            _warn_about_labels(runner)
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
@@ -84,6 +87,13 @@ def preflight(runner: "Runner") -> None:
         " without optimizer state" if growth is None and not has_state else "",
         ", and one batch was validated" if any(names is not None for _, names in results) else "",
     )
+
+
+def _warn_about_labels(runner: "Runner") -> None:
+    loaders = [runner.train_dataloader, *(each.dataloader for each in getattr(runner.val_loop, "sets", ()))]
+    for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
+        if hasattr(dataset, "warn_about_labels"):
+            dataset.warn_about_labels()
 
 
 def optimizer_growth(optim_wrapper: Any) -> int | None:

@@ -126,7 +126,7 @@ def _log_start(runner: "Runner") -> None:
         program = "footplate"
     name = os.path.basename(program)
     _logger.info("command: %s", shlex.join([name if name == "footplate" else program, *arguments]), extra=NOT_SHOWN)
-    facts = describe_environment()
+    facts = {**describe_environment(), "seed": runner.seed}
     commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():
         if isinstance(value, str):

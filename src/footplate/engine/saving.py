@@ -84,7 +84,10 @@ def replicated_storages(runner: "Runner", path: str) -> Set[int]:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Starts saving a run between two iterations, and returns the path of the checkpoint, which resume selects."""
+    """Starts saving a run between two iterations, and returns the path of the checkpoint.
+
+    When the run is resumed, it starts from this checkpoint.
+    """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     if is_main_process():

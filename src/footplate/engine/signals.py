@@ -122,7 +122,10 @@ class Requests:
         self.pending = True
 
     def end_training(self) -> None:
-        """Requests the end of training because of its time limit. Several ranks end after the next exchange."""
+        """Requests the end of training because of its time limit.
+
+        With several ranks, training ends after the next exchange of requests.
+        """
         self.nears_limit = True
         self.out_of_time = not self._has_ranks
         self.pending = self.pending or self.out_of_time

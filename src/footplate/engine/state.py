@@ -307,7 +307,7 @@ def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _naming_part(part: str) -> Iterator[None]:
-    """Raises a CheckpointError that names the part of the checkpoint, if restoring it fails in the block."""
+    """Converts errors in the block to a CheckpointError that contains `part`, the part of the checkpoint to restore."""
     try:
         yield
     except FootplateError:

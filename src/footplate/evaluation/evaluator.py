@@ -101,7 +101,7 @@ class Evaluator:
         Args:
             data_samples: The predictions, one per sample.
             data: The inputs, one per sample.
-            chunk_size: The number of samples to pass to the metrics at once.
+            chunk_size: The number of samples to pass to the metrics at a time.
 
         Raises:
             ArgumentError: `data_samples` and `data` differ in length.

@@ -110,7 +110,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
     Args:
         collect_device: The device on which results are gathered, "cpu" or "gpu".
-        prefix: The prefix of the names of the values, as in `prefix/name`; by default `default_prefix` of the class.
+        prefix: The prefix of the names of the values, as in `prefix/name`; by default, `default_prefix` of the class.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
     Example:

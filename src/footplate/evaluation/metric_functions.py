@@ -48,7 +48,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         self.results += [values] * batch_size_of(data_batch)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Returns the means."""
+        """Returns a dict of the means."""
         names = dict.fromkeys(name for each in results for name in each)
         found = {name: [each[name] for each in results if name in each] for name in names}
         # fsum is exact, but raises an error for inf - inf, which must be NaN.
@@ -75,7 +75,7 @@ class UpdatedMetric(BaseMetric[int]):
         self.metric, self.name = metric, name
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Updates the object."""
+        """Updates the object with a batch."""
         predictions = getattr(data_samples, "logits", data_samples)
         device = device_of(predictions)
         if hasattr(self.metric, "to"):

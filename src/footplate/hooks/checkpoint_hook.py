@@ -106,9 +106,10 @@ class CheckpointHook(Hook):
         max_keep_best: int = 1,
         sharded: bool | None = None,
     ) -> None:
-        for key, value in (("interval", interval), ("max_keep_ckpts", max_keep_ckpts)):
-            if value != -1:
-                check_count(key, value)
+        if interval != -1:
+            check_count("interval", interval)
+        if max_keep_ckpts != -1:
+            check_count("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self.max_keep_best = check_count("max_keep_best", max_keep_best)
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)

@@ -57,8 +57,8 @@ class LoggerHook(Hook):
         log_metric_by_epoch: bool = True,
         backend_args: Mapping[str, Any] | None = None,
     ) -> None:
-        for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
-            check_count(name, value)
+        check_count("interval", interval)
+        check_count("interval_exp_name", interval_exp_name)
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.interval = interval

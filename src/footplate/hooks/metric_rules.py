@@ -129,11 +129,17 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
         key: The key path of the setting in the config.
     """
     written = metric_of_label(name)
+    suggestion = written if written in metrics else nearest(name, metrics)
+    notes = [f"metrics: {', '.join(metrics) or 'none'}"]
+    if suggestion is None:
+        notes.append(
+            "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+        )
     return MissingMetricError(
         f"{what} selects the metric '{name}', which no evaluator computes",
         key=key,
-        suggestion=written if written in metrics else nearest(name, metrics),
-        notes=[f"metrics: {', '.join(metrics) or 'none'}"],
+        suggestion=suggestion,
+        notes=notes,
     )
 
 

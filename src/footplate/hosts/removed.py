@@ -76,7 +76,7 @@ def strtobool(val: str) -> int:
     """Returns 1 for a string such as "yes" and 0 for a string such as "no".
 
     Raises:
-        ValueError: `val` is neither.
+        ValueError: `val` is neither of these.
     """
     if val.lower() in ("y", "yes", "t", "true", "on", "1"):
         return 1

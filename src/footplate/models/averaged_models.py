@@ -26,7 +26,7 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default that of the model.
+        device: The device of the averages; by default, that of the model.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
     Raises:
@@ -127,7 +127,7 @@ class BaseAveragedModel(nn.Module):
         self._own_tensors = self._source = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the state to copy or pickle, without the source model, which may support neither."""
+        """Returns the state to copy or pickle, without the source model, which may not support copying or pickling."""
         return {**self.__dict__, "_own_tensors": None, "_source": None}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:

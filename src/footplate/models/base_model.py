@@ -1,4 +1,4 @@
-"""Base classes of models, for training and for test-time augmentation, and the sum of their losses."""
+"""The base classes of models for training and for test-time augmentation, and the computation of the total loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

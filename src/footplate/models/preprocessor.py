@@ -50,13 +50,16 @@ class BaseDataPreprocessor(nn.Module):
             return data if is_there else data.to(self._device, non_blocking=self._non_blocking)
         if isinstance(data, dict):
             return {key: self.cast_data(value) for key, value in data.items()}
-        if isinstance(data, (str, bytes)) or data is None:
+        if isinstance(data, (str, bytes, type)) or data is None:  # metadata may contain classes
             return data
         if isinstance(data, tuple) and hasattr(data, "_fields"):
             return type(data)(*[self.cast_data(value) for value in data])
         if isinstance(data, (list, tuple)):
             return type(data)([self.cast_data(value) for value in data])
-        return data.to(self._device, non_blocking=self._non_blocking) if hasattr(data, "to") else data
+        if not hasattr(data, "to"):
+            return data
+        # `to` of some packages, such as the boxes of MMDetection3D, takes only a device.
+        return data.to(self._device, non_blocking=True) if self._non_blocking else data.to(self._device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # torch calls only this method on submodules when `to`, `cuda` or `cpu` of the model is called.

@@ -24,7 +24,7 @@ class ScalarNames:
         Args:
             mode: "train", "val" or "test".
             name: The name of the loss or metric.
-            further: Additional names that are reserved in this run.
+            further: Further names that are reserved in this run.
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further

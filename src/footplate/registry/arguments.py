@@ -153,8 +153,8 @@ def _constructor_error(
 def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
     """Returns the argument that an error message is about, or "" if that is ambiguous.
 
-    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Decimal
-    digits and single characters do not count as values.
+    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Values
+    that consist of decimal digits or of a single character are not searched for.
     """
     words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
     by_name = [key for key in settings if key in words]

@@ -212,8 +212,8 @@ class Registry(RegistryMembers):
 
         Args:
             cfg: The config.
-            args: The positional arguments for `build`; their values do not matter.
-            kwargs: The keyword arguments for `build`; their values do not matter.
+            args: The positional arguments for `build`; their values are ignored.
+            kwargs: The keyword arguments for `build`; their values are ignored.
 
         Raises:
             UnknownNameError: `type` is not registered.

@@ -159,7 +159,7 @@ def output_path(folder: str, path: str, *, key: str = "") -> str:
     Args:
         folder: `work_dir/<timestamp>`, or the work_dir itself for folders shared between runs.
         path: The path relative to `folder`.
-        key: The config key that holds the path.
+        key: The config key of the path.
 
     Raises:
         ArgumentError: The path is outside the folder.
@@ -172,7 +172,7 @@ def output_path(folder: str, path: str, *, key: str = "") -> str:
 
 
 def check_output_path(path: object, *, key: str = "") -> str:
-    """Returns `path` if it is relative and stays inside the folder that it is joined to.
+    """Returns `path` if it is relative and does not leave the folder to which it is joined.
 
     Raises:
         ArgumentError: It is not a string, is absolute, or points outside the folder.

@@ -53,10 +53,7 @@ def summarize(run: Run) -> dict[str, Any]:
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     """Returns the metrics of a run without per-class results, each with its rule; those of `save_best` come first."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
-    selecting, rules = list[str](), dict[str, Rule]()
-    if run.config is not None:
-        with suppress(Exception):  # a config of another engine may hold anything
-            selecting, rules = best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+    selecting, rules = _save_best(run)
     ranked = []
     for name in order_metrics(validated, selecting):
         rule: Rule = "greater"  # for unknown metrics
@@ -64,6 +61,14 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
             rule = rules[name] if name in rules else rule_of(name)
         ranked.append((validated[name], rule))
     return ranked
+
+
+def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics of `save_best` in the config of a run, and the rules that it sets for them."""
+    if run.config is not None:
+        with suppress(Exception):  # a config of another engine may hold anything
+            return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+    return [], {}
 
 
 def find_best(series: Series, rule: Rule) -> dict[str, Any]:
@@ -83,9 +88,34 @@ def name_in_log(run: Run, series: Series) -> str:
     return f"{series.mode}/{series.name}" if recorded else series.name
 
 
+def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Compares the best values of the metrics of `save_best`, or else of the first metric, that all runs share.
+
+    Returns:
+        For each metric and each run after the first, the `metric`, the `runs` (that run and the first one), their
+        `values`, and the `difference`, which is the value of that run minus that of the first one.
+    """
+    bests = [summarize(run)["best"] for run in runs]
+    shared = [name for name in bests[0] if all(name in each for each in bests)]
+    selecting, _ = _save_best(runs[0])
+    found = []
+    for name in [each for each in shared if each in selecting] or shared[:1]:
+        base = bests[0][name]["value"]
+        for run, best in zip(runs[1:], bests[1:], strict=True):
+            value = best[name]["value"]
+            folders = [str(run.folder), str(runs[0].folder)]
+            found.append({"metric": name, "runs": folders, "values": [value, base], "difference": value - base})
+    return found
+
+
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summaries of runs as text, one after another."""
-    return "\n".join(_text(run, summarize(run)) for run in runs)
+    """Returns the summaries of runs as text, one after another, and the differences between their best values."""
+    lines = []
+    for each in compare_runs(runs):
+        (one, two), (value, base) = each["runs"], each["values"]
+        lines.append(f"{each['metric']}: {one} {value:.6g}, {two} {base:.6g}, difference {each['difference']:+.4g}\n")
+    texts = [_text(run, summarize(run)) for run in runs]
+    return "\n".join([*texts, "".join(lines)] if lines else texts)
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:

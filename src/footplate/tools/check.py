@@ -20,7 +20,7 @@ from footplate.distributed import barrier, broadcast_object, gather_objects, is_
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.evaluation_loops import predicting
+from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
@@ -29,11 +29,11 @@ from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.hooks import CheckpointHook
+from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.messages import format_bytes, format_seconds, labeled, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
-from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
+from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest_batch import Largest, largest_batch
@@ -68,7 +68,6 @@ class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
     runner: Runner
-    order_of_hooks: str  # a table of the hooks of the config in their order
     seconds: float  # of the last training iteration, without waiting for data
     waiting: float  # seconds that the last iteration waited for data
     validating: float | None  # estimated seconds for all datasets; None without validation
@@ -103,7 +102,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                 _check_work_dir(checked["work_dir"], trial.checkpoint)
                 epoch_length = length_of(trial.runner.train_dataloader)
                 loops = loops_as_data(checked, hooks=trial.runner.hooks, length_of_epoch=epoch_length)
-                lines, order = _describe_trial(trial, loops), trial.order_of_hooks
+                lines, hooks = _describe_trial(trial, loops), trial.runner.hooks
                 measured = {
                     "seconds_per_iteration": trial.seconds,
                     "seconds_of_waiting": trial.waiting,
@@ -115,14 +114,15 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     "metrics": trial.metrics,
                 }
         else:
-            hooks, missing = order_of_hooks(checked)
+            hooks, _ = order_of_hooks(checked)
             schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
             warn_about_idle_settings(
                 checked, hooks, schedules, train, has_validation=checked.get("val_cfg") is not None
             )
             loops = loops_as_data(checked, hooks=hooks)
-            lines, order = [], explain_hooks(hooks, missing)
-        lines += [*explain_loops(loops).splitlines(), *order.splitlines()]
+            lines = []
+        names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
+        lines += [*explain_loops(loops).splitlines(), labeled("hooks", names)]
     unique = list(dict.fromkeys(found))
     lines += [labeled("warning", each) for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
@@ -162,7 +162,6 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 def _try(cfg: Config, folder: str) -> Trial:
     """Trains two iterations, and trains and validates on the largest batches."""
     runner = build_trial(cfg, folder, preflight=True)
-    order = explain_hooks(runner.hooks, [])
     monitor = ranks.current()
     if monitor is not None:
         monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
@@ -178,29 +177,37 @@ def _try(cfg: Config, folder: str) -> Trial:
         parts = state_bytes(runner)
         if not is_sharded(runner.model):  # otherwise gathered weights count as activations
             parts["activations"] = activations()
-        metrics: list[str] = []
+        metrics: dict[str, float] = {}
         validating = None
         loop: Any = runner.val_loop  # a custom loop has one dataset
         own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
         sets: Sequence[EvaluationSet] = getattr(loop, "sets", [own]) if loop is not None else []
+        if sets:
+            _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
+        are_complete = bool(sets)
         for each in sets:
             hook.stage = "the validation", "model"
             name = f"val {each.name}".rstrip()
             largest[name] = largest_batch(each.dataloader)
-            seconds, found = _validate(runner, each, largest[name].batch)
-            metrics += each.named(dict.fromkeys(found))
+            seconds, found = _validate(runner, hook, each, largest[name].batch)
+            metrics.update(each.named(found or {}))
+            are_complete = are_complete and found is not None
             validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
+        if are_complete:
+            if hasattr(loop, "metrics"):
+                loop.metrics = metrics
+            _call_own_hooks(runner, hook, "after_val_epoch", metrics=metrics)
+            _call_own_hooks(runner, hook, "after_val")
         saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
         size = checkpoint_size(
             runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
         )
     return Trial(
         runner=runner,
-        order_of_hooks=order,
         seconds=hook.seconds,
         waiting=hook.waiting,
         validating=validating,
-        metrics=metrics,
+        metrics=list(metrics),
         largest=largest,
         memory=gather_objects(memory_in_use(runner.device)),
         parts=parts,
@@ -210,19 +217,38 @@ def _try(cfg: Config, folder: str) -> Trial:
     )
 
 
-def _validate(runner: Runner, chosen: EvaluationSet, batch: Any) -> tuple[float, list[str]]:
-    """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
+def _validate(
+    runner: Runner, hook: "_TrialHook", chosen: EvaluationSet, batch: Any
+) -> tuple[float, dict[str, float] | None]:
+    """Validates a batch twice.
+
+    Returns:
+        The seconds of the second pass, and the losses and metrics; None if one batch is not enough for them.
+    """
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as trial:
         for _ in range(2):
             begin = time.perf_counter()
-            samples, _ = predict_batch(runner, batch)
+            samples, losses = predict_batch(runner, batch)
             seconds = time.perf_counter() - begin
         with predicting(runner.val_loop, runner.device):
             trial.process(data_samples=samples, data_batch=batch)
+            _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch)
+            _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=batch, outputs=samples)
         with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
-            return seconds, list(trial.evaluate(len(samples)))
-    return seconds, []
+            metrics = trial.evaluate(len(samples))
+            return seconds, {**{name: float(losses[name]) for name in losses if "loss" in name}, **metrics}
+    return seconds, None
+
+
+def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
+    """Calls the user's hooks at events. Of footplate's hooks, calls the one that records values; others write files."""
+    for event in events:
+        for method in runner.hooks.at(event):
+            hook = getattr(method, "__self__", None)
+            if is_of_user(method) or isinstance(hook, RuntimeInfoHook):
+                stage.stage = f"{type(hook).__name__}.{event}", "custom_hooks"
+                method(runner, **arguments)
 
 
 class _EnoughError(EarlyExitError):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from footplate.data.dataloader_config import LOADER_COUNTS
 from footplate.engine.config_keys import (
     DEFAULT_TYPES,
     EXTRA_ARGUMENTS,
@@ -18,6 +19,7 @@ from footplate.engine.runner import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
 from footplate.registry import Registry
 from footplate.registry.arguments import argument_types
+from footplate.tools.argument_limits import argument_limits
 
 Schema = dict[str, Any]
 _JSON_TYPES: Mapping[type, str] = {
@@ -94,9 +96,7 @@ def describe_arguments(entry: Any) -> dict[str, str]:
 def _section(name: str, accepts: Any) -> Schema:
     """Returns the schema of a section, without its description."""
     if name.endswith("_dataloader"):
-        loader = _object(FIXED_KEYS[name])
-        several = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
-        return {"anyOf": [loader, several]}
+        return _dataloaders(name)
     if name == "default_hooks":
         hooks: Schema = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
         hooks["_delete_"] = {"type": "boolean"}
@@ -120,6 +120,14 @@ def _section(name: str, accepts: Any) -> Schema:
     if name in FIXED_KEYS:
         return {"anyOf": [_object(FIXED_KEYS[name], name), *_types(accepts, without="object")]}
     return {"anyOf": found} if (found := _types(accepts)) else {}
+
+
+def _dataloaders(name: str) -> Schema:
+    """Returns the schema of a dataloader, or of several by name."""
+    loader = _object(FIXED_KEYS[name])
+    loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
+    several = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
+    return {"anyOf": [loader, several]}
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
@@ -148,13 +156,13 @@ def _entry(entry: Callable[..., Any], registry: Registry) -> Schema:
     """Returns the schema of the arguments of a registered class or function."""
     summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
     known, meanings = class_arguments(entry, registry), describe_arguments(entry)
-    types, defaults = argument_types(entry), _defaults(entry)
+    types, defaults, limits = argument_types(entry), _defaults(entry), argument_limits(entry)
     properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
     for name in known if known is not None else types:
         properties[name] = {
             **({"description": meanings[name]} if name in meanings else {}),
             **_default(defaults.get(name, inspect.Parameter.empty)),
-            **_value(name, types.get(name, ())),
+            **_value(name, types.get(name, ()), limits.get(name, {})),
         }
     properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
     return {
@@ -165,17 +173,17 @@ def _entry(entry: Callable[..., Any], registry: Registry) -> Schema:
     }
 
 
-def _value(name: str, types: tuple[type, ...]) -> Schema:
-    """Returns the schema of the value of an argument."""
+def _value(name: str, types: tuple[type, ...], limits: Schema) -> Schema:
+    """Returns the schema of the value of an argument, given the types and the limits that its class accepts."""
     if name in NESTED_REGISTRIES:
         parts = _one_or_many(NESTED_REGISTRIES[name].name)
         return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
     found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
     if not types or len(found) < len(types):  # a type that a config file cannot contain, or may write in other ways
-        return {}
+        return {"anyOf": [limits, _TEMPLATE]} if limits else {}
     if str in types:
-        return {"type": list(dict.fromkeys(found))}
-    return {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"], **_LIMITS.get(name, {})}
+        return {"type": list(dict.fromkeys(found)), **({"anyOf": [limits, _TEMPLATE]} if limits else {})}
+    return {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"], **limits, **_LIMITS.get(name, {})}
 
 
 def _defaults(entry: Callable[..., Any]) -> dict[str, Any]:
@@ -204,7 +212,7 @@ def _object(keys: Collection[str], path: str = "") -> Schema:
     properties: Schema = {"_delete_": {"type": "boolean"}}
     for key in sorted(keys):
         inner = f"{path}.{key}"
-        properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key, ())
+        properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key, (), {})
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

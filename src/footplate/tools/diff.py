@@ -15,7 +15,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tasks.recipes import find_config
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import config_of
+from footplate.tools.run_files import config_of, seed_of
 
 _WIDEST_VALUE = 96
 START_KEYS = (
@@ -62,8 +62,7 @@ def read_either(name: str) -> Config:
         except ConfigError as error:
             error.notes = (*error.notes, "There is no work_dir with this name either.")
             raise
-        is_recorded = os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
-        return read_recorded(file) if is_recorded else Config.fromfile(file, import_custom_modules=False)
+        return read_recorded(file) if _is_recorded(file) else Config.fromfile(file, import_custom_modules=False)
     config = config_of(Path(name))
     if config is None or not config._cfg_dict:
         raise ConfigError(f"the folder '{name}' contains no run config that can be read as data")
@@ -77,6 +76,14 @@ def compare(first: Config, second: Config) -> list[Difference]:
     a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
     """
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
+
+
+def compare_seeds(first: str, second: str) -> list[Difference]:
+    """Returns the difference between the seeds of two runs, if both are recorded. A config may leave its seed open."""
+    one, two = (seed_of(Path(name)) if os.path.isdir(name) else None for name in (first, second))
+    if one is None or two is None or one == two:
+        return []
+    return [Difference("randomness.seed", Side(one, None), Side(two, None))]
 
 
 def describe(differences: list[Difference]) -> str:
@@ -140,7 +147,13 @@ def _below(side: Side, key: Any) -> Side | None:
     if key not in side.value if is_dict else key is None:
         return None
     value = side.value.get(key) if is_dict else side.value[key]
-    return Side(value, origin_of(side.value, key) or origin_of(value) or side.origin)
+    origin = origin_of(side.value, key) or origin_of(value) or side.origin
+    return Side(value, None if origin is not None and _is_recorded(origin.file) else origin)
+
+
+def _is_recorded(file: str) -> bool:
+    """Checks whether a run recorded the config file. Its lines are not those in which the user wrote the keys."""
+    return os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
 
 
 def _holds_dicts(value: Any) -> bool:

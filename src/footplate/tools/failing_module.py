@@ -67,10 +67,10 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    notes = [
-        *describe_changes(cfg["model"], "model"),
-        f"Check that the numbers of channels and classes match; {DEBUG_HINT}",
-    ]
+    is_layer = not any(True for _ in module.children())
+    # An error outside a layer, such as in a loss, may also be about heights and widths.
+    what = "numbers of channels and classes" if is_layer or "channel" in str(error) else "shapes of the tensors"
+    notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     if calls:
         inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()]
@@ -80,7 +80,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         own = [each for each in arguments if each.args and each.locals.get(each.args[0]) is module]
         inputs = [own[-1].locals.get(name) for name in own[-1].args] if own else []
     shapes = ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
-    if shapes and not any(True for _ in module.children()):
+    if shapes and is_layer:
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
     found = TrialError(stage, error, key=key, module=name, notes=notes)
     found.origin = origin_at(cfg, key)

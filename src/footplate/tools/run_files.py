@@ -1,5 +1,6 @@
 """Reads the files of a run folder, which may be untrusted: only regular files inside the folder, up to a size limit."""
 
+import json
 import logging
 import os
 import stat
@@ -91,6 +92,18 @@ def read_small(file: Path) -> str:
             return stream.read(4 << 20)
     except OSError:
         return ""
+
+
+def seed_of(folder: Path) -> int | None:
+    """Returns the seed of the newest run in a run folder, also if it was drawn; None if it is not recorded."""
+    records = (*sorted(folder.glob("*/environment.json"), reverse=True), folder / "environment.json")
+    for file in safe_files((each for each in records if each.exists()), folder):
+        try:
+            seed = json.loads(read_small(file)).get("seed")
+        except (ValueError, AttributeError, RecursionError):  # damaged
+            return None
+        return seed if isinstance(seed, int) else None
+    return None
 
 
 def config_of(folder: Path) -> Config | None:

@@ -66,7 +66,7 @@ def test_backends_of_code_bases() -> None:
     assert fileio.get_text("own://x") == "own own://x"
     assert fileio.FileClient("own").get("x") == b"own x"
     assert fileio.FileClient.infer_client(uri="own://x").name == "Own"
-    with pytest.raises(KeyError, match="'local' is taken by LocalBackend"):
+    with pytest.raises(KeyError, match="'local' is already registered for LocalBackend"):
         storage_backends.register_backend("local", Own)
     with pytest.raises(ArgumentError, match="no file backend 'locl': did you mean 'local'"):
         storage_backends.get_file_backend(backend_args={"backend": "locl"})

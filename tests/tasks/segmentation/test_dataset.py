@@ -128,3 +128,44 @@ def test_an_image_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: py
     assert int(dataset[1]["data_samples"].gt_sem_seg.data[0, 0, 0]) != 1
     assert dataset.skipped == 1
     assert "Sample 1 is skipped (1 so far): the image" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ((0, 255), "contain only class 0 ('ground') and ignored pixels (255). Missing classes: thing. Label maps "),
+        ((255,), "contain only ignored pixels (255). Missing classes: ground, thing. Label maps "),
+        ((0, 1, 255), None),
+        ((0, 1), None),
+        ((0,), None),
+        ((0, 7, 255), None),  # an error of its own
+    ],
+)
+def test_masks_of_0_and_255_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: tuple[int, ...], warning: str | None
+) -> None:
+    for number in range(40):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            mask = np.array([values * 2], np.uint8)
+            Image.fromarray(mask).save(tmp_path / folder / f"{number}.png")
+    dataset = made(tmp_path, BaseSegDataset, metainfo={"classes": ("ground", "thing")})
+    dataset.warn_about_labels()
+    assert [each.getMessage() for each in caplog.records] == (
+        [f"14 label maps inspected in '{tmp_path}/masks' {warning}contain class indices, from 0 to 1."]
+        if warning
+        else []
+    )
+
+
+def test_rare_classes_and_unlabeled_or_unreadable_samples_are_not_reported(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (root / "masks").rglob("*.png"):
+        Image.fromarray(np.array([[0, 255]], np.uint8)).save(path)
+    (root / "masks/a.png").write_bytes(b"broken")
+    made(root, data_prefix={"img_path": "images"}, test_mode=True).warn_about_labels()
+    made(root, metainfo={"classes": ("tree", "road")}).warn_about_labels()  # the other class is ignored on purpose
+    assert not caplog.records
+    made(root).warn_about_labels()
+    assert "2 label maps inspected" in caplog.text

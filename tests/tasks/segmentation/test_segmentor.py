@@ -86,6 +86,26 @@ def test_predictions_are_cropped_and_resized_to_the_original() -> None:
     assert found.pred_sem_seg.shape == (24, 20)
 
 
+class HalfSize(BaseSegmentor):
+    """Returns scores at half the resolution of the image."""
+
+    def score(self, inputs: Tensor) -> Tensor:
+        return inputs[..., ::2, ::2]
+
+
+def test_smaller_scores_are_resized_for_loss_predictions_and_export() -> None:
+    segmentor, inputs = HalfSize(3), pictures()
+    full = F.interpolate(inputs[..., ::2, ::2], (16, 16), mode="bilinear")
+    truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
+    losses = segmentor(inputs, samples(truth), mode="loss")
+    assert losses["loss_ce"].item() == pytest.approx(F.cross_entropy(full, truth).item())
+    # Without metainfo about the original size, the size of the input applies.
+    assert torch.equal(segmentor(inputs, mode="predict")[1].seg_logits.data, full[1])
+    assert torch.equal(segmentor.predicted_tensors(inputs)["labels"], full.argmax(1))
+    padded = SegDataSample(metainfo={"img_shape": (12, 10), "ori_shape": (12, 10)})
+    assert torch.equal(segmentor(inputs[:1], [padded], mode="predict")[0].seg_logits.data, full[0, :, :12, :10])
+
+
 def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     segmentor, inputs = model(flip_test=True), pictures(1)
     straight = segmentor(inputs, mode="predict")[0].seg_logits.data

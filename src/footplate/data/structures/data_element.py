@@ -97,8 +97,8 @@ class BaseDataElement:
         """Returns a new element of the same type.
 
         Args:
-            metainfo: The metainfo of the new element; by default that of this element.
-            **data: The data fields of the new element; by default those of this element.
+            metainfo: The metainfo of the new element; by default, that of this element.
+            **data: The data fields of the new element; by default, those of this element.
         """
         element = type(self)(metainfo=self._meta if metainfo is None else metainfo)
         element.set_data(data or dict(self.items()))

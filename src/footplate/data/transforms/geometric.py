@@ -193,7 +193,7 @@ class RandomFlip(BaseTransform):
 class RandomWarp(BaseTransform):
     """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
 
-    Pixels from outside the image are black. Only `img` is changed, so this transform is for classification.
+    Pixels outside the image become black. Only `img` is changed, so use this transform for classification.
 
     Args:
         turn: The maximum rotation in degrees, in either direction.

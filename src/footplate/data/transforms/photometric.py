@@ -20,8 +20,8 @@ _LEVELS = 256  # the full hue circle in Pillow
 class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    The contrast is changed either right after the brightness or last; the order is random. Saturation and hue are those
-    of HSV; images with one channel have neither. The channel order may be RGB or BGR.
+    The contrast is changed either right after the brightness or last; the order is random. Saturation and hue are
+    changed in HSV, and only for images with three channels. The channel order may be RGB or BGR.
 
     Args:
         brightness_delta: The maximum change of values, in the range 0 to 255.

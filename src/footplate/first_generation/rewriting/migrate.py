@@ -108,7 +108,7 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
     real = [(each, _real_path(each)) for each in configs]  # links are resolved unless they lead out of the folder
     paths = sorted(target if target.is_relative_to(folder) and target.exists() else each for each, target in real)
     if not paths:
-        raise ConfigError("there is no .py file below this folder", found=str(folder))
+        raise ConfigError("there is no .py file in this folder or its subfolders", found=str(folder))
     tree = ConfigTree(paths)
     found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
     for path, error in tree.errors.items():

@@ -64,7 +64,10 @@ def rewrite(
 
 
 def _section_text(source: SourceFile, writer: SectionWriter, key: str, value: Any) -> SectionText:
-    """Returns the text of a section. If the file already assigns `model`, only the settings that move there."""
+    """Returns the text of a section.
+
+    If the file already assigns `model`, returns only the text of the settings that move there.
+    """
     names = [name for name in _MODEL_SETTINGS if isinstance(value, Mapping) and name in value and source.assigned(name)]
     if key != "model" or not names or source.assigned("model") is None:
         return writer.write((key,), value)

@@ -39,7 +39,7 @@ class CheckpointLoader:
         def register(found: Loader) -> Loader:
             for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
                 if prefix in cls._schemes and not force:
-                    raise KeyError(f"'{prefix}' is taken. Pass force=True to replace it.")
+                    raise KeyError(f"'{prefix}' is already registered. Pass force=True to replace it.")
                 cls._schemes[prefix] = found
             return found
 

@@ -335,7 +335,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Returns a text file as a dict. It maps the first word of a line to the second, or to a list of all others."""
+    """Reads a dict from a text file: the first word of a line is a key, and the other words are its value or values."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")

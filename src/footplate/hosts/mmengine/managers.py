@@ -78,7 +78,7 @@ class Timer:
     """Measures time, in seconds. As a context manager, it prints the time that the block took.
 
     Args:
-        start: Whether to start at once.
+        start: Whether to start immediately.
         print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
     """
 

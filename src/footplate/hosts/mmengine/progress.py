@@ -19,7 +19,7 @@ class ProgressBar:
     Args:
         task_num: The number of tasks; 0 if it is unknown.
         bar_width: The width of the bar in characters.
-        start: Whether to start at once.
+        start: Whether to start immediately.
         file: The stream to print to.
     """
 

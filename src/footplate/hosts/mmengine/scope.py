@@ -31,7 +31,7 @@ class DefaultScope(ManagerMixin):
 
     @property
     def scope_name(self) -> str:
-        """The scope."""
+        """The default scope."""
         return self._scope_name
 
     @classmethod

@@ -88,7 +88,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return getattr(system, method)(path, *arguments, **options)
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
-        """Joins a path and names."""
+        """Joins names to a path."""
         return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
 
     @contextmanager
@@ -235,7 +235,7 @@ class HardDiskBackend(LocalBackend):
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Reads files at URLs."""
+    """Reads files at URLs; writing is not supported."""
 
 
 class PetrelBackend(_FileSystemBackend):
@@ -334,7 +334,9 @@ def register_backend(
         starts = [prefixes] if isinstance(prefixes, str) else list(prefixes or ())
         for key, table in [(name, _backends), *((start, _prefixes) for start in starts)]:
             if key in table and table[key] is not found and not force:
-                raise KeyError(f"'{key}' is taken by {table[key].__name__}. Pass force=True to replace it.")
+                raise KeyError(
+                    f"'{key}' is already registered for {table[key].__name__}. Pass force=True to replace it."
+                )
         _backends[name] = found
         _prefixes.update(dict.fromkeys(starts, found))
         return found

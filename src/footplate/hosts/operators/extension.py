@@ -1,4 +1,4 @@
-"""The module `mmcv._ext`: the compiled operators of mmcv, written in PyTorch."""
+"""The module `mmcv._ext`: the compiled operators of mmcv, reimplemented in PyTorch."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -53,7 +53,7 @@ MISSING = (
 
 def create_extension() -> ModuleType:
     """Creates the module. Operators that footplate does not implement raise NotImplementedError when called."""
-    module = ModuleType(NAME, "The compiled operators of mmcv, written in PyTorch.")
+    module = ModuleType(NAME, "The compiled operators of mmcv, reimplemented in PyTorch.")
     for home in _HOMES:
         for name, value in vars(home).items():
             if not name.startswith("_") and getattr(value, "__module__", None) == home.__name__:

@@ -333,7 +333,7 @@ def hard_voxelize_forward(
     """Sorts points into voxels, in the order of the points.
 
     Args:
-        points: (N, C), of which the first three columns are x, y, z.
+        points: (N, C); the first three columns are x, y, z.
         voxel_size: (3,).
         coors_range: Lower and upper bounds, (6,).
         voxels: Output (max_voxels, max_points, C).

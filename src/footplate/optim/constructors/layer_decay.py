@@ -115,7 +115,10 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
-    """The older form of `LearningRateDecayOptimizerConstructor`: always layer-wise, accepts `layer_decay_rate`."""
+    """The older form of `LearningRateDecayOptimizerConstructor`.
+
+    It is always layer-wise and accepts `layer_decay_rate`.
+    """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         settings = dict(paramwise_cfg or {})

@@ -1,4 +1,4 @@
-"""Converts the saved state of an optimizer by the names of its parameters, and checks it before it is loaded."""
+"""Matches the saved state of an optimizer to its parameters by name, and checks it before it is loaded."""
 
 import dataclasses
 import inspect
@@ -164,7 +164,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a k
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Raises an error if a saved state has wrong shapes or types, or settings out of range.
 
-    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers only the
+    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers, only the
     settings are checked.
 
     Args:

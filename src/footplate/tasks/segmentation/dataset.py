@@ -1,8 +1,10 @@
 """A dataset of images and label maps in folders."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,15 @@ from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
-from footplate.messages import nearest
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.messages import list_names, nearest, pluralize
 from footplate.registry import DATASETS
 from footplate.storage import join, list_dir, missing_path_notes
 
+_logger = logging.getLogger("footplate.tasks")
 _MOST_TO_COMPARE = 10_000
+_INSPECTED = 16  # label maps
+_MOST_NAMES = 4
 _DIGITS = re.compile(r"\d+")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -103,6 +108,33 @@ class BaseSegDataset(BaseDataset):
         """Returns the classes in the label map of a sample."""
         labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
+
+    def warn_about_labels(self) -> None:
+        """Logs a warning if some label maps contain at most one class besides ignored pixels, as 0/255 masks do."""
+        classes = list(self._metainfo.get("classes") or ())
+        if not self._has_truth or len(classes) < 2 or self.label_map is not None:
+            return
+        found, count = set[int](), 0
+        for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
+            with suppress(FootplateError, OSError):  # training reports or skips the sample
+                labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
+                found.update(np.unique(labels).tolist())
+                count += 1
+        present = found - {self.ignore_index}
+        if self.ignore_index not in found or len(present) > 1 or not present < set(range(len(classes))):
+            return
+        contained = [f"class {label} ('{classes[label]}')" for label in present] + [
+            f"ignored pixels ({self.ignore_index})"
+        ]
+        _logger.warning(
+            "%s inspected in '%s' contain only %s. Missing classes: %s. "
+            "Label maps contain class indices, from 0 to %d.",
+            pluralize(count, "label map"),
+            self.data_prefix["seg_map_path"],
+            " and ".join(contained),
+            list_names((name for label, name in enumerate(classes) if label not in present), _MOST_NAMES),
+            len(classes) - 1,
+        )
 
     def _label_names(self, names: Sequence[str]) -> list[str]:
         labels = [os.path.splitext(name)[0] + self.seg_map_suffix for name in names]

@@ -59,16 +59,19 @@ class BaseSegmentor(TaskModel):
 
     @abstractmethod
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)``, float32, for images ``(N, 3, H, W)``."""
+        """Returns scores ``(N, num_classes, h, w)``, float32, for images ``(N, 3, H, W)``.
+
+        If h and w differ from H and W, the caller resizes the scores.
+        """
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, C, H, W)``."""
-        return self.score(inputs)
+        return self._full_scores(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent; each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
-        scores = self.score(inputs)
+        scores = self._full_scores(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
         right = (scores.detach().argmax(dim=1) == truth) & counted
@@ -89,8 +92,15 @@ class BaseSegmentor(TaskModel):
         return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
 
     def _score_for_test(self, inputs: Tensor) -> Tensor:
+        scores = self._full_scores(inputs)
+        return (scores + self._full_scores(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
+
+    def _full_scores(self, inputs: Tensor) -> Tensor:
+        """Returns the scores at the size of the inputs, ``(N, C, H, W)``."""
         scores = self.score(inputs)
-        return (scores + self.score(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
+        if scores.shape[-2:] != inputs.shape[-2:]:
+            scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
+        return scores
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
@@ -215,9 +225,9 @@ class SegFormer(BaseSegmentor):
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)``, interpolated from a quarter of the resolution."""
-        scores = self.network(pixel_values=inputs).logits
-        return F.interpolate(scores.float(), inputs.shape[-2:], mode="bilinear", align_corners=False)
+        """Returns scores ``(N, num_classes, H / 4, W / 4)``."""
+        scores: Tensor = self.network(pixel_values=inputs).logits
+        return scores.float()
 
 
 @MODELS.register_module()

@@ -181,7 +181,7 @@ class SimCLR(BaseSelfSup):
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
-        """Returns the `loss` of two views."""
+        """Returns the `loss` for two views."""
         if len(inputs) != 2:
             raise DataError(
                 f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
@@ -311,7 +311,7 @@ class MAE(BaseSelfSup):
         return features
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
-        """Returns the `loss` of the first view."""
+        """Returns the `loss` for the first view."""
         masked: Masked = self.backbone.forward_masked(inputs[0])
         return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
 

@@ -69,7 +69,7 @@ def resume(draft: Draft) -> None:
             draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
         draft.write("load_from", path, "resume_from")
         draft.write("resume", True, "resume_from")
-        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from names the checkpoint"
+        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from selects the checkpoint"
     elif auto:
         draft.write("resume", "auto", "auto_resume")
         texts = {"auto_resume": "resume='auto', which resumes from the newest checkpoint in work_dir, if any"}
