@@ -103,6 +103,19 @@ def test_model_or_submodule_is_compiled_once() -> None:
     assert list(model.state_dict()) == list(Convolving().state_dict())
 
 
+def test_each_of_many_models_is_compiled() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    for count in range(1, 11):
+        plain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(count)))
+        speed_up(plain, compile={"backend": backend}, channels_last=False)(torch.randn(2, 4))
+    assert len(graphs) == 10  # torch compiles a function of one name eight times by default
+
+
 @OF_TORCH
 def test_repeated_blocks_are_compiled_once() -> None:
     graphs: list[Any] = []
@@ -112,7 +125,6 @@ def test_repeated_blocks_are_compiled_once() -> None:
         return graph.forward
 
     torch.manual_seed(0)
-    torch._dynamo.reset()
     blocks = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.0)) for _ in range(12)]
     plain = nn.Sequential(*blocks, nn.Linear(8, 2))
     regions = {"classes": ["Sequential"]}
@@ -137,7 +149,6 @@ def test_many_different_regions_are_all_compiled() -> None:
         return graph.forward
 
     kinds = [nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish, nn.Hardswish, nn.CELU, nn.SELU]
-    torch._dynamo.reset()
     plain = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), kind()) for kind in kinds))
     model = speed_up(plain, compile={"backend": backend, "regions": r"\d+"}, channels_last=False)
     model(torch.randn(4, 8))

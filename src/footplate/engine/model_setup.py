@@ -1,7 +1,8 @@
 """Builds the model and applies performance options. They do not change the results, except for rounding."""
 
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -94,10 +95,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
         with at_key("compile"), at_key("regions"), located(regions):
             parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
-        for each in parts.values():
-            # The modules share one cache, so that modules of one structure are compiled once. Torch's default limit is
-            # meant for one module; beyond it, torch runs the others uncompiled.
-            _compile(each, {**arguments, "recompile_limit": _RECOMPILE_LIMIT * len(parts)})
+        _compile(list(parts.values()), arguments)
         return model
     try:
         part: Any = model if target == "forward" else model.get_submodule(target)
@@ -108,21 +106,26 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             found=target,
             notes=[f"submodules: {', '.join(name for name, _ in model.named_children())}"],
         ) from error
-    _compile(part, arguments)
+    _compile([part], arguments)
     return model
 
 
-def _compile(part: Any, arguments: Mapping[str, Any]) -> None:
-    """Compiles the calls of a module in place."""
+def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+    """Compiles the calls of modules in place. Modules of one structure are compiled once."""
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
-        _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
+        for part in parts:
+            _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(part: Any, *args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
-    part._compiled_call_impl = torch.compile(call, **arguments)
+    # Beyond its limit, torch runs a function uncompiled. Its default is meant for one module, and counts all models.
+    limit = _RECOMPILE_LIMIT * len(parts)
+    compiled = torch.compile(call, recompile_limit=limit, isolate_recompiles=True, **arguments)
+    for part in parts:
+        # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
+        part._compiled_call_impl = functools.partial(compiled, part)
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
