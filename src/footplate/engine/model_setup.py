@@ -1,6 +1,7 @@
 """Builds the model and applies performance options. They do not change the results, except for rounding."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,8 +122,10 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
         return part._call_impl(*args, **kwargs)
 
     # Beyond its limit, torch runs a function uncompiled. Its default is meant for one module, and counts all models.
-    limit = _RECOMPILE_LIMIT * len(parts)
-    compiled = torch.compile(call, recompile_limit=limit, isolate_recompiles=True, **arguments)
+    limits: dict[str, Any] = {"recompile_limit": _RECOMPILE_LIMIT * len(parts), "isolate_recompiles": True}
+    if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # earlier versions of torch
+        limits = {}
+    compiled = torch.compile(call, **limits, **arguments)
     for part in parts:
         # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
         part._compiled_call_impl = functools.partial(compiled, part)
