@@ -63,8 +63,9 @@ def shallow_networks(*, transformers: bool = False) -> None:
                 arch["num_layers"] = 4
         settings = vars(kind).get("arch_settings") if isinstance(kind, type) else None
         for depth, value in settings.items() if isinstance(settings, dict) else ():
-            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):
-                settings[depth] = (value[0], tuple(1 for _ in value[1]))
+            match value:
+                case (type() as block, tuple(numbers)):  # of blocks; other entries belong to other networks
+                    settings[depth] = (block, tuple(1 for _ in numbers))
 
 
 @contextlib.contextmanager

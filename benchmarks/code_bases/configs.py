@@ -94,8 +94,8 @@ def families(host: str, folders: str) -> dict[str, list[Path]]:
     return found
 
 
-def shrink(cfg: Any, work_dir: str) -> None:
-    """Changes what all code bases have in common: no weights, no distribution, two iterations."""
+def _remove_weights(cfg: Any) -> None:
+    """Removes the files of weights from the model, and batch norms that need several processes."""
     for node in walk([cfg.model, cfg.get("data_preprocessor")]):
         for key, value in list(node.items()):
             if key in ("pretrained", "checkpoint_file", "teacher_ckpt") or (
@@ -103,9 +103,14 @@ def shrink(cfg: Any, work_dir: str) -> None:
                 and isinstance(value, dict)
                 and (value.get("type") == "Pretrained" or "checkpoint" in value)
             ):
-                node[key] = None
+                node[key] = False if value is True else None  # a flag of the backbones of timm
         if node.get("type") in ("SyncBN", "MMSyncBN"):
             node["type"] = "BN"
+
+
+def shrink(cfg: Any, work_dir: str) -> None:
+    """Changes what all code bases have in common: no weights, no distribution, two iterations."""
+    _remove_weights(cfg)
     cfg.update(
         load_from=None, resume=False, launcher="none", work_dir=work_dir, randomness={"seed": 7}, log_level="ERROR"
     )
@@ -136,6 +141,8 @@ def shrink(cfg: Any, work_dir: str) -> None:
         cfg.pop(key, None)
     for key in ("val_evaluator", "test_evaluator", "test_cfg", "vis_backends"):
         cfg.pop(key, None)
+    if isinstance(cfg.get("param_scheduler"), list):  # MMEngine refuses schedules that begin after the end of the run
+        cfg.param_scheduler = [each for each in cfg.param_scheduler if not each.get("begin")]
     by_epoch = cfg.train_cfg.get("by_epoch", "Epoch" in str(cfg.train_cfg.get("type", "Epoch")))
     own = {k: v for k, v in cfg.train_cfg.items() if k not in ("by_epoch", "max_epochs", "max_iters", "type")}
     own = {k: v for k, v in own.items() if "interval" not in k}

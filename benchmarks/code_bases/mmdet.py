@@ -16,6 +16,8 @@ def prepare(cfg: Any, data: str, size: int) -> None:
     names = ["c1"] if numbers and max(numbers) == 1 else [f"c{k}" for k in range(1, 5)]
     text = json.dumps(cfg.model.to_dict(), default=str)
     mask, semantic = "mask" in text, "semantic" in text or "Panoptic" in text
+    if "SSDVGG" in text:  # halves its feature maps down to one pixel
+        size = 300
     resize = {"type": "Resize", "scale": (size, size), "keep_ratio": False}
     boxes = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": mask}
     dataset: dict[str, Any] = {
@@ -31,7 +33,7 @@ def prepare(cfg: Any, data: str, size: int) -> None:
     preprocessor = cfg.model.get("data_preprocessor") or {}
     if cfg.model.get("type") == "BaseReID":
         found = loader(_persons(data), None, 1)
-    elif preprocessor.get("type") == "TrackDataPreprocessor":
+    elif preprocessor.get("type") == "TrackDataPreprocessor" and not preprocessor.get("use_det_processor"):
         found = loader(_video(dataset, data, resize, mask=mask), None)
     elif "MultiBranch" in str(preprocessor.get("type")):
         found = _labeled_and_unlabeled(dataset, cfg.train_dataloader, size)

@@ -247,6 +247,19 @@ def test_exit_of_user_code_is_a_document(
     assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == expected
 
 
+def test_interrupt_while_arguments_are_parsed_is_a_document(
+    footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("footplate.cli.main.build_parser", interrupt)
+    code, output, errors = footplate("env", "--json")
+    error = {"type": "KeyboardInterrupt", "message": "interrupted by SIGINT", "notes": [], "exit_code": 130}
+    assert (code, json.loads(output), errors) == (130, {"error": error}, "interrupted\n")
+    assert footplate("env") == (130, "", "interrupted\n")
+
+
 def test_only_the_first_document_is_printed(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> None:
         print_result(*arguments)

@@ -14,6 +14,10 @@ from PIL import Image
 # What mmcv-lite and the code bases import, installed without further dependencies, which include MMEngine.
 COMMON = ["addict", "yapf", "platformdirs", "opencv-python-headless", "matplotlib", "contourpy", "cycler", "kiwisolver"]
 COMMON += ["pyparsing", "python-dateutil", "six", "fonttools"]
+# MMPretrain, and what it imports.
+MMPRETRAIN = ["setuptools<70", "mmpretrain==1.2.0", "torchvision==0.28.*", "transformers<4.50", "tokenizers<0.22"]
+MMPRETRAIN += ["huggingface_hub<1", "einops", "mat4py", "model-index", "ordered-set", "termcolor", "markdown"]
+MMPRETRAIN += ["importlib_metadata", "zipp", "lazy_importer"]
 
 _OPERATORS = '''
 """Declares the operators that torchvision asks torch for: its compiled ones need another build of torch."""

@@ -8,19 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.environment import COMMON, create_environment
+from tests.hosts.environment import COMMON, MMPRETRAIN, create_environment
 
-PACKAGES = ["setuptools<70", "mmcv-lite==2.1.0", "mmengine==0.10.7", "mmpretrain==1.2.0", "torchvision==0.28.*"]
-PACKAGES += [
-    "transformers<4.50",
-    "tokenizers<0.22",
-    "huggingface_hub<1",
-    "einops",
-    "mat4py",
-    "model-index",
-    "ordered-set",
-]
-PACKAGES += ["termcolor", "markdown", "importlib_metadata", "zipp", "lazy_importer"]
+PACKAGES = ["mmcv-lite==2.1.0", "mmengine==0.10.7", *MMPRETRAIN]
 
 
 @pytest.mark.slow

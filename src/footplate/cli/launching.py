@@ -157,7 +157,7 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
-        return _SIGNALED + int(error.sigval), f"{signal.Signals(error.sigval).name} ended the processes"
+        return _SIGNALED + int(error.sigval), f"interrupted by {signal.Signals(error.sigval).name}"
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode > 0:

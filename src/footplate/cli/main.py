@@ -99,10 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # output may contain characters that its encoding lacks
-    arguments, unknown = build_parser().parse_known_args(argv)
-    if unknown:
-        refuse_unknown(arguments.command, arguments, unknown)
-    arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments, unknown = build_parser().parse_known_args(argv)
+        if unknown:
+            refuse_unknown(arguments.command, arguments, unknown)
+    except KeyboardInterrupt as error:
+        return _end_interrupted(argparse.Namespace(json="--json" in given, results=sys.stdout), error)
+    arguments.argv = given
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -116,12 +120,13 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         code = run_as_rank(lambda: int(arguments.run(arguments)), partial(_print_document, arguments), quiet=not debug)
         sys.stdout.flush()
-    except (KeyboardInterrupt, SystemExit) as error:
-        code = exit_code_of(error)
-        _print_document(arguments, error, code)
-        if debug or isinstance(error, SystemExit):
+    except KeyboardInterrupt as error:
+        code = _end_interrupted(arguments, error)
+        if debug:
             raise
-        sys.stderr.write("interrupted\n")
+    except SystemExit as error:
+        _print_document(arguments, error, exit_code_of(error))
+        raise
     except Exception as error:
         is_unread = isinstance(error, BrokenPipeError) and not output_has_reader(arguments.results)
         flush_output()
@@ -140,6 +145,14 @@ def _run(arguments: argparse.Namespace) -> int:
         if debug:
             print_error(traceback.format_exc())
         print_error(wrap_text(message) if sys.stderr.isatty() else message)
+    return code
+
+
+def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
+    """Prints that a signal has interrupted a command, and returns the exit code."""
+    code = exit_code_of(error)
+    _print_document(arguments, error, code)
+    sys.stderr.write("interrupted\n")
     return code
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -15,7 +16,6 @@ from rich.progress import track
 from footplate.errors import ArgumentError, DataError
 from footplate.inference.image_files import Failure, ImageFile, find_files, is_video, read_files
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
-from footplate.storage import commit_image
 from footplate.visualization import as_array
 
 LINES = "predictions.jsonl"
@@ -71,11 +71,11 @@ def predict_files(
             line = describe_prediction(prediction, predictor.metainfo, score=score)
             if "labels" in line:
                 labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
-                commit_image(os.path.join(out, line["labels"]), Image.fromarray(labels))
+                _save_image(os.path.join(out, line["labels"]), labels)
             if draw:
                 line = {"picture": f"{_PICTURES}/{source.name}.png", **line}
                 drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
-                commit_image(os.path.join(out, line["picture"]), Image.fromarray(drawn))
+                _save_image(os.path.join(out, line["picture"]), drawn)
             frame = {} if source.frame is None else {"frame": source.frame}
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
@@ -84,6 +84,12 @@ def predict_files(
         raise _nothing_readable(failures)
     os.replace(partial, path)
     return Summary(count, time.perf_counter() - begin, path, failures)
+
+
+def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
+    """Writes a PNG file quickly: with little compression, and without a sync, because it can be predicted again."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def _nothing_readable(failures: Sequence[Failure]) -> DataError:

@@ -28,14 +28,14 @@ def summarize(run: Run) -> dict[str, Any]:
         A dict with these keys:
 
         - `iterations`: the number of iterations.
-        - `time`: the mean, median and longest seconds of an iteration between two log lines, the share of time spent
-          waiting for data, and the total seconds. None without usable times.
+        - `time`: the mean, median and maximum seconds per iteration between two log lines, the share of time spent
+          waiting for data, and the total in seconds. None if there are no usable times.
         - `memory`: the peak memory in MiB.
         - `logged`: the iteration of the last training log line; `time` and `last` cover the run up to it.
         - `last`: the last training values by name.
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
-          first. Per-class values are left out. A metric that training logs too is called `val/<name>`.
-        - `checkpoints`: the sizes in bytes by file name, or by folder name of sharded checkpoints.
+          first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
+        - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     memory = run.find("memory", "train")
@@ -51,7 +51,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run without per-class results, each with its rule; those of `save_best` come first."""
+    """Returns the metrics of a run, each with its rule, those of `save_best` first. Omits per-class results."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = _save_best(run)
     ranked = []
@@ -66,7 +66,7 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
 def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the metrics of `save_best` in the config of a run, and the rules that it sets for them."""
     if run.config is not None:
-        with suppress(Exception):  # a config of another engine may hold anything
+        with suppress(Exception):  # the config of another engine may contain anything here
             return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
     return [], {}
 
@@ -89,11 +89,11 @@ def name_in_log(run: Run, series: Series) -> str:
 
 
 def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Compares the best values of the metrics of `save_best`, or else of the first metric, that all runs share.
+    """Compares runs by their shared `save_best` metrics, or by their first shared metric if they share none of those.
 
     Returns:
-        For each metric and each run after the first, the `metric`, the `runs` (that run and the first one), their
-        `values`, and the `difference`, which is the value of that run minus that of the first one.
+        A dict for each metric and each run after the first, with the `metric`, the `runs` (that run and the first one),
+        their best `values`, and the `difference` (the value of that run minus that of the first one).
     """
     bests = [summarize(run)["best"] for run in runs]
     shared = [name for name in bests[0] if all(name in each for each in bests)]
@@ -136,7 +136,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
         names: The scalars. The default is the loss, the validation scalars and the learning rate.
 
     Raises:
-        ArgumentError: No run has a scalar of that name.
+        ArgumentError: A scalar in `names` does not occur in any run.
     """
     if not names:
         validated = {series.name: None for run in runs for series in run.series if series.mode != "train"}
@@ -174,7 +174,7 @@ def _times(run: Run) -> dict[str, float] | None:
     values = [value for _, value in time.points]
     steps = [at for at, _ in time.points]
     distances = [after - before for before, after in pairwise(steps)]
-    # A run that was resumed into a new folder has its first log line late.
+    # If a run was resumed into a new folder, its first log line there is not near iteration 0.
     first = min(steps[0], statistics.median(distances)) if distances else steps[0]
     begins = [steps[0] - first, *steps[:-1]]
     covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]

@@ -1,4 +1,4 @@
-"""Reads the limits of arguments from the checks in constructors, so that the schema has the limits of the engine."""
+"""Extracts argument limits from the checks in constructors, so that schema and engine enforce the same limits."""
 
 import ast
 import inspect
@@ -11,9 +11,9 @@ _BOUNDS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "
 
 
 def argument_limits(entry: Callable[..., Any]) -> dict[str, dict[str, Any]]:
-    """Returns the limits of the arguments of a class or function, as keywords of a JSON schema.
+    """Returns the limits of the arguments of a class or function, as JSON schema keywords.
 
-    A limit is a call of `check_count`, `check_fraction`, `check_number` or `check_choice` with the argument and its
+    A limit is a call to `check_count`, `check_fraction`, `check_number` or `check_choice` with the argument and its
     name. Calls that depend on other arguments are ignored.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -40,9 +40,9 @@ def _limits_in(function: Any) -> dict[str, dict[str, Any]]:
 
 
 def _calls(node: ast.AST, condition: ast.expr) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """Yields the calls in a function, with the comparison that must be false for the call to be made, if any.
+    """Yields the calls in a function, each with the comparison that must be false for the call to run, if any.
 
-    Calls in loops and under other conditions are left out.
+    Skips calls in loops and under other conditions.
     """
     if isinstance(node, ast.Call):
         yield node, condition
@@ -58,7 +58,7 @@ def _calls(node: ast.AST, condition: ast.expr) -> Iterator[tuple[ast.Call, ast.e
 
 
 def _exception(condition: ast.expr, name: str) -> list[dict[str, Any]] | None:
-    """Returns the schemas of the values of an argument that are not checked; None if it depends on something else."""
+    """Returns schemas for argument values that skip the check, or None if the condition depends on anything else."""
     if condition is _ALWAYS:
         return []
     if not isinstance(condition, ast.Compare) or ast.unparse(condition.left) not in (name, f"self.{name}"):
@@ -70,7 +70,7 @@ def _exception(condition: ast.expr, name: str) -> list[dict[str, Any]] | None:
 
 
 def _limits_of(call: ast.Call, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the limits that a call checks; empty if it is not a check, or a bound is computed."""
+    """Returns the limits that a call checks. Empty if the call is not a check or if a bound is computed."""
 
     def value(node: ast.expr) -> Any:
         return names.get(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)

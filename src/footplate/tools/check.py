@@ -50,12 +50,12 @@ class Checked(NamedTuple):
     """The result of a check.
 
     Attributes:
-        text: The summary, as lines.
+        text: The summary, with one item per line.
         warnings: The warnings that the run would log.
-        loops: What the run will do, and when; see `loops_as_data`.
-        measured: The measurements of the trial by name, empty if only the config was checked: `seconds_per_iteration`,
-            `seconds_of_waiting`, `seconds_per_validation`, `memory` in MiB of each process, `memory_parts` in bytes,
-            `synchronizations` of the device in an iteration, `checkpoint` in bytes, and the names of the `metrics`.
+        loops: The result of `loops_as_data`.
+        measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
+            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (with the
+            device, per iteration), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
     """
 
     text: str
@@ -71,17 +71,17 @@ class Trial(NamedTuple):
     seconds: float  # of the last training iteration, without waiting for data
     waiting: float  # seconds that the last iteration waited for data
     validating: float | None  # estimated seconds for all datasets; None without validation
-    metrics: list[str]  # their names, computed from one batch
+    metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
     parts: dict[str, int]  # bytes of the parts of the memory on this process
-    synchronizations: int | None  # of the device in the last training iteration; None if they cannot be counted
+    synchronizations: int | None  # with the device in the last training iteration; None if uncountable
     checkpoint: int  # bytes
     groups: Groups
 
 
 def check(cfg: Config, *, run: bool = True) -> Checked:
-    """Tries a run and returns what it will do.
+    """Tries a run and returns a summary of what it will do.
 
     The trial leaves no files: it has a temporary folder and no visualizer backends.
 
@@ -90,7 +90,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         run: Whether to run the trial. If False, only the config is checked.
 
     Raises:
-        FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
+        FootplateError: The run would fail. The error names the key. Warnings issued before the error are logged.
     """
     measured: dict[str, Any] = {}
     with _collected_warnings() as found:
@@ -223,7 +223,8 @@ def _validate(
     """Validates a batch twice.
 
     Returns:
-        The seconds of the second pass, and the losses and metrics; None if one batch is not enough for them.
+        The duration of the second pass in seconds, and the losses and metrics, or None if one batch is not enough to
+        compute them.
     """
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as trial:
@@ -242,7 +243,10 @@ def _validate(
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at events. Of footplate's hooks, calls the one that records values; others write files."""
+    """Calls the user's hooks at events.
+
+    Of footplate's hooks, calls only the one that records values, because the others write files.
+    """
     for event in events:
         for method in runner.hooks.at(event):
             hook = getattr(method, "__self__", None)
@@ -259,7 +263,7 @@ class _TrialHook(Hook):
     """Measures iterations and stops the run after a few.
 
     Attributes:
-        stage: What the run is doing, and the config key to name if that fails.
+        stage: The current stage of the run, and the config key to name if the stage fails.
     """
 
     priority = 100  # runs after every other hook
@@ -273,7 +277,7 @@ class _TrialHook(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts to measure the wait for data."""
+        """Starts timing the wait for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
@@ -300,7 +304,7 @@ class _TrialHook(Hook):
 
 @contextmanager
 def _warning_of_synchronizations() -> Iterator[list[warnings.WarningMessage]]:
-    """Yields a list of the warnings of the block; CUDA warns each time the host waits for the device."""
+    """Yields the list of warnings raised in the block. CUDA warns each time the host waits for the device."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -324,7 +328,7 @@ def _adding_stage(cfg: Config, hook: _TrialHook) -> Iterator[None]:
 
 
 def _check_work_dir(folder: str, size: int) -> None:
-    """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
+    """Raises an error unless the work_dir is writable and has room for a checkpoint. Does not create the folder."""
     if not storage.is_local(folder):
         return
     existing = Path(os.path.abspath(os.path.expanduser(folder)))
@@ -372,7 +376,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
 
 
 def _join_ranks(values: Sequence[str]) -> str:
-    """Returns one value if it is the same on all ranks, otherwise each value with its rank; long lists are shortened.
+    """Returns the value if it is the same on all ranks, otherwise each value with its rank. Shortens long lists.
 
     >>> _join_ranks(["3 MiB"]), _join_ranks(["3 MiB", "4 MiB"])
     ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')

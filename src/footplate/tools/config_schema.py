@@ -45,8 +45,8 @@ def config_schema() -> Schema:
     """Returns the schema of a config.
 
     Every section has its description and default, and every registered class has its arguments. A `type` that is not
-    registered, such as that of a user's class, is accepted with any arguments. So is an object without a `type`,
-    which a base may set. Other top-level names are variables, so the schema accepts them.
+    registered, such as that of a user's class, is accepted with any arguments. An object without a `type` is accepted
+    too, since a base may set the type. Other top-level names are variables, so the schema accepts them.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {}
@@ -72,9 +72,9 @@ def config_schema() -> Schema:
 
 
 def describe_arguments(entry: Any) -> dict[str, str]:
-    """Returns the descriptions of the arguments of a class in its docstring and those of its base classes.
+    """Returns the argument descriptions in the docstrings of a class and its base classes.
 
-    The docstrings must have the section `Args:` of Google's style.
+    The docstrings must have an `Args:` section in Google style.
     """
     found: dict[str, str] = {}
     for each in reversed(getattr(entry, "__mro__", (entry,))):
@@ -123,7 +123,7 @@ def _section(name: str, accepts: Any) -> Schema:
 
 
 def _dataloaders(name: str) -> Schema:
-    """Returns the schema of a dataloader, or of several by name."""
+    """Returns a schema that accepts one dataloader, or several as a dict by name."""
     loader = _object(FIXED_KEYS[name])
     loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
     several = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
@@ -131,7 +131,10 @@ def _dataloaders(name: str) -> Schema:
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
-    """Returns the schemas of the entries of a registry by name, and under its own name one that selects by `type`."""
+    """Returns the schemas of registry entries by name.
+
+    The name of the registry maps to a schema that selects an entry by `type`.
+    """
     entries = dict(sorted(registry.module_dict.items()))
     found = {f"{registry.name}.{name}": _entry(entry, registry) for name, entry in entries.items()}
     cases = [
@@ -179,7 +182,7 @@ def _value(name: str, types: tuple[type, ...], limits: Schema) -> Schema:
         parts = _one_or_many(NESTED_REGISTRIES[name].name)
         return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
     found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
-    if not types or len(found) < len(types):  # a type that a config file cannot contain, or may write in other ways
+    if not types or len(found) < len(types):  # a type that a config file cannot contain, or can express in other ways
         return {"anyOf": [limits, _TEMPLATE]} if limits else {}
     if str in types:
         return {"type": list(dict.fromkeys(found)), **({"anyOf": [limits, _TEMPLATE]} if limits else {})}
@@ -217,7 +220,7 @@ def _object(keys: Collection[str], path: str = "") -> Schema:
 
 
 def _types(accepts: Any, without: str = "") -> list[Schema]:
-    """Returns the schemas of the types that a section accepts; empty if a function decides."""
+    """Returns the schemas of the types that a section accepts; empty if a function decides what is accepted."""
     types = accepts if isinstance(accepts, tuple) else ()
     return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
 
@@ -231,12 +234,15 @@ def _if_present(key: str, found: Schema, missing: Schema) -> Schema:
 
 
 def _or_default(default: str, registry: str) -> Schema:
-    """Returns the schema of an entry of a registry whose `type` may be missing."""
+    """Returns the schema of a registry entry whose `type` may be omitted."""
     return _nullable(_if_typed(_ref(registry), _ref(default)))
 
 
 def _one_or_many(registry: str) -> list[Schema]:
-    """Returns the schemas of an entry, and of a list of entries, in which no base can set a `type`."""
+    """Returns the schemas of an entry and of a list of entries.
+
+    In a list, entries need a `type`, because a base cannot set it.
+    """
     return [
         _ref(registry),
         {"type": "array", "items": {"anyOf": [{**_ref(registry), **_TYPED}, _TEMPLATE, {"type": "array"}]}},

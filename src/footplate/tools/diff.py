@@ -29,7 +29,7 @@ _SCOPE = "_scope_"
 
 
 class Difference(NamedTuple):
-    """A key whose value differs between two configs; a side is None if that config does not have the key."""
+    """A key whose value differs between two configs. A side is None if its config does not have the key."""
 
     path: str
     first: "Side | None"
@@ -79,7 +79,11 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Returns the difference between the seeds of two runs, if both are recorded. A config may leave its seed open."""
+    """Compares the seeds that two runs have recorded, because a config may not set a seed.
+
+    Returns:
+        The difference. Empty if the seeds are equal or one of them is not recorded.
+    """
     one, two = (seed_of(Path(name)) if os.path.isdir(name) else None for name in (first, second))
     if one is None or two is None or one == two:
         return []
@@ -142,7 +146,7 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
 
 
 def _below(side: Side, key: Any) -> Side | None:
-    """Returns an entry of a dict or an item of a list; its origin may be that of its container. None if absent."""
+    """Returns an entry of a dict or an item of a list, or None if absent. Its origin may be that of its container."""
     is_dict = isinstance(side.value, dict)
     if key not in side.value if is_dict else key is None:
         return None
@@ -152,7 +156,7 @@ def _below(side: Side, key: Any) -> Side | None:
 
 
 def _is_recorded(file: str) -> bool:
-    """Checks whether a run recorded the config file. Its lines are not those in which the user wrote the keys."""
+    """Checks whether a config file was recorded by a run. Its line numbers differ from those of the user's file."""
     return os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
 
 

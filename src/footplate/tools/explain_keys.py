@@ -39,10 +39,10 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 def explain_config(cfg: Config) -> str:
     """Returns the resolved config, one value per line, with the place of each value and the values it replaced.
 
-    Imports no modules of the config.
+    Does not import the modules of the config.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
-    # Paths are relative to the folder of all files, except those of recipes, which have the names that configs use.
+    # Paths are relative to the common folder of the files. Recipes are shown by the names that configs use.
     far = {file for file in _files_of(lines) if os.path.isabs(file) and "::" not in shown_path(file)}
     folder = os.path.commonpath(map(os.path.dirname, far)) if far else ""
 
@@ -81,9 +81,9 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
-    """Returns the values of a config by key path, each with the places of its values, the latest first.
+    """Returns the values of a config by key path, each with the places where it was set, the latest first.
 
-    Dicts are not listed themselves, only their keys. Lists are single values.
+    A dict is represented by its keys. A list is a single value.
 
     Args:
         cfg: The config.
@@ -107,7 +107,7 @@ def _place(origin: Origin | None) -> dict[str, Any]:
 
 
 def history(cfg: Config, path: str) -> list[Replaced]:
-    """Returns every value that a key had, starting with the first base, with its place.
+    """Returns every value that a key has had, with its place, starting with the first base.
 
     Includes values that were removed together with an enclosing dict, by `_delete_` or by replacing the dict.
     """
@@ -138,7 +138,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
 
 
 def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
-    """Yields the lines of a value; a dict, or a list with dicts in it, takes one line per item."""
+    """Yields the lines of a value. A dict, or a list that contains dicts, takes one line per item."""
     if isinstance(value, dict) and value:
         inner = indent + _INDENT if key or end else indent
         if key or end:

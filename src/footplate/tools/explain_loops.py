@@ -18,7 +18,7 @@ from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS
 from footplate.tools.partial_build import find_epoch_length, prepare
 
-_MAX_POINTS = 6  # validations in the text
+_MAX_POINTS = 6  # validations that the text lists
 _MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
@@ -66,7 +66,7 @@ def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns the hooks with their priority by event, and the names that are not installed, as data."""
+    """Returns the hooks of each event with their priorities, and the names of hooks that are not installed, as data."""
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }
@@ -74,12 +74,12 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
 
 
 def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
-    """Returns the lengths, intervals and ends of loops, logging, saving and schedules.
+    """Returns when loops, logging, checkpoints and schedules begin, repeat and end, as data.
 
     Args:
         cfg: A config of either generation.
         hooks: The hooks of the config if they are already built.
-        length_of_epoch: The iterations per epoch; None reads them from the training data.
+        length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:
         A dict with `train`, `val`, `test`, `log`, `checkpoint` and `schedules`, each None or empty if the config has
@@ -140,7 +140,7 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
 
 
 def explain_loops(data: Mapping[str, Any]) -> str:
-    """Returns what runs when, as text.
+    """Formats the result of `loops_as_data` as text.
 
     Args:
         data: The result of `loops_as_data`.
@@ -215,7 +215,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the metric types of an evaluator; for several validation sets, each with the name of its set."""
+    """Returns the metric types of an evaluator. With several validation sets, each has the name of its set in front."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

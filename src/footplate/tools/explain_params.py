@@ -1,4 +1,4 @@
-"""Explains the parameter groups of an optimizer and the settings that formed them."""
+"""Explains the parameter groups of an optimizer and the settings that created them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,10 +21,10 @@ class GroupInfo:
 
     optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
-    multipliers: dict[str, float]  # settings relative to the optimizer's defaults, where they differ
+    multipliers: dict[str, float]  # ratios of the settings to the optimizer's defaults, unless 1
     names: list[str]
-    size: int  # elements in all parameters
-    reasons: list[str]  # the keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults
+    size: int  # the number of elements in all parameters
+    reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty for the optimizer's defaults
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     """Returns the parameter groups of a built optimizer.
 
     Args:
-        wrapper: The optimizer wrapper, of one or several optimizers.
+        wrapper: The optimizer wrapper, with one or several optimizers.
         model: The model that it optimizes.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""Explains the learning rate, momentum and weight decay over a run, as text, image and data."""
+"""Explains the learning rate, momentum and weight decay over a run, as text, an image or data."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from footplate.tools.simulation import FIELDS, run_length, simulate
 from footplate.visualization.curves import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
-_LONGEST = 100_000_000  # iterations that take a minute or two to simulate
+_LONGEST = 100_000_000  # iterations; simulating them takes a minute or two
 _ROWS = 12
 _MOST_CURVES = 6
 _COLUMNS = 3  # per table
@@ -32,7 +32,7 @@ _DIGITS = len("1.23456e-05")
 
 @dataclass(frozen=True)
 class Track:
-    """One field over a run, for the parameters that share its values."""
+    """The values of a field over a run, and the parameters that share them."""
 
     field: str  # "lr", "momentum" or "weight_decay"
     values: list[float | None]  # one per iteration in `Schedule.iters`; all None if the optimizer has no such field
@@ -40,7 +40,7 @@ class Track:
 
     @property
     def moves(self) -> bool:
-        """Whether the values differ."""
+        """Whether the field changes during the run."""
         return any(value != self.values[0] for value in self.values)
 
 
@@ -72,7 +72,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
     Args:
         cfg: A config of either generation.
         other: A config whose model replaces that of `cfg`.
-        length_of_epoch: The iterations per epoch; None reads them from the training data.
+        length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
         FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
@@ -150,7 +150,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Returns a table with rows for round iterations, the last iteration, and the first extremes of each track."""
+    """Returns a table of round iteration numbers, the last iteration, and the first extremes of each track."""
     found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
     extremes = {place for places in found.values() for place in places}
     round_ones = set(_round_iterations(schedule.length))
@@ -204,15 +204,15 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
     heights = _y_ticks([y for curve in curves for _, y in curve])
     between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
-    # The first and the last tick lie in the middle of the last and the first row.
+    # The first tick lies in the middle of the last row, the last tick in the middle of the first row.
     dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
-    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
+    bottom = heights[0] - 1.6 * dot  # 1.5 dots could be rounded either way
     right = last * 2 * _WIDTH / (2 * _WIDTH - 1)
     canvas = plotille.Canvas(_WIDTH, rows, xmin=0, ymin=bottom, xmax=right, ymax=bottom + _DOTS * rows * dot)
     for curve in curves:
         for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
             canvas.line(x, y, next_x, next_y)
-    # Labels have as many decimals as the step between ticks needs, or exponents.
+    # Labels have as many decimals as the step between ticks needs, or an exponent.
     step = heights[1] - heights[0]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > 5 or step >= 1e12:

@@ -21,7 +21,7 @@ _DEVICE_ERRORS = (*MEMORY_ERRORS, "cuda error", "cudnn", "cublas", "nccl")
 
 
 class TrialError(FootplateError):
-    """An error that a model, a hook or a dataset raised while it ran, available as `__cause__`.
+    """A model, a hook or a dataset failed during a trial. The original error is `__cause__`.
 
     Args:
         stage: What the run was doing.

@@ -31,14 +31,14 @@ _DATA, _TRANSFER, _OPTIMIZER, _HOOKS, _COMPUTATION = 0.1, 0.1, 0.1, 0.05, 0.8
 
 
 class IterationProfile(NamedTuple):
-    """The mean times of the parts of an iteration in seconds, over all processes.
+    """The durations of the parts of an iteration in seconds, averaged over iterations and processes.
 
     Attributes:
         device: The kind of device.
         iterations: The number of measured iterations.
-        parts: The seconds of each part in `PARTS`.
-        hooks: The seconds of each hook by the name of its class, longest first.
-        advice: What to change, one sentence or two each.
+        parts: The seconds spent in each part of `PARTS`.
+        hooks: The seconds spent in each hook, by class name, longest first.
+        advice: Suggestions for making an iteration faster, one or two sentences each.
     """
 
     device: str
@@ -49,7 +49,7 @@ class IterationProfile(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The seconds of an iteration."""
+        """The duration of an iteration in seconds."""
         return sum(self.parts.values())
 
     def as_data(self) -> dict[str, Any]:
@@ -68,8 +68,8 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
 
-    On an accelerator, the parts are measured between synchronizations, which slow down an iteration whose work on the
-    host and on the device would overlap.
+    On an accelerator, the device is synchronized before and after each part. This slows down an iteration if work on
+    the host and on the device would otherwise overlap.
 
     Args:
         cfg: The result of `check_config`.
@@ -103,7 +103,7 @@ class _EnoughError(EarlyExitError):
 
 
 class _Timer:
-    """Measures nested parts; the time of an inner part does not count for the outer one."""
+    """Measures nested parts. The time of an inner part is not counted in the outer part."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -112,7 +112,7 @@ class _Timer:
         self._last = 0.0
 
     def now(self) -> float:
-        """Returns the time after all work of the device is done."""
+        """Waits until the device has finished its work, and returns the time."""
         if self._is_asynchronous:
             torch.accelerator.synchronize()
         return time.perf_counter()
@@ -148,7 +148,7 @@ class _Timer:
             self.end()
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a function that also measures each call as a part."""
+        """Wraps a function so that each call is measured as a part."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with self.measuring(part):
@@ -186,7 +186,7 @@ class _Recorder:
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
             listeners[:] = [self._timed_hook(each) for each in listeners]
-        # The loop calls these lists of methods. Data is what happens between iterations, except for hooks of epochs.
+        # The loop calls these lists of methods. The time between iterations counts as data, except that of epoch hooks.
         runner.hooks.at("before_train").append(self._begin)
         runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
         runner.hooks.at("after_train_iter").append(self._end_iteration)
@@ -228,7 +228,7 @@ def _mean_over_ranks(totals: Mapping[str, float], iterations: int) -> dict[str, 
 
 
 def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, float]) -> Iterator[str]:
-    """Yields what to change to make an iteration faster."""
+    """Yields suggestions for making an iteration faster."""
     total = sum(parts.values())
     share = {name: value / total for name, value in parts.items()}
     if share["data"] >= _DATA:

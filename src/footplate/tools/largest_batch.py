@@ -1,4 +1,4 @@
-"""Finds the largest batch of a dataset, which decides how much memory a run needs."""
+"""Finds the largest batch of a dataset, which determines how much memory a run needs."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -23,10 +23,10 @@ def largest_batch(loader: Any) -> Largest:
     """Builds the batch of a loader's dataset that takes the most memory.
 
     Reads samples and compares them after their transforms. If the dataset's records have `height` and `width`, the
-    largest, highest and widest samples are read first, then samples spread over the dataset. Padding may extend all
-    samples to the highest and widest one, so both are in the batch. If only some samples were read and sizes are not
-    recorded, the batch is filled with copies of the largest one. For a loader without a sized dataset, returns its
-    first batch.
+    largest, tallest and widest samples are read first, then samples spread over the dataset. Padding may extend all
+    samples to the greatest height and width, so the batch includes the tallest and the widest sample. If only some
+    samples were read and sizes are not recorded, the batch is filled with copies of the largest one. If the dataset
+    has no length, returns the first batch of the loader.
 
     Raises:
         DataError: The loader has no batches.
@@ -42,7 +42,7 @@ def largest_batch(loader: Any) -> Largest:
             return Largest(batch, count or "unknown", "the first batch, since its dataset has no length")
         raise DataError("the dataloader has no batches")
     recorded = list(_recorded_sizes(dataset, count))
-    chosen: dict[int, None] = {}  # the largest, highest and widest samples, and some spread over the dataset
+    chosen: dict[int, None] = {}  # the largest, tallest and widest samples, and some spread over the dataset
     measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
     for values in measures:
         ordered = sorted(range(count), key=lambda index: (-values[index], index))
@@ -56,9 +56,9 @@ def largest_batch(loader: Any) -> Largest:
 
     ordered = sorted(read, key=_size, reverse=True)
     largest = ordered[0]
-    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
+    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the tallest
     samples = list({id(sample): sample for sample in [largest, *extreme]}.values())
-    if recorded or len(read) == count:  # else samples that were not read may be as large as the largest
+    if recorded or len(read) == count:  # otherwise, unread samples may be as large as the largest
         samples += [each for each in ordered if all(each is not other for other in samples)]
     samples = [*samples, *[largest] * batch_size][:batch_size]
     shapes = sorted(
@@ -75,7 +75,7 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields the height and width of every record; stops at the first record without both."""
+    """Yields the height and width of every record; stops at the first record that lacks either."""
     if not hasattr(dataset, "get_data_info"):
         return
     for index in range(count):

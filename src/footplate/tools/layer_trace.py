@@ -16,14 +16,14 @@ class Reading:
     """Statistics of one tensor: the output of a layer or a gradient."""
 
     name: str  # the name of the module or parameter; "(model)" for the whole model
-    kind: str  # the class of the module and the place in its output, or "gradient" for the gradient of a parameter
+    kind: str  # the module's class and the position in its output, or "gradient" for the gradient of a parameter
     dtype: str
     shape: tuple[int, ...]
-    nans: int  # NaN entries
-    infinities: int  # infinite entries
+    nans: int  # the number of NaN entries
+    infinities: int  # the number of infinite entries
     low: float  # the minimum of the finite entries, NaN if there are none
     high: float  # the maximum of the finite entries, NaN if there are none
-    notes: str = ""  # whether inputs and weights of the module were finite, for a non-finite output
+    notes: str = ""  # for a non-finite output, whether the module's inputs and weights were finite
 
     @property
     def finite(self) -> bool:
@@ -116,7 +116,7 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors in nested values with their path, such as `[0]` or `.loss`."""
+    """Yields each tensor in nested values with its path, such as `[0]` or `.loss`."""
     if isinstance(found, Tensor):
         yield key, found
     elif isinstance(found, (Mapping, BaseDataElement)):
@@ -128,7 +128,7 @@ def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def readable_tensors(found: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors that have readings: dense ones with floating-point or complex numbers."""
+    """Yields the tensors that a `Reading` can describe: dense tensors with floating-point or complex numbers."""
     for key, tensor in tensors_in(found):
         if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.is_sparse:
             yield key, tensor

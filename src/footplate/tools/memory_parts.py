@@ -14,15 +14,15 @@ from footplate.hooks import EMAHook
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Returns the bytes of tensors; of a sharded tensor, those of the local shard."""
+    """Returns the total size of tensors in bytes. A sharded tensor counts with its local shard only."""
     return sum(each.numel() * each.element_size() for each in map(local_tensor, tensors))
 
 
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Yields a function that returns the bytes that the block has kept for the backward pass.
+    """Yields a function that returns the size in bytes of the tensors that the block has saved for the backward pass.
 
-    Weights and buffers are not counted. In a sharded model, gathered weights are.
+    Weights and buffers are not counted, except for the gathered weights of a sharded model.
     """
     state = map(local_tensor, chain(model.parameters(), model.buffers()))
     known = {each.untyped_storage().data_ptr() for each in state}
@@ -39,7 +39,7 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
 
 
 def state_bytes(runner: Runner) -> dict[str, int]:
-    """Returns the bytes of the state of a run on this process, by part.
+    """Returns the size in bytes of each part of a run's state in this process.
 
     The optimizer has no state before its first step. "averages" is missing if the run has no EMAHook.
     """

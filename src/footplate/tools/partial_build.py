@@ -1,4 +1,4 @@
-"""Builds only the components of a config that an explanation needs, with a stand-in for models not installed."""
+"""Builds only the components of a config that an explanation needs, with a stand-in for a missing model class."""
 
 import copy
 import logging
@@ -37,7 +37,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     Args:
         cfg: The result of `check_config` or `runner_config`. It is not changed.
         folder: The work_dir of the trial.
-        changes: Other top-level keys with a different value than in the config.
+        changes: Values that replace those of the config, by top-level key.
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
@@ -78,7 +78,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
 
 @contextmanager
 def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
-    """Silences warnings about keys that match no parameter while `model` is a stand-in."""
+    """Silences warnings about keys that match no parameter if `model` is a stand-in."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     if isinstance(model, StandIn):
@@ -90,7 +90,7 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the iterations per epoch, or None and the reason why the training data cannot be read.
+    """Returns the number of iterations per epoch and "", or None and the reason why the training data cannot be read.
 
     Args:
         cfg: The config, in the second generation.
@@ -108,9 +108,9 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 def without_compiler() -> Iterator[None]:
     """Builds optimizers without importing torch's compiler, which takes a second.
 
-    Torch imports the compiler at the first call of an optimizer method that is exempt from compilation, only to mark
-    the method. Nothing is compiled here, so the mark is set directly. If torch changes how it marks them, the
-    compiler is imported after all.
+    Torch imports the compiler at the first call to an optimizer method that is exempt from compilation, only to mark
+    the method. Nothing is compiled here, so the mark is set directly. If torch starts to mark methods in another way,
+    it imports the compiler as usual.
     """
     marked = []
     if "torch._dynamo" not in sys.modules:
@@ -172,7 +172,7 @@ class _NeckOrHead(nn.Module):
 
 
 class StandIn(nn.Module):
-    """A small model with one submodule per section of a model config, named like the section.
+    """A small model with one submodule per section of a model config, named after the section.
 
     Args:
         model: The section `model` of a config.

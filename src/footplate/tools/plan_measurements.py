@@ -30,7 +30,7 @@ _WARM_UP = 3  # steps
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """The measurements of a training step on one device: seconds, bytes and counts."""
+    """The measurements of a training step on one device, as seconds, bytes and counts."""
 
     batch: int  # samples per step
     forward: float  # seconds of a forward pass, without waiting for data
@@ -66,7 +66,7 @@ class Measurements:
 
     @classmethod
     def read(cls, path: str) -> "Measurements":
-        """Reads a file that `write` wrote and that may have been edited.
+        """Reads a file that was written by `write` and possibly edited.
 
         Raises:
             ArgumentError: The file cannot be read, or a value is invalid.
@@ -102,13 +102,13 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines of a plan."""
+    """The machines that a plan is for."""
 
     nodes: int = 1  # the number of nodes
     per_node: int = 1  # devices per node
     bandwidth: float = 12.5e9  # bytes per second between a node and the others, in each direction
     inner_bandwidth: float = 300e9  # bytes per second between devices of a node
-    latency: float = 10e-6  # seconds of a message from one node to another
+    latency: float = 10e-6  # seconds that a message takes from one node to another
 
     @property
     def devices(self) -> int:
@@ -179,7 +179,7 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
 
 
 def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
-    """Yields `number` batches and the seconds of reading each, read on demand; repeats them if too few."""
+    """Yields `number` batches, read on demand, with the seconds that each took. Repeats them if there are too few."""
     read: list[tuple[Any, float]] = []
     stream = iter(batches(runner.train_dataloader))
     for _ in range(number):
@@ -195,7 +195,7 @@ def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
 
 
 def _time_step(runner: Runner, batch: Any) -> tuple[float, float, float]:
-    """Trains on one batch and returns the seconds of forward pass, backward pass and update."""
+    """Trains on one batch and returns the durations of forward pass, backward pass and update in seconds."""
     wrapper, model = runner.optim_wrapper, runner.model
     inner: Any = unwrap_model(model)
     times = [_now(runner.device)]
@@ -226,7 +226,7 @@ def _now(device: torch.device) -> float:
 
 
 def _activation_bytes(runner: Runner, batch: Any) -> int:
-    """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
+    """Returns the size in bytes of the tensors that are saved for the backward pass, excluding weights and buffers."""
     inner: Any = unwrap_model(runner.model)
     with counting_activations(inner) as count, runner.optim_wrapper.optim_context(inner):
         losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")

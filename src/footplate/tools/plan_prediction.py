@@ -167,8 +167,8 @@ def describe_formulas() -> str:
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:
     """passes (n - 1) / n x bytes / bandwidth + min(passes (n - 1), 2 passes log2 n) x latency
 
-    Exchanging `size` bytes among n devices in a ring. An all-reduce takes 2 passes, a reduce-scatter or an all-gather
-    takes 1. The slowest link sets the bandwidth. With many devices, small messages go through trees.
+    The time to exchange `size` bytes among n devices in a ring. An all-reduce takes 2 passes, a reduce-scatter or an
+    all-gather takes 1. The slowest link sets the bandwidth. With many devices, small messages go through trees.
 
     Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal of Parallel
     and Distributed Computing 69 (2009); Sanders, Speck, Traeff, "Two-tree algorithms for full bandwidth broadcast,
@@ -183,7 +183,7 @@ def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float
 def bucket_count(size: float) -> int:
     """1 + ceil((bytes - 1 MiB) / 25 MiB), and 1 below 1 MiB
 
-    The number of buckets that gradients are exchanged in. Each bucket is exchanged as soon as it is full.
+    The number of buckets in which gradients are exchanged. Each bucket is exchanged as soon as it is full.
 
     Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020,
     arXiv:2006.15704, section 3.2.3; the sizes are the defaults of DistributedDataParallel.
@@ -194,7 +194,7 @@ def bucket_count(size: float) -> int:
 def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
     """max(exchange / k, exchange - backward (k - 1) / k)
 
-    The part of the exchange that does not overlap with the backward pass, with k buckets that fill one after another.
+    The part of the exchange that does not overlap with the backward pass, for k buckets that fill one after another.
     The exchange of the last bucket never overlaps.
 
     Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost.
@@ -223,7 +223,7 @@ def shared_cores(
     Processes on one machine share its cores: load = processes x threads / cores. Below load 1 they already share caches
     and memory. `crowding` is the measured slowdown of a step when all cores are busy. `others` are the cores that one
     process leaves free. `switching` is the measured slowdown at load 2 beyond the share of cores; it grows linearly
-    from 1 at load 1. Steps on accelerators share nothing.
+    from 1 at load 1. Steps on accelerators do not share cores.
 
     Source: conservation of work; crowding and switching are measured and interpolated.
     """

@@ -22,29 +22,29 @@ from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
 from footplate.tools.partial_build import build_trial
 
-# The facts in a capture: the valid integers, or whether a string may be None.
+# Maps each fact in a capture to its valid integers, or, if it is a string, to whether it may be None.
 _FACTS: dict[str, range | bool] = {
     "iteration": range(1, MAX_RUN_LENGTH + 1),
     "seed": range(1 << 32),
     "world_size": range(1, (1 << 20) + 1),
-    "threads": range(1, 1025),  # torch allocates memory for each as soon as the number is set
+    "threads": range(1, 1025),  # torch allocates memory for every thread when the number is set
     **dict.fromkeys(("message", "device", "torch"), False),
     **dict.fromkeys(("origin", "load_from"), True),
 }
 _MAX_LENGTH = 1 << 16  # characters
 
 _SHORT_TABLE = 12  # tables with at most this many rows are shown in full
-_ROWS_BEFORE = 5  # the first non-finite layer
+_ROWS_BEFORE = 5  # rows to show before the first non-finite layer
 
 
 @dataclass
 class Replay:
     """The record of one replayed iteration."""
 
-    iteration: int  # its number, counted from 1
+    iteration: int  # the number of the iteration, counted from 1
     trace: LayerTrace  # the outputs and gradients of the layers
     learning_rate: float = math.nan  # the learning rate of the first parameter group
-    losses: dict[str, float] = field(default_factory=dict)  # those that the step logged; empty if it did not finish
+    losses: dict[str, float] = field(default_factory=dict)  # as logged by the step; empty if it did not finish
     weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
     weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
     stopped: str = ""  # the message of the error that stopped the iteration, or ""
@@ -113,14 +113,14 @@ def config_of_capture(path: str) -> str:
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
-    """Trains from the state of a capture to an iteration, and records that iteration.
+    """Restores the state in a capture, trains up to an iteration, and records that iteration.
 
     Runs the real training, with its hooks and validations. Files are written only to a temporary folder, which is
     removed.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.
-        path: The capture.
+        path: The path of the capture.
         facts: The result of `read_facts`.
         iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
 
@@ -209,7 +209,7 @@ class _RecorderHook(Hook):
             raise _RecordedError
 
     def finish(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
-        """Stores the end of the iteration."""
+        """Stores the results of the iteration."""
         if self.found is not None:
             self.found.trace.close()
             self.found.losses, self.found.stopped = losses or {}, stopped
@@ -253,7 +253,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
 
 
 def _table(title: str, readings: Sequence[Reading], *, whole: bool) -> list[str]:
-    """Returns a table: in full, or up to the first non-finite layer with a few layers before it."""
+    """Returns a table of all layers, or of the first non-finite layer and a few layers before it."""
     first = next((number for number, each in enumerate(readings) if not each.finite), None)
     begin, end = 0, len(readings)
     if not whole and len(readings) > _SHORT_TABLE:
@@ -273,6 +273,6 @@ def _table(title: str, readings: Sequence[Reading], *, whole: bool) -> list[str]
 
 
 def _count(reading: Reading) -> str:
-    """Returns the numbers of NaN and infinite entries, or "yes" if all are finite."""
+    """Returns the number of NaN entries and of infinite entries as text, or "yes" if all entries are finite."""
     counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
     return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"

@@ -27,7 +27,7 @@ _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "swee
 
 
 class SweepSummary(NamedTuple):
-    """A sweep on its page."""
+    """The sweep that a report shows."""
 
     metric: str
     trials: "Sequence[TrialInfo]"  # the best first
@@ -42,7 +42,7 @@ def write_report(
     title: str = "",
     sweep: SweepSummary | None = None,
 ) -> int:
-    """Writes runs to a self-contained HTML file, which works offline.
+    """Writes a report of runs to a self-contained HTML file that works offline.
 
     Args:
         runs: The runs; several are compared.
@@ -111,7 +111,7 @@ def _data(runs: Sequence[Run], names: Sequence[str], metric: str) -> dict[str, A
 
 
 def _classes_of(chart: Chart, tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Returns which table and column hold the classes whose mean a chart shows: `IoU` for `mIoU`; or None."""
+    """Returns the indices of the table and column whose mean a chart shows, such as `IoU` for `mIoU`, or None."""
     stem = chart["name"].rpartition("/")[2]
     for number, table in enumerate(tables):
         columns = table["runs"][0]["columns"]

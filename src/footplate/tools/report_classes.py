@@ -7,23 +7,23 @@ from footplate.records.scalar_names import is_of_class, split_dataset
 from footplate.tools.report_curves import short
 from footplate.tools.runs import PerClassResults, Run
 
-_MOST_VALUES = 100_000  # of all classes, columns and steps
+_MOST_VALUES = 100_000  # values of all classes, columns and steps
 _LEAST_STEPS, _MOST_STEPS = 3, 1000
 
 
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
-    """Returns the per-class results over the runs, by dataset, metric and mode.
+    """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
-    Steps are left out if there are too many values, but never the first, the best and the last one.
+    If there are too many values, omits steps, but never the first, the best or the last one.
 
     Args:
         runs: The runs.
         best_steps: The iteration of the best validation of each run.
 
     Returns:
-        A dict for each table: its `set`, `metric` and `mode`, and in `runs` for each run its number, `steps`,
-        `columns`, `classes` and `values`, in the order columns, steps, classes. `best` and `last` are positions in
-        `steps`; `best` is None if the best validation has no table.
+        A dict for each table with its `set`, `metric`, `mode` and `runs`. `runs` contains for each run its number,
+        `steps`, `columns`, `classes`, and the `values` indexed by column, step and class. `best` and `last` are
+        indices of `steps`; `best` is None if the best validation has no table.
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):
@@ -50,7 +50,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
 
 
 def tables_of_scalars(run: Run) -> list[PerClassResults]:
-    """Returns the tables of a run that recorded its per-class results only as scalars, such as `IoU.shoe`."""
+    """Builds the tables of a run whose per-class results were recorded only as scalars, such as `IoU.shoe`."""
     values: dict[tuple[str, str, str], dict[str, dict[float, float]]] = {}
     for mode in dict.fromkeys(series.mode for series in run.series if series.mode != "train"):
         own = {series.name: series for series in run.series if series.mode == mode}

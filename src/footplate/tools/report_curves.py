@@ -34,12 +34,12 @@ class Charts(NamedTuple):
 def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     """Arranges the scalars of runs as charts.
 
-    A scalar that always equals an earlier one, such as the only term of a loss, is only mentioned in the title of the
-    other's chart. The results of single classes are left out; see `class_history`.
+    A scalar that always equals an earlier one, such as the only term of a loss, is mentioned only in the chart
+    title of the earlier one. Per-class results are omitted; see `class_history`.
 
     Args:
         runs: The runs.
-        headline: The headline metric in any of the runs.
+        headline: The headline metric, as a series of any run.
     """
     curves: dict[tuple[str, str], list[Curve]] = {}
     for number, run in enumerate(runs):
@@ -68,7 +68,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
-    """Returns the scalars that equal another one of the same kind and validation set in all runs, with its name."""
+    """Maps each scalar that equals another of the same kind and validation set in all runs to the name of the other."""
     kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
@@ -83,7 +83,7 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
 
 
 def _loss_curves(curves: dict[tuple[str, str], list[Curve]]) -> list[Curve]:
-    """Returns the curves of the training loss and of the validation losses; none without a training loss."""
+    """Returns the curves of the training loss and of the validation losses; empty if there is no training loss."""
     trained = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
     validated = [
         each._replace(label=f"validation: {dataset}" if dataset else "validation")
@@ -96,7 +96,7 @@ def _loss_curves(curves: dict[tuple[str, str], list[Curve]]) -> list[Curve]:
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:
-    """Sorts training scalars with losses first, then the metrics of each validation set."""
+    """Returns a sort key: training scalars first, starting with the losses, then the metrics of each validation set."""
     mode, name = key
     return (mode != "train", "loss" not in name) if mode == "train" else (mode != "train", mode, split_dataset(name)[0])
 
@@ -144,7 +144,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 
 def short(value: float, digits: int = 5) -> float:
-    """Rounds a number to significant digits, so that it takes few characters; whole numbers stay as they are."""
+    """Rounds a number to `digits` significant digits, so that it takes few characters. Keeps integral values."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.{digits}g}") if value != int(value) else int(value)

@@ -15,7 +15,7 @@ from footplate.tools.runs import Run, RunImage
 
 _MOST_FRAMES = 24
 _MOST_PANELS = 16
-_LONGEST_SIDE = 1024  # of an image with several panels
+_LONGEST_SIDE = 1024  # pixels of an image with several panels
 _QUALITY = 80
 _MOST_PIXELS = 50_000_000
 
@@ -26,8 +26,8 @@ class Embedded(NamedTuple):
     # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame has its `step`, the `legend` as labels and
     # CSS colors, and `panels`, each with its caption and its position in `sources`.
     found: list[dict[str, Any]]
-    sources: list[str]  # data URIs; panels that are the same at several steps or in several runs have one
-    left_out: int  # the number of names that were left out to limit the size of the page
+    sources: list[str]  # data URIs; identical panels of several steps or runs share one
+    left_out: int  # the number of names that were omitted to limit the size of the page
     unread: dict[int, list[str]]  # messages about images that cannot be read, by the number of the run
 
 
@@ -55,7 +55,7 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
             left_out += 1
             continue
         shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
-    # The same number of earlier steps for each image, so that all can be shown at the same step.
+    # Adds the same number of earlier steps for each image, so that all can be shown at the same step.
     used = sum(map(len, sources))
     count = min(_MOST_FRAMES - 1, (budget - used) // max(used, 1))
     for entry, earlier in shown:
@@ -79,7 +79,7 @@ def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int)
 
 
 def _spread(images: list[RunImage], count: int) -> list[RunImage]:
-    """Returns at most `count` evenly spaced images, the first one included."""
+    """Returns at most `count` evenly spaced images, including the first one."""
     if len(images) <= count:
         return images
     return [images[part * len(images) // count] for part in range(count)]
@@ -96,7 +96,7 @@ def _frames(images: Sequence[RunImage], embedded: Embedded, number: int) -> list
 
 
 def _read(image: RunImage) -> dict[str, Any]:
-    # The suffix promises a PNG. Pillow would hand some other formats to programs, PostScript to Ghostscript.
+    # Pillow would pass some formats to external programs, such as PostScript to Ghostscript, so only PNG is opened.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MOST_PIXELS:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels")
@@ -109,7 +109,10 @@ def _read(image: RunImage) -> dict[str, Any]:
 
 
 def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int, int, int, int]]], list[Any]]:
-    """Returns captions with boxes, and the legend, from the layout in a file; the whole image if there is none."""
+    """Returns the captions with their boxes, and the legend, from the layout in a file.
+
+    If the file has no layout, the only box is the whole image.
+    """
     with suppress(TypeError, ValueError, KeyError, RecursionError):
         layout = json.loads(text)
         panels = [(str(caption), (int(a), int(b), int(c), int(d))) for caption, a, b, c, d in layout["panels"]]

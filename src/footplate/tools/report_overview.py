@@ -19,7 +19,7 @@ from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, sum
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
-_FEWEST_VALIDATIONS = 3  # from which overfitting can be judged
+_FEWEST_VALIDATIONS = 3  # that are needed to judge overfitting
 _NOTABLE = 0.05  # a change of this share of the metric's range is not noise
 _WINDOW = 10  # training log lines over which a loss is averaged
 
@@ -27,8 +27,8 @@ _WINDOW = 10  # training log lines over which a loss is averaged
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
     """Returns the metric by which runs are compared, with its rule.
 
-    It is the first metric of `save_best` that all runs have, or else their first metric that is not a loss. Without a
-    validation, it is the training loss.
+    It is the first metric of `save_best` that all runs have. If there is none, it is their first metric that is not a
+    loss. Without validation, it is the training loss.
 
     Args:
         runs: The runs.
@@ -45,7 +45,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
 
 
 def _selecting(run: Run) -> list[str]:
-    with suppress(Exception):  # a config of another engine may hold anything
+    with suppress(Exception):  # the config of another engine may contain anything here
         return best_metrics(run.config._cfg_dict) if run.config is not None else []
     return []
 
@@ -64,7 +64,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
         - `metric`: the first, best and last value of the headline metric with their iterations; None if the run does
           not have it.
-        - `sets`: the same metric of all validation sets, at the headline's best iteration.
+        - `sets`: the same metric on every validation set, at the best iteration of the headline metric.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and the command that uses it, or None.
@@ -96,7 +96,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
 
 def _sets(run: Run, headline: Series, at: float) -> list[dict[str, Any]]:
-    """Returns the headline metric of each validation set at an iteration; empty if there is one set."""
+    """Returns the headline metric on each validation set at an iteration. Empty if there is only one set."""
     dataset, metric = split_dataset(headline.name)
     found = [
         {"name": other, "value": dict(series.points).get(at)}
@@ -108,7 +108,7 @@ def _sets(run: Run, headline: Series, at: float) -> list[dict[str, Any]]:
 
 
 def _state(run: Run, iterations: int) -> dict[str, Any]:
-    """Returns how far a run came, from its scalars and the names of its checkpoints, and how far it was to go."""
+    """Returns the number of completed iterations, from scalars and checkpoint names, and the planned number."""
     length = run.epoch_length or 0
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
@@ -118,7 +118,7 @@ def _state(run: Run, iterations: int) -> dict[str, Any]:
 
 
 def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
-    """Returns the iterations that a config of either generation asks for, or None if it is unknown."""
+    """Returns the number of training iterations in a config of either generation, or None if unknown."""
     sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
     for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]:
         for key, length in (("max_iters", 1), ("max_epochs", epoch_length)):
@@ -129,7 +129,7 @@ def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or else the last one, with the command that predicts with it."""
+    """Returns the best checkpoint, or the last one if there is no best, with a command that predicts with it."""
     prefix, templates = best_prefix(headline), _templates(run)
     best = [
         file
@@ -160,7 +160,8 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     not finite at the end, the run failed, whatever its best value is.
 
     Returns:
-        `answer`, in one or two words, `text` with the numbers, and `kind`: "good", "bad" or "unknown".
+        A dict with the `answer` (one or two words), a `text` with the numbers, and the `kind` ("good", "bad" or
+        "unknown").
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
     judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None
@@ -200,7 +201,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
 
 
 def _ends_nonfinite(run: Run, headline: tuple[Series, Rule] | None, losses: Sequence[Series]) -> Series | None:
-    """Returns the headline metric or a loss of a run that is not finite at the end, or None."""
+    """Returns the first of the headline metric and the losses that is non-finite at the end of a run, or None."""
     main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
     candidates = [main, *losses, run.find("loss", "train")]
     return next((each for each in candidates if each is not None and each.ends_nonfinite), None)

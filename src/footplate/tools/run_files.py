@@ -21,7 +21,7 @@ _BYTES_PER_LINE = 60
 def is_safe(file: Path, folder: Path) -> bool:
     """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
 
-    Reports are shared, so a link in a run folder must not put other files of this machine into one.
+    Reports are shared, so a link in a run folder must not bring other files of this machine into a report.
     """
     try:
         inside = file.resolve().is_relative_to(folder.resolve())
@@ -95,7 +95,7 @@ def read_small(file: Path) -> str:
 
 
 def seed_of(folder: Path) -> int | None:
-    """Returns the seed of the newest run in a run folder, also if it was drawn; None if it is not recorded."""
+    """Returns the seed of the newest run in a run folder, whether set or drawn at random, or None if not recorded."""
     records = (*sorted(folder.glob("*/environment.json"), reverse=True), folder / "environment.json")
     for file in safe_files((each for each in records if each.exists()), folder):
         try:
@@ -107,9 +107,9 @@ def seed_of(folder: Path) -> int | None:
 
 
 def config_of(folder: Path) -> Config | None:
-    """Returns the newest config in a run folder, read as data; executes nothing from the folder.
+    """Returns the newest config in a run folder. Reads it as data, without executing anything from the folder.
 
-    Skips configs that cannot be read, and logs a warning if no other can be read.
+    Skips configs that cannot be read. Logs a warning if that leaves no config.
 
     Args:
         folder: A work_dir, the folder of one start, or its `vis_data` folder.

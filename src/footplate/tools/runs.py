@@ -30,7 +30,7 @@ _MOST_OF_TABLES = 16 << 20  # bytes of memory for the lines of all tables
 _MOST_TABLES, _MOST_STEPS, _MOST_COLUMNS = 100, 1000, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
-_LINE_OVERHEAD = 4  # values that take as much memory as a line without any
+_LINE_OVERHEAD = 4  # values that take as much memory as a line without values
 Point = tuple[float, float]
 
 
@@ -44,7 +44,7 @@ class Series(NamedTuple):
 
     @property
     def ends_nonfinite(self) -> bool:
-        """Whether there are values after the last point, none of which is finite."""
+        """Whether non-finite values follow the last point."""
         return self.last_nonfinite is not None and self.last_nonfinite > self.points[-1][0]
 
 
@@ -64,7 +64,7 @@ class PerClassResults(NamedTuple):
     mode: str  # "val" or "test"
     step: int  # the training iteration
     columns: list[str]  # the names of the columns; the first one is that of the classes
-    rows: list[list[Any]]  # for each class its name and its numbers; None if it has no value
+    rows: list[list[Any]]  # the name and the numbers of each class; None for a missing number
 
 
 class Run(NamedTuple):
@@ -74,10 +74,10 @@ class Run(NamedTuple):
     series: list[Series]  # in the order of their first appearance
     epoch_length: int | None  # the iterations per epoch, None for runs that do not count epochs
     images: list[RunImage]  # sorted by name and step
-    config: Config | None  # read as data; None if there is none that can be read
+    config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
-    environment: dict[str, Any]  # that of the last start, or {}
+    environment: dict[str, Any]  # the environment of the last start, or {}
     warnings: list[str]  # the warnings and errors that were logged, with their times, and series that end non-finite
     checkpoints: list[Path]  # files and sharded checkpoints, the newest last
 
@@ -90,7 +90,7 @@ def read_run(path: str | Path) -> Run:
     """Reads the output of a run.
 
     Args:
-        path: A work_dir with the folders of one or more starts, of which later ones resume earlier ones; or a single
+        path: A work_dir with the folders of one or more starts, where later starts resume earlier ones; or a single
             file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
 
     Raises:
@@ -192,7 +192,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
 
 
 def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Returns the iterations per epoch according to all training lines, or None if they count no epochs."""
+    """Returns the iterations per epoch according to all training lines, or None if the lines do not count epochs."""
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None
@@ -223,7 +223,10 @@ def _add_iterations(lines: list[dict[str, Any]], epoch_length: int | None) -> No
 
 
 def _join_starts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Joins the lines of two starts of a run; drops the earlier start's lines from the later one's beginning on."""
+    """Joins the lines of two starts of a run.
+
+    Drops the lines of the earlier start from the iteration at which the later start begins.
+    """
     if not after:
         return before
     begin = min(line["at"] for line in after)
@@ -281,13 +284,13 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_size(path: Path) -> int:
-    """Returns the bytes of a checkpoint: a file, or the files of a sharded one."""
+    """Returns the size of a checkpoint in bytes; for a sharded checkpoint, the total size of its files."""
     files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
 def _warnings(folder: Path) -> list[str]:
-    """Returns the logged warnings and errors, which other engines write only to their logs."""
+    """Returns the warnings and errors in the logs of a run. Other engines write them nowhere else."""
     lines = []
     files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
     for line in (line for log in read_logs(files) for line in log):
@@ -300,7 +303,7 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Returns the tables of all validations and tests, from files of which the newest is the last.
+    """Returns the tables of all validations and tests from files, the newest of which comes last.
 
     A later table replaces an earlier one of the same step. Only the latest tables are kept if there are very many.
     """

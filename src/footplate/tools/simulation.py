@@ -46,7 +46,7 @@ def simulate(
         the optimizer lacks is None throughout. Schedules that depend on a metric stay constant.
 
     Raises:
-        FootplateError: The config cannot be built, or does not say how long it trains.
+        FootplateError: The config cannot be built, or does not set the length of the run.
     """
     sections = _second_generation(cfg)
     train_cfg = sections.get("train_cfg") or {}
@@ -70,7 +70,7 @@ def simulate(
     readers: list[_Reader] = []
 
     def record(optimizer: Any, group: dict[str, Any], field: str) -> list[Any]:
-        """Returns the list of the values of a field; the schedules fill it if they change the field."""
+        """Returns the list of a field's values. If schedules change the field, the simulation fills the list."""
         key = field_key(optimizer, field)
         if key not in group:
             return [None] * len(order)
@@ -117,7 +117,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
 def run_length(
     train_cfg: Mapping[str, Any], epoch_length: int | None, hints: Sequence[str] = ("Pass epoch_length.",)
 ) -> tuple[int, int]:
-    """Returns the number of epochs of a run, 1 if it counts iterations, and its number of iterations.
+    """Returns the number of epochs of a run (1 if it counts iterations) and its number of iterations.
 
     Args:
         train_cfg: The section `train_cfg`, in the second generation.

@@ -91,7 +91,7 @@ def sweep(
 ) -> list[TrialInfo]:
     """Runs trials until the requested number is done.
 
-    An interrupted sweep continues: trials that were running are run again, resumed from their checkpoints.
+    Continues an interrupted sweep: trials that were running are resumed from their checkpoints.
 
     Args:
         cfg: The config whose keys are varied.
@@ -107,8 +107,8 @@ def sweep(
 
     Raises:
         ArgumentError: A key is not in the config or is varied twice, it is unknown whether a higher metric is better,
-            or the sweep in the folder has another config, metric or keys.
-        MissingMetricError: The first trial shows that no metric has the name.
+            or the sweep in the folder has a different config, metric or keys.
+        MissingMetricError: The first trial shows that there is no metric of this name.
         DataError: The study in the folder is damaged.
     """
     check_parameters(cfg, parameters)  # before creating any files
@@ -146,7 +146,7 @@ def default_metric(cfg: Config) -> str:
     """Returns the metric that selects a config's best checkpoint.
 
     Raises:
-        ArgumentError: The config names no such metric.
+        ArgumentError: The config does not set `save_best`.
     """
     name = next((each for each in best_metrics(cfg._cfg_dict) if each != "auto"), None)
     if name is None:
@@ -189,7 +189,7 @@ def sha256_of(cfg: Config) -> str:
 
 
 def _check_links(folder: str) -> None:
-    """Raises an error for links among the files that a sweep writes, since an untrusted folder could redirect them."""
+    """Raises an error if a file that a sweep writes is a link, because an untrusted folder could redirect writes."""
     for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL_FOLDER.fullmatch(name), os.listdir(folder)):
         written = os.path.join(folder, name), os.path.join(folder, name, OUTPUT)
         link = next((path for path in written if os.path.islink(path)), None)
@@ -220,7 +220,7 @@ def _open_study(settings: SweepSettings, direction: Literal["maximize", "minimiz
 
 
 def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Raises an error if a study has invalid attributes or belongs to a different sweep; ranges may change."""
+    """Raises an error if a study has invalid attributes or belongs to a different sweep. Ranges may differ."""
     seed, restarted = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
     texts = [each.user_attrs.get(key, "") for each in study.get_trials(deepcopy=False) for key in _TEXT_ATTRIBUTES]
     if (
@@ -278,7 +278,7 @@ class _Sweep:
                     if len(self.study.get_trials(deepcopy=False, states=waiting)) >= count:
                         break
                     values = {each.key: index for each, index in zip(self.parameters, chosen, strict=True)}
-                    self.study.enqueue_trial(values, skip_if_exists=True)  # unless it was tried before
+                    self.study.enqueue_trial(values, skip_if_exists=True)  # unless the values were already tried
                 count = min(count, len(self.study.get_trials(deepcopy=False, states=waiting)))
         if count <= 0:
             self._update_ledger()
@@ -321,7 +321,7 @@ class _Sweep:
             )
 
     def _unfinished_trials(self) -> list[Any]:
-        """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
+        """Returns the trials to run again: those that were interrupted, or, with `retry`, those that failed."""
         states = optuna.trial.TrialState
         running = self.study.get_trials(states=(states.RUNNING,))  # the sweep's process was killed
         failed = self.study.get_trials(states=(states.FAIL,))
@@ -381,7 +381,7 @@ class _Sweep:
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
         before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
         seed = self.study.user_attrs["run_seed"] if before is None else before
-        # Trials without a seed of their own share one, which is not part of the hash, to differ only in their settings.
+        # Trials without their own seed share one, so that they differ only in their settings. The hash excludes it.
         randomness = cfg.get("randomness") or {}
         if is_first_generation(cfg):
             cfg["seed"] = seed if cfg.get("seed") is None else cfg["seed"]

@@ -31,9 +31,10 @@ def update_ledger(
     checkpoints: "TrialCheckpoints",
     in_use: Collection[str] = (),
 ) -> None:
-    """Writes the ledger of a sweep, and removes the checkpoints of all trials that ended, except for the best one's.
+    """Writes the ledger of a sweep, and removes the checkpoints of all finished trials except the best one.
 
-    `ledger.jsonl` contains a JSON object per trial, `ledger.md` the same as a table. Other files of the trials remain.
+    `ledger.jsonl` contains one JSON object per trial. `ledger.md` contains the same as a table. Other files of the
+    trials are kept.
 
     Args:
         folder: The folder of the sweep.
@@ -67,12 +68,12 @@ def update_ledger(
 class TrialCheckpoints(NamedTuple):
     """Finds the checkpoints that the trials of a sweep have written."""
 
-    templates: Sequence[str]  # of file names
-    out_dir: str | None = None  # of the checkpoint hook
+    templates: Sequence[str]  # templates of file names
+    out_dir: str | None = None  # the `out_dir` of the checkpoint hook
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any]) -> "TrialCheckpoints":
-        """Returns those of a config of either generation."""
+        """Reads the file names and the folder from a config of either generation."""
         hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
         return cls(checkpoint_templates(cfg), hook.get("out_dir"))
 
@@ -86,7 +87,7 @@ class TrialCheckpoints(NamedTuple):
         name = storage.base_name(path)
         if storage.is_local(path) and (os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)):
             return False
-        # The name of a best checkpoint has the metric, which may contain "_", in front: best_mIoU_iter_4.pth.
+        # In the name of a best checkpoint, the metric comes first and may contain "_": best_mIoU_iter_4.pth.
         starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if name.startswith(BEST) else [0]
         return name in _ON_SIGNAL or any(
             number_in(template, name[start:]) is not None for template in self.templates for start in starts
@@ -116,7 +117,7 @@ def _table(metric: str, trials: "Sequence[TrialInfo]", kept: Collection[str]) ->
 
 
 def _remove_checkpoints(folder: str, checkpoints: TrialCheckpoints) -> None:
-    """Removes the checkpoints in the work_dir of a trial, and the pointer to the last one unless it still exists."""
+    """Removes the checkpoints in the work_dir of a trial, and the pointer to the last one if that no longer exists."""
     for path in checkpoints.of(folder):
         remove_checkpoint(path)
     last = read_pointer(folder)

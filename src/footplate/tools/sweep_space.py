@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def value_of(self, stored: Any) -> Any:
-        """Returns the value for what optuna stored."""
+        """Converts a value that optuna stored to a value of the key."""
         return self.choices[stored] if self.choices else stored
 
 
@@ -87,7 +87,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     for parameter in parameters:
         for example in parameter.choices or (parameter.low, parameter.high):
             for change in find_late_changes(with_values(cfg, {parameter.key: example}), read):
-                if change.key == parameter.key and not change.origin.line:  # changed by the sweep, not by a file
+                if change.key == parameter.key and not change.origin.line:  # caused by the sweep, not by a config file
                     raise ArgumentError(change.problem, key="--param")
 
 

@@ -46,9 +46,10 @@ class Request(NamedTuple):
 
 
 class TrialProcesses:
-    """Starts and ends the processes of trials; a released trial ends like an interrupted run and saves.
+    """Starts and ends the processes of trials. A released trial saves and exits, like an interrupted run.
 
-    Each trial holds one end of a pipe without data. The pipe closes when the sweep releases the trial or is killed.
+    Each trial holds one end of a pipe that carries no data. The pipe closes when the sweep releases the trial or is
+    killed.
 
     Attributes:
         interrupted: Whether the sweep was interrupted.
@@ -83,10 +84,10 @@ class TrialProcesses:
 
         Args:
             process: The process.
-            pipe: The sweep's end of the pipe without data.
+            pipe: The sweep's end of the pipe that carries no data.
 
         Raises:
-            KeyboardInterrupt: There was an interrupt meanwhile.
+            KeyboardInterrupt: An interrupt arrived in the meantime.
         """
         self._pipes[process] = pipe
         if self.interrupted:
@@ -105,7 +106,7 @@ class TrialProcesses:
             raise KeyboardInterrupt
 
     def end(self, process: BaseProcess, *, timeout: float | None) -> None:
-        """Releases a process and waits until it ends; kills it after `timeout` seconds, never if None."""
+        """Releases a process and waits for it to end. Kills it after `timeout` seconds, unless `timeout` is None."""
         self._release(process)
         try:
             if process.pid is not None:  # the process was started
@@ -144,13 +145,13 @@ def run_in_process(
 
     Args:
         request: What to run.
-        trial: The optuna trial, which receives each finite metric and decides about pruning.
+        trial: The optuna trial, which receives each finite metric and decides on pruning.
         on_progress: Called with `done`, `length` and `score` from time to time.
         processes: Starts and ends the process.
 
     Returns:
-        The validation results, and the outcome: "done", "pruned", "infeasible", "failed", "refused" or "interrupted",
-        and the reason. "refused" means that every trial of the sweep would fail.
+        The validation results, and the outcome with its reason. The outcome is "done", "pruned", "infeasible",
+        "failed", "refused" or "interrupted"; "refused" means that every trial of the sweep would fail.
     """
     context, processes = multiprocessing.get_context("spawn"), processes or TrialProcesses()
     pipe, trial_pipe = context.Pipe()
@@ -192,12 +193,12 @@ class _PrunedError(Exception):
 
 
 class _Interrupts:
-    """Handles interrupts in the process of a trial, while no training handles them.
+    """Handles interrupts in the process of a trial until training handles them.
 
     Remembers an interrupt, since other code may swallow the exception.
 
     Args:
-        release: A pipe without data, which closes when the sweep releases the trial or dies.
+        release: A pipe that carries no data. It closes when the sweep releases the trial or dies.
 
     Attributes:
         requests: The signal requests of the training, once it runs and handles interrupts itself.
@@ -254,7 +255,7 @@ class _ReportHook(Hook):
         self._sent_at = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Hands the handling of interrupts over to the training."""
+        """Hands interrupt handling over to the training."""
         if self.interrupts.received:
             raise KeyboardInterrupt
         self.interrupts.requests = runner.requests
@@ -269,12 +270,12 @@ class _ReportHook(Hook):
             self._sent_at = time.monotonic()
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises MissingMetricError if validation lacks the metric; the preflight calls this before training."""
+        """Raises MissingMetricError if validation does not compute the metric. Called before training."""
         if self.metric not in metrics:
             raise missing_metric("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Sends the metric and waits for the decision to prune."""
+        """Sends the metric and waits for the pruning decision."""
         found = metrics or {}
         self.check_metrics(list(found))
         with suppress(OSError, EOFError):
@@ -333,6 +334,6 @@ def _train(request: Request, pipe: Connection, interrupts: _Interrupts) -> Outco
 
 
 def _set_mask(how: int) -> None:
-    """Blocks or unblocks interrupts in this thread and in processes it starts; a pending one is then delivered."""
+    """Blocks or unblocks interrupts in this thread and the processes it starts. Unblocking delivers a pending one."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(how, {signal.SIGINT})

@@ -145,7 +145,7 @@ def test_the_center_is_cropped_if_no_random_crop_fits() -> None:
     ("kind", "arguments", "message"),
     [
         ("CenterCrop", {"crop_size": (4, -1)}, "integer of at least 1"),
-        ("RandomResizedCrop", {"scale": 2.5}, "must be a whole number"),
+        ("RandomResizedCrop", {"scale": 2.5}, "must be an integer"),
         ("RandomResizedCrop", {"scale": 4, "crop_ratio_range": (0.5, 2)}, "0 < low <= high <= 1"),
         ("RandomResizedCrop", {"scale": 4, "aspect_ratio_range": (2, 1)}, "0 < low <= high"),
     ],

@@ -133,7 +133,7 @@ const metrics = () => {
   for (const [name, group] of groups) {
     const set = name && group[0].mode !== "train" && group[0].set;
     if (name) section.append(make("h3", { class: "set" }, set ? make("span", {}, `${group[0].mode === "test" ? "Test" : "Validation"}: `, make("b", {}, name)) : name));
-    section.append(make("div", { class: "charts" }, ...group.map(metricChart)));
+    section.append(make("div", { class: group.length % 4 ? "charts" : "charts fours" }, ...group.map(metricChart)));
   }
   if (!data.charts.metrics.length) section.append(note("The run has no other scalars."));
 };
