@@ -228,12 +228,14 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
     assert str(caught.value).split("\n") == [
         "unknown hook 'Zzzzz'",
         "  Register your own classes with custom_imports = dict(imports=['my_module']).",
+        "  If the name belongs to a code base such as MMSegmentation, install it; see docs/hosts.md.",
     ]
 
 
 NOT_INSTALLED = [
     "  'mmseg' is not installed; only the names that footplate also provides are available",
     "  Install it: pip install 'footplate[hosts]' mmsegmentation",
+    "  A config of the first generation needs an older version; see docs/hosts.md.",
 ]
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 

@@ -404,6 +404,10 @@ class Registry(RegistryMembers):
             notes += explain_missing_scope(scope)
         if near is None:
             notes.append(_REGISTER_HINT)
+            if not scope:
+                notes.append(
+                    "If the name belongs to a code base such as MMSegmentation, install it; see docs/hosts.md."
+                )
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
 
     def _missing_type(self, cfg: Any) -> BuildError:
