@@ -32,6 +32,10 @@ class Convolving(BaseModel):
         return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
+# Torch hides this warning of its own, but pytest makes it an error first.
+OF_TORCH = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
 def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
     quiet = {"checkpoint": None, "logger": None}
     optimizer = {"type": "AdamW", "lr": 0.01, **changes.pop("optimizer", {})}
@@ -41,17 +45,29 @@ def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
     return runner, {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
+@OF_TORCH
 @pytest.mark.parametrize(
     "option",
     [
         {"compile": COMPILED},
         {"compile": {**COMPILED, "target": "backbone"}},
+        {"compile": {**COMPILED, "regions": [r"backbone\.\d", "head"]}},
+        {"compile": {**COMPILED, "regions": "backbone"}, "activation_checkpointing": r"backbone\.\d"},
         {"channels_last": True},
         {"optimizer": {"fused": True}},
         {"optimizer": {"foreach": True}},
         {"train_dataloader": loader(num_workers=1, persistent_workers=True, pin_memory=True)},
     ],
-    ids=["compile", "compile a part", "channels last", "fused", "foreach", "workers that stay"],
+    ids=[
+        "compile",
+        "compile a part",
+        "compile regions",
+        "compile regions with checkpointing",
+        "channels last",
+        "fused",
+        "foreach",
+        "workers that stay",
+    ],
 )
 def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
     _, plain = trained(tmp_path / "plain")
@@ -87,6 +103,58 @@ def test_model_or_submodule_is_compiled_once() -> None:
     assert list(model.state_dict()) == list(Convolving().state_dict())
 
 
+def test_each_of_many_models_is_compiled() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    for count in range(1, 11):
+        plain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(count)))
+        speed_up(plain, compile={"backend": backend}, channels_last=False)(torch.randn(2, 4))
+    assert len(graphs) == 10  # torch compiles a function of one name eight times by default
+
+
+@OF_TORCH
+def test_repeated_blocks_are_compiled_once() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.0)) for _ in range(12)]
+    plain = nn.Sequential(*blocks, nn.Linear(8, 2))
+    regions = {"classes": ["Sequential"]}
+    model = speed_up(copy.deepcopy(plain), compile={"backend": backend, "regions": regions}, channels_last=False)
+    points = torch.randn(4, 8, requires_grad=True)
+    for _ in range(2):
+        for each in (plain, model):
+            each.zero_grad()
+            each(points).square().sum().backward()
+    assert len(graphs) == 1
+    for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+    assert list(model.state_dict()) == list(plain.state_dict())
+
+
+@OF_TORCH
+def test_many_different_regions_are_all_compiled() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    kinds = [nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish, nn.Hardswish, nn.CELU, nn.SELU]
+    plain = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), kind()) for kind in kinds))
+    model = speed_up(plain, compile={"backend": backend, "regions": r"\d+"}, channels_last=False)
+    model(torch.randn(4, 8))
+    assert len(graphs) == len(kinds)  # torch compiles one function eight times by default, and then no more
+
+
 def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
     model = speed_up(Convolving(), compile=COMPILED, channels_last=False)
     points, labels = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
@@ -103,6 +171,9 @@ def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
     [
         ({"compile": "yes"}, "compile"),
         ({"compile": {"target": "backbne"}}, "compile.target"),
+        ({"compile": {"regions": "backbne"}}, "compile.regions"),
+        ({"compile": {"regions": {"classes": ["Conv"]}}}, "compile.regions.classes"),
+        ({"compile": {"regions": "backbone", "target": "head"}}, "compile.regions"),
         ({"channels_last": "yes"}, "channels_last"),
     ],
 )

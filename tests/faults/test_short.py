@@ -21,7 +21,7 @@ def test_checkpoints_of_the_reference_engines_load_without_trust(number: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_row_finds_what_is_planted_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.faults", "--short", "--folder", str(tmp_path / "faults")]
     found = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -100,7 +100,8 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
     text = describe_export(exported)
     if to == "safetensors":
         assert exported.difference == 0
-        assert (exported.outputs, exported.tested) == ({}, [(2, 1, 28, 28)])
+        assert (exported.outputs, exported.tested) == ({}, [])
+        assert text.endswith("difference  at most 0 between the weights\n")
         return
     assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
     assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 60, 92)]
@@ -129,12 +130,12 @@ def test_differences_are_found() -> None:
     assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
 
 
-@pytest.mark.parametrize("to", ["torchscript", "safetensors"])
-def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+@pytest.mark.parametrize(("to", "compare"), [("torchscript", "_difference"), ("safetensors", "largest_difference")])
+def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, compare: str) -> None:
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     target = Path(output_path_of(str(tmp_path / "a"), to))
     target.write_bytes(b"of an earlier export")
-    monkeypatch.setattr("footplate.inference.exporting._difference", lambda *given: 0.5)
+    monkeypatch.setattr(f"footplate.inference.exporting.{compare}", lambda *given: 0.5)
     with pytest.raises(ExportError, match=r"differs from the model by 0.5, more than 0.001; it was not kept"):
         export_model(open_trained(tmp_path / "model.pth"), str(target), to)
     assert target.read_bytes() == b"of an earlier export"

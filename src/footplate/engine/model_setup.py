@@ -1,7 +1,9 @@
 """Builds the model and applies performance options. They do not change the results, except for rounding."""
 
+import functools
+import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,15 +11,17 @@ from torch import nn
 
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.engine.activation_checkpointing import checkpoint_activations
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.models import add_steps, is_plain
+from footplate.module_selection import select_modules
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
 
 _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
+_RECOMPILE_LIMIT = 8  # torch's default
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -64,7 +68,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     Args:
         model: The model, on its device and not yet wrapped.
         compile: Whether to compile, or the arguments of `torch.compile`. `target` selects the part to compile:
-            "forward" for the model, or the path of a submodule, such as "backbone".
+            "forward" for the model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects
+            modules to compile one by one, see `select_modules`; modules of one structure share the compiled code.
         channels_last: Whether to store four-dimensional weights in channels-last format, which speeds up convolutions.
 
     Raises:
@@ -82,9 +87,16 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
                 "The model stores its weights in channels-last format and has the convolution '%s'. %s", name, _CAUSE
             )
     settings = dict(compile) if isinstance(compile, Mapping) else {}
-    target = settings.pop("target", "forward")
+    target, regions = settings.pop("target", "forward"), settings.pop("regions", None)
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
     if arguments is None:
+        return model
+    if regions is not None:
+        if target != "forward":
+            raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
+        with at_key("compile"), at_key("regions"), located(regions):
+            parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
+        _compile(list(parts.values()), arguments)
         return model
     try:
         part: Any = model if target == "forward" else model.get_submodule(target)
@@ -95,16 +107,28 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             found=target,
             notes=[f"submodules: {', '.join(name for name, _ in model.named_children())}"],
         ) from error
+    _compile([part], arguments)
+    return model
+
+
+def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+    """Compiles the calls of modules in place. Modules of one structure are compiled once."""
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
-        _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
+        for part in parts:
+            _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(part: Any, *args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
-    part._compiled_call_impl = torch.compile(call, **arguments)
-    return model
+    # Beyond its limit, torch runs a function uncompiled. Its default is meant for one module, and counts all models.
+    limits: dict[str, Any] = {"recompile_limit": _RECOMPILE_LIMIT * len(parts), "isolate_recompiles": True}
+    if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # earlier versions of torch
+        limits = {}
+    compiled = torch.compile(call, **limits, **arguments)
+    for part in parts:
+        # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
+        part._compiled_call_impl = functools.partial(compiled, part)
 
 
 def fragile_convolution(model: nn.Module) -> str | None:

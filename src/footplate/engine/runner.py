@@ -91,7 +91,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         find_unused_parameters: Whether the wrapper must expect parameters that do not take part in every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
-            compile, such as `"backbone"`.
+            compile, such as `"backbone"`; `regions` selects repeated modules, whose code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
@@ -274,7 +274,8 @@ class Runner(RunCheckpoints, RunnerMembers):
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning(
-                    "%s contains an earlier run. This run starts over; set resume=True to resume.", self.home
+                    "%s contains an earlier run. This run starts over. To resume, pass --resume (resume=True).",
+                    self.home,
                 )
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers

@@ -17,6 +17,7 @@ from footplate.checkpoint import export_weights, load_weights
 from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
+from footplate.first_generation.adapters.model import legacy_model_in
 from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, Run, exportable_operators
 from footplate.inference.exported_model import ExportedModel, largest_difference
 from footplate.inference.preprocessing import Preprocessing
@@ -39,8 +40,8 @@ class Export(NamedTuple):
         path: The file.
         size: The size in bytes, including `data_files`.
         outputs: The shape of each output for the first tested input, by name; empty if the file has only weights.
-        tested: The shapes of the inputs with which the file was run.
-        difference: The largest difference between the outputs of the file and of the model.
+        tested: The shapes of the inputs with which the file was run; empty if the file has only weights.
+        difference: The largest difference between the outputs of the file and of the model, or between their weights.
         data_files: Additional files in the same folder that belong to it: the weights of an ONNX model larger than 1.5
             GiB.
     """
@@ -87,25 +88,31 @@ def export_model(
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(_CPU)
-    module = ExportedModel(model).eval()
+    if to != SAFETENSORS and legacy_model_in(model) is not None:
+        raise ExportError(
+            f"a model of the first generation cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
+        )
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        images = _example(trained, module, size)
-        outputs = _run_model(module, images)
-        metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
+        outputs: dict[str, Tensor] = {}
+        tested: list[tuple[int, ...]] = []
+        if to != SAFETENSORS:
+            module = ExportedModel(model).eval()
+            images = _example(trained, module, size)
+            outputs = _run_model(module, images)
         folder = os.path.dirname(os.path.abspath(target))
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
             path = os.path.join(temporary, os.path.basename(target))
             if to == SAFETENSORS:
-                outputs = {}
-                tested, difference = _write_weights(trained, module, images, path)
+                difference = _write_weights(trained, model, path)
             else:
+                metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
                 request = Request(module, images, list(outputs), path, metainfo, opset)
                 tested, difference = _write(FORMATS[to], request, to)
             if not difference <= _LIMIT:
                 raise ExportError(
                     f"the {to} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
-                    notes=[f"Inputs: {', '.join('x'.join(map(str, each)) for each in tested)}."],
+                    notes=[f"Inputs: {_shapes(tested)}."] if tested else [],
                 )
             written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself is the last
             for name in written:
@@ -137,9 +144,13 @@ def describe_export(export: Export) -> str:
         lines += [labeled("fixed", f"the file accepts only {' and '.join(fixed)}")] if fixed else []
         for name, shape in export.outputs.items():
             lines.append(labeled("output", f"{name} {shape} for {count} images"))
-    tested = ", ".join("x".join(map(str, shape)) for shape in export.tested)
-    lines.append(labeled("difference", f"at most {export.difference:.2g}, tested with inputs of {tested}"))
+    compared = f", tested with inputs of {_shapes(export.tested)}" if export.tested else " between the weights"
+    lines.append(labeled("difference", f"at most {export.difference:.2g}{compared}"))
     return "\n".join(lines) + "\n"
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _suffix(to: str) -> str:
@@ -234,16 +245,18 @@ def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
     return largest_difference(run(images), module(images))
 
 
-def _write_weights(
-    trained: TrainedModel, module: ExportedModel, images: Tensor, target: str
-) -> tuple[list[tuple[int, ...]], float]:
-    """Writes only the weights, and verifies them by loading them into a newly built model."""
+def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:
+    """Writes only the weights, and returns their largest difference from those that a new model loads."""
     export_weights(trained.path, target)
     again = trained.build(_CPU)
     for each in again.parameters():
         nn.init.zeros_(each)
     load_weights(again, target).require_whole_model()
-    return [tuple(images.shape)], _difference(ExportedModel(again).eval(), module, images)
+    weights = [
+        {name: each for name, each in built.state_dict().items() if isinstance(each, Tensor)}
+        for built in (again, model)
+    ]
+    return largest_difference(*(list(each.values()) for each in weights))
 
 
 def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:

@@ -14,6 +14,8 @@ from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.model import legacy_model_in
+from footplate.inference.first_generation_results import as_data_element
 from footplate.inference.image_files import load_rgb
 from footplate.inference.preprocessing import Pixels, Preprocessing
 from footplate.inference.trained_model import TrainedModel, open_trained, select_device
@@ -118,9 +120,10 @@ class Predictor:
         """Returns the predictions for preprocessed samples, on the CPU."""
         with using_scope(self._scope), predicting(self._loop, self._device):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
-            return [
-                each.to("cpu") if hasattr(each, "to") else each for each in step(self._preprocessing.collate(samples))
-            ]
+            found = step(self._preprocessing.collate(samples))
+        if legacy_model_in(self.model) is not None:
+            found = [as_data_element(each) for each in found]
+        return [each.to("cpu") if hasattr(each, "to") else each for each in found]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result, ``(H', W', 3)``, uint8, RGB.

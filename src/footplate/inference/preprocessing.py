@@ -82,7 +82,7 @@ class Preprocessing:
         Raises:
             DataError: The image cannot be read, or a transform dropped it.
         """
-        results = {"img_path": image if isinstance(image, str) else name, "img_id": index, "sample_idx": index}
+        results = {"img_id": index, "sample_idx": index, **_file(image if isinstance(image, str) else name)}
         results = self._before(results)
         if isinstance(image, str):
             results = self._load(results)
@@ -109,12 +109,17 @@ class Preprocessing:
         """Loads pixels with a code base's loader, through a temporary file, because the loader only reads files."""
         name = results["img_path"]
         with tempfile.TemporaryDirectory(prefix="footplate-predict-") as folder:
-            results["img_path"] = os.path.join(folder, "image.png")
-            Image.fromarray(pixels).save(results["img_path"], compress_level=1)
-            loaded = self._loader(results)
+            path = os.path.join(folder, "image.png")
+            Image.fromarray(pixels).save(path, compress_level=1)
+            loaded = self._loader({**results, **_file(path)})
         if loaded is not None:
-            loaded["img_path"] = name
+            loaded |= _file(name)
         return loaded
+
+
+def _file(path: str) -> dict[str, Any]:
+    """Returns the path of an image as the loaders of both generations read it."""
+    return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:

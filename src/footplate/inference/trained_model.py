@@ -46,7 +46,10 @@ class TrainedModel:
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key)}  # of MMCV 1.x
-        found = {str(key).lower(): value for key, value in saved.items()}
+        found = {
+            str(key).lower(): value.tolist() if isinstance(value, torch.Tensor) else value  # code bases save arrays
+            for key, value in saved.items()
+        }
         for key, kinds in (("classes", (list, tuple)), ("palette", (list, tuple, str))):
             if not isinstance(found.get(key), (*kinds, type(None))):
                 raise CheckpointError(

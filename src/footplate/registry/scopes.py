@@ -64,7 +64,10 @@ def explain_missing_scope(scope: str) -> list[str]:
         near = nearest(scope, sorted(known_scopes))
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
     lines = [f"'{scope}' is not installed; only the names that footplate also provides are available"]
-    return lines + ([f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}"] if scope in CODE_BASES else [])
+    if scope in CODE_BASES:
+        lines.append(f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}")
+        lines.append("A config of the first generation needs an older version; see docs/hosts.md.")
+    return lines
 
 
 def code_base_of(entry: Any) -> str:

@@ -1,0 +1,111 @@
+"""Predictions and exports of first-generation models: their results are arrays, and loaders read `img_info`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from footplate.checkpoint import save_checkpoint
+from footplate.data import BaseTransform
+from footplate.inference import Predictor
+from footplate.inference.exporting import ExportError, export_model
+from footplate.inference.first_generation_results import as_data_element
+from footplate.inference.trained_model import open_trained
+from footplate.registry import MODELS, TRANSFORMS
+
+BOXES = [np.array([[0, 0, 4, 4, 0.9]], np.float32), np.zeros((0, 5), np.float32), np.ones((2, 5), np.float32)]
+MASKS = [[np.eye(4, dtype=bool)], [], [np.zeros((4, 4), bool)] * 2]
+
+
+def test_label_map_and_scores_become_data_elements() -> None:
+    found = as_data_element(np.array([[0, 1], [1, 2]]))
+    assert found.pred_sem_seg.data.tolist() == [[[0, 1], [1, 2]]]
+    found = as_data_element(np.array([0.1, 0.7, 0.2], np.float32))
+    assert (found.pred_label.tolist(), found.pred_score.tolist()) == ([1], pytest.approx([0.1, 0.7, 0.2]))
+
+
+@pytest.mark.parametrize("masks", [None, MASKS], ids=["boxes", "boxes and masks"])
+def test_boxes_by_class_become_instances(masks: Any) -> None:
+    instances = as_data_element(BOXES if masks is None else (BOXES, masks)).pred_instances
+    assert instances.labels.tolist() == [0, 2, 2]
+    assert instances.scores.tolist() == pytest.approx([0.9, 1, 1])
+    assert instances.bboxes[0].tolist() == [0, 0, 4, 4]
+    assert ("masks" in instances) == (masks is not None)
+    assert masks is None or instances.masks.sum((1, 2)).tolist() == [4, 0, 0]
+
+
+@pytest.mark.parametrize("result", [{"pts_bbox": 1}, [], [np.zeros((1, 7), np.float32)], np.zeros((2, 3, 4))])
+def test_other_results_stay(result: Any) -> None:
+    assert as_data_element(result) is result
+
+
+@TRANSFORMS.register_module()
+class LoadOldImage(BaseTransform):
+    """Reads an image as loaders of the first generation do."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        assert results["img_prefix"] is None
+        results["img"] = np.asarray(Image.open(results["img_info"]["filename"]), np.float32)
+        return results
+
+
+@TRANSFORMS.register_module()
+class CollectOld(BaseTransform):
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {"img": torch.as_tensor(results["img"])}
+
+
+@MODELS.register_module()
+class OldThreshold(nn.Module):
+    """A first-generation segmentor: bright pixels belong to the second class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(128.0))
+
+    def forward(self, img: torch.Tensor, return_loss: bool = True) -> Any:
+        if return_loss:
+            return {"loss": self.level}
+        return [np.asarray((each[..., 0] > self.level).long()) for each in img]
+
+
+CONFIG = """
+model = dict(type='OldThreshold')
+model_adapter = dict(type='LegacyModel')
+test_dataloader = dict(batch_size=2, collate_fn=dict(type='legacy_collate'),
+                       dataset=dict(type='Points', pipeline=[dict(type='LoadOldImage'), dict(type='CollectOld')]))
+custom_imports = dict(imports=['tests.support', 'tests.inference.test_first_generation_results'])
+"""
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "old.pth"
+    palette = np.array([[255, 0, 0], [0, 255, 0]])  # as code bases of the first generation make it at random
+    meta = {"cfg": CONFIG, "dataset_meta": {"classes": ["dark", "bright"], "palette": palette}}
+    save_checkpoint({"meta": meta, "state_dict": {"level": torch.tensor(100.0)}}, path)
+    return path
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "pixels"])
+def test_first_generation_model_predicts_and_draws(checkpoint: Path, tmp_path: Path, is_file: bool) -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:, 3:] = 120
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image: Any = str(tmp_path / "a.png") if is_file else pixels
+    predictor = Predictor(checkpoint)
+    found = predictor([image, image])[1]
+    assert found.pred_sem_seg.data[0].tolist() == [[0, 0, 0, 1, 1, 1]] * 4
+    assert predictor.metainfo["palette"] == [[255, 0, 0], [0, 255, 0]]
+    assert predictor.draw(image, found).shape[-1] == 3
+
+
+def test_first_generation_model_is_exported_as_weights_only(checkpoint: Path, tmp_path: Path) -> None:
+    exported = export_model(open_trained(checkpoint), str(tmp_path / "w.safetensors"), "safetensors")
+    assert (exported.difference, exported.tested) == (0, [])
+    with pytest.raises(ExportError, match="a model of the first generation cannot be exported to torchscript"):
+        export_model(open_trained(checkpoint), str(tmp_path / "w.pt"), "torchscript")
