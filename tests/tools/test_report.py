@@ -82,12 +82,13 @@ def test_runs_and_page_can_be_named(tmp_path: Path, make_run: Any) -> None:
 def test_two_runs_are_compared_with_their_config_differences(make_run: Callable[..., Run], tmp_path: Path) -> None:
     write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
-    assert [run["name"] for run in data["runs"]] == ["a/run", "b/run"]
+    assert [run["name"] for run in data["runs"]] == ["b/run", "a/run"]  # the best first
+    assert data["title"] == "b/run vs. a/run"
     charts = data["charts"]
     assert [len(charts[name]["curves"]) for name in ("loss", "headline")] == [2, 2]
-    assert [run["metric"]["value"] for run in data["runs"]] == [41, 42]
-    assert data["differences"][0]["name"] == "b/run"
-    assert data["differences"][0]["text"].startswith("lr\n  - 0.1")
+    assert [run["metric"]["value"] for run in data["runs"]] == [42, 41]
+    assert data["differences"][0]["name"] == "a/run"
+    assert data["differences"][0]["text"].startswith("lr\n  - 0.2")
 
 
 def test_text_of_a_run_cannot_end_the_script(make_run: Callable[..., Run], tmp_path: Path) -> None:

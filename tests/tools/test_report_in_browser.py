@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def test_first_screen_answers_what_a_reader_asks(show: Callable[..., Any], make_
     page = show(make_run())
     shown = text_of(page, ".hero")
     assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
-    assert "Overfitting No sign At the end, the mIoU is at its best." in shown
+    assert "Overfitting No sign in mIoU loss not validated. At the end, the mIoU is at its best." in shown
     assert "Training time 40 s 0.1 s per iteration" in shown
     titles = [text_of(page, f".main-charts .chart:nth-child({place}) h3") for place in (1, 2)]
     assert titles == ["mIoU", "Loss training"]
@@ -119,7 +119,7 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(
     page = show(make_run("a"), make_run("b", lr=0.2))
     plot = page.find_element("css selector", ".plot")
     ActionChains(page).move_to_element(plot).perform()
-    assert text_of(page, "#tip") == "iteration 200 a 21 b 22"
+    assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
 
 
 def test_smoothing_adds_a_smooth_curve(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -205,13 +205,62 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
     assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
     assert (
-        text_of(page, ".lead")
-        == "mIoU best of 4 validations 42.00 +1.00 vs. a b, at iteration 400 of 400 · still improving at the end"
+        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a within the noise of the validations b, "
+        "at iteration 400 of 400 · still improving at the end"
     )
-    assert "lr\n  - 0.1" in page.find_element("css selector", "#config pre").text
+    assert "lr\n  - 0.2" in page.find_element("css selector", "#config pre").text
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
-    assert heads == ["class", "b", "a", "a − b"]
+    assert heads == ["class", "b", "a", "b − a"]
+
+
+def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Sequence[float]) -> list[Run]:
+    runs = []
+    for name, values in (("a", first), ("b", second)):
+        points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
+        run = make_run(name)
+        runs.append(
+            run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
+        )
+    return runs
+
+
+def test_differences_agree_with_the_values_that_are_shown(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = two_runs(make_run, (8.0, 8.85, 8.8784), (8.0, 9.0, 9.0196))
+    for run, value in zip(runs, (53.004, 53.006), strict=True):
+        run.per_class[0].rows[:] = [["shoe", value, 50.5]]
+    page = show(*runs)
+    rows = [row.text.split()[:3] for row in page.find_elements("css selector", "#figures tbody tr")]
+    assert rows == [["b", "9.020", "–"], ["a", "8.878", "−0.142"]]
+    assert "+0.142 vs. a b" in text_of(page, ".lead")  # the last steps are smaller: 0.0284 and 0.0196
+    assert page.find_elements("css selector", ".change .good")
+    assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
+    assert page.find_elements("css selector", "#classes td.gain")
+    height, plot = page.execute_script(
+        "const { bottom, toY } = window.footplate.charts[0].scale; return [toY(8) - toY(10), bottom - 24]"
+    )
+    assert 0.7 * plot < height < plot  # two points of a percentage fill the chart
+
+
+def test_difference_within_the_last_step_is_noise(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = show(*two_runs(make_run, (8.0, 8.5, 8.878), (8.0, 8.7, 9.02)))
+    assert "within the noise of the validations" in text_of(page, ".change")
+    assert not page.find_elements("css selector", ".change .good")
+    assert text_of(page, "#figures tbody tr:nth-child(2) .unknown") == "−0.142"
+
+
+def test_worse_run_with_the_lower_validation_loss_is_named(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = two_runs(make_run, (8.0, 8.5, 8.9), (8.0, 8.7, 9.3))
+    for run, loss in zip(runs, (1.1705, 1.861), strict=True):
+        run.series.append(Series("loss", "val", [(100.0, 3.0), (200.0, 2.0), (300.0, loss)]))
+    page = show(*runs)
+    assert text_of(page, ".lead").endswith("Lower validation loss: a, 1.171 vs. 1.861")
+    assert [cell.text for cell in page.find_elements("css selector", "#figures .good")] == ["no sign", "no sign"]
+    assert "Lower" not in text_of(show(*runs[:1]), ".lead")
 
 
 def test_config_is_searched(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

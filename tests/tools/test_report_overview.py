@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.tools.report_overview import choose_headline, describe_run, judge_fit
+from footplate.tools.report_overview import best_first, choose_headline, describe_run, judge_fit
 from footplate.tools.runs import Run, Series
 
 FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
@@ -54,7 +54,7 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
         ((10, 20, 40, 39.5), "unknown", "At the end, the mIoU is close to its best."),
         (
             (10, 40, 30, 20),
-            "bad",
+            "warning",
             "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
         ((10, 40), "unknown", "Needs three or more validations to judge."),
@@ -88,14 +88,19 @@ def test_run_that_ends_without_finite_values_is_not_at_its_best(changed: str, te
 def test_only_a_validation_loss_shows_that_a_run_does_not_overfit() -> None:
     run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.4, 0.3))
     found = judge_fit(run, (run.series[1], "greater"))
-    assert (found["kind"], found["text"]) == ("good", "At the end, the validation loss is at its best.")
+    assert (found["kind"], found["answer"], found["note"]) == ("good", "no sign", "")
+    assert found["text"] == "At the end, the validation loss is at its best."
+    del run.series[-1]
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["answer"], found["note"]) == ("unknown", "no sign in mIoU", "loss not validated")
 
 
 def test_validation_loss_decides_about_overfitting() -> None:
     run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.7, 0.9))
     found = judge_fit(run, (run.series[1], "greater"))
-    assert (found["answer"], found["text"]) == (
-        "yes, after 50",
+    assert (found["kind"], found["answer"], found["text"]) == (
+        "warning",
+        "yes, since 50",
         "The validation loss went from 0.5 at 50 to 0.9, while the training loss fell from 0.04413 to 0.02096.",
     )
 
@@ -174,6 +179,22 @@ def test_best_checkpoint_is_recognized_by_the_template_of_the_config(
     series = val("mIoU", 30)
     used = describe_run(run_of(series, checkpoints=files, cfg=cfg), (series, "greater"))["use"]
     assert (used["best"], used["name"]) == (is_best, files[is_best].name)
+
+
+@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1])])
+def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
+    runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
+    assert best_first(runs, (runs[0].series[0], rule)) == order
+    assert best_first(runs, None) == [0, 1, 2]
+
+
+def test_validation_loss_at_the_best_iteration_and_the_last_step_are_given() -> None:
+    day, night = val("day/mIoU", 10, 30, 25), val("night/loss", 3, 2, 1)
+    run = run_of(day, night, val("day/loss", 0.5, 0.4, 0.6))
+    found = describe_run(run, (day, "greater"))
+    assert (found["valLoss"], found["metric"]["step"]) == (0.4, 5)
+    assert describe_run(run, (run.series[2], "less"))["valLoss"] is None  # it is the headline itself
+    assert describe_run(run_of(day), (day, "greater"))["valLoss"] is None
 
 
 def test_other_validation_sets_are_shown_at_the_best_iteration() -> None:

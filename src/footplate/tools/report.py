@@ -9,14 +9,15 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from footplate.hooks.metric_rules import Rule
 from footplate.messages import one_line, printable
 from footplate.storage import commit_bytes
 from footplate.tools.diff import compare, describe
 from footplate.tools.report_classes import class_history
 from footplate.tools.report_curves import Chart, arrange_charts
 from footplate.tools.report_images import embed_images
-from footplate.tools.report_overview import choose_headline, describe_run
-from footplate.tools.runs import Run
+from footplate.tools.report_overview import best_first, choose_headline, describe_run
+from footplate.tools.runs import Run, Series
 
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
@@ -45,7 +46,7 @@ def write_report(
     """Writes a report of runs to a self-contained HTML file that works offline.
 
     Args:
-        runs: The runs; several are compared.
+        runs: The runs; several are compared. They are shown best first; those of a sweep in the given order.
         path: The path of the file.
         names: The names of the runs. The default is their folder names.
         title: The title of the page. The default is the names of the runs.
@@ -55,9 +56,13 @@ def write_report(
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
+    headline = choose_headline(runs, sweep.metric if sweep else "")
+    if sweep is None:  # the runs of a sweep come in the order of its trials
+        order = best_first(runs, headline)
+        runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
-    content = _data(runs, names, sweep.metric if sweep else "")
+    content = _data(runs, names, headline)
     data = {"title": title, "sweep": sweep and _sweep_data(sweep), **content}
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
@@ -73,12 +78,11 @@ def write_report(
     return len(written)
 
 
-def _data(runs: Sequence[Run], names: Sequence[str], metric: str) -> dict[str, Any]:
+def _data(runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rule] | None) -> dict[str, Any]:
     """Returns the data that the script of the page reads."""
     images = embed_images(runs, _MAX_IMAGE_BYTES)
     for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)
-    headline = choose_headline(runs, metric)
     described = [describe_run(run, headline) for run in runs]
     charts = arrange_charts(runs, headline[0] if headline else None)
     best_steps = [each["metric"] and each["metric"]["iteration"] for each in described]

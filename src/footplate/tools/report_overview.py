@@ -44,6 +44,19 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     return (trained[0], "less") if trained else None
 
 
+def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> list[int]:
+    """Returns the positions of runs in the order of their best headline metric. Those without it come last."""
+
+    def rank(place: int) -> tuple[bool, float]:
+        found = headline and runs[place].find(headline[0].name, headline[0].mode)
+        if headline is None or found is None:
+            return True, 0.0
+        value = find_best(found, headline[1])["value"]
+        return False, value if headline[1] == "less" else -value
+
+    return sorted(range(len(runs)), key=rank)
+
+
 def _selecting(run: Run) -> list[str]:
     with suppress(Exception):  # the config of another engine may contain anything here
         return best_metrics(run.config._cfg_dict) if run.config is not None else []
@@ -62,8 +75,9 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
 
-        - `metric`: the first, best and last value of the headline metric with their iterations; None if the run does
-          not have it.
+        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the size
+          of its last change between two validations; None if the run does not have the metric.
+        - `valLoss`: the validation loss at the best iteration of the headline metric, or None.
         - `sets`: the same metric on every validation set, at the best iteration of the headline metric.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
@@ -71,7 +85,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         - `device`: the accelerator, or "CPU", or "".
     """
     summary = summarize(run)
-    metric, sets = None, []
+    metric, sets, loss = None, [], None
     if headline is not None:
         found, rule = run.find(headline[0].name, headline[0].mode), headline[1]
         if found is not None:
@@ -82,12 +96,15 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
                 "first": {"value": first, "iteration": first_at},
                 "last": {"value": last, "iteration": last_at},
                 "count": len(found.points),
+                "step": abs(last - found.points[-2][1]) if len(found.points) > 1 else 0,
             }
             sets = _sets(run, found, best["iteration"])
+            loss = _validation_loss(run, found, best["iteration"])
     return {
         **summary,
         "metric": metric,
         "sets": sets,
+        "valLoss": loss,
         "state": _state(run, summary["iterations"]),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
@@ -105,6 +122,13 @@ def _sets(run: Run, headline: Series, at: float) -> list[dict[str, Any]]:
         if series.mode == headline.mode and name == metric and other
     ]
     return found if dataset and len(found) > 1 else []
+
+
+def _validation_loss(run: Run, headline: Series, at: float) -> float | None:
+    """Returns the validation loss at an iteration, on the validation set of the headline metric."""
+    dataset, metric = split_dataset(headline.name)
+    loss = run.find(f"{dataset}/loss" if dataset else "loss", "val")
+    return dict(loss.points).get(at) if loss is not None and metric != "loss" else None
 
 
 def _state(run: Run, iterations: int) -> dict[str, Any]:
@@ -156,12 +180,13 @@ def _device(environment: Mapping[str, Any]) -> str:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best while the training loss falls.
 
-    The validation loss decides if there is one, otherwise the headline metric. If one of them or the training loss is
-    not finite at the end, the run failed, whatever its best value is.
+    The validation loss decides if there is one, otherwise the headline metric, which can still improve when the
+    validation loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
+    whatever its best value is.
 
     Returns:
-        A dict with the `answer` (one or two words), a `text` with the numbers, and the `kind` ("good", "bad" or
-        "unknown").
+        A dict with the `answer` (a few words), a `note` that qualifies it or "", a `text` with the numbers, and the
+        `kind` ("good", "warning", "bad" or "unknown").
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
     judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None
@@ -172,9 +197,9 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     if failed is not None:
         shown = name_in_log(run, failed) if failed.mode != "train" else f"training {failed.name}"
         text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
-        return {"kind": "bad", "answer": "not finite", "text": text}
+        return _fit("bad", "not finite", text)
     if judged is None or len(judged[0].points) < _FEWEST_VALIDATIONS:
-        return {"kind": "unknown", "answer": "unknown", "text": "Needs three or more validations to judge."}
+        return _fit("unknown", "unknown", "Needs three or more validations to judge.")
     series, rule = judged
     name = name_in_log(run, series) if series.mode == "val" else series.name
     label = "validation loss" if losses else name
@@ -186,18 +211,23 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     at = f"{best['iteration']:.0f}"
     if not extent or not math.isfinite(extent) or worse <= _NOTABLE * extent:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
-        # A metric can still improve when the validation loss already gets worse.
-        return {"kind": "good" if losses else "unknown", "answer": "no sign", "text": text}
+        if losses:
+            return _fit("good", "no sign", text)
+        return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
     change = f"the {label} went from {best['value']:.4g} at {at} to {last:.4g}"
     trained = run.find("loss", "train")
     if trained is None:
-        return {"kind": "unknown", "answer": "unclear", "text": f"{change[0].upper()}{change[1:]}."}
+        return _fit("unknown", "unclear", f"{change[0].upper()}{change[1:]}.")
     before, after = _mean_until(trained.points, best["iteration"]), _mean_until(trained.points, math.inf)
     if after < before:
         text = f"{change[0].upper()}{change[1:]}, while the training loss fell from {before:.4g} to {after:.4g}."
-        return {"kind": "bad", "answer": f"yes, after {at}", "text": text}
+        return _fit("warning", f"yes, since {at}", text)
     text = f"{change[0].upper()}{change[1:]}, but the training loss did not fall either."
-    return {"kind": "unknown", "answer": "unclear", "text": text}
+    return _fit("unknown", "unclear", text)
+
+
+def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
+    return {"kind": kind, "answer": answer, "text": text, "note": note}
 
 
 def _ends_nonfinite(run: Run, headline: tuple[Series, Rule] | None, losses: Sequence[Series]) -> Series | None:

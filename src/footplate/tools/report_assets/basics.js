@@ -42,6 +42,8 @@ const figure = (value, like = value) => {
   const small = Math.abs(like) < 1e-3 && like;
   return (small || Math.abs(like) >= 1e7 ? value.toPrecision(4) : value.toFixed(decimals(like))).replace("-", MINUS);
 };
+/** A number as `figure` shows it, so that a difference agrees with the numbers next to it. */
+const asShown = (value, like) => Number(figure(value, like).replace(MINUS, "-"));
 const signed = (value, like) => (value > 0 ? "+" : "") + figure(value, like);
 const whole = (value) => Math.round(value).toLocaleString("en-US");
 /** A number of iterations on an axis: 20k. */

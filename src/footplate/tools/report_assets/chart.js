@@ -82,11 +82,19 @@ const withMargin = (low, high) => {
 };
 
 /** The lowest and highest value in view, with a margin, which does not reach below zero if no value does. */
-const verticalRange = (curves, [from, to]) => {
+const verticalRange = (curves, [from, to], span) => {
   const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
   const [low, high] = extent(inView.length ? inView : curves.flatMap((curve) => curve.y));
-  const [bottom, top] = withMargin(low, high);
+  const missing = Math.max(span - (high - low), 0);
+  const [bottom, top] = withMargin(low - missing / 2, high + missing / 2);
   return [low >= 0 ? Math.max(bottom, 0) : bottom, top];
+};
+
+const PERCENTAGE = /IoU|acc|dice|f-?score|f1|precision|recall|mAP|(^|_)A[PR](_|\b|\d)/i;
+/** The smallest range of values that a chart shows: two points of a percentage, so that noise does not look like progress. */
+const leastSpan = ({ name, curves }) => {
+  const [low, high] = extent(curves.flatMap((curve) => curve.y));
+  return PERCENTAGE.test(name) && low >= 0 && high > 1 && high <= 100 ? 2 : 0;
 };
 
 /** The `d` of a path. Gaps are bridged, because a value that is not finite is not a value. */
@@ -103,11 +111,11 @@ const path = (curve, toX, toY) => {
  * A chart of curves over iterations.
  *
  * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash` and `thin`; `marks` are highlighted points
- * with `x`, `y`, `color` and `text`.
+ * with `x`, `y`, `color` and `text`. `span` is the smallest range of values that is shown.
  */
 class LineChart {
-  constructor({ title, subtitle = "", curves, marks = [], height = 200, legend = curves.length > 1, extra = [] }) {
-    Object.assign(this, { title, curves, marks, height });
+  constructor({ title, subtitle = "", curves, marks = [], height = 200, legend = curves.length > 1, extra = [], span = 0 }) {
+    Object.assign(this, { title, curves, marks, height, span });
     this.holder = make("div", { class: "plot", style: `height:${height}px` });
     const thinned = curves.some((curve) => curve.thinned);
     const heading = make("h3", {}, title, subtitle ? " " : null, subtitle ? make("small", {}, subtitle) : null);
@@ -148,7 +156,7 @@ class LineChart {
     const shown = prepared(this.curves);
     const range = view.range ?? ends();
     const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
-    const [low, high] = verticalRange(shown, [from, to]);
+    const [low, high] = verticalRange(shown, [from, to], this.span);
     const yTicks = ticks(low, high, Math.max(2, this.height / 45));
     const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
     const toX = (x) => left + ((x - from) / (to - from)) * (width - left - 10);

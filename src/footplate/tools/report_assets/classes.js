@@ -1,13 +1,14 @@
 // Tables of per-class results, at the best and at the last validation.
 
-/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar, `name` makes the first cell. */
-const sortable = (columns, rows, { format, bars = [], name = String }) => {
+/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar, `differences` a column with bars to both sides, `name` makes the first cell. */
+const sortable = (columns, rows, { format, bars = [], differences = -1, name = String }) => {
   const body = make("tbody");
   const sorted = [...rows];
-  const widest = columns.map((_, column) => Math.max(...rows.map((row) => (typeof row[column] === "number" ? row[column] : 0)), 1e-12));
+  const widest = columns.map((_, column) => Math.max(...rows.map((row) => (typeof row[column] === "number" ? Math.abs(row[column]) : 0)), 1e-12));
   const cell = (value, column) => {
-    const share = bars.includes(column) && value > 0 ? `--share:${((100 * value) / widest[column]).toFixed(1)}%` : null;
-    const kind = typeof value === "string" ? "" : share ? "number bar" : "number";
+    const drawn = column === differences ? value : bars.includes(column) && value > 0;
+    const share = drawn ? `--share:${((100 * Math.abs(value)) / widest[column]).toFixed(1)}%` : null;
+    const kind = typeof value === "string" ? "" : !share ? "number" : column !== differences ? "number bar" : value > 0 ? "number bar gain" : "number bar loss";
     return make("td", { class: kind, style: share }, format(value, column));
   };
   const show = () => body.replaceChildren(...sorted.map(([first, ...values]) =>
@@ -30,18 +31,21 @@ const sortable = (columns, rows, { format, bars = [], name = String }) => {
   return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
 };
 
-/** Formats columns of numbers: counts without decimals, percentages with two, fractions with three; one with signs. */
-const columnFormat = (rows, differences = -1) => {
+/** The decimals of numbers of one kind: none for counts, two for percentages, three for fractions. */
+const decimalsOf = (numbers) => {
+  const known = numbers.filter((each) => each != null);
+  return known.every(Number.isInteger) ? 0 : known.some((each) => Math.abs(each) > 1) ? 2 : 3;
+};
+const fixed = (value, digits) => (value == null ? "–" : value.toFixed(digits).replace("-", MINUS));
+
+/** Formats columns of numbers, each column with its own decimals. */
+const columnFormat = (rows) => {
   const digits = new Map();
   return (value, column) => {
     if (value == null) return "–";
     if (typeof value === "string") return value;
-    if (!digits.has(column)) {
-      const known = rows.map((row) => row[column]).filter((each) => each != null);
-      digits.set(column, known.every(Number.isInteger) ? 0 : known.some((each) => Math.abs(each) > 1) ? 2 : 3);
-    }
-    const sign = column === differences && value > 0 ? "+" : "";
-    return sign + value.toFixed(digits.get(column)).replace("-", MINUS);
+    if (!digits.has(column)) digits.set(column, decimalsOf(rows.map((row) => row[column])));
+    return fixed(value, digits.get(column));
   };
 };
 
@@ -55,16 +59,19 @@ const tableOfRun = (results, place) => {
 
 /** The table of several runs: one column per run, the best run first, and the difference if there are two. */
 const tableOfRuns = (table, column, where) => {
-  const runs = [...table.runs].sort((a, b) => ranking.indexOf(a.run) - ranking.indexOf(b.run));
+  const runs = [...table.runs].sort((a, b) => a.run - b.run);
   const values = runs.map((results) => new Map(results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])));
   const names = [...new Set(runs.flatMap((results) => results.classes))];
   const differ = runs.length === 2;
+  const digits = decimalsOf(values.flatMap((each) => [...each.values()]));
+  const rounded = (value) => Number(value.toFixed(digits)); // so that a difference agrees with the numbers next to it
   const rows = names.map((name) => {
     const own = values.map((each) => each.get(name));
-    return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : own[1] - own[0]] : [])];
+    return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : rounded(rounded(own[0]) - rounded(own[1]))] : [])];
   });
   const heads = runs.map(({ run }) => data.runs[run].name);
-  return sortable(["class", ...heads, ...(differ ? [`${heads[1]} ${MINUS} ${heads[0]}`] : [])], rows, { format: columnFormat(rows, differ ? 3 : -1), bars: runs.map((_, number) => number + 1) });
+  const format = (value, column) => (typeof value === "string" ? value : (column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
+  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: runs.map((_, number) => number + 1), differences: differ ? 3 : -1 });
 };
 
 const classCard = (table) => {

@@ -2,12 +2,7 @@
 
 const headline = data.headline;
 const metricName = headline ? headline.name : "";
-const worst = headline?.small ? Infinity : -Infinity;
-const scoreOf = (run) => run.metric?.value ?? worst;
-const better = (a, b) => (headline?.small ? scoreOf(a) - scoreOf(b) : scoreOf(b) - scoreOf(a));
-/** The positions of the runs, the best first. */
-const ranking = data.runs.map((_, place) => place).sort((a, b) => better(data.runs[a], data.runs[b]) || a - b);
-const leader = data.runs[ranking[0]];
+const [leader] = data.runs; // the best run is first
 
 const stateOf = ({ done, planned, finished }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
@@ -22,20 +17,39 @@ const costText = (run) => [
   run.time && run.time.data_share >= 0.1 ? `${Math.round(100 * run.time.data_share)}% waiting for data` : null,
 ].filter(Boolean).join(" · ");
 
+/** The difference of two values of the headline metric, as the page shows them. */
+const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
+/** Whether a difference is smaller than the last change between two validations of the runs. */
+const isNoise = (difference, ...metrics) => Math.abs(difference) < Math.max(...metrics.map(({ step }) => step));
+const stepName = headline?.mode === "train" ? "log line" : "validation";
+const noiseText = `within the noise of the ${stepName}s`;
+
 /** How the headline metric compares: with the second-best run, or with the first validation. */
 const changeOf = () => {
   const { metric } = leader;
   if (!metric) return null;
-  const second = several ? data.runs[ranking[1]] : null;
+  const second = several ? data.runs[1] : null;
   const other = second ? second.metric?.value : metric.first.value;
   if (other == null || (!second && metric.count < 2)) return null;
-  const change = metric.value - other;
-  const words = second ? ["vs. ", second.name] : [`since the first ${headline.mode === "train" ? "log line" : "validation"}`];
-  return make("p", { class: "change" }, make("b", { class: change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words);
+  const change = differenceOf(metric.value, other);
+  const noise = change && isNoise(change, metric, ...(second ? [second.metric] : []));
+  const words = second ? ["vs. ", second.name] : [`since the first ${stepName}`];
+  return make("p", { class: "change" }, make("b", { class: change && !noise ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
+    noise ? make("small", {}, noiseText) : null);
+};
+
+/** The run with the lowest validation loss, if it is not the one with the best metric. */
+const lowerLoss = () => {
+  const known = data.runs.filter((run) => run.valLoss != null);
+  if (leader.valLoss == null || known.length < 2) return null;
+  const lowest = known.reduce((best, run) => (run.valLoss < best.valLoss ? run : best));
+  if (lowest === leader) return null;
+  return make("p", { class: "quiet" }, "Lower validation loss: ", swatch(data.runs.indexOf(lowest)), lowest.name,
+    `, ${figure(lowest.valLoss)} vs. ${figure(leader.valLoss, lowest.valLoss)}`);
 };
 
 /** Whether the last of several validations is the best one, so that a longer run may be better. */
-const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && fit.kind !== "bad";
+const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "The runs have no validation in common."));
@@ -46,20 +60,21 @@ const lead = () => {
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
     make("p", { class: "big" }, figure(value)),
     changeOf(),
-    make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(ranking[0]), leader.name) : null,
+    make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
       `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null));
+      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null),
+    lowerLoss());
 };
 
 const fact = (label, value, text, kind = "") =>
-  make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, text));
+  make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, ...[text].flat()));
 
 const facts = (run) => {
   const state = stateOf(run.state);
   const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
   return make("dl", { class: "facts" },
     fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact("Overfitting", answer, run.fit.text, run.fit.kind),
+    fact("Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
     fact("Training time", timeOf(run), costText(run)));
 };
 
@@ -78,20 +93,25 @@ const sweepFacts = () => {
 /** A row per run, the best first. */
 const leaderboard = () => {
   const best = leader.metric?.value;
-  const row = (place) => {
-    const run = data.runs[place], { metric } = run;
-    const change = metric && best != null && place !== ranking[0] ? signed(metric.value - best, best) : "";
-    const cell = (label, text, kind = "") => make("td", { class: kind, "data-label": label }, text);
-    return make("tr", { class: place === ranking[0] ? "best" : "" },
-      make("th", { scope: "row", title: run.name }, swatch(place), run.name),
-      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("vs. best", change || "–"),
-      cell("best at", metric ? whole(metric.iteration) : "–"), cell("overfits", make("span", { class: run.fit.kind, title: run.fit.text }, run.fit.answer), "word"),
-      cell("state", make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
+  const heads = ["Run", metricName, "vs. best", "Best at", "Overfitting", "State", "Training time", "Peak memory"];
+  const changeCell = ({ metric }, place) => {
+    if (!metric || best == null || !place) return "–";
+    const change = differenceOf(metric.value, best), noise = isNoise(change, metric, leader.metric);
+    return make("span", { class: noise ? "unknown" : "", title: noise ? noiseText : null }, signed(change, best));
   };
-  const heads = ["Run", metricName, "vs. best", "Best at", "Overfits", "State", "Training time", "Peak memory"];
+  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
+  const row = (run, place) => {
+    const { metric } = run;
+    const cells = [
+      [metric ? figure(metric.value, best) : "–", "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run), "word"],
+      [make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
+    ];
+    return make("tr", { class: place ? "" : "best" }, make("th", { scope: "row", title: run.name }, swatch(place), run.name),
+      ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, text)));
+  };
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, ...ranking.map(row))));
+    make("tbody", {}, ...data.runs.map(row))));
 };
 
 /** The headline metric on every validation set, at the best checkpoint of the best run. */
@@ -125,7 +145,7 @@ const styled = (chart) => chart.curves.map((curve, place) => {
 
 const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metric).map((curve) => {
   const { value, iteration } = data.runs[curve.run].metric;
-  const named = curve.run === ranking[0];
+  const named = curve.run === 0;
   return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
 });
 
@@ -137,7 +157,7 @@ const headlineChart = () => {
   const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
   const title = others.length ? chart.name : fullName(chart);
-  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS }).element;
+  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS, span: leastSpan(chart) }).element;
 };
 
 const lossChart = () => {

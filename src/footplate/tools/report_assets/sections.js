@@ -48,9 +48,8 @@ const pictures = () => {
     section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
     return;
   }
-  const order = (image) => ranking.indexOf(image.run);
-  const sorted = [...data.images].sort((a, b) => order(a) - order(b));
-  const best = sorted.filter((image) => order(image) < MOST_PICTURED);
+  const sorted = [...data.images].sort((a, b) => a.run - b.run);
+  const best = sorted.filter((image) => image.run < MOST_PICTURED);
   const holder = make("div", {}, ...gallery(best));
   if (best.length < sorted.length)
     section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
@@ -73,7 +72,7 @@ const chartOf = (chart, options = {}) => {
   const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
   const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
   const subtitle = [options.height ? "" : mode, equal].filter(Boolean).join(" ");
-  return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, ...options });
+  return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, span: leastSpan(chart), ...options });
 };
 
 /** A chart with a button that adds the classes of one run, in a wider chart. */
