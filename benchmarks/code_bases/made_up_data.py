@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -128,6 +127,8 @@ def made_up_cameras(path: Path) -> None:
 
 def made_up_gestures(folder: Path) -> None:
     """Writes four videos of 16 frames in the layout of NVGesture."""
+    import cv2  # a package of code bases
+
     lines, boxes = [], {}
     for index in range(4):
         (folder / f"v{index}").mkdir(parents=True, exist_ok=True)

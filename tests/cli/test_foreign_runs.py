@@ -305,7 +305,7 @@ def test_scalars_beyond_the_limit_are_left_out_with_a_warning(
     line = {"step": 1, "iter": 1, "lr": 0.1, **{f"loss_{n}": 1.0 for n in range(2500)}}
     (tmp_path / "scalars.json").write_text(json.dumps(line) + "\n")
     assert footplate("analyze", "scalars.json")[0] == 0
-    assert "The run has more than 2000 scalars. 501 of them are left out." in caplog.text
+    assert "The run has more than 2000 scalars. 501 of them are omitted." in caplog.text
 
 
 def test_very_long_scalar_files_are_read_up_to_a_line(

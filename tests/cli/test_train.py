@@ -214,7 +214,8 @@ def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
 def test_folder_with_an_earlier_run_is_reported_and_logged(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
     assert (
-        "work contains an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+        "work contains an earlier run. This run starts over. To resume, pass --resume (resume=True)."
+        in footplate("train", "tiny.py", "--work-dir", "work")[1]
     )
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
     assert any("WARNING - " in text and "earlier run" in text for text in logs)

@@ -49,6 +49,7 @@ def test_run_without_resume_warns_about_replaced_files(
     hook = {"sharded": suffix == "sharded", **out}
     _run(tmp_path / "work", 3, hook)
     assert _told(caplog) == []
+    (folder / "best_acc_epoch_1.onnx").write_bytes(b"")  # an exported model is no checkpoint
     _run(tmp_path / "work", 2, hook)
     assert _told(caplog) == [
         f"'{folder}' contains 4 checkpoints that this run does not continue: best_acc_epoch_1.{suffix}, "

@@ -488,3 +488,23 @@ def test_a_published_code_base_may_name_locations_that_do_not_exist() -> None:
     assert child.get("Square") is dict
     with pytest.raises(ModuleNotFoundError, match="json.no_such_module"):
         Registry("shape", scope="own", locations=["json.no_such_module"]).get("Square")
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement"),
+    [("Normalize", "mean and std in model.data_preprocessor"), ("Collect", "PackSegInputs"), ("mm.Collect", "Pack")],
+)
+def test_error_about_a_first_generation_transform_names_its_replacement(name: str, replacement: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        TRANSFORMS.build({"type": name})
+    assert caught.value.suggestion is None
+    assert replacement in " ".join(caught.value.notes)
+
+
+def test_transform_of_a_code_base_is_suggested_instead_of_its_replacement() -> None:
+    root = Registry("transform", scope="main")
+    Registry("transform", parent=root, scope="left").register_module(module=make_class("Normalize"))
+    Registry("transform", parent=root, scope="right").register_module(module=make_class("Normalize"))
+    with using_scope("elsewhere"), pytest.raises(UnknownNameError) as caught:
+        root.get("Normalize")
+    assert caught.value.suggestion == "left.Normalize"

@@ -17,6 +17,7 @@ from footplate.tools.check import _TrialHook, check
 from footplate.tools.failing_module import TrialError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY
+from tests.tools.conftest import TEXT
 
 
 def told(folder: Path, wrapper: str) -> str:
@@ -122,3 +123,15 @@ def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> Non
     with pytest.raises(TrialError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
         check_with_hook(tmp_path, "acuracy")
     assert caught.value.key == "custom_hooks"
+
+
+@pytest.mark.parametrize(("size", "padding"), [(128, "75%"), (80, None)])
+def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, padding: str | None) -> None:
+    preprocessor = f"dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[255.0] * 3, size=({size}, {size}))"
+    pipeline = "_dataloader['dataset']['pipeline'] = [dict(type='PackSegInputs')]"
+    packed = f"train{pipeline}\nval{pipeline}\nmodel['num_classes'] = 11"
+    (tmp_path / "padded.py").write_text(f"{TEXT}\n{packed}\nmodel['data_preprocessor'] = {preprocessor}\n")
+    cfg = Config.fromfile(str(tmp_path / "padded.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    found = [each for each in check(cfg).warnings if "padding" in each]
+    assert [each[: len("75% of the pixels")] for each in found] == ([f"{padding} of the pixels"] if padding else [])

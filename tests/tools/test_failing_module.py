@@ -72,3 +72,15 @@ def test_hint_about_channels_is_only_given_for_layers_and_channels() -> None:
     found = module_error("training", caught.value, Config({"model": {"type": "Scorer"}}))
     assert found is not None
     assert found.notes == ("Check that the shapes of the tensors match; --debug shows where",)
+
+
+def test_label_out_of_range_is_about_classes() -> None:
+    class Labeled(Net):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.head(inputs), torch.full((3,), 9))
+
+    with pytest.raises(IndexError, match="Target 9 is out of bounds") as caught:
+        Labeled()(torch.zeros(3, 4))
+    found = module_error("training", caught.value, Config({"model": {"type": "Labeled"}}))
+    assert found is not None
+    assert found.notes == ("Check that the numbers of channels and classes match; --debug shows where",)

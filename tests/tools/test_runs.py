@@ -122,7 +122,9 @@ def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: 
         "norm": (10, False),
         "acc": (40, True),
     }
-    assert run.warnings == ["Not finite until the end: loss (train) after iteration 20, acc (val) after iteration 20."]
+    assert run.warnings == [
+        "Non-finite until the end of the run: loss (train) after iteration 20, acc (val) after iteration 20."
+    ]
 
 
 def test_sharded_checkpoints_are_found_if_they_are_complete(tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
     _text(tmp_path / "per_class.jsonl", f"{json.dumps(TABLE)}\n{line}\n")
     assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
-    assert caplog.messages == ["1 lines of the per-class results cannot be read and are left out."]
+    assert caplog.messages == ["1 lines of the per-class results cannot be read and are skipped."]
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ _OTHER_TOOLS_OPTIONS = {
     "out": "add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')",
 }
 _OTHER_SWEEP_OPTIONS = {"work_dir": "did you mean --out?"}
-_NEVER = 1_000_000  # epochs or iterations, more than any run has
+_NEVER = 1_000_000  # epochs or iterations; longer than any run
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the command line, or one command's part of it.
+    """Parses the command line, or the part of it that belongs to one command.
 
-    Usage lines show only positional arguments and required options, in an order that works. Errors take two lines and
-    suggest the argument that was most likely meant.
+    Usage lines show only positional arguments and required options, in an order that the parser accepts. Errors take
+    two lines and suggest the argument that was most likely meant.
     """
 
     _given: Sequence[str] = ()
@@ -118,7 +118,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_no_patches(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that leaves first-generation code as it is."""
+    """Adds the option that disables patches of first-generation code."""
     parser.add_argument(
         "--no-patches",
         action="store_true",
@@ -149,7 +149,7 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
     def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
         keys = accepted_keys(mapping, parts)
-        if not keys:  # the class of the section may be in a module of the user
+        if not keys:  # the class of the section may be in one of the user's modules
             import_modules()
         return keys or accepted_keys(mapping, parts)
 
@@ -217,7 +217,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
 
 
 def _find_key(cfg: "Config", name: str) -> str:
-    """Returns a key path of the config that ends with a name, or ""; prefers the keys of a run to variables."""
+    """Returns a key path of the config that ends with a name, or "". Prefers keys that a run reads to variables."""
     from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.sections import keys_read
 

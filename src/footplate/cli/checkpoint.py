@@ -12,7 +12,7 @@ from footplate.wrap import wrap_for_screen
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
 
-_MAX_ROWS = 20  # of weights and of files, without --all
+_MAX_ROWS = 20  # rows of weights and of files to show without --all
 
 
 def add_commands(subparsers: Any) -> None:

@@ -1,4 +1,4 @@
-"""Formats errors; errors of user code are shown with the user's lines, without those of footplate."""
+"""Formats errors. An error in user code is shown with the lines of user code, without those of footplate."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
     Args:
         error: The error.
-        progress: The progress of the run, to be shown with an error of user code.
+        progress: The progress of the run, which is shown with an error in user code.
     """
     if isinstance(error, FootplateError):
         frames = user_frames(error.__cause__) if error.hides_cause and error.__cause__ is not None else []
@@ -56,7 +56,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
     Args:
         error: The error.
-        message: Its message for the terminal, or "" for its class and its text.
+        message: The message for the terminal. If empty, the class and text of the error are used.
         code: The exit code of the command.
     """
     if isinstance(error, KeyboardInterrupt):
@@ -77,8 +77,8 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
     """Raises an error that names the module of the model in which a torch operation failed, and its config section.
 
-    Does nothing for an error of user code, which is shown with its lines, or in a distributed run, which reports errors
-    itself.
+    Does nothing for an error in user code, which is shown with its source lines, or in a distributed run, which reports
+    errors itself.
 
     Args:
         stage: What the run was doing.
@@ -123,7 +123,7 @@ def _location(frame: traceback.FrameSummary) -> str:
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the class and the first line of an error; for an error of a worker, those of the original error."""
+    """Returns the class and the first line of an error. For an error in a worker, describes the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
     if worker:

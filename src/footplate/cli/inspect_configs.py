@@ -108,7 +108,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
 
 def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Explains a key or all keys; if there is no such key, suggests the topic or the key that was likely meant."""
+    """Explains a key or all keys. If the key does not exist, suggests the topic or key that was most likely meant."""
     from footplate.tools import explain_keys
 
     key = (arguments.key or "").removeprefix(".")
@@ -128,7 +128,7 @@ def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Prints a topic, followed by its warnings; with --json, warnings go to standard error.
+    """Prints a topic, followed by its warnings. With --json, warnings go to standard error.
 
     Wraps lines only on a terminal, so that redirected output does not depend on its width.
     """

@@ -123,7 +123,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
     facts = read_facts(arguments.capture)
     if not wants_json(arguments):
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
-    if arguments.config is None:  # a recorded config is read as data; one that the user names may execute code
+    if arguments.config is None:  # a recorded config is read as data; a config that the user names may execute code
         cfg = override(read_recorded(config_of_capture(arguments.capture)), arguments)
     else:
         cfg = read_config(arguments)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALED = 128  # plus the number of the signal: the exit code of a process that a signal ended
+_SIGNALED = 128  # plus the signal number gives the exit code of a process that a signal ended
 
 
 class StopSignal(KeyboardInterrupt):
@@ -29,7 +29,7 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
     Signals that are ignored, such as SIGHUP under `nohup`, stay ignored. SIGINT raises KeyboardInterrupt in any case.
 
     Args:
-        is_wanted: False for a block that changes nothing.
+        is_wanted: Whether to raise StopSignal. If False, the context manager has no effect.
     """
     process, numbers = os.getpid(), [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 

@@ -1,4 +1,4 @@
-"""Finds the keys that a config accepts, and the key of one config generation that is equivalent to one of the other."""
+"""Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     cfg = Config(mapping)
     try:
         is_first = is_first_generation(cfg)
-    except ConfigError:  # a config of both generations, which its check reports
+    except ConfigError:  # a config that mixes both generations; the config check reports this
         return ()
     if not is_first:
         return config_keys.accepted_keys(mapping, parts)
@@ -92,7 +92,7 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
 def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces the key in an error about a translated config with the key that the user wrote.
 
-    That key has the same last part and the same location.
+    Finds that key by its last part and its location.
 
     Args:
         error: The error.
@@ -106,7 +106,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     try:
         if not is_first_generation(cfg):
             return
-    except ConfigError:  # a config of both generations; `error` reports this
+    except ConfigError:  # a config that mixes both generations; `error` reports this
         return
     name = error.key.rpartition(".")[2]
     found = []
@@ -119,7 +119,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Returns whether the config has the section of a key, and the section accepts the key."""
+    """Checks whether the config has the section of a key and the section accepts the key."""
     section, _, name = path.rpartition(".")
     return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
 

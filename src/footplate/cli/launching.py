@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_SIGNALED = 128  # plus the number of the signal: the exit code of a process that a signal ended
+_SIGNALED = 128  # plus the signal number gives the exit code of a process that a signal ended
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_AFTER_FIRST_RANK = 2.0  # seconds in which a launcher stops the other processes after the first rank failed
+_AFTER_FIRST_RANK = 2.0  # seconds within which a launcher stops the other processes after the first rank failed
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
@@ -121,16 +121,16 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
 
 
 def _read_document(path: str) -> Any:
-    """Returns the document of rank 0, or None if it has left none."""
+    """Returns the document that rank 0 wrote, or None if it did not write one."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError):  # it died before or while it wrote
+    except (OSError, ValueError):  # rank 0 died before or while writing
         return None
 
 
 def _is_consistent(document: Any, code: int) -> bool:
-    """Checks whether a document of rank 0 explains the exit code of all processes; another rank may have died later."""
+    """Checks whether the document of rank 0 explains the exit code, because another rank may have failed later."""
     return bool(document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT)
 
 
@@ -138,7 +138,7 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
     """Runs Python with these arguments in several processes, like `torchrun --standalone`.
 
     Returns:
-        The exit code, and what has ended the processes, or "".
+        The exit code, and a description of what ended the processes, or "".
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -164,7 +164,7 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
             return int(first.exitcode), f"rank {rank} (process {first.pid}) failed with exit code {first.exitcode}"
         code, problem = _SIGNALED - int(first.exitcode), f"rank {rank} (process {first.pid}) was killed"
         problem = f"{problem} by {first.signal_name()}"
-        if all(failure.exitcode != code for failure in error.failures.values()):  # else that process reported it
+        if all(failure.exitcode != code for failure in error.failures.values()):  # otherwise, that process reported it
             print_error(f"error: {problem}\n")
         return code, problem
     finally:
@@ -175,10 +175,10 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
 def run_as_rank(
     command: Callable[[], int], on_failure: Callable[[BaseException, int], None], *, quiet: bool = True
 ) -> int:
-    """Returns the result of a command; an error on one of several ranks ends the processes of all ranks.
+    """Runs a command and returns its result. An error on one of several ranks ends the processes of all ranks.
 
     Args:
-        command: Runs the command.
+        command: The function that runs the command.
         on_failure: Called with an error that the ranks have reported, and with the exit code.
         quiet: Whether to suppress such an error.
     """
@@ -200,7 +200,7 @@ def _report_as_rank(error: BaseException) -> tuple[int | None, BaseException]:
     """Reports an error on behalf of all ranks.
 
     Returns:
-        The exit code of the ranks, or None if this process must report the error; and the error that has caused it.
+        The exit code of the ranks, or None if this process must report the error itself, and the error to report.
     """
     code = None
     if "footplate.engine" in sys.modules:

@@ -57,14 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
     for name, command in subparsers.choices.items():
-        _add_common(command, prints_result=name != "run")  # what `run` prints is that of the script
+        _add_common(command, prints_result=name != "run")  # the output of `run` is that of the script
     return parser
 
 
 def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
     """Adds the options of all commands to a command and its subcommands.
 
-    They have no default, so that no parser resets another's.
+    The options have no defaults, so that one parser does not overwrite the values of another.
     """
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Runs a command and prints its error, if there is one; returns the exit code."""
+    """Runs a command, prints its error if it fails, and returns the exit code."""
     debug, code = getattr(arguments, "debug", False), 0
     try:
         code = run_as_rank(lambda: int(arguments.run(arguments)), partial(_print_document, arguments), quiet=not debug)
@@ -157,13 +157,13 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """With `--json`, prints an error as a document; of several ranks, only the first one prints it.
+    """Prints an error as a JSON document if `--json` is given. Of several ranks, only the first one prints it.
 
     Args:
         arguments: The arguments of the command.
         error: The error.
         code: The exit code of the command.
-        message: The error for the terminal, or "" for its class and its text.
+        message: The message for the terminal. If empty, the class and text of the error are used.
     """
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` is inside footplate, which must not change; otherwise None."""
+    """Returns a path in the current folder if `old` is part of footplate, which must not change; otherwise None."""
     from footplate.errors import ArgumentError
 
     if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):
@@ -100,7 +100,7 @@ def _default_output(old: Path, name: str) -> Path | None:
 
 
 def _report(migrated: "list[MigratedFile]", *, every: bool = True) -> list[str]:
-    """Returns the lines of the report: what keys became, what cannot be kept, what to check, and counts."""
+    """Returns the lines of the report: new keys, settings that cannot be kept, points to check, and counts."""
     from footplate.first_generation.translation import Kind
 
     titles = {

@@ -10,7 +10,7 @@ from footplate.messages import labeled
 
 
 class _Line(NamedTuple):
-    """A model: its name in a config, where it is from, and a sentence about it."""
+    """A model: its name in a config, its package, and a line of help."""
 
     name: str
     source: str
@@ -22,7 +22,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "models",
         help="list the models that a config can name",
-        description="List the names that `type` of a model can have, with their package and a line of help. With WORD, "
+        description="List the possible values of `type` for a model, with their package and a line of help. With WORD, "
         "also lists the models of timm, torchvision, transformers and segmentation_models_pytorch, if installed.",
         epilog="Example: footplate models resnet18",
     )
@@ -59,7 +59,7 @@ def _registered() -> Iterator[_Line]:
 
 
 def _of_packages(*, listed: bool) -> Iterator[_Line]:
-    """Yields the models of installed packages, or only their number."""
+    """Yields the models of installed packages; if `listed` is False, one line per package."""
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
     from footplate.registry.package_models import PackageModels

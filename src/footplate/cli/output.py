@@ -17,26 +17,26 @@ from typing import Any, TextIO
 from footplate.messages import PrintableFormatter, printable
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
-"""The environment variable with the file in which rank 0 leaves its document for the process that started the ranks."""
+"""The environment variable with the path to which rank 0 writes its document for the process that started the ranks."""
 
-_STDOUT, _STDERR = 1, 2  # descriptors; the second one is the highest of a standard stream
+_STDOUT, _STDERR = 1, 2  # file descriptors; the second is the highest of the standard streams
 
 
 def print_text(text: str) -> None:
-    """Writes text to standard output; control characters are escaped, see `printable`."""
+    """Writes text to standard output. Escapes control characters; see `printable`."""
     sys.stdout.write(printable(text))
 
 
 def print_error(text: str) -> None:
-    """Writes text to standard error; control characters are escaped."""
+    """Writes text to standard error. Escapes control characters."""
     sys.stderr.write(printable(text))
 
 
 def open_streams() -> None:
     """Prepares the standard streams at the start of a command.
 
-    Opens closed streams (`>&-`), because otherwise another file would get their descriptor and the output. Escapes
-    control characters in tracebacks, and in warnings of commands without a log.
+    Opens closed streams (`>&-`), because otherwise another file could get their descriptors and receive the
+    output. Escapes control characters in tracebacks, and in warnings of commands without a log.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STDERR:
@@ -114,7 +114,7 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
 def print_json(arguments: argparse.Namespace, data: object) -> None:
     """Prints the JSON document of a command to the stream that `reserving_stdout` has reserved.
 
-    Only the first document is printed: an error after the result, for example while the command exits, is not.
+    Prints only the first document. An error after the result, for example at exit, is not printed.
     """
     if getattr(arguments, "has_document", False):
         return
@@ -125,7 +125,7 @@ def print_json(arguments: argparse.Namespace, data: object) -> None:
 
 
 def as_json(value: object) -> Any:
-    """Returns a value that JSON can represent.
+    """Converts a value to one that JSON can represent.
 
     Dataclasses and named tuples become objects, numbers that are NaN or infinite become null, and values of other types
     become text.

@@ -45,7 +45,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predicts on the inputs and prints where the predictions are."""
+    """Predicts on the inputs and prints the path of the predictions."""
     from footplate.checks import check_count, check_fraction
 
     if arguments.batch_size is not None:

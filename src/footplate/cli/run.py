@@ -37,11 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs a script as the main module.
 
     Returns:
-        0 if the script ends without an error, else 1 after its traceback is printed.
+        0 if the script ends without an error; otherwise 1, after printing the traceback.
 
     Raises:
         ArgumentError: There is no such script.
-        SystemExit: The script called `sys.exit` with another code than 0.
+        SystemExit: The script called `sys.exit` with a code other than 0.
     """
     from footplate import hosts
     from footplate.distributed import is_distributed
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except Exception as error:
         if is_distributed() or getattr(arguments, "debug", False):
-            raise  # all ranks print one report
+            raise  # the ranks print a joint report
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_globals is not vars(main):
             traceback = traceback.tb_next
@@ -77,7 +77,7 @@ def _read(script: str) -> bytes:
     """Returns the source of a script.
 
     Raises:
-        ArgumentError: It cannot be read.
+        ArgumentError: The script cannot be read.
     """
     path = Path(script)
     try:
@@ -95,7 +95,7 @@ def _read(script: str) -> bytes:
 
 @contextmanager
 def _setting_up_workers() -> Iterator[None]:
-    """Makes imports resolve to footplate in spawned worker processes before these import the script, for the block."""
+    """Within the block, makes spawned worker processes resolve imports to footplate before they import the script."""
     from footplate.data.workers import WorkerSetup
 
     prepare = spawn.get_preparation_data
@@ -113,7 +113,7 @@ def _setting_up_workers() -> Iterator[None]:
 
 
 def _set_import_path(file: str) -> None:
-    """Puts the folder of the script first, in place of the current folder and that of the command `footplate`."""
+    """Puts the script's folder first in `sys.path`, in place of the current folder and that of the executable."""
     while sys.path and os.path.abspath(sys.path[0]) in (os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))):
         del sys.path[0]
     if os.getcwd() in map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):

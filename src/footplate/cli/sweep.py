@@ -44,7 +44,7 @@ def add_commands(subparsers: Any) -> None:
         "--trials", metavar="N", type=int, default=20, help="the number of trials, earlier ones included (default: 20)"
     )
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=1, help="how many trials run in parallel (default: 1)"
+        "--workers", metavar="N", type=int, default=1, help="the number of parallel trials (default: 1)"
     )
     parser.add_argument(
         "--out", metavar="DIR", help="the folder for study and trials (default: sweeps/<name of the config>)"
@@ -133,7 +133,7 @@ def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
 
 
 def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
-    """Writes a page about all trials that compares the runs of the best ones; returns its path.
+    """Writes a report that lists all trials and compares the runs of the best ones. Returns its path.
 
     Returns None if no trial has logged anything.
     """
@@ -157,7 +157,7 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
 
 
 class SweepDisplay:
-    """Shows the progress of trials; a context manager that restores the terminal.
+    """Shows the progress of trials. As a context manager, restores the terminal at the end.
 
     On a terminal, each running trial has a live line. Otherwise, a line is printed when a trial starts. Parallel trials
     call the methods from their own threads.

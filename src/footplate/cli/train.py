@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Writes the options to the config, so that its dump is complete."""
+    """Writes the options to the config, so that the saved config is complete."""
     from footplate.errors import ArgumentError
     from footplate.first_generation.translation import is_first_generation
 
@@ -165,7 +165,7 @@ def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
     has_several = arguments.nproc is not None or arguments.launcher not in (None, "none") or "LOCAL_RANK" in os.environ
     if not keys or has_several or not sys.stdin.isatty() or not sys.stderr.isatty():
         return None
-    print_error(f"The command sets {', '.join(keys)}. The checkpoint has optimizer settings of its own.\n")
+    print_error(f"The command sets {', '.join(keys)}. The checkpoint has its own optimizer settings.\n")
     while True:
         print_error("Keep the saved settings, or take those of the config? [keep/take] ")
         answer = sys.stdin.readline().strip().lower()
@@ -176,7 +176,7 @@ def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
 
 
 def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
-    """Logs the keys that differ from the config that the run in the work_dir started with."""
+    """Warns about keys that differ from the config with which the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
@@ -188,7 +188,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     changed = [each for each in compare(before, runner.cfg) if each.path not in START_KEYS]
     if not changed:
         return
-    # Compares names too, since a value that equals the file's keeps its origin there.
+    # Compares key names too, since an override that equals the value in the file keeps the origin in the file.
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _FROM_FLAGS)]
     others = [each.path for each in changed if each.path not in given]
@@ -235,7 +235,7 @@ def resume_command(argv: Sequence[str]) -> str:
 
 
 def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
-    """With `--json`, prints the result of a run that a signal stopped; errors are printed where they are described."""
+    """Prints the result of a run that a signal stopped, if `--json` is given. Other errors are printed elsewhere."""
     from footplate.engine.signals import Interrupted
 
     if isinstance(error, Interrupted) and wants_json(arguments):
@@ -243,7 +243,7 @@ def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseE
 
 
 def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the result of a run that ended by itself; one that reached its time limit can be resumed."""
+    """Prints the result of a run that finished or reached its time limit, in which case it can be resumed."""
     if runner.train_loop.out_of_time:
         print_resume_command(runner, arguments)
     _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")

@@ -274,7 +274,8 @@ class Runner(RunCheckpoints, RunnerMembers):
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning(
-                    "%s contains an earlier run. This run starts over; set resume=True to resume.", self.home
+                    "%s contains an earlier run. This run starts over. To resume, pass --resume (resume=True).",
+                    self.home,
                 )
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers

@@ -313,11 +313,11 @@ class CheckpointHook(Hook):
         In a resumed run, these are the checkpoints after the one from which it resumed.
         """
         done = self._done(runner) if is_resumed else -1
-        names = []
+        names, suffix = [], "" if runner.saver.is_sharded else os.path.splitext(self.filename_tmpl)[1]
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             for name in storage.list_dir(self._folder):
                 number = number_in(self.filename_tmpl, name)
-                is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
+                is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST) and name.endswith(suffix)
                 if is_sharded_path(name) == runner.saver.is_sharded and (
                     is_best or (number is not None and number > done)
                 ):

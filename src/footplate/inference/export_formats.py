@@ -22,7 +22,7 @@ _DYNAMIC = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.
 
 @dataclass(frozen=True)
 class Request:
-    """What to write.
+    """The request to export a module.
 
     Args:
         module: The module, in evaluation mode on the CPU.
@@ -31,7 +31,7 @@ class Request:
         path: The file to write.
         metainfo: Text to store in the file, such as the classes.
         opset: The version of the ONNX operators, or None for the default.
-        is_dynamic: Whether batch size, height and width of the input may vary, as far as the model permits it.
+        is_dynamic: Whether batch size, height and width of the input may vary, as far as the model supports it.
     """
 
     module: ExportedModel
@@ -44,7 +44,7 @@ class Request:
 
 
 class ExportFormat(NamedTuple):
-    """A format: the suffix of its files, and functions that write a file and open it to run it."""
+    """An export format: its file suffix, and functions that write a file and open it for inference."""
 
     suffix: str
     write: Callable[[Request], None]
@@ -115,7 +115,7 @@ def import_onnx(package: str) -> Any:
     """Imports a package that exporting to ONNX needs.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The package is not installed.
     """
     try:
         return importlib.import_module(package)
@@ -125,10 +125,10 @@ def import_onnx(package: str) -> Any:
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Makes torch use only operators that can be exported: no fused transformer layers, no warnings of tracers."""
+    """Makes torch use only exportable operators, without fused transformer layers. Silences warnings of tracers."""
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    logger = logging.getLogger("torch.onnx")  # warns of packages that the model does not use
+    logger = logging.getLogger("torch.onnx")  # warns about packages that the model does not use
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -41,13 +41,13 @@ class ExportedModel(nn.Module):
         self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Returns the outputs in the order of their names."""
+        """Returns the outputs in the order of `named_outputs`."""
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the outputs by name."""
         outputs = _flatten("output", self._outputs(self.preprocess(images)))
-        if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # the padding is cut off again
+        if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
             return {name: each[..., :height, :width] for name, each in outputs.items()}
         return outputs
@@ -94,9 +94,9 @@ def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
 
 
 def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """Returns the largest absolute difference of numbers; of labels, the share that differs.
+    """Returns the largest absolute difference between outputs; for integers, such as labels, the share that differs.
 
-    Infinity if the outputs differ in number or shape, or if only one of two values is finite.
+    The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
     """
     if [tuple(each.shape) for each in outputs] != [tuple(each.shape) for each in wanted]:
         return float("inf")

@@ -38,11 +38,11 @@ class Export(NamedTuple):
 
     Attributes:
         path: The file.
-        size: Its size in bytes, with the further files.
+        size: The size in bytes, including `data_files`.
         outputs: The shape of each output for the first tested input, by name; empty if the file has only weights.
         tested: The shapes of the inputs with which the file was run; empty if the file has only weights.
         difference: The largest difference between the outputs of the file and of the model, or between their weights.
-        data_files: Further files in the same folder that belong to it: the weights of an ONNX model of more than 1.5
+        data_files: Additional files in the same folder that belong to it: the weights of an ONNX model larger than 1.5
             GiB.
     """
 
@@ -132,7 +132,7 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 
 def describe_export(export: Export) -> str:
-    """Returns the lines that the command prints."""
+    """Describes an export as text."""
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if export.outputs:
         count, channels, height, width = export.tested[0]
@@ -159,14 +159,14 @@ def _suffix(to: str) -> str:
 
 
 class ExportError(FootplateError):
-    """A model cannot be exported, or the exported file does not compute what the model does."""
+    """A model cannot be exported, or the outputs of the exported file differ from those of the model."""
 
 
 def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None) -> Tensor:
     """Returns an example input: random pixels with the number of channels and the size after the pipeline.
 
     Raises:
-        ExportError: The data preprocessor of the model does something that the exported module does not.
+        ExportError: The data preprocessor of the model has a step that cannot be exported.
     """
     preprocessing = Preprocessing(trained.cfg)
     pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
@@ -174,20 +174,20 @@ def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] |
     images = torch.stack([_first_view(each) for each in samples]).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
-    if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model itself prepares a list
+    if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model prepares the images
         difference = largest_difference([module.preprocess(images)], [_first_view(batch)])
         if difference > _LIMIT:
             raise ExportError(
                 f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
                 key="model.data_preprocessor",
-                notes=["Only the swap of channels, normalization and padding can be exported."],
+                notes=["Only channel swapping, normalization and padding can be exported."],
             )
     height, width = images.shape[-2:] if size is None else [check_count("--size", each) for each in size]
     return _random_images((2, images.shape[1], height, width))
 
 
 def _first_view(sample: Any) -> Tensor:
-    """Returns the image of a sample, or the images of a batch; of several views, those of the first."""
+    """Returns the image of a sample or the images of a batch. With several views, returns the first view."""
     inputs: Any = sample["inputs"] if isinstance(sample, Mapping) else sample[0]
     return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # type: ignore[no-any-return]
 
@@ -210,7 +210,7 @@ def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
     """Writes a file, and returns the shapes of the inputs with which it was run and the largest difference.
 
-    If the model cannot be exported with dynamic shapes, those of the example are used.
+    If the model cannot be exported with dynamic shapes, the shapes of the example are used.
     """
     try:
         try:
@@ -246,7 +246,7 @@ def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
 
 
 def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:
-    """Writes only the weights, and returns the largest difference to those that a new model loads from the file."""
+    """Writes only the weights, and returns their largest difference from those that a new model loads."""
     export_weights(trained.path, target)
     again = trained.build(_CPU)
     for each in again.parameters():
@@ -279,14 +279,14 @@ def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "
 
 
 class _Text(str):
-    """A text that an error shows without quotation marks."""
+    """A string that an error shows without quotation marks."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _place(model: nn.Module, error: BaseException) -> str:
-    """Returns the last line outside of torch in the traceback of an error, and the module of the model."""
+    """Returns the innermost traceback line outside torch, and the module of the model that was running."""
     frames: list[Any] = [frame for frame, _ in walk_tb(error.__traceback__)]
     names = {id(each): name for name, each in model.named_modules()}
     running = [frame.f_locals.get("self") for frame in frames]

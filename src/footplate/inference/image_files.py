@@ -1,4 +1,4 @@
-"""Finds the pictures and videos that the paths on a command line name, and reads them one by one."""
+"""Finds the pictures and videos that match the paths on a command line, and reads them one by one."""
 
 import glob
 import os
@@ -44,10 +44,10 @@ class Failure(NamedTuple):
 
 
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Returns the name and the path of each picture and video that the paths name.
+    """Returns the name and the path of each picture and video that matches the paths.
 
     Args:
-        paths: Files, folders, which are searched at any depth, and patterns such as `images/*.png`.
+        paths: Files, folders (searched at any depth) and patterns such as `images/*.png`.
         skipped: Folders whose files are not read, because the predictions are written to them.
 
     Raises:
@@ -82,7 +82,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
         else:
             raise ArgumentError(f"the file '{path}' does not exist", notes=missing_path_notes(path))
     stems = [os.path.splitext(name)[0] for name, _ in found]
-    folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video have a folder of their own
+    folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video get their own folder
     names: set[str] = set()
     return [
         (_unique(stem, names, folders if is_video(path) else ()), path)
@@ -117,10 +117,10 @@ def load_rgb(path: str) -> Pixels:
 
 
 def import_cv2() -> Any:
-    """Returns OpenCV, which reads videos.
+    """Imports OpenCV, which reads videos.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: OpenCV is not installed.
     """
     try:
         import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -150,7 +150,7 @@ def is_video(path: str) -> bool:
 
 
 def _is_inside(path: str, folders: Collection[str]) -> bool:
-    """Checks whether a path is in one of the folders, which are canonical, or is one of them."""
+    """Checks whether a path is one of the folders or lies inside one. The folders must be canonical."""
     resolved = os.path.realpath(path)
     return any(resolved == each or resolved.startswith(each + os.sep) for each in folders)
 

@@ -41,17 +41,17 @@ def predict_files(
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
     maps in `labels`. Until all images are predicted, the lines are in `predictions.jsonl.partial`, and an earlier
-    `predictions.jsonl` is kept. Inputs that cannot be read are left out and listed in the result.
+    `predictions.jsonl` is kept. Inputs that cannot be read are skipped and listed in the result.
 
     Args:
         predictor: The predictor.
         paths: The paths of pictures, folders and videos, and patterns such as `images/*.png`.
         out: The folder to write to.
-        score: The minimum score of instances and classes; by default 0.3 for instances and none for classes.
+        score: The minimum score of instances and classes; by default 0.3 for instances and no minimum for classes.
         draw: Whether to draw pictures.
 
     Raises:
-        ArgumentError: A path names no picture, or the output folder contains pictures or label maps of other origin.
+        ArgumentError: A path matches no picture, or the output folder contains pictures or labels from another source.
         DataError: No picture or video can be read.
         MissingExtraError: There is a video, and OpenCV is not installed.
     """
@@ -100,11 +100,11 @@ def _nothing_readable(failures: Sequence[Failure]) -> DataError:
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
-    """Returns a prediction as JSON values; the label map of a segmentation as an array `labels`.
+    """Returns a prediction as JSON values, except for a label map, which is an array `labels`.
 
     Args:
         prediction: A data element of any task, a tensor, or a dict or a list of these.
-        metainfo: `classes`, the names of the classes.
+        metainfo: A dict with the names of the `classes`.
         score: The minimum score of instances and classes.
     """
     if not hasattr(prediction, "metainfo"):
@@ -168,7 +168,7 @@ def _name(label: int, classes: Sequence[Any]) -> str:
 
 
 def _describe_label_map(data: Any, classes: Sequence[Any]) -> dict[str, Any]:
-    """Returns the share of each predicted class of the pixels, the largest first, and the label map."""
+    """Returns the share of pixels of each predicted class, the largest first, and the label map."""
     labels = as_array(data.data)
     labels = labels[0] if labels.ndim == 3 else labels
     values, counts = np.unique(labels, return_counts=True)
@@ -179,7 +179,7 @@ def _describe_label_map(data: Any, classes: Sequence[Any]) -> dict[str, Any]:
 
 
 def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns a dict for each instance; masks are left out."""
+    """Returns a dict for each instance. Omits masks."""
     columns = {key: as_array(instances.get(key)) for key in instances.keys() if key != "masks"}  # noqa: SIM118
     names = {"bboxes": "box", "scores": "score", "labels": "label"}
     rows = []
@@ -192,7 +192,7 @@ def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str
 
 
 def _describe_classes(scores: Any, classes: Sequence[Any], least: float) -> dict[str, Any]:
-    """Returns the most probable class, and the scores of the first few."""
+    """Returns the most probable class, and the scores of the few most probable classes."""
     values = as_array(scores)
     order = np.argsort(-values, kind="stable")[:_TOP]
     label = int(order[0])
@@ -201,7 +201,7 @@ def _describe_classes(scores: Any, classes: Sequence[Any], least: float) -> dict
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as JSON: arrays and tensors as lists with rounded numbers, objects as text."""
+    """Converts a value for JSON: arrays and tensors to lists with rounded numbers, other objects to text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,7 +25,7 @@ from footplate.visualization import Visualizer
 
 _Item = TypeVar("_Item")
 _Image = str | os.PathLike[str] | Pixels | Image.Image
-# The visualizer for a prediction, by the field that contains it; used if the config has no visualizer of a task.
+# Maps the field of a prediction to its visualizer, which is used if the config has no visualizer of a task.
 _VISUALIZERS = {
     "pred_sem_seg": "SegLocalVisualizer",
     "pred_instances": "DetLocalVisualizer",
@@ -38,7 +38,7 @@ class Predictor:
     """Predicts on images with a trained model.
 
     Images pass through the pipeline of the test data in the config, or of the validation data if there is no test data.
-    Transforms that load annotations are left out. The batch size is that of the same data, so that the predictions are
+    Transforms that load annotations are skipped. The batch size is that of the same data, so that the predictions equal
     those of `footplate test`.
 
     Args:
@@ -105,7 +105,7 @@ class Predictor:
         return predictions if is_list else predictions[0]
 
     def preprocess(self, image: str | Pixels, index: int) -> Any:
-        """Returns an image after the pipeline, as a sample for `predict_batch`.
+        """Runs the pipeline on an image and returns a sample for `predict_batch`.
 
         Args:
             image: The path of an image, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -126,7 +126,9 @@ class Predictor:
         return [each.to("cpu") if hasattr(each, "to") else each for each in found]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
-        """Returns an image with its prediction, ``(H', W', 3)``, uint8, RGB; only the image if it cannot be drawn.
+        """Draws a prediction on an image and returns the result, ``(H', W', 3)``, uint8, RGB.
+
+        Returns the image without the prediction if the prediction cannot be drawn.
 
         Args:
             image: The image, as for `__call__`.
@@ -159,7 +161,7 @@ class Predictor:
         return self._visualizers[name]
 
     def _drawn_metainfo(self, prediction: Any) -> Mapping[str, Any]:
-        """Returns the classes and colors; generates those of a label map that the checkpoint does not contain."""
+        """Returns the classes and colors. For a label map, generates those that the checkpoint does not contain."""
         if not hasattr(prediction, "keys") or "pred_sem_seg" not in prediction:
             return self.metainfo
         largest = int(prediction.pred_sem_seg.data.max())
@@ -169,7 +171,7 @@ class Predictor:
 
 
 class _LoopSettings:
-    """The settings of a test loop that change how it predicts."""
+    """The settings of a test loop that affect its predictions."""
 
     def __init__(self, cfg: Config, key: str) -> None:
         settings = cfg.get(key)

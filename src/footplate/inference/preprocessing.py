@@ -28,7 +28,7 @@ _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
 
 class Preprocessing:
-    """Converts images to batches, as the dataloader of the test data does, or that of the validation data.
+    """Converts images to batches like the test dataloader, or like the validation dataloader if there is no test data.
 
     Args:
         cfg: The config, in the second generation.
@@ -96,7 +96,7 @@ class Preprocessing:
         return sample
 
     def _load(self, results: dict[str, Any]) -> Any:
-        """Loads a file; loaders of code bases raise any error for a file that is not an image."""
+        """Loads a file. Raises a DataError for an error of any type, because those of code bases' loaders differ."""
         try:
             return self._loader(results)
         except FootplateError:
@@ -106,7 +106,7 @@ class Preprocessing:
             raise DataError(f"the image '{results['img_path']}' cannot be read: {reason}") from error
 
     def _load_from_file(self, results: dict[str, Any], pixels: Pixels) -> Any:
-        """Loads pixels with a loader of a code base, which only reads files."""
+        """Loads pixels with a code base's loader, through a temporary file, because the loader only reads files."""
         name = results["img_path"]
         with tempfile.TemporaryDirectory(prefix="footplate-predict-") as folder:
             path = os.path.join(folder, "image.png")
@@ -126,19 +126,19 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     """Returns the mode and the section of the test data, or of the validation data if there is no test data."""
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
-        if has_several_loaders(section):  # of several datasets by name, the first
+        if has_several_loaders(section):  # uses the first of several datasets
             section = next(iter(section.values()))
         if isinstance(section, Mapping):
             return mode, section
     raise ArgumentError(
-        "the config has neither test data nor validation data, whose pipeline preprocesses images",
+        "the config has neither test data nor validation data with a pipeline that preprocesses images",
         key="test_dataloader",
         notes=["Give a config with a test_dataloader."],
     )
 
 
 def _innermost_dataset(cfg: Any) -> Mapping[str, Any] | None:
-    """Returns the first dataset with a pipeline that a dataset wraps, or the dataset itself."""
+    """Returns the section of a dataset, or of the first dataset inside it, that has a pipeline."""
     while isinstance(cfg, Mapping) and "pipeline" not in cfg:
         inner = cfg.get("dataset") or next(iter(cfg.get("datasets") or ()), None)
         if inner is None:

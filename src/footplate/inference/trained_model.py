@@ -60,13 +60,13 @@ class TrainedModel:
         return found
 
     def prepared(self) -> "TrainedModel":
-        """Returns it with a second-generation config, after importing the modules that the config needs."""
+        """Returns a copy with a second-generation config, after importing the modules that the config needs."""
         import_modules(self.cfg)
         with located(self.cfg):
             return replace(self, cfg=in_second_generation(self.cfg))
 
     def build(self, device: torch.device) -> nn.Module:
-        """Builds the model of a prepared config with the weights of the checkpoint, in evaluation mode.
+        """Builds the model of a prepared config, loads the weights of the checkpoint, and selects evaluation mode.
 
         Raises:
             CheckpointError: The checkpoint does not contain all weights of the model.
@@ -114,7 +114,7 @@ def select_device(name: str | None) -> torch.device:
         return process_setup.pick_device()
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()  # torch accepts names of devices that are not there
+        torch.zeros(1, device=device).cpu()  # torch accepts the names of devices that do not exist
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         count = torch.cuda.device_count()
         known = ["cpu", *(f"cuda:{index}" for index in range(count))]

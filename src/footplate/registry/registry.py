@@ -37,6 +37,13 @@ from footplate.registry.scopes import (
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
+_PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
+_REPLACED_TRANSFORMS = {  # of first-generation pipelines
+    "Normalize": "Set mean and std in model.data_preprocessor instead, such as a SegDataPreProcessor.",
+    "DefaultFormatBundle": _PACKING,
+    "ImageToTensor": _PACKING,
+    "Collect": _PACKING,
+}
 _REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
@@ -399,6 +406,8 @@ class Registry(RegistryMembers):
         for child in self.root.children.values():
             names.update(child.module_dict)
         qualified = [f"{each.scope}.{last}" for each in self.root._tree() if last in each.module_dict]
+        if self.noun == "transform" and last in _REPLACED_TRANSFORMS and not qualified:
+            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[_REPLACED_TRANSFORMS[last]])
         near = next((each for each in qualified if each != name), None) or nearest(last, sorted(names))
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from footplate import storage
 from footplate.config import Config
@@ -43,6 +44,7 @@ from footplate.tools.partial_build import build_trial
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
 _SYNCHRONIZING = "synchronizing CUDA operation"  # in the warning of torch
+_MOST_PADDING = 0.5  # of the pixels
 _MAX_RANKS = 8  # in a list of values
 
 
@@ -168,7 +170,7 @@ def _try(cfg: Config, folder: str) -> Trial:
     hook = _TrialHook()
     runner.register_hook(hook)
     with _adding_stage(cfg, hook):
-        with suppress(_EnoughError):
+        with _warning_of_padding(runner), suppress(_EnoughError):
             runner.train()
         largest = {"train": largest_batch(runner.train_dataloader)}
         hook.stage = "the largest training batch", "model"
@@ -312,6 +314,36 @@ def _warning_of_synchronizations() -> Iterator[list[warnings.WarningMessage]]:
             yield found
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@contextmanager
+def _warning_of_padding(runner: Runner) -> Iterator[None]:
+    """Warns if most pixels of the training batches in the block are padding."""
+    shares: list[float] = []
+
+    def measure(preprocessor: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if not (
+            preprocessor.training and arguments and isinstance(arguments[0], Mapping) and isinstance(output, Mapping)
+        ):
+            return
+        images, stacked = arguments[0].get("inputs"), output.get("inputs")
+        if not isinstance(images, (list, Tensor)) or not isinstance(stacked, Tensor) or stacked.ndim != 4:
+            return
+        if all(isinstance(each, Tensor) and each.ndim == 3 for each in images):
+            used = sum(each.shape[-2] * each.shape[-1] for each in images)
+            shares.append(1 - used / (len(images) * stacked.shape[-2] * stacked.shape[-1]))
+
+    preprocessor = getattr(unwrap_model(runner.model), "data_preprocessor", None)
+    handle = preprocessor.register_forward_hook(measure) if isinstance(preprocessor, nn.Module) else None
+    yield
+    if handle is not None:
+        handle.remove()
+    if shares and sum(shares) / len(shares) > _MOST_PADDING:
+        _logger.warning(
+            "%.0f%% of the pixels in the first training batches are padding. Images that are smaller than the size of "
+            "model.data_preprocessor, or than the largest image of their batch, are padded.",
+            100 * sum(shares) / len(shares),
+        )
 
 
 @contextmanager

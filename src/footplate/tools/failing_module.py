@@ -69,7 +69,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         key, section = f"{key}.{part}", section[part]
     is_layer = not any(True for _ in module.children())
     # An error outside a layer, such as in a loss, may also be about heights and widths.
-    what = "numbers of channels and classes" if is_layer or "channel" in str(error) else "shapes of the tensors"
+    is_about_channels = is_layer or isinstance(error, IndexError) or "channel" in str(error)
+    what = "numbers of channels and classes" if is_about_channels else "shapes of the tensors"
     notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     if calls:

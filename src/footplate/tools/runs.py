@@ -258,7 +258,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 else:
                     left_out.add(key)
     if left_out:
-        _logger.warning("The run has more than %d scalars. %d of them are left out.", _MOST_SERIES, len(left_out))
+        _logger.warning("The run has more than %d scalars. %d of them are omitted.", _MOST_SERIES, len(left_out))
     return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
 
 
@@ -274,7 +274,7 @@ def _nonfinite_ends(series: Iterable[Series]) -> list[str]:
     """Returns a warning that names the series that are not finite at the end of the run."""
     bad = [each for each in series if each.ends_nonfinite]
     ends = [f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in bad]
-    return [f"Not finite until the end: {list_names(ends, _MOST_NAMED)}."] if ends else []
+    return [f"Non-finite until the end of the run: {list_names(ends, _MOST_NAMED)}."] if ends else []
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -326,7 +326,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
         elif len(steps) < _MOST_STEPS and (named in found or len(found) < _MOST_TABLES):
             found.setdefault(named, {})[table.step] = table
     if unknown:
-        _logger.warning("%d lines of the per-class results cannot be read and are left out.", unknown)
+        _logger.warning("%d lines of the per-class results cannot be read and are skipped.", unknown)
     return [steps[step] for steps in reversed(found.values()) for step in sorted(steps)]
 
 
