@@ -243,7 +243,7 @@ def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseE
 
 
 def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the result of a run that finished or reached its time limit, in which case it can be resumed."""
+    """Prints the result of a run that was not stopped, and, after a time limit, the command that resumes it."""
     if runner.train_loop.out_of_time:
         print_resume_command(runner, arguments)
     _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")

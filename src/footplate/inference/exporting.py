@@ -208,7 +208,7 @@ def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
 
 
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
-    """Writes a file, and returns the shapes of the inputs with which it was run and the largest difference.
+    """Writes a file, and returns the shapes of the inputs that it was tested with and the largest difference.
 
     If the model cannot be exported with dynamic shapes, the shapes of the example are used.
     """
@@ -286,7 +286,7 @@ class _Text(str):
 
 
 def _place(model: nn.Module, error: BaseException) -> str:
-    """Returns the innermost traceback line outside torch, and the module of the model that was running."""
+    """Describes where an error was raised: the module that was running, and the innermost line outside torch."""
     frames: list[Any] = [frame for frame, _ in walk_tb(error.__traceback__)]
     names = {id(each): name for name, each in model.named_modules()}
     running = [frame.f_locals.get("self") for frame in frames]

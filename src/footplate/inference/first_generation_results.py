@@ -10,11 +10,11 @@ from footplate.data.structures import BaseDataElement, InstanceData, PixelData
 
 
 def as_data_element(result: Any) -> Any:
-    """Returns the result of a first-generation model for one image as a data element; unknown results unchanged.
+    """Converts the result of a first-generation model for one image to a data element. Returns other results unchanged.
 
     Args:
-        result: A label map ``(H, W)``, integers; the scores of classes ``(C,)``, floats; or, for each class, an array
-            of boxes with scores ``(N, 5)``, as a list, or a tuple of this list and that of the masks of each class.
+        result: One of: a label map of integers ``(H, W)``; class scores as floats ``(C,)``; a list with an array of
+            boxes and scores ``(N, 5)`` for each class; or a tuple of such a list and a list of the masks of each class.
     """
     if _is_array(result, 2, "iu"):
         return BaseDataElement(pred_sem_seg=PixelData(data=torch.as_tensor(result)[None]))
@@ -28,7 +28,7 @@ def as_data_element(result: Any) -> Any:
 
 
 def _is_array(value: Any, ndim: int, kinds: str) -> bool:
-    """Checks whether a value is an array with a number of dimensions and one of NumPy's kinds of numbers."""
+    """Checks whether a value is an array with `ndim` dimensions whose dtype has one of the NumPy `kinds`."""
     return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind in kinds
 
 

@@ -25,7 +25,7 @@ from footplate.visualization import Visualizer
 
 _Item = TypeVar("_Item")
 _Image = str | os.PathLike[str] | Pixels | Image.Image
-# Maps the field of a prediction to its visualizer, which is used if the config has no visualizer of a task.
+# Maps the field of a prediction to its visualizer. Used if the config has only the general visualizer.
 _VISUALIZERS = {
     "pred_sem_seg": "SegLocalVisualizer",
     "pred_instances": "DetLocalVisualizer",
@@ -147,7 +147,7 @@ class Predictor:
         return visualizer.get_image()
 
     def _visualizer_for(self, prediction: Any) -> Visualizer:
-        """Returns the visualizer of the config, or that of the task if the config has only the general one."""
+        """Returns the visualizer of the config, or the task's visualizer if the config has only the general one."""
         given = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
         kind = given.get("type", "Visualizer")
         if kind == "Visualizer" and hasattr(prediction, "keys"):

@@ -96,7 +96,7 @@ class Preprocessing:
         return sample
 
     def _load(self, results: dict[str, Any]) -> Any:
-        """Loads a file. Raises a DataError for an error of any type, because those of code bases' loaders differ."""
+        """Loads a file. Converts all errors to DataError, because the loaders of code bases may raise any type."""
         try:
             return self._loader(results)
         except FootplateError:

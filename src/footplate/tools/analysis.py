@@ -51,7 +51,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run, each with its rule, those of `save_best` first. Omits per-class results."""
+    """Returns the metrics of a run with their rules. The metrics of `save_best` come first; omits per-class results."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = _save_best(run)
     ranked = []
@@ -72,7 +72,7 @@ def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
 
 
 def find_best(series: Series, rule: Rule) -> dict[str, Any]:
-    """Returns the best value of a series, its iteration, and whether smaller is better."""
+    """Returns the best value of a series, its iteration, and whether lower is better."""
     choose = min if rule == "less" else max
     at, value = choose(series.points, key=lambda point: point[1])
     return {"value": value, "iteration": at, "small": rule == "less"}

@@ -72,7 +72,7 @@ class Trial(NamedTuple):
     runner: Runner
     seconds: float  # of the last training iteration, without waiting for data
     waiting: float  # seconds that the last iteration waited for data
-    validating: float | None  # estimated seconds for all datasets; None without validation
+    validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB

@@ -1,4 +1,4 @@
-"""Explains what runs when: hooks, validations, log lines, checkpoints and schedules."""
+"""Explains when hooks, validations, log lines, checkpoints and schedules are due."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

@@ -51,7 +51,7 @@ class Schedule:
     length: int  # the iterations of the run
     iters: list[int]  # the sampled iterations, counted from 0
     model: str
-    tracks: list[Track]  # the fields, grouped by field; those with the most parameters first
+    tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
         """Returns the tracks of a field that change, and those that stay constant."""

@@ -1,6 +1,6 @@
 """Predicts step time, efficiency, memory and checkpoint time from measurements and a cluster.
 
-The formulas compute seconds and bytes; each one states its source.
+The formulas compute seconds and bytes. The docstring of each formula cites its source.
 """
 
 import dataclasses

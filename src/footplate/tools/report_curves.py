@@ -132,7 +132,7 @@ def _encoded(curves: Sequence[Curve], most: int) -> Iterator[dict[str, Any]]:
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Keeps the minimum and maximum of each stretch of points, so that no peak is lost."""
+    """Thins out points, but keeps the minimum and maximum of each stretch, so that no peak is lost."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))

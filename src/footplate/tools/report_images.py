@@ -68,7 +68,7 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
 
 
 def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
-    """Replaces data URIs in frames by their positions in `sources`; returns False if they exceed the budget."""
+    """Replaces data URIs in frames with their positions in `sources`. Returns False if they exceed the budget."""
     panels = [panel for frame in frames for panel in frame["panels"]]
     new = {panel["src"] for panel in panels} - sources.keys()
     if sum(map(len, new)) + sum(map(len, sources)) > budget:

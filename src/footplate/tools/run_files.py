@@ -39,7 +39,7 @@ def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """Yields the lines of a text file with their line endings; replaces bytes that are not UTF-8.
+    """Yields the lines of a text file with their line endings. Replaces bytes that are not valid UTF-8.
 
     Raises:
         DataError: The file cannot be read, is too large, or contains a line that is too long.

@@ -60,7 +60,7 @@ class TrialInfo(NamedTuple):
     number: int
     values: dict[str, Any]  # by key
     state: str  # "complete", "pruned", "infeasible", "failed" or "repeated"
-    score: float | None  # the best metric, or the last one before the trial was stopped; None without a validation
+    score: float | None  # the best metric, or the last one before the trial was stopped; None if never validated
     folder: str  # the work_dir
     note: str  # why it failed or was infeasible, or which trial it repeats
 

@@ -117,7 +117,7 @@ def _table(metric: str, trials: "Sequence[TrialInfo]", kept: Collection[str]) ->
 
 
 def _remove_checkpoints(folder: str, checkpoints: TrialCheckpoints) -> None:
-    """Removes the checkpoints in the work_dir of a trial, and the pointer to the last one if that no longer exists."""
+    """Removes the checkpoints in the work_dir of a trial, and the pointer file if its target no longer exists."""
     for path in checkpoints.of(folder):
         remove_checkpoint(path)
     last = read_pointer(folder)
