@@ -177,7 +177,7 @@ def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footpl
     assert code == 0, errors
     for line in ("val a data  6 samples, batches of 4", "val b data  6 samples, batches of 4"):
         assert line in text
-    assert "metrics     a/accuracy, b/accuracy" in text
+    assert "metrics     a/loss, a/accuracy, b/loss, b/accuracy" in text
 
 
 def test_no_run_reads_neither_data_nor_weights(tiny: Path, footplate: Command) -> None:
