@@ -94,7 +94,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds the config and its overrides to the parser."""
+    """Adds the arguments for a config and its overrides to the parser."""
     parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
     add_overrides(parser)
 

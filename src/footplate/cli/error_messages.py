@@ -81,7 +81,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
     errors itself.
 
     Args:
-        stage: What the run was doing.
+        stage: The stage of the run, such as "the test".
         error: The original error.
         runner: The run.
 

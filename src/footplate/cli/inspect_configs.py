@@ -146,7 +146,7 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
 def _explain_topic(
     topic: str, cfg: "Config", arguments: argparse.Namespace
 ) -> tuple[Callable[[], Any], Callable[[], str]]:
-    """Builds the components of a topic; returns functions that describe them as data and as text."""
+    """Builds the components of a topic, and returns functions that describe them as data and as text."""
     from footplate.config import Config
     from footplate.storage import commit_image
     from footplate.tasks.recipes import find_config

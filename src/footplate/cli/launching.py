@@ -68,7 +68,7 @@ def refuse_launchers(command: str) -> None:
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this command must start other processes that run it."""
+    """Checks whether this command must start several processes, each of which runs the command."""
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 

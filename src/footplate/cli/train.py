@@ -154,7 +154,7 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 
 def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
-    """Asks whether overridden optimizer settings replace those of the checkpoint.
+    """Asks whether overridden optimizer settings should replace those of the checkpoint.
 
     Returns:
         "keep" or "take"; None if no setting is overridden, there is no terminal to ask in, or the run has several
@@ -203,7 +203,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
 
 
 def _describe_progress(runner: "Runner") -> str:
-    """Returns the progress of a run, for an error of user code."""
+    """Returns the progress of a run, for an error in user code."""
     if "train_loop" not in runner.built:
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""

@@ -118,7 +118,7 @@ class Preprocessing:
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns the path of an image as the loaders of both generations read it."""
+    """Returns the path of an image under the keys that the loaders of both generations read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 

@@ -51,7 +51,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run with their rules. The metrics of `save_best` come first; omits per-class results."""
+    """Returns the metrics of a run with their rules, those of `save_best` first, without per-class results."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = _save_best(run)
     ranked = []

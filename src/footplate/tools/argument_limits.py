@@ -40,7 +40,7 @@ def _limits_in(function: Any) -> dict[str, dict[str, Any]]:
 
 
 def _calls(node: ast.AST, condition: ast.expr) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """Yields the calls in a function, each with the comparison that must be false for the call to run, if any.
+    """Yields the calls in a function, each with the comparison that decides whether it runs, if any.
 
     Skips calls in loops and under other conditions.
     """

@@ -1,4 +1,4 @@
-"""Shows where the keys of a config were written."""
+"""Shows where the keys of a config were set."""
 
 import os
 from collections.abc import Iterable, Iterator

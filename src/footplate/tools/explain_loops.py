@@ -74,7 +74,7 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
 
 
 def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
-    """Returns when loops, logging, checkpoints and schedules begin, repeat and end, as data.
+    """Describes the lengths and intervals of loops, logging, checkpoints and schedules as data.
 
     Args:
         cfg: A config of either generation.

@@ -21,7 +21,7 @@ class GroupInfo:
 
     optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
-    multipliers: dict[str, float]  # ratios of the settings to the optimizer's defaults, unless 1
+    multipliers: dict[str, float]  # the ratio of each changed setting to the optimizer's default
     names: list[str]
     size: int  # the number of elements in all parameters
     reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty for the optimizer's defaults

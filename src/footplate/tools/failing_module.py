@@ -24,7 +24,7 @@ class TrialError(FootplateError):
     """A model, a hook or a dataset failed during a trial. The original error is `__cause__`.
 
     Args:
-        stage: What the run was doing.
+        stage: The stage of the run, such as "training iteration 1".
         error: The original error.
         key: The config section that most likely caused it.
         module: The name of the module of the model that raised it, or "".
@@ -43,7 +43,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     """Returns an error that names the module in which a torch operation failed, and its config section.
 
     Args:
-        stage: What the run was doing.
+        stage: The stage of the run, such as "training iteration 1".
         error: The original error.
         cfg: The config, in the second generation.
 

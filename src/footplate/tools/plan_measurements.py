@@ -56,7 +56,7 @@ class Measurements:
 
     @property
     def step(self) -> float:
-        """The seconds of a step without waiting for data."""
+        """The duration of a step in seconds, without waiting for data."""
         return self.forward + self.backward + self.update
 
     def write(self, path: str) -> None:

@@ -74,7 +74,7 @@ def write_report(
 
 
 def _data(runs: Sequence[Run], names: Sequence[str], metric: str) -> dict[str, Any]:
-    """Returns the content of the page for its script."""
+    """Returns the data that the script of the page reads."""
     images = embed_images(runs, _MAX_IMAGE_BYTES)
     for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)

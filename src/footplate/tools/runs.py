@@ -82,7 +82,7 @@ class Run(NamedTuple):
     checkpoints: list[Path]  # files and sharded checkpoints, the newest last
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns a series by its name, or None."""
+        """Returns the series with a name, or None if the run has no such series."""
         return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
 
 
@@ -331,7 +331,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
 
 
 def _is_valid(table: PerClassResults) -> bool:
-    """Checks the types and sizes of a table that was read from a file."""
+    """Checks whether a table that was read from a file has valid types and sizes."""
     names = (table.dataset, table.metric, table.mode, *table.columns)
     return (
         all(isinstance(each, str) for each in names)

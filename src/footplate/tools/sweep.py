@@ -146,7 +146,7 @@ def default_metric(cfg: Config) -> str:
     """Returns the metric that selects a config's best checkpoint.
 
     Raises:
-        ArgumentError: The config does not set `save_best`.
+        ArgumentError: The config does not set `save_best` to a metric.
     """
     name = next((each for each in best_metrics(cfg._cfg_dict) if each != "auto"), None)
     if name is None:

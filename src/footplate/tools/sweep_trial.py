@@ -211,7 +211,7 @@ class _Interrupts:
 
     @property
     def received(self) -> bool:
-        """Whether there was an interrupt."""
+        """Whether an interrupt was received."""
         return self._interrupted_at is not None or (self.requests is not None and self.requests.stop is not None)
 
     @contextmanager
@@ -263,7 +263,7 @@ class _ReportHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Sends the progress at most every `_PROGRESS_INTERVAL` seconds."""
+        """Sends the progress at most once every `_PROGRESS_INTERVAL` seconds."""
         if time.monotonic() - self._sent_at >= _PROGRESS_INTERVAL:
             with suppress(OSError):  # if the sweep has died, this trial is about to be interrupted
                 self.pipe.send(("progress", runner.iter + 1, runner.max_iters))
