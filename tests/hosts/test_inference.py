@@ -1,4 +1,4 @@
-"""Predicts with checkpoints of installed code bases, and exports them, in an environment of their own."""
+"""Predicts with checkpoints of installed code bases, and exports them, in the environment of `test_code_bases.py`."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hosts.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
-from tests.hosts.test_code_bases import DETECTION, ENVIRONMENT, PACKAGES, SEGMENTATION, run
+from tests.hosts.environment import write_scenes
+from tests.hosts.test_code_bases import DETECTION, ENVIRONMENT, SEGMENTATION, run
 
 # They share an environment and checkpoints. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("inference of code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
+pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
 
 CLASSIFICATION = """
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
@@ -39,12 +39,6 @@ RETINANET = (
     .replace("roi_head=dict(bbox_head=dict(num_classes=2)))", "test_cfg=dict(score_thr=0.0, nms_pre=20))")
 )
 CHECKPOINTS = {"mmpretrain": "epoch_1.pth", "mmseg": "iter_2.pth", "mmdet": "epoch_1.pth"}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with the three code bases."""
-    return create_environment(tmp_path_factory.mktemp("environment"), [*PACKAGES, *MMPRETRAIN, *COMMON])
 
 
 @pytest.fixture(scope="module")
