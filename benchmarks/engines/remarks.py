@@ -118,8 +118,9 @@ TRIED: dict[str, tuple[str, str]] = {
         "metric keeps from a validation would fail in the next training iteration ([decision "
         "021](decisions/021-no-profiler-entries.md)). The next row of the table shows the result with "
         "inference mode enabled in the config. Calls of the preprocessor, the evaluator and the "
-        "hooks take about 12 us per batch, and a log line every 50 batches takes 0.2 ms. Initialization and writing the metrics "
-        "take 0.9 ms in total, which is 9 us per batch in such a short validation. An internal guard of "
+        "hooks take about 12 us per batch, and a log line every 50 batches takes 0.2 ms. "
+        "Initialization and writing the metrics take 0.9 ms in total, which is 9 us per batch in such a short "
+        "validation. An internal guard of "
         "torch would save 5 to 9 of the 25 us, but metrics that need gradients would not get them.",
         "`torch.no_grad` 每个批次比 `torch.inference_mode`（纯"
         " PyTorch 循环使用后者）多用约 25 us。它仍是默认设置，因为使用 inference"
