@@ -123,7 +123,7 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    advice = "  Check that the numbers of channels and classes match; --debug shows where"
+    advice = "  Check that the shapes of the tensors match; --debug shows where"
     assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice])
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
@@ -177,7 +177,7 @@ def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footpl
     assert code == 0, errors
     for line in ("val a data  6 samples, batches of 4", "val b data  6 samples, batches of 4"):
         assert line in text
-    assert "metrics     a/accuracy, b/accuracy" in text
+    assert "metrics     a/loss, a/accuracy, b/loss, b/accuracy" in text
 
 
 def test_no_run_reads_neither_data_nor_weights(tiny: Path, footplate: Command) -> None:

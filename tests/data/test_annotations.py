@@ -140,9 +140,9 @@ def test_polygons_with_fewer_than_three_corners_are_ignored(segmentation: Any) -
         ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"size \(1048576, 1048576\) does not fit an image"),
         (
             [[0, 0, 1e9, 0, 1e9, 1e9]],
-            r"a corner of a segmentation is far outside its image of size \(6, 8\)",
+            r"a point of a segmentation polygon is far outside its image of size \(6, 8\)",
         ),
-        ([[0, 0, 4, 0, 4, float("nan")]], "a corner of a segmentation is far outside"),
+        ([[0, 0, 4, 0, 4, float("nan")]], "a point of a segmentation polygon is far outside"),
         ([[0, 0, 4, 0, 4, 10**400]], "cannot be decoded"),
         ([[0, 0, 7, 5] * 5000], "the outline of a segmentation is 70000 pixels long in an image of size"),
         ([["a", 0, 7, 5, 1, 1]], "cannot be decoded"),

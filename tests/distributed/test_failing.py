@@ -252,7 +252,7 @@ def test_unused_parameters_are_reported_once(tmp_path: Path) -> None:
         "error: 2 parameters were not used in the loss of the previous iteration: extra.weight, extra.bias",
         "  key find_unused_parameters",
         "  they belong to extra (Linear)",
-        "  Set find_unused_parameters=True, or freeze them with FreezeHook.",
+        "  Set find_unused_parameters=True.",
     ]
 
 

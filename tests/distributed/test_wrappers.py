@@ -183,6 +183,25 @@ def test_unused_parameter_is_reported_with_module(on_ranks: Callable[..., list[A
     assert on_ranks(2, train_forked, True) == ["trained"] * 2
 
 
+def train_frozen() -> str:
+    model: Any = wrap_model(Forked(), None, find_unused_parameters=False)
+    model.module.trunk.requires_grad_(False)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
+    try:
+        for _ in range(2):
+            model.train_step((INPUTS,), wrapper)
+    except ArgumentError as error:
+        return str(error)
+    return "trained"
+
+
+def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: Callable[..., list[Any]]) -> None:
+    for found in on_ranks(2, train_frozen):
+        lines = found.splitlines()
+        assert lines[0].startswith("4 parameters were not used in the loss of the previous iteration: trunk.weight, ")
+        assert "  some were frozen after the model had been wrapped, for example in init_weights()" in lines
+
+
 def settings_of(cfg: dict[str, Any]) -> list[Any]:
     model: Any = wrap_model(Deep(), cfg)
     return [model.gradient_as_bucket_view, model.broadcast_buffers, model.static_graph, model.find_unused_parameters]

@@ -137,7 +137,7 @@ def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.L
     ("name", "message"),
     [
         ("Shorter", "epoch 1 had 3 batches, but the length of the loader is 4"),
-        ("Growing", "the length of the loader changed in epoch 2: 2, not 1"),
+        ("Growing", "the length of the loader changed from 1 to 2 in epoch 2"),
     ],
 )
 def test_epoch_of_a_different_length_raises(tmp_path: Path, name: str, message: str) -> None:

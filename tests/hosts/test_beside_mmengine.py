@@ -14,7 +14,7 @@ PACKAGES = ["mmcv-lite==2.1.0", "mmengine==0.10.7", *MMPRETRAIN]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_losses_of_mmpretrain_equal_those_on_mmengine_bit_for_bit(tmp_path: Path) -> None:
     python = create_environment(tmp_path / "environment", [*PACKAGES, *COMMON])
     root = Path(__file__).parents[2]

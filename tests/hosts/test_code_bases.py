@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hosts.environment import COMMON, create_environment, write_scenes
+from tests.hosts.environment import write_scenes
 
 # They share an environment. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(900)]
-
-PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0", "ftfy", "wcwidth", "regex", "prettytable"]
-PACKAGES += ["pycocotools", "shapely", "terminaltables", "scipy"]
+pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800)]
 
 SEGMENTATION = """
 _base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
@@ -66,12 +63,6 @@ train_cfg = dict(max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 randomness = dict(seed=3)
 """
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with the code bases."""
-    return create_environment(tmp_path_factory.mktemp("environment"), [*PACKAGES, *COMMON])
 
 
 @pytest.fixture

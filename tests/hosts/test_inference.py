@@ -1,4 +1,4 @@
-"""Predicts with checkpoints of installed code bases, and exports them, in an environment of their own."""
+"""Predicts with checkpoints of installed code bases, and exports them, in the environment of `test_code_bases.py`."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hosts.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
-from tests.hosts.test_code_bases import DETECTION, ENVIRONMENT, PACKAGES, SEGMENTATION, run
+from tests.hosts.environment import write_scenes
+from tests.hosts.test_code_bases import DETECTION, ENVIRONMENT, SEGMENTATION, run
 
 # They share an environment and checkpoints. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("inference of code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
+pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
 
 CLASSIFICATION = """
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
@@ -39,12 +39,6 @@ RETINANET = (
     .replace("roi_head=dict(bbox_head=dict(num_classes=2)))", "test_cfg=dict(score_thr=0.0, nms_pre=20))")
 )
 CHECKPOINTS = {"mmpretrain": "epoch_1.pth", "mmseg": "iter_2.pth", "mmdet": "epoch_1.pth"}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with the three code bases."""
-    return create_environment(tmp_path_factory.mktemp("environment"), [*PACKAGES, *MMPRETRAIN, *COMMON])
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +95,22 @@ def test_a_label_map_is_drawn_without_classes_and_colors_in_the_checkpoint(pytho
 
 
 INFERENCER = """
+import json
 import footplate.hosts
 footplate.hosts.install()
 from mmpretrain import ImageClassificationInferencer
 inferencer = ImageClassificationInferencer('mmpretrain_config.py', pretrained='mmpretrain/epoch_1.pth', device='cpu')
-for found in inferencer([f'data/images/{index}.png' for index in range(4)]):
-    print('score', float(found['pred_score']), found['pred_label'])
+found = inferencer([f'data/images/{index}.png' for index in range(4)], show_progress=False)
+with open('inferencer.json', 'w') as file:
+    json.dump([[int(each['pred_label']), float(each['pred_score'])] for each in found], file)
 """
 
 
 def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
     (folder / "inferencer.py").write_text(INFERENCER)
-    command = [python, "inferencer.py"]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("score ")]
+    subprocess.run([python, "inferencer.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
+    found = json.loads((folder / "inferencer.json").read_text())
     run(python, folder, "predict", "mmpretrain/epoch_1.pth", "data/images", "--out", "single", "--batch-size", "1")
     lines = [json.loads(line) for line in (folder / "single/predictions.jsonl").read_text().splitlines()]
-    assert [int(label) for _, label in found] == [line["label"] for line in lines]
-    assert [float(score) for score, _ in found] == pytest.approx([line["score"] for line in lines], abs=1e-6)
+    assert [label for label, _ in found] == [line["label"] for line in lines]
+    assert [score for _, score in found] == pytest.approx([line["score"] for line in lines], abs=1e-6)

@@ -7,10 +7,10 @@ CASE = Case(
     name="resume",
     title=("Resuming", "恢复训练"),
     about=(
-        "The time from building a resumed run to its next iteration, for a checkpoint after iteration "
-        "100 and for one after iteration 100,000 of `tiny`. The dataset has 100,000 samples, is "
+        "The time from building the Runner of a resumed run to its next iteration, for a checkpoint after "
+        "iteration 100 and for one after iteration 100,000 of `tiny`. The dataset has 100,000 samples, is "
         "shuffled and has a batch size of 1. The values are medians of five.",
-        "从构建恢复的训练到下一次迭代的时间，分别使用 `tiny` 的第 100 次和第 100,0"
+        "恢复训练时，从开始构建 Runner 到下一次迭代的时间，分别使用 `tiny` 第 100 次和第 100,0"
         "00 次迭代之后的检查点。数据集有 100,000 个样本，打乱顺序，批次大小为 1。取五次"
         "的中位数。",
     ),

@@ -77,7 +77,9 @@ class Budget:
             raise CheckpointError("it needs far more memory than its size justifies")
 
     def check_copies(self, value: Any) -> list[str]:
-        """Checks the size of deep copies of `value`, in which tensors that fill the same storage share their memory.
+        """Checks that deep copies of `value` fit into the remaining budget.
+
+        Tensors that fill the same storage are counted once, because their copies share memory, too.
 
         Returns:
             The names of the opaque objects in `value`, without duplicates.

@@ -1,4 +1,4 @@
-"""Writes checkpoints atomically, at once or in a background thread."""
+"""Writes checkpoints atomically, either synchronously or in a background thread."""
 
 import logging
 import os

@@ -211,7 +211,9 @@ def _check_length(folder: str, size: int) -> None:
     if needed > memory_limit(0):
         total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
         if size > _LONGEST_LAYOUT or needed > memory_limit(total):
-            raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is far too long for its content")
+            raise CheckpointError(
+                f"cannot use checkpoint '{folder}': its {LAYOUT} is far longer than the size of its shards justifies"
+            )
 
 
 def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -130,7 +130,10 @@ def _read_document(path: str) -> Any:
 
 
 def _is_consistent(document: Any, code: int) -> bool:
-    """Checks whether the document of rank 0 explains the exit code, because another rank may have failed later."""
+    """Checks whether the JSON document of rank 0 matches the exit code.
+
+    They differ if another rank failed after rank 0 had written its document.
+    """
     return bool(document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT)
 
 

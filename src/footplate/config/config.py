@@ -99,7 +99,7 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> "Config":
-        """Loads a config from a string. Relative paths of bases refer to the current folder.
+        """Loads a config from a string. Relative paths of bases are resolved against the current folder.
 
         Args:
             cfg_str: The text.

@@ -70,7 +70,8 @@ def value_history(value: object, origin: Origin | None) -> list[Replaced]:
 def place_of(frame: FrameType) -> tuple[str, int]:
     """Returns the file and line of a frame, or a description if the frame is in footplate's own code.
 
-    Users cannot fix lines of footplate. Code of its commands counts as the command line.
+    For the code of footplate itself, no line is returned, because users cannot fix it. Code of its commands is
+    described as "the command line".
     """
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):

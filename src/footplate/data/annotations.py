@@ -189,7 +189,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     for polygon in segmentation:
         total = math.fsum(polygon) if len(polygon) else 0.0
         if not math.isfinite(total) or (polygon and not -most <= min(polygon) <= max(polygon) <= most):
-            raise DataError(f"a corner of a segmentation is far outside its image of size {tuple(shape)}")
+            raise DataError(f"a point of a segmentation polygon is far outside its image of size {tuple(shape)}")
         if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # otherwise the outline cannot be too long
             corners = np.asarray(polygon, dtype=np.float64)[: len(polygon) // 2 * 2].reshape(-1, 2)
             length = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()

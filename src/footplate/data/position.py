@@ -135,7 +135,7 @@ class DataPosition:
             iteration: The number of completed iterations.
 
         Returns:
-            The number of batches of the current size before the position.
+            The position as a number of batches, counted with the current batch size.
         """
         here = {"batch_size": self._batch_size, "world_size": self._world_size, "length": length_of(self._loader)}
         here["num_workers"] = self._workers
@@ -187,7 +187,7 @@ class DataPosition:
         now = length_of(self._loader)
         if now != expected:
             raise DataError(
-                f"the length of the loader changed in epoch {epoch + 1}: {now}, not {expected}", notes=notes
+                f"the length of the loader changed from {expected} to {now} in epoch {epoch + 1}", notes=notes
             )
 
     def _note_begin(self, epoch: int) -> None:

@@ -28,7 +28,7 @@ def mix_seed(*numbers: int) -> int:
 
 
 def next_seed(seed: int, number: int) -> int:
-    """Returns `mix_seed(..., number)`, given the result `seed` for the preceding numbers."""
+    """Mixes one more number into a seed, so that `next_seed(mix_seed(a), b) == mix_seed(a, b)`."""
     state = (seed + number + 0x9E3779B97F4A7C15) & _MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -98,7 +98,10 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
 
 
 def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Returns the unreduced gradients of this rank: zeros if only other ranks have one, None if no rank has one."""
+    """Returns the unreduced gradient of each parameter on this rank.
+
+    It is zero if only other ranks have a gradient, and None if no rank has one.
+    """
     states = _fsdp_states(model)
     own: list[Tensor | None] = []
     for parameter in parameters:

@@ -216,7 +216,7 @@ def _grouped(statuses: Sequence[RankStatus]) -> list[list[RankStatus]]:
 
 
 def _reporters(hosts: Mapping[int, str], failed: int | None = None) -> list[int]:
-    """Returns the lowest rank of each machine, or the failed rank on its own machine."""
+    """Returns the ranks that print the report: the failed rank on its machine, and the lowest rank on all others."""
     chosen: dict[str, int] = {}
     for rank in sorted(hosts, reverse=True):
         chosen[hosts[rank]] = rank

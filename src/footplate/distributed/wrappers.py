@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -52,6 +52,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
+        self._reduced = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
         if gradient_compression is not None:
@@ -70,7 +71,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             except RuntimeError as error:
                 if _UNUSED_PARAMETERS_MESSAGE not in str(error):
                     raise
-                raise _unused_parameters_error(self.module, str(error)) from error
+                raise _unused_parameters_error(self.module, self._reduced, str(error)) from error
         loss, log_vars = self.module.parse_losses(losses)
         optim_wrapper.update_params(loss)
         found: dict[str, torch.Tensor] = log_vars
@@ -307,19 +308,27 @@ def _check_dimensions(input: Tensor) -> None:
         raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
 
 
-def _unused_parameters_error(model: nn.Module, message: str) -> ArgumentError:
-    """Returns an error that lists the unused parameters and their modules."""
+def _unused_parameters_error(
+    model: nn.Module, reduced: Sequence[tuple[str, nn.Parameter]], message: str
+) -> ArgumentError:
+    """Returns an error that lists the unused parameters and their modules.
+
+    Args:
+        model: The model.
+        reduced: The parameters whose gradients the wrapper averages, which are numbered in the message.
+        message: The message of DistributedDataParallel.
+    """
     found = _INDICES.search(message)
-    trainable = [name for name, each in model.named_parameters() if each.requires_grad]
-    names = [trainable[int(index)] for index in found.group(1).split()] if found else []
+    unused = [reduced[int(index)] for index in found.group(1).split()] if found else []
     modules = dict(model.named_modules())
-    owners = {name.rpartition(".")[0] for name in names}
+    owners = {name.rpartition(".")[0] for name, _ in unused}
     kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
+    notes = [f"they belong to {', '.join(kinds[:_MAX_NAMES])}", "Set find_unused_parameters=True."]
+    if any(not parameter.requires_grad for _, parameter in unused):
+        notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
+    names = list_names([name for name, _ in unused], _MAX_NAMES)
     return ArgumentError(
-        f"{len(names)} parameters were not used in the loss of the previous iteration: {list_names(names, _MAX_NAMES)}",
+        f"{len(unused)} parameters were not used in the loss of the previous iteration: {names}",
         key="find_unused_parameters",
-        notes=[
-            f"they belong to {', '.join(kinds[:_MAX_NAMES])}",
-            "Set find_unused_parameters=True, or freeze them with FreezeHook.",
-        ],
+        notes=notes,
     )

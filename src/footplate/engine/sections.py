@@ -57,7 +57,7 @@ _PHASES = {
 
 
 class Section(NamedTuple):
-    """A top-level key of a config. The Runner's argument of the same name has its default and explains its meaning.
+    """A top-level key of a config. For its default and meaning, see the `Runner` argument of the same name.
 
     Attributes:
         name: The key.

@@ -31,18 +31,13 @@ from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.engine.saving import save_on_request
 from footplate.errors import ArgumentError
+from footplate.hooks.checkpoint_names import best_prefix, folder_below
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
 _MOST_NAMES = 3
-_TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")
-
-
-def folder_below(out_dir: str, work_dir: str) -> str:
-    """Returns the folder below the `out_dir` of the hook for the checkpoints of a run in `work_dir`."""
-    return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
 @HOOKS.register_module()
@@ -442,20 +437,6 @@ class CheckpointHook(Hook):
 
     def _rule_of(self, key: str) -> str:
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
-
-
-def best_prefix(key: str) -> str:
-    """Returns the beginning of the file names of a metric's best checkpoints."""
-    return f"{BEST}{key.replace('/', '_')}_"
-
-
-def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the templates for the names of a run's checkpoints, given its config of either generation."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-    own = hook.get("filename_tmpl")
-    with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports
-        return [*_TEMPLATES, checked_template(own)] if own else [*_TEMPLATES]
-    return [*_TEMPLATES]
 
 
 def _ranked(best: Any) -> list[dict[str, Any]]:

@@ -87,7 +87,8 @@ class LoggerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals.
 
-        Also logs the averaging window of the log lines, because the live display shows the latest values.
+        Also logs the averaging window of the log lines, because the live display shows the latest values
+        instead.
         """
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:

@@ -228,7 +228,10 @@ class _Replacer(ast.NodeTransformer):
         return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
     def _replace(self, path: str) -> str | None:
-        """Returns the name that the new code uses for the replacement of a dotted path, or None."""
+        """Records the replacement of a dotted path and returns its variable name in the patched code.
+
+        Returns None if the path needs no replacement.
+        """
         found = PATCHES.get(path)
         if found is None or (not found.always and _find(path) is not None):
             return None

@@ -87,7 +87,7 @@ def predict_files(
 
 
 def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
-    """Writes a PNG file quickly, with little compression and without a sync, because the image can be predicted again."""
+    """Writes a PNG file quickly, with little compression and no sync, because the prediction can be repeated."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
 

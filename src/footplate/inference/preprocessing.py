@@ -118,7 +118,7 @@ class Preprocessing:
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns the path of an image as the loaders of both generations read it."""
+    """Returns the path of an image under the keys that the loaders of both generations read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 
@@ -138,7 +138,7 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
 
 
 def _innermost_dataset(cfg: Any) -> Mapping[str, Any] | None:
-    """Returns the section of a dataset, or of the first dataset inside it, that has a pipeline."""
+    """Returns the section of the dataset with the pipeline. Looks inside wrappers, in the first dataset of each."""
     while isinstance(cfg, Mapping) and "pipeline" not in cfg:
         inner = cfg.get("dataset") or next(iter(cfg.get("datasets") or ()), None)
         if inner is None:

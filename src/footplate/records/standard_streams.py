@@ -38,7 +38,7 @@ class _SurvivingStream:
             self._stream.flush()
 
     def release(self) -> None:
-        """Discards unwritten text, because Python would otherwise fail to write it again when the process ends."""
+        """Discards text that cannot be written, so that Python does not fail when it flushes the stream at exit."""
         try:
             self._stream.flush()
         except OSError:

@@ -99,7 +99,7 @@ def _read(image: RunImage) -> dict[str, Any]:
     # Pillow would pass some formats to external programs, such as PostScript to Ghostscript, so only PNG is opened.
     with Image.open(image.path, formats=("PNG",)) as opened:
         if opened.width * opened.height > _MOST_PIXELS:
-            raise ValueError(f"it has {opened.width} x {opened.height} pixels")
+            raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MOST_PIXELS:,}")
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     panels, legend = _layout(layout, pixels.size)
     return {

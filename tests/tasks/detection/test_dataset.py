@@ -190,8 +190,8 @@ def test_images_that_cannot_be_read_may_be_skipped(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a corner of a segmentation is far outside its image of size (31, 40)"),
-        ([[0, 0, float("nan"), 0, 4, 4]], "a corner of a segmentation is far outside"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a point of a segmentation polygon is far outside its image of size (31, 40)"),
+        ([[0, 0, float("nan"), 0, 4, 4]], "a point of a segmentation polygon is far outside"),
         ([[0, 0, 39, 30] * 5000], "the outline of a segmentation is 390000 pixels long"),
         ({"size": [1 << 20, 1 << 20], "counts": "0"}, "a segmentation of size (1048576, 1048576) does not fit"),
         ({"size": [31, 40], "counts": [1 << 40]}, "the run lengths of a segmentation do not add up to 1240 pixels"),

@@ -183,7 +183,7 @@ class _Migration:
         return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
     def _renamed_bases(self, path: Path, file: ConfigFile, *, drop_outside: bool) -> dict[str, str | None]:
-        """Maps bases that move to their new names.
+        """Returns a mapping from the old names of the bases that are moved to their new names.
 
         Bases outside the tree, whose content is inlined, are mapped to None.
         """

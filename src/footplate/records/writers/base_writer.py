@@ -72,7 +72,7 @@ class BaseVisBackend:
 
 
 def moved(path: Any, before: str, now: str) -> Any:
-    """Moves a path below the folder `before` to the folder `now`; returns any other value unchanged.
+    """Replaces the parent folder `before` of a path with `now`; returns any other value unchanged.
 
     >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
     ('work/b/vis_data', 'work/ab', None)
