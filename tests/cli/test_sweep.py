@@ -69,8 +69,15 @@ def test_best_command_repeats_the_overrides_of_the_sweep() -> None:
     )
     best = study.TrialInfo(4, {"optimizer.lr": 0.25, "model.type": "Net"}, "complete", 1.0, "a", "")
     assert command._best_command(best, arguments) == (
-        "footplate train 'my config.py' --cfg-options c=3 --set 'a.b=[1, 2]' optimizer.lr=0.25 model.type=Net"
+        "footplate train 'my config.py' --cfg-options c=3 --set optimizer.lr=0.25 model.type=Net 'a.b=[1, 2]'"
     )
+
+
+@pytest.mark.parametrize("given", ["optimizer.lr=1", "optimizer=dict(lr=1)"])
+def test_best_command_sets_the_searched_keys_after_those_that_would_replace_them(given: str) -> None:
+    arguments = build_parser().parse_args(["sweep", "a.py", "--set", given, "--param", LR])
+    best = study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", "")
+    assert command._best_command(best, arguments).endswith(" optimizer.lr=0.25")
 
 
 def _read_a_alone(folder: str) -> str:

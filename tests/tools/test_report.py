@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from footplate.tools.report import SweepSummary, write_report
+from footplate.tools.report import write_report
+from footplate.tools.report_sweep import SweepSummary
 from footplate.tools.runs import Run, read_run
 
 
@@ -156,6 +157,7 @@ def test_sweep_page_contains_trials_and_the_command_of_the_best_one(
         "metric": "mIoU",
         "command": r"footplate train a.py --set lr=0.1\n",
         "keys": ["model.depth", "lr"],
+        "importance": "1 complete trial is too few to say which parameter matters.",
         "trials": [
             {"number": 2, "values": {"model.depth": 18, "lr": 0.1}, "state": "complete", "score": 41, "note": ""},
             {

@@ -14,7 +14,8 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LocalVisBackend
 from footplate.records.scalar_names import split_dataset
-from footplate.tools.report import SweepSummary, write_report
+from footplate.tools.report import write_report
+from footplate.tools.report_sweep import SweepSummary
 from footplate.tools.runs import Run, Series, read_run
 from footplate.visualization import LegendEntry, arrange_panels
 
@@ -317,30 +318,63 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(
     trials = [
         study.TrialInfo(number, {"model.depth": depth, "optimizer.lr": rate}, state, score, "", "")
         for number, depth, rate, state, score in (
-            (4, "deep", 0.01, "complete", 41.0),
+            (4, "deep", 0.0123456, "complete", 41.0),
             (0, "flat", 0.1, "complete", 20.0),
-            (2, "flat", 0.001, "pruned", 10.0),
+            (2, "flat", 0.000101, "pruned", 10.0),
             (1, "flat", 5, "failed", None),
         )
     ]
-    page = show(make_run("a"), make_run("b"), sweep=SweepSummary("mIoU", trials, "footplate train a.py --set x=1"))
-    assert text_of(page, ".command") == "Train with the best settings footplate train a.py --set x=1 Copy"
-    assert text_of(page, ".facts") == (
-        "Best settings depth deep lr 0.01 Trials 4 2 complete · 1 pruned · 1 failed "
-        "Training time 1 min 20 s the 2 best trials"
+    first = make_run("a")
+    file = first.folder / "best_mIoU_iter_400.pth"
+    file.write_bytes(bytes(2000))
+    command = "footplate train a.py --set model.depth=deep optimizer.lr=0.0123456 x=1"
+    page = show(
+        first._replace(checkpoints=[file], series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]),
+        make_run("b"),
+        sweep=SweepSummary("mIoU", trials, command),
     )
-    assert [
-        len(each.find_elements("css selector", "circle"))
-        for each in page.find_elements("css selector", "#sweep > .charts > .card")
-    ] == [3, 3]
+    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", ".command")] == [
+        f"Train with the best settings {command} Copy",
+        f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
+    ]
+    bold = [each.text for each in page.find_elements("css selector", ".command b")]
+    assert bold == ["model.depth=deep", "optimizer.lr=0.0123456"]
+    assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
+    assert text_of(page, ".facts") == (
+        "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
+        "Cost 1 min 20 s 500 MiB · the 2 best trials"
+    )
+    assert text_of(page, ".importance") == "2 complete trials are too few to say which parameter matters."
+    for card in page.find_elements("css selector", "#sweep > .charts > .card"):
+        marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
+        assert marks == [2, 1]
+        assert "mIoU" in [each.text for each in card.find_elements("css selector", "text")]
     assert len(page.find_elements("css selector", ".trial-line")) == 3
     assert [each.text for each in page.find_elements("css selector", ".parallel .best text")] == [
         "deep",
-        "0.01",
+        "1.23e−2",
         "41.00",
     ]
-    assert len(page.find_elements("css selector", "#sweep tbody tr")) == 4
-    assert text_of(page, "#sweep tbody tr") == "4 41.00 deep 0.01 complete"
+    rows = [" ".join(row.text.split()) for row in page.find_elements("css selector", "#sweep tbody tr")]
+    assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
+    assert text_of(page, "#config > .note") == "The configs are equivalent."
+
+
+def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.1))]
+    runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
+    runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]
+    page = show(*runs)
+    assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
+    assert text_of(page, ".chip") == "2 warnings"
+    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", "#warnings :is(h3, pre)")] == [
+        "All 3 runs",
+        "footplate - WARNING - the disk is nearly full",
+        "1 of 3 runs b",
+        "footplate.optim - WARNING - the loss is large",
+    ]
 
 
 def test_values_near_the_largest_number_are_drawn(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

@@ -195,6 +195,8 @@ def test_validation_loss_at_the_best_iteration_and_the_last_step_are_given() -> 
     assert (found["valLoss"], found["metric"]["step"]) == (0.4, 5)
     assert describe_run(run, (run.series[2], "less"))["valLoss"] is None  # it is the headline itself
     assert describe_run(run_of(day), (day, "greater"))["valLoss"] is None
+    short = val("mIoU", 10, 30)  # one step is progress rather than noise
+    assert describe_run(run_of(short), (short, "greater"))["metric"]["step"] == 0
 
 
 def test_other_validation_sets_are_shown_at_the_best_iteration() -> None:

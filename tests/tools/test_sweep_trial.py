@@ -108,6 +108,7 @@ def test_output_of_a_trial_is_in_its_folder(tmp_path: Path, capfd: pytest.Captur
 def test_pruned_trial_stops(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound, prune=True)
     assert (len(scores), outcome, steps) == (1, ("pruned", ""), [4])
+    assert not [log for log in tmp_path.glob("**/*.log") if "ERROR" in log.read_text()]  # pruning is no error
 
 
 def test_only_finite_validations_are_reported(tmp_path: Path) -> None:

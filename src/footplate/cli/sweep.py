@@ -129,7 +129,11 @@ def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
     command = ["footplate", "train", arguments.config]
     if arguments.cfg_options:
         command += ["--cfg-options", *arguments.cfg_options]
-    return shlex.join([*command, "--set", *arguments.set, *overrides_of(best.values)])
+    # The searched keys come first. A later `--set` of the same key or of a parent would replace their values.
+    given = [text.partition("=")[0] for text in arguments.set]
+    replaced = any(f"{key}.".startswith(f"{name}.") for key in best.values for name in given)
+    searched, others = overrides_of(best.values), list(arguments.set)
+    return shlex.join([*command, "--set", *(others + searched if replaced else searched + others)])
 
 
 def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
@@ -138,7 +142,8 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
     Returns None if no trial has logged anything.
     """
     from footplate.errors import DataError
-    from footplate.tools.report import SweepSummary, write_report
+    from footplate.tools.report import write_report
+    from footplate.tools.report_sweep import SweepSummary
     from footplate.tools.runs import read_run
 
     runs = {}
@@ -149,10 +154,11 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
             continue  # it ended before it logged any scalar
     if not runs:
         return None
-    path, names = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
-    title = f"Sweep {os.path.basename(settings.folder)}"
+    path, shown = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
+    name = os.path.basename(settings.folder)
+    title = name if name.lower().startswith("sweep") else f"Sweep {name}"
     summary = SweepSummary(settings.metric, trials, command)
-    write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
+    write_report([runs[each] for each in shown], path, names=shown, title=title, sweep=summary)
     return path
 
 

@@ -7,32 +7,22 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from footplate.hooks.metric_rules import Rule
-from footplate.messages import one_line, printable
+from footplate.messages import printable
 from footplate.storage import commit_bytes
 from footplate.tools.diff import compare, describe
 from footplate.tools.report_classes import class_history
 from footplate.tools.report_curves import Chart, arrange_charts
 from footplate.tools.report_images import embed_images
 from footplate.tools.report_overview import best_first, choose_headline, describe_run
+from footplate.tools.report_sweep import SweepSummary, config_table, sweep_data
 from footplate.tools.runs import Run, Series
-
-if TYPE_CHECKING:
-    from footplate.tools.sweep import TrialInfo
 
 _logger = logging.getLogger("footplate.tools")
 _MAX_IMAGE_BYTES = 1_200_000
 _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "sweep", "page")
-
-
-class SweepSummary(NamedTuple):
-    """The sweep that a report shows."""
-
-    metric: str
-    trials: "Sequence[TrialInfo]"  # the best first
-    command: str  # the command that trains with the settings of the best trial
 
 
 def write_report(
@@ -62,8 +52,8 @@ def write_report(
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
-    content = _data(runs, names, headline)
-    data = {"title": title, "sweep": sweep and _sweep_data(sweep), **content}
+    content = _data(runs, names, headline, is_table=sweep is not None or len(runs) > 2)
+    data = {"title": title, "sweep": sweep and sweep_data(sweep), **content}
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         script_data = script_data.replace(character, f"\\u{ord(character):04x}")
@@ -78,8 +68,10 @@ def write_report(
     return len(written)
 
 
-def _data(runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rule] | None) -> dict[str, Any]:
-    """Returns the data that the script of the page reads."""
+def _data(
+    runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rule] | None, *, is_table: bool
+) -> dict[str, Any]:
+    """Returns the data that the script of the page reads. The configs of many runs are compared in a table."""
     images = embed_images(runs, _MAX_IMAGE_BYTES)
     for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)
@@ -107,10 +99,14 @@ def _data(runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rul
         "sources": images.sources,
         "imagesLeftOut": images.left_out,
         "differences": [
-            {"name": name, "text": describe(compare(runs[0].config, run.config))}
+            {
+                "name": name,
+                "text": describe([each for each in compare(runs[0].config, run.config) if each.path != "work_dir"]),
+            }
             for name, run in zip(names[1:], runs[1:], strict=True)
-            if runs[0].config is not None and run.config is not None
+            if runs[0].config is not None and run.config is not None and not is_table
         ],
+        "configTable": config_table(runs) if is_table else None,
     }
 
 
@@ -123,18 +119,6 @@ def _classes_of(chart: Chart, tables: Sequence[Mapping[str, Any]]) -> dict[str, 
             if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "") and stem in (column, f"m{column}"):
                 return {"table": number, "column": place}
     return None
-
-
-def _sweep_data(sweep: SweepSummary) -> dict[str, Any]:
-    return {
-        "metric": sweep.metric,
-        "command": one_line(sweep.command),
-        "keys": list(dict.fromkeys(key for trial in sweep.trials for key in trial.values)),
-        "trials": [
-            {"number": each.number, "values": each.values, "state": each.state, "score": each.score, "note": each.note}
-            for each in sweep.trials
-        ],
-    }
 
 
 def _asset(name: str) -> str:

@@ -19,7 +19,7 @@ from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, sum
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
-_FEWEST_VALIDATIONS = 3  # that are needed to judge overfitting
+_FEWEST_VALIDATIONS = 3  # that are needed to judge overfitting and noise
 _NOTABLE = 0.05  # a change of this share of the metric's range is not noise
 _WINDOW = 10  # training log lines over which a loss is averaged
 
@@ -76,7 +76,8 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         A dict with the summary of the run (see `summarize`) and these keys:
 
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the size
-          of its last change between two validations; None if the run does not have the metric.
+          of its last change between two validations, 0 with fewer than three of them; None if the run does not have
+          the metric.
         - `valLoss`: the validation loss at the best iteration of the headline metric, or None.
         - `sets`: the same metric on every validation set, at the best iteration of the headline metric.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
@@ -96,7 +97,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
                 "first": {"value": first, "iteration": first_at},
                 "last": {"value": last, "iteration": last_at},
                 "count": len(found.points),
-                "step": abs(last - found.points[-2][1]) if len(found.points) > 1 else 0,
+                "step": abs(last - found.points[-2][1]) if len(found.points) >= _FEWEST_VALIDATIONS else 0,
             }
             sets = _sets(run, found, best["iteration"])
             loss = _validation_loss(run, found, best["iteration"])

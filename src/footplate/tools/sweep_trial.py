@@ -20,7 +20,7 @@ import torch
 
 from footplate.config import Config
 from footplate.engine import Hook, Runner
-from footplate.engine.signals import Interrupted, Requests
+from footplate.engine.signals import EarlyExitError, Interrupted, Requests
 from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.records.standard_streams import print_urgent
@@ -188,7 +188,7 @@ def run_in_process(
         processes.end(process, timeout=timeout)
 
 
-class _PrunedError(Exception):
+class _PrunedError(EarlyExitError):
     """The sweep pruned the trial."""
 
 

@@ -70,7 +70,7 @@ const tableOfRuns = (table, column, where) => {
     return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : rounded(rounded(own[0]) - rounded(own[1]))] : [])];
   });
   const heads = runs.map(({ run }) => data.runs[run].name);
-  const format = (value, column) => (typeof value === "string" ? value : (column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
+  const format = (value, column) => (typeof value === "string" ? value : (differ && column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
   return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: runs.map((_, number) => number + 1), differences: differ ? 3 : -1 });
 };
 

@@ -55,7 +55,7 @@ const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "The runs have no validation in common."));
   const { value, iteration, count } = leader.metric;
   const planned = leader.state.planned ?? leader.state.done;
-  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
+  const kind = data.sweep ? `best of ${data.sweep.trials.length} trials` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
     make("p", { class: "big" }, figure(value)),
@@ -83,11 +83,12 @@ const sweepFacts = () => {
   const { trials, keys } = data.sweep, [best] = trialsWithScore();
   const counts = [...Map.groupBy(trials, (trial) => trial.state)].map(([state, each]) => `${each.length} ${state}`).join(" · ");
   const seconds = data.runs.reduce((sum, run) => sum + (run.time?.total ?? 0), 0);
+  const memory = Math.max(...data.runs.map((run) => run.memory ?? 0));
   const compared = data.runs.length === trials.length ? "all trials" : `the ${data.runs.length} best trials`;
   return make("dl", { class: "facts" },
     make("div", { class: "fact" }, make("dt", {}, "Best settings"), ...(best ? keys.map((key) => make("dd", {}, make("span", { class: "quiet" }, `${keyName(key)} `), valueOf(best, key))) : [])),
     fact("Trials", String(trials.length), counts),
-    fact("Training time", seconds ? duration(seconds) : "–", compared));
+    fact("Cost", seconds ? duration(seconds) : "–", [memory ? `${mebibytes(memory)} · ` : "", compared]));
 };
 
 /** A row per run, the best first. */
@@ -119,20 +120,26 @@ const sets = () => (leader.sets.length
   ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
   : null);
 
-const copyable = (label, text, detail) => {
+/** A command with a button that copies it; the arguments of some keys are bold. */
+const copyable = (label, text, { detail = "", keys = [] } = {}) => {
   const button = make("button", { type: "button", onclick: async () => {
     try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch {
       getSelection().selectAllChildren(code); // a page opened from a file may not copy
     }
   } }, "Copy");
-  const code = make("code", { tabindex: 0 }, text);
+  const isKey = (word) => keys.some((key) => word.replace(/^'/, "").startsWith(`${key}=`));
+  const words = text.split(" ").flatMap((word) => [" ", isKey(word) ? make("b", {}, word) : word]);
+  const code = make("code", { tabindex: 0 }, ...words.slice(1));
   return make("div", { class: "command" }, make("span", {}, label, detail ? make("small", {}, detail) : null), code, button);
 };
 
 const commands = () => {
-  if (data.sweep?.command) return copyable("Train with the best settings", data.sweep.command);
-  const { use } = leader;
-  return use ? copyable(use.best ? "Use the best checkpoint" : "Use the last checkpoint", use.command, use.size) : null;
+  const { use } = leader, { sweep } = data;
+  const label = sweep ? "Predict with the best trial" : use?.best ? "Use the best checkpoint" : "Use the last checkpoint";
+  return [
+    sweep?.command ? copyable("Train with the best settings", sweep.command, { keys: sweep.keys }) : null,
+    use ? copyable(label, use.command, { detail: use.size }) : null,
+  ];
 };
 
 /** Curves of a chart with colors and names: a color per run, or a color per curve if there is one run. */
@@ -180,13 +187,13 @@ const lossChart = () => {
 };
 
 const overview = () => {
-  const warnings = data.runs.reduce((sum, run) => sum + run.warnings.length, 0);
+  const warnings = warningGroups().length;
   const chip = warnings ? make("a", { class: "chip", href: "#warnings" }, `${warnings} warning${warnings > 1 ? "s" : ""}`) : null;
   const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, data.title), chip),
     make("div", { class: "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
-    ...[sets(), commands()].filter(Boolean));
+    ...[sets(), ...commands()].filter(Boolean));
   if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main);
   else find("overview").append(main);
 };

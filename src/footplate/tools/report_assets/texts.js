@@ -23,8 +23,19 @@ const folded = (title, content, open = false) => {
   return element;
 };
 
+/** The warnings with the runs that logged them. Several runs log the same ones at different times, which are left out. */
+const warningGroups = () => {
+  const plain = (text) => (several ? text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "") : text);
+  const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
+  return [...Map.groupBy(all, ({ text }) => text)].map(([text, each]) => ({ text, runs: [...new Set(each.map(({ place }) => place))] }));
+};
+
 const configs = () => {
   const section = find("config");
+  if (data.configTable?.length) {
+    const rows = data.configTable.map(({ key, values }) => [key, values]);
+    section.append(make("div", { class: "card" }, facing(rows, ["Different", ...data.runs.map((run) => run.name)])));
+  } else if (data.configTable) section.append(note("The configs are equivalent."));
   data.differences.forEach(({ name, text }) => {
     section.append(make("h3", {}, `From ${data.runs[0].name} to ${name}`));
     section.append(text ? searchable(text.trimEnd()) : note("The configs are equivalent."));
@@ -53,10 +64,11 @@ const environments = () => {
 
 const warnings = () => {
   const section = find("warnings");
-  const shown = data.runs.filter((run) => run.warnings.length);
-  shown.forEach((run) => {
-    if (several) section.append(make("h3", {}, swatch(data.runs.indexOf(run)), run.name));
-    section.append(make("pre", { tabindex: 0 }, run.warnings.join("\n")));
-  });
-  if (!shown.length) section.append(note("None."));
+  const groups = warningGroups(), total = data.runs.length, kind = data.sweep ? "trials" : "runs";
+  if (!several && groups.length) section.append(make("pre", { tabindex: 0 }, groups.map(({ text }) => text).join("\n")));
+  else groups.forEach(({ text, runs }) => section.append(
+    make("h3", {}, runs.length === total ? `All ${total} ${kind}` : `${runs.length} of ${total} ${kind}`,
+      runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null),
+    make("pre", { tabindex: 0 }, text)));
+  if (!groups.length) section.append(note("None."));
 };

@@ -1,0 +1,105 @@
+"""Computes what a report shows about a sweep and about the configs of many runs."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.messages import one_line
+from footplate.tools.diff import compare
+from footplate.tools.explain_keys import brief
+from footplate.tools.runs import Run
+
+if TYPE_CHECKING:
+    from footplate.tools.sweep import TrialInfo
+
+_FEWEST_TRIALS = 5  # complete ones, that are needed to judge parameters
+_WIDEST_VALUE = 48
+_NORMAL = 1.96  # quantile of the normal distribution at 95%
+
+
+class SweepSummary(NamedTuple):
+    """The sweep that a report shows."""
+
+    metric: str
+    trials: "Sequence[TrialInfo]"  # the best first
+    command: str  # the command that trains with the settings of the best trial
+
+
+def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
+    """Returns the data about a sweep that the script of the page reads."""
+    return {
+        "metric": sweep.metric,
+        "command": one_line(sweep.command),
+        "keys": _keys(sweep.trials),
+        "importance": describe_importance(sweep),
+        "trials": [
+            {"number": each.number, "values": each.values, "state": each.state, "score": each.score, "note": each.note}
+            for each in sweep.trials
+        ],
+    }
+
+
+def describe_importance(sweep: SweepSummary) -> str:
+    """Returns a sentence that says which parameter matters, by its rank correlation with the metric.
+
+    Only complete trials count. A correlation that chance gives in one of twenty sweeps does not show that a parameter
+    matters. A parameter with more than two values that are not numbers has no rank correlation.
+    """
+    trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
+    count = f"{len(trials)} complete trial{'' if len(trials) == 1 else 's'}"
+    if len(trials) < _FEWEST_TRIALS:
+        return f"{count} {'is' if len(trials) == 1 else 'are'} too few to say which parameter matters."
+    scores = [trial.score or 0.0 for trial in trials]
+    found = {key: _rank_correlation([trial.values.get(key) for trial in trials], scores) for key in _keys(trials)}
+    known = {key.rpartition(".")[2]: value for key, value in found.items() if value is not None}
+    if not known:
+        return f"No parameter has a rank correlation with {sweep.metric} over {count}."
+    ranked = sorted(known, key=lambda key: -abs(known[key]))
+    texts = [f"{key} {known[key]:+.2f}".replace("-", "\u2212") for key in ranked]
+    if abs(known[ranked[0]]) < _NORMAL / math.sqrt(len(trials) - 1):
+        return f"No parameter clearly matters. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
+    return f"{ranked[0]} matters most. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
+
+
+def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Returns the keys in which the configs of runs differ, except `work_dir`, with a text for each run."""
+    reference = runs[0].config
+    rows: dict[str, list[str]] = {}
+    for place, run in enumerate(runs):
+        if reference is None or run.config is None:
+            continue
+        for path, first, other in compare(reference, run.config):
+            texts = ["–" if side is None else _brief(side.value) for side in (first, other)]
+            rows.setdefault(path, [texts[0] if each.config is not None else "–" for each in runs])[place] = texts[1]
+    return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else brief(value, _WIDEST_VALUE)
+
+
+def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
+    return list(dict.fromkeys(key for trial in trials for key in trial.values))
+
+
+def _rank_correlation(values: Sequence[Any], scores: Sequence[float]) -> float | None:
+    """Returns Spearman's rank correlation, or None if the values have no order or are all equal."""
+    if not all(isinstance(value, (int, float)) for value in values):
+        names = sorted({str(value) for value in values})
+        if len(names) != 2:
+            return None
+        values = [names.index(str(value)) for value in values]
+    one, two = _ranks(values), _ranks(scores)
+    if np.ptp(one) == 0 or np.ptp(two) == 0:
+        return None
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Returns the ranks of values; equal values share the mean of their ranks. Shape (N,)."""
+    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2
+    return means[places]
