@@ -1,17 +1,23 @@
 """Exceptions for problems that the user can fix.
 
-    FootplateError                    base class; the command line exits with its `exit_code` ├── ConfigError
-    a config file or a value in it (also a ValueError) │   ├── ConfigSyntaxError         the file cannot be parsed │
-    ├── ConfigKeyError            a key is missing or misspelled (also a KeyError) │   ├── ConfigAttributeError      the
-    same for attribute access (also an AttributeError) │   └── OverrideError             an override from the command
-    line ├── RegistryError │   ├── UnknownNameError          the registry has no such name (also a KeyError) │   ├──
-    DuplicateNameError        two classes claim the same name (also a KeyError) │   └── BuildError                a
-    wrong or missing argument, or a class of the wrong type (also a TypeError) ├── ArgumentError                 an
-    invalid value (also a ValueError) ├── DataError                     a sample or a dataset ├── NonFiniteError
-    a loss, a gradient or a weight is NaN or infinite; exit code 3 ├── ExitError                     user code tried to
-    exit the process during a run; exit code 1 ├── RankError                     ranks cannot connect, disagree, or one
-    of them is lost ├── CheckpointError │   └── CheckpointDamagedError    the content differs from what was written └──
-    MissingExtraError             an optional package is not installed (also an ImportError)
+    FootplateError                    base class; the command line exits with its `exit_code`
+    ├── ConfigError                   a config file or a value in it (also a ValueError)
+    │   ├── ConfigSyntaxError         the file cannot be parsed
+    │   ├── ConfigKeyError            a key is missing or misspelled (also a KeyError)
+    │   ├── ConfigAttributeError      the same for attribute access (also an AttributeError)
+    │   └── OverrideError             an override from the command line
+    ├── RegistryError
+    │   ├── UnknownNameError          the registry has no such name (also a KeyError)
+    │   ├── DuplicateNameError        two classes claim the same name (also a KeyError)
+    │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
+    ├── ArgumentError                 an invalid value (also a ValueError)
+    ├── DataError                     a sample or a dataset
+    ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
+    ├── ExitError                     user code tried to exit the process during a run; exit code 1
+    ├── RankError                     ranks cannot connect, disagree, or one of them is lost
+    ├── CheckpointError
+    │   └── CheckpointDamagedError    the content differs from what was written
+    └── MissingExtraError             an optional package is not installed (also an ImportError)
 
 A message has at most five lines: what is wrong, where, what was found, what to do. `footplate.error_context` adds the
 location.

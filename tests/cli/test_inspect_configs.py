@@ -211,6 +211,12 @@ def test_seeds_of_runs_are_compared_and_recorded_lines_are_not_shown(
     assert capsys.readouterr().out == "randomness.seed\n  - 5\n  + 6\n"
     assert (main(["diff", "a", "c"]), main(["diff", "a", "e"])) == (0, 0)
     capsys.readouterr()
+    for name in ("a", "b"):
+        recorded = tmp_path / name / "20260101_000000/vis_data/config.json"
+        recorded.write_text(json.dumps({"lr": 1, "randomness": {"deterministic": name == "a"}}))
+    assert main(["diff", "a", "b"]) == 1
+    assert "randomness.seed\n  - 5\n  + 6\n" in capsys.readouterr().out
+    (tmp_path / "a/20260101_000000/vis_data/config.json").write_text('{"lr": 1}')
     assert main(["diff", "a", "d"]) == 1
     assert capsys.readouterr().out == "lr\n  - 1\n  + 2\n"
 

@@ -21,6 +21,12 @@ def test_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, st
     assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
     assert footplate("analyze", "nowhere")[0] == 2
     shutil.copytree(tiny.parent / "run", tiny.parent / "copy")
+    shutil.copytree(tiny.parent / "run", tiny.parent / "comparison")
+    assert set(json.loads(footplate("analyze", "run", "comparison", "--json")[1])) == {
+        "run",
+        "./comparison",
+        "comparison",
+    }
     (compared,) = json.loads(footplate("analyze", "run", "copy", "--json")[1])["comparison"]
     assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["copy", "run"], 0.0)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ def run_and_signal(words: list[str], mark: str, number: int) -> tuple[int, Any, 
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -245,6 +247,19 @@ def test_exit_of_user_code_is_a_document(
     with pytest.raises(SystemExit):
         main(["env", "--json"])
     assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == expected
+
+
+def test_any_other_exception_of_user_code_is_a_document(
+    footplate: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def leave() -> None:
+        raise GeneratorExit
+
+    monkeypatch.setattr("footplate.records.describe_environment", leave)
+    with pytest.raises(GeneratorExit):
+        main(["env", "--json"])
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert (found["type"], found["exit_code"]) == ("GeneratorExit", 1)
 
 
 def test_interrupt_while_arguments_are_parsed_is_a_document(

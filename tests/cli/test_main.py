@@ -184,8 +184,9 @@ def test_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monk
 
     monkeypatch.setattr("footplate.engine.Runner.train", interrupt)
     assert footplate("train", "tiny.py", "--work-dir", "work")[::2] == (130, "interrupted\n")
+    assert main(["train", "tiny.py", "--work-dir", "work", "--json", "--debug"]) == 130
     with pytest.raises(KeyboardInterrupt):
-        main(["train", "tiny.py", "--work-dir", "work", "--json", "--debug"])
+        main(["train", "tiny.py", "--work-dir", "work", "--debug"])
 
 
 def run(*code: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -202,6 +202,24 @@ def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: Callable
         assert "  some were frozen after the model had been wrapped, for example in init_weights()" in lines
 
 
+def train_partly_ignored() -> str:
+    plain: Any = Forked()
+    plain._ddp_params_and_buffers_to_ignore = ["trunk.weight", "trunk.bias"]
+    model: Any = wrap_model(plain, None, find_unused_parameters=False)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
+    try:
+        for _ in range(2):
+            model.train_step((INPUTS,), wrapper)
+    except ArgumentError as error:
+        return str(error)
+    return "trained"
+
+
+def test_unused_parameters_are_named_beside_those_that_the_wrapper_ignores(on_ranks: Callable[..., list[Any]]) -> None:
+    for found in on_ranks(2, train_partly_ignored):
+        assert "heads.aux.weight, heads.aux.bias" in found.splitlines()[0]
+
+
 def settings_of(cfg: dict[str, Any]) -> list[Any]:
     model: Any = wrap_model(Deep(), cfg)
     return [model.gradient_as_bucket_view, model.broadcast_buffers, model.static_graph, model.find_unused_parameters]

@@ -174,6 +174,7 @@ def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
         ({"compile": {"regions": "backbne"}}, "compile.regions"),
         ({"compile": {"regions": {"classes": ["Conv"]}}}, "compile.regions.classes"),
         ({"compile": {"regions": "backbone", "target": "head"}}, "compile.regions"),
+        ({"compile": {"regions": []}}, "compile.regions"),
         ({"channels_last": "yes"}, "channels_last"),
     ],
 )

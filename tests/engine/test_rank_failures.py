@@ -107,7 +107,7 @@ def test_failure_report_of_each_kind_of_error(others: Others, error: BaseExcepti
 
 def test_error_of_another_rank_replaces_an_error_that_follows_from_it(others: Others) -> None:
     others.verdict = FailureReport("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
-    with pytest.raises(RankError, match="^rank 0 on a failed$") as caught, reporting_failures():
+    with pytest.raises(RankError, match=r"^rank 0 on a failed\n  at my.py:3$") as caught, reporting_failures():
         raise RuntimeError("connection reset")
     assert caught.value.exit_code == 5
     assert isinstance(caught.value.__cause__, RuntimeError)

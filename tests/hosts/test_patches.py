@@ -115,6 +115,23 @@ def enclosing(np):
 """
 
 
+def test_a_conversion_with_a_base_and_an_array_of_several_numbers_stay() -> None:
+    code = """
+import numpy as np
+values, i = ["ff", np.arange(2)], 0
+HEX = int(values[i], base=16)
+i = 1
+try:
+    float(values[i])
+except TypeError as error:
+    MESSAGE = str(error)
+FIRST = int(np.array([3])[i - 1])
+"""
+    found = run(code + "import numpy\nTOP = numpy.Inf\n")
+    assert (found["HEX"], found["FIRST"]) == (255, 3)
+    assert "scalar" in found["MESSAGE"]
+
+
 def test_only_names_in_scope_are_replaced() -> None:
     found = run(SCOPES)
     assert found["parameter"](found["Watch"]) == ("mine", int)

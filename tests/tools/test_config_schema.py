@@ -58,6 +58,7 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
         {"val_dataloader": {"day": {"batch_size": 2}, "night": {"batch_size": 1}}},
         {"val_evaluator": [{"type": "IoUMetric"}]},
         {"val_evaluator": {"day": {"type": "IoUMetric"}}},
+        {"default_scope": "mmdet", "train_dataloader": {"dataset": {"type": "CocoDataset", "backend_args": None}}},
         {"compile": True},
         {"compile": {"target": "backbone"}},
         {"env_cfg": {"mp_cfg": {"opencv_num_threads": 0}}},

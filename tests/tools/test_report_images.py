@@ -96,6 +96,7 @@ def test_panels_that_are_the_same_are_embedded_once(make_run: Callable[..., Run]
         {"panels": [["image", 5, 0, 5, 300]], "legend": []},
         {"panels": [["image", 0, 0, 9, 9]] * 1000, "legend": []},
         {"panels": [["image", 0, 0, 9]], "legend": []},
+        {"panels": [["image", 0, 0, float("inf"), 9]], "legend": []},
         {"panels": [["image", 0, 0, 9, 9]], "legend": [["bag", "red;x", 0, 0]]},
         {"panels": []},
         [],

@@ -148,9 +148,19 @@ def test_sweep_continues(cfg: Config, tmp_path: Path, answer: Any) -> None:
     assert len({config["optimizer"]["lr"] for config in ran}) == 5
 
 
-def test_interrupted_trial_is_resumed_from_its_checkpoint(cfg: Config, tmp_path: Path, answer: Any) -> None:
+@pytest.mark.parametrize("has_out_dir", [False, True])
+def test_interrupted_trial_is_resumed_from_its_checkpoint(
+    cfg: Config, tmp_path: Path, answer: Any, has_out_dir: bool
+) -> None:
+    if has_out_dir:
+        cfg["default_hooks"] = {"checkpoint": {"out_dir": str(tmp_path / "out")}}
+
     def interrupt(config: Any) -> Any:
-        (Path(config["work_dir"]) / "iter_3.pth").write_bytes(b"")
+        folder = Path(config["work_dir"])
+        if has_out_dir:
+            folder = tmp_path / "out" / folder.name
+            folder.mkdir(parents=True)
+        (folder / "iter_3.pth").write_bytes(b"")
         raise KeyboardInterrupt
 
     first = answer(interrupt)

@@ -76,9 +76,14 @@ def test_nonfinite_scores_are_null_in_strict_json(tmp_path: Path, answer: Any) -
     run(tmp_path, answer, lambda lr: ([math.nan, math.inf], ("done", "")))
     text = (tmp_path / "ledger.jsonl").read_text()
     assert [json.loads(line, parse_constant=pytest.fail)["score"] for line in text.splitlines()] == [None] * 4
-    trial = study.TrialInfo(0, {"limit": math.inf}, "pruned", None, str(tmp_path / "a"), "")
+    trial = study.TrialInfo(
+        0, {"limit": (math.inf, 1), "rest": {"a": [math.nan]}}, "pruned", None, str(tmp_path / "a"), ""
+    )
     update_ledger(str(tmp_path), "mIoU", [trial], checkpoints=TrialCheckpoints.from_config({}))
-    assert json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=pytest.fail)["changed"] == {"limit": None}
+    assert json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=pytest.fail)["changed"] == {
+        "limit": [None, 1],
+        "rest": {"a": [None]},
+    }
 
 
 def _trial(folder: Path, number: int, *names: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from footplate.cli.interrupts import exit_code_of, raising_stop_signals
 from footplate.config import Config
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools import sweep_trial
@@ -184,6 +185,15 @@ def ignoring() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_signal_with_a_handler_releases_the_trials(number: signal.Signals) -> None:
+    processes = sweep_trial.TrialProcesses()
+    with raising_stop_signals(True), pytest.raises(KeyboardInterrupt) as caught, processes.handling_interrupts():
+        signal.raise_signal(number)
+    assert (processes.interrupted, exit_code_of(caught.value)) == (True, 128 + number)
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 @pytest.mark.usefixtures("at_once")

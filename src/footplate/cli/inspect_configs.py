@@ -177,7 +177,7 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     if len({is_first_generation(cfg) for cfg in configs}) > 1:
         configs = [translate(cfg) if is_first_generation(cfg) else cfg for cfg in configs]
     differences = compare(*configs)
-    if not any(each.path.startswith("randomness") for each in differences):
+    if not any(each.path == "randomness.seed" for each in differences):
         differences += compare_seeds(arguments.first, arguments.second)
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # Keys about where a run is stored and how it was started do not change its result.

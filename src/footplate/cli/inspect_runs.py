@@ -90,7 +90,10 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
         else:
             commit_bytes(arguments.csv, content)
     if wants_json(arguments):
-        found: dict[str, Any] = {str(each.folder): analysis.summarize(each) for each in runs}
+        found: dict[str, Any] = {
+            "./comparison" if str(each.folder) == "comparison" else str(each.folder): analysis.summarize(each)
+            for each in runs
+        }
         if len(runs) > 1:
             found["comparison"] = analysis.compare_runs(runs)
         print_json(arguments, found)

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -108,15 +107,19 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    words = ["-m", "footplate", *arguments.argv]
+    if not wants_json(arguments):
+        return _torchrun(processes, arguments.max_restarts, words)[0]
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
-        code, problem = _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
+        code, problem = _torchrun(processes, arguments.max_restarts, words)
         document = _read_document(os.environ.pop(DOCUMENT_FILE))
-    if wants_json(arguments):
-        if document is None or not _is_consistent(document, code):
-            notes = ["Standard error shows why."]
-            document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
-        print_json(arguments, document)
+    if document is None or not _is_consistent(document, code):
+        notes = ["Standard error shows why."]
+        document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
+    print_json(arguments, document)
     return code
 
 

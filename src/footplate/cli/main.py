@@ -122,8 +122,10 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
-        if debug:
+        if debug and not wants_json(arguments):
             raise
+        if debug:
+            print_error(traceback.format_exc())
     except SystemExit as error:
         _print_document(arguments, error, exit_code_of(error))
         raise
@@ -145,6 +147,9 @@ def _run(arguments: argparse.Namespace) -> int:
         if debug:
             print_error(traceback.format_exc())
         print_error(wrap_text(message) if sys.stderr.isatty() else message)
+    except BaseException as error:  # such as a GeneratorExit in user code
+        _print_document(arguments, error, 1)
+        raise
     return code
 
 

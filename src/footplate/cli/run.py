@@ -1,13 +1,11 @@
 """The command `footplate run`."""
 
 import argparse
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
-from multiprocessing import spawn
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,6 +94,9 @@ def _read(script: str) -> bytes:
 @contextmanager
 def _setting_up_workers() -> Iterator[None]:
     """Within the block, makes spawned worker processes resolve imports to footplate before they import the script."""
+    import multiprocessing
+    from multiprocessing import spawn
+
     from footplate.data.workers import WorkerSetup
 
     prepare = spawn.get_preparation_data

@@ -143,9 +143,10 @@ class _Rewriter(ast.NodeTransformer):
     """Rewrites the code of a config, in place.
 
     - `dict(...)`, `{...}` and dict comprehensions become calls to `MAKE_DICT`. Each call receives the index of its
-    lines in `key_lines`, and the dicts that `**` unpacks into it. - Strings with references to the base become calls to
-    `FILL_STRING`. - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`,
-    except inside functions and classes.
+      lines in `key_lines`, and the dicts that `**` unpacks into it.
+    - Strings with references to the base become calls to `FILL_STRING`.
+    - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`, except inside
+      functions and classes.
 
     Attributes:
         key_lines: The lines of each dict's keys.

@@ -52,7 +52,11 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
-        self._reduced = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
+        self._reduced = [
+            (name, each)
+            for name, each in module.named_parameters()
+            if each.requires_grad and name not in self.parameters_to_ignore
+        ]
         self._has_traced_graph = False
         self.rebuild_buckets()
         if gradient_compression is not None:

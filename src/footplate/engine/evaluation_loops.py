@@ -125,7 +125,7 @@ class _EvaluationLoop(BaseLoop):
                     key=f"intervals.{each.name}",
                     found=each.interval,
                 )
-        self._choose(self.sets[0])
+        self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
         """Evaluates all datasets that are due.
@@ -155,10 +155,10 @@ class _EvaluationLoop(BaseLoop):
             broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
             metrics: dict[str, float] = {}
             for each in due:
-                self._choose(each)
+                self.choose(each)
                 metrics.update(each.named(self._evaluate()))
             self.metrics = metrics
-            self._choose(self.sets[0])
+            self.choose(self.sets[0])
             runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
             runner.call_hook(f"after_{mode}")
             requests.must_finish_evaluation, self.buffers = outer
@@ -226,7 +226,8 @@ class _EvaluationLoop(BaseLoop):
             )
         return {**losses, **metrics}
 
-    def _choose(self, chosen: EvaluationSet) -> None:
+    def choose(self, chosen: EvaluationSet) -> None:
+        """Sets the dataset that the loop evaluates next."""
         self.current, self.dataloader = chosen.name, chosen.dataloader
         self.evaluator: Evaluator = chosen.evaluator
         self._describe_data(chosen.dataloader)

@@ -96,6 +96,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
         with at_key("compile"), at_key("regions"), located(regions):
             parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
+        if not parts:
+            raise ArgumentError("'regions' selects no module", key="compile.regions", found=regions)
         _compile(list(parts.values()), arguments)
         return model
     try:

@@ -215,7 +215,7 @@ class _Replacer(ast.NodeTransformer):
 
     def _converts_item(self, node: ast.Call) -> str:
         """Returns the path of the type in `float(values[i])` and `int(values[i])`, where the item may be an array."""
-        value = node.args[0] if len(node.args) == 1 else None
+        value = node.args[0] if len(node.args) == 1 and not node.keywords else None
         is_item = isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name)
         kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
         is_builtin = kind in ("float", "int") and not any(kind in scope for scope in self._scopes)

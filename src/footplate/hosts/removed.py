@@ -44,12 +44,12 @@ def to_store(target: Any, value: Any) -> Any:
 
 def to_float(value: Any) -> float:
     """Returns `float(value)`, also for an array with one number."""
-    return float(value.item() if isinstance(value, np.ndarray) else value)
+    return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
 
 
 def to_int(value: Any) -> int:
     """Returns `int(value)`, also for an array with one number."""
-    return int(value.item() if isinstance(value, np.ndarray) else value)
+    return int(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
 
 
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:

@@ -62,6 +62,7 @@ def predict_files(
             raise ArgumentError(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
             )
+    is_new = not os.path.exists(partial)
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
@@ -80,7 +81,8 @@ def predict_files(
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
     if not count:
-        os.unlink(partial)
+        if is_new:
+            os.unlink(partial)
         raise _nothing_readable(failures)
     os.replace(partial, path)
     return Summary(count, time.perf_counter() - begin, path, failures)

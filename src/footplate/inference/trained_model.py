@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,9 +46,11 @@ class TrainedModel:
         meta = _meta(self.content)
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
-            saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key)}  # of MMCV 1.x
+            saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
         found = {
-            str(key).lower(): value.tolist() if isinstance(value, torch.Tensor) else value  # code bases save arrays
+            str(key).lower(): value.tolist()
+            if isinstance(value, torch.Tensor | np.ndarray)
+            else value  # code bases save arrays
             for key, value in saved.items()
         }
         for key, kinds in (("classes", (list, tuple)), ("palette", (list, tuple, str))):

@@ -24,6 +24,7 @@ from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.ineffective_settings import warn_about_idle_settings
+from footplate.engine.phase import Phase
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
@@ -187,15 +188,20 @@ def _try(cfg: Config, folder: str) -> Trial:
         if sets:
             _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
         are_complete = bool(sets)
+        runner.phase = Phase.EVALUATION
         for each in sets:
             hook.stage = "the validation", "model"
             name = f"val {each.name}".rstrip()
             largest[name] = largest_batch(each.dataloader)
+            if hasattr(loop, "choose"):
+                loop.choose(each)
             seconds, found = _validate(runner, hook, each, largest[name].batch)
             metrics.update(each.named(found or {}))
             are_complete = are_complete and found is not None
             validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
         if are_complete:
+            if hasattr(loop, "choose"):
+                loop.choose(sets[0])
             if hasattr(loop, "metrics"):
                 loop.metrics = metrics
             _call_own_hooks(runner, hook, "after_val_epoch", metrics=metrics)
@@ -245,14 +251,14 @@ def _validate(
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at events.
+    """Calls the user's hooks at events, except those that save checkpoints.
 
     Of footplate's hooks, calls only the one that records values, because the others write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
             hook = getattr(method, "__self__", None)
-            if is_of_user(method) or isinstance(hook, RuntimeInfoHook):
+            if isinstance(hook, RuntimeInfoHook) or (is_of_user(method) and not isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", "custom_hooks"
                 method(runner, **arguments)
 

@@ -38,6 +38,18 @@ _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
 _LIMITS: Mapping[str, Schema] = {"max_hours": {"exclusiveMinimum": 0}}
+# Sections that may name a class of a code base which has the name of one of ours, but other arguments.
+_OF_CODE_BASES = (
+    "model",
+    "data_preprocessor",
+    "visualizer",
+    "default_hooks",
+    "custom_hooks",
+    *_LOADERS,
+    "val_evaluator",
+    "test_evaluator",
+)
+_OWN_SCOPES = [None, "footplate", "mmengine"]
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -46,7 +58,8 @@ def config_schema() -> Schema:
 
     Every section has its description and default, and every registered class has its arguments. A `type` that is not
     registered, such as that of a user's class, is accepted with any arguments. An object without a `type` is accepted
-    too, since a base may set the type. Other top-level names are variables, so the schema accepts them.
+    too, since a base may set the type. Other top-level names are variables, so the schema accepts them. With the
+    `default_scope` of a code base, the sections that may contain its classes are not checked.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {}
@@ -57,6 +70,8 @@ def config_schema() -> Schema:
             **_nullable(_section(section.name, section.accepts)),
         }
     properties |= {name: {"description": text} for name, text in OTHER_KEYS.items() if name not in properties}
+    own = {name: properties[name] for name in _OF_CODE_BASES}
+    properties |= {name: {"description": found["description"]} for name, found in own.items()}
     typed: dict[str, Schema] = {name: {"dataset": _TYPED, "sampler": _TYPED} for name in _LOADERS}
     typed["optim_wrapper"] = {"optimizer": _TYPED}
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
@@ -66,6 +81,9 @@ def config_schema() -> Schema:
         "description": "A second-generation config. Other top-level names are variables.",
         "type": "object",
         "properties": properties,
+        "allOf": [
+            {"if": {"properties": {"default_scope": {"enum": _OWN_SCOPES}}}, "then": {"properties": own}},
+        ],
         **_if_present("_base_", {}, {"properties": {name: {"properties": parts} for name, parts in typed.items()}}),
         "$defs": {name: found for each in registries for name, found in _definitions(each).items()},
     }

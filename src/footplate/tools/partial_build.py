@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -44,6 +44,11 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     own = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}, **changes}
     for key, value in own.items():
         trial[key] = value
+    for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:
+        if isinstance(hook, MutableMapping) and hook.get("out_dir") is not None:
+            hook["out_dir"] = None
+        elif getattr(hook, "out_dir", None) is not None:
+            hook.out_dir = None
     return Runner.from_cfg(trial, is_checked=True)
 
 

@@ -113,7 +113,7 @@ def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int
 
     If the file has no layout, the only box is the whole image.
     """
-    with suppress(TypeError, ValueError, KeyError, RecursionError):
+    with suppress(TypeError, ValueError, KeyError, OverflowError, RecursionError):
         layout = json.loads(text)
         panels = [(str(caption), (int(a), int(b), int(c), int(d))) for caption, a, b, c, d in layout["panels"]]
         legend = [(str(label), int(red), int(green), int(blue)) for label, red, green, blue in layout["legend"]]

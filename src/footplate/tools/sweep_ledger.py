@@ -102,6 +102,11 @@ def _names_in(folder: str) -> list[str]:
 
 
 def _without_infinity(value: Any) -> Any:
+    """Replaces numbers that JSON cannot represent with None, also inside lists and dicts."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_infinity(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinity(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -61,23 +61,29 @@ class TrialProcesses:
         self._pipes: dict[BaseProcess, Connection] = {}
         self._starting = False
         self._interrupted_at = math.inf
+        self._signal: int = signal.SIGINT
+        self._handlers: dict[int, Any] = {}  # that were replaced, by signal
 
     @contextmanager
     def handling_interrupts(self) -> Iterator[None]:
-        """Releases the trials at the first interrupt and kills them at the second; both raise KeyboardInterrupt.
+        """Releases the trials at the first interrupt and kills them at the second. Both raise KeyboardInterrupt.
 
         Has no effect outside the main thread, since only the main thread can handle signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        # SIGTERM and SIGHUP have a handler if the command must print a result when they end it.
+        others = [each for each in (signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(each))]
+        for number in (signal.SIGINT, *others):
+            self._handlers[number] = signal.signal(number, self._on_interrupt)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-        if self.interrupted:  # the KeyboardInterrupt may have been swallowed
-            raise KeyboardInterrupt
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if self.interrupted:  # the exception may have been swallowed
+            self._raise_interrupt()
 
     def start(self, process: BaseProcess, pipe: Connection) -> None:
         """Starts a process with SIGINT blocked, and keeps track of it.
@@ -91,7 +97,7 @@ class TrialProcesses:
         """
         self._pipes[process] = pipe
         if self.interrupted:
-            raise KeyboardInterrupt
+            self._raise_interrupt()
         resource_tracker.ensure_running()  # starting it later would unblock interrupts
         self._starting = threading.current_thread() is threading.main_thread()
         self._running.add(process)
@@ -103,7 +109,7 @@ class TrialProcesses:
             _set_mask(signal.SIG_UNBLOCK)
             self._starting = False
         if self.interrupted:
-            raise KeyboardInterrupt
+            self._raise_interrupt()
 
     def end(self, process: BaseProcess, *, timeout: float | None) -> None:
         """Releases a process and waits for it to end. Kills it after `timeout` seconds, unless `timeout` is None."""
@@ -120,7 +126,7 @@ class TrialProcesses:
         if self.interrupted and time.monotonic() - self._interrupted_at <= _REPEAT_INTERVAL:
             return
         self._interrupted_at = min(self._interrupted_at, time.monotonic())
-        again, self.interrupted = self.interrupted, True
+        again, self.interrupted, self._signal = self.interrupted, True, number
         if self._running:
             name = signal.Signals(number).name
             first = f"{name}: trials finish their iterations and save; interrupt again to exit at once"
@@ -130,7 +136,13 @@ class TrialProcesses:
                 process.kill()
             self._release(process)
         if not self._starting:
-            raise KeyboardInterrupt
+            self._raise_interrupt()
+
+    def _raise_interrupt(self) -> None:
+        handler = self._handlers.get(self._signal)
+        if callable(handler):
+            handler(self._signal, None)
+        raise KeyboardInterrupt
 
     def _release(self, process: BaseProcess) -> None:
         pipe = self._pipes.pop(process, None)  # pop first: closing a descriptor twice could close an unrelated file

@@ -86,10 +86,11 @@ class DefaultOptimWrapperConstructor:
     Keys of `paramwise_cfg`:
 
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
-    `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter. -
-    `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group. If
-    a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys, the
-    first one in alphabetical order is used. - `bypass_duplicate` disables the warning about shared parameters.
+      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
+    - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
+      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
+      the first one in alphabetical order is used.
+    - `bypass_duplicate` disables the warning about shared parameters.
 
     Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they
     are unfrozen later.
