@@ -197,6 +197,7 @@ def test_theme_is_chosen_and_kept(show: Callable[..., Any], make_run: Callable[.
     keys(page, "#theme", "\ue007")  # enter
     dark = page.execute_script(paper)
     assert (light, dark) == ("rgb(245, 246, 248)", "rgb(15, 18, 24)")
+    assert text_of(page, "#theme") == "Light theme"  # the one that it switches to
     page.refresh()
     assert page.execute_script(paper) == dark
 
@@ -284,6 +285,10 @@ def test_validation_sets_are_shown_by_name(show: Callable[..., Any], make_run: C
     assert text_of(page, ".sets") == "At iteration 400: day 41.00 night 20.50"
     legend = [entry.text for entry in page.find_elements("css selector", ".main-charts .chart:first-child .legend li")]
     assert legend == ["day", "night"]
+    lasts = page.find_elements("css selector", ".main-charts .chart:first-child .mark.last text")
+    assert [each.text for each in lasts] == ["day 41.00", "night 20.50"]
+    ticks = page.find_elements("css selector", ".main-charts .chart:first-child .grid text[text-anchor=middle]")
+    assert [each.text for each in ticks] == ["0", "iteration 200", "400"]
     assert [each.text for each in page.find_elements("css selector", "#metrics h3.set")] == [
         "Validation: day",
         "Validation: night",
@@ -440,6 +445,9 @@ def test_equal_columns_of_classes_are_one(show: Callable[..., Any], make_run: Ca
     )
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
     assert heads == ["class", "IoU", "Dice = Fscore"]
+    same = run._replace(per_class=[run.per_class[0]._replace(columns=["class", "IoU", "Dice", "Fscore"], rows=rows)])
+    tabs = show(same, same).find_elements("css selector", "#classes .choice button")
+    assert [each.text for each in tabs] == ["IoU", "Dice = Fscore"]
 
 
 def test_classes_are_sorted_by_clicking_the_header(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -466,6 +474,57 @@ def test_class_without_a_value_is_shown(show: Callable[..., Any], make_run: Call
     for names in (["shoe", "shirt", "bag"], ["shirt", "shoe", "bag"]):  # what is no number stays below
         keys(page, "#classes th:nth-child(2) button", "\ue007")
         assert [row[0] for row in page.execute_script(cells)] == names
+
+
+def test_last_points_of_sets_that_nearly_agree_have_labels_that_do_not_overlap(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    run = make_run()
+    sets = [
+        Series(f"{name}/mIoU", "val", [(100.0, 5.0), (400.0, last)])
+        for name, last in (("day", 22.02), ("night", 22.11), ("a set with a long name", 5.0))
+    ]
+    page = show(run._replace(series=[*run.series[:2], *sets]), width=400)
+    labels = page.find_elements("css selector", ".main-charts .chart:first-child .mark.last text")
+    assert [each.text for each in labels] == ["night 22.11", "day 22.02", "5.000"]
+    boxes = [each.rect for each in labels]
+    assert all(one["y"] + 12 <= two["y"] for one, two in zip(boxes, boxes[1:], strict=False))
+    assert all(box["x"] + box["width"] <= 400 for box in boxes)
+
+
+def test_values_of_two_runs_align_on_a_phone_and_wide_tables_keep_their_first_column(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("a run with a longer name", 0.2))]
+    wide = ["class", *(f"a column with a long name {number}" for number in range(4))]
+    for run in runs:
+        run.per_class[0] = run.per_class[0]._replace(columns=wide, rows=[["bag", 1.5, 2.5, 3.5, 4.5]])
+    page = show(*runs, width=400)
+    rows = "[...document.querySelectorAll('#figures tbody tr')]"
+    places = f"return {rows}.map((row) => [...row.children].map((c) => c.getBoundingClientRect().left))"
+    first, second = page.execute_script(places)
+    assert first == second
+    page = show(runs[0], width=400)
+    at = "return document.querySelector('#classes tbody th').getBoundingClientRect().left"
+    before = page.execute_script(at)
+    page.execute_script("document.querySelector('#classes .scroll').scrollLeft = 100")
+    assert page.execute_script("return document.querySelector('#classes .scroll').scrollLeft") == 100
+    assert page.execute_script(at) == before
+
+
+def test_parallel_coordinates_fit_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    trials = [
+        study.TrialInfo(place, {"lr": 0.1 / (place + 1), "weight_decay": place}, "complete", 30.0 + place, "", "")
+        for place in range(3)
+    ]
+    page = show(make_run(), width=400, sweep=SweepSummary("mIoU", trials, ""))
+    boxes = "[...document.querySelectorAll('.parallel svg text')].map((e) => e.getBoundingClientRect())"
+    outside = f"return {boxes}.filter((r) => r.left < 0 || r.right > 400).length"
+    assert page.execute_script(outside) == 0
+    assert page.execute_script(
+        "const s = document.querySelector('.parallel .scroll'); return s.scrollWidth <= s.clientWidth"
+    )
 
 
 def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
