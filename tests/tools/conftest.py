@@ -2,13 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from footplate.config import Config
+from footplate.tools.report import write_report
+from footplate.tools.report_sweep import SweepSummary
 from footplate.tools.runs import Run, read_run
 
 TEXT = """
@@ -74,3 +78,43 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         return read_run(tmp_path / name)
 
     return make_run
+
+
+_FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --allow-file-access-from-files"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed: the page is not tried in a browser")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def show(browser: Any, make_run: Callable[..., Run], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""
+
+    def show(*runs: Run, width: int = 1200, sweep: SweepSummary | None = None) -> Any:
+        write_report(runs, str(tmp_path / "report.html"), sweep=sweep)
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        browser.get(f"file://{tmp_path}/report.html")
+        browser.execute_script("localStorage.clear()")
+        return browser
+
+    yield show
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    asked = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
+    assert asked
+    assert not [message for message in asked if '"url":"http' in message]

@@ -1,9 +1,8 @@
 """The page in a real browser; where Debian's Chromium is not installed these tests say so."""
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +13,10 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LocalVisBackend
 from footplate.records.scalar_names import split_dataset
-from footplate.tools.report import write_report
-from footplate.tools.report_sweep import SweepSummary
 from footplate.tools.runs import Run, Series, read_run
 from footplate.visualization import LegendEntry, arrange_panels
 
 pytestmark = [pytest.mark.slow]
-_FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --allow-file-access-from-files"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed: the page is not tried in a browser")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in _FLAGS.split():
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def show(browser: Any, make_run: Callable[..., Run], tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""
-
-    def show(*runs: Run, width: int = 1200, sweep: SweepSummary | None = None) -> Any:
-        write_report(runs, str(tmp_path / "report.html"), sweep=sweep)
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        browser.get(f"file://{tmp_path}/report.html")
-        browser.execute_script("localStorage.clear()")
-        return browser
-
-    yield show
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    asked = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
-    assert asked
-    assert not [message for message in asked if '"url":"http' in message]
 
 
 def range_of(page: Any, chart: int = 0) -> tuple[float, float]:
@@ -197,71 +156,9 @@ def test_theme_is_chosen_and_kept(show: Callable[..., Any], make_run: Callable[.
     keys(page, "#theme", "\ue007")  # enter
     dark = page.execute_script(paper)
     assert (light, dark) == ("rgb(245, 246, 248)", "rgb(15, 18, 24)")
+    assert text_of(page, "#theme") == "Light theme"  # the one that it switches to
     page.refresh()
     assert page.execute_script(paper) == dark
-
-
-def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    page = show(make_run("a"), make_run("b", lr=0.2))
-    rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
-    assert (
-        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a within the noise of the validations b, "
-        "at iteration 400 of 400 · still improving at the end"
-    )
-    assert "lr\n  - 0.2" in page.find_element("css selector", "#config pre").text
-    assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
-    heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
-    assert heads == ["class", "b", "a", "b − a"]
-
-
-def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Sequence[float]) -> list[Run]:
-    runs = []
-    for name, values in (("a", first), ("b", second)):
-        points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
-        run = make_run(name)
-        runs.append(
-            run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
-        )
-    return runs
-
-
-def test_differences_agree_with_the_values_that_are_shown(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    runs = two_runs(make_run, (8.0, 8.85, 8.8784), (8.0, 9.0, 9.0196))
-    for run, value in zip(runs, (53.004, 53.006), strict=True):
-        run.per_class[0].rows[:] = [["shoe", value, 50.5]]
-    page = show(*runs)
-    rows = [row.text.split()[:3] for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert rows == [["b", "9.020", "–"], ["a", "8.878", "−0.142"]]
-    assert "+0.142 vs. a b" in text_of(page, ".lead")  # the last steps are smaller: 0.0284 and 0.0196
-    assert page.find_elements("css selector", ".change .good")
-    assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
-    assert page.find_elements("css selector", "#classes td.gain")
-    height, plot = page.execute_script(
-        "const { bottom, toY } = window.footplate.charts[0].scale; return [toY(8) - toY(10), bottom - 24]"
-    )
-    assert 0.7 * plot < height < plot  # two points of a percentage fill the chart
-
-
-def test_difference_within_the_last_step_is_noise(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    page = show(*two_runs(make_run, (8.0, 8.5, 8.878), (8.0, 8.7, 9.02)))
-    assert "within the noise of the validations" in text_of(page, ".change")
-    assert not page.find_elements("css selector", ".change .good")
-    assert text_of(page, "#figures tbody tr:nth-child(2) .unknown") == "−0.142"
-
-
-def test_worse_run_with_the_lower_validation_loss_is_named(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    runs = two_runs(make_run, (8.0, 8.5, 8.9), (8.0, 8.7, 9.3))
-    for run, loss in zip(runs, (1.1705, 1.861), strict=True):
-        run.series.append(Series("loss", "val", [(100.0, 3.0), (200.0, 2.0), (300.0, loss)]))
-    page = show(*runs)
-    assert text_of(page, ".lead").endswith("Lower validation loss: a, 1.171 vs. 1.861")
-    assert [cell.text for cell in page.find_elements("css selector", "#figures .good")] == ["no sign", "no sign"]
-    assert "Lower" not in text_of(show(*runs[:1]), ".lead")
 
 
 def test_config_is_searched(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -284,6 +181,10 @@ def test_validation_sets_are_shown_by_name(show: Callable[..., Any], make_run: C
     assert text_of(page, ".sets") == "At iteration 400: day 41.00 night 20.50"
     legend = [entry.text for entry in page.find_elements("css selector", ".main-charts .chart:first-child .legend li")]
     assert legend == ["day", "night"]
+    lasts = page.find_elements("css selector", ".main-charts .chart:first-child .mark.last text")
+    assert [each.text for each in lasts] == ["day 41.00", "night 20.50"]
+    ticks = page.find_elements("css selector", ".main-charts .chart:first-child .grid text[text-anchor=middle]")
+    assert [each.text for each in ticks] == ["0", "iteration 200", "400"]
     assert [each.text for each in page.find_elements("css selector", "#metrics h3.set")] == [
         "Validation: day",
         "Validation: night",
@@ -311,87 +212,6 @@ def test_class_table_shows_the_best_and_the_last_validation(
     assert text_of(page, "#classes tbody tr") == "bag 3.50 3"
 
 
-def test_sweep_page_shows_trials_parameters_and_the_best_command(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    study = pytest.importorskip("footplate.tools.sweep")
-    trials = [
-        study.TrialInfo(number, {"model.depth": depth, "optimizer.lr": rate}, state, score, "", "")
-        for number, depth, rate, state, score in (
-            (4, "deep", 0.0123456, "complete", 41.0),
-            (0, "flat", 0.1, "complete", 20.0),
-            (2, "flat", 0.000101, "pruned", 10.0),
-            (1, "flat", 5, "failed", None),
-        )
-    ]
-    first = make_run("a")
-    file = first.folder / "best_mIoU_iter_400.pth"
-    file.write_bytes(bytes(2000))
-    command = "footplate train a.py --set model.depth=deep optimizer.lr=0.0123456 x=1"
-    page = show(
-        first._replace(checkpoints=[file], series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]),
-        make_run("b"),
-        sweep=SweepSummary("mIoU", trials, command),
-    )
-    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", ".command")] == [
-        f"Train with the best settings {command} Copy",
-        f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
-    ]
-    bold = [each.text for each in page.find_elements("css selector", ".command b")]
-    assert bold == ["model.depth=deep", "optimizer.lr=0.0123456"]
-    assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
-    assert text_of(page, ".facts") == (
-        "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
-        "Cost 1 min 20 s 500 MiB · the 2 best trials"
-    )
-    assert text_of(page, ".importance") == "2 complete trials are too few to say which parameter matters."
-    for card in page.find_elements("css selector", "#sweep > .charts > .card"):
-        marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
-        assert marks == [2, 1]
-        assert "mIoU" in [each.text for each in card.find_elements("css selector", "text")]
-    assert len(page.find_elements("css selector", ".trial-line")) == 3
-    assert [each.text for each in page.find_elements("css selector", ".parallel .best text")] == [
-        "deep",
-        "1.23e−2",
-        "41.00",
-    ]
-    rows = [" ".join(row.text.split()) for row in page.find_elements("css selector", "#sweep tbody tr")]
-    assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
-    assert text_of(page, "#config > .note") == "The configs are equivalent."
-
-
-def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.1))]
-    runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
-    runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]
-    page = show(*runs)
-    assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
-    assert text_of(page, ".chip") == "2 warnings"
-    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", "#warnings :is(h3, pre)")] == [
-        "All 3 runs",
-        "footplate - WARNING - the disk is nearly full",
-        "1 of 3 runs b",
-        "footplate.optim - WARNING - the loss is large",
-    ]
-
-
-def test_values_near_the_largest_number_are_drawn(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    study = pytest.importorskip("footplate.tools.sweep")
-    ends = [-1.7e308, 1.7e308, -1e308, 1e308]
-    trials = [study.TrialInfo(place, {"lr": 0.1 * place}, "complete", each, "", "") for place, each in enumerate(ends)]
-    points = [(100.0 * place, value) for place, value in enumerate(ends, start=1)]
-    flat = [(at, 1.7e308) for at, _ in points]
-    run = make_run()._replace(series=[Series("loss", "train", flat), Series("mIoU", "val", points)])
-    page = show(run, make_run("other"), sweep=SweepSummary("mIoU", trials, "x"))
-    attributes = page.execute_script(
-        "return [...document.querySelectorAll('svg *')].flatMap((each) => [...each.attributes].map((a) => a.value))"
-    )
-    assert len(attributes) > 100
-    assert not [each for each in attributes if "NaN" in each or "Infinity" in each]
-
-
 def test_run_that_ends_without_finite_values_does_not_improve(
     show: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
@@ -407,31 +227,6 @@ def test_page_without_images_explains_how_to_add_them(show: Callable[..., Any], 
     assert "With draw=True, the visualization hook draws" in page.find_element("css selector", "#pictures").text
 
 
-def test_environment_shows_differences_first(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    runs = [
-        make_run(name)._replace(environment={"python": "3.11", "torch": torch})
-        for name, torch in (("a", "2.4"), ("b", "2.5"))
-    ]
-    tables = show(*runs).find_elements("css selector", "#environment table")
-    assert [table.text.split() for table in tables] == [
-        ["Different", "a", "b", "torch", "2.4", "2.5"],
-        ["The", "same", "in", "all", "runs", "Value", "python", "3.11"],
-    ]
-
-
-def test_copied_numbers_have_hyphens_that_spreadsheets_read(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    page = show(make_run("a"), make_run("b", lr=0.2))
-    copied = """
-        getSelection().selectAllChildren(document.getElementById('figures'));
-        const event = new ClipboardEvent('copy', { clipboardData: new DataTransfer(), cancelable: true });
-        dispatchEvent(event);
-        return event.clipboardData.getData('text/plain');
-    """
-    assert page.execute_script(copied).splitlines()[2].split("\t")[:3] == ["a", "41.00", "-1.00"]
-
-
 def test_equal_columns_of_classes_are_one(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     run = make_run()
     rows: list[list[Any]] = [["bag", 20.0, 30.0, 30.0], ["shoe", 40.0, 50.0, 50.0]]
@@ -440,6 +235,9 @@ def test_equal_columns_of_classes_are_one(show: Callable[..., Any], make_run: Ca
     )
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
     assert heads == ["class", "IoU", "Dice = Fscore"]
+    same = run._replace(per_class=[run.per_class[0]._replace(columns=["class", "IoU", "Dice", "Fscore"], rows=rows)])
+    tabs = show(same, same).find_elements("css selector", "#classes .choice button")
+    assert [each.text for each in tabs] == ["IoU", "Dice = Fscore"]
 
 
 def test_classes_are_sorted_by_clicking_the_header(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -466,6 +264,22 @@ def test_class_without_a_value_is_shown(show: Callable[..., Any], make_run: Call
     for names in (["shoe", "shirt", "bag"], ["shirt", "shoe", "bag"]):  # what is no number stays below
         keys(page, "#classes th:nth-child(2) button", "\ue007")
         assert [row[0] for row in page.execute_script(cells)] == names
+
+
+def test_last_points_of_sets_that_nearly_agree_have_labels_that_do_not_overlap(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    run = make_run()
+    sets = [
+        Series(f"{name}/mIoU", "val", [(100.0, 5.0), (400.0, last)])
+        for name, last in (("day", 22.02), ("night", 22.11), ("a set with a long name", 5.0))
+    ]
+    page = show(run._replace(series=[*run.series[:2], *sets]), width=400)
+    labels = page.find_elements("css selector", ".main-charts .chart:first-child .mark.last text")
+    assert [each.text for each in labels] == ["night 22.11", "day 22.02", "5.000"]
+    boxes = [each.rect for each in labels]
+    assert all(one["y"] + 12 <= two["y"] for one, two in zip(boxes, boxes[1:], strict=False))
+    assert all(box["x"] + box["width"] <= 400 for box in boxes)
 
 
 def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

@@ -77,8 +77,7 @@ const choice = (labels, chosen, choose, label) => {
 
 const setTheme = (name) => {
   root.dataset.theme = name;
-  find("theme").textContent = name === "dark" ? "Light" : "Dark";
-  find("theme").setAttribute("aria-pressed", name === "dark");
+  find("theme").textContent = name === "dark" ? "Light theme" : "Dark theme"; // the one that it switches to
 };
 const storedTheme = () => {
   try { return localStorage.getItem("footplate-theme"); } catch { return null; }

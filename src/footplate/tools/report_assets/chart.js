@@ -2,6 +2,7 @@
 
 const charts = [];
 const view = { range: null, smoothing: 0 };
+const MOST_LETTERS = 12; // of a name next to a last point
 const MANY = 150; // points of a curve, from which it is noisy enough to be smoothed
 
 /** Round numbers within two bounds, in steps of 1, 2 or 5 times a power of ten. */
@@ -110,7 +111,7 @@ const path = (curve, toX, toY) => {
 /**
  * A chart of curves over iterations.
  *
- * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash` and `thin`; `marks` are highlighted points
+ * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`; `marks` are highlighted points
  * with `x`, `y`, `color` and `text`. `span` is the smallest range of values that is shown.
  */
 class LineChart {
@@ -159,25 +160,25 @@ class LineChart {
     const [low, high] = verticalRange(shown, [from, to], this.span);
     const yTicks = ticks(low, high, Math.max(2, this.height / 45));
     const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
-    const toX = (x) => left + ((x - from) / (to - from)) * (width - left - 10);
+    const right = width - Math.max(4 * whole(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
+    const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
     const toY = (y) => bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);
-    this.scale = { from, to, left, right: width - 10, bottom, toX, toY };
+    this.scale = { from, to, left, right, bottom, toX, toY };
     this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
-      this.grid(yTicks, width), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)),
+      this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(),
       this.cursor = draw("g", { class: "cursor" }), this.selection = draw("rect", { class: "selection", y: 0, height: bottom, width: 0 })));
   }
 
-  grid(yTicks, width) {
+  grid(yTicks) {
     const { from, to, left, right, bottom, toX, toY } = this.scale;
     const rows = yTicks.map((tick) => [
       draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
       draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
     ]);
-    const columns = ticks(from, to, Math.max(2, width / 110)).filter((tick) => from > 0 || toX(tick) > left + 80).map((tick) =>
-      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": toX(tick) > right - 14 ? "end" : "middle" }, compact(tick)));
-    const unit = draw("text", { x: left, y: bottom + 17, class: "unit" }, from > 0 ? "" : "iteration");
-    return draw("g", { class: "grid" }, ...rows.flat(), ...columns, unit);
+    const columns = [[from, whole(from)], [(from + to) / 2, `iteration ${whole((from + to) / 2)}`], [to, whole(to)]].map(([tick, text]) =>
+      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, text));
+    return draw("g", { class: "grid" }, ...rows.flat(), ...columns);
   }
 
   /** The curves, cut off at the frame of the chart. */
@@ -209,6 +210,26 @@ class LineChart {
     const anchor = px > right - 70 ? "end" : px < left + 70 ? "start" : "middle";
     return draw("g", { class: "mark", style: `--c:${color}` }, draw("circle", { cx: px, cy: py, r: 5 }),
       text ? draw("text", { x: anchor === "end" ? Math.min(px + 8, right + 8) : px, y: py - 11, "text-anchor": anchor }, text) : null);
+  }
+
+  /** The last points in view of the curves that have a `lastLabel`, with their text. */
+  lastPoints(from, to) {
+    return this.curves.filter((curve) => curve.lastLabel).flatMap((curve) => {
+      const place = curve.x.findLastIndex((x, at) => x >= from && x <= to && curve.y[at] != null);
+      const name = curve.lastLabel.length > MOST_LETTERS ? "" : `${curve.lastLabel} `;
+      return place < 0 ? [] : [{ x: curve.x[place], y: curve.y[place], color: curve.color, text: name + figure(curve.y[place]) }];
+    });
+  }
+
+  /** Rings at these points, and their texts to the right, moved apart if they would overlap. */
+  lastMarks() {
+    const { from, to, right, bottom, toX, toY } = this.scale;
+    const points = this.lastPoints(from, to).sort((a, b) => b.y - a.y);
+    const heights = [];
+    points.forEach(({ y }, place) => heights.push(Math.max(toY(y) + 4, place ? heights[place - 1] + 15 : 0)));
+    const excess = Math.max(0, ...heights.map((height) => height - bottom));
+    return points.map(({ x, y, color, text }, place) => draw("g", { class: "mark last", style: `--c:${color}` },
+      draw("circle", { cx: toX(x), cy: toY(y), r: 5 }), draw("text", { x: right + 11, y: heights[place] - excess }, text)));
   }
 
   /** Shows values under the pointer, and zooms by dragging. */

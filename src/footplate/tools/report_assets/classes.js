@@ -87,7 +87,9 @@ const classCard = (table) => {
   const controls = [];
   if (table.runs.some((results) => results.best != null && results.best !== results.last))
     controls.push(choice(["Best", "Last"], 0, (place) => { state.where = place ? "last" : "best"; show(); }, "Validation"));
-  if (several && first.columns.length > 1) controls.push(choice(first.columns, 0, (place) => { state.column = place; show(); }, "Column"));
+  const equal = Map.groupBy(first.columns.keys(), (column) => JSON.stringify(table.runs.map((results) => results.values[column])));
+  const tabs = [...equal.values()];
+  if (several && tabs.length > 1) controls.push(choice(tabs.map((same) => same.map((column) => first.columns[column]).join(" = ")), 0, (place) => { [state.column] = tabs[place]; show(); }, "Column"));
   show();
   const name = table.set ? `${table.set}: ${table.metric}` : table.metric;
   return make("div", { class: "card" }, make("div", { class: "head" }, make("h3", {}, name, table.mode === "test" ? " (test)" : "", " ", when), ...controls), holder);

@@ -161,7 +161,7 @@ const headlineChart = () => {
   const chart = data.charts.headline;
   if (!chart || (headline.mode === "train" && data.charts.loss)) return null;
   const others = several || !chart.set ? [] : data.charts.metrics.filter((each) => each.mode === chart.mode && each.name === chart.name && each.set && each.set !== chart.set);
-  const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "" })));
+  const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "", lastLabel: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
   const title = others.length ? chart.name : fullName(chart);
   return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS, span: leastSpan(chart) }).element;
@@ -178,7 +178,10 @@ const lossChart = () => {
   if (validated && !several) {
     // The same colors as in the chart of the metric.
     curves.forEach((curve) => { curve.color = "var(--run-6)"; });
-    validations.forEach((curve, place) => { curve.color = colorOf(place); });
+    validations.forEach((curve, place) => {
+      curve.color = colorOf(place);
+      curve.lastLabel = curve.label.split(": ")[1];
+    });
   }
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= COLORS });

@@ -46,10 +46,10 @@ const configs = () => {
   });
 };
 
-/** A table of texts: a row per key, a column per run. */
+/** A table of texts: a row per key, a column per run. Keys may break after a dot or underscore. */
 const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {},
   make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
-  make("tbody", {}, ...rows.map(([key, texts]) => make("tr", {}, make("th", { scope: "row" }, key), ...texts.map((text) => make("td", {}, text)))))));
+  make("tbody", {}, ...rows.map(([key, texts]) => make("tr", {}, make("th", { scope: "row" }, ...key.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")])), ...texts.map((text) => make("td", {}, text)))))));
 
 const environments = () => {
   const section = find("environment");

@@ -1,0 +1,220 @@
+"""The page of several runs and of a sweep in a real browser; skipped where Debian's Chromium is not installed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from footplate.tools.report_sweep import SweepSummary
+from footplate.tools.runs import Run, Series
+
+pytestmark = [pytest.mark.slow]
+
+
+def text_of(page: Any, selector: str) -> str:
+    """Returns the text of an element as a reader sees it, on one line."""
+    return " ".join(page.find_element("css selector", selector).text.split())
+
+
+def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = show(make_run("a"), make_run("b", lr=0.2))
+    rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
+    assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
+    assert (
+        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a within the noise of the validations b, "
+        "at iteration 400 of 400 · still improving at the end"
+    )
+    assert "lr\n  - 0.2" in page.find_element("css selector", "#config pre").text
+    assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
+    heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
+    assert heads == ["class", "b", "a", "b − a"]
+
+
+def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Sequence[float]) -> list[Run]:
+    runs = []
+    for name, values in (("a", first), ("b", second)):
+        points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
+        run = make_run(name)
+        runs.append(
+            run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
+        )
+    return runs
+
+
+def test_differences_agree_with_the_values_that_are_shown(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = two_runs(make_run, (8.0, 8.85, 8.8784), (8.0, 9.0, 9.0196))
+    for run, value in zip(runs, (53.004, 53.006), strict=True):
+        run.per_class[0].rows[:] = [["shoe", value, 50.5]]
+    page = show(*runs)
+    rows = [row.text.split()[:3] for row in page.find_elements("css selector", "#figures tbody tr")]
+    assert rows == [["b", "9.020", "–"], ["a", "8.878", "−0.142"]]
+    assert "+0.142 vs. a b" in text_of(page, ".lead")  # the last steps are smaller: 0.0284 and 0.0196
+    assert page.find_elements("css selector", ".change .good")
+    assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
+    assert page.find_elements("css selector", "#classes td.gain")
+    height, plot = page.execute_script(
+        "const { bottom, toY } = window.footplate.charts[0].scale; return [toY(8) - toY(10), bottom - 24]"
+    )
+    assert 0.7 * plot < height < plot  # two points of a percentage fill the chart
+
+
+def test_difference_within_the_last_step_is_noise(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    page = show(*two_runs(make_run, (8.0, 8.5, 8.878), (8.0, 8.7, 9.02)))
+    assert "within the noise of the validations" in text_of(page, ".change")
+    assert not page.find_elements("css selector", ".change .good")
+    assert text_of(page, "#figures tbody tr:nth-child(2) .unknown") == "−0.142"
+
+
+def test_worse_run_with_the_lower_validation_loss_is_named(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = two_runs(make_run, (8.0, 8.5, 8.9), (8.0, 8.7, 9.3))
+    for run, loss in zip(runs, (1.1705, 1.861), strict=True):
+        run.series.append(Series("loss", "val", [(100.0, 3.0), (200.0, 2.0), (300.0, loss)]))
+    page = show(*runs)
+    assert text_of(page, ".lead").endswith("Lower validation loss: a, 1.171 vs. 1.861")
+    assert [cell.text for cell in page.find_elements("css selector", "#figures .good")] == ["no sign", "no sign"]
+    assert "Lower" not in text_of(show(*runs[:1]), ".lead")
+
+
+def test_sweep_page_shows_trials_parameters_and_the_best_command(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    trials = [
+        study.TrialInfo(number, {"model.depth": depth, "optimizer.lr": rate}, state, score, "", "")
+        for number, depth, rate, state, score in (
+            (4, "deep", 0.0123456, "complete", 41.0),
+            (0, "flat", 0.1, "complete", 20.0),
+            (2, "flat", 0.000101, "pruned", 10.0),
+            (1, "flat", 5, "failed", None),
+        )
+    ]
+    first = make_run("a")
+    file = first.folder / "best_mIoU_iter_400.pth"
+    file.write_bytes(bytes(2000))
+    command = "footplate train a.py --set model.depth=deep optimizer.lr=0.0123456 x=1"
+    page = show(
+        first._replace(checkpoints=[file], series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]),
+        make_run("b"),
+        sweep=SweepSummary("mIoU", trials, command),
+    )
+    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", ".command")] == [
+        f"Train with the best settings {command} Copy",
+        f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
+    ]
+    bold = [each.text for each in page.find_elements("css selector", ".command b")]
+    assert bold == ["model.depth=deep", "optimizer.lr=0.0123456"]
+    assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
+    assert text_of(page, ".facts") == (
+        "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
+        "Cost 1 min 20 s 500 MiB · the 2 best trials"
+    )
+    assert text_of(page, ".importance") == "2 complete trials are too few to say which parameter matters."
+    for card in page.find_elements("css selector", "#sweep > .charts > .card"):
+        marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
+        assert marks == [2, 1]
+        assert "mIoU" in [each.text for each in card.find_elements("css selector", "text")]
+    assert len(page.find_elements("css selector", ".trial-line")) == 3
+    assert [each.text for each in page.find_elements("css selector", ".parallel .best text")] == [
+        "deep",
+        "1.23e−2",
+        "41.00",
+    ]
+    rows = [" ".join(row.text.split()) for row in page.find_elements("css selector", "#sweep tbody tr")]
+    assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
+    assert text_of(page, "#config > .note") == "The configs are equivalent."
+
+
+def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.1))]
+    runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
+    runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]
+    page = show(*runs)
+    assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
+    assert text_of(page, ".chip") == "2 warnings"
+    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", "#warnings :is(h3, pre)")] == [
+        "All 3 runs",
+        "footplate - WARNING - the disk is nearly full",
+        "1 of 3 runs b",
+        "footplate.optim - WARNING - the loss is large",
+    ]
+
+
+def test_values_near_the_largest_number_are_drawn(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    ends = [-1.7e308, 1.7e308, -1e308, 1e308]
+    trials = [study.TrialInfo(place, {"lr": 0.1 * place}, "complete", each, "", "") for place, each in enumerate(ends)]
+    points = [(100.0 * place, value) for place, value in enumerate(ends, start=1)]
+    flat = [(at, 1.7e308) for at, _ in points]
+    run = make_run()._replace(series=[Series("loss", "train", flat), Series("mIoU", "val", points)])
+    page = show(run, make_run("other"), sweep=SweepSummary("mIoU", trials, "x"))
+    attributes = page.execute_script(
+        "return [...document.querySelectorAll('svg *')].flatMap((each) => [...each.attributes].map((a) => a.value))"
+    )
+    assert len(attributes) > 100
+    assert not [each for each in attributes if "NaN" in each or "Infinity" in each]
+
+
+def test_environment_shows_differences_first(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    runs = [
+        make_run(name)._replace(environment={"python": "3.11", "torch": torch})
+        for name, torch in (("a", "2.4"), ("b", "2.5"))
+    ]
+    tables = show(*runs).find_elements("css selector", "#environment table")
+    assert [table.text.split() for table in tables] == [
+        ["Different", "a", "b", "torch", "2.4", "2.5"],
+        ["The", "same", "in", "all", "runs", "Value", "python", "3.11"],
+    ]
+
+
+def test_copied_numbers_have_hyphens_that_spreadsheets_read(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(make_run("a"), make_run("b", lr=0.2))
+    copied = """
+        getSelection().selectAllChildren(document.getElementById('figures'));
+        const event = new ClipboardEvent('copy', { clipboardData: new DataTransfer(), cancelable: true });
+        dispatchEvent(event);
+        return event.clipboardData.getData('text/plain');
+    """
+    assert page.execute_script(copied).splitlines()[2].split("\t")[:3] == ["a", "41.00", "-1.00"]
+
+
+def test_values_of_two_runs_align_on_a_phone_and_wide_tables_keep_their_first_column(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("a run with a longer name", 0.2))]
+    wide = ["class", *(f"a column with a long name {number}" for number in range(4))]
+    for run in runs:
+        run.per_class[0] = run.per_class[0]._replace(columns=wide, rows=[["bag", 1.5, 2.5, 3.5, 4.5]])
+    page = show(*runs, width=400)
+    rows = "[...document.querySelectorAll('#figures tbody tr')]"
+    places = f"return {rows}.map((row) => [...row.children].map((c) => c.getBoundingClientRect().left))"
+    first, second = page.execute_script(places)
+    assert first == second
+    page = show(runs[0], width=400)
+    at = "return document.querySelector('#classes tbody th').getBoundingClientRect().left"
+    before = page.execute_script(at)
+    page.execute_script("document.querySelector('#classes .scroll').scrollLeft = 100")
+    assert page.execute_script("return document.querySelector('#classes .scroll').scrollLeft") == 100
+    assert page.execute_script(at) == before
+
+
+def test_parallel_coordinates_fit_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    trials = [
+        study.TrialInfo(place, {"lr": 0.1 / (place + 1), "weight_decay": place}, "complete", 30.0 + place, "", "")
+        for place in range(3)
+    ]
+    page = show(make_run(), width=400, sweep=SweepSummary("mIoU", trials, ""))
+    boxes = "[...document.querySelectorAll('.parallel svg text')].map((e) => e.getBoundingClientRect())"
+    outside = f"return {boxes}.filter((r) => r.left < 0 || r.right > 400).length"
+    assert page.execute_script(outside) == 0
+    assert page.execute_script(
+        "const s = document.querySelector('.parallel .scroll'); return s.scrollWidth <= s.clientWidth"
+    )
