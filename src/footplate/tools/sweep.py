@@ -378,7 +378,7 @@ class _Sweep:
         folder, metric = progress.folder, self.settings.metric
         os.makedirs(folder, exist_ok=True)
         self.on_progress(progress)
-        cfg["work_dir"], cfg["resume"] = folder, bool(TrialCheckpoints.from_config(cfg).of(folder))
+        cfg["work_dir"], cfg["resume"] = folder, bool(TrialCheckpoints.from_config(cfg._cfg_dict).of(folder))
         before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
         seed = self.study.user_attrs["run_seed"] if before is None else before
         # Trials without their own seed share one, so that they differ only in their settings. The hash excludes it.

@@ -74,7 +74,7 @@ class TrialProcesses:
             yield
             return
         # SIGTERM and SIGHUP have a handler if the command must print a result when they end it.
-        others = [each for each in (signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(each))]
+        others: list[int] = [each for each in (signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(each))]
         for number in (signal.SIGINT, *others):
             self._handlers[number] = signal.signal(number, self._on_interrupt)
         try:
