@@ -88,7 +88,9 @@ def _texts(page: str) -> list[str]:
 @pytest.mark.slow
 def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Speed, time and memory are not compared, because they depend on the machine."""
-    shown, mistake = [each.text for each in blocks_of((DOCS / "inspecting-runs.md").read_text(encoding="utf-8"))][:2]
+    blocks = [each.text for each in blocks_of((DOCS / "inspecting-runs.md").read_text(encoding="utf-8"))]
+    place_of_check = next(at for at, text in enumerate(blocks) if "no problems found" in text)
+    shown, mistake = blocks[place_of_check : place_of_check + 2]
     assert main(["check", "fashion-seg"]) == 0
     told = capsys.readouterr().out.splitlines()
     lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory", line)]
