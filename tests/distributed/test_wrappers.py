@@ -161,8 +161,16 @@ class Forked(BaseModel):
         return {"loss": self.heads["main"](self.trunk(inputs)).square().mean()}
 
 
-def train_forked(find: bool) -> str:
-    model: Any = wrap_model(Forked(), None, find_unused_parameters=find)
+class PartlyIgnored(Forked):
+    def __init__(self) -> None:
+        super().__init__()
+        self._ddp_params_and_buffers_to_ignore = ["trunk.weight", "trunk.bias"]
+
+
+def train_forked(find: bool, kind: type[Forked] = Forked, freeze: str = "") -> str:
+    model: Any = wrap_model(kind(), None, find_unused_parameters=find)
+    if freeze:
+        model.module.get_submodule(freeze).requires_grad_(False)
     wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
     try:
         for _ in range(2):
@@ -183,40 +191,15 @@ def test_unused_parameter_is_reported_with_module(on_ranks: Callable[..., list[A
     assert on_ranks(2, train_forked, True) == ["trained"] * 2
 
 
-def train_frozen() -> str:
-    model: Any = wrap_model(Forked(), None, find_unused_parameters=False)
-    model.module.trunk.requires_grad_(False)
-    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
-    try:
-        for _ in range(2):
-            model.train_step((INPUTS,), wrapper)
-    except ArgumentError as error:
-        return str(error)
-    return "trained"
-
-
 def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: Callable[..., list[Any]]) -> None:
-    for found in on_ranks(2, train_frozen):
+    for found in on_ranks(2, train_forked, False, Forked, "trunk"):
         lines = found.splitlines()
         assert lines[0].startswith("4 parameters were not used in the loss of the previous iteration: trunk.weight, ")
         assert "  some were frozen after the model had been wrapped, for example in init_weights()" in lines
 
 
-def train_partly_ignored() -> str:
-    plain: Any = Forked()
-    plain._ddp_params_and_buffers_to_ignore = ["trunk.weight", "trunk.bias"]
-    model: Any = wrap_model(plain, None, find_unused_parameters=False)
-    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
-    try:
-        for _ in range(2):
-            model.train_step((INPUTS,), wrapper)
-    except ArgumentError as error:
-        return str(error)
-    return "trained"
-
-
 def test_unused_parameters_are_named_beside_those_that_the_wrapper_ignores(on_ranks: Callable[..., list[Any]]) -> None:
-    for found in on_ranks(2, train_partly_ignored):
+    for found in on_ranks(2, train_forked, False, PartlyIgnored):
         assert "heads.aux.weight, heads.aux.bias" in found.splitlines()[0]
 
 
