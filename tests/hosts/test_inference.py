@@ -100,7 +100,7 @@ import footplate.hosts
 footplate.hosts.install()
 from mmpretrain import ImageClassificationInferencer
 inferencer = ImageClassificationInferencer('mmpretrain_config.py', pretrained='mmpretrain/epoch_1.pth', device='cpu')
-found = inferencer([f'data/images/{index}.png' for index in range(4)], show_progress=False)
+found = inferencer([f'data/images/{index}.png' for index in range(4)])
 with open('inferencer.json', 'w') as file:
     json.dump([[int(each['pred_label']), float(each['pred_score'])] for each in found], file)
 """
