@@ -215,8 +215,7 @@ class Runner(RunCheckpoints, RunnerMembers):
             self.hooks.register(ActivationCheckpointHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
-        self._wrap = partial(self.wrap_model, model_wrapper_cfg)
-        self.model = self._wrap(built)
+        self.model = self.wrap_model(model_wrapper_cfg, built)
         self._has_wrapped = self.model is not built
         self.is_plain = isinstance(built, PlainModel)
         self._initialized = self.is_plain  # its weights are those that the caller has set
@@ -288,7 +287,7 @@ class Runner(RunCheckpoints, RunnerMembers):
                 with at_key("model"):
                     changes_trainable = initialize_weights(self.model)
                 if changes_trainable and self._has_wrapped:
-                    self.model = self._wrap(self.model.module)
+                    self.model = self.wrap_model(self._sections["model_wrapper_cfg"], self.model.module)
                 self._initialized = True
         self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()
