@@ -49,8 +49,8 @@ def test_every_name_of_the_tables_exists(module: str) -> None:
         ),
         (
             "from mmengine.runner import wrap_forward",
-            "footplate does not provide 'wrap_forward' of 'mmengine.runner' (in 'mmengine.runner.activation_checkpointing' "
-            "of MMEngine since 0.9.0).",
+            "footplate does not provide 'wrap_forward' of 'mmengine.runner' "
+            "(in 'mmengine.runner.activation_checkpointing' of MMEngine since 0.9.0).",
         ),
         (
             "from mmengine.optim import ZeroRedundancyOptimizer",
@@ -58,7 +58,8 @@ def test_every_name_of_the_tables_exists(module: str) -> None:
         ),
         (
             "import mmengine.model.wrappers.test_time_aug",
-            "footplate does not provide 'test_time_aug' of 'mmengine.model.wrappers' (in MMEngine from 0.2.0 to 0.3.2).",
+            "footplate does not provide 'test_time_aug' of 'mmengine.model.wrappers' "
+            "(in MMEngine from 0.2.0 to 0.3.2).",
         ),
         (
             "import mmengine.analysis.jit_handles",
