@@ -190,8 +190,8 @@ def _forms() -> None:
     plain.load_state_dict(model.state_dict())
     wrap_model(model, SPLIT)
     assert model.head.weight is model.words.weight
-    assert local_tensor(model.blocks[0].fc1.weight).shape == (12, 16)  # type: ignore[union-attr, index, arg-type]
-    assert local_tensor(model.blocks[0].fc2.weight).shape == (16, 12)  # type: ignore[union-attr, index, arg-type]
+    assert local_tensor(model.blocks[0].fc1.weight).shape == (12, 16)  # type: ignore[union-attr, arg-type]
+    assert local_tensor(model.blocks[0].fc2.weight).shape == (16, 12)  # type: ignore[union-attr, arg-type]
     assert get_data_rank() == 0
     found = tensor_norms(each.detach() for each in model.parameters())
     expected = torch.stack([each.detach().norm() for each in plain.parameters()])
@@ -268,7 +268,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
         ]
 
 
-def _gradients(sizes: dict[str, int]) -> tuple[float, dict[str, Tensor]]:
+def _gradients(sizes: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
     """Returns the loss and the gradients of a model of transformers with its own plan, which is split if possible."""
     import transformers
 
@@ -282,7 +282,7 @@ def _gradients(sizes: dict[str, int]) -> tuple[float, dict[str, Tensor]]:
     words = torch.arange(20).view(2, 10) % 33
     loss = model(input_ids=words, labels=words).loss
     loss.backward()
-    gradients = {name: each.grad for name, each in model.named_parameters()}
+    gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
     return float(loss.detach()), {name: each.clone() for name, each in gather_full_state(gradients).items()}
 
 
@@ -294,4 +294,4 @@ def test_models_of_transformers_are_split_by_their_plan(on_ranks: OnRanks) -> No
     assert found == pytest.approx(loss, rel=1e-14)
     assert difference(split, gradients) < 1e-12
     with pytest.raises(ArgumentError, match="num_key_value_heads of 'model.layers.0.self_attn' must be divisible"):
-        _gradients({"num_attention_heads": 3, "num_key_value_heads": 3})
+        _gradients({"num_attention_heads": 4, "num_key_value_heads": 1})
