@@ -139,7 +139,13 @@ def read_layout(folder: str) -> Layout:
     """
     path = storage.join(folder, LAYOUT)
     try:
-        _check_length(folder, storage.status(path).size)
+        size = storage.status(path).size
+        # Parsing the layout must not need far more memory than the files in its folder justify.
+        if _MEMORY_PER_BYTE * size > memory_limit(0):
+            total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
+            if size > _LONGEST_LAYOUT or _MEMORY_PER_BYTE * size > memory_limit(total):
+                reason = f"its {LAYOUT} is far longer than the size of its shards justifies"
+                raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}")
         content = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_dict_without_duplicates)
         body, recorded = content["layout"], content["sha256"]
         found = _sha256_of_json(body)
@@ -203,17 +209,6 @@ def sha256_of(path: str) -> str:
 
 def _sha256_of_json(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _check_length(folder: str, size: int) -> None:
-    """Checks that parsing the layout does not need far more memory than the files in its folder justify."""
-    needed = _MEMORY_PER_BYTE * size
-    if needed > memory_limit(0):
-        total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
-        if size > _LONGEST_LAYOUT or needed > memory_limit(total):
-            raise CheckpointError(
-                f"cannot use checkpoint '{folder}': its {LAYOUT} is far longer than the size of its shards justifies"
-            )
 
 
 def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -332,6 +327,6 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
 
 
 def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
-    """Checks whether the spans `(begin, end)` do not overlap."""
+    """Checks whether the spans `(begin, end)` are disjoint."""
     ordered = sorted(spans)
     return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))

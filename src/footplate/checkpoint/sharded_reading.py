@@ -133,7 +133,7 @@ def read_piece(stream: IO[bytes], chunk: Chunk, dtype: torch.dtype, offsets: lis
 
 
 def _verify_files_together(folder: str, layout: Layout) -> None:
-    """Verifies some of the files on each rank, and raises the same error on all of them."""
+    """Verifies some of the files on each rank. If a file is damaged, all ranks raise the same error."""
     failure: str | None = None
     try:
         verify_files(folder, layout, share=(get_rank(), get_world_size()))
@@ -145,7 +145,7 @@ def _verify_files_together(folder: str, layout: Layout) -> None:
 
 
 def _read_state(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> Any:
-    """Returns the state of a folder with the tensors inserted."""
+    """Reads the state file of a folder and replaces the references in it with tensors."""
     with open_checkpoint(storage.join(folder, layout.state)) as stream:
         state = read_content(stream, device=device).value
     try:
@@ -264,7 +264,7 @@ class _DroppingSink:
         self.flush = sink.flush
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards bytes."""
+        """Writes bytes to the sink, and drops the source pages after every `_PIECE_BYTES` bytes."""
         written = self._sink.write(data)
         self._since += written
         if self._since >= _PIECE_BYTES:
