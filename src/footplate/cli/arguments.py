@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     _given: Sequence[str] = ()
-    hints: Mapping[str, str] = {}  # for subcommands that do not exist
+    hints: Mapping[str, str] = {}  # maps names that are not subcommands to the advice in the error message
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, **options)
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
     def shorten_usage(self) -> None:
-        """Shortens the usage to positional arguments and required options; the others are listed below it."""
+        """Shortens the usage to positional arguments and required options. The help lists the others."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, argparse._SubParsersAction) for action in placed):
@@ -127,7 +127,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Loads the config in the arguments and applies their overrides."""
+    """Loads the config that the arguments name, and applies their overrides."""
     from footplate.config import Config
     from footplate.tasks.recipes import find_config
 
@@ -164,7 +164,7 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
 
 def set_work_dir(cfg: "Config", given: str | None) -> None:
-    """Sets the work_dir to the given one; otherwise keeps the config's, or uses `work_dirs/<name of the config>`."""
+    """Sets the work_dir to `given`. If it is None, uses that of the config, or `work_dirs/<name of the config>`."""
     if given is not None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
@@ -217,7 +217,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
 
 
 def _find_key(cfg: "Config", name: str) -> str:
-    """Returns a key path of the config that ends with a name, or "". Prefers keys that a run reads to variables."""
+    """Returns a key path of the config that ends with `name`, or "". Prefers keys that a run reads to variables."""
     from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.sections import keys_read
 
