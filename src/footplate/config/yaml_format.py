@@ -47,18 +47,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             return super().flatten_mapping(node)  # type: ignore[no-any-return]
         node.value = [(key, value) for key, value in node.value if key.tag != _MERGE]
         super().flatten_mapping(node)
-        pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
-        for source in self._sources(node, values):
-            self._merged += len(source.value)
-            if self._merged > _MAX_NODES:
-                raise _constructor_error(node, f"the merges (`<<`) expand to more than {_MAX_NODES} values")
-            for key, value in source.value:
-                pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
-        node.value = [*pairs.values(), *node.value]
-        return None
-
-    def _sources(self, node: yaml.MappingNode, values: list[yaml.Node]) -> list[yaml.MappingNode]:
-        """Returns the flattened mappings to merge. Later ones take precedence."""
         sources: list[yaml.MappingNode] = []
         for value in values:
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
@@ -69,7 +57,15 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             sources.extend(reversed(listed))
         if len(sources) > _MAX_NODES:
             raise _constructor_error(node, "there are too many merges (`<<`)")
-        return sources
+        pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for source in sources:  # later ones take precedence
+            self._merged += len(source.value)
+            if self._merged > _MAX_NODES:
+                raise _constructor_error(node, f"the merges (`<<`) expand to more than {_MAX_NODES} values")
+            for key, value in source.value:
+                pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = [*pairs.values(), *node.value]
+        return None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -173,7 +169,7 @@ class _Builder:
         return self.loader.construct_object(node, deep=True)
 
     def _mapping(self, node: yaml.MappingNode) -> TracedDict:
-        own = {id(key) for key, _ in node.value}  # the others are merged by `<<`
+        own = {id(key) for key, _ in node.value}  # the other keys come from merges (`<<`)
         self.loader.flatten_mapping(node)
         result = TracedDict._written_at(self._origin(node))
         seen: set[Any] = set()
