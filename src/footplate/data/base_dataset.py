@@ -148,7 +148,7 @@ class BaseDataset(Dataset[Any]):
             self.sample_cache = cache
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records at `indices`, which have the same form as the argument of the class."""
+        """Returns the records that `indices` selects; see the argument `indices` of the class."""
         return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -214,7 +214,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records at `indices`, which have the same form as the argument of the class."""
+        """Keeps only the records that `indices` selects; see the argument `indices` of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):

@@ -174,7 +174,7 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the other lines of an error of footplate, or the line of code that raised another error."""
+    """Returns all lines but the first of a footplate error, or the line of code that raised any other error."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)

@@ -272,7 +272,10 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`. If it is a dict, number of workers, rank and seed are passed if it takes them."""
+    """Returns the function for `worker_init_fn`.
+
+    If it is specified by a dict, it also receives the number of workers, the rank and the seed, if it takes them.
+    """
     given = settings["worker_init_fn"]
     if not isinstance(given, Mapping):
         return _build_function(given, "worker_init_fn")
@@ -285,7 +288,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
-    """Builds the samplers in `settings`."""
+    """Replaces the sampler configs in `settings` with samplers."""
     if isinstance(settings.get("sampler"), Mapping):
         with at_key("sampler"):
             settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)

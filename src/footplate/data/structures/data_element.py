@@ -139,12 +139,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields, under the name that code bases read."""
+        """The names of the data fields. Code bases read this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields, under the name that code bases read."""
+        """The names of the metainfo fields. Code bases read this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:
