@@ -139,7 +139,7 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _world_mesh(device: str, group: object) -> Any:
-    """Creates a mesh of all ranks, cached because creating it may open connections between all of them."""
+    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))

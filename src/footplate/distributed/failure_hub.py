@@ -237,7 +237,7 @@ class Hub(threading.Thread):
             self._dead[of] = self._dead[of]._replace(exit_code=code)
 
     def _on_disconnect(self, rank: int) -> None:
-        """Handles the end of a connection: during a run, the rank has died."""
+        """Handles the end of a connection. During a run, it means that the rank has died."""
         host, dump = self._hosts[rank], ""
         crash_channel = self._crash_channels.pop(rank, None)
         if crash_channel is not None:
