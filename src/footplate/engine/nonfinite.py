@@ -41,8 +41,9 @@ class NonFiniteHook(Hook):
     the policy for losses is "stop", a loss that appears in a log line is checked too.
 
     Args:
-        policy: A dict with `loss`, which is "stop", "skip" (the step) or "warn", `grad`, the same for gradients that
-            are non-finite although the loss is finite, and `interval`, the number of iterations between two checks.
+        policy: A dict with `loss`, `grad` and `interval`. `loss` selects what to do if a loss is non-finite: "stop",
+            "skip" (the step) or "warn". `grad` does the same for gradients that are non-finite although the loss is
+            finite. `interval` is the number of iterations between two checks.
 
     Raises:
         ArgumentError: A key or value is unknown.

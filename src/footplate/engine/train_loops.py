@@ -195,7 +195,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """An endless iterator over batches from the current position. The loop shares it: no batch is drawn twice."""
+        """An endless iterator over the batches from the current position on, from which the loop draws its batches."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:
