@@ -173,9 +173,14 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            problem = error if isinstance(error, CheckpointDamagedError) else _problem_of(path)
-            if problem is None:  # intact, but, for example, memory was short: no reason to use an older checkpoint
-                raise
+            problem = error
+            if not isinstance(error, CheckpointDamagedError):
+                try:
+                    read_verified_outline(path)
+                except CheckpointError as other:
+                    problem = other
+                else:  # intact, but, for example, memory was short: no reason to use an older checkpoint
+                    raise
             if isinstance(problem.__cause__, OSError):
                 unreadable = unreadable or problem
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
@@ -187,15 +192,6 @@ def find_first_resumable(
         del content  # before the next one is read
     if unreadable is not None:
         raise unreadable
-    return None
-
-
-def _problem_of(path: str) -> CheckpointError | None:
-    """Returns the error for a checkpoint that is damaged or cannot be read, or None if it is intact."""
-    try:
-        read_verified_outline(path)
-    except CheckpointError as error:
-        return error
     return None
 
 

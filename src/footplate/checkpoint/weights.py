@@ -159,7 +159,9 @@ def load_weights(
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the state dict in a checkpoint of footplate or another engine, or a plain state dict.
+    """Returns the tensors and extra states in a checkpoint of footplate or another engine, or in a plain state dict.
+
+    NumPy arrays become tensors.
 
     Args:
         content: The result of `load_checkpoint`.
@@ -170,9 +172,17 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
     """
     mapping = _as_mapping(content)
     for key in (*_WEIGHT_KEYS, None):  # one at a time, because expanding a pickled module takes memory
+        weights: OrderedDict[str, Any] = OrderedDict()
         inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
-        weights = _state_dict_in(inner) if inner else None
-        if weights is not None:
+        for name, value in (inner or {}).items():
+            if isinstance(value, np.ndarray):
+                with suppress(TypeError):  # torch does not support all dtypes of numpy
+                    value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
+                weights[str(name)] = value
+        if any(isinstance(value, torch.Tensor) for value in weights.values()):
+            versions = getattr(inner, "_metadata", {})
+            weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
     found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
     raise CheckpointError(f"'{source}' has no weights", found=found)
@@ -253,26 +263,6 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         if left < 0:
             raise CheckpointError("its modules contain a circular reference")
         pending.extend(reversed(children))
-
-
-def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
-    """Returns the tensors and extra states of a mapping, or None if it contains no tensor.
-
-    Arrays become tensors.
-    """
-    weights: OrderedDict[str, Any] = OrderedDict()
-    has_tensors = False
-    for key, value in mapping.items():
-        if isinstance(value, np.ndarray):
-            with suppress(TypeError):  # torch does not support all dtypes of numpy
-                value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-        is_tensor = isinstance(value, torch.Tensor)
-        has_tensors |= is_tensor
-        if is_tensor or str(key).endswith("_extra_state"):
-            weights[str(key)] = value
-    versions = getattr(mapping, "_metadata", {})
-    weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
-    return weights if has_tensors else None
 
 
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -183,8 +184,17 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
     name = flag.lstrip("-").replace("-", "_")
-    cfg = _try_config(arguments)
-    key = _find_key(cfg, name) if cfg is not None and flag.startswith("--") else ""
+    cfg, key = _try_config(arguments), ""
+    if cfg is not None and flag.startswith("--"):
+        from footplate.config.key_paths import paths_ending, split_path
+        from footplate.engine.sections import keys_read
+
+        found: list[str] = []
+        with suppress(FootplateError):  # the name cannot be a key
+            found = paths_ending(cfg._cfg_dict, name)
+        read = keys_read(cfg)
+        used = [path for path in found if next(iter(split_path(path))) in read]  # preferred to variables
+        key = (used or found or [""])[0]
     known = {each.lstrip("-").replace("-", "_"): each for each in command._option_string_actions}
     near = nearest(name, known)
     is_run = hasattr(arguments, "nproc")  # train, test and check
@@ -214,17 +224,3 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
         return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     except (FootplateError, OSError):  # reported once the rest of the line is valid
         return None
-
-
-def _find_key(cfg: "Config", name: str) -> str:
-    """Returns a key path of the config that ends with `name`, or "". Prefers keys that a run reads to variables."""
-    from footplate.config.key_paths import paths_ending, split_path
-    from footplate.engine.sections import keys_read
-
-    try:
-        found = paths_ending(cfg._cfg_dict, name)
-    except FootplateError:
-        return ""
-    read = keys_read(cfg)
-    used = [path for path in found if next(iter(split_path(path))) in read]
-    return (used or found or [""])[0]

@@ -160,30 +160,27 @@ class _Builder:
         if self.built > _MAX_NODES:
             raise ConfigSyntaxError(f"the config has more than {_MAX_NODES} values", origin=self._origin(node))
         if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
-            return self._mapping(node)
+            own = {id(key) for key, _ in node.value}  # the other keys come from merges (`<<`)
+            self.loader.flatten_mapping(node)
+            result = TracedDict._written_at(self._origin(node))
+            seen: set[Any] = set()
+            for key_node, value_node in node.value:
+                origin, key = self._origin(key_node), self.build(key_node)
+                if isinstance(key, (dict, list, set)):
+                    raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
+                if id(key_node) in own and key in seen:
+                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
+                if id(key_node) in own:
+                    seen.add(key)
+                result._put(key, self.build(value_node), origin)
+            return result
         if node.tag in (_SEQUENCE, _TUPLE) and isinstance(node, yaml.SequenceNode):
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             raise ConfigSyntaxError("the text is not valid YAML: a number is too long", origin=self._origin(node))
         return self.loader.construct_object(node, deep=True)
-
-    def _mapping(self, node: yaml.MappingNode) -> TracedDict:
-        own = {id(key) for key, _ in node.value}  # the other keys come from merges (`<<`)
-        self.loader.flatten_mapping(node)
-        result = TracedDict._written_at(self._origin(node))
-        seen: set[Any] = set()
-        for key_node, value_node in node.value:
-            origin, key = self._origin(key_node), self.build(key_node)
-            if isinstance(key, (dict, list, set)):
-                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
-            if id(key_node) in own:
-                if key in seen:
-                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
-                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
-                seen.add(key)
-            result._put(key, self.build(value_node), origin)
-        return result
 
     def _origin(self, node: yaml.Node) -> Origin:
         return Place(self.path, node.start_mark.line + 1)
