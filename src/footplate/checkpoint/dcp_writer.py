@@ -150,7 +150,7 @@ class FolderWriter(StorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Writes the state file and then the layout, which commits the checkpoint."""
+        """Writes the state file and then the layout. Writing the layout commits the checkpoint."""
         written = [each for several in results for each in several]
         files = {name: FileDigest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
         name = f"state-{self._save}.pth"

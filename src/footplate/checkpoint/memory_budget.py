@@ -32,7 +32,7 @@ def memory_limit(size: int) -> int:
 
 
 def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
-    """Checks that copies of tensors, which no longer share memory, are not far larger than their storages.
+    """Checks that copies of tensors are not far larger than their storages. Unlike the tensors, copies share no memory.
 
     Raises:
         CheckpointError: The copies take too much memory.

@@ -108,7 +108,7 @@ def sharded_name(name: str) -> str:
 
 
 def write_layout(folder: str, layout: Layout) -> Digest:
-    """Writes `layout.json` atomically, which commits the checkpoint.
+    """Commits the checkpoint by writing `layout.json` atomically.
 
     Raises:
         OSError: The file cannot be written; the folder is unchanged.

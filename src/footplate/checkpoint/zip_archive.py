@@ -144,7 +144,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
 
 
 def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
-    """Returns the offset, size and number of entries of the directory, which must end where the end record begins."""
+    """Returns the offset, size and number of entries of the directory. It must end where the end record begins."""
     end = stream.seek(0, 2) - comment - _END.size
     stream.seek(max(0, end))
     record = stream.read(_END.size)

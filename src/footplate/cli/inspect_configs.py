@@ -159,7 +159,7 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
 
 
 def diff_configs(arguments: argparse.Namespace) -> int:
-    """Prints the keys that differ, with both values and their locations; returns 1 if there are any."""
+    """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
     from footplate.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 

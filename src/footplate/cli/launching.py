@@ -46,7 +46,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Sets the launcher in the config; detects torchrun by its environment variables."""
+    """Sets the launcher in the config. Torchrun is detected by its environment variables."""
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     if arguments.launcher is not None:

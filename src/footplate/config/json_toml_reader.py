@@ -1,4 +1,4 @@
-"""Reads JSON and TOML and records the line of every key, which the parsers of the standard library do not provide."""
+"""Reads JSON and TOML, and records the line of every key. The parsers of the standard library do not provide lines."""
 
 import datetime
 import json

@@ -50,7 +50,7 @@ class ReadFailure:
         return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
 
     def throw(self) -> None:
-        """Raises the error; its cause is the exception that the dataset raised."""
+        """Raises the error. Its cause is the exception that the dataset raised."""
         if self.worker is not None:
             self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
         raise self.error from self.cause

@@ -67,7 +67,7 @@ data_wait = DataWait()
 
 
 def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yields the batches of another loader's iterator; a signal handler may interrupt the wait for each."""
+    """Yields the batches of another loader's iterator. A signal handler may interrupt the wait for each batch."""
     end = object()
     while True:
         try:
@@ -100,7 +100,7 @@ class WorkerProgress:
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def sample_of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started to read last; None if the process is unknown."""
+        """Returns the index of the sample that a worker started to read last, or None if the process is unknown."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:

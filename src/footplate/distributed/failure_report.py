@@ -216,7 +216,7 @@ def _grouped(statuses: Sequence[RankStatus]) -> list[list[RankStatus]]:
 
 
 def _reporters(hosts: Mapping[int, str], failed: int | None = None) -> list[int]:
-    """Returns the ranks that print the report: one per machine, which is the failed rank or the lowest one there."""
+    """Returns the ranks that print the report: the failed rank, and the lowest rank on each of the other machines."""
     chosen: dict[str, int] = {}
     for rank in sorted(hosts, reverse=True):
         chosen[hosts[rank]] = rank

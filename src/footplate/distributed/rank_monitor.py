@@ -260,7 +260,7 @@ class RankMonitor(threading.Thread):
             self._end(describe_death([lost], [self._status], self._other_hosts()))
 
     def _report_silence(self, status: RankStatus, text: str = "", code: int = 1) -> None:
-        """Ends this rank because rank 0 does not respond. The other ranks notice this by themselves."""
+        """Ends this rank because rank 0 does not respond. Each of the other ranks detects this on its own."""
         self._end(describe_silence(self._rank_0(), status, self._other_hosts(), text, code))
 
     def _rank_0(self) -> LostRank:

@@ -225,7 +225,7 @@ def _last_good(runner: "Runner") -> str:
 
 @contextlib.contextmanager
 def capturing(runner: "Runner") -> Iterator[None]:
-    """Saves a capture if the block raises a NonFiniteError, and adds a note to the error on how to replay it.
+    """Saves a capture if the block raises a NonFiniteError. A note on the error explains how to replay the capture.
 
     A capture consists of the last good checkpoint, some facts about the run, and the config. State, seed and config
     determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the replay

@@ -151,7 +151,9 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
-    """Returns the size of a checkpoint in bytes. Saves and loads it in memory; the size of shards is only computed.
+    """Returns the size of a checkpoint in bytes, after saving and loading it in memory.
+
+    Shards are not saved; their size is computed.
 
     If the model is sharded, all ranks must call this function. Otherwise only the first rank saves, and the others
     return 0.

@@ -76,7 +76,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             yield from self._one_epoch()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or the rest of it after a resume.
+        """Trains one epoch, or the remaining part of it after a resume.
 
         Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer stack frames.
         """

@@ -35,7 +35,7 @@ class Evaluator:
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The metainfo of the dataset; setting it also sets it on all metrics."""
+        """The metainfo of the dataset. Setting it also sets it on all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -58,7 +58,7 @@ class Evaluator:
             metric.context = metric.context._replace(**changes)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Passes the predictions for a batch, one per sample, to all metrics; data elements are converted to dicts."""
+        """Passes the predictions for a batch, one per sample, to all metrics. Data elements are converted to dicts."""
         if data_samples is None and self.metrics:
             raise ArgumentError(
                 "the metrics need predictions, but the model returns none",

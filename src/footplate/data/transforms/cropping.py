@@ -23,7 +23,7 @@ _ATTEMPTS = 10  # to draw a crop that fits
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Crops the image at a random position and removes boxes outside the crop; smaller images are not padded.
+    """Crops the image at a random position and removes boxes outside the crop. Smaller images are not padded.
 
     Args:
         crop_size: Height and width, or one number for both.
@@ -63,7 +63,7 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """Crops the center of `img`; smaller images are padded with black on all sides. Annotations are not changed.
+    """Crops the center of `img`. Smaller images are padded with black on all sides. Annotations are not changed.
 
     Args:
         crop_size: Width and height of the result, or one number for both.

@@ -150,7 +150,7 @@ class RandomErasing(BaseTransform):
         self.fill = fill
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, C)``; the sides of the rectangle are limited to those of the image."""
+        """Changes `img`, ``(H, W)`` or ``(H, W, C)``. The rectangle is at most as large as the image."""
         if np.random.random() >= self.erase_prob:
             return results
         image = np.array(results["img"])
