@@ -224,7 +224,7 @@ class PackedBatch:
         return cls(content.getvalue(), extents, block.name, None if block.is_sent else block.memory)
 
     def unpack(self, memories: dict[object, Tensor]) -> Any:
-        """Returns the batch with tensors and arrays that are views of its memory block. Adds the block to `memories`."""
+        """Returns the batch. Its tensors and arrays are views of its memory block, which is added to `memories`."""
         if not self._extents:
             return pickle.loads(self._content)
         memory = memories[self._name] if self._memory is None else self._memory
