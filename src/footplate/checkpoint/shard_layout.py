@@ -144,8 +144,8 @@ def read_layout(folder: str) -> Layout:
         if _MEMORY_PER_BYTE * size > memory_limit(0):
             total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
             if size > _LONGEST_LAYOUT or _MEMORY_PER_BYTE * size > memory_limit(total):
-                reason = f"its {LAYOUT} is far longer than the size of its shards justifies"
-                raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}")
+                fault = f"its {LAYOUT} is far longer than the size of its shards justifies"
+                raise CheckpointError(f"cannot use checkpoint '{folder}': {fault}")
         content = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_dict_without_duplicates)
         body, recorded = content["layout"], content["sha256"]
         found = _sha256_of_json(body)
