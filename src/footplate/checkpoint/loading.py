@@ -23,7 +23,7 @@ from footplate.messages import list_names
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
 _SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
-_SAFETENSORS_MEMORY_PER_BYTE = 27  # of the header, as measured with the shortest possible entries
+_SAFETENSORS_MEMORY_PER_BYTE = 27  # per byte of the header, as measured with the shortest possible entries
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
 _trusted_records: list[dict[str, str]] = []
 

@@ -38,7 +38,7 @@ _LARGEST_NUMBER = (1 << 63) - 1
 _MOST_DIMENSIONS = 64
 _LONGEST_NAME = 255  # bytes
 _MOST_CUT_DIMENSIONS = 4  # device meshes have two or three
-_MOST_CORNERS = 1 << 17  # of the shards of one tensor, which are all in memory at once
+_MOST_CORNERS = 1 << 17  # corners of all shards of one tensor, which are in memory at once
 _INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 

@@ -106,7 +106,7 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
-        self.buffers: Buffers | None = None  # from before the current validation, which a stop may end early
+        self.buffers: Buffers | None = None  # those from before the current validation, which a stop may end early
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None

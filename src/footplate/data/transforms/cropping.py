@@ -18,7 +18,7 @@ from footplate.data.transforms.pipeline import BaseTransform, check_range, check
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
-_ATTEMPTS = 10  # to draw a crop that fits
+_ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 
 @TRANSFORMS.register_module()
