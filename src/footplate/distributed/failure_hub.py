@@ -159,7 +159,7 @@ class Hub(threading.Thread):
                     if error.errno in (
                         errno.EMFILE,
                         errno.ENFILE,
-                    ):  # after other errors, the client has already disconnected
+                    ):  # otherwise, the client has left
                         self._selector.unregister(self._server)
                         _logger.warning(
                             "Some ranks are not monitored: too many open files. Raise the limit with ulimit -n."

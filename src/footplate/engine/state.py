@@ -271,9 +271,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         if key not in section or is_empty_position or path in left_out:
             if isinstance(participant, _Component):
                 participant.start_without(checkpoint, left_out=path in left_out)
-        elif (
-            not isinstance(section[key], OpaqueObject) or key != "message_hub"
-        ):  # that of another engine is opaque and skipped
+        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # skips a foreign hub
             with _naming_part(path):
                 participant.load_state_dict(section[key])
 
