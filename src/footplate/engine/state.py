@@ -271,7 +271,8 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         if key not in section or is_empty_position or path in left_out:
             if isinstance(participant, _Component):
                 participant.start_without(checkpoint, left_out=path in left_out)
-        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # skips a foreign hub
+        # The message hub of another engine is an opaque object and is skipped.
+        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":
             with _naming_part(path):
                 participant.load_state_dict(section[key])
 
