@@ -113,7 +113,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """Maps indices to values to which a pickle may refer. A deferred value records its indices, to be replaced there."""
+    """Maps indices to values to which a pickle may refer. A deferred value records its indices and is later replaced."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
