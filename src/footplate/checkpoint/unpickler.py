@@ -113,7 +113,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """Maps indices to values to which a pickle may refer. A deferred value records its indices and is later replaced."""
+    """Maps indices to the values of a pickle. A deferred value records its indices, because it is replaced later."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
