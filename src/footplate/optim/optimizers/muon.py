@@ -97,7 +97,7 @@ class Muon(LayerwiseOptimizer):
         for group in self.param_groups:
             _check_group(group)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state.
 
         Raises:
