@@ -51,9 +51,12 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run with their rules, those of `save_best` first, without per-class results."""
+    """Returns the metrics of a run, each with its rule. Metrics of `save_best` come first.
+
+    Per-class results are omitted.
+    """
     validated = {series.name: series for series in run.series if series.mode != "train"}
-    selecting, rules = _save_best(run)
+    selecting, rules = save_best_settings(run)
     ranked = []
     for name in order_metrics(validated, selecting):
         rule: Rule = "greater"  # for unknown metrics
@@ -63,8 +66,8 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     return ranked
 
 
-def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics of `save_best` in the config of a run, and the rules that it sets for them."""
+def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics of `save_best` in the config of a run, and the rules that the config sets for metrics."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
             return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
@@ -97,7 +100,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     bests = [summarize(run)["best"] for run in runs]
     shared = [name for name in bests[0] if all(name in each for each in bests)]
-    selecting, _ = _save_best(runs[0])
+    selecting, _ = save_best_settings(runs[0])
     found = []
     for name in [each for each in shared if each in selecting] or shared[:1]:
         base = bests[0][name]["value"]
@@ -109,7 +112,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summaries of runs as text, one after another, and the differences between their best values."""
+    """Returns the summary of each run, and the differences between the best values of the runs, as text."""
     lines = []
     for each in compare_runs(runs):
         (one, two), (value, base) = each["runs"], each["values"]

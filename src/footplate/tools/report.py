@@ -14,7 +14,7 @@ from footplate.messages import printable
 from footplate.storage import commit_bytes
 from footplate.tools.diff import compare, describe
 from footplate.tools.report_classes import class_history
-from footplate.tools.report_curves import Chart, arrange_charts
+from footplate.tools.report_curves import arrange_charts
 from footplate.tools.report_images import embed_images
 from footplate.tools.report_overview import best_first, choose_headline, describe_run
 from footplate.tools.report_sweep import SweepSummary, config_table, sweep_data
@@ -80,7 +80,15 @@ def _data(
     best_steps = [each["metric"] and each["metric"]["iteration"] for each in described]
     tables = class_history(runs, best_steps)
     for chart in charts.metrics:
-        chart["classes"] = _classes_of(chart, tables)
+        stem = chart["name"].rpartition("/")[2]
+        shown = [  # a chart may show the mean of a column, such as `mIoU` of `IoU`
+            {"table": number, "column": place}
+            for number, table in enumerate(tables)
+            if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "")
+            for place, column in enumerate(table["runs"][0]["columns"])
+            if stem in (column, f"m{column}")
+        ]
+        chart["classes"] = shown[0] if shown else None
     return {
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": [
@@ -108,17 +116,6 @@ def _data(
         ],
         "configTable": config_table(runs) if is_table else None,
     }
-
-
-def _classes_of(chart: Chart, tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Returns the indices of the table and column whose mean a chart shows, such as `IoU` for `mIoU`, or None."""
-    stem = chart["name"].rpartition("/")[2]
-    for number, table in enumerate(tables):
-        columns = table["runs"][0]["columns"]
-        for place, column in enumerate(columns):
-            if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "") and stem in (column, f"m{column}"):
-                return {"table": number, "column": place}
-    return None
 
 
 def _asset(name: str) -> str:

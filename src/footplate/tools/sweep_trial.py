@@ -62,7 +62,7 @@ class TrialProcesses:
         self._starting = False
         self._interrupted_at = math.inf
         self._signal: int = signal.SIGINT
-        self._handlers: dict[int, Any] = {}  # that were replaced, by signal
+        self._handlers: dict[int, Any] = {}  # the replaced handlers, by signal
 
     @contextmanager
     def handling_interrupts(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ def run_in_process(
     """Runs a trial in its own process.
 
     Args:
-        request: What to run.
+        request: The config and the settings of the trial.
         trial: The optuna trial, which receives each finite metric and decides on pruning.
         on_progress: Called with `done`, `length` and `score` from time to time.
         processes: Starts and ends the process.
@@ -302,7 +302,7 @@ def run_trial(request: Request, pipe: Connection, release: Connection) -> None:
     The sweep blocks interrupts while the process starts. Later ones end the run as usual: it saves and exits silently.
 
     Args:
-        request: What to run.
+        request: The config and the settings of the trial.
         pipe: The connection to the sweep.
         release: A pipe that closes when the trial must end.
     """
