@@ -18,7 +18,7 @@ from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, Run, exportable_operators
+from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, exportable_operators
 from footplate.inference.exported_model import ExportedModel, largest_difference
 from footplate.inference.preprocessing import Preprocessing
 from footplate.inference.trained_model import TrainedModel
@@ -114,7 +114,7 @@ def export_model(
                     f"the {to} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
                     notes=[f"Inputs: {_shapes(tested)}."] if tested else [],
                 )
-            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself is the last
+            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself comes last
             for name in written:
                 os.replace(os.path.join(temporary, name), os.path.join(folder, name))
     files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]
@@ -225,7 +225,7 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
         raise _export_error(f"the model cannot be exported to {name}", request.module.model, error) from error
     run = format_.open(request.path)
     shape = tuple(request.images.shape)
-    difference = _difference(run, request.module, request.images)
+    difference = largest_difference(run(request.images), request.module(request.images))
     tested = [shape]
     for other in ((shape[0] + 1, *shape[1:]), (1, shape[1], shape[2] + 32, shape[3] + 64)):
         images = _random_images(other)
@@ -239,10 +239,6 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
         tested.append(other)
         difference = max(difference, largest_difference(found, wanted))
     return tested, difference
-
-
-def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
-    return largest_difference(run(images), module(images))
 
 
 def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:

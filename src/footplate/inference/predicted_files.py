@@ -83,7 +83,9 @@ def predict_files(
     if not count:
         if is_new:
             os.unlink(partial)
-        raise _nothing_readable(failures)
+        if len(failures) == 1:
+            raise DataError(failures[0].error)
+        raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
     os.replace(partial, path)
     return Summary(count, time.perf_counter() - begin, path, failures)
 
@@ -92,13 +94,6 @@ def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
     """Writes a PNG file quickly, with little compression and no sync, because the prediction can be repeated."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
-
-
-def _nothing_readable(failures: Sequence[Failure]) -> DataError:
-    """Returns the error of the only input, or an error that lists the first few."""
-    if len(failures) == 1:
-        return DataError(failures[0].error)
-    return DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
