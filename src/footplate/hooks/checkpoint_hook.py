@@ -280,7 +280,7 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
-        """Removes files that this run did not write from its lists, since a checkpoint may list any file.
+        """Removes files that this run did not write from `_kept` and `_best`. A loaded checkpoint may list any file.
 
         If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
         """

@@ -76,7 +76,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average, or continues with that of the checkpoint or of an earlier training by this runner."""
+        """Builds the averaged model, or keeps that of the checkpoint or of an earlier training by this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return

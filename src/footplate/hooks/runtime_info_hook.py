@@ -1,4 +1,4 @@
-"""Hooks that record what each iteration measures in the message hub."""
+"""Hooks that record learning rates, losses, metrics, times and gradient norms in the message hub."""
 
 import math
 import re
@@ -213,7 +213,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just ended, during which the process was suspended, from the iteration."""
+        """Excludes the given time, for which the process was suspended until now, from the iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
