@@ -38,10 +38,27 @@ def summarize(run: Run) -> dict[str, Any]:
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
-    memory = run.find("memory", "train")
+    time, data, memory = (run.find(name, "train") for name in _MEASURED)
+    times = None
+    if time and not any(abs(value) > MAX_RUN_LENGTH for each in (time, data) if each for _, value in each.points):
+        values, steps = [value for _, value in time.points], [at for at, _ in time.points]
+        distances = [after - before for before, after in pairwise(steps)]
+        # If a run was resumed into a new folder, its first log line there is not near iteration 0.
+        first = min(steps[0], statistics.median(distances)) if distances else steps[0]
+        begins = [steps[0] - first, *steps[:-1]]
+        covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
+        mean = statistics.fmean(values)
+        waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+        times = {
+            "mean": mean,
+            "median": statistics.median(values),
+            "longest": max(values),
+            "data_share": waiting / mean if mean else 0.0,
+            "total": sum(max(each, 0.0) for each in covered),
+        }
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
-        "time": _times(run),
+        "time": times,
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
@@ -168,28 +185,6 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
         for series in run.series
         if not names or series.name in names or name_in_log(run, series) in names
     ]
-
-
-def _times(run: Run) -> dict[str, float] | None:
-    time, data = run.find("time", "train"), run.find("data_time", "train")
-    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
-        return None
-    values = [value for _, value in time.points]
-    steps = [at for at, _ in time.points]
-    distances = [after - before for before, after in pairwise(steps)]
-    # If a run was resumed into a new folder, its first log line there is not near iteration 0.
-    first = min(steps[0], statistics.median(distances)) if distances else steps[0]
-    begins = [steps[0] - first, *steps[:-1]]
-    covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
-    mean = statistics.fmean(values)
-    waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
-    return {
-        "mean": mean,
-        "median": statistics.median(values),
-        "longest": max(values),
-        "data_share": waiting / mean if mean else 0.0,
-        "total": sum(max(each, 0.0) for each in covered),
-    }
 
 
 def _text(run: Run, found: dict[str, Any]) -> str:

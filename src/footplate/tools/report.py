@@ -38,14 +38,20 @@ def write_report(
     Args:
         runs: The runs; several are compared. They are shown best first; those of a sweep in the given order.
         path: The path of the file.
-        names: The names of the runs. The default is their folder names.
+        names: The names of the runs. The default is the folder names, with as many parents as make them distinct.
         title: The title of the page. The default is the names of the runs.
         sweep: The sweep that the runs belong to.
 
     Returns:
         The size of the file in bytes.
     """
-    names = list(names) or _distinct_names(runs)
+    names = list(names)
+    if not names:
+        paths = [run.folder.resolve() for run in runs]
+        for depth in range(1, max(len(path.parts) for path in paths) + 1):  # until the names are distinct
+            names = ["/".join(path.parts[-depth:]) for path in paths]
+            if len(set(names)) == len(set(paths)):
+                break
     headline = choose_headline(runs, sweep.metric if sweep else "")
     if sweep is None:  # the runs of a sweep come in the order of its trials
         order = best_first(runs, headline)
@@ -120,16 +126,6 @@ def _data(
 
 def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Returns the folder names, with as many parent folders as needed to make them distinct."""
-    paths = [run.folder.resolve() for run in runs]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(set(paths)):
-            break
-    return names
 
 
 def _as_json(value: Any) -> Any:

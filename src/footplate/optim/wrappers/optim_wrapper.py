@@ -191,7 +191,7 @@ class OptimWrapper:
         self._has_used_gradients = True
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        """Steps the optimizer in a different way, if `_overrides_step` is True."""
+        """Steps the optimizer in place of its own `step`. Called only if `_overrides_step` is True."""
         raise NotImplementedError
 
     def zero_grad(self, **kwargs: Any) -> None:
