@@ -139,7 +139,9 @@ class CheckpointHook(Hook):
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
         self._saved_at = 0
-        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are not saved yet
+        self._metrics: Mapping[str, float] | None = (
+            None  # the metrics of a validation whose best checkpoints are not saved yet
+        )
         self._last: int | None = None  # the last iteration, which is always saved
         self._replaceable: set[str] = set()  # existing files whose names this run may use
 

@@ -117,7 +117,7 @@ class LiveTerminal:
         for number, before in self._previous_handlers.items():
             signal.signal(number, before)
         self._previous_handlers.clear()
-        rest = ""  # of unfinished lines, which must not be lost
+        rest = ""  # the text of unfinished lines, which must not be lost
         for name, stream in self._streams:
             above = getattr(sys, name)
             if isinstance(above, _StreamAbove):

@@ -186,7 +186,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
 
 
 def _types(value: Any) -> Iterator[str]:
-    """Yields the types in nested values."""
+    """Yields the values of all `type` keys in nested values."""
     if isinstance(value, Mapping):
         if isinstance(value.get("type"), str):
             yield value["type"]

@@ -18,7 +18,7 @@ from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, exportable_operators
+from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, Run, exportable_operators
 from footplate.inference.exported_model import ExportedModel, largest_difference
 from footplate.inference.preprocessing import Preprocessing
 from footplate.inference.trained_model import TrainedModel
@@ -225,7 +225,7 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
         raise _export_error(f"the model cannot be exported to {name}", request.module.model, error) from error
     run = format_.open(request.path)
     shape = tuple(request.images.shape)
-    difference = largest_difference(run(request.images), request.module(request.images))
+    difference = _difference(run, request.module, request.images)
     tested = [shape]
     for other in ((shape[0] + 1, *shape[1:]), (1, shape[1], shape[2] + 32, shape[3] + 64)):
         images = _random_images(other)
@@ -239,6 +239,10 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
         tested.append(other)
         difference = max(difference, largest_difference(found, wanted))
     return tested, difference
+
+
+def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
+    return largest_difference(run(images), module(images))
 
 
 def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:

@@ -46,7 +46,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The fields of an optimizer over a run."""
+    """The values of optimizer settings over a run."""
 
     length: int  # the iterations of the run
     iters: list[int]  # the sampled iterations, counted from 0

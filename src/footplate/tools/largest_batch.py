@@ -12,7 +12,7 @@ _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
-    """The largest batch."""
+    """The largest batch of a dataset."""
 
     batch: Any
     samples: int | str  # the number of samples in the dataset, or "unknown"

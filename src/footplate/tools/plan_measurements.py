@@ -102,7 +102,7 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines that a plan is for."""
+    """The machines for which a plan predicts the cost of a step."""
 
     nodes: int = 1  # the number of nodes
     per_node: int = 1  # devices per node

@@ -161,8 +161,8 @@ def _device(environment: Mapping[str, Any]) -> str:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
 
-    The validation loss decides if there is one, otherwise the headline metric, which can still improve when the
-    validation loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
+    Validation is judged by its loss if there is one, otherwise by the headline metric. That metric can still improve
+    when the loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
     whatever its best value is.
 
     Returns:

@@ -43,7 +43,7 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
 
 
 def describe_importance(sweep: SweepSummary) -> str:
-    """Returns a sentence that says which parameter matters, by its rank correlation with the metric.
+    """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
 
     Only complete trials count. A correlation that occurs by chance in one of twenty sweeps does not show that a
     parameter matters. A parameter with more than two values that are not numbers has no rank correlation.

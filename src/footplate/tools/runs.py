@@ -35,7 +35,7 @@ Point = tuple[float, float]
 
 
 class Series(NamedTuple):
-    """One scalar over a run."""
+    """The values of one scalar over a run."""
 
     name: str
     mode: str  # "train" or "val"

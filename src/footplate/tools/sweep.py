@@ -77,7 +77,7 @@ class TrialProgress(NamedTuple):
 
 
 class _TrialFailedError(Exception):
-    """A trial failed; the sweep continues."""
+    """Raised when a trial fails. The sweep continues."""
 
 
 def sweep(

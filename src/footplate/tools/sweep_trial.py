@@ -1,4 +1,4 @@
-"""Runs one trial of a sweep in its own process, which reports metrics, can be pruned, and ends with the sweep."""
+"""Runs one trial of a sweep in its own process. It reports metrics, can be pruned, and ends with the sweep."""
 
 import math
 import multiprocessing
@@ -36,7 +36,7 @@ _REPEAT_INTERVAL = 0.5  # seconds in which a repeated interrupt is the same requ
 
 
 class Request(NamedTuple):
-    """The request to run a trial."""
+    """The config and the settings of a trial, which its process receives."""
 
     config: Mapping[str, Any]  # the resolved config, with the trial's values and its work_dir
     metric: str
@@ -201,7 +201,7 @@ def run_in_process(
 
 
 class _PrunedError(EarlyExitError):
-    """The sweep pruned the trial."""
+    """Raised to stop the run after the sweep has pruned the trial."""
 
 
 class _Interrupts:

@@ -95,11 +95,11 @@ class LoggerHook(Hook):
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the learning rate of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the learning rate of the first parameter group of each optimizer."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the momentum of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the momentum of the first parameter group of each optimizer."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(

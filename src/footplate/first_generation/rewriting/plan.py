@@ -23,7 +23,7 @@ _LENGTH_KEYS = ("runner", "total_epochs", "total_iters")
 
 
 class ConfigFile(NamedTuple):
-    """A file of a tree.
+    """A config file in a tree.
 
     Attributes:
         source: The parsed source.
@@ -126,7 +126,7 @@ class ConfigTree:
         return bool(holders)
 
     def _is_whole(self, path: Path) -> bool:
-        """Checks whether a file is a complete run. A file that was named explicitly needs no model."""
+        """Checks whether a file configures a complete run. A file that was named explicitly needs no model."""
         config = self.files[path].config
         is_requested = self._with_bases and path in self._paths
         return _is_run(config) or (is_requested and any(key in config for key in _LENGTH_KEYS))

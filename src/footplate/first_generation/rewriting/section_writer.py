@@ -201,7 +201,7 @@ class SectionText(NamedTuple):
 
 
 class SectionWriter:
-    """Writes sections in the style of a file.
+    """Writes config sections in the style of an existing file.
 
     Args:
         find: Finds old expressions for the values of a section.

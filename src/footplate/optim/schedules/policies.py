@@ -121,7 +121,7 @@ class Steps(Policy):
 
 @dataclasses.dataclass(frozen=True)
 class MomentumSteps(Steps):
-    """`Steps` with the default of `momentum_config`."""
+    """`Steps` with the default `gamma` of `momentum_config`."""
 
     gamma: float = 0.5
 
