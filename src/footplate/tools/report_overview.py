@@ -115,19 +115,16 @@ def _state(run: Run, iterations: int) -> dict[str, Any]:
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
     done = max([iterations, *positions])
-    planned = _planned(run.config._cfg_dict, length) if run.config is not None else None
-    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
-
-
-def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
-    """Returns the number of training iterations in a config of either generation, or None if unknown."""
+    cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
     sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
-    for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]:
-        for key, length in (("max_iters", 1), ("max_epochs", epoch_length)):
-            value = section.get(key)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0 and length:
-                return value * length
-    return None
+    totals = [
+        (section.get(key), unit)
+        for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]
+        for key, unit in (("max_iters", 1), ("max_epochs", length))
+    ]
+    lengths = [total * unit for total, unit in totals if isinstance(total, int) and not isinstance(total, bool)]
+    planned = next((each for each in lengths if each > 0), None)
+    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
