@@ -23,7 +23,7 @@ from footplate.distributed.sharding import (
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the gradient of each sharded parameter, which is already reduced, and None for other parameters."""
+    """Returns the already reduced gradient of each sharded parameter, and None for each of the other parameters."""
     return [each.grad if is_dtensor(each) else None for each in parameters]
 
 

@@ -122,7 +122,7 @@ def _sharded_dimensions(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
 
 @functools.lru_cache(maxsize=1)
 def world_mesh(device: str, group: object) -> Any:
-    """Creates a mesh of all ranks, cached because creating it may open connections between all of them."""
+    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))
@@ -310,7 +310,7 @@ def _fully_shard_arguments(
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of torch's MixedPrecisionPolicy."""
+    """Converts the value of `mixed_precision` to the arguments of torch's MixedPrecisionPolicy."""
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     found: dict[str, Any] = {}
     for key, value in cfg.items():
