@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
     from footplate.records.logger import collect_warnings
+    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.check import check
     from footplate.tools.failing_module import TrialError
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     with collect_warnings() as warnings:
         try:
-            summary = check(cfg, run=not arguments.no_run)
+            summary = check(cfg if arguments.no_run else choose_batch_size(cfg)[0], run=not arguments.no_run)
         except TrialError as error:
             arguments.progress = f"failed stage: {error.stage}"
             if error.__cause__ is not None and user_frames(error.__cause__):

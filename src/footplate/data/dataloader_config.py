@@ -196,6 +196,13 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
+    if cfg.get("batch_size") == "auto":
+        raise ArgumentError(
+            "an automatic batch size is not possible here",
+            key="batch_size",
+            found="auto",
+            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
+        )
     for key, least in _COUNTS.items():
         if cfg.get(key) is not None:
             check_count(key, cfg[key], least=least)
