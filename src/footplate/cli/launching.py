@@ -160,6 +160,8 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
     )
+    numbers = [getattr(signal, name) for name in config.signals_to_handle.split(",") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
     logging.disable(logging.CRITICAL)  # the ranks report errors
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
@@ -176,6 +178,9 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
         return code, problem
     finally:
         logging.disable(logging.NOTSET)
+        for number, handler in handlers.items():
+            if signal.getsignal(number) != handler:  # torchrun leaves its own handler behind
+                signal.signal(number, handler)
     return 0, ""
 
 

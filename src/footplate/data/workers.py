@@ -302,7 +302,12 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, even before the first pass with workers."""
+    """Makes torch raise an error when a worker dies, even before the first pass with workers.
+
+    Torch sets its handler once per process and does not notice if it is removed, for instance after a failed run.
+    """
+    if not callable(signal.getsignal(signal.SIGCHLD)):
+        signal_handling._SIGCHLD_handler_set = False
     signal_handling._set_SIGCHLD_handler()
 
 
