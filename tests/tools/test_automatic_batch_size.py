@@ -197,6 +197,9 @@ def test_ranks_use_the_smallest_of_their_sizes(tmp_path: Path) -> None:
     )
     done = command("train", str(path), "--nproc", "2")
     assert done.returncode == 0, done.stderr
-    assert "batch_size='auto': 6 samples x 4 accumulated x 2 processes = base_batch_size 48. Limit: " in done.stderr + done.stdout
+    assert (
+        "batch_size='auto': 6 samples x 4 accumulated x 2 processes = base_batch_size 48. Limit: "
+        in done.stderr + done.stdout
+    )
     assert recorded(tmp_path / "work", "train_dataloader")["batch_size"] == 6
     assert recorded(tmp_path / "work", "optim_wrapper")["accumulative_counts"] == 4
