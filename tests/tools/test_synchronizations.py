@@ -60,6 +60,7 @@ def test_line_that_needs_values_on_the_host_is_counted(function: Callable[[], An
         lambda: VALUES.clone().__setitem__(MASK, 0.0),
         lambda: VALUES.to(torch.float64).sum() * 2,
         lambda: len(VALUES) + VALUES.numel(),
+        lambda: nn.functional.one_hot(VALUES.long(), 4),
     ],
 )
 def test_computation_without_values_on_the_host_is_not_counted(function: Callable[[], Any]) -> None:

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _WARNING = "synchronizing CUDA operation"  # in the warning of torch
 _SKIPPED = {"torch", "warnings", "_py_warnings"}  # packages whose lines are not of interest
-# They read values on the CPU that they do not read, or that are not, on an accelerator.
-_OPTIMIZERS = ("torch.optim", "footplate.optim")
+# Read values that are on the CPU in any case, or read them only if they are on the CPU.
+_NOT_COUNTED = ("torch.optim", "footplate.optim", "footplate.records")
 _aten = torch.ops.aten
 # Operators that return a Python value or a tensor whose shape depends on values.
 _WAITING = {
@@ -57,8 +57,8 @@ def counting_host_reads() -> Iterator[Counter[str]]:
     """Yields a counter of the lines, `file:line`, that would wait for the accelerator if the tensors were on one.
 
     For a block that computes on the CPU. Detects operators whose result the host needs, such as `item`, `nonzero` and
-    indexing with a mask, and copies to the CPU. Calls of optimizers and their wrappers are not counted. A copy to a device
-    that is computed, as in `x.to(self.device)`, is not counted either.
+    indexing with a mask, and copies to the CPU. Calls of optimizers and their wrappers are not counted. A copy to a
+    device that is computed, as in `x.to(self.device)`, is not counted either.
     """
     found: Counter[str] = Counter()
     with _Functions(found), _Operators(found):
@@ -93,7 +93,12 @@ class _Functions(TorchFunctionMode):
         is_copied = func is torch.Tensor.to and any(isinstance(each, str) and each == "cpu" for each in args)
         if is_copied or func in _COPYING:
             _count_line(self.found, sys._getframe(1))
-        return func(*args, **(kwargs or {}))
+        before = Counter(self.found)
+        result = func(*args, **(kwargs or {}))
+        if func is torch.nn.functional.one_hot:  # reads the range of its input only on the CPU
+            self.found.clear()
+            self.found.update(before)
+        return result
 
 
 def _has_mask(func: Any, args: tuple[Any, ...]) -> bool:
@@ -109,10 +114,10 @@ def _has_mask(func: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _count_line(found: Counter[str], frame: FrameType | None) -> None:
-    """Counts the innermost line outside torch, unless an optimizer called it."""
+    """Counts the innermost line outside torch, unless a module that is not counted called it."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
-        if module.startswith(_OPTIMIZERS):
+        if module.startswith(_NOT_COUNTED):
             return
         if module.partition(".")[0] not in _SKIPPED and module != __name__:
             path = os.path.relpath(frame.f_code.co_filename)
