@@ -43,7 +43,7 @@ def lines_of(function: Callable[[], Any]) -> list[int]:
         lambda: torch.where(MASK),
         lambda: VALUES[MASK],
         lambda: VALUES.masked_select(MASK),
-        lambda: VALUES.unique(),
+        lambda: VALUES.unique(),  # type: ignore[no-untyped-call]
         lambda: torch.equal(VALUES, VALUES),
         lambda: VALUES.clone().__setitem__(MASK, VALUES[:2]),
     ],
