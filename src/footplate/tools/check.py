@@ -1,4 +1,4 @@
-"""Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
+"""Performs a short trial of a run: builds everything, trains two iterations, validates one batch, saves and loads."""
 
 import logging
 import os
@@ -73,20 +73,20 @@ class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float  # of the last training iteration, without waiting for data
+    seconds: float  # the duration of the last training iteration, excluding the wait for data
     waiting: float  # seconds that the last iteration waited for data
     validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
-    parts: dict[str, int]  # bytes of the parts of the memory on this process
+    parts: dict[str, int]  # the memory of each part in this process, in bytes
     synchronizations: Counter[str] | None  # with the device in an iteration, by line; None if uncountable
-    checkpoint: int  # bytes
+    checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
 
 
 def check(cfg: Config, *, run: bool = True) -> Checked:
-    """Tries a run and returns a summary of what it will do.
+    """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
     The trial leaves no files: it has a temporary folder and no visualizer backends.
 
@@ -165,7 +165,7 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 
 def _try(cfg: Config, folder: str) -> Trial:
-    """Trains two iterations, and trains and validates on the largest batches."""
+    """Trains for two iterations, then trains and validates on the largest batches."""
     runner = build_trial(cfg, folder, preflight=True)
     monitor = ranks.current()
     if monitor is not None:
@@ -256,9 +256,9 @@ def _validate(
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at events, except those that save checkpoints.
+    """Calls the user's hooks at the given events, except hooks that save checkpoints.
 
-    Of footplate's hooks, calls only the one that records values, because the others write files.
+    The only hook of footplate that is called is RuntimeInfoHook, because the others write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
@@ -269,7 +269,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
 
 
 class _EnoughError(EarlyExitError):
-    """Stops the run after the iterations of the trial."""
+    """Raised to stop the run after the iterations of the trial."""
 
 
 class _TrialHook(Hook):
