@@ -124,7 +124,7 @@ class OptimWrapper:
         self.keeps_gradients = False
         self.shares_losses = False
         self._clears_at_next_loss = False  # gradients were kept after a step
-        self._has_used_gradients = False  # of the last step, neither cleared nor added to since
+        self._has_used_gradients = False  # whether a step used them, and they were neither cleared nor added to since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
@@ -198,7 +198,7 @@ class OptimWrapper:
         self._has_used_gradients = True
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        """Steps the optimizer in a different way, if `_overrides_step` is True."""
+        """Steps the optimizer in place of its own `step`. Called only if `_overrides_step` is True."""
         raise NotImplementedError
 
     def zero_grad(self, **kwargs: Any) -> None:
