@@ -195,7 +195,7 @@ class _Replacer(ast.NodeTransformer):
         self._scopes.append(_ClassScope.fromkeys(_own_names(body.body), ""))
         self.generic_visit(body)
         self._scopes.pop()
-        node.body = body.body  # type: ignore[assignment]
+        node.body = body.body
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
