@@ -15,7 +15,7 @@ from footplate.registry.dotted_paths import module_exists
 
 
 class Patch(NamedTuple):
-    """The replacement of a name.
+    """The replacement of a name that was removed or changed.
 
     Attributes:
         new: The dotted path of the replacement.

@@ -93,15 +93,15 @@ class LoggerHook(Hook):
         return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step for the scalars."""
+        """Returns the step at which the scalars are logged."""
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the learning rate of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the learning rate of the first parameter group of each optimizer."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the momentum of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the momentum of the first parameter group of each optimizer."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -203,7 +203,7 @@ _Settings = Mapping[str, Any] | None
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes the values of a logger with a writer from VISBACKENDS, whose name a subclass sets as `backend`.
+    """Writes the logged values with the writer from VISBACKENDS that a subclass names in `backend`.
 
     Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks`, and for
     subclasses of them.
