@@ -32,7 +32,7 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that a section of a config of either generation accepts; empty if they are unknown.
+    """Returns the keys that a config section of either generation accepts. The result is empty if they are unknown.
 
     Args:
         mapping: The config.
@@ -119,7 +119,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Checks whether the config has the section of a key and the section accepts the key."""
+    """Checks whether the config contains the section of a key, and the section accepts the key."""
     section, _, name = path.rpartition(".")
     return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
 

@@ -118,7 +118,10 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
-    """Checks for a pure-Python config: it uses `read_base`, or has no `_base_` and imports non-standard modules."""
+    """Checks whether a config is a pure-Python config.
+
+    Such a config uses `read_base`, or has no `_base_` and imports modules from outside the standard library.
+    """
     imports_others = False
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -316,6 +319,6 @@ def _constant(value: Any, node: ast.AST) -> ast.expr:
 
 
 def _statement(node: ast.stmt, function: str, *arguments: Any) -> ast.stmt:
-    """Returns a statement that calls a function with constants, the last of which is the line of `node`."""
+    """Returns a statement that calls a function with the given constants and the line of `node`."""
     constants = [_constant(argument, node) for argument in (*arguments, node.lineno)]
     return ast.copy_location(ast.Expr(_call(node, function, *constants)), node)

@@ -1,4 +1,4 @@
-"""Seeds random generators, and separates their states for reading data from those of the run."""
+"""Seeds random generators, and keeps the random states for reading data separate from those of the run."""
 
 import random
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ class SamplerGenerators:
                 self._states = _get_states()
 
     def wrap(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yields the items of an iterator; these states are active while it runs."""
+        """Yields the items of an iterator. These states are active while the iterator runs."""
         while True:
             with self.activate():
                 item = next(iterator, _END)

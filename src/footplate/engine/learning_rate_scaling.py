@@ -8,7 +8,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_world_size
 from footplate.errors import ArgumentError
 
-SCALING_KEYS = ("enable", "base_batch_size")  # of auto_scale_lr
+SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.engine")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
@@ -70,7 +70,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
 
 
 def _scale(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the rates of one optimizer, and returns a description for the log."""
+    """Scales the learning rates of one optimizer, and returns a description for the log."""
     label = f"{name}: " if name else ""
     kind = type(optimizer).__name__
     if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):

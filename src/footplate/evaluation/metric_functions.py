@@ -18,7 +18,7 @@ _NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ...,
 
 
 class FunctionMetric(BaseMetric[dict[str, float]]):
-    """Averages a function over all samples: the value of a batch is weighted by its number of samples.
+    """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
 
     Args:
         function: A function of the predictions and the batch, both on the device of the predictions. It returns a
@@ -160,7 +160,7 @@ def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, f
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the device of the first tensor in nested dicts, lists and tuples; the CPU if there is none."""
+    """Returns the device of the first tensor in nested dicts, lists and tuples, or the CPU if there is none."""
     pending = [data]
     while pending:
         each = pending.pop(0)

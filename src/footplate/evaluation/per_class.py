@@ -1,4 +1,4 @@
-"""Per-class results: JSON lines in the folder of a run, and tables for the log."""
+"""Writes per-class results as JSON lines to the folder of a run, and formats them as tables for the log."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ class EvaluationContext(NamedTuple):
 
 
 def append_table(context: EvaluationContext, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
-    """Appends a table of per-class results to `vis_data/per_class.jsonl`; warns if the file cannot be written.
+    """Appends a table of per-class results to `vis_data/per_class.jsonl`. Warns if the file cannot be written.
 
     Args:
         context: The run and the dataset.

@@ -12,6 +12,7 @@ from footplate.inference.preprocessing import Pixels
 from footplate.storage import missing_path_notes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+_COMPLETE = 0.9  # the fraction of the declared frames from which a video counts as complete
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -84,10 +85,13 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     stems = [os.path.splitext(name)[0] for name, _ in found]
     folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video get their own folder
     names: set[str] = set()
-    return [
-        (_unique(stem, names, folders if is_video(path) else ()), path)
-        for stem, (_, path) in zip(stems, found, strict=True)
-    ]
+    unique: list[tuple[str, str]] = []
+    for stem, (_, path) in zip(stems, found, strict=True):
+        taken = names | folders if is_video(path) else names
+        name = next(each for each in chain([stem], (f"{stem}_{number}" for number in count(2))) if each not in taken)
+        names.add(name)
+        unique.append((name, path))
+    return unique
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
@@ -130,16 +134,22 @@ def import_cv2() -> Any:
 
 
 def _frames(path: str) -> Iterator[Pixels]:
+    """Yields the frames of a video.
+
+    Raises:
+        DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
+    """
     cv2 = import_cv2()
-    video = cv2.VideoCapture(path)
+    video, number = cv2.VideoCapture(path), 0
     try:
-        for index in count():
-            is_there, frame = video.read()
-            if not is_there:
-                if index == 0:
-                    raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown
+        while (found := video.read())[0]:
+            number += 1
+            yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
+        if not number:
+            raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
+        if number < _COMPLETE * declared:
+            raise DataError(f"the video '{path}' ends early: OpenCV can decode only {number} of {declared:.0f} frames")
     finally:
         video.release()
 
@@ -163,10 +173,3 @@ def _walk(folder: str, skipped: Collection[str]) -> Iterator[str]:
         for name in sorted(names):
             if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
                 yield os.path.join(parent, name)
-
-
-def _unique(name: str, taken: set[str], folders: Collection[str]) -> str:
-    candidates = chain([name], (f"{name}_{number}" for number in count(2)))
-    unique = next(each for each in candidates if each not in taken and each not in folders)
-    taken.add(unique)
-    return unique

@@ -1,4 +1,4 @@
-"""Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
+"""Performs a short trial of a run: builds everything, trains two iterations, validates one batch, saves and loads."""
 
 import logging
 import os
@@ -71,20 +71,20 @@ class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float  # of the last training iteration, without waiting for data
+    seconds: float  # the duration of the last training iteration, excluding the wait for data
     waiting: float  # seconds that the last iteration waited for data
     validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
-    parts: dict[str, int]  # bytes of the parts of the memory on this process
-    synchronizations: int | None  # with the device in the last training iteration; None if uncountable
-    checkpoint: int  # bytes
+    parts: dict[str, int]  # the memory of each part in this process, in bytes
+    synchronizations: int | None  # with the device in the last training iteration; None if they cannot be counted
+    checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
 
 
 def check(cfg: Config, *, run: bool = True) -> Checked:
-    """Tries a run and returns a summary of what it will do.
+    """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
     The trial leaves no files: it has a temporary folder and no visualizer backends.
 
@@ -163,7 +163,7 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 
 def _try(cfg: Config, folder: str) -> Trial:
-    """Trains two iterations, and trains and validates on the largest batches."""
+    """Trains for two iterations, then trains and validates on the largest batches."""
     runner = build_trial(cfg, folder, preflight=True)
     monitor = ranks.current()
     if monitor is not None:
@@ -251,9 +251,9 @@ def _validate(
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at events, except those that save checkpoints.
+    """Calls the user's hooks at the given events, except hooks that save checkpoints.
 
-    Of footplate's hooks, calls only the one that records values, because the others write files.
+    The only hook of footplate that is called is RuntimeInfoHook, because the others write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
@@ -264,7 +264,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
 
 
 class _EnoughError(EarlyExitError):
-    """Stops the run after the iterations of the trial."""
+    """Raised to stop the run after the iterations of the trial."""
 
 
 class _TrialHook(Hook):
@@ -294,7 +294,10 @@ class _TrialHook(Hook):
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
         if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
-            self._warnings = self._counting.enter_context(_warning_of_synchronizations())
+            self._warnings = self._counting.enter_context(warnings.catch_warnings(record=True))
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")  # CUDA warns each time the host waits for the device
+            self._counting.callback(torch.cuda.set_sync_debug_mode, "default")
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -308,18 +311,6 @@ class _TrialHook(Hook):
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
             raise _EnoughError
-
-
-@contextmanager
-def _warning_of_synchronizations() -> Iterator[list[warnings.WarningMessage]]:
-    """Yields the list of warnings raised in the block. CUDA warns each time the host waits for the device."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @contextmanager

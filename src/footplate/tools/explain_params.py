@@ -17,7 +17,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """A parameter group."""
+    """The settings and the parameters of a parameter group."""
 
     optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
@@ -64,8 +64,11 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = []
     for part, inner in wrapper.parts.items():
-        kind, defaults = type(inner.optimizer).__name__, inner.optimizer.defaults
+        defaults = inner.optimizer.defaults
         for group in inner.param_groups:
+            kind = type(inner.optimizer).__name__
+            if "use_muon" in group:
+                kind += " (Muon)" if group["use_muon"] else " (AdamW)"
             members = [names.get(id(parameter), "?") for parameter in group["params"]]
             # Building a schedule has already changed the learning rate to its initial value.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
