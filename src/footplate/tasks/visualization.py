@@ -73,7 +73,7 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Draws the differences between ground truth and prediction on the current image; returns None by default.
+        """Draws the differences between ground truth and prediction on the current image. Returns None by default.
 
         Args:
             truth: The ground truth.

@@ -160,7 +160,7 @@ def _without_duplicates(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Plots losses, metrics and learning rate as an image file; skips an incomplete last line.
+    """Plots losses, metrics and learning rate as an image file. Skips an incomplete last line.
 
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.

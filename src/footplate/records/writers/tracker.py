@@ -79,7 +79,7 @@ class Tracker(BaseVisBackend):
         return self._run
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes a scalar; ignores values that are not numbers."""
+        """Writes a scalar. Ignores values that are not numbers."""
         self.add_scalars({name: value}, step)
 
     def add_scalars(

@@ -38,7 +38,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression; returns the indices of the remaining boxes, ``(K,)``, int64, best first.
+    """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
 
     Of two boxes with equal scores, the first one is better.
 
