@@ -76,7 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
-    from footplate.engine.signals import Interrupted
     from footplate.first_generation.translation import is_first_generation
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
@@ -111,13 +110,13 @@ def run(arguments: argparse.Namespace) -> int:
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with surviving_streams():
-            if isinstance(error, Interrupted) or runner.requests.saved_after_error:
-                print_resume_command(runner, arguments)
             _print_stopped(runner, arguments, error)
         raise_module_error(f"training, {arguments.progress},", error, runner)
         raise
     with surviving_streams():
-        _print_end(runner, arguments)
+        if runner.train_loop.out_of_time:
+            print_resume_command(runner, arguments)
+        _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
@@ -230,18 +229,16 @@ def resume_command(argv: Sequence[str]) -> str:
 
 
 def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
-    """Prints the result of a run that a signal stopped, if `--json` is given. Errors are printed by the caller."""
+    """Prints the command that resumes a stopped run and, if `--json` is given, the result of the run.
+
+    The result is printed only if a signal stopped the run. The caller prints errors.
+    """
     from footplate.engine.signals import Interrupted
 
+    if isinstance(error, Interrupted) or runner.requests.saved_after_error:
+        print_resume_command(runner, arguments)
     if isinstance(error, Interrupted) and wants_json(arguments):
         _print_paths(runner, arguments, state="stopped")
-
-
-def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the result of a run that finished or reached its time limit, in the second case with a resume command."""
-    if runner.train_loop.out_of_time:
-        print_resume_command(runner, arguments)
-    _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
 
 
 def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:

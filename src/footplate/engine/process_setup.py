@@ -1,4 +1,4 @@
-"""Sets up the process of a run: ranks, random generators, determinism, device, memory, start method of workers."""
+"""Sets up the process of a run: ranks, random generators, determinism, device, memory, and how workers are started."""
 
 import contextlib
 import ctypes
