@@ -41,7 +41,7 @@ def set_default_scope(scope: str | None) -> None:
 
 @contextmanager
 def using_scope(scope: str | None) -> Iterator[None]:
-    """Sets the default scope for the duration of the block; None leaves it unchanged."""
+    """Sets the default scope for the duration of the block. None leaves it unchanged."""
     if scope is None:
         yield
         return

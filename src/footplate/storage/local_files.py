@@ -54,7 +54,7 @@ class DescriptorSink:
         self._buffer = bytearray()
 
     def write(self, data: Data, /) -> int:
-        """Writes `data`; large data is not copied.
+        """Writes `data`. Large data is not copied.
 
         Raises:
             OSError: Writing failed.

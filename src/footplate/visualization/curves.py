@@ -359,7 +359,7 @@ def _write(
 
 
 def _pad_range(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """Returns the range of values with a margin; it is never empty."""
+    """Returns the range of values with a margin. The range is never empty."""
     low, high = min(values), max(values)
     padding = min(high - low, _MOST) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
     return max(low - padding, -_MOST), min(high + padding, _MOST)

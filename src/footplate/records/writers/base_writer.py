@@ -29,7 +29,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` with `now` in `save_dir`; called before anything is written."""
+        """Replaces the folder `before` with `now` in `save_dir`. Called before anything is written."""
         self._save_dir = moved(self._save_dir, before, now)
 
     @property
@@ -68,7 +68,7 @@ class BaseVisBackend:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`; called before anything is written."""
+        """Restores the result of `state_dict`. Called before anything is written."""
 
 
 def moved(path: Any, before: str, now: str) -> Any:

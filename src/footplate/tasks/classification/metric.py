@@ -100,7 +100,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
-    """Returns the suffix of metric names for a threshold; empty if there is only one threshold."""
+    """Returns the suffix of metric names for a threshold, or "" if there is only one threshold."""
     if len(several) == 1:
         return ""
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
