@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
-from footplate.distributed import broadcast_object, get_rank, get_world_size
+from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
 
@@ -34,7 +34,7 @@ class _SeededSampler(Sampler[int]):
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
-        self.rank, self.world_size = get_rank(), get_world_size()
+        self.rank, self.world_size = get_data_rank(), get_data_world_size()
         self.size = len(dataset)
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")

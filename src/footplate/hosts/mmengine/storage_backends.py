@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from typing_extensions import override
 
@@ -235,7 +236,16 @@ class HardDiskBackend(LocalBackend):
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Reads files at URLs; writing is not supported."""
+    """Reads files at URLs; writing is not supported.
+
+    Unlike the file systems of fsspec for these URLs, `get` needs no further packages.
+    """
+
+    @override
+    def get(self, filepath: PathLike) -> bytes:
+        with urlopen(self._path(filepath)) as response:
+            content: bytes = response.read()
+        return content
 
 
 class PetrelBackend(_FileSystemBackend):
