@@ -22,6 +22,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.optim.optimizers import is_schedule_free
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
@@ -67,6 +68,8 @@ class Components:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self._sections["auto_scale_lr"])
+        if any(is_schedule_free(part.optimizer) for part in built.parts.values()):
+            self.hooks.build({"type": "ScheduleFreeHook"})
         return built
 
     @cached_property
