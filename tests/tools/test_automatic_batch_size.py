@@ -1,8 +1,10 @@
 """`train_dataloader.batch_size='auto'`: the size that fits, the accumulation, the record, refusals."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,30 @@ def test_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: pytest.Monkey
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 4
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 8
+
+
+def trial_with_endless_step(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    Wide.forward = lambda *_, **__: time.sleep(60)  # type: ignore[method-assign]
+    choose_batch_size(cfg)
+
+
+def test_trial_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:
+    waiting = multiprocessing.get_context("fork").Process(target=trial_with_endless_step, args=(config(tmp_path),))
+    waiting.start()
+    children = Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children")
+    while not (found := children.read_text().split()):
+        time.sleep(0.05)
+    while Path(f"/proc/{found[0]}/oom_score_adj").read_text().strip() != "1000":  # set when the trial begins
+        time.sleep(0.05)
+    waiting.kill()
+    waiting.join()
+    state = Path(f"/proc/{found[0]}/stat")
+    for _ in range(100):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the trial goes on")
 
 
 def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
