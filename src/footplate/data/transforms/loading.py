@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from footplate.checks import check_choice
-from footplate.data.annotations import decode_mask, read_file
+from footplate.data.annotations import decode_mask, read_record_file
 from footplate.data.transforms.pipeline import BaseTransform
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
@@ -61,7 +61,7 @@ class LoadImageFromFile(BaseTransform):
         """Adds the image to the sample."""
         path = results["img_path"]
         try:
-            content = read_file(path)
+            content = read_record_file(results, "img_path")
             try:
                 with Image.open(io.BytesIO(content)) as image:
                     return self.add_image(results, image)
@@ -172,7 +172,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
     path = results["seg_map_path"]
-    content = read_file(path)
+    content = read_record_file(results, "seg_map_path")
     try:
         with Image.open(io.BytesIO(content)) as opened:
             labels = np.array(opened)
