@@ -157,7 +157,6 @@ def prepare_mmselfsup(cfg: Config, data: str, size: int) -> None:
         torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
     if not torch.cuda.is_available():
         torch.Tensor.cuda = lambda tensor, *_, **__: tensor  # type: ignore[method-assign]
-    cfg["find_unused_parameters"] = True  # DenseCL and MoCo v3 freeze parameters after the model was wrapped
     small_crops(cfg, cfg["data"]["train"])
     for node in walk([cfg["data"]["train"], cfg.get("custom_hooks")]):
         if "data_source" in node:

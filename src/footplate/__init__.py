@@ -1,6 +1,6 @@
 """A training engine for PyTorch, driven by config files of both OpenMMLab generations.
 
-Names resolve on first use, so that importing the package loads no torch.
+Names are imported on first use, so that importing the package does not import torch.
 """
 
 import importlib

@@ -48,7 +48,7 @@ def check_fraction(name: str, value: object) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Checks whether `value` is a real number. NumPy numbers count as real numbers; bools do not."""
+    """Checks whether `value` is a real number. NumPy numbers count as real numbers, but bools do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

@@ -34,7 +34,7 @@ _MAX_LINES = 5
 
 
 class _Missing:
-    """Marks that `found` was not passed. A class, because classes keep their identity when an error is pickled."""
+    """Marks that `found` was not passed. Unlike objects, classes keep their identity when an error is pickled."""
 
 
 class Origin(NamedTuple):
@@ -108,7 +108,11 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.has_found:
-            found = " ".join(_safe_repr(self.found).split())
+            try:
+                text = repr(self.found)
+            except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything; so do huge integers
+                text = f"a {type(self.found).__name__} that cannot be shown: {type(error).__name__}"
+            found = " ".join(text.split())
             is_long = len(found) > _MAX_VALUE_LENGTH
             lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")
         if self.suggestion:
@@ -221,10 +225,3 @@ class MissingExtraError(FootplateError, ImportError):
             f"{why} needs the package '{package}', which is not installed",
             notes=[f"pip install 'footplate[{extra}]'"],
         )
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything; so do huge integers
-        return f"a {type(value).__name__} that cannot be shown: {type(error).__name__}"

@@ -49,7 +49,7 @@ def pluralize(count: int, noun: str) -> str:
 
 
 def list_names(names: Iterable[object], limit: int) -> str:
-    """Returns at most `limit` names, separated by commas, and the number of the others.
+    """Returns at most `limit` names, separated by commas, and the number of omitted names.
 
     >>> list_names(range(5), 3)
     '0, 1, 2 and 2 more'
@@ -134,7 +134,7 @@ def edit_distance(first: str, second: str, replacement: int = 1) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit in which it is at least 1.
+    """Formats a number of bytes, using the largest unit in which the number is at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')

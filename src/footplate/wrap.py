@@ -7,10 +7,10 @@ import sys
 import unicodedata
 from typing import Any
 
-_INDENT = 4  # of continuation lines in the log
+_INDENT = 4  # the indentation of continuation lines in the log
 _GAP = 2  # the minimum number of blanks between fields
 _ELLIPSIS = " …"
-_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # of the text of commands
+_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # the width of the text that commands print
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 # Lines are broken at these blanks, but not at the padding in brackets or before a word in parentheses.
 _BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)(?!\(\w+\))")

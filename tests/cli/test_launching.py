@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -104,7 +105,10 @@ def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch
 )
 def test_exit_codes_pass_through(tmp_path: Path, code: str, told: int) -> None:
     (tmp_path / "script.py").write_text(f"import os, sys\nif os.environ['RANK'] == '1':\n    {code}\n")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.getsignal(each) for each in numbers]
     assert launching._torchrun(2, 0, [str(tmp_path / "script.py")])[0] == told
+    assert [signal.getsignal(each) for each in numbers] == before
 
 
 _FINISHED = {"state": "finished"}

@@ -230,7 +230,7 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
     assert find_latest(tmp_path) == str(tmp_path / "iter_9.sharded")
 
 
-def _die_between(folder: Path) -> None:
+def _die_between(folder: Path, wrapper: dict[str, Any]) -> None:
     """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
     if get_rank() == 1:
         before = dcp_writer._write_tensors
@@ -243,20 +243,23 @@ def _die_between(folder: Path) -> None:
             return before(path, tensors)
 
         dcp_writer._write_tensors = die
-    train(FSDP, folder, 9, every=3)
+    train(FSDP, folder, 9, every=3, model_wrapper_cfg=wrapper)
 
 
-def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
+HYBRID = {**SHARDED, "mesh": (2, 2)}
+
+
+@pytest.mark.parametrize(("world", "wrapper"), [(2, SHARDED), (4, HYBRID)])
+def test_save_interrupted_by_death_is_incomplete(tmp_path: Path, world: int, wrapper: dict[str, Any]) -> None:
     with pytest.raises(RuntimeError, match="exit codes"):
-        on_processes(2, _die_between, tmp_path, timeout=60)
-    assert [each.name[:7] for each in (tmp_path / "iter_6.sharded").iterdir()] == ["rank_0-"]
+        on_processes(world, _die_between, tmp_path, wrapper, timeout=60)
+    written = {each.name[:6] for each in (tmp_path / "iter_6.sharded").glob("rank_*.bin")}
+    assert "rank_0" in written
+    assert "rank_1" not in written
     assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
     with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: it has no layout\.json"):
         verify(tmp_path / "iter_6.sharded")
     assert verify(tmp_path / "iter_3.sharded").sha256
-
-
-HYBRID = {**SHARDED, "mesh": (2, 2)}
 
 
 def hybrid(folder: Path, accumulation: int, changes: dict[str, Any]) -> dict[str, Tensor]:
@@ -287,11 +290,20 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(
     # Replicas are written once: weights, averages and two moments. Gradients differ between all four ranks.
     copies = 4 if accumulation == 1 else 8
     assert size == 8 * copies * sum(each.numel() for each in held.values())
+    assert len(list(path.glob("rank_*.bin"))) == 4  # the replicas share the writing
     again = {"load_from": str(path), "resume": True}
     found = on_ranks(4, hybrid, tmp_path / "four", accumulation, again)[0]
     assert all(torch.equal(found[key], value) for key, value in whole.items())
     case = Case("FSDP2", "AdamW", accumulation)
     assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
+    world, mesh = (2, (2, 1)) if accumulation == 1 else (3, None)
+    changes = {**again, "model_wrapper_cfg": {**SHARDED, "mesh": mesh}}
+    found = on_ranks(world, _resumed_on, case, tmp_path / "fewer", changes)[0]
+    assert difference(found, whole) < 1e-12
+
+
+def _resumed_on(case: Case, folder: Path, changes: dict[str, Any]) -> dict[str, Tensor]:
+    return train(case, folder, **changes)
 
 
 @pytest.mark.parametrize(

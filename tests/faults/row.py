@@ -1,6 +1,6 @@
 """The data classes of the table's rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -45,5 +45,5 @@ class Row(NamedTuple):
     long: range
     short: range
     planted: Mapping[str, Fault]
-    controls: range = range(25)
+    controls: Sequence[int] = range(25)
     lasts: bool = False

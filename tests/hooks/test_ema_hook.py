@@ -147,6 +147,7 @@ KINDS: list[dict[str, Any]] = [
     {"ema_type": "MomentumAnnealingEMA", "gamma": 3, "momentum": 0.01, "begin_epoch": 2},
     {"ema_type": "MomentumAnnealingEMA", "gamma": 3, "momentum": 0.01, "begin_iter": 6, "interval": 3},
     {"ema_type": "WarmUpEMA", "warm_up": 3, "momentum": 0.01, "begin_epoch": 1},
+    {"device": "cpu", "interval": 2, "momentum": 0.1},
 ]
 
 
@@ -185,6 +186,7 @@ def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
         ({"momentum": 3}, "momentum"),
         ({"momentumm": 0.1}, "momentumm"),
         ({"ema_type": "ExponentialMovingAvrage"}, "ema_type"),
+        ({"device": "cuda:99"}, "device"),
         ({"ema_type": "BaseDataPreprocessor"}, "model"),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 
 from tests.hosts.environment import write_scenes
 from tests.hosts.test_code_bases import DETECTION, ENVIRONMENT, SEGMENTATION, run
+from tests.modules import ROOT
 
 # They share an environment and checkpoints. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
@@ -114,3 +115,10 @@ def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "single/predictions.jsonl").read_text().splitlines()]
     assert [label for label, _ in found] == [line["label"] for line in lines]
     assert [score for _, score in found] == pytest.approx([line["score"] for line in lines], abs=1e-6)
+
+
+def test_videos_are_read_with_opencv(python: str) -> None:
+    """The environment of the other tests has no OpenCV, so these tests run here."""
+    command = [python, "-m", "pytest", "-q", "-p", "no:xdist", "tests/inference/test_image_files.py", "-k", "video"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert re.search(r"^2 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr

@@ -103,3 +103,20 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
         assert frame.pixels.shape == (16, 32, 3)
         assert abs(int(frame.pixels[8, 16, 2]) - blue) < 8
         assert frame.pixels[8, 16, 0] < 8
+
+
+@pytest.mark.skipif(not HAS_CV2, reason="OpenCV reads videos")
+def test_video_that_ends_early_is_reported_after_its_frames(tmp_path: Path) -> None:
+    import cv2
+
+    whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 64))
+    for seed in range(40):
+        writer.write(np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))
+    writer.release()
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    failures: list[Failure] = []
+    frames = list(read_files([("cut", str(cut))], failures))
+    assert 10 < len(frames) < 30
+    problem = f"the video '{cut}' ends early: OpenCV can decode only {len(frames)} of 40 frames"
+    assert failures == [Failure(str(cut), problem)]

@@ -239,3 +239,45 @@ def test_complex_values_are_averaged_as_pairs_of_real_ones(kind: type[BaseAverag
         found, expected = (getattr(each.module, name).detach() for each in averages)
         assert not torch.equal(found, getattr(models[0], name).detach())
         torch.testing.assert_close(torch.view_as_real(found), expected)
+
+
+def test_an_average_on_another_device_never_exists_on_that_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model[1].weight = model[0].bias  # a shared parameter
+
+    def refuse(parameter: nn.Parameter, memo: object) -> None:
+        raise AssertionError("copied on the device of the model")
+
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", refuse)
+    average = ExponentialMovingAverage(model, momentum=0.1, device="meta")
+    assert {each.device.type for each in average.module.state_dict().values()} == {"meta"}
+    assert average.module[1].weight is average.module[0].bias
+    for _ in range(3):
+        average.update_parameters(model)  # raises an error if a kernel mixes devices
+    assert {each.device.type for each in model.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", 1.5])
+def test_a_device_that_does_not_exist_is_refused(device: Any) -> None:
+    with pytest.raises(ArgumentError, match="the device of the average is not available") as caught:
+        ExponentialMovingAverage(nn.Linear(1, 1), device=device)
+    assert (caught.value.key, caught.value.found) == ("device", device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_an_average_on_the_cpu_agrees_with_one_on_the_accelerator() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).cuda()
+    averages = [ExponentialMovingAverage(model, momentum=0.1, device=device) for device in ("cpu", None)]
+    for _ in range(5):
+        for each in model.parameters():
+            nn.init.normal_(each)
+        for average in averages:
+            average.update_parameters(model)
+    states = [average.state_dict() for average in averages]
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name].cpu())
+    weights = copy.deepcopy(model.state_dict())
+    averages[0].swap_with(model)
+    assert not torch.equal(model.state_dict()["0.weight"], weights["0.weight"])
+    averages[0].swap_with(model)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())

@@ -31,11 +31,11 @@ def _section(kind: str, counts: int) -> dict[str, Any]:
 
 def _net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 
 
 def _shard(model: nn.Sequential) -> nn.Module:
-    for layer in (model[0], model[2]):
+    for layer in (model[0], model[2], model[4]):
         fully_shard(layer)
     fully_shard(model)
     return model
@@ -68,7 +68,7 @@ def _work(rank: int, port: int, kind: str, counts: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("counts", [1, 3])
-@pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "LAMB"])
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "LAMB", "Muon"])
 def test_two_ranks_step_like_one_process(kind: str, counts: int, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
 """Downloads weights from an address to the cache of `torch.hub`.
 
-    torchvision://resnet50                       a model of torchvision; also resnet50.imagenet1k_v2
+    torchvision://resnet50                       a torchvision model; also resnet50.imagenet1k_v2
     open-mmlab://detectron2/resnet50_caffe       backbones that OpenMMLab publishes; also openmmlab:// and mmcls://
     https://host/weights-0123abcd.pth            any server; also http://
     hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
@@ -40,7 +40,7 @@ _TABLES = {
     "openmmlab": "openmmlab",
     "mmcls": "mmcls",
 }
-# Other programs may execute code in files of the shared cache. Only files of these publishers are saved there.
+# Other programs may execute code in files from the shared cache, so only files from these publishers are saved there.
 _PUBLISHERS = ("https://download.pytorch.org/", "https://download.openmmlab.com/")
 _WEB = ("http://", "https://")
 _HUGGING_FACE = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
@@ -68,7 +68,7 @@ def local_file(path: str) -> str:
     try:
         url = find_url(path)
         file = None if url is None else cached_path(path, url)
-    except ValueError as error:  # of urlsplit
+    except ValueError as error:  # raised by urlsplit
         raise CheckpointError(f"'{path}' is not a valid URL: {error}") from error
     if url is None or file is None:
         return path
@@ -182,10 +182,10 @@ def _read_tables() -> dict[str, dict[str, str]]:
 
 
 def _download(url: str, file: str) -> None:
-    """Downloads a file. It appears under its name only if it is complete and its digest is correct."""
+    """Downloads a URL to a file. The file appears only when it is complete and its digest is correct."""
     _logger.info("Downloading '%s' to '%s'.", url, file)
     digest, sha256 = _digest_in(file), hashlib.sha256()
-    storage.clean_stale(os.path.dirname(file))  # of downloads that were killed
+    storage.clean_stale(os.path.dirname(file))  # left over from interrupted downloads
     with storage.atomic_file(file) as sink:
         for chunk in _read_chunks(url, file):
             sha256.update(chunk)
@@ -202,10 +202,10 @@ def _download(url: str, file: str) -> None:
 
 
 def _read_chunks(url: str, file: str) -> Iterator[bytes]:
-    """Yields the content of a URL and draws a progress bar on standard error if that is a terminal.
+    """Yields the content of a URL in chunks. If standard error is a terminal, shows a progress bar there.
 
     Raises:
-        CheckpointError: The content cannot be read. The message says where to save it.
+        CheckpointError: The content cannot be read. The message contains the path at which to save it manually.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -236,14 +236,16 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yields a stream of the content of a URL, and its size, which is None if unknown."""
+    """Yields a stream with the content of a URL, and the size in bytes, or None if it is unknown."""
     if not url.startswith(_WEB):
         with storage.open_file(url) as stream:
             yield stream, storage.status(url).size
         return
     request = Request(url, headers={"User-Agent": "footplate"})
     if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")  # not for the servers it redirects to
+        request.add_unredirected_header(
+            "Authorization", f"Bearer {token}"
+        )  # not sent after a redirect to another server
     with urlopen(request, timeout=_SECONDS_WITHOUT_DATA) as response:
         size = response.headers.get("Content-Length")
         yield response, None if size is None else int(size)

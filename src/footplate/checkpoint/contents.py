@@ -43,11 +43,11 @@ class Contents(NamedTuple):
 
     path: str  # the file or folder
     size: int  # the size in bytes
-    digest: Digest  # The recorded digest and time, which are not verified. Files of other programs have no SHA-256.
+    digest: Digest  # The recorded digest and time, which are not verified. Files from other programs have no SHA-256.
     meta: dict[str, str]  # epoch, iteration, seed and other metadata
     sections: list[Section]  # the top-level entries, in order
     weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
-    opaque_names: list[str]  # names of the classes of objects in the checkpoint that were not instantiated
+    opaque_names: list[str]  # the class names of the objects in the checkpoint that were not instantiated
     files: list[ShardFile]  # the files of a sharded checkpoint; empty for a single file
 
 
@@ -110,7 +110,7 @@ def _describe(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Formats a scalar. Any other value is represented by its type, because its text may be arbitrarily long."""
+    """Formats a scalar. For any other value, returns only its type, because its text may be arbitrarily long."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"

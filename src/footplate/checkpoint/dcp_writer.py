@@ -40,7 +40,7 @@ class ShardPlanner(DefaultSavePlanner):
         shards: Maps tensor names to the shards of this rank.
         error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
             to the other ranks.
-        drop: Called before each shard is written.
+        drop: Called before each shard is written, to free the memory of earlier shards.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class FolderWriter(StorageWriter):
         return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
-        """Writes the file of this rank."""
+        """Writes the shards of this rank to its file, one after the other."""
         done: Future[list[WriteResult]] = Future()
         if not plan.items:
             done.set_result([])
@@ -150,7 +150,7 @@ class FolderWriter(StorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Writes the state, then the layout, which commits the checkpoint."""
+        """Writes the state file and then the layout. Writing the layout commits the checkpoint."""
         written = [each for several in results for each in several]
         files = {name: FileDigest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
         name = f"state-{self._save}.pth"

@@ -54,7 +54,7 @@ class DigestSink:
         self._error: BaseException | None = None
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards bytes, except for the last 22, which may be the end record that `finish` modifies."""
+        """Forwards all bytes except the last 22. They may be the end record, which `finish` modifies."""
         view = memoryview(data).cast("B")
         size, before = len(view), self._tail
         if size < _END_RECORD_BYTES:

@@ -66,7 +66,17 @@ def export_weights(
     chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
     tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
-        _save_safetensors(tensors, name, origin)
+        try:
+            check_separate_copies(list(tensors.values()))
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot export '{origin}' to safetensors: {error.message}") from error
+        # The format supports neither shared memory nor strides.
+        separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+        try:
+            package = import_safetensors(f"writing '{name}'")
+            storage.commit_bytes(name, package.save(separate, metadata={"format": "pt"}))
+        except OSError as error:
+            raise CheckpointError(f"cannot save '{name}': {error.strerror or error}") from error
     elif layout == "mmengine":
         meta = content.get("meta")
         kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
@@ -76,20 +86,6 @@ def export_weights(
     else:
         save_checkpoint(OrderedDict(tensors), name)
     return len(tensors)
-
-
-def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str, source: str) -> None:
-    try:
-        check_separate_copies(list(tensors.values()))
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot export '{source}' to safetensors: {error.message}") from error
-    # The format supports neither shared memory nor strides.
-    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    try:
-        content = import_safetensors(f"writing '{path}'").save(separate, metadata={"format": "pt"})
-        storage.commit_bytes(path, content)
-    except OSError as error:
-        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
 
 def average_weights(

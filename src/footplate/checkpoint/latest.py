@@ -17,10 +17,10 @@ from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointEr
 
 POINTER = "last_checkpoint"
 _logger = logging.getLogger("footplate.checkpoint")
-_LONGEST_POINTER = 1 << 16  # bytes; no path is longer
-_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and best checkpoints have the metric's name in front
+_LONGEST_POINTER = 1 << 16  # bytes; longer than any path
+_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and a best checkpoint adds the metric's name
 _LONGEST_NAME = 255
-_LONGEST_FORMAT = 4  # as in {:06d}; a wide field would exhaust the memory
+_LONGEST_FORMAT = 4  # characters, as in {:06d}; a very wide field would exhaust the memory
 _NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
@@ -34,7 +34,7 @@ def checked_template(value: Any) -> str:
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
         is_valid = (
-            # Formatting accesses no attributes and uses little memory.
+            # The checks in this order ensure that formatting accesses no attributes and uses little memory.
             bool(fields)
             and all(field in ("", "0") and len(form or "") <= _LONGEST_FORMAT for field, form in fields)
             and len(os.fsencode(value)) <= _LONGEST_TEMPLATE
@@ -69,7 +69,7 @@ def is_considered(name: str) -> bool:
 
 
 def number_in(template: str, name: str) -> int | None:
-    """Returns the number for which `template` yields `name`, as a file or as a sharded checkpoint, or None.
+    """Returns the number for which `template` yields the file or sharded checkpoint `name`, or None if there is none.
 
     Example:
         >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
@@ -89,7 +89,7 @@ def number_in(template: str, name: str) -> int | None:
 
 
 def is_written_by_footplate(path: str) -> bool:
-    """Checks by its digest or layout whether footplate wrote the checkpoint at `path`. Nothing is verified."""
+    """Checks whether the checkpoint at `path` has a digest or layout that footplate wrote. Nothing is verified."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return has_own_layout(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
     return False
@@ -150,7 +150,7 @@ def read_verified_outline(path: str) -> Mapping[Any, Any]:
 def find_first_resumable(
     folder: "str | os.PathLike[str]", read: Callable[[str], Mapping[Any, Any]]
 ) -> tuple[str, Mapping[Any, Any]] | None:
-    """Returns path and content of the first candidate that is intact and contains a training state; see `find_latest`.
+    """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
 
     Args:
         folder: The folder of the run.
@@ -173,9 +173,14 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            problem = error if isinstance(error, CheckpointDamagedError) else _problem_of(path)
-            if problem is None:  # an older checkpoint must not be taken because, for example, memory is short
-                raise
+            problem = error
+            if not isinstance(error, CheckpointDamagedError):
+                try:
+                    read_verified_outline(path)
+                except CheckpointError as other:
+                    problem = other
+                else:  # intact, but, for example, memory was short: no reason to use an older checkpoint
+                    raise
             if isinstance(problem.__cause__, OSError):
                 unreadable = unreadable or problem
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
@@ -187,15 +192,6 @@ def find_first_resumable(
         del content  # before the next one is read
     if unreadable is not None:
         raise unreadable
-    return None
-
-
-def _problem_of(path: str) -> CheckpointError | None:
-    """Returns the error for a checkpoint that is damaged or cannot be read, or None if it is intact."""
-    try:
-        read_verified_outline(path)
-    except CheckpointError as error:
-        return error
     return None
 
 
@@ -286,13 +282,15 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
-    """Warns if the folder still has an earlier run's checkpoint at a later iteration than the selected one."""
-    later = {}
+    """Warns if another checkpoint, such as one of an earlier run, is at a later iteration than the selected one."""
+    later, wanted = {}, _NUMBERED.fullmatch(storage.base_name(selected))
     for path in others:
-        if not _has_lower_number(storage.base_name(path), storage.base_name(selected)):
-            number = _iteration_of(path)
-            if iteration < number < math.inf:
-                later[path] = number
+        found = _NUMBERED.fullmatch(storage.base_name(path))
+        if found and wanted and (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2]):
+            continue  # the names differ only in the number, which is lower, so the file need not be read
+        number = _iteration_of(path)
+        if iteration < number < math.inf:
+            later[path] = number
     if later:
         path = max(later, key=lambda each: later[each])
         _logger.warning(
@@ -304,14 +302,3 @@ def _warn_of_later_iteration(selected: str, iteration: float, others: list[str])
             later[path],
             f", nor {len(later) - 1} more" if len(later) > 1 else "",
         )
-
-
-def _has_lower_number(name: str, other: str) -> bool:
-    """Checks whether two names differ only in their number and that of `name` is lower.
-
-    In this case, the file need not be read.
-    """
-    found, wanted = _NUMBERED.fullmatch(name), _NUMBERED.fullmatch(other)
-    if not found or not wanted:
-        return False
-    return (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2])

@@ -23,7 +23,7 @@ from footplate.messages import list_names
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
 _SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
-_SAFETENSORS_MEMORY_PER_BYTE = 27  # of the header, as measured with the shortest possible entries
+_SAFETENSORS_MEMORY_PER_BYTE = 27  # per byte of the header, as measured with the shortest possible entries
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
 _trusted_records: list[dict[str, str]] = []
 
@@ -50,8 +50,9 @@ def load_checkpoint(
             the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
-        in_place: Whether `path` is read through fsspec even if it is an address. A checkpoint to resume from
-            is read in place, because a cached copy may be outdated.
+        in_place: Whether to read `path` through fsspec, even if it is an address whose file would otherwise be
+            downloaded to the cache. A checkpoint to resume from is read in place, because a cached copy may be
+            outdated.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum. The message contains the newest intact
@@ -189,7 +190,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
 
 
 def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
-    """Returns path and SHA-256 of every trusted file, without duplicates.
+    """Returns the path and SHA-256 of every trusted file, without duplicates.
 
     Args:
         before: The trusted files that the loaded checkpoint lists. They come first in the result.

@@ -32,7 +32,7 @@ def memory_limit(size: int) -> int:
 
 
 def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
-    """Checks that copies of tensors that share no memory are not far larger than the storages of the tensors.
+    """Checks that copies of tensors are not far larger than their storages. Unlike the tensors, copies share no memory.
 
     Raises:
         CheckpointError: The copies take too much memory.
@@ -91,7 +91,7 @@ class Budget:
 
 
 class _CopyMeter:
-    """Measures the deep copies of a value. A container counts as often as a copy would contain it."""
+    """Measures the memory of deep copies of a value. A container that occurs several times is counted each time."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -102,7 +102,7 @@ class _CopyMeter:
     def check(self, value: Any) -> list[str]:
         names = []
         self._measure(value, 0)
-        while self._opaque:  # copies of a state do not include these, and they may refer to one another
+        while self._opaque:  # not part of the copies of a state; they may refer to one another
             _, opaque = self._opaque.popitem()
             names.append(opaque.name)
             self._known[id(opaque)] = (0, 0)
@@ -111,7 +111,7 @@ class _CopyMeter:
         return sorted(set(names))
 
     def _measure(self, value: Any, depth: int) -> tuple[int, int]:
-        """Returns the size of all copies of a value in bytes, and the number of levels below it."""
+        """Returns the total size of the copies of a value in bytes, and the number of nested levels in the value."""
         if not isinstance(value, (dict, list, tuple)):
             if isinstance(value, OpaqueObject) and id(value) not in self._known:
                 self._opaque[id(value)] = value
@@ -140,7 +140,7 @@ class _CopyMeter:
             if size == storage.nbytes():  # copies of an expanded tensor, or of a part of a storage, share nothing
                 if storage._cdata in self._storages:
                     return 0
-                self._storages[storage._cdata] = storage  # a storage that lives keeps its address
+                self._storages[storage._cdata] = storage  # kept alive, so that its address stays unique
             return _TENSOR_COPIES * size
         if isinstance(value, np.ndarray):
             return _TENSOR_COPIES * value.nbytes

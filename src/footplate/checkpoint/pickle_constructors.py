@@ -48,7 +48,7 @@ CONSTANTS: dict[Name, Any] = {
 
 
 def _builds(*names: str) -> Callable[[Constructor], Constructor]:
-    """Registers a constructor under the given full names."""
+    """Returns a decorator that registers a constructor under the given full names."""
 
     def register(constructor: Constructor) -> Constructor:
         for name in names:
@@ -60,7 +60,7 @@ def _builds(*names: str) -> Callable[[Constructor], Constructor]:
 
 
 class Storage:
-    """Memory and the dtype of its elements.
+    """A block of memory and the dtype of its elements.
 
     Args:
         memory: The bytes as a uint8 tensor `(nbytes,)`, on the device 'meta' if only shapes are read.
@@ -153,7 +153,7 @@ def _require_type(value: Any, kind: type[_T]) -> _T:
 
 
 def _check_extent(offset: Any, size: Any, stride: Any, *, bytes_per_element: int, available: int) -> None:
-    """Checks that a shape is valid and that its elements lie inside the storage."""
+    """Checks that a shape is valid and that all of its elements lie inside the storage."""
     for dimensions in (size, stride):
         if not isinstance(dimensions, (tuple, torch.Size)) or len(dimensions) > _MOST_DIMENSIONS:
             raise ValueError("a tensor has an invalid shape")

@@ -48,7 +48,7 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
 
 
 def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
-    """Writes a state that is already converted by `to_serializable`; see `save_checkpoint`.
+    """Writes a state that `to_serializable` has already converted; see `save_checkpoint`.
 
     Args:
         state: The state.
@@ -99,14 +99,14 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 
 
 class BackgroundSaver:
-    """Saves checkpoints in a background thread, one at a time. The host memory for the copy is reused by later saves.
+    """Saves checkpoints in a background thread, one at a time. All saves copy the state to the same host memory.
 
     A failed save leaves earlier checkpoints as they are. It is logged at once. With "stop", the error is raised by the
     next `save` or `settle`. With "warn", it is only logged.
 
     Args:
         on_error: "warn" or "stop".
-        alarm: Called in the saving thread when a save fails, only with "stop".
+        alarm: Called in the saving thread when a save fails. Used only with "stop".
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -130,7 +130,7 @@ class BackgroundSaver:
                 suggestion=nearest(str(on_error), _POLICIES),
             )
         self.on_error = on_error
-        self.last: str | None = None  # the newest complete checkpoint to resume from, or the one it resumed from
+        self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.ends = False  # whether the run ends with the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
@@ -258,7 +258,7 @@ class BackgroundSaver:
 
 
 class _HostCopier:
-    """Copies states into one buffer in host memory, which is reused."""
+    """Copies states into a reusable buffer in host memory."""
 
     def __init__(self) -> None:
         self._buffer = np.empty(0, dtype=np.uint8)

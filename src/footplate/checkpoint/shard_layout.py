@@ -38,7 +38,7 @@ _LARGEST_NUMBER = (1 << 63) - 1
 _MOST_DIMENSIONS = 64
 _LONGEST_NAME = 255  # bytes
 _MOST_CUT_DIMENSIONS = 4  # device meshes have two or three
-_MOST_CORNERS = 1 << 17  # of the shards of one tensor, which are all in memory at once
+_MOST_CORNERS = 1 << 17  # corners of all shards of one tensor, which are in memory at once
 _INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
@@ -108,7 +108,7 @@ def sharded_name(name: str) -> str:
 
 
 def write_layout(folder: str, layout: Layout) -> Digest:
-    """Writes `layout.json` atomically, which commits the checkpoint.
+    """Commits the checkpoint by writing `layout.json` atomically.
 
     Raises:
         OSError: The file cannot be written; the folder is unchanged.
@@ -139,7 +139,13 @@ def read_layout(folder: str) -> Layout:
     """
     path = storage.join(folder, LAYOUT)
     try:
-        _check_length(folder, storage.status(path).size)
+        size = storage.status(path).size
+        # Parsing the layout must not need far more memory than the files in its folder justify.
+        if _MEMORY_PER_BYTE * size > memory_limit(0):
+            total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
+            if size > _LONGEST_LAYOUT or _MEMORY_PER_BYTE * size > memory_limit(total):
+                fault = f"its {LAYOUT} is far longer than the size of its shards justifies"
+                raise CheckpointError(f"cannot use checkpoint '{folder}': {fault}")
         content = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_dict_without_duplicates)
         body, recorded = content["layout"], content["sha256"]
         found = _sha256_of_json(body)
@@ -203,17 +209,6 @@ def sha256_of(path: str) -> str:
 
 def _sha256_of_json(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _check_length(folder: str, size: int) -> None:
-    """Checks that parsing the layout does not need far more memory than the files in its folder justify."""
-    needed = _MEMORY_PER_BYTE * size
-    if needed > memory_limit(0):
-        total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
-        if size > _LONGEST_LAYOUT or needed > memory_limit(total):
-            raise CheckpointError(
-                f"cannot use checkpoint '{folder}': its {LAYOUT} is far longer than the size of its shards justifies"
-            )
 
 
 def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -332,6 +327,6 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
 
 
 def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
-    """Checks whether the spans `(begin, end)` do not overlap."""
+    """Checks whether the spans `(begin, end)` are disjoint."""
     ordered = sorted(spans)
     return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))

@@ -8,8 +8,8 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import IO, Any, cast
 
 import torch
@@ -51,7 +51,14 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     if like is not None and is_sharded(like):
         from torch.distributed import tensor as dtensor
 
-        _verify_files_together(folder, layout)
+        failure: str | None = None
+        try:
+            verify_files(folder, layout, share=(get_rank(), get_world_size()))
+        except CheckpointError as error:
+            failure = error.message
+        for message in gather_objects(failure):  # so that all ranks raise the same error
+            if message is not None:
+                raise CheckpointDamagedError(message)
         model: Any = next(each for each in reshard(like).parameters() if is_dtensor(each))
         for name, each in layout.tensors.items():
             targets[name] = (
@@ -132,20 +139,8 @@ def read_piece(stream: IO[bytes], chunk: Chunk, dtype: torch.dtype, offsets: lis
         target[begin : begin + count].copy_(rows)
 
 
-def _verify_files_together(folder: str, layout: Layout) -> None:
-    """Verifies some of the files on each rank, and raises the same error on all of them."""
-    failure: str | None = None
-    try:
-        verify_files(folder, layout, share=(get_rank(), get_world_size()))
-    except CheckpointError as error:
-        failure = error.message
-    for message in gather_objects(failure):
-        if message is not None:
-            raise CheckpointDamagedError(message)
-
-
 def _read_state(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> Any:
-    """Returns the state of a folder with the tensors inserted."""
+    """Reads the state file of a folder and replaces the references in it with tensors."""
     with open_checkpoint(storage.join(folder, layout.state)) as stream:
         state = read_content(stream, device=device).value
     try:
@@ -177,9 +172,26 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
     layout = read_layout(folder)
     verify_files(folder, layout)
-    with _tensors_on_disk(layout, storage.parent(storage.absolute(path))) as (tensors, drop):
-        for name, tensor in tensors.items():
-            read_tensors(folder, layout, {name: tensor})
+    parent = storage.parent(storage.absolute(path))
+    local = storage.local_path(parent) if storage.is_local(parent) else None
+    sizes = [each.nbytes for each in layout.tensors.values()]
+    total = sum(sizes)
+    if local is not None:
+        storage.make_dirs(local)
+        free = storage.free_space(local) or 0
+        if free < 2 * total:
+            raise CheckpointError(
+                f"it needs {format_bytes(2 * total)}, but only {format_bytes(free)} are free in '{parent}'"
+            )
+    with tempfile.TemporaryFile(dir=local) as file:
+        file.truncate(max(total, 1))
+        memory = mmap.mmap(file.fileno(), max(total, 1))
+        drop = partial(memory.madvise, mmap.MADV_DONTNEED)
+        view, tensors = memoryview(memory), {}
+        starts = itertools.accumulate(sizes, initial=0)
+        for (name, each), begin in zip(layout.tensors.items(), starts, strict=False):
+            tensors[name] = torch.frombuffer(view[begin : begin + each.nbytes], dtype=each.dtype).view(each.size)
+            read_tensors(folder, layout, {name: tensors[name]})
             drop()
         state = _read_state(folder, layout, tensors, torch.device("cpu"))
         commit_checkpoint(to_serializable(state), path, lambda sink: cast(Sink, _DroppingSink(sink, drop)))
@@ -231,29 +243,6 @@ def _check_names(folder: str, path: str) -> None:
         raise ArgumentError("the name of a checkpoint file must not end in .sharded", found=path)
 
 
-@contextmanager
-def _tensors_on_disk(layout: Layout, folder: str) -> Iterator[tuple[dict[str, torch.Tensor], Callable[[], Any]]]:
-    """Yields uninitialized tensors in an unnamed temporary file, and a function that drops their pages from memory."""
-    sizes = [each.nbytes for each in layout.tensors.values()]
-    total = sum(sizes)
-    local = storage.local_path(folder) if storage.is_local(folder) else None
-    if local is not None:
-        storage.make_dirs(local)
-        free = storage.free_space(local) or 0
-        if free < 2 * total:
-            raise CheckpointError(
-                f"it needs {format_bytes(2 * total)}, but only {format_bytes(free)} are free in '{folder}'"
-            )
-    with tempfile.TemporaryFile(dir=local) as file:
-        file.truncate(max(total, 1))
-        memory = mmap.mmap(file.fileno(), max(total, 1))
-        view, tensors = memoryview(memory), {}
-        starts = itertools.accumulate(sizes, initial=0)
-        for (name, each), begin in zip(layout.tensors.items(), starts, strict=False):
-            tensors[name] = torch.frombuffer(view[begin : begin + each.nbytes], dtype=each.dtype).view(each.size)
-        yield tensors, lambda: memory.madvise(mmap.MADV_DONTNEED)
-
-
 class _DroppingSink:
     """Forwards bytes to a sink and regularly drops the source pages from memory."""
 
@@ -264,7 +253,7 @@ class _DroppingSink:
         self.flush = sink.flush
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards bytes."""
+        """Writes bytes to the sink, and drops the source pages after every `_PIECE_BYTES` bytes."""
         written = self._sink.write(data)
         self._since += written
         if self._since >= _PIECE_BYTES:

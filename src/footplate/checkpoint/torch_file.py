@@ -1,6 +1,6 @@
-"""Reads files of `torch.save` as data: zip archives, and the format of torch before 1.6.
+"""Reads the files that `torch.save` writes: zip archives, and the format of torch before 1.6.
 
-Nothing that a file names is imported or called.
+Classes and functions that a file names are neither imported nor called.
 
 Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
@@ -37,8 +37,8 @@ class Content(NamedTuple):
     """The content of a file."""
 
     value: Any  # the object that was saved
-    opaque_names: list[str]  # the names of the classes of its objects that were not instantiated
-    digest: Digest  # the digest in the file
+    opaque_names: list[str]  # the class names of the objects in the file that were not instantiated
+    digest: Digest  # the digest that the file records
 
 
 def read_content(
@@ -82,7 +82,7 @@ def read_content(
 
 
 def _is_tar(stream: IO[bytes]) -> bool:
-    """Checks whether a file begins with the header of a tar archive. Moves to the beginning of the file."""
+    """Checks whether an open file starts with the header of a tar archive, and rewinds the file."""
     stream.seek(0)
     try:
         tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
@@ -108,7 +108,7 @@ def verify_checksums(stream: IO[bytes]) -> None:
 
 
 class _Reader:
-    """Reads the pickles of both formats, and keeps the memory of each storage."""
+    """The base class of the readers of both formats. Reads pickles and keeps the memory of each storage."""
 
     def __init__(self, device: torch.device, budget: Budget) -> None:
         self._device = device

@@ -1,9 +1,10 @@
 """Reads pickles as data, without importing or calling anything that they name.
 
-Names become `Name` or, once called, `OpaqueObject`, unless they are in the caller's table of known functions. Only the
-operations in the lists below exist, and each counts the memory that it allocates.
+A name in a pickle becomes a `Name`, and a call to it becomes an `OpaqueObject`, unless the caller's table of known
+functions contains the name. Only the operations listed below are supported. Each one counts the memory that it
+allocates.
 
-Python's unpickler in C cannot be restricted in this way, because it hashes keys and sets states itself.
+Python's C unpickler cannot be restricted in this way, because it hashes keys and sets states itself.
 
 Source: https://docs.python.org/3/library/pickle.html
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _LARGEST_KEY = 2**53
 _MOST_KEY_PARTS = 64
 _LONGEST_KEY = 4096  # characters, because a key may be a path
-_LARGEST_CACHED = 256  # Python does not allocate integers from 0 to this one
+_LARGEST_CACHED = 256  # Python preallocates the integers from 0 to this one
 _COST = 16
 _BYTES_PER_TENSOR = 768  # without its elements
 _BYTES_PER_ITEM = 128  # for a dict or set, while it grows
@@ -112,7 +113,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """The values that a pickle refers to again. A deferred value records its positions, so that it can be replaced."""
+    """Maps indices to values that a pickle may refer to. A deferred value records its indices for its replacement."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
@@ -234,7 +235,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         super().load_mark()
 
     def load_bytearray8(self) -> None:
-        self.load_binbytes8()  # reads what is there, rather than allocates what is claimed
+        self.load_binbytes8()  # reads the bytes that exist instead of allocating the stated length
         self.append(bytearray(self.stack.pop()))
 
     def load_append(self) -> None:
@@ -319,7 +320,7 @@ def checked_key(key: Any) -> Any:
         ValueError: The key is a large number, a long string, a nested tuple or a container.
     """
     if (type(key) is str and len(key) <= _LONGEST_KEY) or (type(key) is int and -_LARGEST_KEY < key < _LARGEST_KEY):
-        return key  # by far most keys
+        return key  # the most common case
     entries = key if type(key) is tuple else (key,)
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):

@@ -1,4 +1,4 @@
-"""Opens checkpoints, verifies them, and reads their content without tensors."""
+"""Opens checkpoints, verifies them, and reads their content without the values of tensors."""
 
 import io
 import os
@@ -26,7 +26,7 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the whole content of a checkpoint and returns its digest.
 
     A file from another program has no digest. In this case, the checksums that torch stores for each tensor are
-    verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
+    verified; files from torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
@@ -118,7 +118,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    A damaged or hostile file must not stop a search for other checkpoints, whatever exception it causes.
+    Whatever exception a damaged or hostile file causes, it must not stop a search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.

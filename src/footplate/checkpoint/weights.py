@@ -123,7 +123,33 @@ def load_weights(
     name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
     content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
     weights = rename_keys(weights_of(content, name), revise_keys, prefix=prefix, source=name)
-    report = _fill(unwrap_model(module), weights, name)
+    module, mismatched = unwrap_model(module), []
+    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
+        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
+            weights[key] = distribute_like(weights[key], expected[key])
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # A module may adapt shapes while loading, so mismatches are known only after torch has failed.
+        fitting = OrderedDict(weights)
+        for key, value in expected.items():
+            saved = weights.get(key)
+            if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
+                mismatched.append(Mismatch(key, tuple(saved.shape), tuple(value.shape)))
+                del fitting[key]
+        if not mismatched:
+            raise CheckpointError(f"the weights in '{name}' cannot be loaded: {error}") from error
+        missing, unexpected = module.load_state_dict(fitting, strict=False)
+    lacking = set(missing)
+    differing = {entry.key for entry in mismatched}
+    report = LoadReport(
+        name,
+        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
+        missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+    )
     if not report.loaded and (report.missing or report.mismatched):
         raise CheckpointError(f"no weight in '{name}' fits the model", notes=_hints(report))
     if strict and not report.is_complete:
@@ -133,7 +159,9 @@ def load_weights(
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the state dict in a checkpoint of footplate or another engine, or a plain state dict.
+    """Returns the tensors and extra states in a checkpoint of footplate or another engine, or in a plain state dict.
+
+    NumPy arrays become tensors.
 
     Args:
         content: The result of `load_checkpoint`.
@@ -143,10 +171,18 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
         CheckpointError: The content has no weights.
     """
     mapping = _as_mapping(content)
-    for key in (*_WEIGHT_KEYS, None):  # one at a time: a module is expanded into its weights
+    for key in (*_WEIGHT_KEYS, None):  # one at a time, because expanding a pickled module takes memory
+        weights: OrderedDict[str, Any] = OrderedDict()
         inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
-        weights = _state_dict_in(inner) if inner else None
-        if weights is not None:
+        for name, value in (inner or {}).items():
+            if isinstance(value, np.ndarray):
+                with suppress(TypeError):  # torch does not support all dtypes of numpy
+                    value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
+                weights[str(name)] = value
+        if any(isinstance(value, torch.Tensor) for value in weights.values()):
+            versions = getattr(inner, "_metadata", {})
+            weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
     found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
     raise CheckpointError(f"'{source}' has no weights", found=found)
@@ -190,36 +226,6 @@ def rename_keys(
     return renamed
 
 
-def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str) -> LoadReport:
-    mismatched: list[Mismatch] = []
-    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-    if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
-        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
-            weights[key] = distribute_like(weights[key], expected[key])
-    try:
-        missing, unexpected = module.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        # A module may adapt shapes while loading, so mismatches are known only after torch has failed.
-        fitting = OrderedDict(weights)
-        for key, value in expected.items():
-            saved = weights.get(key)
-            if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
-                mismatched.append(Mismatch(key, tuple(saved.shape), tuple(value.shape)))
-                del fitting[key]
-        if not mismatched:
-            raise CheckpointError(f"the weights in '{source}' cannot be loaded: {error}") from error
-        missing, unexpected = module.load_state_dict(fitting, strict=False)
-    lacking = set(missing)
-    differing = {entry.key for entry in mismatched}
-    return LoadReport(
-        source,
-        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
-        missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
-        unexpected=tuple(unexpected),
-        mismatched=tuple(mismatched),
-    )
-
-
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
@@ -257,26 +263,6 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         if left < 0:
             raise CheckpointError("its modules contain a circular reference")
         pending.extend(reversed(children))
-
-
-def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
-    """Returns the tensors and extra states of a mapping, or None if it contains no tensor.
-
-    Arrays become tensors.
-    """
-    weights: OrderedDict[str, Any] = OrderedDict()
-    has_tensors = False
-    for key, value in mapping.items():
-        if isinstance(value, np.ndarray):
-            with suppress(TypeError):  # torch does not support all dtypes of numpy
-                value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-        is_tensor = isinstance(value, torch.Tensor)
-        has_tensors |= is_tensor
-        if is_tensor or str(key).endswith("_extra_state"):
-            weights[str(key)] = value
-    versions = getattr(mapping, "_metadata", {})
-    weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
-    return weights if has_tensors else None
 
 
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:

@@ -1,9 +1,10 @@
 """Reads the zip archives that `torch.save` writes, without trusting them.
 
 Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
-Anything else is rejected before it is read: compressed members (their decompressed size is unbounded), overlapping
-members, and a directory that does not end at the end of the archive. Content that two readers may interpret
-differently is rejected as well: several folders, names that differ only in case, and redundant fields that disagree.
+Any other archive is rejected before its members are read: one with compressed members (whose decompressed size is
+unbounded), with overlapping members, or with a directory that does not end at the end of the archive. Content that two
+readers may interpret differently is also rejected: several folders, names that differ only in case, and redundant
+fields that disagree.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -79,7 +80,7 @@ class Archive:
         return self._member(name).size
 
     def read(self, name: str, *, verify: bool) -> bytes:
-        """Returns the content of a member. If `verify` is set, compares its checksum."""
+        """Returns the content of a member. If `verify` is set, verifies its checksum."""
         content = bytearray(self.size_of(name))
         self.read_into(name, memoryview(content), verify=verify)
         return bytes(content)
@@ -143,7 +144,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
 
 
 def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
-    """Returns offset, size and number of entries of the directory, which must end where the end record begins."""
+    """Returns the offset, size and number of entries of the directory. It must end where the end record begins."""
     end = stream.seek(0, 2) - comment - _END.size
     stream.seek(max(0, end))
     record = stream.read(_END.size)
@@ -210,7 +211,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
 
 
 def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int, int]:
-    """Returns size, packed size and start of an entry, with 64-bit values taken from its extra field."""
+    """Returns the size, packed size and start of an entry. Values of 64 bits are read from its extra field."""
     values = [size, packed, start]
     position = 0
     while _ESCAPED in values and position + 4 <= len(extra):
@@ -227,7 +228,7 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
-    """Returns the upper bound for the end of each member, which is the start of the next one."""
+    """Returns the upper bound for the end of each member: the start of the next one."""
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:

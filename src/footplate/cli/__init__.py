@@ -1,1 +1,4 @@
-"""The command line, with one module per command; commands parse arguments, call the library and print the result."""
+"""The command line, with a module per command or group of commands.
+
+A command parses its arguments, calls the library and prints the result.
+"""

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     _given: Sequence[str] = ()
-    hints: Mapping[str, str] = {}  # for subcommands that do not exist
+    hints: Mapping[str, str] = {}  # maps names that are not subcommands to the advice in the error message
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, **options)
@@ -68,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
     def shorten_usage(self) -> None:
-        """Shortens the usage to positional arguments and required options; the others are listed below it."""
+        """Shortens the usage to positional arguments and required options. The help lists the others."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, argparse._SubParsersAction) for action in placed):
@@ -127,7 +128,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Loads the config in the arguments and applies their overrides."""
+    """Loads the config that the arguments name, and applies their overrides."""
     from footplate.config import Config
     from footplate.tasks.recipes import find_config
 
@@ -164,7 +165,7 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
 
 def set_work_dir(cfg: "Config", given: str | None) -> None:
-    """Sets the work_dir to the given one; otherwise keeps the config's, or uses `work_dirs/<name of the config>`."""
+    """Sets the work_dir to `given`. If it is None, uses that of the config, or `work_dirs/<name of the config>`."""
     if given is not None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
@@ -183,8 +184,17 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
     name = flag.lstrip("-").replace("-", "_")
-    cfg = _try_config(arguments)
-    key = _find_key(cfg, name) if cfg is not None and flag.startswith("--") else ""
+    cfg, key = _try_config(arguments), ""
+    if cfg is not None and flag.startswith("--"):
+        from footplate.config.key_paths import paths_ending, split_path
+        from footplate.engine.sections import keys_read
+
+        found: list[str] = []
+        with suppress(FootplateError):  # the name cannot be a key
+            found = paths_ending(cfg._cfg_dict, name)
+        read = keys_read(cfg)
+        used = [path for path in found if next(iter(split_path(path))) in read]  # preferred to variables
+        key = (used or found or [""])[0]
     known = {each.lstrip("-").replace("-", "_"): each for each in command._option_string_actions}
     near = nearest(name, known)
     is_run = hasattr(arguments, "nproc")  # train, test and check
@@ -214,17 +224,3 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
         return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     except (FootplateError, OSError):  # reported once the rest of the line is valid
         return None
-
-
-def _find_key(cfg: "Config", name: str) -> str:
-    """Returns a key path of the config that ends with a name, or "". Prefers keys that a run reads to variables."""
-    from footplate.config.key_paths import paths_ending, split_path
-    from footplate.engine.sections import keys_read
-
-    try:
-        found = paths_ending(cfg._cfg_dict, name)
-    except FootplateError:
-        return ""
-    read = keys_read(cfg)
-    used = [path for path in found if next(iter(split_path(path))) in read]
-    return (used or found or [""])[0]

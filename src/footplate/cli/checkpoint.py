@@ -92,7 +92,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
 
 def verify_files(arguments: argparse.Namespace) -> int:
-    """Prints whether each file is intact; returns 1 if one is not."""
+    """Prints whether each file is intact. Returns 1 if any file is not."""
     from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 

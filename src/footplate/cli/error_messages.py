@@ -21,13 +21,13 @@ _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed
 _MAX_LINES = 5
 # Errors while writing an open file, which do not name the file.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-# Torch passes errors of workers on as text.
+# Torch raises the error of a worker again in the main process, with the original traceback as its text.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Returns the message and the exit code of an error, or None for a bug in footplate, which keeps its traceback.
+    """Returns the message and the exit code for an error, or None for a bug in footplate, which needs a traceback.
 
     Args:
         error: The error.

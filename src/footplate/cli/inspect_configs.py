@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -128,48 +127,39 @@ def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Prints a topic, followed by its warnings. With --json, warnings go to standard error.
+    """Prints a topic, followed by the warnings about it. With --json, warnings go to standard error.
 
     Wraps lines only on a terminal, so that redirected output does not depend on its width.
     """
-    from footplate.records.logger import collect_warnings
-
-    with collect_warnings() as warnings:
-        as_data, as_text = _explain_topic(topic, cfg, arguments)
-    if wants_json(arguments):
-        print_json(arguments, as_data())
-    else:
-        print_text(wrap_for_screen(as_text()))
-    print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
-
-
-def _explain_topic(
-    topic: str, cfg: "Config", arguments: argparse.Namespace
-) -> tuple[Callable[[], Any], Callable[[], str]]:
-    """Builds the components of a topic, and returns functions that describe them as data and as text."""
     from footplate.config import Config
+    from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
     from footplate.tasks.recipes import find_config
     from footplate.tools import explain_loops, explain_params, explain_schedule
 
-    other = Config.fromfile(find_config(arguments.model)) if arguments.model else None
-    if topic == "hooks":
-        hooks = explain_loops.order_of_hooks(cfg)
-        return lambda: explain_loops.hooks_as_data(*hooks), lambda: explain_loops.explain_hooks(*hooks)
-    if topic == "loops":
-        loops = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
-        return lambda: loops, lambda: explain_loops.explain_loops(loops)
-    if topic == "params":
-        groups = explain_params.groups_of(cfg, other=other)
-        return lambda: asdict(groups), lambda: explain_params.explain_params(groups)
-    schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
-    if arguments.plot:
-        commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
-    return lambda: asdict(schedule), lambda: explain_schedule.explain_schedule(schedule)
+    data: Any
+    with collect_warnings() as warnings:
+        other = Config.fromfile(find_config(arguments.model)) if arguments.model else None
+        if topic == "hooks":
+            hooks = explain_loops.order_of_hooks(cfg)
+            data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)
+        elif topic == "loops":
+            data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
+            text = explain_loops.explain_loops(data)
+        elif topic == "params":
+            groups = explain_params.groups_of(cfg, other=other)
+            data, text = asdict(groups), explain_params.explain_params(groups)
+        else:
+            schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
+            data, text = asdict(schedule), explain_schedule.explain_schedule(schedule)
+            if arguments.plot:
+                commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
+    print_result(arguments, data, wrap_for_screen(text))
+    print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
 
 def diff_configs(arguments: argparse.Namespace) -> int:
-    """Prints the keys that differ, with both values and their locations; returns 1 if there are any."""
+    """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
     from footplate.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 

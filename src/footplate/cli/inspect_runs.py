@@ -118,7 +118,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
 
 
 def replay_run(arguments: argparse.Namespace) -> int:
-    """Prints the layers of an iteration and its first non-finite values; returns 1 if all values are finite."""
+    """Prints the layers of an iteration and its first non-finite values. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
     from footplate.tools.replay import config_of_capture, describe_replay, find_capture, read_facts, replay
 

@@ -1,4 +1,4 @@
-"""Ends a command on a signal outside training, which handles signals itself (see `footplate.engine.signals`)."""
+"""Ends a command that receives a signal. During training, `footplate.engine.signals` handles signals instead."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALED = 128  # plus the signal number gives the exit code of a process that a signal ended
+_SIGNALED = 128  # added to the signal number, this is the exit code of a process that a signal ended
 
 
 class StopSignal(KeyboardInterrupt):

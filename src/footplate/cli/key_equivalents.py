@@ -32,7 +32,7 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that a section of a config of either generation accepts; empty if they are unknown.
+    """Returns the keys that a config section of either generation accepts. The result is empty if they are unknown.
 
     Args:
         mapping: The config.

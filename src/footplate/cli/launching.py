@@ -9,7 +9,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_SIGNALED = 128  # plus the signal number gives the exit code of a process that a signal ended
+_SIGNALED = 128  # added to the signal number, this is the exit code of a process that a signal ended
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _AFTER_FIRST_RANK = 2.0  # seconds within which a launcher stops the other processes after the first rank failed
@@ -45,7 +46,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Sets the launcher in the config; detects torchrun by its environment variables."""
+    """Sets the launcher in the config. Torchrun is detected by its environment variables."""
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     if arguments.launcher is not None:
@@ -67,7 +68,7 @@ def refuse_launchers(command: str) -> None:
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this command must start several processes, each of which runs the command."""
+    """Checks whether this process must start the ranks of the command, rather than run the command itself."""
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
@@ -113,31 +114,20 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
+        path = os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
         code, problem = _torchrun(processes, arguments.max_restarts, words)
-        document = _read_document(os.environ.pop(DOCUMENT_FILE))
-    if document is None or not _is_consistent(document, code):
+        del os.environ[DOCUMENT_FILE]
+        try:
+            document = json.loads(Path(path).read_text("utf-8"))
+            # The document and the exit code differ if another rank failed after rank 0 had written the document.
+            is_consistent = document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT
+        except (OSError, ValueError):  # rank 0 died before or while writing
+            is_consistent = False
+    if not is_consistent:
         notes = ["Standard error shows why."]
         document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
     print_json(arguments, document)
     return code
-
-
-def _read_document(path: str) -> Any:
-    """Returns the document that rank 0 wrote, or None if it did not write one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):  # rank 0 died before or while writing
-        return None
-
-
-def _is_consistent(document: Any, code: int) -> bool:
-    """Checks whether the JSON document of rank 0 matches the exit code.
-
-    They differ if another rank failed after rank 0 had written its document.
-    """
-    return bool(document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT)
 
 
 def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, str]:
@@ -159,6 +149,8 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
     )
+    numbers = [getattr(signal, name) for name in config.signals_to_handle.split(",") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
     logging.disable(logging.CRITICAL)  # the ranks report errors
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
@@ -175,6 +167,9 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
         return code, problem
     finally:
         logging.disable(logging.NOTSET)
+        for number, handler in handlers.items():
+            if signal.getsignal(number) != handler:  # torchrun leaves its own handler behind
+                signal.signal(number, handler)
     return 0, ""
 
 
@@ -193,35 +188,25 @@ def run_as_rank(
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if not any(name in os.environ for name in _LAUNCHED):
             raise
-        code, reported = _report_as_rank(error)
+        code, reported = None, error
+        if "footplate.engine" in sys.modules:
+            from footplate.engine.rank_failures import report_failure
+            from footplate.errors import FootplateError
+
+            try:
+                code = report_failure(error)
+            except FootplateError as other:
+                code, reported = other.exit_code, other
+        if code is None:
+            from footplate.distributed import get_world_size, rank_from_environment
+
+            # Before the ranks are connected, all of them raise the same error. Only the first one should report it.
+            if rank_from_environment() and get_world_size() == 1:
+                sys.stdout.flush()
+                time.sleep(_AFTER_FIRST_RANK)
         if code is None or not quiet:
             raise
         on_failure(reported, code)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # a normal exit takes seconds on a busy machine, and there is nothing left to clean up
-
-
-def _report_as_rank(error: BaseException) -> tuple[int | None, BaseException]:
-    """Reports an error on behalf of all ranks.
-
-    Returns:
-        The exit code of the ranks, or None if this process must report the error itself, and the error to report.
-    """
-    code = None
-    if "footplate.engine" in sys.modules:
-        from footplate.engine.rank_failures import report_failure
-        from footplate.errors import FootplateError
-
-        try:
-            code = report_failure(error)
-        except FootplateError as other:
-            return other.exit_code, other
-    if code is None:
-        from footplate.distributed import get_world_size, rank_from_environment
-
-        # Before the ranks are connected, all of them raise the same error. Only the first one should report it.
-        if rank_from_environment() and get_world_size() == 1:
-            sys.stdout.flush()
-            time.sleep(_AFTER_FIRST_RANK)
-    return code, error

@@ -162,7 +162,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given. Of several ranks, only the first one prints it.
+    """Prints an error as a JSON document if `--json` is given. If there are several ranks, only the first one prints.
 
     Args:
         arguments: The arguments of the command.

@@ -44,10 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _registered() -> Iterator[_Line]:
     """Yields the registered models of footplate and of installed code bases."""
-    from footplate.registry import MODELS
-    from footplate.registry.package_models import PackageModels
+    import importlib
 
-    _import_code_bases()
+    from footplate import hosts
+    from footplate.registry import MODELS
+    from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
+    from footplate.registry.package_models import PackageModels
+    from footplate.registry.scopes import CODE_BASES
+
+    for package in CODE_BASES:  # the registry module of a code base registers its models
+        spec = top_level_spec(package)
+        if spec is None or is_footplate_alias(spec):
+            continue
+        hosts.install()
+        try:
+            importlib.import_module(f"{package}.registry")
+        except Exception as error:  # a code base may need a package that is not installed
+            print_error(labeled("warning", f"{package} cannot be imported: {type(error).__name__}: {error}") + "\n")
     for registry in (MODELS, *MODELS.children.values()):
         if isinstance(registry, PackageModels):
             continue
@@ -59,7 +72,7 @@ def _registered() -> Iterator[_Line]:
 
 
 def _of_packages(*, listed: bool) -> Iterator[_Line]:
-    """Yields the models of installed packages; if `listed` is False, one line per package."""
+    """Yields the models of installed packages. If `listed` is False, yields one line per package instead."""
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
     from footplate.registry.package_models import PackageModels
@@ -78,22 +91,3 @@ def _of_packages(*, listed: bool) -> Iterator[_Line]:
             continue
         for name in source.names():
             yield _Line(f"{package}.{name}", package, source.help(name))
-
-
-def _import_code_bases() -> None:
-    """Imports the registries of the installed code bases, so that they register their models."""
-    import importlib
-
-    from footplate import hosts
-    from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
-    from footplate.registry.scopes import CODE_BASES
-
-    for package in CODE_BASES:
-        spec = top_level_spec(package)
-        if spec is None or is_footplate_alias(spec):
-            continue
-        hosts.install()
-        try:
-            importlib.import_module(f"{package}.registry")
-        except Exception as error:  # a code base may need a package that is not installed
-            print_error(labeled("warning", f"{package} cannot be imported: {type(error).__name__}: {error}") + "\n")

@@ -52,14 +52,14 @@ def open_streams() -> None:
 
 
 def output_has_reader(stream: TextIO) -> bool:
-    """Checks whether something reads a stream; False for a pipe whose reader has exited, such as `| head`."""
+    """Checks whether a stream has a reader. A pipe has none after its reader, such as `head`, has exited."""
     if not hasattr(select, "poll"):
         return False
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)
         return not any(events & select.POLLERR for _, events in poll.poll(0))
-    except (OSError, ValueError):  # no file
+    except (OSError, ValueError):  # the stream has no file descriptor
         return True
 
 
@@ -68,7 +68,7 @@ def flush_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError, ValueError):  # not a file
+        with contextlib.suppress(OSError, ValueError):  # the stream has no file descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -137,9 +137,10 @@ def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
 
 
 def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
-    """Writes a report that lists all trials and compares the runs of the best ones. Returns its path.
+    """Writes a report that lists all trials and compares the runs of the best ones.
 
-    Returns None if no trial has logged anything.
+    Returns:
+        The path of the report, or None if no trial has logged anything.
     """
     from footplate.errors import DataError
     from footplate.tools.report import write_report
@@ -238,7 +239,7 @@ def _describe(trial: "TrialInfo", metric: str) -> str:
 
 
 def _short_values(values: dict[str, Any]) -> str:
-    """Returns the values of a trial as text, each with the last part of its key."""
+    """Returns the settings of a trial as text, each with only the last part of its key."""
     return ", ".join(
         f"{key.rpartition('.')[2]}={f'{value:.4g}' if isinstance(value, float) else value}"
         for key, value in values.items()

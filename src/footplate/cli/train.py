@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOT_SAVED = 4
 _MAX_KEYS = 6  # per list of keys in a message
 _LABEL_WIDTH = 17
-_FROM_FLAGS = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of values
+_FROM_FLAGS = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # the origins of their values
 
 
 def add_commands(subparsers: Any) -> None:
@@ -103,7 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
         from footplate.cli.error_messages import raise_module_error
 
         progress.stop(runner)
-        arguments.progress = _describe_progress(runner)
+        has_begun = "train_loop" in runner.built
+        saved = f"; the last checkpoint is {runner.saver.last}" if has_begun and runner.saver.last else ""
+        done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
+        arguments.progress = done + saved
         # Otherwise torch raises errors about workers that exit with the process, which would hide the real error.
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -202,14 +205,6 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
         runner.logger.warning("%s", message)
 
 
-def _describe_progress(runner: "Runner") -> str:
-    """Returns the progress of a run, for an error in user code."""
-    if "train_loop" not in runner.built:
-        return "before the first iteration"
-    saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
-    return f"after {runner.iter} of {runner.max_iters} iterations{saved}"
-
-
 def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
     """Prints the command that resumes a stopped run, unless an external launcher started the run."""
     started_here = runner.world_size == 1 or arguments.nproc is not None
@@ -235,7 +230,7 @@ def resume_command(argv: Sequence[str]) -> str:
 
 
 def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
-    """Prints the result of a run that a signal stopped, if `--json` is given. Other errors are printed elsewhere."""
+    """Prints the result of a run that a signal stopped, if `--json` is given. Errors are printed by the caller."""
     from footplate.engine.signals import Interrupted
 
     if isinstance(error, Interrupted) and wants_json(arguments):
@@ -243,7 +238,7 @@ def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseE
 
 
 def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the result of a run that was not stopped, and, after a time limit, the command that resumes it."""
+    """Prints the result of a run that finished or reached its time limit, in the second case with a resume command."""
     if runner.train_loop.out_of_time:
         print_resume_command(runner, arguments)
     _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")

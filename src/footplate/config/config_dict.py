@@ -174,7 +174,7 @@ def remove_delete(value: Any) -> Any:
 
 
 def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:
-    """Appends the value of the base to the values that the key had in the child."""
+    """Returns the origin of a key in the child, with the value of the base appended to its history."""
     if replaced is None:
         return origin
     earlier = origin.replaced if isinstance(origin, KeyOrigin) else None

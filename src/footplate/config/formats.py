@@ -17,7 +17,7 @@ from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
 _logger = logging.getLogger("footplate.config")
 _RESERVED = ("_base_", "_deprecation_")
-_MAX_CHARACTERS = 1 << 20  # of a data config
+_MAX_CHARACTERS = 1 << 20  # the maximum length of a JSON, YAML or TOML config
 _MAX_SEPARATORS = 100_000
 _LONG_INTEGER = re.compile(r"\d[\d_]{4299,}")
 _LINE_WIDTH = 88

@@ -42,7 +42,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
 
 
 def _read_section(section: Any, section_origin: Origin | None) -> tuple[list[str], bool]:
-    """Returns the modules and the value of `allow_failed_imports`."""
+    """Returns the modules in `custom_imports` and the value of `allow_failed_imports`, after checking both."""
 
     def error(message: str, key: str = "", **details: Any) -> ConfigError:
         path = f"custom_imports.{key}" if key else "custom_imports"

@@ -1,4 +1,4 @@
-"""Reads JSON and TOML and records the line of every key, which the parsers of the standard library do not provide."""
+"""Reads JSON and TOML, and records the line of every key. The parsers of the standard library do not provide lines."""
 
 import datetime
 import json
@@ -15,8 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# These patterns also match strings that are not closed or end in a lone backslash, which would otherwise take
-# quadratic time.
+# These patterns also match strings that are not closed or end in a lone backslash. Otherwise, a search through such a
+# text would take quadratic time.
 _JSON_STRING = r'"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)'
 _TOML_STRING = (
     r'"""(?:[^\\]|\\(?:.|\Z))*?(?:"{3,5}(?!")|\Z)|'
@@ -34,11 +34,11 @@ _TOML_KEY = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*""")
 _TOML_VALUE = re.compile(rf"{_TOML_STRING}|[^,\]}}\n#]+", re.DOTALL)
 _TOML_DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)+""")
 _MAX_DEPTH = 200
-_MAX_PARTS = 100_000  # of all dotted keys
+_MAX_PARTS = 100_000  # in all dotted keys together
 
 
 def _quote_references(text: str, pattern: re.Pattern[str]) -> str:
-    """Quotes references to the base, such as `__footplate_base_0__`, that are whole values."""
+    """Puts references to the base, such as `__footplate_base_0__`, in quotes if they are not part of a string."""
     if "__footplate_base_" not in text:
         return text
     return pattern.sub(lambda match: f'"{match[0]}"' if match["reference"] else match[0], text)
@@ -156,7 +156,7 @@ class _TomlLines:
         return self._line
 
     def document(self) -> _Lines:
-        """Returns the lines of the whole text."""
+        """Returns the lines of all keys in the text."""
         root = table = _Lines(1)
         while self.peek():
             if self.text[self.at] != "[":

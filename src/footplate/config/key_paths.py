@@ -43,7 +43,7 @@ def split_path(path: str) -> list[str]:
 
 
 def join_path(parts: Sequence[Any]) -> str:
-    """Returns a key path as text.
+    """Joins the parts of a key path to a string.
 
     Example:
         >>> join_path(["custom_keys", "layers.0", "lr"]), join_path(["pipeline", 0])

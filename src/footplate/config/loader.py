@@ -141,7 +141,7 @@ class _FileLoader:
         return self._merge(base, own)
 
     def _load_base(self, name: str, origin: Origin) -> None:
-        """Loads a file in `_base_`: a path relative to this file, or `package::file`."""
+        """Loads a base. `name` is a path relative to this file, or `package::file`."""
         parts = split_package(name)
         if parts:
             target = locate(*parts, origin)
@@ -205,7 +205,7 @@ class _FileLoader:
 
 
 def _set_scope(value: Any, scope: str) -> None:
-    """Sets the scope of every outermost dict with a `type`. Nested dicts inherit it."""
+    """Sets `_scope_` in every outermost dict that has a `type`. Nested dicts inherit the scope."""
     if isinstance(value, dict):
         if "type" in value:
             dict.setdefault(value, "_scope_", scope)

@@ -82,7 +82,7 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: relative if in the current folder, `footplate::name` for a recipe."""
+    """Returns the path to show for `file`: a relative one in the current folder, and `footplate::name` for a recipe."""
     if not os.path.isabs(file):
         return file
     try:

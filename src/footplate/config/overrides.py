@@ -16,7 +16,7 @@ from footplate.messages import nearest
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
-AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # of the section at a key path
+AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys that a section accepts
 _logger = logging.getLogger("footplate.config")
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 MAX_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
@@ -90,7 +90,7 @@ def apply_overrides(
 def _checked_value(
     mapping: ConfigDict, override: Override, strict: bool, origin: Origin, accepted: AcceptedKeys
 ) -> Any:
-    """Returns the value converted to the type of the key.
+    """Returns the value of an override, converted to the type of the present value.
 
     An unknown key or a wrong type raises an error if `strict` is set, and otherwise logs a warning.
     """

@@ -139,7 +139,7 @@ def _dict_maker(key_lines: list[KeyLines]) -> Callable[..., TracedDict]:
         result._origins.update(key_lines[index])
         for source in unpacked:
             if isinstance(source, TracedDict):
-                # Only values that no later dict has replaced.
+                # Copies only the origins of values that no later dict has replaced.
                 origins = source._origins
                 result._origins.update(
                     {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}

@@ -118,7 +118,10 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
-    """Checks for a pure-Python config: it uses `read_base`, or has no `_base_` and imports non-standard modules."""
+    """Checks whether a config is a pure-Python config.
+
+    Such a config uses `read_base`, or has no `_base_` and imports modules from outside the standard library.
+    """
     imports_others = False
     waiting: list[ast.AST] = [tree]
     while waiting:

@@ -104,7 +104,7 @@ def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
 
 
 def split_package(name: str) -> tuple[str, str] | None:
-    """Splits `package::file`. Returns None for a plain path."""
+    """Splits `package::file` into both parts, or returns None for a plain path."""
     package, mark, rest = name.partition("::")
     return (package, rest) if mark else None
 
@@ -172,7 +172,7 @@ def _near_config(package: str, file: str) -> str | None:
             path for path in sorted(glob.glob(f"{glob.escape(root)}/**", recursive=True)) if path.endswith(SUFFIXES)
         ]
         in_folder = [path for path in files if os.path.dirname(path) == os.path.normpath(os.path.join(root, folder))]
-        # If the folder does not exist either, the name may be right.
+        # If the folder does not exist, the file may be in another folder.
         stems = {os.path.splitext(os.path.basename(path))[0]: path for path in in_folder or files}
         near = nearest(os.path.splitext(name)[0], stems)
         if near:

@@ -62,7 +62,7 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
 
 
 def _is_misspelling(key: str, known: str) -> bool:
-    """Checks whether each word has the same first letter and at most one edit, two in long words."""
+    """Checks whether the words of both keys have equal first letters and differ by one edit, or two in long words."""
     if key == known or abs(len(key) - len(known)) > 3:
         return False
     if key.casefold().replace("_", "").replace("-", "") == known.replace("_", ""):
@@ -161,10 +161,10 @@ def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
 
 
 def _keys_with_value(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
-    """Returns the keys of a run that have the old value of a variable.
+    """Returns the keys of a run that have the value `value`, which a variable had before it was changed.
 
-    If some of them have the name of the variable, returns only these. Otherwise, returns all of them, but none for
-    common values such as 0, 1 and True, which match by chance.
+    If some of them end with the name of the variable, returns only these. Otherwise, returns all of them, or none for
+    a common value such as 0, 1 or True, which other keys may have by chance.
     """
     paths = [
         path for path, found in walk(top) if path[0] in known and type(found) is type(value) and bool(found == value)

@@ -47,18 +47,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             return super().flatten_mapping(node)  # type: ignore[no-any-return]
         node.value = [(key, value) for key, value in node.value if key.tag != _MERGE]
         super().flatten_mapping(node)
-        pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
-        for source in self._sources(node, values):
-            self._merged += len(source.value)
-            if self._merged > _MAX_NODES:
-                raise _constructor_error(node, f"the merges (`<<`) expand to more than {_MAX_NODES} values")
-            for key, value in source.value:
-                pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
-        node.value = [*pairs.values(), *node.value]
-        return None
-
-    def _sources(self, node: yaml.MappingNode, values: list[yaml.Node]) -> list[yaml.MappingNode]:
-        """Returns the flattened mappings to merge. Later ones take precedence."""
         sources: list[yaml.MappingNode] = []
         for value in values:
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
@@ -69,7 +57,15 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             sources.extend(reversed(listed))
         if len(sources) > _MAX_NODES:
             raise _constructor_error(node, "there are too many merges (`<<`)")
-        return sources
+        pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for source in sources:  # later ones take precedence
+            self._merged += len(source.value)
+            if self._merged > _MAX_NODES:
+                raise _constructor_error(node, f"the merges (`<<`) expand to more than {_MAX_NODES} values")
+            for key, value in source.value:
+                pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = [*pairs.values(), *node.value]
+        return None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -164,30 +160,27 @@ class _Builder:
         if self.built > _MAX_NODES:
             raise ConfigSyntaxError(f"the config has more than {_MAX_NODES} values", origin=self._origin(node))
         if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
-            return self._mapping(node)
+            own = {id(key) for key, _ in node.value}  # the other keys come from merges (`<<`)
+            self.loader.flatten_mapping(node)
+            result = TracedDict._written_at(self._origin(node))
+            seen: set[Any] = set()
+            for key_node, value_node in node.value:
+                origin, key = self._origin(key_node), self.build(key_node)
+                if isinstance(key, (dict, list, set)):
+                    raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
+                if id(key_node) in own and key in seen:
+                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
+                if id(key_node) in own:
+                    seen.add(key)
+                result._put(key, self.build(value_node), origin)
+            return result
         if node.tag in (_SEQUENCE, _TUPLE) and isinstance(node, yaml.SequenceNode):
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             raise ConfigSyntaxError("the text is not valid YAML: a number is too long", origin=self._origin(node))
         return self.loader.construct_object(node, deep=True)
-
-    def _mapping(self, node: yaml.MappingNode) -> TracedDict:
-        own = {id(key) for key, _ in node.value}  # the others are merged by `<<`
-        self.loader.flatten_mapping(node)
-        result = TracedDict._written_at(self._origin(node))
-        seen: set[Any] = set()
-        for key_node, value_node in node.value:
-            origin, key = self._origin(key_node), self.build(key_node)
-            if isinstance(key, (dict, list, set)):
-                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
-            if id(key_node) in own:
-                if key in seen:
-                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
-                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
-                seen.add(key)
-            result._put(key, self.build(value_node), origin)
-        return result
 
     def _origin(self, node: yaml.Node) -> Origin:
         return Place(self.path, node.start_mark.line + 1)

@@ -73,7 +73,7 @@ def _parse_yaml(text: bytes) -> Any:
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns the number of values that a node expands to; a value counts once for each reference (`*`, `<<`) to it."""
+    """Returns the number of values that a node expands to. A value counts once for each reference (`*`, `<<`) to it."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
@@ -91,7 +91,7 @@ def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
 
 
 def read_file(path: str) -> bytes:
-    """Returns the bytes of a file; raises a DataError if it cannot be read."""
+    """Returns the bytes of a file. Raises a DataError if it cannot be read."""
     try:
         return read_bytes(path)
     except FileNotFoundError as error:
@@ -114,7 +114,7 @@ def read_record_file(record: dict[str, Any], key: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file without line endings; raises a DataError if it cannot be read."""
+    """Returns the lines of a text file without line endings. Raises a DataError if it cannot be read."""
     content = read_file(path)
     try:
         return content.decode("utf-8").splitlines()
@@ -123,7 +123,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def join_root(root: str, path: str) -> str:
-    """Joins a relative `path` to `root`; returns absolute paths and URLs unchanged.
+    """Joins a relative `path` to `root`. Returns absolute paths and URLs unchanged.
 
     Example:
         >>> join_root("data/ade", "images"), join_root("data/ade", "/images"), join_root("", "a.json")
@@ -135,7 +135,7 @@ def join_root(root: str, path: str) -> str:
 
 
 def coco_package(why: str) -> ModuleType:
-    """Imports the package that reads masks and computes COCO metrics; `why` names the feature that needs it.
+    """Imports the package that reads masks and computes COCO metrics. `why` names the feature that needs it.
 
     Raises:
         MissingExtraError: The package is not installed.

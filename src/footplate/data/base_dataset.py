@@ -132,7 +132,7 @@ class BaseDataset(Dataset[Any]):
         return self._skipped.value
 
     def full_init(self) -> None:
-        """Reads the annotation file, filters the records and stores them; later calls have no effect."""
+        """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
         if self._fully_initialized:
             return
         self.data_list = self.load_data_list()
@@ -148,11 +148,11 @@ class BaseDataset(Dataset[Any]):
             self.sample_cache = cache
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records at `indices`, which have the same form as the argument of the class."""
+        """Returns the records that `indices` selects; see the argument `indices` of the class."""
         return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Stores the records as bytes; returns the bytes and the end offset of each record."""
+        """Stores the records as bytes. Returns the bytes and the end offset of each record."""
         self.data_list = store = RecordStore(self.data_list)
         if store.num_bytes > _LARGE:
             trim_heap()  # after the original records are freed
@@ -184,7 +184,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records of `self.data_list` to keep; by default, all of them."""
+        """Returns the records of `self.data_list` to keep. By default, returns all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices in a sample; required by `ClassBalancedDataset`."""
+        """Returns the category indices in a sample. `ClassBalancedDataset` requires this method."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
@@ -214,7 +214,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records at `indices`, which have the same form as the argument of the class."""
+        """Keeps only the records that `indices` selects; see the argument `indices` of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):

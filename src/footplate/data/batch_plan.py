@@ -41,7 +41,7 @@ class UnevenSplit(NamedTuple):
         return local_sample_count(self.size, self.rank, self.world_size)
 
     def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
-        """Returns the number of remaining batches after each rank has read `done` samples; it is equal on all ranks.
+        """Returns the number of batches left after each rank has read `done` samples. It is the same on all ranks.
 
         With `drop_last`, only batches that are full on every rank are counted. Otherwise, a batch counts if any rank
         has a sample for it.
@@ -94,14 +94,14 @@ class BatchPlan(Sampler[BatchKey]):
         self.seek(0)
 
     def begin(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
-        """Prepares the samplers for a pass; returns the plan itself."""
+        """Prepares the samplers for a pass. Returns the plan itself."""
         set_epoch(self.samplers, epoch)
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
         return self.seek(epoch, start, sample)
 
     def seek(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
-        """Sets the start of the next pass; returns the plan itself.
+        """Sets the start of the next pass. Returns the plan itself.
 
         Args:
             epoch: The index of the pass.
@@ -168,7 +168,7 @@ class BatchPlan(Sampler[BatchKey]):
         return None if is_even else UnevenSplit(sampler.size, self._rank, self._world_size)
 
     def _keys(self, epoch: int, start: int, first: int, number: int) -> Iterator[BatchKey]:
-        """Yields the batch keys of a pass from batch `start` on; their number is equal on all ranks.
+        """Yields the batch keys of a pass from batch `start` on. Their number is the same on all ranks.
 
         `first` is the number of this rank's samples before batch `start`.
         """

@@ -50,7 +50,7 @@ class ReadFailure:
         return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
 
     def throw(self) -> None:
-        """Raises the error; its cause is the exception that the dataset raised."""
+        """Raises the error. Its cause is the exception that the dataset raised."""
         if self.worker is not None:
             self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
         raise self.error from self.cause
@@ -174,7 +174,7 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns the other lines of an error of footplate, or the line of code that raised another error."""
+    """Returns all lines but the first of a footplate error, or the line of code that raised any other error."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)

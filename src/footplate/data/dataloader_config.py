@@ -133,7 +133,7 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error for a dataset or a list of dataloader configs, which would be treated as a list of batches."""
+    """Raises an error for a dataset or a list of dataloader configs, because it would be used as a list of batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields single samples",
@@ -272,7 +272,10 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`. If it is a dict, number of workers, rank and seed are passed if it takes them."""
+    """Returns the function for `worker_init_fn`.
+
+    If it is specified by a dict, it also receives the number of workers, the rank and the seed, if it takes them.
+    """
     given = settings["worker_init_fn"]
     if not isinstance(given, Mapping):
         return _build_function(given, "worker_init_fn")
@@ -285,7 +288,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
-    """Builds the samplers in `settings`."""
+    """Replaces the sampler configs in `settings` with samplers."""
     if isinstance(settings.get("sampler"), Mapping):
         with at_key("sampler"):
             settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)
@@ -299,14 +302,14 @@ def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
 
 
 def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:
-    """Removes settings that have no effect and would make torch fail or warn; logs those that were set."""
+    """Removes settings that have no effect and would make torch fail or warn. Logs those that were set."""
     dropped = [key for key in keys if settings.pop(key, None)]
     if dropped:
         _logger.log(level, "%s: ignored, because %s.", ", ".join(dropped), reason)
 
 
 def _convert_loader(loader: DataLoader[Any], seed: int) -> Any:
-    """Converts a plain DataLoader to a SampleLoader; returns it unchanged if the seed cannot determine its order."""
+    """Converts a plain DataLoader to a SampleLoader. Returns it unchanged if the seed cannot determine its order."""
     if isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
         return loader
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)

@@ -33,7 +33,7 @@ class _DatasetWrapper(Dataset[Any]):
         return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
-        """Initializes the wrapped datasets; later calls have no effect."""
+        """Initializes the wrapped datasets. Later calls have no effect."""
         if not self._fully_initialized:
             for dataset in wrapped_datasets(self):
                 if hasattr(dataset, "full_init"):
@@ -118,7 +118,7 @@ class ConcatDataset(_DatasetWrapper):
 
 @DATASETS.register_module()
 class RepeatDataset(_DatasetWrapper):
-    """Repeats a dataset, which makes the epochs of a small dataset longer.
+    """Repeats a dataset, to make the epochs of a small dataset longer.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
@@ -171,7 +171,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
-        """Initializes the wrapped dataset and counts its categories; later calls have no effect."""
+        """Initializes the wrapped dataset and counts its categories. Later calls have no effect."""
         if self._fully_initialized:
             return
         super().full_init()
@@ -195,7 +195,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps in its attribute `dataset` or `datasets`; empty for other datasets."""
+    """Returns the datasets that a dataset wraps in its attribute `dataset` or `datasets`, or an empty list."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 

@@ -155,7 +155,7 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next pass; the first pass has the epoch set on a sampler, or 0."""
+        """Yields the batches of the next pass. The epoch of the first pass is the one set on a sampler, or 0."""
         epochs = (getattr(each, "epoch", None) for each in self._plan.samplers)
         epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
         try:

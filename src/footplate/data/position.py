@@ -1,7 +1,7 @@
 """The position of a run in its data: the pass, the batch, and the sample in the order that all ranks share."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -147,7 +147,7 @@ class DataPosition:
         sample = state["sample"]
         is_resized = any(state[key] != here[key] for key in ("batch_size", "world_size"))
         if is_resized and sample is not None and self._batch_size is not None:
-            # In the rest of a pass that ends, every rank must have the same number of batches.
+            # If the pass ends, every rank must have the same number of batches left.
             if not self._endless and not self._passes_continue:
                 sample -= sample % self._world_size
             batch = batch if self._passes_continue else self._batch_before(sample)
@@ -155,7 +155,14 @@ class DataPosition:
             _warn_of_changes(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:
-            self._load_samplers(state["samplers"], epoch)
+            own = getattr(self._loader, "custom_samplers", None)
+            if own is not None and own.can_load(state["samplers"]):
+                own.load_state_dict(state["samplers"], epoch)
+            else:
+                _logger.warning(
+                    "The sampler in the config differs from the one in the checkpoint. The saved sampler state is not "
+                    "used, and the run is no longer bit-exact."
+                )
         if state.get("generator") is not None and self._generator is not None:
             device = self._generator.device
             self._generator.set_state(checked_generator_state(state["generator"], "run.loop.data.generator", device))
@@ -163,16 +170,6 @@ class DataPosition:
         done = batch if self._endless else epoch * (here["length"] or 0) + batch
         self._ahead = done - iteration
         return int(done)
-
-    def _load_samplers(self, states: Sequence[Any], epoch: int) -> None:
-        own = getattr(self._loader, "custom_samplers", None)
-        if own is not None and own.can_load(states):
-            own.load_state_dict(states, epoch)
-        else:
-            _logger.warning(
-                "The sampler in the config differs from the one in the checkpoint. The saved sampler state is not "
-                "used, and the run is no longer bit-exact."
-            )
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
@@ -195,7 +192,7 @@ class DataPosition:
             self._generator_at_begin = epoch, self._generator.get_state()
 
     def _batch_before(self, sample: int) -> int:
-        """Returns the index of the batch of the current size that begins at a sample.
+        """Returns the index of the batch that begins at a sample, counting batches of the current size.
 
         If the pass ends, the index is the length of the pass minus the number of remaining batches.
         """

@@ -24,7 +24,7 @@ _CPU_STATE = struct.Struct(f"<QiiQ{_WORDS}Q3di4xf?3x")
 
 
 class _InvalidStateError(Exception):
-    """Raised if a generator state is invalid; the arguments are the violated rule and the value found."""
+    """Raised if a generator state is invalid. The arguments are the violated rule and the value found."""
 
 
 class RngStates(NamedTuple):
@@ -102,7 +102,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
 
 
 def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
-    """Returns the state of a device's torch generator; raises a CheckpointError if the state is invalid."""
+    """Returns the state of a device's torch generator. Raises a CheckpointError if the state is invalid."""
     with _checking(part):
         _require(isinstance(value, torch.Tensor), "it must be a tensor", type(value).__name__)
         _require(value.dtype == torch.uint8 and value.dim() == 1, "it must be a vector of bytes", value)

@@ -104,7 +104,7 @@ class SampleCache:
 
 
 class _DeviceStore:
-    """Samples with their tensors on a device; each access returns a copy."""
+    """Stores samples with their tensors on a device. Each access returns a copy."""
 
     def __init__(self, samples: Iterable[Any], device: torch.device) -> None:
         self._samples = [_copy_sample(sample, device) for sample in samples]
@@ -133,7 +133,7 @@ def has_flag(transform: Any, flag: str) -> bool:
 
 
 def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
-    """Caches the results of the leading deterministic transforms; the others are applied at each access.
+    """Caches the results of the leading deterministic transforms. The remaining transforms are applied at each access.
 
     Wrapped datasets are cached one by one. If a dataset does not fit, it is not cached and a warning is logged.
 
@@ -243,7 +243,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Checks whether two samples are equal bit by bit; values that cannot be compared are regarded as equal."""
+    """Checks whether two samples are equal bit by bit. Values that cannot be compared are regarded as equal."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):

@@ -54,7 +54,7 @@ class _SeededSampler(Sampler[int]):
         self._shard_numbers = None if shard_window is None else _shard_numbers(dataset, shard_window, shuffle)
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples from index `start` on; skipping samples costs nothing."""
+        """Yields this rank's samples from index `start` on. Skipping samples takes no time."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
@@ -76,7 +76,7 @@ class _SeededSampler(Sampler[int]):
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(_SeededSampler):
-    """Visits every sample once per epoch; rank r of n takes the positions r, r + n, r + 2n ... of the global order.
+    """Visits every sample once per epoch. Rank r of n takes the positions r, r + n, r + 2n ... of the global order.
 
     The global order depends only on seed and epoch, not on the number of ranks.
 
@@ -125,11 +125,11 @@ class DefaultSampler(_SeededSampler):
         self.round_up, self.total_size = False, self.size
 
     def at(self, position: int, epoch: int) -> int:
-        """Returns the sample at a position of the global order of an epoch; positions after the end wrap around."""
+        """Returns the sample at a position of the global order of an epoch. Positions after the end wrap around."""
         return int(self._order(epoch)[position % self.size])
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from index `start` on; skipping samples costs nothing."""
+        """Yields this rank's samples of the epoch from index `start` on. Skipping samples takes no time."""
         positions = range(self.rank + start * self.world_size, self.total_size, self.world_size)
         order = self._order(self.epoch)
         yield from _iterate(order[positions.start : self.size : self.world_size])
@@ -150,7 +150,7 @@ class InfiniteSampler(_SeededSampler):
         """Does nothing, because the order does not depend on epochs."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples endlessly from index `start` on; skipping samples costs nothing."""
+        """Yields this rank's samples endlessly from index `start` on. Skipping samples takes no time."""
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
@@ -185,14 +185,14 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 
 
 def can_start_anywhere(sampler: Any) -> bool:
-    """Checks whether `iterate_from` matches `__iter__`; it does not if a subclass overrides only `__iter__`."""
+    """Checks whether `iterate_from` matches `__iter__`. It does not if a subclass overrides only `__iter__`."""
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether the order of a pass may depend on more than its index, or the reported length may be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or its reported length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None
@@ -218,7 +218,7 @@ class CustomSamplers:
         return bool(self._samplers)
 
     def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
-        """Advances the samplers to the start of pass `epoch`; iterating over `start_pass(n)` performs pass n."""
+        """Advances the samplers to the start of pass `epoch`. Iterating over `start_pass(n)` performs pass n."""
         if not self._samplers:
             return
         if epoch > self._passes:

@@ -98,7 +98,7 @@ class SamplerGenerators:
                 self._states = _get_states()
 
     def wrap(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yields the items of an iterator; these states are active while it runs."""
+        """Yields the items of an iterator. These states are active while the iterator runs."""
         while True:
             with self.activate():
                 item = next(iterator, _END)

@@ -102,7 +102,7 @@ def trim_heap() -> None:
 
 
 class SharedCount:
-    """A counter in memory that the main process shares with its forked or spawned workers; copies are independent.
+    """A counter in memory that the main process shares with its forked or spawned workers. Copies are independent.
 
     Each worker has its own slot, so that no locks are needed. A counter that is created with `slots` shares their
     memory.
@@ -224,7 +224,7 @@ class PackedBatch:
         return cls(content.getvalue(), extents, block.name, None if block.is_sent else block.memory)
 
     def unpack(self, memories: dict[object, Tensor]) -> Any:
-        """Returns the batch, whose tensors and arrays are views of its memory block; adds new blocks to `memories`."""
+        """Returns the batch. Its tensors and arrays are views of its memory block, which is added to `memories`."""
         if not self._extents:
             return pickle.loads(self._content)
         memory = memories[self._name] if self._memory is None else self._memory
@@ -235,7 +235,7 @@ class PackedBatch:
         return pickle.loads(self._content, buffers=_views(array, self._extents))
 
     def pin_memory(self) -> "PackedBatch":
-        """Returns the batch in pinned memory; called by a loader with `pin_memory`."""
+        """Returns the batch in pinned memory. A loader with `pin_memory` calls this method."""
         if self._memory is None:
             return self
         return _PinnedBatch(self._content, self._extents, memory=self._memory.pin_memory())

@@ -67,7 +67,7 @@ data_wait = DataWait()
 
 
 def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yields the batches of another loader's iterator; a signal handler may interrupt the wait for each."""
+    """Yields the batches of another loader's iterator. A signal handler may interrupt the wait for each batch."""
     end = object()
     while True:
         try:
@@ -82,7 +82,7 @@ def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """The current sample of each of `workers` workers, in shared memory."""
+    """Records in shared memory which sample each of `workers` workers is reading."""
 
     def __init__(self, workers: int) -> None:
         self._slots: Any = RawArray("q", workers * _FIELDS + 1)
@@ -100,7 +100,7 @@ class WorkerProgress:
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def sample_of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started to read last; None if the process is unknown."""
+        """Returns the index of the sample that a worker started to read last, or None if the process is unknown."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:
@@ -139,7 +139,7 @@ def _set_up_worker(*functions: Callable[[], object]) -> WorkerSetup:
 
 
 class WorkerInit:
-    """Initializes a worker. It ignores signals that the main process handles for the whole run.
+    """Initializes a worker, which then ignores the signals that the main process handles for the whole run.
 
     The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
     process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
@@ -302,7 +302,12 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, even before the first pass with workers."""
+    """Makes torch raise an error when a worker dies, even before the first pass with workers.
+
+    Torch sets its handler once per process and does not notice if it is removed, for instance after a failed run.
+    """
+    if not callable(signal.getsignal(signal.SIGCHLD)):
+        signal_handling._SIGCHLD_handler_set = False
     signal_handling._set_SIGCHLD_handler()
 
 
@@ -362,7 +367,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
 
 
 def _death_message(process: int | None, status: int) -> str:
-    """Returns torch's message for a worker with an exit code, or a negative signal number if it was killed."""
+    """Returns torch's message for a dead worker. `status` is its exit code, or the negative number of the signal."""
     how = f"exited unexpectedly with exit code {status}"
     if status < 0:
         how = f"is killed by signal: {_describe_signal(-status)}"

@@ -17,7 +17,7 @@ from footplate.distributed.sharding import distribute_like, full_tensor, is_dten
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the gradient of each sharded parameter, which is already reduced, and None for other parameters."""
+    """Returns the already reduced gradient of each sharded parameter, and None for each of the other parameters."""
     return [each.grad if is_dtensor(each) else None for each in parameters]
 
 
@@ -139,7 +139,7 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _world_mesh(device: str, group: object) -> Any:
-    """Creates a mesh of all ranks, cached because creating it may open connections between all of them."""
+    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))

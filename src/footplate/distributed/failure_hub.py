@@ -25,9 +25,9 @@ from footplate.distributed.failure_report import (
 from footplate.distributed.process_deaths import disable_crash_dump, enable_crash_dump, innermost_line_of_dump
 
 # All in seconds.
-_SAME_ERROR_WINDOW = 0.3  # in which other ranks may report the same error
-_DEATH_WINDOW = 0.5  # in which ranks report their status, and how the dead process ended
-_CAUSE_WINDOW = 2.0  # in which the cause of an error that may be a consequence is reported
+_SAME_ERROR_WINDOW = 0.3  # time for other ranks to report the same error
+_DEATH_WINDOW = 0.5  # time for ranks to report their status, and how the dead process ended
+_CAUSE_WINDOW = 2.0  # time to report the cause of an error that may be a consequence
 _STATUS_TIMEOUT = 1.0
 _CRASH_IDLE = 0.2  # between the end of a connection and the end of the crash dump
 _TICK = 0.05
@@ -156,7 +156,10 @@ class Hub(threading.Thread):
                 try:
                     self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
                 except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise the client is gone again
+                    if error.errno in (
+                        errno.EMFILE,
+                        errno.ENFILE,
+                    ):  # otherwise, the client has left
                         self._selector.unregister(self._server)
                         _logger.warning(
                             "Some ranks are not monitored: too many open files. Raise the limit with ulimit -n."
@@ -237,7 +240,7 @@ class Hub(threading.Thread):
             self._dead[of] = self._dead[of]._replace(exit_code=code)
 
     def _on_disconnect(self, rank: int) -> None:
-        """Handles the end of a connection: during a run, the rank has died."""
+        """Handles the end of a connection. During a run, it means that the rank has died."""
         host, dump = self._hosts[rank], ""
         crash_channel = self._crash_channels.pop(rank, None)
         if crash_channel is not None:

@@ -18,7 +18,7 @@ class RankStatus(NamedTuple):
     phase: str = "start"  # the phase, such as "data loading" or "backward pass"
     iteration: int | None = None  # the iteration, counted from 1; None before and after training
     is_waiting: bool = False  # whether it is waiting for other ranks
-    seconds: float = 0.0  # how long it has been in this phase
+    seconds: float = 0.0  # the time that it has spent in this phase, in seconds
     line: str = ""  # the line of code that it is executing, as "file:line"
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class LostRank(NamedTuple):
     process: int = 0  # its process id; 0 if unknown
     exit_code: int | None = None  # its exit code, negative for a signal; None if unknown
     last_status: RankStatus | None = None  # its last reported status
-    seconds_ago: float = 0.0  # how long ago it last reported
+    seconds_ago: float = 0.0  # the time since its last status, in seconds
     line: str = ""  # the line of code at which it crashed; empty if unknown
     log: str = ""  # the file with its stack trace; empty if there is none
 
@@ -98,7 +98,7 @@ def describe_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hos
     """Returns the report for processes that ended without raising an error.
 
     Args:
-        dead: The ranks that died, in the order in which this was noticed.
+        dead: The ranks that died, in the order in which their deaths were detected.
         statuses: The statuses of the other ranks.
         hosts: The host names of the ranks that are alive.
     """
@@ -216,7 +216,7 @@ def _grouped(statuses: Sequence[RankStatus]) -> list[list[RankStatus]]:
 
 
 def _reporters(hosts: Mapping[int, str], failed: int | None = None) -> list[int]:
-    """Returns the ranks that print the report: the failed rank on its machine, and the lowest rank on all others."""
+    """Returns the ranks that print the report: the failed rank, and the lowest rank on each of the other machines."""
     chosen: dict[str, int] = {}
     for rank in sorted(hosts, reverse=True):
         chosen[hosts[rank]] = rank

@@ -29,7 +29,7 @@ _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suff
 
 
 class _Variables(NamedTuple):
-    """The environment variables that a launcher sets. The first one that is set is used."""
+    """The environment variables that a launcher sets. If a field has several, the first one that is set is used."""
 
     starters: str  # the programs that set them
     ranks: tuple[str, ...]

@@ -46,11 +46,11 @@ from footplate.messages import printable
 
 # All in seconds.
 _CONNECT_TIMEOUT = 10.0
-_EXIT_TIMEOUT = 2.0  # for the main thread to exit by itself
-_REPORT_TIMEOUT = 8.0  # for the report of the hub
-_HUB_TIMEOUT = 3.0  # for any message of the hub
-_LEAVE_TIMEOUT = 1.0  # for the others to learn that rank 0 leaves
-_EXIT_CODE_TIMEOUT = 0.3  # between the end of a connection and that of the process
+_EXIT_TIMEOUT = 2.0  # time for the main thread to exit on its own
+_REPORT_TIMEOUT = 8.0  # time to wait for the report of the hub
+_HUB_TIMEOUT = 3.0  # time to wait for any message from the hub
+_LEAVE_TIMEOUT = 1.0  # time for the other ranks to learn that rank 0 exits
+_EXIT_CODE_TIMEOUT = 0.3  # time between the end of a connection and the end of its process
 _FIRST_WARNING = 30.0
 _RANKS_PER_SECOND = 64  # the number of ranks that may send their status to the hub each second
 
@@ -260,7 +260,7 @@ class RankMonitor(threading.Thread):
             self._end(describe_death([lost], [self._status], self._other_hosts()))
 
     def _report_silence(self, status: RankStatus, text: str = "", code: int = 1) -> None:
-        """Ends this rank because rank 0 does not respond. The other ranks notice this by themselves."""
+        """Ends this rank because rank 0 does not respond. Each of the other ranks detects this on its own."""
         self._end(describe_silence(self._rank_0(), status, self._other_hosts(), text, code))
 
     def _rank_0(self) -> LostRank:

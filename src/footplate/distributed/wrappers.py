@@ -206,10 +206,18 @@ def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
     MODEL_WRAPPERS.check({"type": _USUAL_WRAPPER, **cfg}, module=None)
 
 
-def initialize_weights(model: nn.Module) -> None:
-    """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks."""
-    if not is_sharded(model):  # otherwise it was initialized before sharding
-        initialize_from_main(unwrap_model(model))
+def initialize_weights(model: nn.Module) -> bool:
+    """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks.
+
+    Returns:
+        Whether this froze or unfroze parameters. A wrapper for data parallelism must then be built again, because it
+        averages the gradients of the parameters that were trainable when it was built.
+    """
+    if is_sharded(model):
+        return False  # it was initialized before sharding
+    trainable = [each.requires_grad for each in model.parameters()]
+    initialize_from_main(unwrap_model(model))
+    return trainable != [each.requires_grad for each in model.parameters()]
 
 
 def check_sync_bn(kind: object) -> None:

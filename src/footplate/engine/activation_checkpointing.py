@@ -54,28 +54,25 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     modules = {name: each for name, each in model.named_modules(remove_duplicate=False) if name}
     with at_key(KEY), located(selection):
         for name, module in select_modules(modules, selection).items():
-            if not hasattr(module, "was_checkpointed"):
-                _checkpoint_module(name, module)
-
-
-def _checkpoint_module(name: str, module: nn.Module) -> None:
-    reason = None
-    if isinstance(module, torch.jit.ScriptModule):
-        reason = "it is compiled by TorchScript"
-    elif "forward" in vars(module):
-        reason = "it was replaced"
-    else:
-        try:
-            module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
-            module.checkpointed_name = name  # type: ignore[assignment]
-        except TypeError as error:
-            reason = f"its class {type(module).__name__} does not allow a subclass ({error})"
-    if reason is not None:
-        raise ArgumentError(
-            f"the forward method of '{name}' cannot be checkpointed, because {reason}",
-            found=name,
-            notes=["Select its submodules, or the module that contains it."],
-        )
+            reason = None
+            if hasattr(module, "was_checkpointed"):
+                continue
+            if isinstance(module, torch.jit.ScriptModule):
+                reason = "it is compiled by TorchScript"
+            elif "forward" in vars(module):
+                reason = "it was replaced"
+            else:
+                try:
+                    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+                    module.checkpointed_name = name  # type: ignore[assignment]
+                except TypeError as error:
+                    reason = f"its class {type(module).__name__} does not allow a subclass ({error})"
+            if reason is not None:
+                raise ArgumentError(
+                    f"the forward method of '{name}' cannot be checkpointed, because {reason}",
+                    found=name,
+                    notes=["Select its submodules, or the module that contains it."],
+                )
 
 
 @cache
@@ -110,14 +107,14 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
-    """Creates a checkpointed module for a pickle or a copy, without its attributes."""
+    """Creates a checkpointed module without its attributes, when it is unpickled or copied."""
     module = make(*given)
     module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
     return module
 
 
 def _contexts(module: nn.Module, inputs: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Returns the contexts of the first and the second computation. torch restores its own generators itself."""
+    """Returns the contexts for the first and the second computation. torch itself restores its random generators."""
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
     return _finding_changed_buffers(module, changed), _Repeating(module, inputs, changed)
 

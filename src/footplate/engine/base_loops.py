@@ -96,7 +96,7 @@ class BaseTrainLoop(BaseLoop):
     """
 
     by_epoch = True
-    _max_iters: int  # set by subclasses, as the next one
+    _max_iters: int  # set by subclasses, like `_max_epochs`
     _max_epochs: int
     calls: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": (),
@@ -325,7 +325,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter` for an overridden `run` or `run_epoch` and answers requests, which the override does not."""
+        """Calls `run_iter` if `run` or `run_epoch` is overridden, and answers requests, which the override does not."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()

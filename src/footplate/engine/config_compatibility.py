@@ -129,7 +129,7 @@ def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]
 
 
 def _is_variable(cfg: Config | Mapping[str, Any], key: str) -> bool:
-    """Checks whether other lines of the config read the key."""
+    """Checks whether a key is a variable that other lines of the config read."""
     origin = origin_of(cfg, key)
     return isinstance(origin, KeyOrigin) and bool(origin.read)
 

@@ -1,7 +1,8 @@
-"""Determines the keys that each section of a config accepts from the signature of the section's class."""
+"""Determines which keys each section of a config accepts, using the signature of the section's class."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -139,7 +140,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
-    """Returns the arguments that a config may pass to an entry of a registry, or None if it may accept any."""
+    """Returns the arguments that a config may pass to an entry of a registry, or None if the entry may accept any."""
     try:
         names = keywords_of(entry, inspect.signature(entry).parameters)
     except (TypeError, ValueError):  # implemented in C, without a signature
@@ -149,30 +150,20 @@ def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] 
 
 
 def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
-    """Returns the arguments of the class of a section, or of the default class for its key path."""
+    """Returns the keys that the class of a section accepts. Without a `type`, uses the default class of its path."""
     kind = section.get("type") if isinstance(section, Mapping) else None
-    kind = _default_type(section, path) if kind is None else kind
+    if kind is None and path == "train_cfg":
+        with suppress(ArgumentError):  # `by_epoch` is invalid, which the check of the config reports
+            kind = loop_settings(section, "train")["type"]
+    elif kind is None:
+        first, _, last = path.partition(".")
+        kind = DEFAULT_HOOKS.get(last, {}).get("type") if first == "default_hooks" else DEFAULT_TYPES.get(path)
     if isinstance(kind, str):
         kind = registry.get(kind) if kind in registry else None
     names = class_arguments(kind, registry) if callable(kind) else None
     if names is None:
         return ()
     return [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
-
-
-def _default_type(section: Any, path: str) -> Any:
-    """Returns the default `type` of a section, or None if there is no default."""
-    first, _, last = path.partition(".")
-    if path in DEFAULT_TYPES:
-        return DEFAULT_TYPES[path]
-    if first == "default_hooks":
-        return DEFAULT_HOOKS.get(last, {}).get("type")
-    if path == "train_cfg":
-        try:
-            return loop_settings(section, "train")["type"]
-        except ArgumentError:  # `by_epoch` is invalid, which the check of the config reports
-            return None
-    return None
 
 
 def _child(section: Any, part: str) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """The mean losses over the samples of a validation. Sums stay on the device of the losses."""
+    """Computes the mean losses over the samples of a validation. Sums stay on the device of the losses."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
@@ -106,7 +106,7 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
-        self.buffers: Buffers | None = None  # from before the current validation, which a stop may end early
+        self.buffers: Buffers | None = None  # those from before the current validation, which a stop may end early
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
@@ -197,7 +197,7 @@ class _EvaluationLoop(BaseLoop):
             self._predicts = False
 
     def _evaluate(self) -> dict[str, Any]:
-        """Runs over the selected dataset and returns its metrics."""
+        """Evaluates the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         outer = runner.phase
@@ -296,7 +296,7 @@ def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
 
 
 def is_of_user(method: Callable[..., Any]) -> bool:
-    """Checks whether the method of a hook is not one of footplate's own hooks."""
+    """Checks whether the method of a hook is user code, rather than code of footplate."""
     module = f"{type(getattr(method, '__self__', None)).__module__}."
     return not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
 

@@ -40,7 +40,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "after_test": (),
     "after_run": (),
 }
-# Methods that several modes share, in the same form.
+# The methods that training, validation and test share, with their arguments after the runner.
 _SHARED: dict[str, tuple[str, ...]] = {
     "_before_epoch": ("mode",),
     "_after_epoch": ("mode",),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 NEVER_VALIDATES = "the run never validates"
 _LOOP_SETTINGS = ("by_epoch", "max_epochs", "max_iters", "val_begin")  # a user's loop may lack some
-_DIGITS = 12  # of a computed rate: a difference in the last bit must not appear as a change of the config
+_DIGITS = 12  # significant digits; a difference in the last bit must not appear as a change of the config
 
 Value = float | bool | str | None | tuple[Any, ...]
 Settings = Mapping[str, Sequence[Mapping[str, Value]]]

@@ -8,7 +8,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_world_size
 from footplate.errors import ArgumentError
 
-SCALING_KEYS = ("enable", "base_batch_size")  # of auto_scale_lr
+SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.engine")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")

@@ -114,7 +114,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
 
 def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
-    """Compiles the calls of modules in place. Modules of one structure are compiled once."""
+    """Compiles modules in place. Modules of the same structure share the compiled code."""
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
         for part in parts:
@@ -134,9 +134,9 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
-    """Returns the name of a convolution whose backward pass corrupts memory on a CPU.
+    """Returns the name of a convolution whose backward pass corrupts memory on a CPU, or None if there is none.
 
-    This happens if its input is in channels-last format.
+    Memory is corrupted if the input of the convolution is in channels-last format.
 
     oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace if a group has fewer input
     channels than a block. Whether oneDNN selects that kernel depends on the instruction set and the number of threads.

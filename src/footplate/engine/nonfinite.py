@@ -41,8 +41,9 @@ class NonFiniteHook(Hook):
     the policy for losses is "stop", a loss that appears in a log line is checked too.
 
     Args:
-        policy: A dict with `loss`, which is "stop", "skip" (the step) or "warn", `grad`, the same for gradients that
-            are non-finite although the loss is finite, and `interval`, the number of iterations between two checks.
+        policy: A dict with `loss`, `grad` and `interval`. `loss` selects what to do if a loss is non-finite: "stop",
+            "skip" (the step) or "warn". `grad` does the same for gradients that are non-finite although the loss is
+            finite. `interval` is the number of iterations between two checks.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -224,7 +225,7 @@ def _last_good(runner: "Runner") -> str:
 
 @contextlib.contextmanager
 def capturing(runner: "Runner") -> Iterator[None]:
-    """Saves a capture if the block raises a NonFiniteError, and adds a note to the error on how to replay it.
+    """Saves a capture if the block raises a NonFiniteError. A note on the error explains how to replay the capture.
 
     A capture consists of the last good checkpoint, some facts about the run, and the config. State, seed and config
     determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the replay

@@ -73,7 +73,10 @@ def preflight(runner: "Runner") -> None:
             for hook in runner.hooks:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
-            _warn_about_labels(runner)
+            loaders = [runner.train_dataloader, *(each.dataloader for each in getattr(runner.val_loop, "sets", ()))]
+            for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
+                if hasattr(dataset, "warn_about_labels"):
+                    dataset.warn_about_labels()
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
@@ -87,13 +90,6 @@ def preflight(runner: "Runner") -> None:
         " without optimizer state" if growth is None and not has_state else "",
         ", and one batch was validated" if any(names is not None for _, names in results) else "",
     )
-
-
-def _warn_about_labels(runner: "Runner") -> None:
-    loaders = [runner.train_dataloader, *(each.dataloader for each in getattr(runner.val_loop, "sets", ()))]
-    for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
-        if hasattr(dataset, "warn_about_labels"):
-            dataset.warn_about_labels()
 
 
 def optimizer_growth(optim_wrapper: Any) -> int | None:
@@ -155,7 +151,9 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
-    """Returns the size of a checkpoint in bytes. Saves and loads it in memory; the size of shards is only computed.
+    """Returns the size of a checkpoint in bytes, after saving and loading it in memory.
+
+    Shards are not saved; their size is computed.
 
     If the model is sharded, all ranks must call this function. Otherwise only the first rank saves, and the others
     return 0.

@@ -22,11 +22,11 @@ from footplate.errors import ArgumentError
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
-ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # of env_cfg
-WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # of env_cfg.mp_cfg
+ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # the keys of env_cfg
+WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.mp_cfg
 RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
-_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS
+_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # settings with which cuBLAS is deterministic
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second

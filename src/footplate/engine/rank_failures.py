@@ -105,7 +105,7 @@ def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
         elif code is _BACKWARD:
             doing = "backward pass"
         if not code.co_filename.startswith(_TORCH):
-            collective = ""  # of code that has called this one
+            collective = ""  # a collective that has called this code is not what this rank waits in
         elif code.co_filename.startswith(_COLLECTIVES):
             collective = code.co_name.strip("_")
     line = innermost_user_line(stack)

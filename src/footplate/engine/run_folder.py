@@ -35,8 +35,8 @@ _logger = logging.getLogger("footplate.engine")
 _LOCK = ".lock"
 _SETTINGS = {"work_dir": "another work_dir", "default_hooks.checkpoint.out_dir": "another work_dir or out_dir"}
 _STARTED_FROM = ".began_with"
-_MAX_BYTES = 1 << 16  # of a pointer file
-_MOST_LINES = 5  # of an error message
+_MAX_BYTES = 1 << 16  # the maximum size of a pointer file
+_MOST_LINES = 5  # the maximum number of lines of an error message in the log
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
 
 

@@ -216,6 +216,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
+        self._has_wrapped = self.model is not built
         self.is_plain = isinstance(built, PlainModel)
         self._initialized = self.is_plain  # its weights are those that the caller has set
         self.history = History(trained_model(self.model))
@@ -284,7 +285,9 @@ class Runner(RunCheckpoints, RunnerMembers):
             warn_about_idle_settings(self.cfg, self.hooks, schedules, loop, has_validation=has_validation)
             if not self._initialized:
                 with at_key("model"):
-                    initialize_weights(self.model)
+                    changes_trainable = initialize_weights(self.model)
+                if changes_trainable and self._has_wrapped:
+                    self.model = self.wrap_model(self._sections["model_wrapper_cfg"], self.model.module)
                 self._initialized = True
         self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()

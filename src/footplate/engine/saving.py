@@ -126,7 +126,9 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
 
 
 def _set_aside(path: str, aside: str, done: int) -> None:
-    """Renames the checkpoint of an earlier run at a later iteration, in case this run started over by mistake.
+    """Renames a checkpoint of an earlier run that is at a later iteration than this run, so that it is not lost.
+
+    It may still be needed if this run started over by mistake.
 
     Args:
         path: The checkpoint that would be overwritten.

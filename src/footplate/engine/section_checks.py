@@ -142,7 +142,7 @@ def check_visualizer(sections: Sections) -> None:
 def check_optimization(sections: Sections) -> None:
     """Builds the optimizer and the schedules for one small layer.
 
-    A constructor is only looked up, because it needs the real model.
+    If `optim_wrapper.constructor` is set, only its name is checked, because a constructor needs the real model.
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:

@@ -204,7 +204,7 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces the gradients of an unfinished accumulation round with those of all ranks, because ranks differ."""
+    """Replaces this rank's gradients of an unfinished accumulation round in `state` with those of all ranks."""
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
@@ -256,7 +256,14 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         checkpoint: The checkpoint.
         left_out: The paths of the states that are not restored.
     """
-    _leave_average(runner, checkpoint)
+    averaged = checkpoint.get("ema_state_dict")
+    if isinstance(averaged, Mapping):  # no hook has taken the averaged weights, which include the training weights
+        weights = {key.removeprefix("module."): value for key, value in averaged.items() if key.startswith("module.")}
+        load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
+        _logger.warning(
+            "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
+            "weights of the checkpoint and no longer averages them."
+        )
     for path, participant in runner.participants.items():
         *parents, key = path.split(".")
         section = part_of(checkpoint, *parents)
@@ -264,7 +271,8 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         if key not in section or is_empty_position or path in left_out:
             if isinstance(participant, _Component):
                 participant.start_without(checkpoint, left_out=path in left_out)
-        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # of another engine: it was not built
+        # The message hub of another engine is an opaque object and is skipped.
+        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":
             with _naming_part(path):
                 participant.load_state_dict(section[key])
 
@@ -290,19 +298,6 @@ def _as_dict(found: Any, part: str) -> dict[str, Any]:
 def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
     message = f"the run cannot resume from '{part}' of the checkpoint: {reason}"
     return CheckpointError(message, found=found, notes=[_ADVICE])
-
-
-def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
-    """Loads the training weights from a checkpoint whose averaged weights are not resumed by a hook."""
-    held = checkpoint.get("ema_state_dict")
-    if not isinstance(held, Mapping):
-        return
-    weights = {name.removeprefix("module."): value for name, value in held.items() if name.startswith("module.")}
-    load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
-    _logger.warning(
-        "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
-        "weights of the checkpoint and no longer averages them."
-    )
 
 
 @contextmanager
@@ -391,7 +386,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
 
 
 def position(runner: "Runner") -> dict[str, Any]:
-    """Returns the position to save, which is one ahead of the loop's own count after a step or an epoch."""
+    """Returns the position to save. It includes a step or an epoch that is complete but not yet counted by the loop."""
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
     if runner.phase is Phase.AFTER_EPOCH and loop.by_epoch:
@@ -434,7 +429,7 @@ def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: bool = False) -> None:
-    """Moves schedules to the position of the run, if the checkpoint has none or different ones."""
+    """Moves schedules to the position of the run. Called if the checkpoint has no state for them."""
     moving = [each for each in schedules if not each.takes_metrics]
     for schedule in moving:
         schedule.rewind(from_groups=from_groups)

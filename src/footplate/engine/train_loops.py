@@ -76,7 +76,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             yield from self._one_epoch()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or the rest of it after a resume.
+        """Trains one epoch, or the remaining part of it after a resume.
 
         Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer stack frames.
         """
@@ -195,7 +195,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """An endless iterator over batches from the current position. The loop shares it: no batch is drawn twice."""
+        """An endless iterator over the batches from the current position on, from which the loop draws its batches."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:

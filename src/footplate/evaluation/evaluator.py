@@ -35,7 +35,7 @@ class Evaluator:
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """The metainfo of the dataset; setting it also sets it on all metrics."""
+        """The metainfo of the dataset. Setting it also sets it on all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -58,14 +58,19 @@ class Evaluator:
             metric.context = metric.context._replace(**changes)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Passes the predictions for a batch, one per sample, to all metrics; data elements are converted to dicts."""
+        """Passes the predictions for a batch, one per sample, to all metrics. Data elements are converted to dicts."""
         if data_samples is None and self.metrics:
             raise ArgumentError(
                 "the metrics need predictions, but the model returns none",
                 key=self.key,
                 notes=["Pass validation_step=..., a function of the model and the batch, next to training_step."],
             )
-        samples = [] if all(each.takes_whole_batches for each in self.metrics) else _listed(data_samples)
+        samples: list[Any] = []
+        if not all(each.takes_whole_batches for each in self.metrics):
+            if not isinstance(data_samples, Iterable):
+                message = "a model in mode 'predict' must return a list with one prediction per sample"
+                raise ArgumentError(message, found=type(data_samples))
+            samples = [each.to_dict() if isinstance(each, BaseDataElement) else each for each in data_samples]
         try:
             for metric in self.metrics:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
@@ -119,14 +124,6 @@ class Evaluator:
 
     def _metric_key(self, index: int) -> str:
         return f"{self.key}[{index}]" if self._is_list else self.key
-
-
-def _listed(data_samples: Any) -> list[Any]:
-    if not isinstance(data_samples, Iterable):
-        raise ArgumentError(
-            "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
-        )
-    return [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
 
 
 EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator

@@ -174,10 +174,10 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns a dict of values; called on rank 0 with the results of all ranks."""
+        """Returns a dict of values. It is called on rank 0 with the results of all ranks."""
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
-        """Appends a table to the per-class results of the run; call it in `compute_metrics`.
+        """Appends a table to the per-class results of the run. Call it in `compute_metrics`.
 
         The file is `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its tables. If there
         is no run, this method does nothing.
@@ -231,7 +231,7 @@ class BaseMetric(ABC, Generic[_Result]):
         return values
 
     def _compute_named(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns a dict of the values; its keys have the prefix of the metric."""
+        """Returns the values of the metric as a dict whose keys have the prefix of the metric."""
         name = type(self).__name__
         if not results:
             raise DataError(
@@ -266,7 +266,7 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
 
 
 def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
-    """Returns the names of the classes of the dataset; raises a DataError if its metainfo has no classes."""
+    """Returns the names of the classes of the dataset. Raises a DataError if its metainfo has no classes."""
     classes = (metric.dataset_meta or {}).get("classes")
     if not classes:
         name = type(metric).__name__
@@ -276,7 +276,7 @@ def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
 
 @METRICS.register_module()
 class DumpResults(BaseMetric[Any]):
-    """Writes the predictions to a pickle file with one entry per sample; returns no values.
+    """Writes the predictions to a pickle file with one entry per sample. Returns no values.
 
     Args:
         out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the folder of the run,
@@ -293,7 +293,7 @@ class DumpResults(BaseMetric[Any]):
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Appends copies of the predictions on the CPU; views into the batch would keep the whole batch alive."""
+        """Appends copies of the predictions on the CPU. Views into the batch would keep the whole batch alive."""
         self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:

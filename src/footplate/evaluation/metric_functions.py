@@ -160,7 +160,7 @@ def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, f
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the device of the first tensor in nested dicts, lists and tuples; the CPU if there is none."""
+    """Returns the device of the first tensor in nested dicts, lists and tuples, or the CPU if there is none."""
     pending = [data]
     while pending:
         each = pending.pop(0)

@@ -33,7 +33,7 @@ class EvaluationContext(NamedTuple):
 
 
 def append_table(context: EvaluationContext, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
-    """Appends a table of per-class results to `vis_data/per_class.jsonl`; warns if the file cannot be written.
+    """Appends a table of per-class results to `vis_data/per_class.jsonl`. Warns if the file cannot be written.
 
     Args:
         context: The run and the dataset.

@@ -32,10 +32,11 @@ class EMAHook(Hook):
         begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
         begin_epoch: The epoch at which averaging begins.
         start_iters: An alias of `begin_iter`.
-        settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
+        settings: Arguments of the average, such as `momentum`, `interval`, `update_buffers` and `device`. With
+            `device="cpu"`, the average takes no memory of the accelerator.
 
     Raises:
-        ArgumentError: The beginning is set twice or is negative.
+        ArgumentError: The beginning is set twice or is negative, or an argument of the average is invalid.
     """
 
     priority = "NORMAL"
@@ -196,5 +197,8 @@ class EMAHook(Hook):
             checkpoint.pop(_STATE, None)  # as above
             return
         averaged, weights = average.state_dict(), self._model.state_dict()
-        if all(torch.equal(averaged[f"module.{name}"], value) for name, value in weights.items()):
+        if all(
+            torch.equal(averaged[f"module.{name}"], value.to(averaged[f"module.{name}"].device))
+            for name, value in weights.items()
+        ):
             self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights

@@ -12,6 +12,7 @@ from footplate.inference.preprocessing import Pixels
 from footplate.storage import missing_path_notes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+_COMPLETE = 0.9  # the fraction of the declared frames from which a video counts as complete
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -130,16 +131,22 @@ def import_cv2() -> Any:
 
 
 def _frames(path: str) -> Iterator[Pixels]:
+    """Yields the frames of a video.
+
+    Raises:
+        DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
+    """
     cv2 = import_cv2()
-    video = cv2.VideoCapture(path)
+    video, number = cv2.VideoCapture(path), 0
     try:
-        for index in count():
-            is_there, frame = video.read()
-            if not is_there:
-                if index == 0:
-                    raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown
+        while (found := video.read())[0]:
+            number += 1
+            yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
+        if not number:
+            raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
+        if number < _COMPLETE * declared:
+            raise DataError(f"the video '{path}' ends early: OpenCV can decode only {number} of {declared:.0f} frames")
     finally:
         video.release()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
 from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor, reshard
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -26,11 +27,12 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, that of the model.
+        device: The device of the averages; by default, that of the model. On a different device, the averages take no
+            memory of the model's device, but each update copies the weights and waits for the copy.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
     Raises:
-        ArgumentError: `interval` is not a positive integer.
+        ArgumentError: `interval` is not a positive integer, or the averages cannot be on `device`.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
-        module = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model)
-        self.module: Any = module.requires_grad_(False)
         if device is not None:
-            self.module = self.module.to(device)
+            _check_device(model, device)
+        self.module: Any = (
+            _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, _moved_tensors(model, device))
+        ).requires_grad_(False)
         self.interval = interval
         self.update_buffers = update_buffers
         self.steps: Tensor
@@ -318,9 +321,7 @@ def _average(averages: list[Tensor], values: list[Tensor], weight: float, skippe
         values = [each for index, each in enumerate(values) if index not in skipped]
     if not averages:
         return
-    if averages[0].device != values[0].device:
-        values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
-    torch._foreach_lerp_(averages, values, weight)
+    torch._foreach_lerp_(averages, _on_device_of(averages, values), weight)
 
 
 def _has_average(tensor: Tensor) -> bool:
@@ -329,8 +330,51 @@ def _has_average(tensor: Tensor) -> bool:
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
-    if targets:
+    if targets and targets[0].device.type == "cpu":
+        values = _on_device_of(targets, values)
+    if targets:  # copied to an accelerator without a second copy of the values there
         torch._foreach_copy_(targets, values)
+
+
+def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
+    """Returns `values` on the device of `targets`. It waits once for copies to the CPU, not once per tensor."""
+    device, source = targets[0].device, values[0].device
+    if device == source:
+        return values
+    moved = [value.to(device, non_blocking=True) for value in values]
+    if device.type == "cpu":
+        torch.accelerator.current_stream(source).synchronize()
+    return moved
+
+
+def _check_device(model: nn.Module, device: torch.device | str) -> None:
+    try:
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch raises all of them for unknown devices
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(
+            f"the device of the average is not available: {reason}", key="device", found=device
+        ) from error
+    if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
+        raise ArgumentError(
+            "the average of a sharded model is sharded like the model, so it cannot be on another device",
+            key="device",
+            found=str(device),
+        )
+
+
+def _moved_tensors(model: nn.Module, device: torch.device | str | None) -> dict[int, Any]:
+    """Returns copies of the parameters and buffers of `model` on `device`, by id, as a memo for `deepcopy`.
+
+    Without them, `deepcopy` would need memory for a second model on the first device.
+    """
+    if device is None:
+        return {}
+    copies: dict[int, Any] = {
+        id(each): nn.Parameter(each.detach().to(device, copy=True), requires_grad=False) for each in model.parameters()
+    }
+    copies.update((id(each), each.detach().to(device, copy=True)) for each in model.buffers())
+    return copies
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:

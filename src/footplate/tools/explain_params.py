@@ -64,8 +64,11 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = []
     for part, inner in wrapper.parts.items():
-        kind, defaults = type(inner.optimizer).__name__, inner.optimizer.defaults
+        defaults = inner.optimizer.defaults
         for group in inner.param_groups:
+            kind = type(inner.optimizer).__name__
+            if "use_muon" in group:
+                kind += " (Muon)" if group["use_muon"] else " (AdamW)"
             members = [names.get(id(parameter), "?") for parameter in group["params"]]
             # Building a schedule has already changed the learning rate to its initial value.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}

@@ -111,9 +111,7 @@ def predict(
         throughput=batch / step,
         efficiency=scaling_efficiency(alone, step),
         memory=sharded_bytes(*replica, parts.largest_unit, shards) if sharded else replicated_bytes(*replica),
-        checkpoint=checkpoint_seconds(
-            parts.checkpoint, parts.write_speed, min(cluster.nodes, -(-shards // cluster.per_node)) if sharded else 1
-        ),
+        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
     )
 
 
@@ -272,7 +270,8 @@ def sharded_bytes(
 def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
     """bytes / (write speed x writers)
 
-    One process writes a single file. Every node writes its share of a sharded checkpoint.
+    One process writes a single file. Every node writes its share of a sharded checkpoint, also if it holds a
+    replica of another node's shards.
 
     Source: conservation of bytes.
     """

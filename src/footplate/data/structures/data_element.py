@@ -50,12 +50,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields; raises an ArgumentError for the name of a data field."""
+        """Adds or replaces metainfo fields. Raises an ArgumentError for the name of a data field."""
         for name, value in _check_mapping(metainfo, "metainfo").items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Adds or replaces data fields; raises an ArgumentError for the name of a metainfo field."""
+        """Adds or replaces data fields. Raises an ArgumentError for the name of a metainfo field."""
         for name, value in _check_mapping(data, "data").items():
             setattr(self, name, value)
 
@@ -139,12 +139,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields, under the name that code bases read."""
+        """The names of the data fields. Code bases read this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields, under the name that code bases read."""
+        """The names of the metainfo fields. Code bases read this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:
@@ -217,7 +217,7 @@ class BaseDataElement:
         return self._map_data(convert)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all fields as a dict; nested elements become nested dicts."""
+        """Returns all fields as a dict. Nested elements become nested dicts."""
         return {
             name: value.to_dict() if isinstance(value, BaseDataElement) else value for name, value in self.all_items()
         }

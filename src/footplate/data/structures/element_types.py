@@ -49,7 +49,7 @@ class InstanceData(BaseDataElement):
 
     @staticmethod
     def cat(instances: Sequence["InstanceData"]) -> "InstanceData":
-        """Concatenates several elements; the result has the metainfo of the first one.
+        """Concatenates several elements. The result has the metainfo of the first one.
 
         Raises:
             ArgumentError: `instances` is empty, or the elements have different fields.
@@ -180,7 +180,7 @@ def _select(value: Any, index: slice | Tensor) -> Any:
 
 
 def _concatenate(values: Sequence[Any]) -> Any:
-    """Concatenates the values of one field of several elements; the values have the same type."""
+    """Concatenates the values of one field of several elements. All values must have the same type."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values))

@@ -18,12 +18,12 @@ from footplate.data.transforms.pipeline import BaseTransform, check_range, check
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
-_ATTEMPTS = 10  # to draw a crop that fits
+_ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Crops the image at a random position and removes boxes outside the crop; smaller images are not padded.
+    """Crops the image at a random position and removes boxes outside the crop. Smaller images are not padded.
 
     Args:
         crop_size: Height and width, or one number for both.
@@ -63,7 +63,7 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """Crops the center of `img`; smaller images are padded with black on all sides. Annotations are not changed.
+    """Crops the center of `img`. Smaller images are padded with black on all sides. Annotations are not changed.
 
     Args:
         crop_size: Width and height of the result, or one number for both.
@@ -116,7 +116,7 @@ class RandomResizedCrop(BaseTransform):
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
         results["img"] = resize_image(crop, self.scale)
@@ -124,7 +124,7 @@ class RandomResizedCrop(BaseTransform):
         return results
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns left, top, width and height of the crop; a center crop if none of 10 random crops fits."""
+        """Returns left, top, width and height of a random crop, or of a center crop if 10 random crops do not fit."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = log_uniform(*self.aspect_ratio_range)

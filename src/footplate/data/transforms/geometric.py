@@ -145,7 +145,7 @@ class ResizeEdge(BaseTransform):
         self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         factor = self.scale / lengths[self.edge]
@@ -230,7 +230,7 @@ class RandomWarp(BaseTransform):
         self.flip = check_fraction("flip", flip)
 
     def transform(self, results: dict[str, object]) -> dict[str, object]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()

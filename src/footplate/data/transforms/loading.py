@@ -73,7 +73,7 @@ class LoadImageFromFile(BaseTransform):
             raise
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
-        """Adds an opened image to the sample; `transform` does the same for an image file."""
+        """Adds an opened image to the sample. `transform` does the same for an image file."""
         if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
             image = ImageOps.exif_transpose(image)
         if self.color_type != "unchanged":

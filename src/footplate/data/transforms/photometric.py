@@ -48,7 +48,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.hue_delta = check_magnitude("hue_delta", hue_delta)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         image: _Pixels = results["img"]
         is_contrast_first = _flip_coin()
         if _flip_coin():
@@ -87,7 +87,7 @@ class RandomTone(BaseTransform):
         self.dim = check_fraction("dim", dim)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, uint8."""
+        """Changes `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
         # A lookup table of 256 values is faster than computing every pixel.
         levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
@@ -112,7 +112,7 @@ class RandomBlur(BaseTransform):
         self.radius = check_range("radius", radius, is_zero_allowed=True)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, uint8."""
+        """Changes `img`, a uint8 image."""
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
             results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
@@ -150,7 +150,7 @@ class RandomErasing(BaseTransform):
         self.fill = fill
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, C)``; the sides of the rectangle are limited to those of the image."""
+        """Changes `img`, ``(H, W)`` or ``(H, W, C)``. The rectangle is at most as large as the image."""
         if np.random.random() >= self.erase_prob:
             return results
         image = np.array(results["img"])

@@ -141,14 +141,14 @@ def check_range(
 
 
 def check_magnitude(name: str, value: float) -> float:
-    """Returns `value` if it is not negative; otherwise raises an ArgumentError."""
+    """Returns `value` if it is not negative. Otherwise, raises an ArgumentError."""
     if value < 0:
         raise ArgumentError(f"{name} must not be negative", key=name, found=value)
     return value
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns a size as two positive integers; a single number is used for both."""
+    """Returns a size as two positive integers. A single number is used for both."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2:
         raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=size)
@@ -156,5 +156,5 @@ def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def log_uniform(low: float, high: float) -> float:
-    """Draws a number between two positive numbers; its logarithm is uniformly distributed."""
+    """Draws a number between two positive numbers. Its logarithm is uniformly distributed."""
     return math.exp(np.random.uniform(math.log(low), math.log(high)))

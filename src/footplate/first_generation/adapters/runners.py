@@ -218,6 +218,7 @@ class BaseRunner(metaclass=_RunnerClass):
             train_dataloader=loaders["train"],
             optim_wrapper=self._build_optim_wrapper(sections.pop("optim_wrapper", {})),
             randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
+            find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # of a data-parallel wrapper
             experiment_name=None if name is None else str(name),
             load_from=self._resume_from,
             resume=self._resume_from is not None,

@@ -21,7 +21,7 @@ from footplate.optim.constructors.paramwise import (
     warn_of_unknown_keys,
     warn_of_unmatched_keys,
 )
-from footplate.optim.optimizers import build_optimizer, default_of
+from footplate.optim.optimizers import Muon, build_optimizer, default_of, optimizer_class, split_hidden_matrices
 from footplate.optim.wrappers import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
@@ -165,8 +165,11 @@ class DefaultOptimWrapperConstructor:
         self.add_params(groups, model)
         self._warn(model)
         unique = drop_duplicates(groups, warn=not self.paramwise_cfg.get("bypass_duplicate"))
-        merged = merge_groups(unique)
         with at_key("optimizer"):
+            kind = optimizer_class(self.optimizer_cfg)
+            if isinstance(kind, type) and issubclass(kind, Muon):
+                unique = split_hidden_matrices(unique, model)
+            merged = merge_groups(unique)
             optimizer = build_optimizer(self.optimizer_cfg, merged)
         # Merge again, now that the optimizer has added its defaults to the groups.
         optimizer.param_groups[:] = merge_groups(optimizer.param_groups)

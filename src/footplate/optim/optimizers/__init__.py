@@ -1,6 +1,7 @@
-"""Optimizers: all of torch, LARS and LAMB, and those of `pytorch_optimizer` if it is installed."""
+"""Optimizers: all of torch, LARS, LAMB and Muon, and those of `pytorch_optimizer` if it is installed."""
 
 from footplate.optim.optimizers.layerwise import LAMB, LARS
+from footplate.optim.optimizers.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizers.optimizer_builder import (
     build_optimizer,
     default_of,
@@ -11,8 +12,10 @@ from footplate.optim.optimizers.optimizer_builder import (
 __all__ = [
     "LAMB",
     "LARS",
+    "Muon",
     "build_optimizer",
     "default_of",
     "optimizer_class",
     "register_extra_optimizers",
+    "split_hidden_matrices",
 ]

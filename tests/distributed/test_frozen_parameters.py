@@ -1,0 +1,86 @@
+"""Models that freeze parameters in `init_weights`, on several ranks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from footplate import Runner
+from footplate.distributed.wrappers import ModelDistributedDataParallel
+from footplate.first_generation.adapters import build_optimizer, build_runner
+from footplate.registry import MODELS
+from tests.distributed.conftest import OnRanks
+from tests.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.support import ToyModel, settings
+
+SGD = {"type": "SGD", "lr": 0.1}
+
+
+@MODELS.register_module()
+class FrozenToyModel(ToyModel):
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.layers[0].requires_grad_(False)
+
+
+@MODELS.register_module()
+class OldFrozenModel(OldModelWithSteps):
+    def init_weights(self) -> None:
+        self.backbone.requires_grad_(False)
+
+
+@MODELS.register_module()
+class OldForkedModel(OldModelWithSteps):
+    """A model with a head that is not used in the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Linear(2, 2)
+
+
+def train(cfg: dict[str, Any], old: bool) -> tuple[str, list[str], list[float]]:
+    runner = Runner.from_cfg(cfg) if old else Runner(**cfg)
+    built = list(runner.model.named_parameters())
+    runner.train()
+    frozen = [name for name, each in runner.model.named_parameters() if not each.requires_grad]
+    weights = [value for _, each in built for value in each.flatten().tolist()]
+    return type(runner.model).__name__, frozen, weights
+
+
+@pytest.mark.parametrize("sync_bn", [None, "torch"])
+def test_parameters_may_be_frozen_in_init_weights(tmp_path: Path, on_ranks: OnRanks, sync_bn: str | None) -> None:
+    cfg = settings(tmp_path, model={"type": "FrozenToyModel"}, launcher="pytorch", sync_bn=sync_bn)
+    one, other = on_ranks(2, train, cfg, False)
+    assert one == other
+    assert one[:2] == ("ModelDistributedDataParallel", ["module.layers.0.weight", "module.layers.0.bias"])
+
+
+def test_first_generation_model_may_freeze_parameters_in_init_weights(tmp_path: Path, on_ranks: OnRanks) -> None:
+    cfg = old_config(tmp_path, model={"type": "OldFrozenModel"}, launcher="pytorch")
+    one, other = on_ranks(2, train, cfg, True)
+    assert one == other
+    assert one[1] == ["module.module.backbone.weight", "module.module.backbone.bias"]
+
+
+def run_script(work_dir: Path, kind: type[OldModelWithSteps], find: bool) -> list[float]:
+    torch.manual_seed(0)
+    model = kind()
+    model.init_weights()
+    wrapped = ModelDistributedDataParallel(model, find_unused_parameters=find)
+    given = {"model": wrapped, "work_dir": str(work_dir), "logger": None, "meta": {"seed": 7}}
+    runner = build_runner(
+        {"type": "EpochBasedRunner", "max_epochs": 1}, {**given, "optimizer": build_optimizer(wrapped, SGD)}
+    )
+    runner.register_training_hooks(lr_config=None, optimizer_config={"grad_clip": None})
+    runner.run([DataLoader(OldPoints(16), batch_size=4)], [("train", 1)])
+    return [value for each in model.parameters() for value in each.flatten().tolist()]
+
+
+@pytest.mark.parametrize(("kind", "find"), [(OldFrozenModel, False), (OldForkedModel, True)])
+def test_script_wraps_a_model_with_unused_parameters(
+    tmp_path: Path, on_ranks: OnRanks, kind: type[OldModelWithSteps], find: bool
+) -> None:
+    one, other = on_ranks(2, run_script, tmp_path, kind, find)
+    assert one == other
