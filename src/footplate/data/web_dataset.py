@@ -117,7 +117,8 @@ class WebDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads the files of a sample; those that transforms load are in `file_contents`, by the key of their path."""
         self.full_init()
-        number, key, members = self.data_list[idx]
+        number, key, files = self.data_list[idx]
+        members = {field: Member(*each) for field, each in files.items()}
         shard = self.shards[number]
         record: dict[str, Any] = {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
         if "classes" in self._metainfo:
@@ -153,7 +154,7 @@ class WebDataset(BaseDataset):
             found = dict(zip(order.tolist(), loaded, strict=True))
         return [found[at] for at in range(len(self.shards))]
 
-    def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, Member]]]:
+    def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):
             for sample in index.samples:
                 members = {}
@@ -161,7 +162,7 @@ class WebDataset(BaseDataset):
                     extension = next((each for each in extensions if each in sample.members), None)
                     if extension is None:
                         raise _missing_field(field, extensions, self.shards[number], sample)
-                    members[field] = sample.members[extension]
+                    members[field] = tuple(sample.members[extension])  # smaller and faster than a class when pickled
                 yield number, sample.key, members
 
     def _read(self, number: int, members: Mapping[str, Member]) -> dict[str, bytes]:
