@@ -27,6 +27,7 @@ from footplate.registry import MODELS
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "activation_checkpointing": {"activation_checkpointing": r"encoder\.layers\.\d+"},
+    "state_dtype": {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "state_dtype": "bfloat16"}},
 }
 _ITERATIONS = 3
 
@@ -75,12 +76,11 @@ def measure(option: str) -> dict[str, float]:
             work_dir=folder,
             train_dataloader=batches,
             train_cfg={"by_epoch": False, "max_iters": _ITERATIONS},
-            optim_wrapper={"optimizer": {"type": "AdamW", "lr": 1e-4}},
             default_hooks={"checkpoint": None},
             custom_hooks=[hook],
             visualizer={"vis_backends": []},
             log_level="ERROR",
-            **OPTIONS[option],
+            **{"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 1e-4}}, **OPTIONS[option]},
         )
         runner.train()
     with tempfile.TemporaryDirectory() as folder:

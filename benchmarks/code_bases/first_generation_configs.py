@@ -27,6 +27,7 @@ CONFIGS: dict[str, dict[str, str]] = {
     "mmdet": {
         "common": "*",  # not a family, but parts of configs
         "cascade_rpn": "crpn_faster_rcnn",
+        "guided_anchoring": "ga_retinanet_r50_caffe_fpn_1x",
         "libra_rcnn": "libra_faster_rcnn_r50",
         "hrnet": "faster_rcnn_hrnetv2p_w18_1x",
         "mask2former": "mask2former_r50_lsj",
@@ -47,6 +48,10 @@ DEPTHS = {"mmpose": "*/*/*", "mmselfsup": "selfsup/*"}
 
 _NORM = {"type": "Normalize", "mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4], "to_rgb": True}
 _LOAD = {"type": "LoadImageFromFile"}
+_KEYPOINT_HEADS = {"CenterNetHead", "CornerHead", "CentripetalHead"}  # their validation needs the border of `_PAD`
+_PAD = {"type": "RandomCenterCropPad", "ratios": None, "border": None, "test_mode": True}
+_PAD |= {"mean": [0, 0, 0], "std": [1, 1, 1], "to_rgb": True}
+_META = ("filename", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "img_norm_cfg")
 
 
 def _collect(*keys: str) -> list[dict[str, Any]]:
@@ -103,9 +108,10 @@ def prepare_mmseg(cfg: Config, data: str, size: int) -> None:
 def prepare_mmdet(cfg: Config, data: str, size: int) -> None:
     """Trains on boxes of four classes in the layout of COCO, with the masks, maps or proposals that the model needs."""
     kinds = {each.get("type") for each in walk([cfg.model, cfg["data"]["train"]])}
+    is_rpn, has_keypoints = cfg.model["type"] == "RPN", bool(kinds & _KEYPOINT_HEADS)
     own = {"type": "CocoDataset", "ann_file": f"{data}/coco/training.json", "img_prefix": f"{data}/coco/training"}
     own["classes"] = [f"c{k}" for k in range(1, 5)]
-    keys, load, inner = ["img", "gt_bboxes", "gt_labels"], [_LOAD], []
+    keys, load, inner = ["img", "gt_bboxes", *([] if is_rpn else ["gt_labels"])], [_LOAD], []
     annotations = {"type": "LoadAnnotations", "with_bbox": True}
     if "mask" in json.dumps(cfg.model, default=str):
         annotations["with_mask"] = True
@@ -116,7 +122,7 @@ def prepare_mmdet(cfg: Config, data: str, size: int) -> None:
         load.append({"type": "LoadProposals"})
         inner = [{"type": "ToTensor", "keys": ["proposals"]}]
         inner.append({"type": "ToDataContainer", "fields": [{"key": "proposals", "stack": False}]})
-    size = 300 if "SSDVGG" in kinds else size
+    size = 300 if "SSDVGG" in kinds else 128 if "HourglassNet" in kinds else size
     steps = [*load, annotations, {"type": "Resize", "img_scale": (size, size), "keep_ratio": False}]
     steps += [{"type": "RandomFlip", "flip_ratio": 0.0}, _NORM]
     if "SegRescale" in kinds:
@@ -128,17 +134,24 @@ def prepare_mmdet(cfg: Config, data: str, size: int) -> None:
     proposals = ["proposals"] * bool(inner)
     test = _flat_test(size, *inner)
     test[-1]["transforms"][-1]["keys"] += proposals
+    if has_keypoints:
+        test[-1]["transforms"].insert(1, _PAD)
+        test[-1]["transforms"][-1]["meta_keys"] = [*_META, "border"]
+        load = [{**_LOAD, "to_float32": True}]
     set_data(cfg, own, [*steps, {"type": "DefaultFormatBundle"}, *_collect(*keys, *proposals)], [*load, *test[1:]])
     for node in walk(cfg.model):
-        if isinstance(node.get("num_classes"), int) and node["num_classes"] > 1:
-            node["num_classes"] = 5 if node.get("type") == "FusedSemanticHead" else 4
+        if isinstance(node.get("num_classes"), int) and (node["num_classes"] > 1 or node["type"] == "SSDHead"):
+            node["num_classes"] = 5 if "SemanticHead" in str(node.get("type")) else 4
         if node.get("num_things_classes"):
-            node["num_things_classes"], node["num_stuff_classes"] = 4, 0
+            node["num_things_classes"], node["num_stuff_classes"] = 4, int("PanopticFPNHead" in kinds)
+        if "instance_on" in node:
+            node["instance_on"], node["panoptic_on"] = True, False
         if isinstance(node.get("class_weight"), (list, tuple)):
             node["class_weight"] = [1.0] * 4 + [0.1]
-        if "score_thr" in node:  # so that there are boxes to evaluate
-            node["score_thr"] = 0.0
-    cfg["evaluation"] = {"interval": 1, "metric": "bbox"}
+        node.update(
+            dict.fromkeys(node.keys() & {"score_thr", "filter_thr"}, 0.0)
+        )  # so that there are boxes to evaluate
+    cfg["evaluation"] = {"interval": 1, "metric": "proposal_fast" if is_rpn else "bbox"}
 
 
 def set_data(cfg: Config, own: dict[str, Any], train: list[Any], test: list[Any]) -> None:

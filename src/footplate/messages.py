@@ -1,4 +1,4 @@
-"""Text for messages: escaping, plurals, and suggestions for misspelled words."""
+"""Helpers for the text of messages: escaping, plurals, and suggestions for misspelled words."""
 
 import difflib
 import logging

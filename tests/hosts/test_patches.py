@@ -79,6 +79,15 @@ def test_an_array_of_one_number_is_converted_to_a_number() -> None:
     assert applied_patches() == {"builtins.float()": 1, "builtins.int()": 1}
 
 
+def test_lists_of_different_lengths_become_arrays_of_objects() -> None:
+    code = "import numpy as np\nvalues, table = [np.ones((3, 2)), np.ones((3, 1))], [[1, 2], [3, 4]]\n"
+    names = run(code + "values, table = np.array(values), np.array(table)\n")
+    assert (names["values"].dtype, [each.shape for each in names["values"]]) == (object, [(3, 2), (3, 1)])
+    assert (names["table"].dtype, names["table"].tolist()) == (np.int64, [[1, 2], [3, 4]])
+    assert applied_patches() == {"numpy.array()": 1}
+    assert patch("import numpy as np\nx = np.array([1, 2])\ny = np.array(x, dtype=object)\n", "example") is None
+
+
 SCOPES = """
 import time
 import numpy as np
@@ -130,6 +139,35 @@ FIRST = int(np.array([3])[i - 1])
     found = run(code + "import numpy\nTOP = numpy.Inf\n")
     assert (found["HEX"], found["FIRST"]) == (255, 3)
     assert "scalar" in found["MESSAGE"]
+
+
+CLASSES = """
+import numpy as np
+values, i = ["12", "13"], 0
+
+class Numbers:
+    import time as numpy
+    def int(value):
+        return ["mine", value]
+    NUMBER = int(values[i])
+    class Inner:
+        np = __import__("types").SimpleNamespace(int="inner")
+        KIND = np.int
+    def read(self, kind=np.int):
+        return int(values[i]), np.int, kind
+
+def float(value):
+    return "module"
+
+TEXT = float(values[i])
+"""
+
+
+def test_names_of_a_class_body_hide_imports_and_builtins() -> None:
+    found = run(CLASSES)
+    assert (found["Numbers"].NUMBER, found["Numbers"].Inner.KIND) == (["mine", "12"], "inner")
+    assert found["Numbers"]().read() == (12, int, int)  # a method does not see the names of its class
+    assert found["TEXT"] == "module"
 
 
 def test_only_names_in_scope_are_replaced() -> None:

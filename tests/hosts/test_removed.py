@@ -2,16 +2,25 @@ import inspect
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from footplate.hosts import removed
 from footplate.hosts.patches import PATCHES
 
 
+class Three:
+    def __array__(self, dtype: object = None, copy: object = None) -> object:
+        raise ValueError("three")
+
+
 def test_removed_numpy_functions_return_what_they_did() -> None:
     assert removed.asfarray([1, 2]).dtype == np.float64
     assert removed.asfarray([1, 2], np.float32).dtype == np.float32
     assert removed.asfarray([1, 2], int).dtype == np.float64
+    assert removed.array([np.ones((2, 1)), np.ones((2, 2))]).shape == (2,)
+    with pytest.raises(ValueError, match="three"):
+        removed.array(Three())
     assert removed.in1d([[1, 2], [3, 4]], [2, 3]).tolist() == [False, True, True, False]
 
 

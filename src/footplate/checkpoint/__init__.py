@@ -1,4 +1,4 @@
-"""Saves and loads checkpoints. Saves are atomic. Loads verify the content and never execute code from it."""
+"""Saves and loads checkpoints. Saves are atomic. Loading verifies the content and executes no code from it."""
 
 from footplate.checkpoint.contents import Contents, read_contents
 from footplate.checkpoint.digest import Digest

@@ -136,7 +136,7 @@ def average_weights(
 
 
 def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, Any]", path: str) -> None:
-    """Checks that the weights have the keys, types and shapes of the first checkpoint."""
+    """Checks that the weights have the same keys, types and shapes as those of the first checkpoint."""
     differing = sorted(first.keys() ^ weights.keys())
     if differing:
         raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)

@@ -1,4 +1,4 @@
-"""Names the checkpoints of a run, and finds the newest one to resume from."""
+"""Handles the names of a run's checkpoints, and finds the newest checkpoint to resume from."""
 
 import contextlib
 import logging

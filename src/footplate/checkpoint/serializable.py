@@ -150,7 +150,7 @@ def _convert_array(value: "np.ndarray[Any, Any] | np.generic", key: str) -> Any:
 
 
 def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | float | bytes:
-    """Returns the value of a subclass of a Python type, such as an enum, as an instance of that type."""
+    """Converts an instance of a subclass of str, int, float or bytes, such as an enum, to the base type."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

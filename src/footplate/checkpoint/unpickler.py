@@ -61,7 +61,7 @@ _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "num
 
 
 class Name(NamedTuple):
-    """The name of a class or function in a pickle, which was not imported."""
+    """The name of a class or function to which a pickle refers. It is not imported."""
 
     module: str
     name: str
@@ -113,7 +113,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """Maps indices to values that a pickle may refer to. A deferred value records its indices for its replacement."""
+    """Maps indices to the values of a pickle. A deferred value records its indices, because it is replaced later."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
@@ -164,7 +164,7 @@ _Base: Any = pickle._Unpickler  # the implementation in Python
 
 
 class _Unpickler(_Base):  # type: ignore[misc]
-    """Python's unpickler with a replacement for every operation that imports, calls, hashes or sets a state."""
+    """Python's unpickler, with replacements for all operations that import, call or hash something, or set a state."""
 
     def load(self) -> Any:
         self.metastack: list[list[Any]] = []

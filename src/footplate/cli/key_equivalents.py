@@ -119,7 +119,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Checks whether the config has the section of a key and the section accepts the key."""
+    """Checks whether the config contains the section of a key, and the section accepts the key."""
     section, _, name = path.rpartition(".")
     return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
 

@@ -73,21 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
     _apply_options(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
-    from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
-    from footplate.engine.signals import Interrupted
     from footplate.first_generation.translation import is_first_generation
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
+    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
 
+    cfg, batch_size = choose_batch_size(cfg)
     runner = Runner.from_cfg(cfg, check=True)
-    with runner.buffered_log():
-        for code_base in hosts.used_code_bases():
-            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
-        if patches := hosts.describe_patches():
-            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
+    _log_preparation(runner, batch_size)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # A first-generation config is explained as it was written, not as it was translated.
@@ -111,18 +107,31 @@ def run(arguments: argparse.Namespace) -> int:
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with surviving_streams():
-            if isinstance(error, Interrupted) or runner.requests.saved_after_error:
-                print_resume_command(runner, arguments)
             _print_stopped(runner, arguments, error)
         raise_module_error(f"training, {arguments.progress},", error, runner)
         raise
     with surviving_streams():
-        _print_end(runner, arguments)
+        if runner.train_loop.out_of_time:
+            print_resume_command(runner, arguments)
+        _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _log_preparation(runner: "Runner", batch_size: str) -> None:
+    """Logs the automatic batch size, the code bases in use, and the names that were replaced in libraries."""
+    from footplate import hosts
+
+    with runner.buffered_log():
+        if batch_size:
+            runner.logger.info("%s", batch_size)
+        for code_base in hosts.used_code_bases():
+            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
+        if patches := hosts.describe_patches():
+            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
@@ -230,18 +239,16 @@ def resume_command(argv: Sequence[str]) -> str:
 
 
 def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
-    """Prints the result of a run that a signal stopped, if `--json` is given. Errors are printed by the caller."""
+    """Prints the command that resumes a stopped run and, if `--json` is given, the result of the run.
+
+    The result is printed only if a signal stopped the run. The caller prints errors.
+    """
     from footplate.engine.signals import Interrupted
 
+    if isinstance(error, Interrupted) or runner.requests.saved_after_error:
+        print_resume_command(runner, arguments)
     if isinstance(error, Interrupted) and wants_json(arguments):
         _print_paths(runner, arguments, state="stopped")
-
-
-def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Prints the result of a run that finished or reached its time limit, in the second case with a resume command."""
-    if runner.train_loop.out_of_time:
-        print_resume_command(runner, arguments)
-    _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
 
 
 def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:

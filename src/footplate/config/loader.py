@@ -80,7 +80,7 @@ def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[
 
 
 class _FileLoader:
-    """Loads one file: loads its bases first, then merges its own keys into them."""
+    """Loads one config file. The bases are loaded first, and the keys of the file are then merged into them."""
 
     def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
         self._text, self._path, self._suffix = text, path, suffix

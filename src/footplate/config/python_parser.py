@@ -319,6 +319,6 @@ def _constant(value: Any, node: ast.AST) -> ast.expr:
 
 
 def _statement(node: ast.stmt, function: str, *arguments: Any) -> ast.stmt:
-    """Returns a statement that calls a function with constants, the last of which is the line of `node`."""
+    """Returns a statement that calls a function with the given constants and the line of `node`."""
     constants = [_constant(argument, node) for argument in (*arguments, node.lineno)]
     return ast.copy_location(ast.Expr(_call(node, function, *constants)), node)

@@ -140,7 +140,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 class _NonFiniteNames(ast.NodeTransformer):
-    """Replaces the names in `(inf+nanj)` with numbers."""
+    """Replaces the names `inf` and `nan` with numbers."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node

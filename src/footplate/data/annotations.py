@@ -52,24 +52,21 @@ def load_data_file(path: str) -> Any:
         )
     text = read_file(path)
     try:
-        return json.loads(text) if path.lower().endswith(".json") else _parse_yaml(text)
+        if path.lower().endswith(".json"):
+            return json.loads(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count_values(node, max(_MOST_VALUES, len(text)), {})  # references may expand a short text to any size
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except RecursionError as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: it is nested too deeply") from error
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: {str(error).splitlines()[0]}") from error
-
-
-def _parse_yaml(text: bytes) -> Any:
-    """Parses YAML. Raises a ValueError if references expand to far more values than the text has bytes."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _count_values(node, max(_MOST_VALUES, len(text)), {})
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Conventions for the batches of plain torch loaders: the position of the target, and the number of samples."""
+"""Determines the target and the number of samples of a batch from a plain torch loader."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Distributed training over torch.distributed. With one process, every function has a trivial result."""
+"""Distributed training over torch.distributed. All functions can also be called in a single process."""
 
 from footplate.distributed.collectives import (
     barrier,

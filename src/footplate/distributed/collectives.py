@@ -1,4 +1,4 @@
-"""Collective operations between ranks, and checks that ranks have the same parameters."""
+"""Collective operations between ranks, and checks that all ranks have the same parameters."""
 
 import functools
 import hashlib

@@ -38,7 +38,7 @@ _SEND_TIMEOUT = 30.0
 
 
 class Channel:
-    """One end of a connection between ranks, which carries JSON messages, one per line, and possibly a crash dump.
+    """One end of a connection between ranks. It carries JSON messages, one per line, and possibly a crash dump.
 
     Args:
         connection: A connected socket.
@@ -312,6 +312,6 @@ class Hub(threading.Thread):
         return describe_failure(first, same_error, self._world_size, self._hosts)
 
     def _broadcast(self, kind: str, **content: Any) -> None:
-        """Sends a message to all ranks, to rank 0 last, because the hub ends with the process of rank 0."""
+        """Sends a message to all ranks. Rank 0 receives it last, because the hub ends with its process."""
         for rank in sorted(self._channels, reverse=True):
             self._channels[rank].send(kind, **content)

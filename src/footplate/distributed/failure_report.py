@@ -11,7 +11,7 @@ _CHANGE_TIMEOUT = "  set env_cfg.dist_cfg.timeout to change how long a rank may 
 
 
 class RankStatus(NamedTuple):
-    """The position of a rank in the run."""
+    """The current activity of a rank and its position in the run."""
 
     rank: int
     host: str

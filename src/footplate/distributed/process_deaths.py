@@ -58,7 +58,10 @@ class LocalProcess:
             time.sleep(_TICK)
 
     def _status(self) -> int | None:
-        """Returns the wait status: from /proc while the process is a zombie, from its pidfd after that."""
+        """Returns the wait status of the process, or None if it is unknown.
+
+        The status is read from /proc while the process is a zombie, and from its pidfd afterwards.
+        """
         fields = _stat_fields(self._process)
         if fields and fields[_START_TIME] == self._began:
             return int(fields[_STATUS]) if fields[_STATE] in "ZX" else None

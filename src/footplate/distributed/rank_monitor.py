@@ -60,7 +60,7 @@ _current: "RankMonitor | None" = None
 
 
 class RankMonitor(threading.Thread):
-    """A thread that exchanges status and failures with the hub.
+    """A thread that exchanges status updates and failure messages with the hub.
 
     Args:
         channel: The connection for messages to and from the hub.
@@ -176,7 +176,7 @@ class RankMonitor(threading.Thread):
             self._update_status()
 
     def _update_status(self) -> None:
-        """Inspects the main thread, and notifies the hub if it has been waiting for a long time."""
+        """Inspects the main thread, and notifies the hub if the thread has been waiting for a long time."""
         frame = sys._current_frames().get(self._main_thread or 0)
         if frame is None or self.report is not None:
             return

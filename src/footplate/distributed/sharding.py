@@ -272,7 +272,7 @@ def _fully_shard_arguments(
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of torch's MixedPrecisionPolicy."""
+    """Converts the value of `mixed_precision` to the arguments of torch's MixedPrecisionPolicy."""
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     found: dict[str, Any] = {}
     for key, value in cfg.items():

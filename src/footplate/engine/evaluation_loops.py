@@ -52,7 +52,7 @@ class MeanLosses:
 
 
 class _EvaluationLoop(BaseLoop):
-    """Runs the model over one or several datasets without gradients and evaluates its predictions.
+    """Runs the model on one or several datasets without gradients, and evaluates its predictions.
 
     After a run, `metrics` contains its results, and `left_out` the names of the datasets that it skipped. During the
     pass over a dataset, `dataloader`, `evaluator` and `current` belong to that dataset, and otherwise to the first one.

@@ -86,7 +86,7 @@ def get_priority(priority: int | str | Priority) -> int:
 
 
 class Hook:
-    """The base class of all hooks: one method per event of a run, which does nothing by default.
+    """The base class of all hooks. It has one method per event of a run. By default, these methods do nothing.
 
     A run calls these methods, for each event in the order of the hooks' priorities::
 
@@ -207,18 +207,18 @@ class Hook:
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called before each epoch of any mode."""
+        """Called before each epoch of training, validation and test."""
 
     def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
-        """Called after each epoch of any mode."""
+        """Called after each epoch of training, validation and test."""
 
     def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, mode: str = "train") -> None:
-        """Called before each batch of any mode."""
+        """Called before each batch of training, validation and test."""
 
     def _after_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Any = None, mode: str = "train"
     ) -> None:
-        """Called after each batch of any mode."""
+        """Called after each batch of training, validation and test."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Checks whether this is epoch `start`, counted from 1, or every n-th one after it."""

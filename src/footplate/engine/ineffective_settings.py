@@ -151,7 +151,7 @@ def take_settings(runner: "Runner", before: Settings) -> None:
 
 
 def _set(group: dict[str, Any], key: str, value: Value) -> None:
-    """Sets a field of a parameter group, which may hold it as a tensor or as an int."""
+    """Sets a field of a parameter group, which may store it as a tensor or as an int."""
     if isinstance(group[key], torch.Tensor):
         group[key].fill_(value)
     else:

@@ -70,7 +70,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
 
 
 def _scale(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the rates of one optimizer, and returns a description for the log."""
+    """Scales the learning rates of one optimizer, and returns a description for the log."""
     label = f"{name}: " if name else ""
     kind = type(optimizer).__name__
     if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):

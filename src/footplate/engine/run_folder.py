@@ -299,7 +299,7 @@ class Restart:
         return _read_text(self._record_path) or ""
 
     def _pointer(self) -> str:
-        """Returns the content and the time of the pointer file, since a later checkpoint may have the same name."""
+        """Returns the content and the time of the pointer file. A later checkpoint may have the same name."""
         path = storage.join(self._home, "last_checkpoint")
         content = _read_text(path)
         return "" if content is None else f"{content} {storage.status(path).modified}"

@@ -22,7 +22,7 @@ def _alias(name: str) -> Any:
 
 
 class RunnerMembers(Components):
-    """The members of MMEngine's runner that footplate itself does not use, and the records of the config."""
+    """The members of MMEngine's runner that footplate itself does not use, and the methods that record the config."""
 
     cfg: Any
     logger: logging.Logger

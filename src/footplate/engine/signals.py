@@ -72,7 +72,7 @@ class InterruptedWaitError(BaseException):
 
 
 class Requests:
-    """Requests to answer after the current iteration.
+    """The requests that a loop answers after the current iteration.
 
     A training loop checks only `pending` after each iteration.
 

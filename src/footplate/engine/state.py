@@ -185,7 +185,7 @@ def capture(
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metadata of a checkpoint: position, time, run and config."""
+    """Returns the metadata of a checkpoint, such as the position, the time, the seed and the config."""
     meta = {
         "epoch": at["epoch"],
         "iter": at["iter"],

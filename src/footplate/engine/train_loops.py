@@ -96,7 +96,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         yield from ()
 
     def _epochs(self) -> Iterator[None]:
-        """Yields before each remaining epoch. Validates between epochs when due."""
+        """Yields once before each remaining epoch, and validates between epochs when due."""
         if self.at_epoch_start and self._validation_is_due():
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:

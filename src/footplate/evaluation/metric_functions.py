@@ -18,7 +18,7 @@ _NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ...,
 
 
 class FunctionMetric(BaseMetric[dict[str, float]]):
-    """Averages a function over all samples: the value of a batch is weighted by its number of samples.
+    """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
 
     Args:
         function: A function of the predictions and the batch, both on the device of the predictions. It returns a

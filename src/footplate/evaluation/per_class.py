@@ -1,4 +1,4 @@
-"""Per-class results: JSON lines in the folder of a run, and tables for the log."""
+"""Writes per-class results as JSON lines to the folder of a run, and formats them as tables for the log."""
 
 import json
 import logging

@@ -18,7 +18,7 @@ from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
-# `samples_per_epoch`, a key of some code bases, resembles `samples_per_gpu` by 0.8; one wrong letter in ten gives 0.9.
+# `samples_per_epoch`, a key of some code bases, and `samples_per_gpu` have a similarity of 0.8; a typo gives 0.9.
 _MISSPELLED = 0.85
 
 

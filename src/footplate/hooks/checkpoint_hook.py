@@ -139,7 +139,9 @@ class CheckpointHook(Hook):
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
         self._saved_at = 0
-        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are not saved yet
+        self._metrics: Mapping[str, float] | None = (
+            None  # the metrics of a validation whose best checkpoints are not saved yet
+        )
         self._last: int | None = None  # the last iteration, which is always saved
         self._replaceable: set[str] = set()  # existing files whose names this run may use
 
@@ -280,7 +282,7 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
-        """Removes files that this run did not write from its lists, since a checkpoint may list any file.
+        """Removes files that this run did not write from `_kept` and `_best`. A loaded checkpoint may list any file.
 
         If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
         """

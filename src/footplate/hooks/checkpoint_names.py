@@ -1,4 +1,4 @@
-"""Where CheckpointHook saves checkpoints, and how it names them."""
+"""The folder and the file names of the checkpoints that CheckpointHook saves."""
 
 import contextlib
 import os

@@ -76,7 +76,7 @@ class EarlyStoppingHook(Hook):
             )
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
-        """Checks the metric and ends training if due."""
+        """Updates the best value of the metric, and ends training if one of the conditions is met."""
         metrics = metrics or {}
         if is_skipped(runner, self.monitor):
             return

@@ -77,7 +77,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average, or continues with that of the checkpoint or of an earlier training by this runner."""
+        """Builds the averaged model, or keeps that of the checkpoint or of an earlier training by this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -105,19 +105,19 @@ class EMAHook(Hook):
             self.ema_model.copy_from(self._model)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Swaps the average into the model."""
+        """Swaps the weights of the model with their average."""
         self._swap(to_average=True)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Swaps the model's weights back."""
+        """Swaps the weights of the model back."""
         self._swap(to_average=False)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Swaps the average into the model."""
+        """Swaps the weights of the model with their average."""
         self._swap(to_average=True)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Swaps the model's weights back."""
+        """Swaps the weights of the model back."""
         self._swap(to_average=False)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

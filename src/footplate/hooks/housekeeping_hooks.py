@@ -27,12 +27,12 @@ class ParamSchedulerHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Steps the schedules by iteration."""
+        """Steps the schedules that count iterations."""
         for step in self._steps.by_iter:
             step()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Steps the schedules by epoch."""
+        """Steps the schedules that count epochs."""
         if runner.train_loop.by_epoch:
             for step in self._steps.by_epoch:
                 step()

@@ -35,10 +35,10 @@ _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _RESIZED: int = getattr(signal, "SIGWINCH", 0)
 _SUSPENDED: int = getattr(signal, "SIGTSTP", 0)
 _CONTINUED: int = getattr(signal, "SIGCONT", 0)
-_DRAGGING = 1.0  # seconds after a change of the width in which more changes are likely
+_DRAGGING = 1.0  # the seconds for which more changes of the width are likely after a change
 _MIN_COLUMNS = 40  # if the terminal has them
 _ROWS_PER_LINE = 4  # the number of rows that a wrapped line may take
-_SECONDS_BETWEEN = 0.2  # updates in a notebook
+_SECONDS_BETWEEN = 0.2  # the minimum time between two updates in a notebook
 # Each color has a contrast of at least 4:1 with the page, in a light and in a dark theme.
 _COLORS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
 _PAGE_STYLE = (
@@ -117,7 +117,7 @@ class LiveTerminal:
         for number, before in self._previous_handlers.items():
             signal.signal(number, before)
         self._previous_handlers.clear()
-        rest = ""  # of unfinished lines, which must not be lost
+        rest = ""  # the text of unfinished lines, which must not be lost
         for name, stream in self._streams:
             above = getattr(sys, name)
             if isinstance(above, _StreamAbove):

@@ -1,4 +1,4 @@
-"""Hooks that record what each iteration measures in the message hub."""
+"""Hooks that record learning rates, losses, metrics, times and gradient norms in the message hub."""
 
 import math
 import re
@@ -41,7 +41,7 @@ class RuntimeInfoHook(Hook):
         return ScalarNames()
 
     def before_run(self, runner: Runner) -> None:
-        """Records the constant infos of the run."""
+        """Records the config, the seed and the name of the experiment."""
         runner.message_hub.update_info_dict(
             {
                 "cfg": getattr(runner.cfg, "pretty_text", ""),
@@ -117,11 +117,11 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Records the stage, and marks the start of its scalars."""
+        """Records "val" as the stage of the loop, and marks the start of the scalars of this validation."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
-        """Records the stage."""
+        """Records that the stage of the loop is "train" again."""
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -131,7 +131,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
-        """Records the stage, and marks the start of its scalars."""
+        """Records "test" as the stage of the loop, and marks the start of the scalars of this test."""
         _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -213,7 +213,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just ended, during which the process was suspended, from the iteration."""
+        """Excludes the given time, for which the process was suspended until now, from the iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:

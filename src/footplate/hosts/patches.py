@@ -15,7 +15,7 @@ from footplate.registry.dotted_paths import module_exists
 
 
 class Patch(NamedTuple):
-    """The replacement of a name.
+    """The replacement of a name that was removed or changed.
 
     Attributes:
         new: The dotted path of the replacement.
@@ -30,6 +30,7 @@ class Patch(NamedTuple):
 
 _ALIASES = "NumPy 1.24 removed the aliases of Python's types"
 _NUMPY_2 = "NumPy 2.0 removed it"
+_RAGGED = "NumPy 1.24 does not make arrays of lists of different lengths"
 _NUMPY_2_4 = "NumPy 2.4 does not convert arrays to numbers"
 _ABC = "Python 3.10 removed it from collections"
 _DISTUTILS = "Python 3.12 removed distutils"
@@ -64,6 +65,7 @@ PATCHES: dict[str, Patch] = {
     "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
     "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
     "numpy.uint8()": Patch(f"{_HERE}.uint8", "NumPy 2.0 does not wrap out-of-range numbers", always=True),
+    "numpy.array()": Patch(f"{_HERE}.array", _RAGGED, always=True),
     "numpy.asfarray": Patch(f"{_HERE}.asfarray", _NUMPY_2),
     **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
     "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
@@ -128,6 +130,10 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
     return ast.fix_missing_locations(tree), transformer.values
 
 
+class _ClassScope(dict[str, str]):
+    """The names of a class body."""
+
+
 class _Replacer(ast.NodeTransformer):
     """Replaces removed names and collects their replacements.
 
@@ -177,23 +183,32 @@ class _Replacer(ast.NodeTransformer):
         node.value = ast.Call(ast.Name(str(name), ast.Load()), [ast.Name(array.id, ast.Load()), value], [])
         return node
 
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self._scopes[0].update(dict.fromkeys(_own_names(node.body), ""))
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Visits a class as a scope, which its methods do not see."""
+        body = ast.Module(node.body, [])
+        node.body = []
+        self.generic_visit(node)  # decorators and base classes are read in the outer scope
+        self._scopes.append(_ClassScope.fromkeys(_own_names(body.body), ""))
+        self.generic_visit(body)
+        self._scopes.pop()
+        node.body = body.body
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
         """Visits a function as a scope; its parameters and variables hide imports of the same name."""
         body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
         node.body = []
         self.generic_visit(node)  # decorators and default values are read in the outer scope
-        own = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
-        shared: set[str] = set()
-        for each in _walk_scope(body.body):
-            if isinstance(each, ast.Global | ast.Nonlocal):
-                shared.update(each.names)
-            elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-                own.add(each.id)
-            elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
-                own.add(each.name or "")
-        self._scopes.append(dict.fromkeys(own - shared, ""))
+        own = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)} | _own_names(body.body)
+        outer = self._scopes
+        self._scopes = [each for each in outer if not isinstance(each, _ClassScope)]
+        self._scopes.append(dict.fromkeys(own, ""))
         self.generic_visit(body)
-        self._scopes.pop()
+        self._scopes = outer
         node.body = body.body[0].value if isinstance(node, ast.Lambda) else body.body  # type: ignore[attr-defined]
         return node
 
@@ -208,6 +223,9 @@ class _Replacer(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         path = self._converts_item(node) or self._path(node.func)
+        is_name = len(node.args) == 1 and not node.keywords and isinstance(node.args[0], ast.Name)
+        if path == "numpy.array" and not is_name:
+            path = ""  # only a variable can be a list that the code has collected
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
             node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)
@@ -239,6 +257,20 @@ class _Replacer(ast.NodeTransformer):
         self.values[name] = _find(found.new)
         _applied[path].add(self._module)
         return name
+
+
+def _own_names(body: Iterable[ast.AST]) -> set[str]:
+    """Returns the names that the body of a function, a class or a module assigns to, except by imports."""
+    own: set[str] = set()
+    shared: set[str] = set()
+    for each in _walk_scope(body):
+        if isinstance(each, ast.Global | ast.Nonlocal):
+            shared.update(each.names)
+        elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            own.add(each.id)
+        elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            own.add(each.name or "")
+    return own - shared
 
 
 def _walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:

@@ -52,6 +52,19 @@ def to_int(value: Any) -> int:
     return int(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
 
 
+def array(value: Any) -> np.ndarray[Any, Any]:
+    """Returns `numpy.array(value)`; a list of arrays or lists of different shapes becomes an array of objects, (N,)."""
+    try:
+        return np.array(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+    found = np.empty(len(value), object)
+    for index, each in enumerate(value):
+        found[index] = each
+    return found
+
+
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
     """Returns an array of floating-point numbers."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)

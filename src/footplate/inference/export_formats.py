@@ -91,23 +91,15 @@ def _write_torch_export(request: Request) -> None:
     torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
 
 
-def _open_torch_export(path: str) -> Run:
-    return torch.export.load(path).module()
-
-
 def _write_torchscript(request: Request) -> None:
     traced = torch.jit.trace(request.module, request.images, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
 
 
-def _open_torchscript(path: str) -> Run:
-    return torch.jit.load(path)  # type: ignore[no-any-return, no-untyped-call]
-
-
 FORMATS: Mapping[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
-    "torch-export": ExportFormat(".pt2", _write_torch_export, _open_torch_export),
-    "torchscript": ExportFormat(".pt", _write_torchscript, _open_torchscript),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: torch.export.load(path).module()),
+    "torchscript": ExportFormat(".pt", _write_torchscript, torch.jit.load),
 }
 
 

@@ -114,7 +114,7 @@ def export_model(
                     f"the {to} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
                     notes=[f"Inputs: {_shapes(tested)}."] if tested else [],
                 )
-            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself is the last
+            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself comes last
             for name in written:
                 os.replace(os.path.join(temporary, name), os.path.join(folder, name))
     files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]

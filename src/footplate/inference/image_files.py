@@ -85,10 +85,13 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     stems = [os.path.splitext(name)[0] for name, _ in found]
     folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video get their own folder
     names: set[str] = set()
-    return [
-        (_unique(stem, names, folders if is_video(path) else ()), path)
-        for stem, (_, path) in zip(stems, found, strict=True)
-    ]
+    unique: list[tuple[str, str]] = []
+    for stem, (_, path) in zip(stems, found, strict=True):
+        taken = names | folders if is_video(path) else names
+        name = next(each for each in chain([stem], (f"{stem}_{number}" for number in count(2))) if each not in taken)
+        names.add(name)
+        unique.append((name, path))
+    return unique
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
@@ -170,10 +173,3 @@ def _walk(folder: str, skipped: Collection[str]) -> Iterator[str]:
         for name in sorted(names):
             if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
                 yield os.path.join(parent, name)
-
-
-def _unique(name: str, taken: set[str], folders: Collection[str]) -> str:
-    candidates = chain([name], (f"{name}_{number}" for number in count(2)))
-    unique = next(each for each in candidates if each not in taken and each not in folders)
-    taken.add(unique)
-    return unique

@@ -83,7 +83,9 @@ def predict_files(
     if not count:
         if is_new:
             os.unlink(partial)
-        raise _nothing_readable(failures)
+        if len(failures) == 1:
+            raise DataError(failures[0].error)
+        raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
     os.replace(partial, path)
     return Summary(count, time.perf_counter() - begin, path, failures)
 
@@ -92,13 +94,6 @@ def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
     """Writes a PNG file quickly, with little compression and no sync, because the prediction can be repeated."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
-
-
-def _nothing_readable(failures: Sequence[Failure]) -> DataError:
-    """Returns the error of the only input, or an error that lists the first few."""
-    if len(failures) == 1:
-        return DataError(failures[0].error)
-    return DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
@@ -116,12 +111,22 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
     if "ori_shape" in prediction:
         found["height"], found["width"] = (int(each) for each in prediction.get("ori_shape")[:2])
     if "pred_sem_seg" in prediction:
-        found |= _describe_label_map(prediction.get("pred_sem_seg"), classes)
+        labels = as_array(prediction.get("pred_sem_seg").data)
+        labels = labels[0] if labels.ndim == 3 else labels
+        values, counts = np.unique(labels, return_counts=True)
+        order = np.argsort(-counts, kind="stable")  # the shares of pixels, largest first
+        shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
+        kind = np.uint8 if not labels.size or labels.max() < 256 else np.uint16
+        found |= {"classes": shares, "labels": labels.astype(kind)}
     if "pred_instances" in prediction:
         least = DEFAULT_SCORE if score is None else score
         found["instances"] = _describe_instances(above_score(prediction, least).pred_instances, classes)
     if "pred_score" in prediction:
-        found |= _describe_classes(prediction.get("pred_score"), classes, 0.0 if score is None else score)
+        least, values = 0.0 if score is None else score, as_array(prediction.get("pred_score"))
+        order = np.argsort(-values, kind="stable")[:_TOP]
+        label = int(order[0])
+        top = {_name(int(at), classes): _plain(values[at]) for at in order if values[at] >= least}
+        found |= {"label": label, "class": _name(label, classes), "score": _plain(values[label]), "scores": top}
     if "features" in prediction:
         found["features"] = _plain(prediction.get("features"))
     known = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "features", "seg_logits"}
@@ -169,17 +174,6 @@ def _name(label: int, classes: Sequence[Any]) -> str:
     return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
 
-def _describe_label_map(data: Any, classes: Sequence[Any]) -> dict[str, Any]:
-    """Returns the share of pixels of each predicted class, the largest first, and the label map."""
-    labels = as_array(data.data)
-    labels = labels[0] if labels.ndim == 3 else labels
-    values, counts = np.unique(labels, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
-    kind = np.uint8 if not labels.size or labels.max() < 256 else np.uint16
-    return {"classes": shares, "labels": labels.astype(kind)}
-
-
 def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str, Any]]:
     """Returns a dict for each instance. Omits masks."""
     columns = {key: as_array(instances.get(key)) for key in instances.keys() if key != "masks"}  # noqa: SIM118
@@ -191,15 +185,6 @@ def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str
             row["class"] = _name(row["label"], classes)
         rows.append(row)
     return rows
-
-
-def _describe_classes(scores: Any, classes: Sequence[Any], least: float) -> dict[str, Any]:
-    """Returns the most probable class, and the scores of the few most probable classes."""
-    values = as_array(scores)
-    order = np.argsort(-values, kind="stable")[:_TOP]
-    label = int(order[0])
-    top = {_name(int(at), classes): _plain(values[at]) for at in order if values[at] >= least}
-    return {"label": label, "class": _name(label, classes), "score": _plain(values[label]), "scores": top}
 
 
 def _plain(value: Any) -> Any:

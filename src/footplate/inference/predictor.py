@@ -157,17 +157,14 @@ class Predictor:
         if name not in self._visualizers:
             with using_scope(self._scope), at_key("visualizer"):
                 self._visualizers[name] = VISUALIZERS.build(settings)
-        self._visualizers[name].dataset_meta = self._drawn_metainfo(prediction)
+        metainfo: Mapping[str, Any] = self.metainfo
+        if hasattr(prediction, "keys") and "pred_sem_seg" in prediction:  # needs classes and colors to draw a label map
+            largest = int(prediction.pred_sem_seg.data.max())
+            classes = metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
+            palette = metainfo.get("palette") or colors_of_classes([str(each) for each in classes])
+            metainfo = {**metainfo, "classes": classes, "palette": palette}
+        self._visualizers[name].dataset_meta = metainfo
         return self._visualizers[name]
-
-    def _drawn_metainfo(self, prediction: Any) -> Mapping[str, Any]:
-        """Returns the classes and colors. For a label map, generates those that the checkpoint does not contain."""
-        if not hasattr(prediction, "keys") or "pred_sem_seg" not in prediction:
-            return self.metainfo
-        largest = int(prediction.pred_sem_seg.data.max())
-        classes = self.metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
-        palette = self.metainfo.get("palette") or colors_of_classes([str(each) for each in classes])
-        return {**self.metainfo, "classes": classes, "palette": palette}
 
 
 class _LoopSettings:

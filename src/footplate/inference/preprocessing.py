@@ -45,12 +45,17 @@ class Preprocessing:
     def __init__(self, cfg: Config) -> None:
         self.mode, section = _evaluation_section(cfg)
         key = f"{self.mode}_dataloader.dataset"
-        dataset = _innermost_dataset(section.get("dataset"))
-        if dataset is None or not isinstance(dataset.get("pipeline"), Sequence):
+        dataset = section.get("dataset")
+        while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
+            inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+            if inner is None:
+                break
+            dataset = inner
+        if not isinstance(dataset, Mapping) or not isinstance(dataset.get("pipeline"), Sequence):
             raise ArgumentError(
                 "the dataset has no `pipeline` to prepare a picture with",
                 key=key,
-                found=None if dataset is None else dataset.get("type"),
+                found=dataset.get("type") if isinstance(dataset, Mapping) else None,
                 notes=["Give a config whose test data has a `pipeline`."],
             )
         transforms = [each for each in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(each))]
@@ -88,8 +93,14 @@ class Preprocessing:
             results = self._load(results)
         elif type(self._loader) is LoadImageFromFile:
             results = self._loader.add_image(results, Image.fromarray(image))
-        else:
-            results = self._load_from_file(results, image)
+        else:  # a loader of a code base, which only reads files
+            original = results["img_path"]
+            with tempfile.TemporaryDirectory(prefix="footplate-predict-") as folder:
+                path = os.path.join(folder, "image.png")
+                Image.fromarray(image).save(path, compress_level=1)
+                results = self._loader({**results, **_file(path)})
+            if results is not None:
+                results |= _file(original)
         sample = None if results is None else self._after(results)
         if sample is None:
             raise DataError(f"the pipeline of the {self.mode} data drops the image '{name or image}'")
@@ -104,17 +115,6 @@ class Preprocessing:
         except Exception as error:
             reason = one_line(f"{type(error).__name__}: {error}")
             raise DataError(f"the image '{results['img_path']}' cannot be read: {reason}") from error
-
-    def _load_from_file(self, results: dict[str, Any], pixels: Pixels) -> Any:
-        """Loads pixels with a code base's loader, through a temporary file, because the loader only reads files."""
-        name = results["img_path"]
-        with tempfile.TemporaryDirectory(prefix="footplate-predict-") as folder:
-            path = os.path.join(folder, "image.png")
-            Image.fromarray(pixels).save(path, compress_level=1)
-            loaded = self._loader({**results, **_file(path)})
-        if loaded is not None:
-            loaded |= _file(name)
-        return loaded
 
 
 def _file(path: str) -> dict[str, Any]:
@@ -135,16 +135,6 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
         key="test_dataloader",
         notes=["Give a config with a test_dataloader."],
     )
-
-
-def _innermost_dataset(cfg: Any) -> Mapping[str, Any] | None:
-    """Returns the section of the dataset with the pipeline. Looks inside wrappers, in the first dataset of each."""
-    while isinstance(cfg, Mapping) and "pipeline" not in cfg:
-        inner = cfg.get("dataset") or next(iter(cfg.get("datasets") or ()), None)
-        if inner is None:
-            break
-        cfg = inner
-    return cfg if isinstance(cfg, Mapping) else None
 
 
 def _name_of(transform: Any) -> str:

@@ -101,14 +101,23 @@ def open_trained(
     path = os.fspath(checkpoint)
     content = load_checkpoint(path)
     if config is None:
-        config = _recorded_config(path, content)
+        meta = _meta(content)
+        text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
+        advice = "Give the config of its run: --config FILE, or config=FILE in Python."
+        if not isinstance(text, str):
+            raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[advice])
+        try:
+            config = parse_recorded(text, f"{path}.py")
+        except ConfigError as error:
+            error.notes = (*error.notes, advice)
+            raise
     elif not isinstance(config, Config):
         config = Config.fromfile(find_config(os.fspath(config)), import_custom_modules=False)
     return TrainedModel(path, content, config)
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the device with a name; by default the accelerator of this machine, or the CPU.
+    """Returns the named device, or by default the accelerator of this machine or the CPU.
 
     Raises:
         ArgumentError: There is no such device.
@@ -131,16 +140,3 @@ def select_device(name: str | None) -> torch.device:
 def _meta(content: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = content.get("meta")
     return meta if isinstance(meta, Mapping) else {}
-
-
-def _recorded_config(path: str, content: Mapping[str, Any]) -> Config:
-    meta = _meta(content)
-    text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
-    advice = "Give the config of its run: --config FILE, or config=FILE in Python."
-    if not isinstance(text, str):
-        raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[advice])
-    try:
-        return parse_recorded(text, f"{path}.py")
-    except ConfigError as error:
-        error.notes = (*error.notes, advice)
-        raise

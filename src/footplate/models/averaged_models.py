@@ -274,7 +274,7 @@ class _StateCopy(nn.Module):
 
 
 class _Tensors(NamedTuple):
-    """The tensors of a model, sorted by how they are updated."""
+    """The tensors of a model, grouped by the way they are updated."""
 
     averaged: list[Tensor]
     copied: list[Tensor]

@@ -87,7 +87,7 @@ class BaseInit:
                 nn.init.constant_(module.bias, self.bias)  # type: ignore[arg-type]
 
     def fill(self, weight: Tensor) -> None:
-        """Initializes one weight."""
+        """Initializes one weight tensor in place."""
         raise NotImplementedError
 
 

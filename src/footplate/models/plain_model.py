@@ -203,7 +203,7 @@ def is_plain(model: nn.Module) -> bool:
 
 
 def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
-    """Returns a plain module as a PlainModel; other models are returned unchanged.
+    """Wraps a plain module in a PlainModel, and returns other models unchanged.
 
     Args:
         model: The model.

@@ -200,7 +200,12 @@ class LogProcessor:
             for rule in self.custom_cfg:
                 if rule["data_src"] in histories:
                     name = self._name(mode, rule.get("log_name", rule["data_src"]))
-                    tag[name] = _apply_rule(rule, histories[rule["data_src"]])
+                    method, history = rule["method_name"], histories[rule["data_src"]]
+                    options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
+                    if method in BUILTIN_STATISTICS:  # `window_size` is the only option; they call it `window`
+                        tag[name] = history.statistics(method, *options.values())
+                    else:
+                        tag[name] = history.statistics(method, **options)
         return tag
 
     def _warn_about_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
@@ -232,14 +237,6 @@ def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
-
-
-def _apply_rule(rule: Mapping[str, Any], history: HistoryBuffer) -> float:
-    method = rule["method_name"]
-    options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
-    if method in BUILTIN_STATISTICS:
-        return history.statistics(method, *options.values())  # at most the window, which they call `window`
-    return history.statistics(method, **options)
 
 
 def _warn_about_capacity(window: int | str) -> None:

@@ -26,7 +26,7 @@ _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the n
 
 
 class _Formatter(PrintableFormatter):
-    """Formats each record once for the screen, the log file, and the check whether the file is full."""
+    """Formats each record only once, although the screen, the log file and its size check need the line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: str | None = getattr(record, "footplate_line", None)
@@ -218,7 +218,7 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
-    """Yields a list that collects all records that are logged in the block, for `logging_to`."""
+    """Yields a list that collects the log records of the block. `logging_to` takes it as `before`."""
     handler = _BufferHandler()
     with _handled_by(handler):
         yield handler.records

@@ -102,7 +102,7 @@ class MessageHub(Instances):
         return found
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
-        """Records one value.
+        """Records one value of a scalar.
 
         Args:
             key: The key, such as `"train/loss"`.

@@ -136,7 +136,7 @@ def is_user_module(module: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether footplate itself provides the import name (see `footplate.hosts`)."""
+    """Checks whether the module of a spec is provided by footplate itself (see `footplate.hosts`)."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 
@@ -158,7 +158,7 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
-    """Checks that no file comes before an installed package on the path.
+    """Checks that no other file hides an installed package on the import path.
 
     Raises:
         ConfigError: Python would import a file of this name instead of the package.

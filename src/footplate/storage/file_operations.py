@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FileStatus(NamedTuple):
-    """Metadata of a file.
+    """The size and the modification time of a file.
 
     Attributes:
         size: The size in bytes.

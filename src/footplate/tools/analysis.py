@@ -38,10 +38,27 @@ def summarize(run: Run) -> dict[str, Any]:
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
-    memory = run.find("memory", "train")
+    time, data, memory = (run.find(name, "train") for name in _MEASURED)
+    times = None
+    if time and not any(abs(value) > MAX_RUN_LENGTH for each in (time, data) if each for _, value in each.points):
+        values, steps = [value for _, value in time.points], [at for at, _ in time.points]
+        distances = [after - before for before, after in pairwise(steps)]
+        # If a run was resumed into a new folder, its first log line there is not near iteration 0.
+        first = min(steps[0], statistics.median(distances)) if distances else steps[0]
+        begins = [steps[0] - first, *steps[:-1]]
+        covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
+        mean = statistics.fmean(values)
+        waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+        times = {
+            "mean": mean,
+            "median": statistics.median(values),
+            "longest": max(values),
+            "data_share": waiting / mean if mean else 0.0,
+            "total": sum(max(each, 0.0) for each in covered),
+        }
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
-        "time": _times(run),
+        "time": times,
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
@@ -51,9 +68,12 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run with their rules, those of `save_best` first, without per-class results."""
+    """Returns the metrics of a run, each with its rule. Metrics of `save_best` come first.
+
+    Per-class results are omitted.
+    """
     validated = {series.name: series for series in run.series if series.mode != "train"}
-    selecting, rules = _save_best(run)
+    selecting, rules = save_best_settings(run)
     ranked = []
     for name in order_metrics(validated, selecting):
         rule: Rule = "greater"  # for unknown metrics
@@ -63,8 +83,8 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     return ranked
 
 
-def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics of `save_best` in the config of a run, and the rules that it sets for them."""
+def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics of `save_best` in the config of a run, and the rules that the config sets for metrics."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
             return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
@@ -97,7 +117,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     bests = [summarize(run)["best"] for run in runs]
     shared = [name for name in bests[0] if all(name in each for each in bests)]
-    selecting, _ = _save_best(runs[0])
+    selecting, _ = save_best_settings(runs[0])
     found = []
     for name in [each for each in shared if each in selecting] or shared[:1]:
         base = bests[0][name]["value"]
@@ -109,7 +129,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summaries of runs as text, one after another, and the differences between their best values."""
+    """Returns the summary of each run, and the differences between the best values of the runs, as text."""
     lines = []
     for each in compare_runs(runs):
         (one, two), (value, base) = each["runs"], each["values"]
@@ -165,28 +185,6 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
         for series in run.series
         if not names or series.name in names or name_in_log(run, series) in names
     ]
-
-
-def _times(run: Run) -> dict[str, float] | None:
-    time, data = run.find("time", "train"), run.find("data_time", "train")
-    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
-        return None
-    values = [value for _, value in time.points]
-    steps = [at for at, _ in time.points]
-    distances = [after - before for before, after in pairwise(steps)]
-    # If a run was resumed into a new folder, its first log line there is not near iteration 0.
-    first = min(steps[0], statistics.median(distances)) if distances else steps[0]
-    begins = [steps[0] - first, *steps[:-1]]
-    covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
-    mean = statistics.fmean(values)
-    waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
-    return {
-        "mean": mean,
-        "median": statistics.median(values),
-        "longest": max(values),
-        "data_share": waiting / mean if mean else 0.0,
-        "total": sum(max(each, 0.0) for each in covered),
-    }
 
 
 def _text(run: Run, found: dict[str, Any]) -> str:

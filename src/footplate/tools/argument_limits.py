@@ -40,7 +40,7 @@ def _limits_in(function: Any) -> dict[str, dict[str, Any]]:
 
 
 def _calls(node: ast.AST, condition: ast.expr) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """Yields the calls in a function, each with the comparison that decides whether it runs, if any.
+    """Yields each call in a function with the comparison that decides whether it runs, or with `_ALWAYS`.
 
     Skips calls in loops and under other conditions.
     """
@@ -70,7 +70,7 @@ def _exception(condition: ast.expr, name: str) -> list[dict[str, Any]] | None:
 
 
 def _limits_of(call: ast.Call, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the limits that a call checks. Empty if the call is not a check or if a bound is computed."""
+    """Returns the limits that a call checks; an empty dict if the call is not a check or a bound is computed."""
 
     def value(node: ast.expr) -> Any:
         return names.get(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)

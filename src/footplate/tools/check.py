@@ -1,10 +1,10 @@
-"""Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
+"""Performs a short trial of a run: builds everything, trains two iterations, validates one batch, saves and loads."""
 
 import logging
 import os
 import tempfile
 import time
-import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -41,10 +41,11 @@ from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest_batch import Largest, largest_batch
 from footplate.tools.memory_parts import counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
+from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
-_SYNCHRONIZING = "synchronizing CUDA operation"  # in the warning of torch
+_MAX_LINES = 8  # of code in a list
 _MOST_PADDING = 0.5  # of the pixels
 _MAX_RANKS = 8  # in a list of values
 
@@ -57,8 +58,9 @@ class Checked(NamedTuple):
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
         measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
-            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (with the
-            device, per iteration), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
+            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (the
+            number of times per iteration that each line of code waits for the device; on a CPU, would wait for an
+            accelerator), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
     """
 
     text: str
@@ -71,20 +73,20 @@ class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float  # of the last training iteration, without waiting for data
+    seconds: float  # the duration of the last training iteration, excluding the wait for data
     waiting: float  # seconds that the last iteration waited for data
     validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
-    parts: dict[str, int]  # bytes of the parts of the memory on this process
-    synchronizations: int | None  # with the device in the last training iteration; None if uncountable
-    checkpoint: int  # bytes
+    parts: dict[str, int]  # the memory of each part in this process, in bytes
+    synchronizations: Counter[str] | None  # with the device in an iteration, by line; None if uncountable
+    checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
 
 
 def check(cfg: Config, *, run: bool = True) -> Checked:
-    """Tries a run and returns a summary of what it will do.
+    """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
     The trial leaves no files: it has a temporary folder and no visualizer backends.
 
@@ -163,7 +165,7 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 
 def _try(cfg: Config, folder: str) -> Trial:
-    """Trains two iterations, and trains and validates on the largest batches."""
+    """Trains for two iterations, then trains and validates on the largest batches."""
     runner = build_trial(cfg, folder, preflight=True)
     monitor = ranks.current()
     if monitor is not None:
@@ -175,7 +177,10 @@ def _try(cfg: Config, folder: str) -> Trial:
             runner.train()
         largest = {"train": largest_batch(runner.train_dataloader)}
         hook.stage = "the largest training batch", "model"
-        with counting_activations(unwrap_model(runner.model)) as activations:
+        synchronizations = hook.synchronizations
+        with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
+            if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run while counting
+                synchronizations = counting.enter_context(counting_host_reads())
             runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         parts = state_bytes(runner)
         if not is_sharded(runner.model):  # otherwise gathered weights count as activations
@@ -219,7 +224,7 @@ def _try(cfg: Config, folder: str) -> Trial:
         largest=largest,
         memory=gather_objects(memory_in_use(runner.device)),
         parts=parts,
-        synchronizations=hook.synchronizations,
+        synchronizations=synchronizations,
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
@@ -251,9 +256,9 @@ def _validate(
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at events, except those that save checkpoints.
+    """Calls the user's hooks at the given events, except hooks that save checkpoints.
 
-    Of footplate's hooks, calls only the one that records values, because the others write files.
+    The only hook of footplate that is called is RuntimeInfoHook, because the others write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
@@ -264,7 +269,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
 
 
 class _EnoughError(EarlyExitError):
-    """Stops the run after the iterations of the trial."""
+    """Raised to stop the run after the iterations of the trial."""
 
 
 class _TrialHook(Hook):
@@ -279,7 +284,7 @@ class _TrialHook(Hook):
     def __init__(self) -> None:
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
-        self.synchronizations: int | None = None
+        self.synchronizations: Counter[str] | None = None
         self._counting = ExitStack()
         self._done = 0
         self._last = time.perf_counter()
@@ -294,7 +299,7 @@ class _TrialHook(Hook):
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
         if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
-            self._warnings = self._counting.enter_context(_warning_of_synchronizations())
+            self.synchronizations = self._counting.enter_context(counting_cuda_synchronizations())
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -303,23 +308,10 @@ class _TrialHook(Hook):
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
             self._counting.close()
-            self.synchronizations = sum(_SYNCHRONIZING in str(each.message) for each in self._warnings)
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
             raise _EnoughError
-
-
-@contextmanager
-def _warning_of_synchronizations() -> Iterator[list[warnings.WarningMessage]]:
-    """Yields the list of warnings raised in the block. CUDA warns each time the host waits for the device."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @contextmanager
@@ -399,9 +391,9 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         speed += f", {trial.validating:.3g} s per validation"
         if loops["val"]:
             seconds += len(loops["val"].get("after", ())) * trial.validating
-    if trial.synchronizations is not None:
-        speed += f", {pluralize(trial.synchronizations, 'synchronization')} with the device"
     lines.append(labeled("speed", speed))
+    if trial.synchronizations or (trial.synchronizations is not None and runner.device.type != "cpu"):
+        lines.append(labeled("waiting", _describe_synchronizations(trial.synchronizations, runner.device)))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
@@ -411,6 +403,17 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if trial.metrics:
         lines.append(labeled("metrics", ", ".join(trial.metrics)))
     return lines
+
+
+def _describe_synchronizations(lines: Counter[str], device: torch.device) -> str:
+    """Returns the number of synchronizations per iteration and the lines of code that cause them, the most first."""
+    most = [f"{line} ({count})" if count > 1 else line for line, count in lines.most_common(_MAX_LINES)]
+    if len(lines) > _MAX_LINES:
+        most.append(f"{len(lines) - _MAX_LINES} more lines")
+    where = f": {', '.join(most)}" if most else ""
+    if device.type == "cpu":
+        return f"on an accelerator, the model would wait {pluralize(lines.total(), 'time')} per iteration{where}"
+    return f"{pluralize(lines.total(), 'synchronization')} with the device per iteration{where}"
 
 
 def _join_ranks(values: Sequence[str]) -> str:

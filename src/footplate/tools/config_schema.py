@@ -38,7 +38,7 @@ _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
 _LIMITS: Mapping[str, Schema] = {"max_hours": {"exclusiveMinimum": 0}}
-# Sections that may name a class of a code base which has the name of one of ours, but other arguments.
+# Sections whose `type` may be a class of a code base that has the name of a footplate class, but other arguments.
 _OF_CODE_BASES = (
     "model",
     "data_preprocessor",
@@ -113,8 +113,11 @@ def describe_arguments(entry: Any) -> dict[str, str]:
 
 def _section(name: str, accepts: Any) -> Schema:
     """Returns the schema of a section, without its description."""
-    if name.endswith("_dataloader"):
-        return _dataloaders(name)
+    if name.endswith("_dataloader"):  # one dataloader, or several as a dict by name
+        loader = _object(FIXED_KEYS[name])
+        loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
+        loaders = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
+        return {"anyOf": [loader, loaders]}
     if name == "default_hooks":
         hooks: Schema = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
         hooks["_delete_"] = {"type": "boolean"}
@@ -138,14 +141,6 @@ def _section(name: str, accepts: Any) -> Schema:
     if name in FIXED_KEYS:
         return {"anyOf": [_object(FIXED_KEYS[name], name), *_types(accepts, without="object")]}
     return {"anyOf": found} if (found := _types(accepts)) else {}
-
-
-def _dataloaders(name: str) -> Schema:
-    """Returns a schema that accepts one dataloader, or several as a dict by name."""
-    loader = _object(FIXED_KEYS[name])
-    loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
-    several = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
-    return {"anyOf": [loader, several]}
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:

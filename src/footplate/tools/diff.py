@@ -1,4 +1,4 @@
-"""Compares two resolved configs by meaning."""
+"""Compares two resolved configs by the meaning of their values."""
 
 import difflib
 import itertools
@@ -79,7 +79,7 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Compares the seeds that two runs have recorded, because a config may not set a seed.
+    """Compares the recorded seeds of two runs, because their configs may not set a seed.
 
     Returns:
         The difference. Empty if the seeds are equal or one of them is not recorded.

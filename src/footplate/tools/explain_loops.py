@@ -215,7 +215,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the metric types of an evaluator. With several validation sets, each has the name of its set in front."""
+    """Returns the metric types of an evaluator. With several sets, each is prefixed with the name of its set."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

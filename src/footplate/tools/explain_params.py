@@ -17,7 +17,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """A parameter group."""
+    """The settings and the parameters of a parameter group."""
 
     optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay

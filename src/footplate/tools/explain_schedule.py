@@ -46,7 +46,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The fields of an optimizer over a run."""
+    """The values of optimizer settings over a run."""
 
     length: int  # the iterations of the run
     iters: list[int]  # the sampled iterations, counted from 0
@@ -150,7 +150,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Returns a table of round iteration numbers, the last iteration, and the first extremes of each track."""
+    """Returns a table of the values at round iterations, the last iteration, and the first extremes of each track."""
     found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
     extremes = {place for places in found.values() for place in places}
     round_ones = set(_round_iterations(schedule.length))
@@ -225,7 +225,18 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
         for number, row in enumerate(canvas.plot("\n").split("\n"))
     ]
-    return [line.rstrip() for line in (*lines, *_x_axis(last, left + 1))]
+    for most in range(_MOST_TICKS, 0, -1):
+        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
+        labels = [f"{value:.0f}" for value in values]
+        places = [round(value / last * (_WIDTH - 1)) for value in values]
+        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
+            break
+    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
+    line = ""
+    for place, label in zip(places, labels, strict=True):
+        line = line.ljust(left + 2 + place - (len(label) - 1) // 2) + label
+    lines += [f"{' ' * (left + 1)}└{rule}", line, " " * (left + 2) + "iteration".center(_WIDTH)]
+    return [line.rstrip() for line in lines]
 
 
 def _y_ticks(values: Sequence[float]) -> list[float]:
@@ -239,17 +250,3 @@ def _y_ticks(values: Sequence[float]) -> list[float]:
     step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
     first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, final + 1)]
-
-
-def _x_axis(last: float, left: int) -> list[str]:
-    for most in range(_MOST_TICKS, 0, -1):
-        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
-        labels = [f"{value:.0f}" for value in values]
-        places = [round(value / last * (_WIDTH - 1)) for value in values]
-        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
-            break
-    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
-    line = ""
-    for place, label in zip(places, labels, strict=True):
-        line = line.ljust(left + 1 + place - (len(label) - 1) // 2) + label
-    return [f"{' ' * left}└{rule}", line, " " * (left + 1) + "iteration".center(_WIDTH)]

@@ -1,4 +1,4 @@
-"""Measures where the time of a training iteration goes, and derives advice from it."""
+"""Measures the time that each part of a training iteration takes, and derives advice from it."""
 
 import inspect
 import tempfile
@@ -26,7 +26,7 @@ PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
 _MAX_HOOKS = 4  # in the text
 _EVENTS = ("before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
-# The smallest shares of an iteration for which there is advice.
+# The shares of an iteration above which the profile gives advice.
 _DATA, _TRANSFER, _OPTIMIZER, _HOOKS, _COMPUTATION = 0.1, 0.1, 0.1, 0.05, 0.8
 
 
@@ -99,7 +99,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
 
 
 class _EnoughError(EarlyExitError):
-    """Stops the run after the measured iterations."""
+    """Raised to stop the run after the measured iterations."""
 
 
 class _Timer:
@@ -118,7 +118,7 @@ class _Timer:
         return time.perf_counter()
 
     def begin(self, part: str) -> None:
-        """Begins a part within the current one."""
+        """Begins a part that is nested in the current one."""
         self._count()
         self._open.append(part)
 
@@ -140,7 +140,7 @@ class _Timer:
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """Measures a block as a part."""
+        """Measures the block as a part."""
         self.begin(part)
         try:
             yield
@@ -158,11 +158,11 @@ class _Timer:
 
 
 class _Recorder:
-    """Times the methods of a run that an iteration calls.
+    """Measures the methods of a run that are called in a training iteration.
 
     Args:
         runner: The run; its loop, model, optimizer wrapper and hooks are changed.
-        most: The number of iterations after which the run ends.
+        most: The number of iterations to measure. The run ends after them.
     """
 
     def __init__(self, runner: Runner, most: int) -> None:
@@ -186,7 +186,7 @@ class _Recorder:
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
             listeners[:] = [self._timed_hook(each) for each in listeners]
-        # The loop calls these lists of methods. The time between iterations counts as data, except that of epoch hooks.
+        # The loop calls the methods in these lists. Time between iterations counts as data, except that of epoch hooks.
         runner.hooks.at("before_train").append(self._begin)
         runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
         runner.hooks.at("after_train_iter").append(self._end_iteration)
@@ -232,7 +232,14 @@ def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, floa
     total = sum(parts.values())
     share = {name: value / total for name, value in parts.items()}
     if share["data"] >= _DATA:
-        yield f"{_percent(share['data'])} of the time is spent waiting for data. {_advice_on_data(runner)}"
+        workers = getattr(runner.train_dataloader, "num_workers", None)
+        if workers is None:
+            advice = "The run reads from its own iterable: load its batches in advance."
+        elif workers == 0:
+            advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
+        else:
+            advice = f"Use more than {workers} workers, or a `cache` in the dataloader, or simplify the pipeline."
+        yield f"{_percent(share['data'])} of the time is spent waiting for data. {advice}"
     if share["transfer"] >= _TRANSFER:
         where = f"{_percent(share['transfer'])} of the time is spent in the data preprocessor."
         if runner.device.type == "cpu":
@@ -243,7 +250,15 @@ def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, floa
                 "that batches are copied during computation."
             )
     if share["optimizer"] >= _OPTIMIZER:
-        yield f"{_percent(share['optimizer'])} of the time is spent in the optimizer. {_advice_on_optimizer(runner)}"
+        can_fuse = any(
+            "fused" in inspect.signature(type(part.optimizer)).parameters
+            and not any(group.get("fused") for group in part.optimizer.param_groups)
+            for part in runner.optim_wrapper.parts.values()
+        )
+        advice = "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
+        if can_fuse:
+            advice = "Set `optim_wrapper.optimizer.fused=True`."
+        yield f"{_percent(share['optimizer'])} of the time is spent in the optimizer. {advice}"
     if share["hooks"] >= _HOOKS and hooks:
         name = next(iter(hooks))
         yield (
@@ -257,25 +272,6 @@ def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, floa
             f"{_percent(share['forward'] + share['backward'])} of the time is spent in the model. To make it faster, "
             f"try {' and '.join(options)}."
         )
-
-
-def _advice_on_data(runner: Runner) -> str:
-    workers = getattr(runner.train_dataloader, "num_workers", None)
-    if workers is None:
-        return "The run reads from its own iterable: load its batches in advance."
-    if workers == 0:
-        return "Set `train_dataloader.num_workers=2` to load batches in worker processes."
-    return f"Use more than {workers} workers, or a `cache` in the dataloader, or simplify the pipeline."
-
-
-def _advice_on_optimizer(runner: Runner) -> str:
-    for part in runner.optim_wrapper.parts.values():
-        groups = part.optimizer.param_groups
-        if "fused" in inspect.signature(type(part.optimizer)).parameters and not any(
-            each.get("fused") for each in groups
-        ):
-            return "Set `optim_wrapper.optimizer.fused=True`."
-    return "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
 
 
 def _percent(share: float) -> str:

@@ -13,7 +13,7 @@ _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
-    """The largest batch."""
+    """The largest batch of a dataset."""
 
     batch: Any
     samples: int | str  # the number of samples in the dataset, or "unknown"
@@ -21,7 +21,7 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Builds the batch that takes the most memory from the dataset of a loader.
+    """Builds the batch of a loader that takes the most memory.
 
     Reads samples and compares them after their transforms. If the dataset's records have `height` and `width`, the
     largest, tallest and widest samples are read first, then samples spread over the dataset. Padding may extend all

@@ -111,7 +111,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Within the block, optimizers are built without importing torch's compiler, because the import takes a second.
+    """Avoids the import of torch's compiler, which takes a second, when optimizers are built in the block.
 
     Torch imports the compiler at the first call to an optimizer method that is exempt from compilation, only to mark
     the method. Nothing is compiled here, so the mark is set directly. If torch starts to mark methods in another way,

@@ -102,7 +102,7 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines that a plan is for."""
+    """The machines for which a plan predicts the cost of a step."""
 
     nodes: int = 1  # the number of nodes
     per_node: int = 1  # devices per node
@@ -150,7 +150,8 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
         write_seconds = time.perf_counter() - begin
         checkpoint = storage.status(path).size
-        activations = _activation_bytes(runner, batches_read[0])
+        with counting_activations(model) as activations, runner.optim_wrapper.optim_context(model):
+            model._run_forward(model.data_preprocessor(batches_read[0], True), "loss")
     forward, backward, update = zip(*times[_WARM_UP:], strict=True)
     in_order = sorted(map(sum, times[_WARM_UP:]))
     quarter, half, third = (in_order[len(in_order) * at // 4] for at in (1, 2, 3))
@@ -168,7 +169,7 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         weights=state["weights"],
         gradients=state["gradients"],
         optimizer=state["optimizer"],
-        activations=activations,
+        activations=activations(),
         largest_unit=max((bytes_of(child.parameters()) for child in model.children()), default=0),
         checkpoint=checkpoint,
         write_speed=checkpoint / write_seconds,
@@ -223,12 +224,3 @@ def _now(device: torch.device) -> float:
     if device.type != "cpu":
         torch.accelerator.synchronize()
     return time.perf_counter()
-
-
-def _activation_bytes(runner: Runner, batch: Any) -> int:
-    """Returns the size in bytes of the tensors that are saved for the backward pass, excluding weights and buffers."""
-    inner: Any = unwrap_model(runner.model)
-    with counting_activations(inner) as count, runner.optim_wrapper.optim_context(inner):
-        losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
-    del losses
-    return count()

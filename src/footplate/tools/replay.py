@@ -164,7 +164,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
 
 
 class _RecordedError(Exception):
-    """Stops the run after the recorded iteration."""
+    """Raised to stop the run after the recorded iteration."""
 
 
 class _RecorderHook(Hook):

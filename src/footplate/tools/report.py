@@ -14,7 +14,7 @@ from footplate.messages import printable
 from footplate.storage import commit_bytes
 from footplate.tools.diff import compare, describe
 from footplate.tools.report_classes import class_history
-from footplate.tools.report_curves import Chart, arrange_charts
+from footplate.tools.report_curves import arrange_charts
 from footplate.tools.report_images import embed_images
 from footplate.tools.report_overview import best_first, choose_headline, describe_run
 from footplate.tools.report_sweep import SweepSummary, config_table, sweep_data
@@ -38,14 +38,20 @@ def write_report(
     Args:
         runs: The runs; several are compared. They are shown best first; those of a sweep in the given order.
         path: The path of the file.
-        names: The names of the runs. The default is their folder names.
+        names: The names of the runs. The default is the folder names, with as many parents as make them distinct.
         title: The title of the page. The default is the names of the runs.
         sweep: The sweep that the runs belong to.
 
     Returns:
         The size of the file in bytes.
     """
-    names = list(names) or _distinct_names(runs)
+    names = list(names)
+    if not names:
+        paths = [run.folder.resolve() for run in runs]
+        for depth in range(1, max(len(path.parts) for path in paths) + 1):  # until the names are distinct
+            names = ["/".join(path.parts[-depth:]) for path in paths]
+            if len(set(names)) == len(set(paths)):
+                break
     headline = choose_headline(runs, sweep.metric if sweep else "")
     if sweep is None:  # the runs of a sweep come in the order of its trials
         order = best_first(runs, headline)
@@ -80,7 +86,15 @@ def _data(
     best_steps = [each["metric"] and each["metric"]["iteration"] for each in described]
     tables = class_history(runs, best_steps)
     for chart in charts.metrics:
-        chart["classes"] = _classes_of(chart, tables)
+        stem = chart["name"].rpartition("/")[2]
+        shown = [  # a chart may show the mean of a column, such as `mIoU` of `IoU`
+            {"table": number, "column": place}
+            for number, table in enumerate(tables)
+            if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "")
+            for place, column in enumerate(table["runs"][0]["columns"])
+            if stem in (column, f"m{column}")
+        ]
+        chart["classes"] = shown[0] if shown else None
     return {
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": [
@@ -110,29 +124,8 @@ def _data(
     }
 
 
-def _classes_of(chart: Chart, tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Returns the indices of the table and column whose mean a chart shows, such as `IoU` for `mIoU`, or None."""
-    stem = chart["name"].rpartition("/")[2]
-    for number, table in enumerate(tables):
-        columns = table["runs"][0]["columns"]
-        for place, column in enumerate(columns):
-            if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "") and stem in (column, f"m{column}"):
-                return {"table": number, "column": place}
-    return None
-
-
 def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Returns the folder names, with as many parent folders as needed to make them distinct."""
-    paths = [run.folder.resolve() for run in runs]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(set(paths)):
-            break
-    return names
 
 
 def _as_json(value: Any) -> Any:

@@ -55,7 +55,13 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     most = _MOST_POINTS // max(sum(map(len, curves.values())), 1)
     most = min(max(most, _LEAST_PER_CURVE), _MOST_PER_CURVE)
 
-    loss = _loss_curves(curves)
+    loss = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
+    if loss:
+        for (mode, name), found in curves.items():
+            dataset, metric = split_dataset(name)
+            if mode == "val" and metric == "loss":
+                label = f"validation: {dataset}" if dataset else "validation"
+                loss += [each._replace(label=label) for each in found]
     charts = {key: _chart(key, found, equal.get(key, set()), most) for key, found in curves.items()}
     shown = headline and charts.get((headline.mode, headline.name))
     others = [key for key in sorted(charts, key=_order) if key not in (("train", "loss"),) or not loss]
@@ -68,7 +74,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
-    """Maps each scalar that equals another of the same kind and validation set in all runs to the name of the other."""
+    """Maps each scalar to the name of the one of its kind and validation set that has the same values in all runs."""
     kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
@@ -80,19 +86,6 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
     return {
         (mode, name): first for (mode, _, _), group in kinds.items() for name, first in find_duplicates(group).items()
     }
-
-
-def _loss_curves(curves: dict[tuple[str, str], list[Curve]]) -> list[Curve]:
-    """Returns the curves of the training loss and of the validation losses; empty if there is no training loss."""
-    trained = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
-    validated = [
-        each._replace(label=f"validation: {dataset}" if dataset else "validation")
-        for (mode, name), found in curves.items()
-        for dataset, metric in [split_dataset(name)]
-        if mode == "val" and metric == "loss"
-        for each in found
-    ]
-    return trained + validated if trained else []
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:

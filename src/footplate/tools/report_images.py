@@ -21,7 +21,7 @@ _MOST_PIXELS = 50_000_000
 
 
 class Embedded(NamedTuple):
-    """The images of a page."""
+    """The images that are embedded in a page."""
 
     # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame has its `step`, the `legend` as labels and
     # CSS colors, and `panels`, each with its caption and its position in `sources`.

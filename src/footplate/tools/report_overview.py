@@ -12,14 +12,14 @@ from typing import Any
 
 from footplate.checkpoint import BEST, number_in
 from footplate.hooks.checkpoint_names import best_prefix, checkpoint_templates
-from footplate.hooks.metric_rules import Rule, best_metrics
+from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
 from footplate.records.scalar_names import split_dataset
-from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, summarize
+from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, save_best_settings, summarize
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
-_FEWEST_VALIDATIONS = 3  # that are needed to judge overfitting and noise
+_FEWEST_VALIDATIONS = 3  # needed to judge overfitting and noise
 _NOTABLE = 0.05  # a change of this share of the metric's range is not noise
 _WINDOW = 10  # training log lines over which a loss is averaged
 
@@ -38,7 +38,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
     candidates = [each for each in ranked[0] if each[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
-        selecting = [metric] if metric else _selecting(runs[0])
+        selecting = [metric] if metric else save_best_settings(runs[0])[0]
         return min(candidates, key=lambda each: (each[0].name not in selecting, "loss" in each[0].name))
     trained = [series for run in runs for series in run.series if "loss" in series.name]
     return (trained[0], "less") if trained else None
@@ -57,18 +57,6 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
     return sorted(range(len(runs)), key=rank)
 
 
-def _selecting(run: Run) -> list[str]:
-    with suppress(Exception):  # the config of another engine may contain anything here
-        return best_metrics(run.config._cfg_dict) if run.config is not None else []
-    return []
-
-
-def _templates(run: Run) -> list[str]:
-    with suppress(Exception):
-        return checkpoint_templates(run.config._cfg_dict if run.config is not None else {})
-    return checkpoint_templates({})
-
-
 def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
     """Returns the facts about a run that the first screen shows.
 
@@ -78,8 +66,8 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the size
           of its last change between two validations, 0 with fewer than three of them; None if the run does not have
           the metric.
-        - `valLoss`: the validation loss at the best iteration of the headline metric, or None.
-        - `sets`: the same metric on every validation set, at the best iteration of the headline metric.
+        - `valLoss`: the validation loss at the best iteration of the headline metric, on its validation set, or None.
+        - `sets`: the headline metric on each validation set, at its best iteration; empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and the command that uses it, or None.
@@ -99,8 +87,16 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
                 "count": len(found.points),
                 "step": abs(last - found.points[-2][1]) if len(found.points) >= _FEWEST_VALIDATIONS else 0,
             }
-            sets = _sets(run, found, best["iteration"])
-            loss = _validation_loss(run, found, best["iteration"])
+            dataset, name = split_dataset(found.name)
+            sets = [
+                {"name": other, "value": dict(series.points).get(best["iteration"])}
+                for series in run.series
+                for other, metric_name in [split_dataset(series.name)]
+                if series.mode == found.mode and metric_name == name and other
+            ]
+            sets = sets if dataset and len(sets) > 1 else []
+            losses = run.find(f"{dataset}/loss" if dataset else "loss", "val")
+            loss = dict(losses.points).get(best["iteration"]) if losses is not None and name != "loss" else None
     return {
         **summary,
         "metric": metric,
@@ -113,49 +109,30 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
     }
 
 
-def _sets(run: Run, headline: Series, at: float) -> list[dict[str, Any]]:
-    """Returns the headline metric on each validation set at an iteration. Empty if there is only one set."""
-    dataset, metric = split_dataset(headline.name)
-    found = [
-        {"name": other, "value": dict(series.points).get(at)}
-        for series in run.series
-        for other, name in [split_dataset(series.name)]
-        if series.mode == headline.mode and name == metric and other
-    ]
-    return found if dataset and len(found) > 1 else []
-
-
-def _validation_loss(run: Run, headline: Series, at: float) -> float | None:
-    """Returns the validation loss at an iteration, on the validation set of the headline metric."""
-    dataset, metric = split_dataset(headline.name)
-    loss = run.find(f"{dataset}/loss" if dataset else "loss", "val")
-    return dict(loss.points).get(at) if loss is not None and metric != "loss" else None
-
-
 def _state(run: Run, iterations: int) -> dict[str, Any]:
     """Returns the number of completed iterations, from scalars and checkpoint names, and the planned number."""
     length = run.epoch_length or 0
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
     done = max([iterations, *positions])
-    planned = _planned(run.config._cfg_dict, length) if run.config is not None else None
-    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
-
-
-def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
-    """Returns the number of training iterations in a config of either generation, or None if unknown."""
+    cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
     sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
-    for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]:
-        for key, length in (("max_iters", 1), ("max_epochs", epoch_length)):
-            value = section.get(key)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0 and length:
-                return value * length
-    return None
+    totals = [
+        (section.get(key), unit)
+        for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]
+        for key, unit in (("max_iters", 1), ("max_epochs", length))
+    ]
+    lengths = [total * unit for total, unit in totals if isinstance(total, int) and not isinstance(total, bool)]
+    planned = next((each for each in lengths if each > 0), None)
+    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     """Returns the best checkpoint, or the last one if there is no best, with a command that predicts with it."""
-    prefix, templates = best_prefix(headline), _templates(run)
+    prefix, templates = best_prefix(headline), checkpoint_templates({})
+    if run.config is not None:
+        with suppress(Exception):  # the config of another engine may contain anything here
+            templates = checkpoint_templates(run.config._cfg_dict)
     best = [
         file
         for file in run.checkpoints
@@ -179,10 +156,10 @@ def _device(environment: Mapping[str, Any]) -> str:
 
 
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
-    """Judges whether a run overfits: whether validation gets worse after its best while the training loss falls.
+    """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
 
-    The validation loss decides if there is one, otherwise the headline metric, which can still improve when the
-    validation loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
+    Validation is judged by its loss if there is one, otherwise by the headline metric. That metric can still improve
+    when the loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
     whatever its best value is.
 
     Returns:
@@ -191,10 +168,11 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
     judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None
-    if judged is None and headline is not None:
-        found = run.find(headline[0].name, headline[0].mode)
-        judged = (found, headline[1]) if found is not None and found.mode != "train" else None
-    failed = _ends_nonfinite(run, headline, losses)
+    main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
+    if judged is None and headline is not None and main is not None and main.mode != "train":
+        judged = (main, headline[1])
+    candidates = [main, *losses, run.find("loss", "train")]
+    failed = next((each for each in candidates if each is not None and each.ends_nonfinite), None)
     if failed is not None:
         shown = name_in_log(run, failed) if failed.mode != "train" else f"training {failed.name}"
         text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
@@ -229,13 +207,6 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
 
 def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
     return {"kind": kind, "answer": answer, "text": text, "note": note}
-
-
-def _ends_nonfinite(run: Run, headline: tuple[Series, Rule] | None, losses: Sequence[Series]) -> Series | None:
-    """Returns the first of the headline metric and the losses that is non-finite at the end of a run, or None."""
-    main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
-    candidates = [main, *losses, run.find("loss", "train")]
-    return next((each for each in candidates if each is not None and each.ends_nonfinite), None)
 
 
 def _mean_until(points: Sequence[Point], at: float) -> float:

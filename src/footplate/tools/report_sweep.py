@@ -15,7 +15,7 @@ from footplate.tools.runs import Run
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
-_FEWEST_TRIALS = 5  # complete ones, that are needed to judge parameters
+_FEWEST_TRIALS = 5  # complete trials, needed to judge parameters
 _WIDEST_VALUE = 48
 _NORMAL = 1.96  # quantile of the normal distribution at 95%
 
@@ -43,10 +43,10 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
 
 
 def describe_importance(sweep: SweepSummary) -> str:
-    """Returns a sentence that says which parameter matters, by its rank correlation with the metric.
+    """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
 
-    Only complete trials count. A correlation that chance gives in one of twenty sweeps does not show that a parameter
-    matters. A parameter with more than two values that are not numbers has no rank correlation.
+    Only complete trials count. A correlation that occurs by chance in one of twenty sweeps does not show that a
+    parameter matters. A parameter with more than two values that are not numbers has no rank correlation.
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
     count = f"{len(trials)} complete trial{'' if len(trials) == 1 else 's'}"

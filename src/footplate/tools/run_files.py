@@ -21,7 +21,7 @@ _BYTES_PER_LINE = 60
 def is_safe(file: Path, folder: Path) -> bool:
     """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
 
-    Reports are shared, so a link in a run folder must not bring other files of this machine into a report.
+    Reports are shared, so a link in a run folder must not include other files of this machine in a report.
     """
     try:
         inside = file.resolve().is_relative_to(folder.resolve())

@@ -30,12 +30,12 @@ _MOST_OF_TABLES = 16 << 20  # bytes of memory for the lines of all tables
 _MOST_TABLES, _MOST_STEPS, _MOST_COLUMNS = 100, 1000, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
-_LINE_OVERHEAD = 4  # values that take as much memory as a line without values
+_LINE_OVERHEAD = 4  # the memory of a line without values, counted in values
 Point = tuple[float, float]
 
 
 class Series(NamedTuple):
-    """One scalar over a run."""
+    """The values of one scalar over a run."""
 
     name: str
     mode: str  # "train" or "val"
@@ -122,6 +122,14 @@ def read_run(path: str | Path) -> Run:
         environment = {}
     images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
     found = [(match, file) for file in safe_files(images, folder) if (match := _IMAGE.fullmatch(file.name))]
+    warnings = _warnings(folder)
+    ends = [
+        f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
+    ]
+    if ends:
+        warnings.append(f"Non-finite until the end of the run: {list_names(ends, _MOST_NAMED)}.")
+    checkpoints = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
+    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
     return Run(
         folder=path,
         series=series,
@@ -131,8 +139,8 @@ def read_run(path: str | Path) -> Run:
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
         environment=environment if isinstance(environment, dict) else {},
-        warnings=[*_warnings(folder), *_nonfinite_ends(series)],
-        checkpoints=_checkpoints(folder),
+        warnings=warnings,
+        checkpoints=sorted([*checkpoints, *sharded], key=lambda checkpoint: checkpoint.stat().st_mtime),
     )
 
 
@@ -270,19 +278,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _nonfinite_ends(series: Iterable[Series]) -> list[str]:
-    """Returns a warning that names the series that are not finite at the end of the run."""
-    bad = [each for each in series if each.ends_nonfinite]
-    ends = [f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in bad]
-    return [f"Non-finite until the end of the run: {list_names(ends, _MOST_NAMED)}."] if ends else []
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    files = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
-    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
-    return sorted([*files, *sharded], key=lambda path: path.stat().st_mtime)
-
-
 def checkpoint_size(path: Path) -> int:
     """Returns the size of a checkpoint in bytes; for a sharded checkpoint, the total size of its files."""
     files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
@@ -303,7 +298,7 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Returns the tables of all validations and tests from files, the newest of which comes last.
+    """Returns the tables of all validations and tests from files, which are sorted from oldest to newest.
 
     A later table replaces an earlier one of the same step. Only the latest tables are kept if there are very many.
     """

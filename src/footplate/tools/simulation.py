@@ -20,7 +20,9 @@ _logger = logging.getLogger("footplate.tools")
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
-_Reader = tuple[Callable[[Any], None], Mapping[str, Any], str]  # appends a value that it reads from a key of a mapping
+_Reader = tuple[
+    Callable[[Any], None], Mapping[str, Any], str
+]  # appends a value to a list; the mapping and the key of the value
 
 
 def simulate(
@@ -38,7 +40,7 @@ def simulate(
             `train_cfg`, or `optimizer`, `lr_config`, `momentum_config` and `runner`.
         model: The model with the parameters. It is not changed.
         epoch_length: The iterations per epoch, for runs and schedules by epoch.
-        iters: The iterations to return, counted from 0. Defaults to all.
+        iters: The iterations whose values are returned, counted from 0. Defaults to all.
 
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}` with one value for each of `iters`,

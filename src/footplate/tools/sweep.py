@@ -46,8 +46,8 @@ class SweepSettings(NamedTuple):
 
     folder: str  # the folder of the study and of the trials' work_dirs
     metric: str  # the metric to optimize; each trial is judged by its best validation
-    trials: int = 20  # including those of earlier starts
-    workers: int = 1  # parallel trials
+    trials: int = 20  # the number of trials, including those of earlier starts
+    workers: int = 1  # the number of parallel trials
     prune: bool = True  # whether to stop trials early that are worse than the median
     retry: bool = False  # whether to run only the failed trials again
     seed: int = 0
@@ -77,7 +77,7 @@ class TrialProgress(NamedTuple):
 
 
 class _TrialFailedError(Exception):
-    """A trial failed; the sweep continues."""
+    """Raised when a trial fails. The sweep continues."""
 
 
 def sweep(

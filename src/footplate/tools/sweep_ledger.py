@@ -1,9 +1,10 @@
-"""The ledger of a sweep: what each experiment changed, its metric, and whether its checkpoints are kept."""
+"""The ledger of a sweep: the changed keys and the metric of each trial, and whether its checkpoints are kept."""
 
 import json
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,7 +47,11 @@ def update_ledger(
     best = next((each.folder for each in trials if each.state == "complete"), None)
     for trial in trials:
         if trial.state in _ENDED and trial.folder != best and trial.folder not in in_use:
-            _remove_checkpoints(trial.folder, checkpoints)
+            for path in checkpoints.of(trial.folder):
+                remove_checkpoint(path)
+            last = read_pointer(trial.folder)
+            if last is None or not storage.exists(last):
+                (Path(trial.folder) / POINTER).unlink(missing_ok=True)
     kept = {folder for folder in {each.folder for each in trials} if checkpoints.of(folder)}
     records = []
     for trial in sorted(trials, key=lambda each: each.number):
@@ -80,7 +85,10 @@ class TrialCheckpoints(NamedTuple):
     def of(self, work_dir: str) -> list[str]:
         """Returns the paths of the checkpoints of the trial with this work_dir."""
         folders = [work_dir] if self.out_dir is None else [work_dir, folder_below(self.out_dir, work_dir)]
-        paths = [storage.join(folder, name) for folder in folders for name in _names_in(folder)]
+        paths: list[str] = []
+        for folder in folders:
+            with suppress(FileNotFoundError):  # the trial has saved nothing
+                paths += [storage.join(folder, name) for name in storage.list_dir(folder)]
         return [path for path in paths if self._is_checkpoint(path)]
 
     def _is_checkpoint(self, path: str) -> bool:
@@ -92,13 +100,6 @@ class TrialCheckpoints(NamedTuple):
         return name in _ON_SIGNAL or any(
             number_in(template, name[start:]) is not None for template in self.templates for start in starts
         )
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return storage.list_dir(folder)
-    except FileNotFoundError:  # the trial has saved nothing
-        return []
 
 
 def _without_infinity(value: Any) -> Any:
@@ -119,12 +120,3 @@ def _table(metric: str, trials: "Sequence[TrialInfo]", kept: Collection[str]) ->
         answer = "yes" if trial.folder in kept else "no"
         rows.append(f"| {trial.number} | {changed} | {score} | {trial.state} | {answer} |")
     return "\n".join(rows) + "\n"
-
-
-def _remove_checkpoints(folder: str, checkpoints: TrialCheckpoints) -> None:
-    """Removes the checkpoints in the work_dir of a trial, and the pointer file if its target no longer exists."""
-    for path in checkpoints.of(folder):
-        remove_checkpoint(path)
-    last = read_pointer(folder)
-    if last is None or not storage.exists(last):
-        (Path(folder) / POINTER).unlink(missing_ok=True)

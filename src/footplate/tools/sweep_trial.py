@@ -1,4 +1,4 @@
-"""Runs one trial of a sweep in its own process, which reports metrics, can be pruned, and ends with the sweep."""
+"""Runs one trial of a sweep in its own process. It reports metrics, can be pruned, and ends with the sweep."""
 
 import math
 import multiprocessing
@@ -36,7 +36,7 @@ _REPEAT_INTERVAL = 0.5  # seconds in which a repeated interrupt is the same requ
 
 
 class Request(NamedTuple):
-    """The request to run a trial."""
+    """The config and the settings of a trial, which its process receives."""
 
     config: Mapping[str, Any]  # the resolved config, with the trial's values and its work_dir
     metric: str
@@ -62,7 +62,7 @@ class TrialProcesses:
         self._starting = False
         self._interrupted_at = math.inf
         self._signal: int = signal.SIGINT
-        self._handlers: dict[int, Any] = {}  # that were replaced, by signal
+        self._handlers: dict[int, Any] = {}  # the replaced handlers, by signal
 
     @contextmanager
     def handling_interrupts(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ def run_in_process(
     """Runs a trial in its own process.
 
     Args:
-        request: What to run.
+        request: The config and the settings of the trial.
         trial: The optuna trial, which receives each finite metric and decides on pruning.
         on_progress: Called with `done`, `length` and `score` from time to time.
         processes: Starts and ends the process.
@@ -201,7 +201,7 @@ def run_in_process(
 
 
 class _PrunedError(EarlyExitError):
-    """The sweep pruned the trial."""
+    """Raised to stop the run after the sweep has pruned the trial."""
 
 
 class _Interrupts:
@@ -302,7 +302,7 @@ def run_trial(request: Request, pipe: Connection, release: Connection) -> None:
     The sweep blocks interrupts while the process starts. Later ones end the run as usual: it saves and exits silently.
 
     Args:
-        request: What to run.
+        request: The config and the settings of the trial.
         pipe: The connection to the sweep.
         release: A pipe that closes when the trial must end.
     """

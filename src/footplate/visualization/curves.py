@@ -30,7 +30,7 @@ class LegendEntry(NamedTuple):
 
 
 class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
-    """An image of panels with their layout, which `LocalVisBackend` writes into the file, so that reports split it.
+    """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
 
     Attributes:
         layout: `panels`, with the caption and the box x1 y1 x2 y2 of each panel, and `legend`, with labels and colors.

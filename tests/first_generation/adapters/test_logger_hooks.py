@@ -178,6 +178,39 @@ def test_text_logger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "Epoch [1][4] train" in caplog.text
 
 
+class ResearchTextLogger(TextLoggerHook):
+    """A logger as in research code, which writes its own line from the values and the attributes of its base."""
+
+    def __init__(self) -> None:
+        super().__init__(interval=4, interval_exp_name=6)
+        self.written: list[dict[str, Any]] = []
+
+    def _log_info(self, log_dict: Any, runner: Any) -> None:
+        if self.every_n_iters(runner, self.interval_exp_name):
+            runner.logger.info("Exp name: %s", runner.meta["exp_name"])
+        self.time_sec_tot += self.interval
+        seconds = self.time_sec_tot / (runner.iter - self.start_iter + 1)
+        runner.logger.info("Rest: %.1f s", seconds * (runner.max_iters - runner.iter - 1))
+
+    def _dump_log(self, log_dict: Any, runner: Any) -> None:
+        super()._dump_log(log_dict, runner)
+        self.written.append(dict(log_dict))
+
+
+def test_a_logger_may_replace_the_line_of_a_text_logger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    trained = Runner.from_cfg(old_config(tmp_path, log_level="INFO"))
+    trained.train()
+    hook = ResearchTextLogger()
+    resumed = old_config(tmp_path, custom_hooks=[hook], log_level="INFO", resume_from=str(tmp_path / "epoch_1.pth"))
+    Runner.from_cfg(resumed).train()
+    assert hook.start_iter == 4
+    assert [(each["mode"], each["epoch"], each["iter"]) for each in hook.written] == [("train", 2, 4), ("train", 3, 4)]
+    assert {"loss", "learning_rate"} <= hook.written[0].keys()
+    assert "Rest: 4.0 s" in caplog.text
+    assert "Epoch [2][4]" not in caplog.text
+
+
 @VISBACKENDS.register_module(force=True)
 class RecordingBackend(BaseVisBackend):
     """Records its calls; fails at step 4."""

@@ -124,7 +124,7 @@ class RandomResizedCrop(BaseTransform):
         return results
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns left, top, width and height of a random crop, or of a center crop if 10 random crops do not fit."""
+        """Returns left, top, width and height of a random crop, or of a center crop if none of 10 random crops fits."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = log_uniform(*self.aspect_ratio_range)

@@ -109,30 +109,26 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks."""
+        """Maps events to callbacks. That of `before_run` sets up the validation loop and the best checkpoint."""
         found = super().listeners()
         own = found.get("before_run")
 
         def before_run(runner: "Runner") -> None:
             if own is not None:
                 own(runner)
-            self._set_up(runner)
+            if self.dataloader is not None:
+                overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in _OWN_EVALUATION)
+                metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
+                if overrides or self.test_fn is not _predict:
+                    runner.val_loop = _HookValidation(runner, self, metric)
+                else:
+                    runner.val_loop = ValLoop(runner, self.dataloader, metric)
+            if self.save_best:
+                saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
+                names = ("save_best", "rule", "greater_keys", "less_keys", "out_dir")
+                runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
 
         return {**found, "before_run": before_run, "before_train": self._take_over}
-
-    def _set_up(self, runner: "Runner") -> None:
-        """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
-        if self.dataloader is not None:
-            overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in _OWN_EVALUATION)
-            metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
-            if overrides or self.test_fn is not _predict:
-                runner.val_loop = _HookValidation(runner, self, metric)
-            else:
-                runner.val_loop = ValLoop(runner, self.dataloader, metric)
-        if self.save_best:
-            saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
-            best = {name: getattr(self, name) for name in ("save_best", "rule", "greater_keys", "less_keys", "out_dir")}
-            runner.register_hook({**saver, **best})
 
     def _take_over(self, runner: "Runner") -> None:
         """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""
@@ -180,9 +176,9 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """The hook for several processes.
+    """EvalHook for distributed runs.
 
-    `gpu_collect` and two more arguments may be positional, after `less_keys`.
+    `broadcast_bn_buffer`, `tmpdir` and `gpu_collect` may be passed as positional arguments after `less_keys`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -191,7 +187,7 @@ class DistEvalHook(EvalHook):
 
 
 class _HookValidation(ValLoop):
-    """A validation loop that lets a hook evaluate, and collects the metrics that the hook logs.
+    """A validation loop in which a hook computes the metrics and writes them to its log buffer.
 
     Args:
         runner: The runner.

@@ -54,77 +54,77 @@ class Hook(EngineHook):
     checks_step_order = True
 
     def before_run(self, runner: Any) -> None:
-        """Runs once, at the start."""
+        """Called once, at the start of the run."""
 
     def after_run(self, runner: Any) -> None:
-        """Runs once, at the end."""
+        """Called once, at the end of the run."""
 
     def before_epoch(self, runner: Any) -> None:
-        """Runs before each epoch in any mode."""
+        """Called before each epoch in any mode."""
 
     def after_epoch(self, runner: Any) -> None:
-        """Runs after each epoch in any mode."""
+        """Called after each epoch in any mode."""
 
     def before_iter(self, runner: Any) -> None:
-        """Runs before each iteration in any mode."""
+        """Called before each iteration in any mode."""
 
     def after_iter(self, runner: Any) -> None:
-        """Runs after each iteration in any mode."""
+        """Called after each iteration in any mode."""
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Runs before each training epoch."""
+        """Called before each training epoch."""
         self.before_epoch(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Runs before each pass over the validation data of a workflow."""
+        """Called before each pass over the validation data of a workflow."""
         self.before_epoch(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Runs after each training epoch."""
+        """Called after each training epoch."""
         self.after_epoch(runner)
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs after each pass over the validation data of a workflow."""
+        """Called after each pass over the validation data of a workflow."""
         self.after_epoch(runner)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs before each training iteration."""
+        """Called before each training iteration."""
         self.before_iter(runner)
 
     def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs before each validation batch of a workflow."""
+        """Called before each validation batch of a workflow."""
         self.before_iter(runner)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs after each training iteration."""
+        """Called after each training iteration."""
         self.after_iter(runner)
 
     def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs after each validation batch of a workflow."""
+        """Called after each validation batch of a workflow."""
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
-        """Checks whether this is every n-th epoch."""
+        """Checks whether the number of the current epoch, counted from 1, is a multiple of `n`."""
         return n > 0 and bool((runner.epoch + 1) % n == 0)
 
     def every_n_inner_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether this is every n-th iteration of its epoch."""
+        """Checks whether the number of the current iteration in its epoch, counted from 1, is a multiple of `n`."""
         return n > 0 and bool((runner.inner_iter + 1) % n == 0)
 
     def every_n_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether this is every n-th iteration of the run."""
+        """Checks whether the number of the current iteration in the run, counted from 1, is a multiple of `n`."""
         return n > 0 and bool((runner.iter + 1) % n == 0)
 
     def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
-        """Checks whether this is the last iteration of its epoch."""
+        """Checks whether the current iteration is the last one of its epoch."""
         return bool(runner.inner_iter + 1 == len(runner.data_loader))
 
     def is_last_epoch(self, runner: Any) -> bool:
-        """Checks whether this is the last epoch."""
+        """Checks whether the current epoch is the last one."""
         return bool(runner.epoch + 1 == runner.max_epochs)
 
     def is_last_iter(self, runner: Any) -> bool:
-        """Checks whether this is the last iteration."""
+        """Checks whether the current iteration is the last one of the run."""
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:

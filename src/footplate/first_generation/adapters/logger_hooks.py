@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from footplate.distributed import is_main_process
 from footplate.first_generation.adapters.hook import Hook
 from footplate.first_generation.adapters.runner_view import view_of
@@ -91,15 +93,15 @@ class LoggerHook(Hook):
         return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step for the scalars."""
+        """Returns the step at which the scalars are logged."""
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the learning rate of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the learning rate of the first parameter group of each optimizer."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the momentum of the first parameter group, for each optimizer if there are several."""
+        """Returns a dict with the momentum of the first parameter group of each optimizer."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -132,17 +134,63 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    This is a base class for user-defined loggers. A `TextLoggerHook` in `log_config` becomes the default LoggerHook.
+    This is a base class for user-defined loggers, which may override `log` or `_log_info`. A `TextLoggerHook` in
+    `log_config` becomes the default LoggerHook.
+
+    Args:
+        by_epoch: Whether the run is epoch-based.
+        interval: See LoggerHook.
+        ignore_last: See LoggerHook.
+        reset_flag: See LoggerHook.
+        interval_exp_name: The number of iterations between two lines with the name of the experiment. Subclasses use
+            it.
+        options: Ignored; the log is in the work_dir.
     """
 
-    def log(self, runner: Any) -> None:
-        """Writes the latest values to the log, in one line."""
-        tags = self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=())
-        values = ", ".join(
-            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in tags.items()
+    def __init__(
+        self,
+        by_epoch: bool = True,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        interval_exp_name: int = 1000,
+        **options: Any,
+    ) -> None:
+        super().__init__(interval, ignore_last, reset_flag, by_epoch)
+        self.interval_exp_name = interval_exp_name
+        self.time_sec_tot = 0.0  # for the remaining time, which subclasses compute
+        self.start_iter = 0
+
+    def before_run(self, runner: Any) -> None:
+        """Stores the iteration at which the run starts."""
+        self.start_iter = runner.iter
+
+    def log(self, runner: Any) -> Any:
+        """Logs the latest values and returns them, with `mode`, `epoch` and `iter`."""
+        log_dict: OrderedDict[str, Any] = OrderedDict(
+            mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
         )
-        counter = f"Epoch [{self.get_epoch(runner)}]" if self.by_epoch else "Iter"
-        runner.logger.info("%s[%d] %s %s", counter, self.get_iter(runner, inner_iter=True), runner.mode, values)
+        log_dict.update(self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=()))
+        self._log_info(log_dict, runner)
+        self._dump_log(log_dict, runner)
+        return log_dict
+
+    def _log_info(self, log_dict: Mapping[str, Any], runner: Any) -> None:
+        """Writes the values to the log, in one line."""
+        values = ", ".join(
+            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+            for name, value in log_dict.items()
+            if name not in ("mode", "epoch", "iter")
+        )
+        counter = f"Epoch [{log_dict['epoch']}]" if self.by_epoch else "Iter"
+        runner.logger.info("%s[%d] %s %s", counter, log_dict["iter"], log_dict["mode"], values)
+
+    def _dump_log(self, log_dict: Mapping[str, Any], runner: Any) -> None:
+        """Does nothing, because `scalars.json` contains the values. Subclasses call or override it."""
+
+    def _get_max_memory(self, runner: Any) -> int:
+        """Returns the largest amount of memory of the GPU that tensors have used, in MB."""
+        return torch.cuda.max_memory_allocated() // 2**20
 
 
 def _first_of(name: str, values: Any) -> dict[str, float]:
@@ -155,7 +203,7 @@ _Settings = Mapping[str, Any] | None
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes the values of a logger with a writer from VISBACKENDS, whose name a subclass sets as `backend`.
+    """Writes the logged values with the writer from VISBACKENDS that a subclass names in `backend`.
 
     Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks`, and for
     subclasses of them.

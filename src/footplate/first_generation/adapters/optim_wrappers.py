@@ -61,4 +61,4 @@ class SteppedByModel(OptimWrapper):
     """An optimizer wrapper for a model whose `train_step` steps the optimizer."""
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Does nothing."""
+        """Does nothing, because the model has already stepped the optimizer."""

@@ -179,9 +179,9 @@ class _HalfPrecision(OptimizerHook):
 
 @HOOKS.register_module()
 class Fp16OptimizerHook(_HalfPrecision):
-    """OptimizerHook in half precision."""
+    """OptimizerHook with half precision and loss scaling."""
 
 
 @HOOKS.register_module()
 class GradientCumulativeFp16OptimizerHook(_HalfPrecision, GradientCumulativeOptimizerHook):
-    """GradientCumulativeOptimizerHook in half precision."""
+    """GradientCumulativeOptimizerHook with half precision and loss scaling."""

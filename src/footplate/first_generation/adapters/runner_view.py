@@ -40,7 +40,7 @@ class LogBuffer:
 
     Args:
         hub: The message hub of the run.
-        mode: Returns the current mode, "train" or "val".
+        mode: A function that returns the current mode, "train" or "val".
 
     Attributes:
         output: The averages from the last call to `average`, and values that hooks assigned.

@@ -60,7 +60,7 @@ class UpdaterHook(Hook):
                 self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Sets the value of the epoch."""
+        """Sets the learning rate or momentum for this epoch if `by_epoch` is set."""
         if self.warmup_epochs is not None:
             self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
         if self.by_epoch:

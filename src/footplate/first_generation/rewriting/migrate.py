@@ -174,27 +174,20 @@ class _Migration:
             if self._strict:
                 raise
             notes = [Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)]
-        renamed = self._renamed_bases(path, file, drop_outside=plan is not None)
-        if plan is not None:
-            text, notes = self._rewritten(path, file, plan, renamed)
-        elif renamed:
-            text = rewrite(file.source, {}, renamed=renamed)
-        self._write_trial(path, text)
-        return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
-
-    def _renamed_bases(self, path: Path, file: ConfigFile, *, drop_outside: bool) -> dict[str, str | None]:
-        """Returns a mapping from the old names of the bases that are moved to their new names.
-
-        Bases outside the tree, whose content is inlined, are mapped to None.
-        """
-        renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if drop_outside else ())
+        # Maps the names of moved bases to new names, and those of bases outside the tree, which are inlined, to None.
+        renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if plan is not None else ())
         for name in file.source.bases:
             base = _real_path(path.parent / name)
             if name not in renamed and base in self._targets:
                 new = os.path.relpath(self._targets[base], self._targets[path].parent)
                 if os.path.normpath(name) != new:
                     renamed[name] = new if new.startswith(os.pardir) else f"./{new}"
-        return renamed
+        if plan is not None:
+            text, notes = self._rewritten(path, file, plan, renamed)
+        elif renamed:
+            text = rewrite(file.source, {}, renamed=renamed)
+        self._write_trial(path, text)
+        return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
     def _rewritten(
         self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
@@ -303,7 +296,7 @@ def check_output_folder(folder: Path, output: Path) -> None:
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
-    """Writes all new files, or none of them if one fails.
+    """Writes all new files with the line endings of the old ones, or none of them if one fails.
 
     Args:
         found: The migrated files. Files without text, which could not be read, are skipped.
@@ -328,7 +321,13 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
                 raise ArgumentError(f"'{parent}' is a file, not a folder")
             folder.mkdir(parents=True, exist_ok=True)
             folders += missing
-            staged.append((_stage(each), each.target))
+            newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
+            handle, name = tempfile.mkstemp(prefix=f".{each.target.name}.", dir=folder)
+            with os.fdopen(handle, "w", encoding="utf-8", newline=newline) as stream:
+                stream.write(str(each.text))
+            # mkstemp creates private files; use the permissions of the old file.
+            os.chmod(name, each.source.stat().st_mode & 0o666 | 0o200)
+            staged.append((name, each.target))
         while staged:
             os.replace(*staged[0])
             del staged[0]
@@ -339,14 +338,3 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
             if not any(folder.iterdir()):
                 folder.rmdir()
         raise
-
-
-def _stage(each: MigratedFile) -> str:
-    """Writes a file under a temporary name in its folder, with the line endings of the old file."""
-    newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
-    handle, name = tempfile.mkstemp(prefix=f".{each.target.name}.", dir=each.target.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline=newline) as stream:
-        stream.write(str(each.text))
-    # mkstemp creates private files; use the permissions of the old file.
-    os.chmod(name, each.source.stat().st_mode & 0o666 | 0o200)
-    return name

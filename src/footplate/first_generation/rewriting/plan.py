@@ -23,7 +23,7 @@ _LENGTH_KEYS = ("runner", "total_epochs", "total_iters")
 
 
 class ConfigFile(NamedTuple):
-    """A file of a tree.
+    """A config file in a tree.
 
     Attributes:
         source: The parsed source.
@@ -93,7 +93,14 @@ class ConfigTree:
         if not is_first_generation(file.config):
             return None
         is_whole = self._is_whole(path)
-        common = {} if is_whole else self._common_settings(path)
+        common: Values = {}
+        if not is_whole:  # add the settings of most of the configs that inherit from this file
+            runs = self._runs[path]
+            for key in (*OLD_KEYS, "model"):
+                values = [run[key] for run in runs if key in run]
+                if len(values) * 2 > len(runs):
+                    (text, _), *_ = Counter(map(repr, values)).most_common(1)
+                    common[key] = next(value for value in values if repr(value) == text)
         context = ConfigDict({**common, **{key: file.config[key] for key in file.config}})
         context._origins.update(file.config._origins)
         translation = translate_sections(context)
@@ -119,7 +126,7 @@ class ConfigTree:
         return bool(holders)
 
     def _is_whole(self, path: Path) -> bool:
-        """Checks whether a file is a complete run. A file that was named explicitly needs no model."""
+        """Checks whether a file configures a complete run. A file that was named explicitly needs no model."""
         config = self.files[path].config
         is_requested = self._with_bases and path in self._paths
         return _is_run(config) or (is_requested and any(key in config for key in _LENGTH_KEYS))
@@ -149,17 +156,6 @@ class ConfigTree:
             if base in self.files:
                 found |= {base} | self._ancestors(base)
         return found
-
-    def _common_settings(self, path: Path) -> Values:
-        """Returns the first-generation settings used by most of the configs that inherit from a base file."""
-        runs = self._runs[path]
-        settings: Values = {}
-        for key in (*OLD_KEYS, "model"):
-            values = [run[key] for run in runs if key in run]
-            if len(values) * 2 > len(runs):
-                (text, _), *_ = Counter(map(repr, values)).most_common(1)
-                settings[key] = next(value for value in values if repr(value) == text)
-        return settings
 
 
 def _is_run(config: Config) -> bool:

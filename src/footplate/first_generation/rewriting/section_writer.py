@@ -201,7 +201,7 @@ class SectionText(NamedTuple):
 
 
 class SectionWriter:
-    """Writes sections in the style of a file.
+    """Writes config sections in the style of an existing file.
 
     Args:
         find: Finds old expressions for the values of a section.
@@ -243,17 +243,15 @@ class SectionWriter:
             self._reused += reused
             return line
         opening, closing = _brackets(entry.value)
-        rows = [row for each in entries for row in self._rows(each, indent + _INDENT)]
+        rows: list[str] = []
+        space = " " * (indent + _INDENT)
+        for each in entries:
+            new = [comment for comment in each.comments.all if comment not in self._written_comments]
+            self._written_comments.update(new)
+            rows += [space + comment.text for comment in each.comments.above if comment in new]
+            trailing = [f"  {comment.text}" for comment in new if comment == each.comments.trailing]
+            rows.append(f"{space}{each.prefix}{self._text(each, indent + _INDENT, after=1)},{''.join(trailing)}")
         return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
-
-    def _rows(self, entry: _Entry, indent: int) -> list[str]:
-        """Writes an entry and its comments on separate lines."""
-        new = [each for each in entry.comments.all if each not in self._written_comments]
-        self._written_comments.update(new)
-        space = " " * indent
-        above = [space + each.text for each in entry.comments.above if each in new]
-        trailing = [f"  {each.text}" for each in new if each == entry.comments.trailing]
-        return [*above, f"{space}{entry.prefix}{self._text(entry, indent, after=1)},{''.join(trailing)}"]
 
     def _one_line(self, entry: _Entry, reused: list[OldExpression]) -> str | None:
         """Writes a value on one line, or returns None if an old expression or a comment needs more lines."""

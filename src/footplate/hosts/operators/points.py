@@ -103,7 +103,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
 ) -> None:
-    """Like `furthest_point_sampling_forward`, but is given the distances (B, N, N) between all points."""
+    """Samples like `furthest_point_sampling_forward`, given the distances (B, N, N) between all points."""
     _sample_furthest(lambda last: points_tensor[torch.arange(b), last], temp_tensor, idx_tensor)
 
 

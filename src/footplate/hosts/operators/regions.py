@@ -148,7 +148,7 @@ def roi_align_forward(
 
 
 def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
-    """Returns the coordinates at the positions; -2, which is outside any feature map, for position -1."""
+    """Returns the coordinates at the positions. Returns -2, outside any feature map, for position -1."""
     padded = torch.cat((coordinates, coordinates.new_tensor([-2.0])))
     return padded[positions]
 

@@ -118,7 +118,9 @@ def build_param_schedulers(
     with at_key("param_scheduler"):
         if wrappers is None:
             return _build_list(cfg, optim_wrapper, lengths, counts_epochs=counts_epochs)
-        if _has_torch_scheduler(cfg):
+        entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+        schedulers = [each.get("scheduler") if isinstance(each, Mapping) else each for each in entries]
+        if any(isinstance(each, LRScheduler) for each in schedulers):
             names = ", ".join(f"{name}=..." for name in wrappers)
             raise ArgumentError(
                 "a scheduler of torch belongs to one optimizer, but there are several",
@@ -141,13 +143,6 @@ def build_param_schedulers(
         return {
             name: _build_list(cfg, wrapper, lengths, counts_epochs=counts_epochs) for name, wrapper in wrappers.items()
         }
-
-
-def _has_torch_scheduler(cfg: Any) -> bool:
-    entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
-    return any(
-        isinstance(each.get("scheduler") if isinstance(each, Mapping) else each, LRScheduler) for each in entries
-    )
 
 
 def _build_list(

@@ -95,7 +95,7 @@ def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]
 
 
 def field_slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
-    """Returns the slot for `group[key]`.
+    """Returns the mapping in which `group[key]` is read and written as a number.
 
     Args:
         group: The parameter group.

@@ -121,7 +121,7 @@ class Steps(Policy):
 
 @dataclasses.dataclass(frozen=True)
 class MomentumSteps(Steps):
-    """`Steps` with the default of `momentum_config`."""
+    """`Steps` with the default `gamma` of `momentum_config`."""
 
     gamma: float = 0.5
 
@@ -265,7 +265,7 @@ class RestartedCosine(PolicyWithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class Cyclic(Policy):
-    """Runs `cyclic_times` cycles to `target_ratio[0]` and then to `target_ratio[1]` times the base value.
+    """Runs `cyclic_times` cycles, each to `target_ratio[0]` times and then to `target_ratio[1]` times the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
@@ -400,7 +400,7 @@ class StepFixedCosine(PolicyWithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class CooledCosine(PolicyWithMinimum):
-    """A cosine decay that ends `cool_down_time` before the run, then `cool_down_ratio` times the minimum."""
+    """A cosine decay until `cool_down_time` before the end of the run, then `cool_down_ratio` times the minimum."""
 
     cool_down_ratio: float = 0.1
     cool_down_time: int = 10

@@ -18,6 +18,7 @@ from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
 from footplate.optim.wrappers.gradient_guard import GradientGuard
 from footplate.optim.wrappers.optimizer_state import check_state
+from footplate.optim.wrappers.state_precision import BFloat16State, widen_state
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -69,6 +70,8 @@ class OptimWrapper:
             policy of the run applies. Outside a run, gradients are not checked.
         compile: Whether to compile the step of the optimizer, or a dict with arguments of `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
+        state_dtype: "bfloat16" to store the state of the optimizer in bfloat16 between its steps. By default, it has
+            the precision of the parameters.
 
     Attributes:
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
@@ -93,6 +96,7 @@ class OptimWrapper:
         grad_clip: Mapping[str, Any] | None = None,
         on_nonfinite: str | None = None,
         compile: bool | Mapping[str, Any] = False,
+        state_dtype: str | torch.dtype | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
@@ -111,13 +115,16 @@ class OptimWrapper:
         self._overrides_step = False
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
+        if self._is_compiled and state_dtype is not None:
+            raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
+        self._narrow_state = None if state_dtype is None else BFloat16State(optimizer, state_dtype)
         if arguments is not None:
             self._compiled_step = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.shares_losses = False
         self._clears_at_next_loss = False  # gradients were kept after a step
-        self._has_used_gradients = False  # of the last step, neither cleared nor added to since
+        self._has_used_gradients = False  # whether a step used them, and they were neither cleared nor added to since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
@@ -191,7 +198,7 @@ class OptimWrapper:
         self._has_used_gradients = True
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        """Steps the optimizer in a different way, if `_overrides_step` is True."""
+        """Steps the optimizer in place of its own `step`. Called only if `_overrides_step` is True."""
         raise NotImplementedError
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -325,6 +332,8 @@ class OptimWrapper:
                 layout = self._layout()
                 gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
             state["accumulated_gradients"] = gradients
+        if self._narrow_state is not None:
+            state["rounding"] = self._narrow_state.state_dict()
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
@@ -347,8 +356,12 @@ class OptimWrapper:
             state = optimizer_state.regroup(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
+        state = widen_state(state, self.param_groups)
         check_state(self.optimizer, state)
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
+        if self._narrow_state is not None:
+            self._narrow_state.narrow()
+            self._narrow_state.load_state_dict(state_dict.get("rounding"))
         if self._is_compiled:
             self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")

@@ -51,7 +51,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers)
 
     def keys(self) -> Iterator[str]:
-        """Returns the names."""
+        """Returns the names of the wrappers."""
         return iter(self.optim_wrappers)
 
     def values(self) -> Iterator[OptimWrapper]:
@@ -59,7 +59,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.values())
 
     def items(self) -> Iterator[tuple[str, OptimWrapper]]:
-        """Returns the names and wrappers."""
+        """Returns pairs of a name and its wrapper."""
         return iter(self.optim_wrappers.items())
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:

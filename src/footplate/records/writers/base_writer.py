@@ -108,7 +108,7 @@ class GuardedWriters:
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
         self._missed: dict[str, int] = {}
-        self._failures: dict[str, int] = {}  # in a row
+        self._failures: dict[str, int] = {}  # consecutive failures by name
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Calls `method` on every writer."""

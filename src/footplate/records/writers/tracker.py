@@ -103,7 +103,7 @@ class Tracker(BaseVisBackend):
         return dict(self.identity)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Sets the run to continue."""
+        """Sets the values that identify the run to continue."""
         self.identity = dict(state)
         for key in _OLD_PLACES & self.identity.keys():  # from earlier versions; only the start time is used
             found = _START.findall(str(self.identity.pop(key)))

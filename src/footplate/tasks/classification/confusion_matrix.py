@@ -64,7 +64,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
         self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
 
     def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
-        """Returns the matrix."""
+        """Returns the confusion matrix as `result`. A small matrix is also recorded as per-class results."""
         table = np.array([row for row in results if row[0] != self.ignore_index], dtype=np.int64).reshape(-1, 3)
         matrix = self.calculate(table[:, 1], table[:, 0], results[0][2])
         if len(matrix) <= _MOST_RECORDED:

@@ -92,7 +92,7 @@ class CustomDataset(BaseDataset):
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample."""
+        """Returns a list with the class of a sample."""
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:

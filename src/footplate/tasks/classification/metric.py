@@ -52,7 +52,7 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
 
 
 def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
-    """Returns `pred_label`, `(N,)`.
+    """Returns the predicted classes of a sample, `(N,)`.
 
     Raises:
         DataError: The sample has no `pred_label`.
@@ -64,7 +64,7 @@ def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes: `given`, or else the number of scores, or else that of the dataset.
+    """Returns the number of classes: `given`, the number of scores, or, if both are unknown, that of the dataset.
 
     Raises:
         DataError: The number is unknown, or the scores do not match it.

@@ -161,10 +161,6 @@ def _is_side(value: Any) -> bool:
     return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
 
 
-def _is_coordinate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
-
-
 # For each key of an entry: the check of its value, and a description of valid values.
 _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
@@ -175,7 +171,11 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "width": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
     "height": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
     "bbox": (
-        lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_coordinate, value)),
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 4
+            and all(isinstance(each, (int, float)) and abs(each) <= _LARGEST_NUMBER for each in value)
+        ),
         "four numbers: x, y, width, height",
     ),
 }

@@ -149,7 +149,7 @@ class FashionItems:
         return self._pipeline(self.sample(index))
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of an item."""
+        """Returns a list with the class of an item."""
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:

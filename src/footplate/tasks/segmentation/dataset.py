@@ -87,8 +87,22 @@ class BaseSegDataset(BaseDataset):
             raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=notes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
-        labels = self._label_names(names)
-        truth = self.data_prefix["seg_map_path"]
+        stems = [os.path.splitext(name)[0] for name in names]
+        if self.img_suffix is not None:
+            stems = [name.removesuffix(self.img_suffix) for name in names]
+        labels, truth = [stem + self.seg_map_suffix for stem in stems], self.data_prefix["seg_map_path"]
+        there = set(_walk(truth, (self.seg_map_suffix,)))
+        if missing := [label for label in labels if label not in there]:
+            # Names that differ only in digits belong to other images, so they are not suggested.
+            words = _DIGITS.sub("", missing[0])
+            known = there if len(there) < _MOST_TO_COMPARE else ()
+            similar = [each for each in known if _DIGITS.sub("", each) != words]
+            raise DataError(
+                f"{len(missing)} of {len(labels)} images have no label map in '{truth}'",
+                key="data_prefix.seg_map_path",
+                found=missing[0],
+                suggestion=nearest(missing[0], similar),
+            )
         return [
             {"img_path": join(folder, name), "seg_map_path": join(truth, label)}
             for name, label in zip(names, labels, strict=True)
@@ -135,26 +149,6 @@ class BaseSegDataset(BaseDataset):
             list_names((name for label, name in enumerate(classes) if label not in present), _MOST_NAMES),
             len(classes) - 1,
         )
-
-    def _label_names(self, names: Sequence[str]) -> list[str]:
-        labels = [os.path.splitext(name)[0] + self.seg_map_suffix for name in names]
-        if self.img_suffix is not None:
-            labels = [name.removesuffix(self.img_suffix) + self.seg_map_suffix for name in names]
-        folder = self.data_prefix["seg_map_path"]
-        there = set(_walk(folder, (self.seg_map_suffix,)))
-        missing = [label for label in labels if label not in there]
-        if missing:
-            # Names that differ only in digits belong to other images, so they are not suggested.
-            words = _DIGITS.sub("", missing[0])
-            known = there if len(there) < _MOST_TO_COMPARE else ()
-            similar = [each for each in known if _DIGITS.sub("", each) != words]
-            raise DataError(
-                f"{len(missing)} of {len(labels)} images have no label map in '{folder}'",
-                key="data_prefix.seg_map_path",
-                found=missing[0],
-                suggestion=nearest(missing[0], similar),
-            )
-        return labels
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:

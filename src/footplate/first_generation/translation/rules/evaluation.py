@@ -61,7 +61,7 @@ def evaluation(draft: Draft) -> None:
 
 
 def _interval(draft: Draft, hook: Mapping[str, Any]) -> None:
-    """Validates in the training loop, or in EvalHook if the loop cannot express the schedule."""
+    """Writes the validation interval of the training loop, or adds EvalHook if the loop cannot express the schedule."""
     interval, start = hook.get("interval", 1), hook.get("start")
     by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
     often = format_interval(interval, "epoch" if by_epoch else "iteration")

@@ -64,7 +64,7 @@ def optimizer(draft: Draft) -> None:
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the wrapper of one optimizer."""
+    """Returns the `optim_wrapper` section of one optimizer."""
     optimizer = with_origins(dict(cfg), cfg)
     constructor = optimizer.pop("constructor", None)
     paramwise = optimizer.pop("paramwise_cfg", None)
