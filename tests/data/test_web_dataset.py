@@ -255,9 +255,9 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.Mo
     write_shards(tmp_path, (9, 3, 17, 8))
     dataset = WebDataset(str(tmp_path))
     whole = list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2))
-    monkeypatch.setattr(samplers, "get_world_size", lambda: 3)
+    monkeypatch.setattr(samplers, "get_data_world_size", lambda: 3)
     for rank in range(3):
-        monkeypatch.setattr(samplers, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(samplers, "get_data_rank", lambda rank=rank: rank)
         assert list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2)) == whole[rank::3]
 
 

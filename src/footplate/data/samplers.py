@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
-from footplate.distributed import broadcast_object, get_rank, get_world_size
+from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
@@ -41,7 +41,7 @@ class _SeededSampler(Sampler[int]):
     def __init__(
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, *, shard_window: int | None = None
     ) -> None:
-        self.rank, self.world_size = get_rank(), get_world_size()
+        self.rank, self.world_size = get_data_rank(), get_data_world_size()
         self.size = len(dataset)
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
@@ -67,9 +67,8 @@ class _SeededSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + epoch)
         if self._shard_numbers is not None and self.shard_window is not None:
             shards = torch.randperm(int(self._shard_numbers.max()) + 1, generator=generator)[self._shard_numbers]
-            return (
-                shards + self.shard_window * torch.rand(self.size, generator=generator, dtype=torch.float64)
-            ).argsort()
+            delays = self.shard_window * torch.rand(self.size, generator=generator, dtype=torch.float64)
+            return (shards + delays).argsort(stable=True)
         dtype = torch.int32 if self.size < 2**31 else torch.int64  # the same order in half the memory
         return torch.randperm(self.size, generator=generator, dtype=dtype)
 

@@ -76,7 +76,7 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields the height and width of every record; stops at the first record that lacks either.
+    """Yields the height and width of every record. Stops at the first record that lacks either.
 
     Yields nothing if creating a record is as costly as reading a sample.
     """
