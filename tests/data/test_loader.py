@@ -128,8 +128,8 @@ def test_ranks_read_the_samples_of_one_process(monkeypatch: pytest.MonkeyPatch) 
     shares = []
     for rank in range(3):
         for module in ("samplers", "batch_plan"):
-            monkeypatch.setattr(f"footplate.data.{module}.get_rank", lambda rank=rank: rank)
-            monkeypatch.setattr(f"footplate.data.{module}.get_world_size", lambda: 3)
+            monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda rank=rank: rank)
+            monkeypatch.setattr(f"footplate.data.{module}.get_data_world_size", lambda: 3)
         shares.append(list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12)))))
     assert list(chain.from_iterable(zip(*shares, strict=True))) == whole
 

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import platform
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -212,6 +213,14 @@ def malloc_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_malloc_keeps_memory_when_training_on_a_cpu(malloc_calls: list[tuple[int, int]]) -> None:
     keep_freed_memory(CPU)
     assert malloc_calls == [(-3, 1 << 30), (-3, 1 << 25), (-1, (1 << 31) - 1)]
+
+
+def test_blocks_have_own_mappings_if_the_address_space_is_limited(
+    malloc_calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: {resource.RLIMIT_AS: (1 << 40, -1)}[kind])
+    keep_freed_memory(CPU)
+    assert malloc_calls == [(-8, 1), (-3, 1 << 20)]
 
 
 @pytest.mark.parametrize("variable", ["MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])

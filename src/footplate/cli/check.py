@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
     from footplate.records.logger import collect_warnings
+    from footplate.tools.automatic_batch_size import choose_batch_size, without_automatic_size
     from footplate.tools.check import check
     from footplate.tools.failing_module import TrialError
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     with collect_warnings() as warnings:
         try:
+            cfg, note = (without_automatic_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             checked = check(cfg, run=not arguments.no_run)
         except TrialError as error:
             arguments.progress = f"failed stage: {error.stage}"
@@ -55,5 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
                 print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if not rank_from_environment():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
-        print_result(arguments, data, wrap_text(checked.text))
+        text = checked.text + (labeled("batch size", note) + "\n" if note else "")
+        print_result(arguments, data, wrap_text(text))
     return 0

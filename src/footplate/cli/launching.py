@@ -93,6 +93,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     from footplate.engine.sections import check_config
     from footplate.errors import ArgumentError
     from footplate.records.logger import collect_warnings
+    from footplate.tools.automatic_batch_size import without_automatic_size
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
     if arguments.nproc == "gpu" and torch.accelerator.is_available():
@@ -106,7 +107,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
             found=arguments.nproc,
         )
     with collect_warnings():  # the first rank logs them
-        check_config(cfg)
+        check_config(without_automatic_size(cfg))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     words = ["-m", "footplate", *arguments.argv]
     if not wants_json(arguments):

@@ -73,20 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
     _apply_options(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
-    from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.first_generation.translation import is_first_generation
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
+    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
 
+    cfg, batch_size = choose_batch_size(cfg)
     runner = Runner.from_cfg(cfg, check=True)
-    with runner.buffered_log():
-        for code_base in hosts.used_code_bases():
-            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
-        if patches := hosts.describe_patches():
-            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
+    _log_preparation(runner, batch_size)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # A first-generation config is explained as it was written, not as it was translated.
@@ -122,6 +119,19 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _log_preparation(runner: "Runner", batch_size: str) -> None:
+    """Logs the automatic batch size, the code bases in use, and the names that were replaced in libraries."""
+    from footplate import hosts
+
+    with runner.buffered_log():
+        if batch_size:
+            runner.logger.info("%s", batch_size)
+        for code_base in hosts.used_code_bases():
+            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
+        if patches := hosts.describe_patches():
+            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:

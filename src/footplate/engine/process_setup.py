@@ -28,9 +28,10 @@ RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 _DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # settings with which cuBLAS is deterministic
 # From malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_KEPT = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
 _MOST_KEPT = (1 << 31) - 1  # free bytes at the end of the heap
+_SMALLEST_MAPPED = 1 << 20  # bytes of a block with its own mapping, if the address space is limited
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -181,7 +182,9 @@ def keep_freed_memory(device: torch.device) -> None:
     """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
 
     When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has to
-    map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
+    map and clear each page again. If the address space of the process is limited (RLIMIT_AS), blocks above 1 MiB get
+    their own mappings instead, and threads share one heap: a fragmented heap and the heaps of threads would use up the
+    address space. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
     if the C library is not glibc.
 
     Args:
@@ -197,8 +200,17 @@ def keep_freed_memory(device: torch.device) -> None:
         return
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked with; no library is opened
-        if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
+        if _has_address_limit():
+            mallopt(_M_ARENA_MAX, 1)
+            mallopt(_M_MMAP_THRESHOLD, _SMALLEST_MAPPED)
+        elif any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
             mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def _has_address_limit() -> bool:
+    import resource  # not on Windows
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def pick_device() -> torch.device:

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import time
-import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from footplate import storage
 from footplate.config import Config
 from footplate.data import length_of
-from footplate.distributed import barrier, broadcast_object, gather_objects, is_main_process, unwrap_model
+from footplate.distributed import (
+    barrier,
+    broadcast_object,
+    gather_objects,
+    get_data_world_size,
+    is_main_process,
+    unwrap_model,
+)
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
@@ -41,10 +48,11 @@ from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest_batch import Largest, largest_batch
 from footplate.tools.memory_parts import counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
+from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
-_SYNCHRONIZING = "synchronizing CUDA operation"  # in the warning of torch
+_MAX_LINES = 8  # of code in a list
 _MOST_PADDING = 0.5  # of the pixels
 _MAX_RANKS = 8  # in a list of values
 
@@ -57,8 +65,9 @@ class Checked(NamedTuple):
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
         measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
-            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (with the
-            device, per iteration), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
+            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (the
+            number of times per iteration that each line of code waits for the device; on a CPU, would wait for an
+            accelerator), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
     """
 
     text: str
@@ -78,7 +87,7 @@ class Trial(NamedTuple):
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
     parts: dict[str, int]  # the memory of each part in this process, in bytes
-    synchronizations: int | None  # with the device in the last training iteration; None if they cannot be counted
+    synchronizations: Counter[str] | None  # with the device in an iteration, by line; None if uncountable
     checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
 
@@ -175,7 +184,10 @@ def _try(cfg: Config, folder: str) -> Trial:
             runner.train()
         largest = {"train": largest_batch(runner.train_dataloader)}
         hook.stage = "the largest training batch", "model"
-        with counting_activations(unwrap_model(runner.model)) as activations:
+        synchronizations = hook.synchronizations
+        with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
+            if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run while counting
+                synchronizations = counting.enter_context(counting_host_reads())
             runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         parts = state_bytes(runner)
         if not is_sharded(runner.model):  # otherwise gathered weights count as activations
@@ -219,7 +231,7 @@ def _try(cfg: Config, folder: str) -> Trial:
         largest=largest,
         memory=gather_objects(memory_in_use(runner.device)),
         parts=parts,
-        synchronizations=hook.synchronizations,
+        synchronizations=synchronizations,
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
@@ -279,7 +291,7 @@ class _TrialHook(Hook):
     def __init__(self) -> None:
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
-        self.synchronizations: int | None = None
+        self.synchronizations: Counter[str] | None = None
         self._counting = ExitStack()
         self._done = 0
         self._last = time.perf_counter()
@@ -294,10 +306,7 @@ class _TrialHook(Hook):
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
         if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
-            self._warnings = self._counting.enter_context(warnings.catch_warnings(record=True))
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")  # CUDA warns each time the host waits for the device
-            self._counting.callback(torch.cuda.set_sync_debug_mode, "default")
+            self.synchronizations = self._counting.enter_context(counting_cuda_synchronizations())
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -306,7 +315,6 @@ class _TrialHook(Hook):
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
             self._counting.close()
-            self.synchronizations = sum(_SYNCHRONIZING in str(each.message) for each in self._warnings)
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
@@ -380,7 +388,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if len(trial.memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
-        samples = f", {size} samples each and {size * runner.world_size} in total per iteration" if size else ""
+        samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         lines.append(labeled("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
     for mode, largest in trial.largest.items():
         lines.append(labeled(f"{mode} data", f"{largest.samples} samples, {largest.description}"))
@@ -390,9 +398,9 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         speed += f", {trial.validating:.3g} s per validation"
         if loops["val"]:
             seconds += len(loops["val"].get("after", ())) * trial.validating
-    if trial.synchronizations is not None:
-        speed += f", {pluralize(trial.synchronizations, 'synchronization')} with the device"
     lines.append(labeled("speed", speed))
+    if trial.synchronizations or (trial.synchronizations is not None and runner.device.type != "cpu"):
+        lines.append(labeled("waiting", _describe_synchronizations(trial.synchronizations, runner.device)))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
@@ -402,6 +410,17 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if trial.metrics:
         lines.append(labeled("metrics", ", ".join(trial.metrics)))
     return lines
+
+
+def _describe_synchronizations(lines: Counter[str], device: torch.device) -> str:
+    """Returns the number of synchronizations per iteration and the lines of code that cause them, the most first."""
+    most = [f"{line} ({count})" if count > 1 else line for line, count in lines.most_common(_MAX_LINES)]
+    if len(lines) > _MAX_LINES:
+        most.append(f"{len(lines) - _MAX_LINES} more lines")
+    where = f": {', '.join(most)}" if most else ""
+    if device.type == "cpu":
+        return f"on an accelerator, the model would wait {pluralize(lines.total(), 'time')} per iteration{where}"
+    return f"{pluralize(lines.total(), 'synchronization')} with the device per iteration{where}"
 
 
 def _join_ranks(values: Sequence[str]) -> str:

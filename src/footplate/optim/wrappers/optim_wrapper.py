@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from footplate.checks import check_count
+from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
@@ -41,7 +42,8 @@ def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Cal
     if no_sync is not None:
         return no_sync, None
     toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)
-    if toggle is None:
+    # The gradients of a split layer can be saved only after they are reduced.
+    if toggle is None or tensor_parallel_size() > 1:
         return (lambda: NO_CONTEXT), None
 
     def turn_off() -> Context:

@@ -1,0 +1,376 @@
+"""Chooses the batch size of a run by trial: `train_dataloader.batch_size='auto'`."""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import IterableDataset
+
+from footplate import storage
+from footplate.checks import MAX_RUN_LENGTH
+from footplate.config import Config
+from footplate.config.key_paths import merge_options
+from footplate.data.sample_cache import free_memory
+from footplate.distributed import gather_objects
+from footplate.distributed.process_group import find_rank_info
+from footplate.distributed.sharding import FullyShard
+from footplate.engine import Hook, Runner, process_setup
+from footplate.engine.components import counts_epochs
+from footplate.engine.learning_rate_scaling import base_batch_size
+from footplate.engine.sections import check_config, runner_config
+from footplate.engine.signals import EarlyExitError
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError, FootplateError, Origin
+from footplate.registry import MODEL_WRAPPERS
+from footplate.tools.largest_batch import largest_batch
+from footplate.tools.layer_trace import tensors_in
+from footplate.tools.memory_parts import bytes_of, state_bytes
+from footplate.tools.partial_build import build_trial
+from footplate.tools.run_files import config_of
+
+_AUTO = "auto"
+_SIZE, _COUNT = "train_dataloader.batch_size", "optim_wrapper.accumulative_counts"
+_FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_gpu")
+_SMALLEST = 2  # one sample is too few for batch normalization
+_SHARE = 0.85  # of the remaining memory that a trial may use; a run also needs threads and fragments its memory
+_OUT_OF_MEMORY = ("alloc", "memory", "primitive", "thread")  # in messages of torch, cuBLAS and oneDNN
+
+
+class _Trial(NamedTuple):
+    """The result of a trial."""
+
+    size: int  # the largest batch size that fits, or 0
+    reason: str  # why larger ones were not used
+    failure: FootplateError | None  # an error other than a lack of memory
+
+
+def is_automatic(cfg: Config) -> bool:
+    """Checks whether a config of either generation leaves its batch size open."""
+    return any(_value(cfg, path) == _AUTO for path in (_SIZE, *_FIRST_GENERATION))
+
+
+def without_automatic_size(cfg: Config) -> Config:
+    """Returns a config that can be checked: in the second generation, with the smallest batch size for "auto"."""
+    return _with(runner_config(cfg), {_SIZE: _SMALLEST}) if is_automatic(cfg) else cfg
+
+
+def choose_batch_size(cfg: Config) -> tuple[Config, str]:
+    """Replaces `train_dataloader.batch_size='auto'` by the largest batch size that fits into memory.
+
+    The size is found by training on the largest samples of the dataset, in a process of its own. With
+    `auto_scale_lr.base_batch_size`, the samples of an optimizer step keep this number: the batch size is a divisor of
+    the samples of a process, and gradients are accumulated. A resumed run keeps its recorded batch size.
+
+    Args:
+        cfg: A config of either generation. Every rank must call this, before the ranks are connected.
+
+    Returns:
+        The config, in the second generation and with numbers, or the given config if the batch size is not "auto"; and
+        a sentence for the log, empty if the batch size is not "auto".
+
+    Raises:
+        ArgumentError: Not even the smallest batch fits, or the config sets keys that contradict an automatic size.
+        FootplateError: The run cannot be built.
+    """
+    if not is_automatic(cfg):
+        return cfg, ""
+    cfg = runner_config(cfg)
+    with located(cfg):
+        check_config(_with(cfg, {_SIZE: _SMALLEST}), built_next=True)
+        _check(cfg)
+        launcher = cfg.get("launcher") or "none"
+        ranks = find_rank_info(launcher)
+        world, base = ranks.world_size if ranks else 1, _value(cfg, "auto_scale_lr.base_batch_size")
+        if base is not None and base % world:
+            raise ArgumentError(
+                f"{world} processes cannot share {base} samples evenly",
+                key="auto_scale_lr.base_batch_size",
+                found=base,
+                notes=["Start a number of processes that divides it."],
+            )
+        recorded = _recorded_size(cfg)
+        # Before the ranks are connected, since a forked process cannot use their threads and device contexts.
+        trial = _Trial(recorded, "", None) if recorded else _try_in_process(cfg, world, base)
+        process_setup.prepare(cfg.get("env_cfg") or {}, launcher=launcher)
+        trials = gather_objects((recorded, trial))
+        recorded = trials[0][0]  # only the machine of rank 0 may have the record
+        results = [each for _, each in trials]
+        if recorded:
+            values, note = _settings(cfg, recorded, world, base)
+            return _with(cfg, values), f"batch_size='auto': the run keeps its batch size. {note}"
+        failure = next((each.failure for each in results if each.failure), None)
+        if failure is not None:
+            raise failure
+        size, reason, _ = min(results, key=lambda each: each.size)
+        if not size:
+            raise ArgumentError(
+                f"batches of {_SMALLEST} samples do not fit into memory: {reason}",
+                key=_SIZE,
+                found=_AUTO,
+                notes=["Set batch_size=1, or use a smaller model or `activation_checkpointing`."],
+            )
+        values, note = _settings(cfg, size, world, base)
+        return _with(cfg, values), f"batch_size='auto': {note} Limit: {reason}."
+
+
+def _value(cfg: Any, path: str) -> Any:
+    for key in path.split("."):
+        cfg = cfg.get(key) if isinstance(cfg, (Mapping, Config)) else None
+    return cfg
+
+
+def _with(cfg: Config, values: Mapping[str, Any]) -> Config:
+    changed = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+    for path, value in values.items():
+        merge_options(changed._cfg_dict, {path: value}, origin=Origin("batch_size='auto'", 0))
+    return changed
+
+
+def _check(cfg: Config) -> None:
+    """Checks that the config leaves the batch size and the accumulation open."""
+    if sys.platform != "linux":
+        raise ArgumentError("batch_size='auto' needs Linux", key=_SIZE, found=_AUTO)
+    if _value(cfg, "train_dataloader.batch_sampler") is not None:
+        raise ArgumentError(
+            "batch_size='auto' does not work with a batch sampler", key="train_dataloader.batch_sampler"
+        )
+    wrapper = cfg.get("model_wrapper_cfg") or {}
+    if "type" in wrapper and MODEL_WRAPPERS.resolve(wrapper["type"], wrapper) is FullyShard:
+        raise ArgumentError(
+            "batch_size='auto' cannot measure a sharded model",
+            key="model_wrapper_cfg.type",
+            found=wrapper["type"],
+            notes=["Set the batch size. `footplate plan` estimates the memory."],
+        )
+    with at_key("auto_scale_lr"):
+        base = _value(cfg, "auto_scale_lr.base_batch_size")
+        if base is None:
+            return
+        base_batch_size({**cfg["auto_scale_lr"], "enable": True})
+    if "optimizer" not in (cfg.get("optim_wrapper") or {}):
+        raise ArgumentError(
+            "batch_size='auto' can accumulate the gradients of one optimizer only",
+            key="optim_wrapper",
+            notes=["Remove auto_scale_lr.base_batch_size, or set the batch size."],
+        )
+    given = _value(cfg, _COUNT)
+    if given not in (None, 1):
+        raise ArgumentError(
+            "batch_size='auto' determines the accumulation", key=_COUNT, found=given, notes=[f"Remove {_COUNT}."]
+        )
+
+
+def _recorded_size(cfg: Config) -> int:
+    """Returns the batch size of the run to resume, or 0 if the run starts.
+
+    Raises:
+        ArgumentError: The run to resume has no record in the work_dir.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    resume, folder = cfg.get("resume"), str(cfg["work_dir"])
+    if not resume and not restarts:
+        return 0
+    before = config_of(Path(folder)) if storage.is_local(folder) and Path(folder).is_dir() else None
+    size = _value(before, _SIZE)
+    if isinstance(size, int):
+        return size
+    if not resume or cfg.get("load_from") is None:  # there may be nothing to resume
+        return 0
+    raise ArgumentError(
+        "the batch size of the run to resume is not recorded in its work_dir",
+        key=_SIZE,
+        found=_AUTO,
+        notes=["Set the batch size with which the run started."],
+    )
+
+
+def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dict[str, Any], str]:
+    """Returns the values to set for the largest batch size that may be used, and a sentence about them."""
+    if base is None:
+        return {_SIZE: size}, f"{size} samples x {world} processes."
+    own = base // world
+    size = next(each for each in range(min(size, own), 0, -1) if own % each == 0)
+    accumulation = own // size
+    if accumulation > 1 and not counts_epochs(cfg["train_cfg"]):
+        raise ArgumentError(
+            f"batches of {size} samples fit, and {accumulation} of them would have to be accumulated. A run that "
+            "counts iterations would then see fewer samples",
+            key=_SIZE,
+            found=_AUTO,
+            notes=[
+                f"Set batch_size={size} and accumulative_counts={accumulation}, and multiply max_iters accordingly."
+            ],
+        )
+    note = f"{size} samples x {accumulation} accumulated x {world} processes = base_batch_size {base}."
+    return {_SIZE: size, _COUNT: accumulation, "auto_scale_lr.enable": False}, note
+
+
+def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
+    """Tries batch sizes in a process of its own, because a failed allocation may end the process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory(prefix="footplate-batch-") as folder:
+        process = context.Process(target=_try_sizes, args=(cfg, folder, world, base, sender), daemon=True)
+        process.start()
+        sender.close()
+        found = _Trial(0, "", None)
+        with suppress(EOFError):
+            while True:
+                found = receiver.recv()
+        process.join()
+    if found.reason or found.failure:
+        return found
+    return _Trial(found.size, f"a larger batch ended the process of the trial with exit code {process.exitcode}", None)
+
+
+def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: Connection) -> None:
+    """Sends a result for each batch size that fits, in ascending order, and a last one with the reason to stop."""
+    with suppress(OSError):  # if memory runs out, the kernel shall end this process rather than others
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # the run prints the same again
+    os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+    fits, size = 0, _SMALLEST
+    try:
+        runner = _build(cfg, folder)
+        _limit_memory(runner.device)
+        loader = cfg["train_dataloader"]
+        prefetched = loader.get("num_workers", 0) * loader.get("prefetch_factor", 2)
+        for size in _sizes(runner.train_dataloader.dataset, world, base):
+            _train(runner, size, prefetched)
+            fits = size
+            results.send(_Trial(fits, "", None))
+        whole = "dataset" if base is None else "base_batch_size"
+        results.send(_Trial(fits, f"a larger batch would exceed the {whole}", None))
+    except BaseException as error:  # noqa: BLE001 - reported by the process that waits
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        failure: FootplateError | None = None
+        if isinstance(error, FootplateError):
+            failure = error
+        elif not _is_out_of_memory(error):
+            message = f"the trial of batch_size='auto' failed with a batch of {size} samples: {reason}"
+            notes = [f"Set batch_size={size} to see where, or a size that works."]
+            failure = ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
+        results.send(_Trial(fits, reason, failure))
+    finally:
+        os._exit(0)  # a normal exit would need memory to clean up
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    is_of_torch = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _OUT_OF_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_of_torch
+
+
+def _build(cfg: Config, folder: str) -> Runner:
+    """Builds the run for one process, and trains two iterations, after which averages and optimizer state exist."""
+    settings = {"type": "OptimWrapper", **cfg["optim_wrapper"]}
+    if "optimizer" in settings:
+        settings["accumulative_counts"] = 2  # so that gradients are kept during a forward pass
+    ranks = find_rank_info(cfg.get("launcher") or "none")
+    if ranks is not None and torch.cuda.is_available():
+        torch.cuda.set_device(ranks.local_rank % torch.cuda.device_count())
+    loader = {**cfg["train_dataloader"], "batch_size": _SMALLEST, "num_workers": 0, "persistent_workers": False}
+    loader.pop("prefetch_factor", None)
+    runner = build_trial(
+        cfg,
+        folder,
+        load_from=None,
+        launcher="none",
+        log_level="ERROR",
+        model_wrapper_cfg=None,
+        auto_scale_lr=None,
+        preflight=False,
+        train_dataloader=loader,
+        optim_wrapper=settings,
+    )
+    runner.register_hook(_StopHook())
+    with suppress(_EnoughError):
+        runner.train()
+    return runner
+
+
+def _limit_memory(device: torch.device) -> None:
+    """Limits this process to a share of the memory that is left on the device."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        allowed = torch.cuda.memory_reserved(device) + _SHARE * free
+        torch.cuda.set_per_process_memory_fraction(allowed / total, device)
+    elif device.type == "cpu":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        free_on_host = free_memory()
+        left = [] if free_on_host is None else [free_on_host // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))]
+        left += [] if soft == resource.RLIM_INFINITY else [soft - used]
+        if left:
+            resource.setrlimit(resource.RLIMIT_AS, (used + int(_SHARE * min(left)), hard))
+
+
+def _sizes(dataset: Any, world: int, base: int | None) -> Iterator[int]:
+    """Yields batch sizes to try: divisors of the samples of a step, or 2, 3, 4, 6, 8, 12 up to the dataset's length."""
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise ArgumentError("batch_size='auto' needs a dataset with a length", key="train_dataloader.dataset")
+    if base is not None:
+        own = base // world
+        yield from (each for each in range(min(_SMALLEST, own), own + 1) if own % each == 0)
+        return
+    for power in count(1):
+        for size in (1 << power, 3 << power >> 1):
+            if size > max(len(dataset) // world, _SMALLEST):
+                return
+            yield size
+
+
+def _train(runner: Runner, samples: int, prefetched: int) -> None:
+    """Trains two iterations on a batch of the largest samples, with the rest of the memory that a run needs.
+
+    Args:
+        runner: The run of the trial.
+        samples: The batch size.
+        prefetched: The number of batches that the workers of the run load in advance.
+    """
+    loader: Any = runner.train_dataloader
+    batch = largest_batch(
+        SimpleNamespace(dataset=loader.dataset, collate_fn=loader.collate_fn, batch_size=samples)
+    ).batch
+    parts = state_bytes(runner)
+    # Saving copies the state, and workers load batches in advance. The pages are never touched.
+    copied = sum(parts.values()) - parts["gradients"]
+    loaded = prefetched * bytes_of(tensor for _, tensor in tensors_in(batch))
+    reserved = torch.empty(copied + loaded, dtype=torch.uint8)
+    for _ in range(2):
+        runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+    if runner.device.type != "cpu":
+        torch.accelerator.synchronize()
+    del reserved
+
+
+class _EnoughError(EarlyExitError):
+    """Stops the run of a trial."""
+
+
+class _StopHook(Hook):
+    """Stops a run after its first optimizer step, before it validates."""
+
+    priority = 100
+
+    def before_train(self, runner: Runner) -> None:
+        """Disables validation, whose workers the process of a trial could not start."""
+        loop: Any = runner.train_loop
+        loop.val_begin = MAX_RUN_LENGTH
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Stops after two iterations."""
+        if batch_idx == 1:
+            raise _EnoughError
