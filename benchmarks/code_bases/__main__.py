@@ -119,6 +119,8 @@ def train(host: str, path: Path, data: str, work_dir: str, size: int, iterations
     runner.model._is_init = True
     runner.model.init_weights = lambda: None
     found: dict[str, Any] = {"millions": round(fill_parameters(runner.model), 1), "losses": []}
+    if teacher := vars(runner.model).get("teacher_model"):  # MMDetection hides it from `parameters()`
+        fill_parameters(teacher)
     step = runner.model.train_step
 
     def train_step(data: Any, optim_wrapper: Any) -> Any:

@@ -58,7 +58,7 @@ def test_batches_do_not_depend_on_workers(workers: int, persistent: bool) -> Non
         assert list(batches(several, epoch=epoch)) == list(batches(alone, epoch=epoch))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 8), st.integers(0, 3), st.booleans())
 def test_a_pass_can_start_at_any_batch(size: int, batch_size: int, start: int, epoch: int, drop_last: bool) -> None:
     found = loader(dataset=Noise(size), batch_size=batch_size, drop_last=drop_last)
@@ -128,8 +128,8 @@ def test_ranks_read_the_samples_of_one_process(monkeypatch: pytest.MonkeyPatch) 
     shares = []
     for rank in range(3):
         for module in ("samplers", "batch_plan"):
-            monkeypatch.setattr(f"footplate.data.{module}.get_rank", lambda rank=rank: rank)
-            monkeypatch.setattr(f"footplate.data.{module}.get_world_size", lambda: 3)
+            monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda rank=rank: rank)
+            monkeypatch.setattr(f"footplate.data.{module}.get_data_world_size", lambda: 3)
         shares.append(list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12)))))
     assert list(chain.from_iterable(zip(*shares, strict=True))) == whole
 

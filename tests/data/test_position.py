@@ -179,8 +179,8 @@ def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
     order = list(islice(InfiniteSampler(range(50), seed=0), 100))
     shares = []
     for rank in range(world_size):
-        monkeypatch.setattr("footplate.data.position.get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr("footplate.data.position.get_world_size", lambda: world_size)
+        monkeypatch.setattr("footplate.data.position.get_data_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("footplate.data.position.get_data_world_size", lambda: world_size)
         sampler = InfiniteSampler(range(50), seed=0)
         sampler.rank, sampler.world_size = rank, world_size
         here = DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=2, collate_fn=list))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import IO, Any, cast
 
 import torch
+import torch.distributed as dist
 
 from footplate import storage
 from footplate.checkpoint.digest import read_digest
@@ -24,8 +25,8 @@ from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.verifying import SUFFIXES, open_checkpoint
 from footplate.checkpoint.zip_archive import read_fully
 from footplate.checks import check_count
-from footplate.distributed import gather_objects, get_rank, get_world_size
-from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor, reshard
+from footplate.distributed import gather_objects, get_rank, get_world_size, tensor_parallel_size
+from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor, reshard, world_mesh
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 from footplate.messages import format_bytes
 from footplate.storage import Sink
@@ -60,9 +61,12 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
             if message is not None:
                 raise CheckpointDamagedError(message)
         model: Any = next(each for each in reshard(like).parameters() if is_dtensor(each))
+        mesh, placements = model.device_mesh, model.placements
+        if tensor_parallel_size() > 1:  # layers differ in their meshes and placements
+            mesh, placements = world_mesh(mesh.device_type, dist.group.WORLD), [dtensor.Shard(0)]
         for name, each in layout.tensors.items():
             targets[name] = (
-                dtensor.empty(each.size, dtype=each.dtype, device_mesh=model.device_mesh, placements=model.placements)
+                dtensor.empty(each.size, dtype=each.dtype, device_mesh=mesh, placements=placements)
                 if each.size
                 else torch.empty(each.size, dtype=each.dtype, device=device)
             )

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 from footplate.data.batch_reader import BatchKey
 from footplate.data.samplers import DefaultSampler, can_start_anywhere, is_custom
 from footplate.data.seeding import SamplerGenerators, mix_seed
-from footplate.distributed import get_rank, get_world_size, local_sample_count
+from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")
 
@@ -87,7 +87,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.seed, self.limit = seed, limit
         self.most: int | None = None
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
-        self._rank, self._world_size = get_rank(), get_world_size()
+        self._rank, self._world_size = get_data_rank(), get_data_world_size()
         self.split = self._uneven_split()
         self._number = 0  # counts the passes over the loader
         self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 from footplate.checks import check_count, check_flag
 from footplate.data.loader import SampleLoader
 from footplate.data.sample_cache import cache_samples, parse_cache
-from footplate.distributed import get_rank
+from footplate.distributed import get_data_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
@@ -54,7 +54,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         return cfg
     _check_settings(cfg)
     settings = dict(cfg)
-    sampler_seed = seed + (get_rank() if settings.pop("diff_rank_seed", False) else 0)
+    sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
     dataset = _build_dataset(settings.pop("dataset"))
     cache = parse_cache(settings.pop("cache", None))
     if cache is not None and cache_samples(dataset, cache) == "device":
@@ -293,7 +293,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
     cfg = {key: value for key, value in given.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
-    known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
+    known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()
     return partial(function, **{key: value for key, value in known.items() if key in accepted})
 

@@ -10,7 +10,7 @@ import torch
 from footplate.checks import read_count
 from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
 from footplate.data.rng import checked_generator_state
-from footplate.distributed import get_rank, get_world_size
+from footplate.distributed import get_data_rank, get_data_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
@@ -33,7 +33,7 @@ class DataPosition:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._rank, self._world_size = get_rank(), get_world_size()
+        self._rank, self._world_size = get_data_rank(), get_data_world_size()
         is_ours = isinstance(loader, SampleLoader)
         # A limited pass ends even if its sampler does not.
         is_limited = is_ours and loader.is_limited

@@ -9,12 +9,16 @@ from footplate.distributed.collectives import (
     collect_results,
     compute_on_main,
     gather_objects,
+    get_data_rank,
+    get_data_world_size,
     get_rank,
     get_world_size,
     is_distributed,
     is_main_process,
     local_sample_count,
     master_only,
+    set_tensor_parallel_size,
+    tensor_parallel_size,
 )
 from footplate.distributed.process_group import check_dist_cfg, check_launcher, initialize, rank_from_environment
 from footplate.distributed.wrappers import (
@@ -39,6 +43,8 @@ __all__ = [
     "collect_results",
     "compute_on_main",
     "gather_objects",
+    "get_data_rank",
+    "get_data_world_size",
     "get_rank",
     "get_world_size",
     "initialize",
@@ -49,6 +55,8 @@ __all__ = [
     "local_sample_count",
     "master_only",
     "rank_from_environment",
+    "set_tensor_parallel_size",
+    "tensor_parallel_size",
     "unwrap_model",
     "wrap_model",
 ]

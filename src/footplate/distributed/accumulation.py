@@ -4,7 +4,6 @@ In the middle of gradient accumulation, every rank has its own gradients. They a
 `(ranks, *shape)`, of which every rank stores its row.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate.distributed.collectives import get_rank, get_world_size
-from footplate.distributed.sharding import distribute_like, full_tensor, is_dtensor, is_sharded, local_tensor
+from footplate.distributed.sharding import (
+    distribute_like,
+    full_tensor,
+    is_dtensor,
+    is_sharded,
+    local_tensor,
+    world_mesh,
+)
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
@@ -35,7 +41,7 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
     parameter_list = list(parameters)
     mesh = getattr(parameter_list[0], "device_mesh", None)
     if mesh is None or mesh.ndim > 1:  # each rank has its own gradients, even within a replica
-        mesh = _world_mesh(parameter_list[0].device.type, dist.group.WORLD)
+        mesh = world_mesh(parameter_list[0].device.type, dist.group.WORLD)
     return [
         None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
         for each in _local_gradients(model, parameter_list)
@@ -135,14 +141,6 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
         for group in groups:
             found.update((id(each.sharded_param), each) for each in group.fsdp_params)
     return found
-
-
-@functools.lru_cache(maxsize=1)
-def _world_mesh(device: str, group: object) -> Any:
-    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device, (get_world_size(),))
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

@@ -18,6 +18,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
 _CHUNK_SIZE = 1024  # results sent at a time
+_tensor_parallel_size = 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
@@ -34,6 +35,30 @@ def get_rank() -> int:
 def get_world_size() -> int:
     """Returns the number of ranks, or 1 if there is no process group."""
     return dist.get_world_size() if is_distributed() else 1
+
+
+def set_tensor_parallel_size(size: int) -> None:
+    """Sets the number of consecutive ranks that share the layers of a model, and therefore train on the same batches.
+
+    Set it before samplers and loaders are built.
+    """
+    global _tensor_parallel_size
+    _tensor_parallel_size = size
+
+
+def tensor_parallel_size() -> int:
+    """Returns the number of consecutive ranks that train on the same batches; 1 without tensor parallelism."""
+    return _tensor_parallel_size
+
+
+def get_data_rank() -> int:
+    """Returns the number of the group of ranks that train on the same batches as this rank."""
+    return get_rank() // _tensor_parallel_size
+
+
+def get_data_world_size() -> int:
+    """Returns the number of ranks that train on different batches."""
+    return get_world_size() // _tensor_parallel_size
 
 
 def is_main_process() -> bool:
@@ -108,13 +133,13 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     Results are sent in chunks, so that only rank 0 needs memory for the results of other ranks.
 
     Args:
-        results: One entry per sample. Rank r of n has the entries of samples r, r + n, r + 2n, ...
+        results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
         device: The memory to send from, if the backend supports it.
     """
     if not is_distributed():
         return list(results[:size])
-    rank, world = get_rank(), get_world_size()
+    rank, world = get_data_rank(), get_data_world_size()
     own = results[: local_sample_count(size, rank, world)]
     transfer = _transfer_device(device)
     lengths = _all_lengths(len(own), transfer)
@@ -122,9 +147,10 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     for begin in range(0, max(lengths), _CHUNK_SIZE):
         parts = _gather_bytes(pickle.dumps(own[begin : begin + _CHUNK_SIZE]), transfer)
         if parts is not None:
+            parts = parts[:: tensor_parallel_size()]
             rows = zip_longest(*map(pickle.loads, parts), fillvalue=_PADDING)  # trusted: sent by a rank of this run
             ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
-    return ordered if rank == 0 else None
+    return ordered if is_main_process() else None
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:

@@ -3,6 +3,7 @@
 A DTensor is recognized by its attributes, because importing the class is slow.
 """
 
+import functools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_count, check_keys
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
+from footplate.distributed.tensor_parallel import parse_tensor_parallel, select_layers, split_layers
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -67,6 +69,8 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     if value.shape != like.shape:
         return value
     mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
+    if is_dtensor(value) and value.device_mesh != mesh:  # type: ignore[attr-defined]
+        value = full_tensor(value)
     if is_dtensor(value):
         return torch.as_tensor(value.redistribute(mesh, placements))  # type: ignore[attr-defined]
     from torch.distributed.tensor import distribute_tensor
@@ -113,7 +117,15 @@ def _sharded_dimensions(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
     if not is_dtensor(tensor):
         return None
     placements = tensor.placements  # type: ignore[attr-defined]
-    return tensor.device_mesh, tuple(at for at, each in enumerate(placements) if each.is_shard())  # type: ignore[attr-defined]
+    return tensor.device_mesh, tuple(at for at, each in enumerate(placements) if not each.is_replicate())  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=1)
+def world_mesh(device: str, group: object) -> Any:
+    """Returns a mesh of all ranks. It is cached, because creating it may open connections between all ranks."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device, (get_world_size(),))
 
 
 def new_cpu_group() -> Any:
@@ -157,6 +169,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     *,
     shard: Mapping[str, Any] | None = None,
     mesh: Sequence[int] | None = None,
+    tensor_parallel: int | Mapping[str, Any] | None = None,
     mixed_precision: Mapping[str, Any] | None = None,
     reshard_after_forward: bool | int | None = None,
     offload: str | None = None,
@@ -176,6 +189,10 @@ def FullyShard(  # noqa: N802 - the name that configs use
         mesh: `(replicas, shards)`, whose product must be the number of processes. The weights are sharded within groups
             of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
             one group.
+        tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
+            number as `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the
+            plan of the model is used. These processes train on the same batches. With a `mesh`, the product of all
+            three numbers must be the number of processes.
         mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
             `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
@@ -185,8 +202,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
             head.
 
     Raises:
-        ArgumentError: A key, class, dtype or policy is unknown, a class or pattern matches nothing, or the mesh does
-            not match the number of processes.
+        ArgumentError: A key, class, dtype or policy is unknown, a class or pattern matches nothing, the mesh does not
+            match the number of processes, or the model cannot be split as `tensor_parallel` requires.
     """
     _check_mesh(mesh)
     with at_key("shard"), located(shard):
@@ -194,17 +211,24 @@ def FullyShard(  # noqa: N802 - the name that configs use
         chosen = select_modules(modules, shard or {}).values()
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
+    with at_key("tensor_parallel"), located(tensor_parallel):
+        split = parse_tensor_parallel(tensor_parallel)
+        styles = select_layers(module, split)
     if offload not in (None, "cpu"):
         raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     if not is_distributed():
         return module
-    settings = _fully_shard_arguments(module, precision, offload, reshard_after_forward, mesh)
+    settings, layer_mesh = _fully_shard_arguments(
+        module, precision, offload, reshard_after_forward, mesh, tensor_parallel=split.size
+    )
     initialize_from_main(module)
     strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
     for parameter in strided:
         parameter.data = parameter.data.contiguous()
     if strided:
         _logger.info("FullyShard does not support channels_last. %d weights were made contiguous.", len(strided))
+    with at_key("tensor_parallel"):
+        split_layers(module, styles, layer_mesh)
     from torch.distributed import fsdp
 
     for each in (*chosen, module):
@@ -235,20 +259,32 @@ def _fully_shard_arguments(
     offload: str | None,
     reshard: bool | int | None,
     mesh: Sequence[int] | None,
-) -> dict[str, Any]:
-    """Returns the arguments of `fully_shard` for every module. Every rank must call this."""
+    *,
+    tensor_parallel: int,
+) -> tuple[dict[str, Any], Any]:
+    """Returns the arguments of `fully_shard` for every module, and the mesh of the ranks that share layers, if any.
+
+    Every rank must call this.
+    """
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
     world = get_world_size()
-    if mesh is not None and mesh[0] * mesh[1] != world:
+    if world % tensor_parallel:
+        message = f"tensor_parallel must divide the number of processes, {world}"
+        raise ArgumentError(message, key="tensor_parallel", found=tensor_parallel)
+    batches = world // tensor_parallel
+    if mesh is not None and mesh[0] * mesh[1] != batches:
         raise ArgumentError(
-            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes",
+            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes"
+            + (f" with tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""),
             key="mesh",
             found=tuple(mesh),
-            notes=["The number of replicas times the number of shards must be the number of processes."],
+            notes=["The number of replicas times the number of shards must be the number of processes."]
+            if tensor_parallel == 1
+            else ["Replicas times shards times tensor_parallel must be the number of processes."],
         )
-    shards = world if mesh is None else mesh[1]
+    shards = batches if mesh is None else mesh[1]
     is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
     if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
         raise ArgumentError(
@@ -257,18 +293,20 @@ def _fully_shard_arguments(
             found=reshard,
             notes=[f"there are {shards} shards"],
         )
+    sizes = {"shard": batches} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
+    sharding = tuple(sizes)
+    if tensor_parallel > 1:
+        sizes["layer"] = tensor_parallel
+    device = next(module.parameters()).device.type
+    all_ranks = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
     settings: dict[str, Any] = {
         "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
-        "mesh": init_device_mesh(
-            next(module.parameters()).device.type,
-            (world,) if mesh is None else tuple(mesh),
-            mesh_dim_names=("shard",) if mesh is None else ("replicate", "shard"),
-        ),
+        "mesh": all_ranks[sharding] if tensor_parallel > 1 else all_ranks,
         "reshard_after_forward": reshard,
     }
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    return settings
+    return settings, all_ranks["layer"] if tensor_parallel > 1 else None
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:

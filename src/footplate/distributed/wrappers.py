@@ -15,7 +15,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.checks import check_choice
-from footplate.distributed.collectives import get_world_size, is_distributed
+from footplate.distributed.collectives import (
+    get_world_size,
+    is_distributed,
+    set_tensor_parallel_size,
+    tensor_parallel_size,
+)
 from footplate.distributed.sharding import FullyShard, initialize_from_main, is_sharded
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
@@ -185,12 +190,15 @@ def wrap_model(
         sync_bn: "torch" synchronizes the batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
+    set_tensor_parallel_size(1)
     with at_key("model_wrapper_cfg"):
         kind = (cfg or {}).get("type", _USUAL_WRAPPER)
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
             _logger.info("%s is not used, because there is only one process.", kind)
+        if sync_bn and tensor_parallel_size() > 1:
+            raise ArgumentError("sync_bn cannot be combined with tensor_parallel", key="tensor_parallel", found=sync_bn)
         if is_sharded(model) or not is_distributed():
             return model
         settings = with_origins({"type": kind, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)

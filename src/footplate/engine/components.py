@@ -11,7 +11,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.checks import check_flag
 from footplate.data import build_dataloader, length_of
-from footplate.distributed import wrap_model
+from footplate.distributed import tensor_parallel_size, wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
@@ -22,6 +22,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.optim.optimizers import is_schedule_free
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
@@ -67,6 +68,8 @@ class Components:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self._sections["auto_scale_lr"])
+        if any(is_schedule_free(part.optimizer) for part in built.parts.values()):
+            self.hooks.build({"type": "ScheduleFreeHook"})
         return built
 
     @cached_property
@@ -132,12 +135,15 @@ class Components:
                 if value:
                     _logger.warning("%s has no effect, because the model is already wrapped.", key)
             return model
-        return wrap_model(
+        wrapped = wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self._sections["find_unused_parameters"] is True,
             sync_bn=self._sections["sync_bn"],
         )
+        if tensor_parallel_size() > 1:
+            _check_same_batches(self._sections)
+        return wrapped
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Builds an evaluator from a config dict, a metric, or a list of these."""
@@ -328,3 +334,24 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 backends[position] = in_work_dir(each)
         built: Visualizer = VISUALIZERS.build(with_origins({**settings, "vis_backends": backends}, cfg))
     return built
+
+
+def _check_same_batches(sections: Mapping[str, Any]) -> None:
+    """Checks that the processes that share layers read the same batches and draw the same random numbers.
+
+    Raises:
+        ArgumentError: The processes have different seeds, or a loader was built before the model was split.
+    """
+    if (sections["randomness"] or {}).get("diff_rank_seed"):
+        message = "diff_rank_seed cannot be combined with tensor_parallel"
+        notes = ["Processes that share a layer must draw the same random numbers."]
+        raise ArgumentError(message, key="randomness.diff_rank_seed", notes=notes)
+    for mode in ("train", "val", "test"):
+        loader = sections[f"{mode}_dataloader"]
+        if loader is not None and not isinstance(loader, Mapping):
+            raise ArgumentError(
+                "tensor_parallel needs loaders that are built from a config",
+                key=f"{mode}_dataloader",
+                found=type(loader),
+                notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
+            )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed import get_world_size
+from footplate.distributed import get_data_world_size
 from footplate.errors import ArgumentError
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
@@ -39,7 +39,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             key="enable",
             notes=["Set `train_dataloader=dict(batch_size=...)`."],
         )
-    processes = get_world_size()
+    processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
         "auto_scale_lr: %d x %d samples on %d processes = %d per iteration. With base_batch_size=%d, the factor is "

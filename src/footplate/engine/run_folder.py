@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate import storage
-from footplate.distributed import broadcast_object, compute_on_main, is_main_process
+from footplate.distributed import broadcast_object, compute_on_main, get_data_world_size, is_main_process
 from footplate.engine.rank_failures import monitor_run
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -135,7 +135,7 @@ def _log_start(runner: "Runner") -> None:
     if runner.world_size > 1:
         loader = getattr(runner.built.get("train_loop"), "dataloader", None)
         size = getattr(loader, "batch_size", None)
-        samples = f", {size * runner.world_size} samples per iteration" if size else ""
+        samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
         _logger.info("%d processes%s", runner.world_size, samples)
 
 

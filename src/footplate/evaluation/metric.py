@@ -13,7 +13,13 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.checks import check_choice
-from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, local_sample_count
+from footplate.distributed import (
+    broadcast_object,
+    collect_results,
+    get_data_rank,
+    get_data_world_size,
+    local_sample_count,
+)
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.per_class import EvaluationContext, append_table
 from footplate.registry import METRICS
@@ -208,7 +214,7 @@ class BaseMetric(ABC, Generic[_Result]):
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         if isinstance(self.results, RunningSum):
-            own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
+            own = self.results.sum_of_first(local_sample_count(size, get_data_rank(), get_data_world_size()))
             results = collect_results(to_device(own, "cpu"), sys.maxsize, self.collect_device)
         else:
             results = collect_results(to_device(self.results, "cpu"), size, self.collect_device)

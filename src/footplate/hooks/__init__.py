@@ -17,6 +17,7 @@ from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook
 from footplate.hooks.runtime_info_hook import GradientNormHook, IterTimerHook, RuntimeInfoHook
+from footplate.hooks.schedule_free_hook import ScheduleFreeHook
 from footplate.hooks.time_limit_hook import TimeLimitHook
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ProgressHook",
     "RecordHook",
     "RuntimeInfoHook",
+    "ScheduleFreeHook",
     "SyncBuffersHook",
     "TimeLimitHook",
     "UnevenStepHook",

@@ -259,18 +259,22 @@ class WarmUpEMA(ExponentialMovingAverage):
 class _StateCopy(nn.Module):
     """A copy of the parameters and buffers of a sharded model, which does not support `deepcopy`.
 
-    Its parameters and buffers have the same names as in the model. It has no `forward`.
+    Its parameters and buffers have the same names as in the model. Modules that share a parameter in the model share it
+    in the copy. It has no `forward`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, copies: dict[int, nn.Parameter] | None = None) -> None:
         super().__init__()
+        copies = {} if copies is None else copies
         for name, parameter in model._parameters.items():
-            self.register_parameter(name, None if parameter is None else nn.Parameter(parameter.detach().clone()))
+            if parameter is not None and id(parameter) not in copies:
+                copies[id(parameter)] = nn.Parameter(parameter.detach().clone())
+            self.register_parameter(name, None if parameter is None else copies[id(parameter)])
         for name, buffer in model._buffers.items():
             is_persistent = name not in model._non_persistent_buffers_set
             self.register_buffer(name, None if buffer is None else buffer.detach().clone(), persistent=is_persistent)
         for name, child in model.named_children():
-            self.add_module(name, _StateCopy(child))
+            self.add_module(name, _StateCopy(child, copies))
 
 
 class _Tensors(NamedTuple):

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from footplate import storage
 from footplate.config import Config
 from footplate.data import length_of
-from footplate.distributed import barrier, broadcast_object, gather_objects, is_main_process, unwrap_model
+from footplate.distributed import (
+    barrier,
+    broadcast_object,
+    gather_objects,
+    get_data_world_size,
+    is_main_process,
+    unwrap_model,
+)
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
@@ -381,7 +388,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if len(trial.memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
-        samples = f", {size} samples each and {size * runner.world_size} in total per iteration" if size else ""
+        samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         lines.append(labeled("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
     for mode, largest in trial.largest.items():
         lines.append(labeled(f"{mode} data", f"{largest.samples} samples, {largest.description}"))

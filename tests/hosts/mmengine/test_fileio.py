@@ -1,5 +1,9 @@
+import functools
+import http.server
 import io
 import pickle
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,3 +126,18 @@ def test_lines_of_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a 1\nb 2 3\nc 4\n")
     assert fileio.list_from_file(tmp_path / "a.txt", prefix="x/", offset=1, max_num=1) == ["x/b 2 3"]
     assert fileio.dict_from_file(tmp_path / "a.txt") == {"a": "1", "b": ["2", "3"], "c": "4"}
+
+
+def test_files_at_urls_need_no_further_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    (tmp_path / "words.txt").write_text("one\ntwo\n")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/words.txt"
+        assert fileio.list_from_file(url) == ["one", "two"]
+        with fileio.get_local_path(url) as path:
+            assert Path(path).read_text() == "one\ntwo\n"
+        with pytest.raises(OSError, match="404"):
+            fileio.get(url + "x")
+        server.shutdown()

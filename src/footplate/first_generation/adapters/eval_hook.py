@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count
-from footplate.distributed import gather_objects
+from footplate.distributed import gather_objects, tensor_parallel_size
 from footplate.engine import ValLoop
 from footplate.first_generation.adapters.evaluation import LegacyMetric
 from footplate.first_generation.adapters.hook import Hook
@@ -170,6 +170,7 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
     """Returns the results of a model in the order of the dataset, from all processes."""
     model.eval()
     parts = gather_objects([each for batch in dataloader for each in model(return_loss=False, **batch)])
+    parts = parts[:: tensor_parallel_size()]
     in_order = itertools.chain(*itertools.zip_longest(*parts, fillvalue=_MISSING))
     return [each for each in in_order if each is not _MISSING][: len(dataloader.dataset)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from footplate.config import ConfigDict
-from footplate.distributed import get_rank, get_world_size
+from footplate.distributed import get_data_rank, get_data_world_size
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
@@ -143,8 +143,8 @@ class LegacyMetric(BaseMetric[Any]):
         if self._metrics:
             return
         if self.pre_eval and hasattr(self._dataset, "pre_eval"):
-            first = get_rank() + len(self.results) * get_world_size()
-            indices = range(first, first + len(data_samples) * get_world_size(), get_world_size())
+            first = get_data_rank() + len(self.results) * get_data_world_size()
+            indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
             self.results.extend(self._dataset.pre_eval(list(data_samples), indices=list(indices)))
         else:
             self.results.extend(map(_encode_masks, data_samples))

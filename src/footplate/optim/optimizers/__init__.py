@@ -5,6 +5,7 @@ from footplate.optim.optimizers.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizers.optimizer_builder import (
     build_optimizer,
     default_of,
+    is_schedule_free,
     optimizer_class,
     register_extra_optimizers,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "Muon",
     "build_optimizer",
     "default_of",
+    "is_schedule_free",
     "optimizer_class",
     "register_extra_optimizers",
     "split_hidden_matrices",

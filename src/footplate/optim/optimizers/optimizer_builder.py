@@ -113,6 +113,11 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     return built
 
 
+def is_schedule_free(optimizer: Any) -> bool:
+    """Checks whether an optimizer evaluates with different weights than it trains with."""
+    return callable(getattr(optimizer, "eval", None)) and "train_mode" in optimizer.param_groups[0]
+
+
 def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
     """Converts an exception of a constructor to an error with the key that most likely caused it."""
     for key in _NUMBERS:

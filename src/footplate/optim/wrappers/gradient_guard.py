@@ -119,7 +119,8 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
         group_flag = torch.zeros(1, device=device)
         _check_finite(group, group_flag, torch.ones(1, device=device))
         flag = flag + group_flag.to(flag.device)
-    for mesh in {mesh for gradient in gradients if (mesh := getattr(gradient, "device_mesh", None)) is not None}:
+    meshes = dict.fromkeys(getattr(gradient, "device_mesh", None) for gradient in gradients)  # in the same order on all
+    for mesh in filter(None, meshes):
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
     return flag

@@ -1,0 +1,189 @@
+"""Tensor parallelism: splits layers across the processes of a group with torch's `parallelize_module`."""
+
+import logging
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from footplate.checks import check_count, check_keys
+from footplate.distributed.collectives import set_tensor_parallel_size
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+
+_STYLES = ("colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce")
+_LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
+    "colwise": (nn.Linear,),
+    "rowwise": (nn.Linear, nn.Embedding),
+    "colwise_gather_output": (nn.Linear,),
+    "embedding_rowwise": (nn.Embedding,),
+    "replicated_with_grad_allreduce": (nn.Module,),
+}
+_HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "nhead")
+_SHOWN_NAMES = 3
+
+
+class TensorParallel(NamedTuple):
+    """The value of the key `tensor_parallel`."""
+
+    size: int  # processes that share the layers
+    plan: Mapping[str, str] | None  # maps patterns of module names to styles; None uses the plan of the model
+
+
+def parse_tensor_parallel(value: Any) -> TensorParallel:
+    """Checks the key `tensor_parallel`: a number, or a dict with `size` and `plan`. None means a size of 1.
+
+    Raises:
+        ArgumentError: A key, a number or a style is invalid.
+    """
+    cfg = value if isinstance(value, Mapping) else {"size": 1 if value is None else value}
+    check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
+    plan = cfg.get("plan")
+    if plan is not None and (not isinstance(plan, Mapping) or not plan):
+        raise ArgumentError("plan must be a dict of module patterns and styles", key="plan", found=plan)
+    for pattern, style in (plan or {}).items():
+        if style not in _STYLES:
+            message = f"the style of '{pattern}' must be one of {', '.join(_STYLES)}"
+            raise ArgumentError(message, key=f"plan.{pattern}", found=style, suggestion=nearest(str(style), _STYLES))
+    return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
+
+
+def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
+    """Maps the names of the modules to split to their styles.
+
+    Args:
+        model: The model.
+        settings: The result of `parse_tensor_parallel`. Without a plan, the attribute `_tp_plan` of the outermost
+            modules that have one is used. transformers sets it from `base_model_tp_plan` of its configs.
+
+    Raises:
+        ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
+            or a number of heads is not divisible by the number of processes.
+    """
+    if settings.size == 1 and settings.plan is None:
+        return {}
+    modules = dict(model.named_modules())
+    plan = _plan_of_model(modules) if settings.plan is None else settings.plan
+    styles: dict[str, str] = {}
+    for pattern, style in plan.items():
+        names = [name for name in modules if _matches(name, pattern)]
+        if not names and settings.plan is not None:
+            raise ArgumentError(
+                f"no module of the model matches '{pattern}'",
+                key=f"plan.{pattern}",
+                found=pattern,
+                suggestion=nearest(pattern, modules),
+                notes=["A pattern is the full name of a module. '*' matches any part of it between two dots."],
+            )
+        styles |= dict.fromkeys(names, style)
+    if not styles:
+        raise ArgumentError("no module of the model matches the model's own plan", key="plan", found=list(plan))
+    for name, style in styles.items():
+        _check_layer(modules, name, style, settings.size)
+    return styles
+
+
+def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:
+    """Splits layers across the ranks of a mesh. The weights must be the same on all ranks.
+
+    Args:
+        model: The model.
+        styles: The result of `select_layers`.
+        mesh: The device mesh, with one dimension. With None, nothing is split.
+
+    Raises:
+        ArgumentError: Two layers share a weight, and the plan does not split it in the same way for both.
+    """
+    if mesh is None:
+        return
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor import parallel as tp
+
+    whole = Replicate()
+    build: dict[str, Callable[[nn.Module], Any]] = {
+        "colwise": lambda layer: tp.ColwiseParallel(),
+        "colwise_gather_output": lambda layer: tp.ColwiseParallel(output_layouts=whole),
+        "rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole if isinstance(layer, nn.Embedding) else None),
+        "embedding_rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole),
+        # The input is split by heads, in dim 2 of (N, L, heads, C), or by features, in dim 2 of (N, L, C).
+        "replicated_with_grad_allreduce": lambda layer: tp.SequenceParallel(sequence_dim=2, use_local_output=True),
+    }
+    shared = _shared_parameters(model)
+    plan: dict[str, Any] = {name: build[style](model.get_submodule(name)) for name, style in styles.items()}
+    tp.parallelize_module(model, mesh, plan, src_data_rank=None)
+    for owners in shared:
+        tensors = [getattr(owner, name) for owner, name, _ in owners]
+        if len({getattr(each, "placements", None) for each in tensors}) > 1:
+            raise ArgumentError(
+                "the plan must split layers that share a weight in the same way",
+                key="plan",
+                found=[label for *_, label in owners],
+            )
+        for owner, name, _ in owners:
+            setattr(owner, name, tensors[0])
+    set_tensor_parallel_size(mesh.size())
+    # Loading and saving gather such weights in two steps, about which torch warns once per rank.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+
+
+def _plan_of_model(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    plan: dict[str, str] = {}
+    roots: list[str] = []
+    for name, module in modules.items():
+        own = getattr(module, "_tp_plan", None)
+        if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+            roots.append(name)
+            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+    if not plan:
+        raise ArgumentError(
+            "the model has no plan for tensor parallelism",
+            key="plan",
+            found=[type(modules[""]).__name__],
+            notes=[
+                "Set `tensor_parallel=dict(size=..., plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'})`."
+            ],
+        )
+    return plan
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, patterns = name.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
+    layer: Any = modules[name]
+    key = f"plan.{name}"
+    if style not in _STYLES:
+        raise ArgumentError(
+            f"the model's plan splits '{name}' by '{style}', which is not supported",
+            key=key,
+            found=style,
+            notes=[f"Set your own plan with the styles {', '.join(_STYLES)}."],
+        )
+    if not isinstance(layer, _LAYERS[style]):
+        kinds = " or ".join(each.__name__ for each in _LAYERS[style])
+        raise ArgumentError(
+            f"'{style}' splits only {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
+        )
+    if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
+        return
+    features = "out_features" if style == "colwise" else "in_features"
+    above = name.rpartition(".")[0]
+    numbers = {f"{features} of '{name}'": getattr(layer, features)}
+    for owner in (modules[above], getattr(modules[above], "config", None)):
+        numbers |= {f"{each} of '{above}'": getattr(owner, each) for each in _HEADS if hasattr(owner, each)}
+    for label, number in numbers.items():
+        if isinstance(number, int) and number % size:
+            message = f"{label} must be divisible by the size of tensor_parallel, {size}"
+            raise ArgumentError(message, key=key, found=number)
+
+
+def _shared_parameters(model: nn.Module) -> list[list[tuple[nn.Module, str, str]]]:
+    """Returns the owner, the attribute and the full name of each use of the parameters that are used several times."""
+    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
+    return [each for each in uses.values() if len(each) > 1]

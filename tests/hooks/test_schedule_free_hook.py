@@ -1,0 +1,173 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+from tests.support import settings
+
+pytest.importorskip("pytorch_optimizer")
+KINDS = ["ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"]
+
+
+class Classifier(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2))
+        self.layers[0].bias.requires_grad_(False)
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.layers(inputs)
+        if mode == "loss":
+            return {"loss": torch.nn.functional.cross_entropy(scores, labels)}
+        return list(zip(scores.argmax(1), labels, strict=True))
+
+
+class Weights(Hook):
+    """Records the weights of a validation and those around it."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.trained: list[Tensor] = []
+        self.validated: list[Tensor] = []
+        self.continued: list[Tensor] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.trained.append(weight(runner))
+
+    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.validated.append(weight(runner))
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.continued.append(weight(runner))
+
+
+def weight(runner: Any) -> Tensor:
+    found: Tensor = runner.model.layers[0].weight
+    return found.detach().clone()
+
+
+def train(folder: Path, kind: str, *hooks: Any, wrapper: dict[str, Any] | None = None, **changes: Any) -> Runner:
+    torch.manual_seed(0)
+    optimizer = {"type": kind, "lr": 0.1}
+    cfg = settings(
+        folder,
+        model=Classifier(),
+        optim_wrapper={"optimizer": optimizer, **(wrapper or {})},
+        custom_hooks=list(hooks),
+        **{"param_scheduler": None, **changes},
+    )
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1}}
+    runner = Runner(**cfg)
+    runner.train()
+    return runner
+
+
+def averages(runner: Runner) -> Tensor:
+    """Returns the averaged weights, computed from the definition: x = (y - (1 - beta) z) / beta."""
+    optimizer = runner.optim_wrapper.optimizer
+    model: Any = runner.model
+    parameter = model.layers[0].weight
+    group = next(each for each in optimizer.param_groups if any(one is parameter for one in each["params"]))
+    beta = group["momentum"] if "momentum" in group else group["betas"][0]
+    found: Tensor = (parameter.detach() - (1 - beta) * optimizer.state[parameter]["z"]) / beta
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path, kind: str) -> None:
+    seen = Weights()
+    runner = train(tmp_path, kind, seen)
+    expected = averages(runner)
+    torch.testing.assert_close(seen.validated[-1], expected)
+    assert not torch.allclose(expected, seen.trained[-1], rtol=1e-4)
+    assert torch.equal(weight(runner), seen.trained[-1])
+    assert all(map(torch.equal, seen.trained[:-1], seen.continued[1:]))  # switching back is exact
+    saved = load_checkpoint(str(tmp_path / "iter_12.pth"))
+    assert torch.equal(saved["state_dict"]["layers.0.weight"], seen.validated[-1])
+    assert torch.equal(saved["ema_state_dict"]["module.layers.0.weight"], seen.trained[-1])
+    tested = Weights()
+    fresh = Runner(**settings(tmp_path / "test", model=Classifier(), custom_hooks=[tested], param_scheduler=None))
+    fresh.load_checkpoint(str(tmp_path / "iter_12.pth"))
+    assert torch.equal(weight(fresh), seen.validated[-1])
+
+
+class SavingWithinValidation(Hook):
+    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        runner.save_checkpoint(runner.work_dir, "within.pth")
+
+
+def test_a_checkpoint_that_is_saved_within_a_validation_resumes_with_the_training_weights(tmp_path: Path) -> None:
+    seen = Weights()
+    train(tmp_path, "ScheduleFreeAdamW", SavingWithinValidation(), seen)
+    saved = load_checkpoint(str(tmp_path / "within.pth"))
+    assert torch.equal(saved["state_dict"]["layers.0.weight"], seen.validated[-1])
+    assert torch.equal(saved["ema_state_dict"]["module.layers.0.weight"], seen.trained[-1])
+    assert [group["train_mode"] for group in saved["optimizer"]["param_groups"]] == [True]
+
+
+def test_one_of_several_optimizers_may_be_schedule_free(tmp_path: Path) -> None:
+    class Two(Classifier):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+            losses = self(**self.data_preprocessor(data, True), mode="loss")
+            for each in optim_wrapper.values():
+                each.update_params(
+                    losses["loss"] if each is optim_wrapper["layers.2"] else self(**data, mode="loss")["loss"]
+                )
+            return losses
+
+    sections = {
+        "layers.0": {"optimizer": {"type": "ScheduleFreeSGD", "lr": 0.1}},
+        "layers.2": {"optimizer": {"type": "SGD", "lr": 0.1}},
+    }
+    seen = Weights()
+    cfg = settings(tmp_path, model=Two(), optim_wrapper=sections, custom_hooks=[seen], param_scheduler=None)
+    Runner(**cfg).train()
+    assert not torch.equal(seen.validated[-1], seen.trained[-1])
+
+
+SECTIONS: list[dict[str, Any]] = [{}, {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}}]
+AMP = {"type": "AmpOptimWrapper", "dtype": "float16"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrapper"),
+    [*((kind, {}) for kind in KINDS), *(("ScheduleFreeAdamW", each) for each in [SECTIONS[1], AMP]), ("SOAP", {})],
+)
+def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, wrapper: dict[str, Any]) -> None:
+    train(tmp_path / "whole", kind, wrapper=wrapper)
+    whole = load_checkpoint(str(tmp_path / "whole" / "iter_12.pth"))
+    for stop in (4, 7):
+        load_from = str(tmp_path / "whole" / f"iter_{stop}.pth")
+        train(tmp_path / f"from{stop}", kind, wrapper=wrapper, resume=True, load_from=load_from)
+        resumed = load_checkpoint(str(tmp_path / f"from{stop}" / "iter_12.pth"))
+        for part in ("state_dict", "ema_state_dict"):
+            for name, value in whole.get(part, {}).items():
+                assert torch.equal(value, resumed[part][name]), (part, name)
+
+
+def test_only_a_warm_up_is_accepted(tmp_path: Path) -> None:
+    warm_up = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}
+    train(tmp_path / "warm", "ScheduleFreeAdamW", param_scheduler=warm_up)
+    for schedule in (
+        {"type": "CosineAnnealingLR", "T_max": 12, "by_epoch": False},
+        {"type": "LinearMomentum", "start_factor": 0.9, "end": 3, "by_epoch": False},
+    ):
+        with pytest.raises(ArgumentError, match="supports no schedule except a warm-up") as caught:
+            train(tmp_path / str(schedule["type"]), "ScheduleFreeAdamW", param_scheduler=[warm_up, schedule])
+        assert caught.value.key == "param_scheduler"
+
+
+def test_it_cannot_be_combined_with_an_average(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="both swap the weights"):
+        train(tmp_path, "ScheduleFreeAdamW", {"type": "EMAHook"})
+
+
+def test_other_optimizers_have_no_hook(tmp_path: Path) -> None:
+    assert "ScheduleFreeHook" not in [type(each).__name__ for each in train(tmp_path, "SGD").hooks]
