@@ -17,6 +17,7 @@ from tests.faults import (
     random_states,
     ranks,
     reference,
+    shards,
 )
 from tests.faults.row import Row
 from tests.faults.trials import interrupting
@@ -60,6 +61,16 @@ _ALL = (
         long=range(200),
         short=range(6),
         planted=own.SAMPLERS,
+    ),
+    Row(
+        "shards",
+        "WebDataset shards, SIGKILL at random instants, twice a run, resumed with other processes and workers",
+        "every sample exactly once in each epoch",
+        shards.begin_shards,
+        long=range(50),
+        short=range(2),
+        planted=shards.PLANTED,
+        controls=range(1, 4),
     ),
     Row(
         "priorities",

@@ -14,6 +14,7 @@ from footplate.data.seeding import mix_seed, preserve_random_state, seed_generat
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
+from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
     data_wait,
     explain_worker_deaths,
@@ -39,6 +40,7 @@ __all__ = [
     "RecordStore",
     "RepeatDataset",
     "SampleLoader",
+    "WebDataset",
     "batches",
     "build_collate",
     "build_dataloader",

@@ -97,6 +97,19 @@ def read_file(path: str) -> bytes:
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 
 
+def read_record_file(record: dict[str, Any], key: str) -> bytes:
+    """Returns the bytes of the file whose path is under `key`.
+
+    Datasets of shards have read the file already. They put its bytes under `key` in `file_contents`, from which they
+    are removed here, so that they are not stored with the sample.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    content = record.get("file_contents", {}).pop(key, None)
+    return read_file(record[key]) if content is None else content
+
+
 def read_lines(path: str) -> list[str]:
     """Returns the lines of a text file without line endings. Raises a DataError if it cannot be read."""
     content = read_file(path)

@@ -11,8 +11,9 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
+from footplate.checks import check_count
 from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
-from footplate.errors import DataError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
 _logger = logging.getLogger("footplate.data")
@@ -28,12 +29,18 @@ class _SeededSampler(Sampler[int]):
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed of the order. By default, all ranks share a random seed.
+        shard_window: The number of shards from which samples are mixed. The shards are shuffled, and each enters the
+            mix after the previous one, so that only about this number is read at the same time. By default, all
+            samples are mixed.
 
     Raises:
         DataError: The dataset is empty.
+        ArgumentError: `shard_window` is set, but the dataset has no shards or is not shuffled.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+    def __init__(
+        self, dataset: Sized, shuffle: bool = True, seed: int | None = None, *, shard_window: int | None = None
+    ) -> None:
         self.rank, self.world_size = get_data_rank(), get_data_world_size()
         self.size = len(dataset)
         if self.size == 0:
@@ -43,6 +50,8 @@ class _SeededSampler(Sampler[int]):
         if seed is None:  # drawn from the system, so that the global generators of the run are not changed
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
         self.seed = seed
+        self.shard_window = shard_window
+        self._shard_numbers = None if shard_window is None else _shard_numbers(dataset, shard_window, shuffle)
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples from index `start` on. Skipping samples takes no time."""
@@ -55,8 +64,13 @@ class _SeededSampler(Sampler[int]):
         """Returns the global order of all samples in an epoch."""
         if not self.shuffle:
             return range(self.size)
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        if self._shard_numbers is not None and self.shard_window is not None:
+            shards = torch.randperm(int(self._shard_numbers.max()) + 1, generator=generator)[self._shard_numbers]
+            delays = self.shard_window * torch.rand(self.size, generator=generator, dtype=torch.float64)
+            return (shards + delays).argsort(stable=True)
         dtype = torch.int32 if self.size < 2**31 else torch.int64  # the same order in half the memory
-        return torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed + epoch), dtype=dtype)
+        return torch.randperm(self.size, generator=generator, dtype=dtype)
 
 
 @DATA_SAMPLERS.register_module()
@@ -72,9 +86,12 @@ class DefaultSampler(_SeededSampler):
         round_up: Whether to repeat the first samples at the end, so that every rank has the same number of samples. If
             False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
             batches.
+        shard_window: The number of shards from which samples are mixed; see `WebDataset`. By default, all samples are
+            mixed. The shards are shuffled, and each enters the mix after the previous one.
 
     Raises:
         DataError: The dataset is empty.
+        ArgumentError: `shard_window` is set, but the dataset has no shards or is not shuffled.
 
     Example:
         >>> list(DefaultSampler(range(4), shuffle=False))
@@ -83,8 +100,16 @@ class DefaultSampler(_SeededSampler):
 
     endless = False
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
-        super().__init__(dataset, shuffle, seed)
+    def __init__(
+        self,
+        dataset: Sized,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+        *,
+        shard_window: int | None = None,
+    ) -> None:
+        super().__init__(dataset, shuffle, seed, shard_window=shard_window)
         self.round_up = round_up
         self.epoch = 0
         padded_size = -(-self.size // self.world_size) * self.world_size
@@ -135,6 +160,18 @@ class InfiniteSampler(_SeededSampler):
     def __len__(self) -> int:
         """Returns the number of samples of this rank in one pass, rounded up."""
         return -(-self.size // self.world_size)
+
+
+def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
+    """Returns the index of the shard of each sample, ``(N,)``, int64."""
+    check_count("shard_window", window)
+    if not shuffle:
+        raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
+    if not hasattr(dataset, "shard_numbers"):
+        name = type(dataset).__name__
+        message = f"shard_window needs a dataset of shards, such as WebDataset, but '{name}' has none"
+        raise ArgumentError(message, key="shard_window", found=window)
+    return torch.from_numpy(dataset.shard_numbers()).long()
 
 
 def _iterate(indices: torch.Tensor | range) -> Iterator[int]:

@@ -139,9 +139,7 @@ class CheckpointHook(Hook):
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
         self._saved_at = 0
-        self._metrics: Mapping[str, float] | None = (
-            None  # the metrics of a validation whose best checkpoints are not saved yet
-        )
+        self._metrics: Mapping[str, float] | None = None  # set until the best checkpoints of a validation are saved
         self._last: int | None = None  # the last iteration, which is always saved
         self._replaceable: set[str] = set()  # existing files whose names this run may use
 

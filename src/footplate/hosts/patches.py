@@ -101,7 +101,7 @@ def applied_patches() -> dict[str, int]:
 
 
 def describe_patches() -> str:
-    """Describes the applied patches and their reasons; returns "" if no patches were applied."""
+    """Describes the applied patches and their reasons. Returns "" if no patches were applied."""
     counts = applied_patches().items()
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 

@@ -76,7 +76,7 @@ def uint8(value: Any = 0) -> Any:
 
 
 def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
-    """Checks which entries of `ar1` are in `ar2`; returns a flat array."""
+    """Checks which entries of `ar1` are in `ar2` and returns a flat array."""
     return np.isin(ar1, ar2, **kwargs).ravel()
 
 

@@ -94,7 +94,7 @@ def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
 
 
 def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """Returns the largest absolute difference between outputs; for integers, such as labels, the share that differs.
+    """Returns the largest absolute difference between outputs, or the share of integers, such as labels, that differ.
 
     The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
     """

@@ -202,7 +202,7 @@ def as_image(image: Any) -> str | Pixels:
 
 
 def above_score(prediction: Any, score: float) -> Any:
-    """Removes detected instances with a score below `score`; returns predictions without instances unchanged."""
+    """Removes detected instances with a score below `score`. Predictions without instances are returned unchanged."""
     instances = prediction.get("pred_instances") if hasattr(prediction, "metainfo") else None
     if instances is None or "scores" not in instances:
         return prediction

@@ -125,7 +125,7 @@ class TransformersModels(ModelSource):
         return ""
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model from `config`, a config object or a dict of its settings; accepts no other argument."""
+        """Builds a model from `config`, a config object or a dict of its settings. Accepts no other argument."""
         kind = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")

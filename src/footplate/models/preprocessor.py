@@ -145,7 +145,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return batch
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Adapts the samples of a stacked batch to the size of its inputs; does nothing by default."""
+        """Adapts the samples of a stacked batch to the size of its inputs. Does nothing by default."""
 
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:

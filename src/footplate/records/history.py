@@ -174,7 +174,7 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Registers `method(history, ...)` for `statistics` under its name; can be used as a decorator."""
+        """Registers `method(history, ...)` for `statistics` under its name. Can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 

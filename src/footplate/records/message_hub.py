@@ -40,7 +40,7 @@ class Instances:
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
-        """Returns the instance named `name`; creates it with `kwargs` if it does not exist."""
+        """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
         instance: _Self = cls._instance_dict[name]
@@ -48,7 +48,7 @@ class Instances:
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
-        """Returns the latest instance; creates one with the name of the class if there are no instances."""
+        """Returns the latest instance. Creates one with the name of the class if there are no instances."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
         instance: _Self = next(reversed(cls._instance_dict.values()))
@@ -95,7 +95,7 @@ class MessageHub(Instances):
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`; creates it if nothing was recorded yet."""
+        """Returns the history of `key`. Creates it if nothing was recorded yet."""
         found = self.log_scalars.get(key)
         if found is None:
             found = self.log_scalars[key] = HistoryBuffer()

@@ -12,7 +12,7 @@ Row = dict[str, float]
 
 
 class History(Sequence[Row]):
-    """The scalars of a run, one row per epoch; when training by iterations, one row per validation interval.
+    """The scalars of a run, with one row per epoch, or per validation interval when training by iterations.
 
     A row has the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous row,
     and the metrics of the validation as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
@@ -55,7 +55,7 @@ class History(Sequence[Row]):
         return int(self.rows[-1]["iter"]) if self.rows else 0
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row of an iteration; appends the row if it does not exist."""
+        """Adds scalars to the row of an iteration. Appends the row if it does not exist."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
         self.rows[-1].update(scalars)

@@ -345,7 +345,7 @@ def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...
 
 
 def _types_of(parameter: inspect.Parameter) -> tuple[type, ...]:
-    """Returns the types that an annotation allows; empty if one of them cannot be checked with isinstance."""
+    """Returns the types that an annotation allows, or () if isinstance cannot check one of them."""
     annotation = parameter.annotation
     if annotation is parameter.empty and isinstance(parameter.default, bool):
         return (bool,)

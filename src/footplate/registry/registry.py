@@ -215,7 +215,7 @@ class Registry(RegistryMembers):
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks the `type` and the arguments of a config without building it; accepts objects that are already built.
+        """Checks the `type` and the arguments of a config without building it. Accepts objects that are already built.
 
         Args:
             cfg: The config.

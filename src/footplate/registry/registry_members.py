@@ -32,7 +32,7 @@ class RegistryMembers:
 
     @staticmethod
     def split_scope_key(key: str) -> tuple[str | None, str]:
-        """Splits "scope.Name" at its first dot into the scope and the name; without a dot, the scope is None."""
+        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
         scope, dot, name = key.partition(".")
         return (scope, name) if dot else (None, key)
 

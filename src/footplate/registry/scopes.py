@@ -27,7 +27,7 @@ def default_scope() -> str | None:
 
 
 def set_default_scope(scope: str | None) -> None:
-    """Sets the default scope; warns once if neither a registry nor a package has this scope."""
+    """Sets the default scope. Warns once if neither a registry nor a package has this scope."""
     _current_scope.set(scope)
     if not isinstance(scope, str) or not scope or scope in known_scopes | _warned_scopes:
         return
@@ -41,7 +41,7 @@ def set_default_scope(scope: str | None) -> None:
 
 @contextmanager
 def using_scope(scope: str | None) -> Iterator[None]:
-    """Sets the default scope for the duration of the block; None leaves it unchanged."""
+    """Sets the default scope for the duration of the block. None leaves it unchanged."""
     if scope is None:
         yield
         return

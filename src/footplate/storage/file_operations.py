@@ -105,7 +105,7 @@ def commit_bytes(path: Path, data: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that files can be created in a folder, by writing and removing one; creates a missing folder.
+    """Checks that files can be created in a folder, by writing and removing one. Creates a missing folder.
 
     Raises:
         OSError: Writing failed.

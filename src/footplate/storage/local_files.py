@@ -54,7 +54,7 @@ class DescriptorSink:
         self._buffer = bytearray()
 
     def write(self, data: Data, /) -> int:
-        """Writes `data`; large data is not copied.
+        """Writes `data`. Large data is not copied.
 
         Raises:
             OSError: Writing failed.
@@ -237,7 +237,7 @@ def _with_file_name(path: str) -> Iterator[None]:
 
 
 def _open_temporary(folder: str, name: str) -> tuple[str, int]:
-    """Creates and locks a temporary file for `name`; returns its path and descriptor."""
+    """Creates and locks a temporary file for `name`. Returns its path and descriptor."""
     short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     while True:
         temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")

@@ -78,7 +78,7 @@ def join(folder: Path, *names: str) -> str:
 
 
 def parent(path: Path) -> str:
-    """Returns the folder of `path`; empty for a bare file name."""
+    """Returns the folder of `path`, or "" for a bare file name."""
     if is_local(path):
         return os.path.dirname(local_path(path))
     protocol, _, rest = os.fspath(path).partition("://")

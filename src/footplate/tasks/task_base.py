@@ -202,7 +202,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image of a pipeline's results; raises a DataError if no image was loaded."""
+    """Returns the image of a pipeline's results. Raises a DataError if no image was loaded."""
     if key not in results:
         raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
     return results[key]

@@ -52,7 +52,7 @@ class TaskVisualizer(Visualizer):
     _palette: Sequence[Color] | None = None
 
     def class_name(self, label: int) -> str:
-        """Returns the name of a class; "class 7" if it is unknown."""
+        """Returns the name of a class, such as "class 7" if the name is unknown."""
         classes = self._classes or self.dataset_meta.get("classes") or ()
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
@@ -73,7 +73,7 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Draws the differences between ground truth and prediction on the current image; returns None by default.
+        """Draws the differences between ground truth and prediction on the current image. Returns None by default.
 
         Args:
             truth: The ground truth.

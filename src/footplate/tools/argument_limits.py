@@ -70,7 +70,7 @@ def _exception(condition: ast.expr, name: str) -> list[dict[str, Any]] | None:
 
 
 def _limits_of(call: ast.Call, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the limits that a call checks; an empty dict if the call is not a check or a bound is computed."""
+    """Returns the limits that a call checks, or an empty dict if it is not a check or a bound is computed."""
 
     def value(node: ast.expr) -> Any:
         return names.get(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -233,7 +233,7 @@ def _object(keys: Collection[str], path: str = "") -> Schema:
 
 
 def _types(accepts: Any, without: str = "") -> list[Schema]:
-    """Returns the schemas of the types that a section accepts; empty if a function decides what is accepted."""
+    """Returns the schemas of the types that a section accepts, or an empty list if a function decides."""
     types = accepts if isinstance(accepts, tuple) else ()
     return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
 

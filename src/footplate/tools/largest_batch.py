@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from footplate.data import length_of
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.errors import DataError
 from footplate.tools.layer_trace import tensors_in
 
@@ -75,8 +76,13 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields the height and width of every record; stops at the first record that lacks either."""
+    """Yields the height and width of every record. Stops at the first record that lacks either.
+
+    Yields nothing if creating a record is as costly as reading a sample.
+    """
     if not hasattr(dataset, "get_data_info"):
+        return
+    if any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset)):
         return
     for index in range(count):
         try:

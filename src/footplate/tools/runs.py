@@ -279,7 +279,7 @@ def _is_number(value: object) -> bool:
 
 
 def checkpoint_size(path: Path) -> int:
-    """Returns the size of a checkpoint in bytes; for a sharded checkpoint, the total size of its files."""
+    """Returns the size of a checkpoint in bytes, which is the total size of its files if it is sharded."""
     files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 

@@ -149,7 +149,7 @@ def run_length(
 def _run_schedules(
     steps: ScheduleSteps, readers: Sequence[_Reader], order: Sequence[int], epoch_length: int | None
 ) -> None:
-    """Steps the schedules to the last iteration of `order`; reads the fields at each iteration of `order`."""
+    """Steps the schedules to the last iteration of `order`. Reads the fields at each iteration of `order`."""
     upcoming = iter(order)
     following = next(upcoming, None)
     for iteration in range(order[-1] + 1 if order else 0):

@@ -374,7 +374,7 @@ class _Sweep:
         return float(best(finite))
 
     def _run_trial(self, trial: Any, cfg: Config, progress: TrialProgress) -> tuple[list[float], Outcome]:
-        """Runs a trial in its own process; returns its validation results and its outcome."""
+        """Runs a trial in its own process, and returns its validation results and its outcome."""
         folder, metric = progress.folder, self.settings.metric
         os.makedirs(folder, exist_ok=True)
         self.on_progress(progress)

@@ -160,7 +160,7 @@ def _without_duplicates(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Plots losses, metrics and learning rate as an image file; skips an incomplete last line.
+    """Plots losses, metrics and learning rate as an image file. Skips an incomplete last line.
 
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
@@ -359,7 +359,7 @@ def _write(
 
 
 def _pad_range(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """Returns the range of values with a margin; it is never empty."""
+    """Returns the range of values with a margin. The range is never empty."""
     low, high = min(values), max(values)
     padding = min(high - low, _MOST) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
     return max(low - padding, -_MOST), min(high + padding, _MOST)

@@ -258,7 +258,7 @@ class Drawing:
         face_colors: Any,
         alpha: float,
     ) -> Self:
-        """Draws shapes, each with an outline and a fill; blends them with the image if `alpha` is below 1."""
+        """Draws shapes, each with an outline and a fill. Blends them with the image if `alpha` is below 1."""
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
         target = self._image if alpha >= 1 else self._image.copy()
         draw = ImageDraw.Draw(target)

@@ -119,7 +119,7 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws a sample with `render`; shows the image, saves it, or passes it to the writers.
+        """Draws a sample with `render`. Shows the image, saves it, or passes it to the writers.
 
         Args:
             name: The name of the image.

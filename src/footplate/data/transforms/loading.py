@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from footplate.checks import check_choice
-from footplate.data.annotations import decode_mask, read_file
+from footplate.data.annotations import decode_mask, read_record_file
 from footplate.data.transforms.pipeline import BaseTransform
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
@@ -61,7 +61,7 @@ class LoadImageFromFile(BaseTransform):
         """Adds the image to the sample."""
         path = results["img_path"]
         try:
-            content = read_file(path)
+            content = read_record_file(results, "img_path")
             try:
                 with Image.open(io.BytesIO(content)) as image:
                     return self.add_image(results, image)
@@ -74,12 +74,14 @@ class LoadImageFromFile(BaseTransform):
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
         """Adds an opened image to the sample. `transform` does the same for an image file."""
-        if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
+        is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
+        if is_oriented and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # otherwise, it would be copied
             image = ImageOps.exif_transpose(image)
         if self.color_type != "unchanged":
             if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = image.convert("RGB" if self.color_type.startswith("color") else "L")
+            mode = "RGB" if self.color_type.startswith("color") else "L"
+            image = image if image.mode == mode else image.convert(mode)
         values = np.array(image)
         if self.color_type.startswith("color") and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
@@ -172,7 +174,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
     path = results["seg_map_path"]
-    content = read_file(path)
+    content = read_record_file(results, "seg_map_path")
     try:
         with Image.open(io.BytesIO(content)) as opened:
             labels = np.array(opened)

@@ -178,7 +178,7 @@ class LossScaler:
         return self.cur_scale
 
     def has_overflow(self, params: Iterable[Tensor]) -> bool:
-        """Checks whether a gradient is non-finite; returns False for a static scale."""
+        """Checks whether a gradient is non-finite. Returns False for a static scale."""
         gradients = [each.grad for each in params if each.grad is not None]
         return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
 

@@ -87,7 +87,7 @@ def _load_checkpoint_to_model(
     logger: Any = None,
     revise_keys: ReviseKeys = _STRIP_WRAPPER,
 ) -> Any:
-    """Loads the weights of a checkpoint into a model; returns the checkpoint."""
+    """Loads the weights of a checkpoint into a model and returns the checkpoint."""
     load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys)
     return checkpoint
 
@@ -100,7 +100,7 @@ def load_checkpoint(
     logger: Any = None,
     revise_keys: ReviseKeys = _STRIP_WRAPPER,
 ) -> Any:
-    """Loads the weights of the checkpoint at a path or address into a model; returns the checkpoint.
+    """Loads the weights of the checkpoint at a path or address into a model and returns the checkpoint.
 
     Args:
         model: The model, wrapped or not.

@@ -25,12 +25,12 @@ _local_group: Group = None
 
 
 def get_world_size(group: Group = None) -> int:
-    """Returns the number of processes in a group; 1 without a process group."""
+    """Returns the number of processes in a group, or 1 without a process group."""
     return torch_dist.get_world_size(group) if distributed.is_distributed() else 1
 
 
 def get_rank(group: Group = None) -> int:
-    """Returns the rank of this process in a group; 0 without a process group."""
+    """Returns the rank of this process in a group, or 0 without a process group."""
     return torch_dist.get_rank(group) if distributed.is_distributed() else 0
 
 
@@ -51,12 +51,12 @@ def barrier(group: Group = None) -> None:
 
 
 def get_backend(group: Group = None) -> str | None:
-    """Returns the backend of a group, such as "nccl"; None without a process group."""
+    """Returns the backend of a group, such as "nccl", or None without a process group."""
     return torch_dist.get_backend(group) if distributed.is_distributed() else None
 
 
 def get_default_group() -> Group:
-    """Returns the group of all processes; None without a process group."""
+    """Returns the group of all processes, or None without a process group."""
     return torch_dist.group.WORLD if distributed.is_distributed() else None
 
 
@@ -73,7 +73,7 @@ def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
 
 
 def get_local_group() -> Group:
-    """Returns the group of the processes on this machine; None without a process group.
+    """Returns the group of the processes on this machine, or None without a process group.
 
     Raises:
         ValueError: `init_local_group` was not called.

@@ -283,7 +283,7 @@ def dump(
     backend_args: Options = None,
     **kwargs: Any,
 ) -> Any:
-    """Writes an object to a JSON, YAML or pickle file; returns the content if there is no file.
+    """Writes an object to a JSON, YAML or pickle file, or returns the content if there is no file.
 
     Args:
         obj: The object.

@@ -48,7 +48,7 @@ class MMLogger(logging.Logger, ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> Self:
-        """Returns the instance that was created last; creates one named "mmengine" if there are no instances."""
+        """Returns the instance that was created last. Creates one named "mmengine" if there are no instances."""
         if not cls._instance_dict:
             cls.get_instance("mmengine")
         return super().get_current_instance()

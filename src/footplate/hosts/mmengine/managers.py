@@ -37,7 +37,7 @@ class ManagerMixin(metaclass=ManagerMeta):
 
     @classmethod
     def get_instance(cls, name: str, **kwargs: Any) -> Self:
-        """Returns the instance with this name; creates it if it does not exist."""
+        """Returns the instance with this name. Creates it if it does not exist."""
         if not isinstance(name, str):
             raise AssertionError(f"The name of an instance must be a string, not {type(name).__name__}.")
         if name not in cls._instance_dict:
@@ -135,7 +135,7 @@ _timers: dict[str, Timer] = {}
 
 
 def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this id; 0 for the first call."""
+    """Returns the seconds since the last call with this id, or 0 for the first call."""
     if timer_id not in _timers:
         _timers[timer_id] = Timer()
         return 0

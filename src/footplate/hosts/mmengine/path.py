@@ -34,7 +34,7 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
 
 
 def symlink(src: str | Path, dst: str | Path, overwrite: bool = True, **kwargs: Any) -> None:
-    """Creates a symbolic link `dst` to `src`; replaces an existing file if `overwrite` is set."""
+    """Creates a symbolic link `dst` to `src`. Replaces an existing file if `overwrite` is set."""
     if overwrite and os.path.lexists(dst):
         os.remove(dst)
     os.symlink(src, dst, **kwargs)

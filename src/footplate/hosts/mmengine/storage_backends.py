@@ -62,14 +62,14 @@ class _FileSystemBackend(BaseStorageBackend):
         return self.get(filepath).decode(encoding)
 
     def put(self, obj: bytes | io.BytesIO, filepath: PathLike) -> None:
-        """Writes a file; creates missing folders."""
+        """Writes a file. Creates missing folders."""
         data = obj.getvalue() if isinstance(obj, io.BytesIO) else obj
         path = self._path(filepath)
         storage.make_dirs(storage.parent(path))
         storage.commit_bytes(path, data)
 
     def put_text(self, obj: str, filepath: PathLike, encoding: str = "utf-8") -> None:
-        """Writes a text file; creates missing folders."""
+        """Writes a text file. Creates missing folders."""
         self.put(obj.encode(encoding), filepath)
 
     def exists(self, filepath: PathLike) -> bool:
@@ -101,15 +101,15 @@ class _FileSystemBackend(BaseStorageBackend):
             yield local
 
     def copyfile(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file into a folder or to a path on this storage; returns the path of the copy."""
+        """Copies a file into a folder or to a path on this storage and returns the path of the copy."""
         return self._copy_file(src, dst, self.get, self.put, self.isdir)
 
     def copyfile_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file from this machine to this storage; returns the path of the copy."""
+        """Copies a file from this machine to this storage and returns the path of the copy."""
         return self._copy_file(src, dst, lambda path: Path(path).read_bytes(), self.put, self.isdir)
 
     def copyfile_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file from this storage to this machine; returns the path of the copy."""
+        """Copies a file from this storage to this machine and returns the path of the copy."""
         return self._copy_file(src, dst, self.get, LocalBackend().put, os.path.isdir)
 
     @staticmethod
@@ -127,15 +127,15 @@ class _FileSystemBackend(BaseStorageBackend):
         return target
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to a path that does not exist yet; returns that path."""
+        """Copies a folder to a path that does not exist yet and returns that path."""
         return self._copy_tree(src, dst, self, self)
 
     def copytree_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder from this machine to this storage; returns the path of the copy."""
+        """Copies a folder from this machine to this storage and returns the path of the copy."""
         return self._copy_tree(src, dst, LocalBackend(), self)
 
     def copytree_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder from this storage to this machine; returns the path of the copy."""
+        """Copies a folder from this storage to this machine and returns the path of the copy."""
         return self._copy_tree(src, dst, self, LocalBackend())
 
     @staticmethod
@@ -164,7 +164,7 @@ class _FileSystemBackend(BaseStorageBackend):
         self._system(dir_path, "rm", recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates `dst` as a link to `src`, or as a copy if links are not supported; returns whether it is a link."""
+        """Creates `dst` as a link to `src`, or as a copy if links are not supported. Returns whether it is a link."""
         (self.copytree if self.isdir(src) else self.copyfile)(src, dst)
         return False
 

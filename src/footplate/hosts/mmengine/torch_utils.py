@@ -175,7 +175,7 @@ class TimeCounter:
 
 
 def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
-    """Seeds Python, NumPy and PyTorch; returns the seed.
+    """Seeds Python, NumPy and PyTorch. Returns the seed.
 
     Args:
         seed: The seed. By default, a random seed is drawn, which is the same for all processes.

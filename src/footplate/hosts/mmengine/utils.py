@@ -113,7 +113,7 @@ def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any],
 
 
 def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
-    """Imports modules by name; returns the module, or a list of modules for several names.
+    """Imports modules by name. Returns the module, or a list of modules for several names.
 
     Args:
         imports: A module name or a list of module names. None imports nothing.

@@ -127,7 +127,7 @@ class _BatchNormXd(_BatchNorm):
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replaces the SyncBN layers of a model with batch norm layers that have the same state; returns the model."""
+    """Replaces the SyncBN layers of a model with batch norm layers that have the same state. Returns the model."""
     kinds: list[type] = [nn.SyncBatchNorm]
     of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", None)
     if of_mmcv is not None:
@@ -154,7 +154,7 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """Replaces the batch norm layers of a model with SyncBN; returns the model.
+    """Replaces the batch norm layers of a model with SyncBN and returns the model.
 
     Raises:
         ValueError: The implementation is not "torch".

@@ -186,7 +186,7 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Computes deformable attention over the levels of a pyramid; returns (N, queries, heads * channels).
+    """Computes deformable attention over the levels of a pyramid and returns (N, queries, heads * channels).
 
     Args:
         value: (N, pixels of all levels, heads, channels).

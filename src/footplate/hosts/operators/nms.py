@@ -93,7 +93,7 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Writes boxes with lowered scores to `dets`, (N, 5), best first; returns the indices of the boxes.
+    """Writes boxes with lowered scores to `dets`, (N, 5), best first. Returns the indices of the boxes.
 
     Args:
         boxes: (N, 4).

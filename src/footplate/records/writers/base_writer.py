@@ -29,7 +29,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` with `now` in `save_dir`; called before anything is written."""
+        """Replaces the folder `before` with `now` in `save_dir`. Called before anything is written."""
         self._save_dir = moved(self._save_dir, before, now)
 
     @property
@@ -68,11 +68,11 @@ class BaseVisBackend:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`; called before anything is written."""
+        """Restores the result of `state_dict`. Called before anything is written."""
 
 
 def moved(path: Any, before: str, now: str) -> Any:
-    """Replaces the parent folder `before` of a path with `now`; returns any other value unchanged.
+    """Replaces the parent folder `before` of a path with `now`. Other values are returned unchanged.
 
     >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
     ('work/b/vis_data', 'work/ab', None)
@@ -149,7 +149,7 @@ class GuardedWriters:
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`; ignores writers that were added or removed since."""
+        """Restores the result of `state_dict`. Ignores writers that were added or removed since."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])

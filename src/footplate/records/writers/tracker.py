@@ -46,7 +46,7 @@ class Tracker(BaseVisBackend):
 
     @property
     def start(self) -> str:
-        """The name of `work_dir/<timestamp>`, for `identity`; empty if `save_dir` is a custom folder."""
+        """The name of `work_dir/<timestamp>`, for `identity`, or "" if `save_dir` is a custom folder."""
         name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
         return name if _START.fullmatch(name) else ""
 
@@ -79,7 +79,7 @@ class Tracker(BaseVisBackend):
         return self._run
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes a scalar; ignores values that are not numbers."""
+        """Writes a scalar. Ignores values that are not numbers."""
         self.add_scalars({name: value}, step)
 
     def add_scalars(
@@ -99,7 +99,7 @@ class Tracker(BaseVisBackend):
             self._run = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the values that identify the run; empty if no run was started."""
+        """Returns the values that identify the run, or an empty dict if no run was started."""
         return dict(self.identity)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

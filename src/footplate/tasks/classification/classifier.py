@@ -85,7 +85,7 @@ class ImageClassifier(TaskModel):
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
-        """Returns one sample with the prediction of the head for each image; creates samples if none are given."""
+        """Returns one sample with the prediction of the head for each image. Creates samples if none are given."""
         head, features = self._head_for("predict"), self._features_for_test(inputs)
         samples: list[ClsDataSample] = head.predict(features, data_samples)
         return samples

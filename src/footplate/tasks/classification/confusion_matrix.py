@@ -90,7 +90,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def plot(
         confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Draws a confusion matrix; returns an RGB image, a uint8 array ``(H, W, 3)``.
+        """Draws a confusion matrix and returns an RGB image, a uint8 array ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The greater a cell's share of its row, the stronger its
         color.

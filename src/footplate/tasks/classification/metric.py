@@ -100,7 +100,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
-    """Returns the suffix of metric names for a threshold; empty if there is only one threshold."""
+    """Returns the suffix of metric names for a threshold, or "" if there is only one threshold."""
     if len(several) == 1:
         return ""
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
@@ -188,7 +188,7 @@ class Accuracy(BaseMetric[Ranked]):
                 self.results.append(Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf))
 
     def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
-        """Returns a dict of the accuracies; NaN if all samples are ignored."""
+        """Returns a dict of the accuracies, which are NaN if all samples are ignored."""
         ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
         counted = ranks >= 0
         values = {}

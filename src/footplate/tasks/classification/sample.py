@@ -38,12 +38,12 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets one or several true classes; raises an ArgumentError if `value` is not an integer or a list of them."""
+        """Sets one or several true classes. Raises an ArgumentError if `value` is not an integer or a list of them."""
         self.gt_label = _to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
-        """Sets the soft labels, ``(C,)``; raises an ArgumentError if `value` is not a sequence of numbers."""
+        """Sets the soft labels, ``(C,)``. Raises an ArgumentError if `value` is not a sequence of numbers."""
         self.gt_score = _to_scores(value)
         return self
 
@@ -81,7 +81,7 @@ def _to_tensor(value: Any) -> Tensor | None:
 
 
 def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
-    """Returns the true classes of a sample, ``(K,)``, int64; checks their range if `num_classes` is given.
+    """Returns the true classes of a sample, ``(K,)``, int64. Checks their range if `num_classes` is given.
 
     Raises:
         DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since

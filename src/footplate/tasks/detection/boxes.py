@@ -8,7 +8,7 @@ _TINY = 1e-7
 
 
 def box_areas(boxes: Tensor) -> Tensor:
-    """Returns the areas ``(..., )`` of boxes ``(..., 4)``; 0 for inverted boxes.
+    """Returns the areas ``(..., )`` of boxes ``(..., 4)``. The area of an inverted box is 0.
 
     Example:
         >>> box_areas(torch.tensor([[0.0, 0.0, 4.0, 3.0], [2.0, 2.0, 1.0, 5.0]])).tolist()
@@ -38,7 +38,7 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression; returns the indices of the remaining boxes, ``(K,)``, int64, best first.
+    """Applies non-maximum suppression and returns the indices of the remaining boxes, ``(K,)``, int64, best first.
 
     Of two boxes with equal scores, the first one is better.
 

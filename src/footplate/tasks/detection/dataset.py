@@ -131,7 +131,7 @@ class CocoDataset(BaseDataset):
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the category id of each class; raises a DataError at `key` if the file lacks a category."""
+    """Returns the category id of each class. Raises a DataError at `key` if the file lacks a category."""
     ids = {str(each["name"]): each["id"] for each in categories}
     for name in classes:
         if name not in ids:

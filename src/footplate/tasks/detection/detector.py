@@ -62,7 +62,7 @@ class BaseDetector(TaskModel):
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
-        """Sets `pred_instances` in the sample of each image; creates samples if none are given."""
+        """Sets `pred_instances` in the sample of each image. Creates samples if none are given."""
         scores, boxes = self.candidates(inputs)
         samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
         for sample, score, box in zip(samples, scores, boxes, strict=True):

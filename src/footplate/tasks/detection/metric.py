@@ -119,7 +119,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files, and returns a dict of the values; empty with `format_only`."""
+        """Writes the requested files, and returns a dict of the values, which is empty with `format_only`."""
         numbers = [each.image_id for each in results]
         is_unique = len(set(numbers)) == len(numbers)
         if self.ann_file is not None and not is_unique:
@@ -251,7 +251,7 @@ def measure(
 
 
 def named_values(curves: Curves) -> dict[str, float]:
-    """Returns a dict of the COCO metrics; -1 if there is no ground truth.
+    """Returns a dict of the COCO metrics, which are -1 if there is no ground truth.
 
     `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
     `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to 96² pixels, and above. `AR@100` is
@@ -274,7 +274,7 @@ def named_values(curves: Curves) -> dict[str, float]:
 
 
 def values_by_category(curves: Curves) -> list[float]:
-    """Returns the average precision of each category; NaN if the category has no ground truth."""
+    """Returns the average precision of each category, or NaN if the category has no ground truth."""
     means = [_mean(curves.precision[:, :, place, 0, -1]) for place in range(curves.precision.shape[2])]
     return [math.nan if value == UNDEFINED else value for value in means]
 

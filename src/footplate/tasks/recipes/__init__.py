@@ -29,7 +29,7 @@ def recipes() -> list[Recipe]:
 
 
 def find_config(name: str) -> str:
-    """Returns the path of a config file or of the recipe called `name`; returns `package::file` unchanged.
+    """Returns the path of a config file or of the recipe called `name`. `package::file` is returned unchanged.
 
     Raises:
         ConfigError: There is no such file or recipe.

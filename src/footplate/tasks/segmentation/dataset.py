@@ -173,7 +173,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
 
 
 def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> dict[int, int] | None:
-    """Maps the labels of all known classes to labels of the selected classes; None if no labels change."""
+    """Maps the labels of all known classes to labels of the selected classes. Returns None if no labels change."""
     if known is None or wanted is None or isinstance(wanted, str) or list(wanted) == list(known):
         return None
     for name in wanted:

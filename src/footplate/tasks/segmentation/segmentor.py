@@ -78,7 +78,7 @@ class BaseSegmentor(TaskModel):
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        """Sets `seg_logits` and `pred_sem_seg` in the sample of each image; creates samples if none are given."""
+        """Sets `seg_logits` and `pred_sem_seg` in the sample of each image. Creates samples if none are given."""
         scores = self._score_for_test(inputs)
         samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
         for sample, each in zip(samples, scores, strict=True):
@@ -127,7 +127,7 @@ def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[
 
 
 def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
-    """Undoes padding, flipping and resizing; returns scores ``(C, H, W)`` at the size of the original image."""
+    """Undoes padding, flipping and resizing. Returns scores ``(C, H, W)`` at the size of the original image."""
     height, width = sample.get("img_shape", scores.shape[-2:])[:2]
     scores = scores[:, :height, :width]
     if sample.get("flip", False):

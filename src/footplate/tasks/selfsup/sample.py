@@ -80,7 +80,7 @@ class MultiView(BaseTransform):
                 self.pipelines.append(Compose(pipeline))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Replaces `img` with its views; returns None if a pipeline returns None."""
+        """Replaces `img` with its views. Returns None if a pipeline returns None."""
         views = [
             pipeline(dict(results))
             for pipeline, number in zip(self.pipelines, self.num_views, strict=True)

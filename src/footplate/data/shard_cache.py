@@ -1,0 +1,103 @@
+"""Local copies of remote files, limited in size and shared by all processes of a machine."""
+
+import hashlib
+import os
+import shutil
+import time
+from contextlib import suppress
+from typing import IO, Any
+
+from footplate.errors import DataError
+from footplate.storage import atomic_file, base_name, clean_stale, is_local, local_path, lock, open_file
+
+DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
+_ATTEMPTS = 5  # another process may remove a copy before it is opened
+_USE_INTERVAL = 10.0  # seconds between two updates of the time at which a copy was last used
+_LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process that downloaded it has yet to open it
+_COPY_BYTES = 1 << 20
+
+
+class ShardCache:
+    """Downloads remote shards when they are first read, and removes those that were not used for the longest time.
+
+    The size may exceed `max_bytes` by the shards that are being downloaded or were downloaded within the last second.
+
+    Args:
+        folder: The folder of the copies.
+        max_bytes: The total size of the copies.
+    """
+
+    def __init__(self, folder: str, max_bytes: float) -> None:
+        self.folder = os.path.abspath(os.path.expanduser(folder))
+        self.max_bytes = max_bytes
+
+    def path(self, url: str, tag: str = "") -> str:
+        """Returns the path of the copy of a file; `tag` distinguishes versions of the file."""
+        digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+        return os.path.join(self.folder, f"{digest}{tag}-{base_name(url)}")
+
+    def open(self, shard: str, size: int) -> IO[Any]:
+        """Opens a shard for reading: a local one directly, a remote one as a local copy.
+
+        Args:
+            shard: The path or URL.
+            size: Its size in bytes.
+
+        Raises:
+            DataError: The shard cannot be downloaded, or has a different size.
+            OSError: The shard or the copy cannot be opened.
+        """
+        if is_local(shard):
+            return open_file(local_path(shard))
+        path = self.path(shard, f"-{size}")
+        for _ in range(_ATTEMPTS):
+            if not os.path.exists(path):
+                with lock(path):
+                    if not os.path.exists(path):  # no other process has downloaded it in the meantime
+                        self._download(shard, path, size)
+            with suppress(FileNotFoundError):
+                stream = open_file(path)
+                if time.time() - os.fstat(stream.fileno()).st_mtime > _USE_INTERVAL:
+                    with suppress(FileNotFoundError):
+                        os.utime(path)
+                return stream
+        raise DataError(
+            f"other processes remove the copy of the shard '{shard}' as soon as it is downloaded",
+            found=f"cache_gb={self.max_bytes / 1e9:g}",
+            notes=["Increase cache_gb, so that the cache holds all shards that are read at the same time."],
+        )
+
+    def _download(self, shard: str, path: str, size: int) -> None:
+        clean_stale(self.folder)
+        self._make_room(size)
+        try:
+            with open_file(shard) as source, atomic_file(path) as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+                if source.tell() != size:
+                    raise DataError(
+                        f"the shard '{shard}' has another size than in its index",
+                        found=f"{source.tell()} bytes instead of {size}",
+                        notes=["It was replaced, or its download is incomplete."],
+                    )
+        except FileNotFoundError as error:
+            raise DataError(f"the shard '{shard}' does not exist") from error
+        except OSError as error:
+            raise DataError(f"the shard '{shard}' cannot be downloaded to '{self.folder}': {error}") from error
+
+    def _make_room(self, size: int) -> None:
+        """Removes the copies that were not used for the longest time, until `size` more bytes fit."""
+        youngest = time.time() - _LEAST_AGE
+        with lock(os.path.join(self.folder, "removal")):
+            copies = []
+            for entry in os.scandir(self.folder):
+                with suppress(FileNotFoundError):
+                    if not entry.name.startswith(".") and not entry.name.endswith(".json"):
+                        found = entry.stat()
+                        copies.append((found.st_mtime, found.st_size, entry.path))
+            copies.sort(reverse=True)  # last used first
+            total = size
+            for modified, used, path in copies:
+                total += used
+                if total > self.max_bytes and modified < youngest:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)

@@ -1,0 +1,275 @@
+"""A dataset of WebDataset shards: tar files that contain the files of many samples."""
+
+import io
+import itertools
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footplate.checks import check_number
+from footplate.data.annotations import join_root
+from footplate.data.base_dataset import BaseDataset
+from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
+from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
+from footplate.data.shared_memory import RecordStore
+from footplate.distributed import get_rank, get_world_size
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS
+from footplate.storage import join, list_dir, missing_path_notes
+
+_logger = logging.getLogger("footplate.data")
+_HEADER = 512  # bytes before the content of a file in a tar archive
+_THREADS = 8  # that load indexes
+_MOST_SHARDS = 1_000_000
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_IMAGES = "jpg;jpeg;png;webp;bmp;ppm;pgm;tif;tiff"
+_USUAL_FIELDS = {"img_path": _IMAGES, "seg_map_path": "seg.png;mask.png", "gt_label": "cls", "record": "json"}
+
+
+def _parse_json(content: bytes) -> Any:
+    return json.loads(content)
+
+
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    **dict.fromkeys(("cls", "cls2", "class", "count", "index", "inx", "id"), int),
+    **dict.fromkeys(("txt", "text"), bytes.decode),
+    **dict.fromkeys(("json", "jsn"), _parse_json),
+    "npy": lambda content: np.load(io.BytesIO(content), allow_pickle=False),
+}
+
+
+@DATASETS.register_module()
+class WebDataset(BaseDataset):
+    """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
+
+    The files of a sample have the same name up to the first dot, the key, and follow each other in a shard. On first
+    use, each shard is indexed; see `load_index`. Remote shards are copied to a local cache when they are read.
+
+    Args:
+        shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.
+        fields: Maps keys of a record to extensions; `;` separates alternatives. Files under a key that ends in
+            `_path` are loaded by the transforms of the pipeline. Others are parsed by their extension: `cls`, `index`
+            and `id` are integers, `txt` is text, `json` is JSON, `npy` is an array, and all others are bytes. The
+            items of a JSON object under `record` are added to the record. Every sample must have all fields.
+            By default, the image is `img_path`, and the first sample determines which of `seg_map_path` (`seg.png` or
+            `mask.png`), `gt_label` (`cls`) and `record` (`json`) all samples have.
+        data_root: The folder or URL of relative paths.
+        metainfo: Metadata of the dataset, such as `classes`.
+        cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
+        cache_gb: The maximum size of the copies in GB. It must hold all shards that are read at the same time.
+        ignore_index: The label of ignored pixels in label maps.
+        reduce_zero_label: Whether to ignore label 0 of label maps and to reduce all other labels by one.
+        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+
+    Raises:
+        DataError: A shard is missing, damaged or does not match its index, or a sample lacks a field.
+        ArgumentError: An argument is invalid.
+    """
+
+    makes_samples = True  # a record is read from its shard
+
+    def __init__(
+        self,
+        shards: str | Sequence[str],
+        fields: Mapping[str, str] | None = None,
+        data_root: str | None = "",
+        metainfo: Mapping[str, Any] | None = None,
+        *,
+        cache_dir: str = DEFAULT_FOLDER,
+        cache_gb: float = 50.0,
+        ignore_index: int = 255,
+        reduce_zero_label: bool = False,
+        **settings: Any,
+    ) -> None:
+        check_number("cache_gb", cache_gb, above=0)
+        for key, extensions in (fields or {}).items():
+            if not isinstance(extensions, str) or not extensions.strip(";"):
+                message = "a field must be a file extension, or several separated by ';'"
+                raise ArgumentError(message, key=f"fields.{key}", found=extensions)
+        if fields is not None and not fields:
+            raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
+        self.shards = expand_shards(shards, data_root or "")
+        self.fields = None if fields is None else {key: _split(each) for key, each in fields.items()}
+        self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
+        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
+        self._sizes: list[int] = []
+        super().__init__(metainfo=metainfo, data_root=data_root, **settings)
+
+    def load_data_list(self) -> Any:
+        """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
+        indexes = self._load_indexes()
+        self._sizes = [each.size for each in indexes]
+        if self.fields is None:
+            self.fields = _usual_fields(self.shards[0], indexes[0].samples[0])
+        return RecordStore(self._records(indexes))
+
+    def filter_data(self) -> Any:
+        """Returns all records."""
+        return self.data_list
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Reads the files of a sample; those that transforms load are in `file_contents`, by the key of their path."""
+        self.full_init()
+        number, key, files = self.data_list[idx]
+        members = {field: Member(*each) for field, each in files.items()}
+        shard = self.shards[number]
+        record: dict[str, Any] = {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
+        if "classes" in self._metainfo:
+            record["num_classes"] = len(self._metainfo["classes"])
+        if "seg_map_path" in members:
+            record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
+        contents: dict[str, bytes] = {}
+        found = self._read(number, members)
+        if "record" in found:  # first, so that other fields replace its items
+            record |= _parse("record", found.pop("record"), members["record"], shard)
+        for name, content in found.items():
+            if name.endswith("_path"):
+                contents[name] = content
+                record[name] = join(shard, members[name].name)
+            else:
+                record[name] = _parse(name, content, members[name], shard)
+        return {**record, "file_contents": contents}
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class of a sample."""
+        return [int(self.get_data_info(idx)["gt_label"])]
+
+    def shard_numbers(self) -> NDArray[np.int32]:
+        """Returns the index of the shard of each sample, ``(N,)``; `shard_window` of a sampler needs it."""
+        self.full_init()
+        return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
+
+    def _load_indexes(self) -> list[ShardIndex]:
+        # Each rank begins with a different shard, so that the ranks share the work of creating indexes.
+        order = np.roll(np.arange(len(self.shards)), -(len(self.shards) * get_rank() // get_world_size()))
+        with at_key("shards"), ThreadPoolExecutor(_THREADS) as pool:
+            loaded = pool.map(lambda at: load_index(self.shards[at], self.cache), order)
+            found = dict(zip(order.tolist(), loaded, strict=True))
+        return [found[at] for at in range(len(self.shards))]
+
+    def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
+        for number, index in enumerate(indexes):
+            for sample in index.samples:
+                members = {}
+                for field, extensions in (self.fields or {}).items():
+                    extension = next((each for each in extensions if each in sample.members), None)
+                    if extension is None:
+                        raise _missing_field(field, extensions, self.shards[number], sample)
+                    members[field] = tuple(sample.members[extension])  # smaller and faster than a class when pickled
+                yield number, sample.key, members
+
+    def _read(self, number: int, members: Mapping[str, Member]) -> dict[str, bytes]:
+        """Returns the contents of files that are next to each other in a shard."""
+        shard = self.shards[number]
+        begin = min(each.offset for each in members.values()) - _HEADER
+        end = max(each.offset + each.size for each in members.values())
+        try:
+            with self.cache.open(shard, self._sizes[number]) as stream:
+                stream.seek(begin)
+                data = stream.read(end - begin)
+        except OSError as error:
+            raise DataError(f"the shard '{shard}' cannot be read at offset {begin}: {error}") from error
+        found = {}
+        for field, member in members.items():
+            at = member.offset - begin
+            check_header(data[at - _HEADER : at], member, shard)
+            found[field] = data[at : at + member.size]
+            if len(found[field]) < member.size:
+                raise DataError(f"the shard '{shard}' is incomplete: it ends at offset {begin + len(data)}")
+        return found
+
+
+def expand_shards(shards: str | Sequence[str], root: str = "") -> list[str]:
+    """Returns the paths of shards.
+
+    Args:
+        shards: A list of paths, a folder, or a path with ranges of numbers in braces.
+        root: The folder or URL of relative paths.
+
+    Raises:
+        DataError: There are no shards.
+        ArgumentError: `shards` is neither a string nor a list of strings, or a range is reversed.
+
+    Example:
+        >>> expand_shards("a-{08..10}.tar", "data")
+        ['data/a-08.tar', 'data/a-09.tar', 'data/a-10.tar']
+    """
+    several = [shards] if isinstance(shards, str) else shards
+    if not isinstance(several, Sequence) or not all(isinstance(each, str) and each for each in several):
+        raise ArgumentError("shards must be a path or a list of paths", key="shards", found=shards)
+    found = [path for each in several for path in _expand(join_root(root, each))]
+    if not found:
+        raise DataError("there are no shards", key="shards", found=shards)
+    twice = next((one for one, other in itertools.pairwise(sorted(found)) if one == other), None)
+    if twice is not None:
+        raise ArgumentError(f"the shard '{twice}' is given twice", key="shards", found=shards)
+    return found
+
+
+def _expand(path: str) -> list[str]:
+    ranges = []
+    for match in _RANGE.finditer(path):
+        first, last = match.groups()
+        width = len(first) if first.startswith("0") else 0
+        numbers = range(int(first), int(last) + 1)
+        if not 0 < len(numbers) <= _MOST_SHARDS:
+            raise ArgumentError(f"the range '{match.group()}' of shards is empty or too long", key="shards", found=path)
+        ranges.append([f"{number:0{width}d}" for number in numbers])
+    if ranges:
+        parts = _RANGE.split(path)[::3]
+        return [
+            "".join(itertools.chain(*zip(parts, [*numbers, ""], strict=True))) for numbers in itertools.product(*ranges)
+        ]
+    if path.lower().endswith((".tar", ".tgz", ".gz", ".zst")):
+        return [path]
+    try:
+        names = [name for name in list_dir(path) if name.endswith(".tar") and not name.startswith(".")]
+    except OSError as error:
+        notes = missing_path_notes(path) or [str(error)]
+        raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
+    if not names:
+        raise DataError(f"there are no .tar files in '{path}'", key="shards")
+    return [join(path, name) for name in names]
+
+
+def _split(extensions: str) -> list[str]:
+    return [each.strip().lower().removeprefix(".") for each in extensions.split(";") if each.strip()]
+
+
+def _usual_fields(shard: str, sample: ShardSample) -> dict[str, list[str]]:
+    """Returns the usual fields that a sample has, and the image."""
+    usual = {key: _split(each) for key, each in _USUAL_FIELDS.items()}
+    found = {key: each for key, each in usual.items() if not sample.members.keys().isdisjoint(each)}
+    if "img_path" not in found:
+        raise _missing_field("img_path", usual["img_path"], shard, sample)
+    return found
+
+
+def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: ShardSample) -> DataError:
+    offset = min(each.offset for each in sample.members.values()) - _HEADER
+    return DataError(
+        f"the sample '{sample.key}' at offset {offset} of the shard '{shard}' has no '{field}'",
+        key="fields",
+        found=[f"{sample.key}.{extension}" for extension in sample.members],
+        notes=[f"Its extension is one of: {', '.join(extensions)}. To use others, set fields=dict({field}='...')."],
+    )
+
+
+def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
+    """Returns the value of a file, according to its extension."""
+    extension = member.name.rpartition(".")[2].lower()
+    try:
+        value = _PARSERS.get(extension, bytes)(content)
+        if field == "record" and not isinstance(value, dict):
+            raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
+    except (ValueError, EOFError, RecursionError) as error:
+        message = f"'{member.name}' at offset {member.offset} of the shard '{shard}' cannot be parsed"
+        raise DataError(f"{message}: {str(error).splitlines()[0]}", key=f"fields.{field}") from error
+    return value

@@ -1,0 +1,341 @@
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+
+from footplate.data import (
+    DefaultSampler,
+    InfiniteSampler,
+    WebDataset,
+    batches,
+    build_dataloader,
+    check_dataloader,
+    samplers,
+    web_dataset,
+)
+from footplate.data.shard_cache import ShardCache
+from footplate.data.shard_index import ShardIndex, load_index
+from footplate.data.web_dataset import expand_shards
+from footplate.errors import ArgumentError, BuildError, DataError
+from tests.data.shards import Sample, numbered, png, tar, write_shards
+
+LOAD = {"type": "LoadImageFromFile", "color_type": "grayscale"}
+
+
+def dataset_of(tmp_path: Path, samples: Iterable[Sample], **settings: Any) -> WebDataset:
+    (tmp_path / "a.tar").write_bytes(tar(samples))
+    return WebDataset(str(tmp_path / "a.tar"), **settings)
+
+
+def numbers(loader: Any, **where: Any) -> list[list[int]]:
+    return [[int(each) for each in batch["gt_label"]] for batch in batches(loader, **where)]
+
+
+def section(dataset: Any, **changes: Any) -> dict[str, Any]:
+    sampler = {"type": "DefaultSampler", "shuffle": True, "shard_window": 2}
+    return {"dataset": dataset, "batch_size": 4, "sampler": sampler, **changes}
+
+
+def test_images_and_labels_come_from_the_shards(tmp_path: Path) -> None:
+    write_shards(tmp_path, (3, 4))
+    dataset = WebDataset(str(tmp_path / "train-{000..001}.tar"), pipeline=[LOAD])
+    assert len(dataset) == 7
+    for number in (5, 0, 6, -7):
+        sample = dataset[number]
+        expected = number % 7
+        assert sample["img"][0, :2].tolist() == [0, expected]
+        assert (sample["gt_label"], sample["sample_idx"], sample["sample_key"]) == (
+            expected,
+            expected,
+            f"{expected:05d}",
+        )
+        assert sample["img_path"] == str(
+            tmp_path / f"train-00{expected // 3 if expected < 6 else 1}.tar" / f"{expected:05d}.png"
+        )
+
+
+def test_label_maps_come_from_the_shards(tmp_path: Path) -> None:
+    samples = [("a", {"png": png(1), "seg.png": png(2)})]
+    pipeline = [LOAD, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+    dataset = dataset_of(tmp_path, samples, pipeline=pipeline, metainfo={"classes": ["a", "b", "c"]})
+    packed = dataset[0]
+    assert packed["data_samples"].gt_sem_seg.data[0, 0, :2].tolist() == [0, 2]
+    assert packed["data_samples"].seg_map_path == str(tmp_path / "a.tar" / "a.seg.png")
+
+
+def test_a_class_of_a_label_map_is_checked(tmp_path: Path) -> None:
+    samples = [("a", {"png": png(1), "seg.png": png(2)})]
+    pipeline = [LOAD, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+    dataset = dataset_of(tmp_path, samples, pipeline=pipeline, metainfo={"classes": ["a", "b"]})
+    with pytest.raises(DataError, match=r"a\.seg\.png"):
+        dataset[0]
+
+
+def test_label_zero_can_be_reduced(tmp_path: Path) -> None:
+    samples = [("a", {"png": png(1), "seg.png": png(2)})]
+    dataset = dataset_of(tmp_path, samples, pipeline=[LOAD, {"type": "LoadAnnotations"}], reduce_zero_label=True)
+    assert dataset[0]["gt_seg_map"][0, :2].tolist() == [255, 1]
+
+
+def test_the_items_of_a_json_object_are_added(tmp_path: Path) -> None:
+    instance = {"bbox": [0, 1, 3, 4], "bbox_label": 2, "ignore_flag": 0}
+    record = {"instances": [instance], "height": 4, "width": 6, "img_path": "elsewhere.png", "img_id": 7}
+    samples = [("a", {"png": png(1), "json": json.dumps(record).encode()})]
+    sample = dataset_of(tmp_path, samples, pipeline=[LOAD, {"type": "LoadAnnotations"}])[0]
+    assert sample["gt_bboxes"].tolist() == [[0, 1, 3, 4]]
+    assert (sample["gt_bboxes_labels"].tolist(), sample["img_id"]) == ([2], 7)
+    assert sample["img_path"] == str(tmp_path / "a.tar" / "a.png")
+
+
+def test_fields_are_parsed_by_their_extension(tmp_path: Path) -> None:
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, np.arange(3))
+    files = {
+        "IMG": png(3),
+        "txt": "ä".encode(),
+        "meta.json": b"[1]",
+        "npy": stream.getvalue(),
+        "bin": b"\x00",
+        "id": b"7\n",
+    }
+    fields = {
+        "img_path": "jpg; .img",
+        "caption": "txt",
+        "list": "meta.json",
+        "array": "npy",
+        "raw": "bin",
+        "number": "id",
+    }
+    sample = dataset_of(tmp_path, [("a", files)], fields=fields, pipeline=[LOAD])[0]
+    assert sample["array"].tolist() == [0, 1, 2]
+    found = {name: sample[name] for name in ("caption", "list", "raw", "number")}
+    assert found == {"caption": "ä", "list": [1], "raw": b"\x00", "number": 7}
+    assert int(sample["img"][0, 1]) == 3
+
+
+def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    dataset = dataset_of(tmp_path, [("a", {"png": png(0), "npy": stream.getvalue()})], fields={"array": "npy"})
+    with pytest.raises(DataError, match=r"'a.npy' at offset \d+ of the shard .*a.tar' cannot be parsed: Object arrays"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "expected"),
+    [
+        ({"png": b"", "cls": b"seven"}, None, "'b.cls' at offset .* cannot be parsed: invalid literal for int"),
+        ({"png": b"", "json": b"[1]"}, None, "'b.json' at offset .* a JSON object is expected, not list"),
+        ({"png": b"", "json": b"{"}, None, "'b.json' at offset .* cannot be parsed: "),
+        ({"png": b"", "json": b"[" * 100_000}, None, "'b.json' at offset .* cannot be parsed: "),
+        ({"txt": b"\xff"}, {"text": "txt"}, "'b.txt' at offset .* cannot be parsed: "),
+        ({"npy": b"x"}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
+        ({"npy": b""}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_an_error(
+    tmp_path: Path, files: dict[str, bytes], fields: dict[str, str] | None, expected: str
+) -> None:
+    dataset = dataset_of(tmp_path, [("b", files)], fields=fields)
+    with pytest.raises(DataError, match=expected) as caught:
+        dataset[0]
+    assert "a.tar" in str(caught.value)
+
+
+def test_an_image_that_cannot_be_decoded_is_an_error_that_names_shard_and_key(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, [("b", {"png": b"broken"})], pipeline=[LOAD])
+    with pytest.raises(DataError, match=r"a\.tar/b\.png' cannot be read: its format is unknown"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([("a", {"cls": b"1"})], "the sample 'a' at offset 0 of the shard '.*a.tar' has no 'img_path'"),
+        ([("a", {"png": b""}), ("b", {"cls": b"1"})], "the sample 'b' at offset 512 of .* has no 'img_path'"),
+        (
+            [("a", {"png": b"", "cls": b"1"}), ("b", {"png": b""})],
+            "the sample 'b' at offset 1536 of .* has no 'gt_label'",
+        ),
+    ],
+)
+def test_a_sample_without_a_field_is_an_error(tmp_path: Path, samples: list[Sample], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        dataset_of(tmp_path, samples)
+
+
+def test_a_shard_that_changes_during_a_run_is_an_error(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, numbered(range(3)), pipeline=[LOAD])
+    (tmp_path / "a.tar").write_bytes(tar(numbered(range(5, 8))))
+    with pytest.raises(DataError, match="has changed since it was indexed"):
+        dataset[1]
+    (tmp_path / "a.tar").write_bytes(tar(numbered(range(3)))[: 512 * 5 + 10])
+    with pytest.raises(DataError, match="it ends at offset 2570"):
+        dataset[1]
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(DataError, match="cannot be read at offset 0: .*No such file"):
+        dataset[0]
+
+
+def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
+    paths = [str(path) for path in write_shards(tmp_path, (1, 1, 1))]
+    (tmp_path / "notes.txt").touch()
+    for shards in (
+        str(tmp_path),
+        f"{tmp_path}/train-{{000..002}}.tar",
+        paths,
+        [paths[0], f"{tmp_path}/train-00{{1..2}}.tar"],
+    ):
+        assert expand_shards(shards) == paths
+    assert expand_shards("train-{000..002}.tar", str(tmp_path)) == paths
+    assert expand_shards("s3://b/{0..1}/{08..10}.tar") == [
+        f"s3://b/{a}/{b}.tar" for a in "01" for b in ("08", "09", "10")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shards", "kind", "expected"),
+    [
+        ("empty", DataError, "there are no .tar files in '.*empty'"),
+        ("nowhere", DataError, "'.*nowhere' is neither a .tar file nor a folder"),
+        ([], DataError, "there are no shards"),
+        ("", ArgumentError, "shards must be a path or a list of paths"),
+        (3, ArgumentError, "shards must be a path or a list of paths"),
+        ("{3..1}.tar", ArgumentError, r"the range '\{3..1\}' of shards is empty or too long"),
+        ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
+        (["a.tar", "a.tar"], ArgumentError, "the shard '.*a.tar' is given twice"),
+    ],
+)
+def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(kind, match=expected):
+        expand_shards(shards, str(tmp_path))
+
+
+@pytest.mark.parametrize("fields", [{}, {"img_path": ""}, {"img_path": ";"}, {"img_path": ["png"]}])
+def test_wrong_fields_are_an_error(fields: Any) -> None:
+    with pytest.raises(ArgumentError, match="field"):
+        WebDataset("a.tar", fields=fields)
+
+
+def test_a_config_is_checked_before_data_is_read() -> None:
+    check_dataloader(section({"type": "WebDataset", "shards": "nowhere/{0..9}.tar", "fields": {"img_path": "jpg"}}))
+    with pytest.raises(BuildError, match="shard"):
+        check_dataloader(section({"type": "WebDataset", "shard": "nowhere/{0..9}.tar"}))
+
+
+def test_the_window_mixes_only_neighboring_shards() -> None:
+    class Shards(list[int]):
+        def shard_numbers(self) -> Any:
+            return np.repeat(np.arange(20, dtype=np.int32), 50)
+
+    sampler = DefaultSampler(Shards(range(1000)), seed=3, shard_window=4)
+    order = list(sampler)
+    assert sorted(order) == list(range(1000))
+    spans = {shard: [at for at, each in enumerate(order) if each // 50 == shard] for shard in range(20)}
+    open_at = [sum(span[0] <= at <= span[-1] for span in spans.values()) for at in range(1000)]
+    assert max(open_at) == 4
+    assert min(np.std(span) for span in spans.values()) > 10  # a shard is not read in one piece
+    assert sorted(spans, key=lambda shard: spans[shard][0]) != list(range(20))
+    sampler.set_epoch(1)
+    assert list(sampler) != order
+    endless = InfiniteSampler(Shards(range(1000)), seed=3, shard_window=4).iterate_from(0)
+    assert [next(endless) for _ in range(1000)] == order
+
+
+def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_shards(tmp_path, (9, 3, 17, 8))
+    dataset = WebDataset(str(tmp_path))
+    whole = list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2))
+    monkeypatch.setattr(samplers, "get_data_world_size", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr(samplers, "get_data_rank", lambda rank=rank: rank)
+        assert list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2)) == whole[rank::3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"shard_window": 2, "shuffle": False}, "shard_window has no effect without shuffle"),
+        ({"shard_window": 2}, "shard_window needs a dataset of shards, such as WebDataset, but 'range' has none"),
+        ({"shard_window": 0}, "shard_window"),
+    ],
+)
+def test_a_wrong_window_is_an_error(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ArgumentError, match=expected):
+        DefaultSampler(range(4), **settings)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_continues_exactly(tmp_path: Path, workers: int) -> None:
+    write_shards(tmp_path, (9, 3, 17, 8))
+    cfg = section({"type": "WebDataset", "shards": str(tmp_path)}, num_workers=workers)
+    whole = numbers(build_dataloader(section(cfg["dataset"]), seed=5), epoch=1)
+    assert sorted(sum(whole, [])) == list(range(37))
+    assert numbers(build_dataloader(cfg, seed=5), epoch=1, start=4) == whole[4:]
+
+
+def test_remote_shards_equal_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.data.shard_cache._LEAST_AGE", 0.0)
+    monkeypatch.setattr(web_dataset, "_THREADS", 1)
+    for path in write_shards(tmp_path / "data", (9, 3, 17, 8)):
+        fsspec.filesystem("memory").pipe(f"/web-test/{path.name}", path.read_bytes())
+    settings = {"type": "WebDataset", "cache_dir": str(tmp_path / "cache"), "cache_gb": 45e-6}
+    local = section({**settings, "shards": str(tmp_path / "data")})
+    remote = section({**settings, "shards": "memory://web-test"})
+    assert numbers(build_dataloader(remote, seed=5)) == numbers(build_dataloader(local, seed=5))
+    kept = [path.stat().st_size for path in (tmp_path / "cache").glob("*.tar")]
+    assert 0 < sum(kept) <= 45_000 < sum(path.stat().st_size for path in (tmp_path / "data").glob("*.tar"))
+
+
+def test_subsets_and_label_counts(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, numbered(range(5)), indices=[3, 1])
+    assert [dataset[at]["gt_label"] for at in range(2)] == [3, 1]
+    assert dataset.get_cat_ids(0) == [3]
+    dataset.get_subset_([1])
+    assert dataset.shard_numbers().tolist() == [0]
+    assert [dataset[at]["gt_label"] for at in range(len(dataset))] == [1]
+
+
+def test_samples_that_cannot_be_read_are_skipped_on_request(tmp_path: Path) -> None:
+    samples = [*numbered(range(3)), ("bad", {"png": b"x", "cls": b"9"})]
+    dataset = dataset_of(tmp_path, samples, pipeline=[LOAD], on_error="skip")
+    assert dataset[3]["gt_label"] in range(3)
+    assert dataset.skipped == 1
+
+
+def test_samples_can_be_cached(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, numbered(range(3)), pipeline=[LOAD])
+    loader = build_dataloader({"dataset": dataset, "batch_size": 3, "cache": "memory"}, seed=0)
+    (tmp_path / "a.tar").unlink()
+    (batch,) = batches(loader)
+    assert [int(image[0, 1]) for image in batch["img"]] == [0, 1, 2]
+    assert (
+        batch["file_contents"] == [{}, {}, {}]
+        if isinstance(batch["file_contents"], list)
+        else not batch["file_contents"]
+    )
+
+
+def test_each_rank_begins_to_index_with_another_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path, [1] * 6)
+    monkeypatch.setattr(web_dataset, "get_world_size", lambda: 3)
+    monkeypatch.setattr(web_dataset, "_THREADS", 1)
+    loaded: list[str] = []
+
+    def record(path: str, cache: ShardCache) -> ShardIndex:
+        loaded.append(path[-5])
+        return load_index(path, cache)
+
+    monkeypatch.setattr(web_dataset, "load_index", record)
+    monkeypatch.setattr(web_dataset, "get_rank", lambda: 2)
+    assert [sample["gt_label"] for sample in map(WebDataset(str(tmp_path)).__getitem__, range(6))] == [*range(6)]
+    assert "".join(loaded) == "450123"

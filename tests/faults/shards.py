@@ -1,0 +1,213 @@
+"""The row of shards: runs are killed and resumed with other numbers of processes and workers."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import torch
+
+from footplate import Hook, Runner
+from footplate.data import BaseTransform, DefaultSampler, WebDataset
+from footplate.distributed import get_world_size
+from footplate.registry import TRANSFORMS
+from tests.data.shards import numbered, tar
+from tests.faults.processes import end, fork
+from tests.faults.row import Fault, Finding, Trial
+from tests.support import settings
+
+_SIZES = (37, 64, 5, 50, 48, 33)  # samples per shard
+_SAMPLES = sum(_SIZES)
+_BATCH = 8  # samples over all ranks
+_EPOCHS = 2
+_KILLS = 2
+_PATIENCE = 200.0
+
+
+@TRANSFORMS.register_module()
+class NumberOfImage(BaseTransform):
+    """Turns an image with a number into a point, and checks it against the label."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        high, low = results["img"][0, :2].tolist()
+        number = high * 256 + low
+        if number != results["gt_label"]:
+            raise RuntimeError(f"image {number} has the label {results['gt_label']}")
+        time.sleep(0.001)
+        return {"inputs": torch.tensor([number / 1024, np.random.rand(), 0.0, 1.0]), "labels": number % 2}
+
+
+class NoteSamples(Hook):
+    """Writes the numbers of the samples of each iteration to a file, in one line that is complete or missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Writes a line, unless the batch has no weight."""
+        if runner.train_dataloader.share == 0.0:
+            return
+        numbers = (1024 * data_batch["inputs"][:, 0]).round().int().tolist()
+        line = f"{runner.iter} {runner.epoch} {' '.join(map(str, numbers))}\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
+
+
+class ShardTrials:
+    """Runs over shards that are killed, and resumed with 1, 2 or 4 processes and 0 to 3 workers.
+
+    For odd seeds, the shards are remote, and the cache holds only some of them.
+
+    Args:
+        folder: The working folder of runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        begin = 0
+        memory = fsspec.filesystem("memory")
+        (folder / "data").mkdir(exist_ok=True)
+        for index, size in enumerate(_SIZES):
+            content = tar(numbered(range(begin, begin + size)))
+            begin += size
+            (folder / "data" / f"train-{index}.tar").write_bytes(content)
+            memory.pipe(f"/shards/train-{index}.tar", content)
+
+    def trial(self, seed: int, fault: Fault | None) -> Finding:
+        """Kills a run twice, resumes it, and compares the samples of each epoch with those of the dataset."""
+        draw = random.Random(seed)
+        place = self._folder / f"run-{seed}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        killed, codes, layouts = 0, [-signal.SIGKILL], []
+        while any(codes):
+            layouts.append((draw.choice((1, 2, 4)), draw.randrange(4)))
+            processes = self._start(place, seed, *layouts[-1], fault)
+            if killed < _KILLS:
+                _await_lines(place, draw.randrange(25) * layouts[-1][0])
+                time.sleep(draw.uniform(0.0, 0.05))
+                for process in draw.sample(processes, len(processes)):
+                    os.kill(process, signal.SIGKILL)
+                codes = [end(process) for process in processes]
+                killed += any(codes)
+            else:
+                codes = [end(process, _PATIENCE) for process in processes]
+                if any(codes):
+                    said = "".join(path.read_text()[-300:] for path in place.glob("*.log"))
+                    return Finding(f"the resumed run ended with {codes}: {said}")
+        wrong = _wrong_samples(place)
+        if not wrong:
+            shutil.rmtree(place)
+        return Finding(wrong and f"{wrong}; processes and workers: {layouts}", {"kills": float(killed)})
+
+    def _start(self, place: Path, seed: int, world: int, workers: int, fault: Fault | None) -> list[int]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shards = "memory://shards/train-{0..5}.tar" if seed % 2 else str(self._folder / "data" / "train-{0..5}.tar")
+        names = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = [{**names, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {} for rank in range(world)]
+        works = [_training(place, rank, shards, world, workers, fault) for rank in ranks]
+        return [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
+
+
+def begin_shards(folder: Path) -> Trial:
+    """Writes the shards and prepares the trials."""
+    return ShardTrials(folder).trial
+
+
+def _training(
+    place: Path, names: dict[str, Any], shards: str, world: int, workers: int, fault: Fault | None
+) -> Callable[[], int]:
+    def train() -> int:
+        if fault is not None:
+            fault()
+        os.environ.update({name: str(value) for name, value in names.items()})
+        dataset = WebDataset(
+            shards,
+            pipeline=[{"type": "LoadImageFromFile", "color_type": "grayscale"}, {"type": "NumberOfImage"}],
+            cache_dir=str(place.parent / "cache"),
+            cache_gb=3e-4,  # 300 kB; all shards have 550 kB
+        )
+        loader = {
+            "dataset": dataset,
+            "batch_size": _BATCH // world,
+            "num_workers": workers,
+            "sampler": {"type": "DefaultSampler", "shuffle": True, "round_up": False, "shard_window": 2},
+            "collate_fn": {"type": "default_collate"},
+        }
+        runner = Runner(
+            **settings(
+                place / "work",
+                train_dataloader=loader,
+                val_dataloader=None,
+                val_cfg=None,
+                val_evaluator=None,
+                train_cfg={"by_epoch": True, "max_epochs": _EPOCHS},
+                custom_hooks=[NoteSamples(place / "samples.txt")],
+                default_hooks={"logger": None, "checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 3}},
+                env_cfg={"dist_cfg": {"backend": "gloo"}},
+                launcher="pytorch" if world > 1 else "none",
+                log_level="ERROR",
+                preflight=False,
+                resume=True,
+            )
+        )
+        runner.train()
+        return 0
+
+    return train
+
+
+def _await_lines(place: Path, count: int) -> None:
+    """Waits until the processes of a run have noted this number of batches."""
+    path = place / "samples.txt"
+    begun, until = path.stat().st_size if path.exists() else 0, time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(begun)
+                if file.read().count(b"\n") >= count:
+                    return
+        elif not count:
+            return
+        time.sleep(0.002)
+
+
+def _wrong_samples(place: Path) -> str:
+    """Describes the samples that an epoch lacks or repeats, or iterations that differ when repeated; or returns ""."""
+    rounds: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for line in (place / "samples.txt").read_text().splitlines():
+        iteration, epoch, *numbers = map(int, line.split())
+        rounds[epoch, iteration] += numbers
+    for epoch in range(_EPOCHS):
+        found = [number for (which, _), numbers in rounds.items() if which == epoch for number in set(numbers)]
+        missing, repeated = set(range(_SAMPLES)) - set(found), len(found) - len(set(found))
+        if missing or repeated or len(found) != _SAMPLES:
+            return f"epoch {epoch} has {len(found)} samples; {len(missing)} are missing, {repeated} are repeated"
+    return ""
+
+
+def _order_of_ranks() -> None:
+    whole = DefaultSampler._order
+    DefaultSampler._order = lambda self, epoch: whole(self, epoch + 100 * get_world_size())  # type: ignore[method-assign]
+
+
+def _forgotten_batches() -> None:
+    whole = DefaultSampler.iterate_from
+    DefaultSampler.iterate_from = lambda self, start: whole(self, start and start + 1)  # type: ignore[method-assign]
+
+
+PLANTED: dict[str, Fault] = {
+    "the order depends on the number of processes": _order_of_ranks,
+    "a resumed epoch begins one sample late": _forgotten_batches,
+}
