@@ -247,7 +247,7 @@ def mmcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     hosts.uninstall()
-    for title in ("mmcls", "mmcls.data", "mmcv", "mmcv.image", "other"):
+    for title in ("mmcls", "mmcls.data", "mmcv", "mmcv.image", "other", "other.plugin"):
         sys.modules.pop(title, None)
 
 
@@ -258,6 +258,23 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     assert hosts.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
     with pytest.raises(AttributeError):
         importlib.import_module("other")
+
+
+def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
+    mmcls: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = tmp_path / ".venv/lib/site-packages"
+    environment.mkdir(parents=True)
+    (tmp_path / "other.py").rename(environment / "installed_there.py")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/__init__.py").write_text("import mmcls\nfrom other.plugin import kind\n")
+    (tmp_path / "other/plugin.py").write_text("import numpy as np\nkind = np.float\n")
+    monkeypatch.syspath_prepend(str(environment))
+    monkeypatch.chdir(tmp_path)
+    hosts.install()
+    assert importlib.import_module("other").kind is float
+    with pytest.raises(AttributeError):
+        importlib.import_module("installed_there")
 
 
 def test_modules_of_mmcv_are_patched(mmcls: None) -> None:

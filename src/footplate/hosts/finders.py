@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
@@ -104,7 +105,8 @@ class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
     Missing names of mmcv 1.x are added to the modules of mmcv. A code base is shown a version of mmcv that it accepts.
-    In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced.
+    In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
+    first-generation code base is imported, modules below the current folder count as first-generation code, too.
 
     Args:
         completed: The packages to which missing names are added.
@@ -115,12 +117,13 @@ class InstalledFinder(MetaPathFinder):
         self.completed = frozenset(completed)
         self.patches = patches
         self._patched = set(completed) if patches else set()
+        self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module to change, or None."""
         top = fullname.partition(".")[0]
-        is_code_base = fullname == top and top in CODE_BASES
-        if not is_code_base and top not in self.completed | self._patched:
+        is_known = top in CODE_BASES or top in self.completed | self._patched
+        if not is_known and not self._patches_current_folder:
             return None
         spec = _find_elsewhere(fullname, path, target)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
@@ -128,27 +131,45 @@ class InstalledFinder(MetaPathFinder):
         loader = spec.loader if spec is not None else None
         if not isinstance(loader, SourceFileLoader):
             return None
-        execute: Callable[[ModuleType], None] = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            source = ""
-            if is_code_base or top in self._patched:
-                source = decode_source(loader.get_data(loader.path))
-            if is_code_base:
-                show_accepted_versions(source)
-                if self.patches and is_first_generation(source):
-                    self._patched.add(top)
-            patched = patch(source, fullname) if top in self._patched else None
-            if patched is None:
-                execute(module)
-            else:
-                vars(module).update(patched[1])
-                exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
-            if top in self.completed:
-                complete(module)
-
-        loader.exec_module = exec_module  # type: ignore[method-assign]
+        if self._patches_current_folder and _is_in_current_folder(loader.path):
+            self._patched.add(top)
+        elif not is_known:
+            return None
+        loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
         return spec
+
+    def _execute(self, loader: SourceFileLoader, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        """Executes the code of a module with its changes.
+
+        Args:
+            loader: The loader of the module.
+            execute: The method of the loader that executes the unchanged code.
+            module: The module.
+        """
+        name = module.__name__
+        top = name.partition(".")[0]
+        source = ""
+        if name in CODE_BASES or top in self._patched:
+            source = decode_source(loader.get_data(loader.path))
+        if name in CODE_BASES:
+            show_accepted_versions(source)
+            if self.patches and is_first_generation(source):
+                self._patched.add(top)
+                self._patches_current_folder = True
+        patched = patch(source, name) if top in self._patched else None
+        if patched is None:
+            execute(module)
+        else:
+            vars(module).update(patched[1])
+            exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
+        if top in self.completed:
+            complete(module)
+
+
+def _is_in_current_folder(path: str) -> bool:
+    """Checks whether a file lies in the current folder, but not in an environment there."""
+    path = os.path.abspath(path)
+    return path.startswith(os.path.join(os.getcwd(), "")) and "site-packages" not in path.split(os.sep)
 
 
 def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
