@@ -7,12 +7,18 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tiny tensors gain nothing from threads, and tests that run side by side lose by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests have no terminal, but readline, which pytest imports, passes the size of one to the processes that it starts.
 for each in ("COLUMNS", "LINES"):
     os.environ.pop(each, None)
+
+
+# Tests do not measure time, since the machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _use_one_thread() -> None:

@@ -45,7 +45,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(state=st.dictionaries(st.text(), _values, max_size=4))
 def test_saved_state_is_loaded(tmp_path: Path, same: Callable[..., bool], state: dict[str, Any]) -> None:
     save_checkpoint(state, tmp_path / "a.pth")

@@ -41,7 +41,7 @@ _plain = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(value=_plain, protocol=st.integers(2, pickle.HIGHEST_PROTOCOL))
 def test_plain_values_are_restored(value: Any, protocol: int) -> None:
     assert run(pickle.dumps(value, protocol)) == value

@@ -69,3 +69,9 @@ def test_shards_of_a_plan_must_divide_the_devices(parts: str, capsys: pytest.Cap
     replicas = json.loads(capsys.readouterr().out)["predictions"][-1]
     assert main([*start, "--sharded", "--json"]) == 0
     assert replicas["memory"] > json.loads(capsys.readouterr().out)["predictions"][-1]["memory"]
+
+
+def test_tensor_parallelism_cannot_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.py").write_text(f"{TINY}\nmodel_wrapper_cfg = dict(type='FullyShard', tensor_parallel=2)\n")
+    assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2"]) == 2
+    assert "plan cannot predict tensor parallelism" in capsys.readouterr().err

@@ -64,14 +64,13 @@ def equal(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("suffix", FORMS)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_written_config_reads_back_equal(suffix: str, data: st.DataObject) -> None:
     mapping = data.draw(FORMS[suffix])
     assert equal(Config.fromstring(write_config(mapping, suffix), suffix).to_dict(), mapping)
 
 
-@settings(deadline=None)
 @given(configs)
 def test_copies_and_pickles_are_equal_and_apart(mapping: dict[str, Any]) -> None:
     cfg = Config(mapping)
@@ -102,7 +101,6 @@ def clashes(base: Any, child: Any) -> bool:
     return any(clashes(base[key], value) for key, value in child.items() if key in base)
 
 
-@settings(deadline=None)
 @given(configs, configs)
 def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, Any]) -> None:
     if clashes(base, child):
@@ -112,7 +110,6 @@ def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, A
     assert equal(cfg.to_dict(), merged(base, child))
 
 
-@settings(deadline=None)
 @given(configs, names, st.dictionaries(names, scalars, max_size=3))
 def test_delete_replaces_the_value(base: dict[str, Any], name: str, new: dict[str, Any]) -> None:
     base = {**base, name: base.get(name, {"old": 1})}
@@ -133,7 +130,6 @@ def leaves(value: Any, path: list[Any]) -> list[list[Any]]:
 simple = trees(st.integers() | names, tuples=True, keys=names)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names, simple, min_size=1, max_size=4), st.data())
 def test_override_changes_one_leaf_only(mapping: dict[str, Any], data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(leaves(mapping, [])))
@@ -161,13 +157,11 @@ quiet = (
 )
 
 
-@settings(deadline=None)
 @given(trees(quiet, tuples=True, keys=names))
 def test_values_are_read_as_python_writes_them(value: Any) -> None:
     assert equal(parse_value(repr(value)), value)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_raises_override_error(text: str) -> None:
     value: Any = None
@@ -176,7 +170,6 @@ def test_any_text_is_read_or_raises_override_error(text: str) -> None:
     assert value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
 
 
-@settings(deadline=None)
 @given(st.lists(names, min_size=1, max_size=6, unique=True))
 def test_every_key_has_the_line_it_was_written_in(keys: list[str]) -> None:
     cfg = Config.fromstring("".join(f"{key} = dict(\n    x={number})\n" for number, key in enumerate(keys)), ".py")

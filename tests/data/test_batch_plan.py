@@ -36,7 +36,6 @@ def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tu
     return found
 
 
-@settings(deadline=None)
 @given(sizes, worlds, batch_sizes)
 def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, epoch=2)
@@ -56,7 +55,6 @@ def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int,
             assert share == pytest.approx(len(batch) * world / len(together)) or (share, len(batch)) == (0, 1)
 
 
-@settings(deadline=None)
 @given(sizes, worlds, batch_sizes)
 def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, drop_last=True)
@@ -64,14 +62,12 @@ def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, worl
     assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
 
 
-@settings(deadline=None)
 @given(sizes, worlds, batch_sizes, st.integers(0, 12))
 def test_a_pass_can_start_at_any_batch(size: int, world: int, batch_size: int, start: int) -> None:
     whole, late = passes(size, world, batch_size), passes(size, world, batch_size, start=start)
     assert late == [each[start:] for each in whole]
 
 
-@settings(deadline=None)
 @given(sizes, worlds, batch_sizes, st.integers(0, 20))
 def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
     found = passes(size, world, batch_size, sample=sample)
@@ -127,7 +123,7 @@ def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch:
     return [share[at] for at in range(longest) for share in shares if at < len(share)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
 def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, round_up: bool, epoch: int) -> None:
     whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)

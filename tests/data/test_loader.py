@@ -58,7 +58,7 @@ def test_batches_do_not_depend_on_workers(workers: int, persistent: bool) -> Non
         assert list(batches(several, epoch=epoch)) == list(batches(alone, epoch=epoch))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 8), st.integers(0, 3), st.booleans())
 def test_a_pass_can_start_at_any_batch(size: int, batch_size: int, start: int, epoch: int, drop_last: bool) -> None:
     found = loader(dataset=Noise(size), batch_size=batch_size, drop_last=drop_last)

@@ -73,7 +73,7 @@ def check(history: HistoryBuffer, plain: Plain) -> None:
         np.testing.assert_allclose(found, plain.statistics(window), rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(capacity=st.integers(1, 12), steps=STEPS)
 def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, float, int]]) -> None:
     history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)
@@ -81,7 +81,7 @@ def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, 
     check(history, plain)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(capacity=st.integers(1, 12), before=STEPS, after=STEPS)
 def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any) -> None:
     history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)

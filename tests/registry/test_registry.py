@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate import hosts
-from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, UnknownNameError
+from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, RegistryError, UnknownNameError
 from footplate.registry import (
     FUNCTIONS,
     HOOKS,
@@ -488,6 +488,16 @@ def test_a_published_code_base_may_name_locations_that_do_not_exist() -> None:
     assert child.get("Square") is dict
     with pytest.raises(ModuleNotFoundError, match="json.no_such_module"):
         Registry("shape", scope="own", locations=["json.no_such_module"]).get("Square")
+
+
+def test_a_module_of_a_code_base_that_needs_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needy_models.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    problem = "'needy_models' of mmpretrain cannot be imported: No module named 'no_such_package'"
+    with pytest.raises(RegistryError, match=problem):
+        Registry("shape", scope="mmpretrain", locations=["needy_models"]).get("Square")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """`train_dataloader.batch_size='auto'`: the size that fits, the accumulation, the record, refusals."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +29,14 @@ _BYTES = 4 << 20  # of activations per sample
 class Wide(BaseModel):
     """A model that keeps a given number of bytes for each sample."""
 
-    def __init__(self, size: int = _BYTES, most: int = 0, most_of_rank_1: int = 0) -> None:
+    def __init__(self, size: int = _BYTES, most: int = 0, most_of_rank_1: int = 0, error: str = "MemoryError") -> None:
         super().__init__()
-        self.layer = nn.Linear(4, 2)
+        self.layer, self.error = nn.Linear(4, 2), {"MemoryError": MemoryError, "ValueError": ValueError}[error]
         self.size, self.most = size, most_of_rank_1 if os.environ.get("RANK") == "1" else most
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
         if self.most and len(inputs) > self.most:
-            raise MemoryError(f"{len(inputs)} samples")
+            raise self.error(f"{len(inputs)} samples")
         scores = self.layer(inputs)
         if mode == "loss":
             wide = scores.sum(1, keepdim=True).expand(-1, self.size // 4).tanh()
@@ -143,6 +145,39 @@ def test_resumed_run_keeps_its_size(tmp_path: Path) -> None:
         chosen(path, work_dir=str(tmp_path / "none"), resume=True, load_from="iter_4.pth")
 
 
+def test_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, _ = chosen(config(tmp_path, model="dict(type='Wide', size=4, most=9)"))
+    Runner.from_cfg(cfg).train()
+    path = config(tmp_path, model="dict(type='Wide', size=4, most=5)")
+    assert chosen(path)[0]["train_dataloader"]["batch_size"] == 4
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert chosen(path)[0]["train_dataloader"]["batch_size"] == 8
+
+
+def trial_with_endless_step(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    Wide.forward = lambda *_, **__: time.sleep(60)  # type: ignore[method-assign]
+    choose_batch_size(cfg)
+
+
+def test_trial_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:
+    waiting = multiprocessing.get_context("fork").Process(target=trial_with_endless_step, args=(config(tmp_path),))
+    waiting.start()
+    children = Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children")
+    while not (found := children.read_text().split()):
+        time.sleep(0.05)
+    while Path(f"/proc/{found[0]}/oom_score_adj").read_text().strip() != "1000":  # set when the trial begins
+        time.sleep(0.05)
+    waiting.kill()
+    waiting.join()
+    state = Path(f"/proc/{found[0]}/stat")
+    for _ in range(100):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the trial goes on")
+
+
 def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
     path = tmp_path / "old.py"
     path.write_text(
@@ -172,6 +207,17 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
             },
             "train_dataloader.batch_size",
             "would then see fewer samples",
+        ),
+        (
+            {"model": "dict(type='Wide', size=4, most=5, error='ValueError')"},
+            "train_dataloader.batch_size",
+            "failed with a batch of 6 samples: ValueError: 6 samples",
+        ),
+        ({"train_dataloader['dataset']": "dict(type='NoData')"}, "train_dataloader.dataset.type", "NoData"),
+        (
+            {"model_wrapper_cfg": "dict(type='FullyShard')"},
+            "model_wrapper_cfg.type",
+            "cannot measure a sharded model",
         ),
         ({"train_dataloader['batchsize']": "3"}, "train_dataloader.batchsize", "takes no argument"),
     ],

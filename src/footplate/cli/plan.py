@@ -100,10 +100,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
     from footplate.engine.sections import check_config
+    from footplate.errors import ArgumentError
     from footplate.tools.plan_measurements import Measurements, measure
 
     if arguments.parts:
         return Measurements.read(arguments.parts)
     cfg = read_config(arguments)
     set_work_dir(cfg, None)
+    if (cfg.get("model_wrapper_cfg") or {}).get("tensor_parallel"):
+        raise ArgumentError(
+            "plan cannot predict tensor parallelism",
+            key="model_wrapper_cfg.tensor_parallel",
+            notes=["Plan without it: --set model_wrapper_cfg.tensor_parallel=None"],
+        )
     return measure(check_config(cfg, built_next=True), steps=arguments.steps)

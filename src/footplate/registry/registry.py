@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
-from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
+from footplate.errors import BuildError, DuplicateNameError, FootplateError, RegistryError, UnknownNameError
 from footplate.messages import nearest
 from footplate.registry.arguments import build_object, check_arguments
 from footplate.registry.dotted_paths import (
@@ -307,9 +307,12 @@ class Registry(RegistryMembers):
             location = self._pending_locations[0]
             try:
                 importlib.import_module(location)
-            except ModuleNotFoundError as error:
-                if error.name != location or self.scope not in CODE_BASES:
-                    raise  # only code bases may list missing modules, as MMSelfSup does
+            except ImportError as error:
+                if self.scope not in CODE_BASES or isinstance(error, FootplateError):
+                    raise
+                if error.name != location:  # code bases may list missing modules, as MMSelfSup does
+                    package = CODE_BASES[self.scope]
+                    raise RegistryError(f"'{location}' of {package} cannot be imported: {error}") from error
             # Removed after the import: a failed import is tried again, and the import itself may look up names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)

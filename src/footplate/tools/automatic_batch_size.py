@@ -1,7 +1,9 @@
 """Chooses the batch size of a run by trial: `train_dataloader.batch_size='auto'`."""
 
+import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -40,6 +42,7 @@ from footplate.tools.run_files import config_of
 _AUTO = "auto"
 _SIZE, _COUNT = "train_dataloader.batch_size", "optim_wrapper.accumulative_counts"
 _FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_gpu")
+_PR_SET_PDEATHSIG = 1  # from prctl.h of Linux
 _SMALLEST = 2  # one sample is too few for batch normalization
 _SHARE = 0.85  # of the remaining memory that a trial may use; a run also needs threads and fragments its memory
 _OUT_OF_MEMORY = ("alloc", "memory", "primitive", "thread")  # in messages of torch, cuBLAS and oneDNN
@@ -234,6 +237,7 @@ def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
 
 def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: Connection) -> None:
     """Sends a result for each batch size that fits, in ascending order, and a last one with the reason to stop."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the process that waits may be killed
     with suppress(OSError):  # if memory runs out, the kernel shall end this process rather than others
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the run prints the same again

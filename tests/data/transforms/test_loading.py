@@ -190,3 +190,42 @@ def test_a_label_map_may_be_loaded_after_its_image_was_resized(tmp_path: Path) -
     path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
     record = {"seg_map_path": path, "ori_shape": (30, 20), "img": np.zeros((60, 40, 3), np.uint8)}
     assert load_annotations(record)["gt_seg_map"].shape == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("size", "draft", "orientation", "shape", "original"),
+    [
+        ((640, 480), 100, 1, (120, 160), (480, 640)),
+        ((640, 480), 241, 1, (480, 640), (480, 640)),
+        ((400, 399), 100, 6, (200, 200), (400, 399)),
+        ((640, 480), 120, 8, (160, 120), (640, 480)),
+    ],
+)
+def test_draft_decodes_at_a_reduced_size(
+    tmp_path: Path,
+    size: tuple[int, int],
+    draft: int,
+    orientation: int,
+    shape: tuple[int, int],
+    original: tuple[int, int],
+) -> None:
+    image = Image.linear_gradient("L").resize(size).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    record = {"img_path": str(tmp_path / "a.jpg")}
+    found = LoadImageFromFile(draft=draft).transform(dict(record))
+    whole = LoadImageFromFile().transform(dict(record))
+    assert found is not None
+    assert whole is not None
+    assert (found["img"].shape[:2], found["img_shape"], found["ori_shape"]) == (shape, shape, original)
+    assert whole["ori_shape"] == original
+    expected = np.asarray(Image.fromarray(whole["img"]).resize(shape[::-1], Image.Resampling.BOX), dtype=float)
+    assert np.abs(found["img"] - expected).max() < 4
+
+
+@pytest.mark.parametrize("annotation", [{"instances": [{"bbox": [0, 0, 1, 1]}]}, {"seg_map_path": "a.png"}])
+def test_draft_with_annotations_of_pixels_raises(tmp_path: Path, annotation: dict[str, Any]) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="'draft' supports only images without boxes"):
+        LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})

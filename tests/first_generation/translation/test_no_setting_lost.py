@@ -160,7 +160,7 @@ IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
         "workflow": [("train", 1), ("val", 1)],
     }
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)
@@ -178,7 +178,7 @@ def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
 
 
 @given(CONFIGS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_translated_key_has_a_note(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)

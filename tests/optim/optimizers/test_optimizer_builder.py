@@ -10,19 +10,23 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
-from footplate.optim.optimizers import LARS, build_optimizer, default_of, register_extra_optimizers
+from footplate.optim.optimizers import LARS, Muon, build_optimizer, default_of, register_extra_optimizers
 from footplate.registry import OPTIMIZERS
 
 TORCH_OPTIMIZERS = [
     name
     for name, found in vars(torch.optim).items()
-    if inspect.isclass(found) and issubclass(found, Optimizer) and found is not Optimizer
+    if inspect.isclass(found) and issubclass(found, Optimizer) and found is not Optimizer and name != "Muon"
 ]
 
 
 @pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
 def test_torch_optimizers_are_registered(name: str) -> None:
     assert OPTIMIZERS.get(name) is getattr(torch.optim, name)
+
+
+def test_muon_also_trains_parameters_that_are_no_matrices() -> None:
+    assert OPTIMIZERS.get("Muon") is Muon
 
 
 def test_optimizers_of_pytorch_optimizer_are_registered() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_count
 from footplate.data.annotations import decode_mask, read_record_file
 from footplate.data.transforms.pipeline import BaseTransform
 from footplate.errors import DataError
@@ -15,6 +15,7 @@ from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
+_TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
 
 
@@ -28,13 +29,16 @@ class LoadImageFromFile(BaseTransform):
             file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
         ignore_empty: Whether to drop a sample whose image cannot be read, instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
+        draft: Decodes a JPEG file at 1/2, 1/4 or 1/8 of its size, as long as the shorter side keeps at least this
+            number of pixels. This is faster if a later transform shrinks the image. `ori_shape` remains the original
+            size. Images with boxes, masks or label maps are not supported.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
         file_client_args: Accepted for compatibility and ignored, like `backend_args`.
 
     Raises:
-        DataError: The image cannot be read.
-        ArgumentError: `color_type` or `channel_order` is unknown.
+        DataError: The image cannot be read, or it has annotations that `draft` does not support.
+        ArgumentError: `color_type` or `channel_order` is unknown, or `draft` is not positive.
     """
 
     keepable: ClassVar[bool] = True
@@ -48,6 +52,7 @@ class LoadImageFromFile(BaseTransform):
         ignore_empty: bool = False,
         *,
         channel_order: Literal["bgr", "rgb"] = "bgr",
+        draft: int | None = None,
         backend_args: dict[str, Any] | None = None,
     ) -> None:
         check_choice("color_type", color_type, get_args(ColorType))
@@ -56,6 +61,7 @@ class LoadImageFromFile(BaseTransform):
         self.color_type = color_type
         self.ignore_empty = ignore_empty
         self.channel_order = channel_order
+        self.draft = None if draft is None else check_count("draft", draft)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Adds the image to the sample."""
@@ -74,8 +80,18 @@ class LoadImageFromFile(BaseTransform):
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
         """Adds an opened image to the sample. `transform` does the same for an image file."""
+        width, height = image.size
+        if self.draft is not None:
+            for key in ("instances", "seg_map_path"):
+                if results.get(key):
+                    message = f"'draft' supports only images without boxes, masks and label maps, and there is '{key}'"
+                    raise DataError(message, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
+            image.draft(None, (self.draft, self.draft))
         is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
-        if is_oriented and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # otherwise, it would be copied
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_oriented else 1
+        if orientation in _TURNED:
+            width, height = height, width
+        if orientation != 1:  # otherwise, it would be copied
             image = ImageOps.exif_transpose(image)
         if self.color_type != "unchanged":
             if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
@@ -86,7 +102,7 @@ class LoadImageFromFile(BaseTransform):
         if self.color_type.startswith("color") and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
         results["img"] = values.astype(np.float32) if self.to_float32 else values
-        results["img_shape"] = results["ori_shape"] = values.shape[:2]
+        results["img_shape"], results["ori_shape"] = values.shape[:2], (height, width)
         return results
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from footplate.checks import check_count
+from footplate.checks import check_count, read_count
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
@@ -335,7 +335,7 @@ class OptimWrapper:
                 gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
             state["accumulated_gradients"] = gradients
         if self._narrow_state is not None:
-            state["rounding"] = self._narrow_state.state_dict()
+            state["rounding_steps"] = self._narrow_state.steps
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
@@ -363,7 +363,8 @@ class OptimWrapper:
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
         if self._narrow_state is not None:
             self._narrow_state.narrow()
-            self._narrow_state.load_state_dict(state_dict.get("rounding"))
+            if "rounding_steps" in state_dict:
+                self._narrow_state.steps = read_count(state_dict, "rounding_steps")
         if self._is_compiled:
             self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")

@@ -20,11 +20,14 @@ class BFloat16State:
     """Converts the state of an optimizer to the precision of the parameters for each step, and back to bfloat16.
 
     Stochastic rounding keeps the mean: with rounding to the nearest value, a running mean could not change by less than
-    a 256th of its value per step. All ranks draw the same random numbers, from a generator of this object.
+    a 256th of its value per step. The random numbers depend only on `steps`, so all ranks draw the same ones.
 
     Args:
         optimizer: The optimizer.
         dtype: "bfloat16".
+
+    Attributes:
+        steps: The number of conversions so far.
 
     Raises:
         ArgumentError: The dtype or the optimizer is not supported, or parameters are on several devices.
@@ -49,26 +52,18 @@ class BFloat16State:
             )
         self._optimizer = optimizer
         self._generator = torch.Generator(devices.pop())
-        self._generator.manual_seed(0)
+        self.steps = 0
         optimizer.register_step_pre_hook(lambda *_: self._widen())
         optimizer.register_step_post_hook(lambda *_: self.narrow())
 
     @torch.no_grad()
     def narrow(self) -> None:
         """Converts the state to bfloat16. Values that are exact in bfloat16 do not change."""
+        self._generator.manual_seed(self.steps)
+        self.steps += 1
         for state, key, value, _ in self._tensors():
             if value.dtype.itemsize > torch.bfloat16.itemsize:
                 state[key] = self._rounded(value)
-
-    def state_dict(self) -> Tensor:
-        """Returns the state of the random generator."""
-        return self._generator.get_state()
-
-    def load_state_dict(self, state: Any) -> None:
-        """Loads the state of the random generator. That of a different kind of device is ignored."""
-        own = self._generator.get_state()
-        if isinstance(state, Tensor) and (state.shape, state.dtype) == (own.shape, own.dtype):
-            self._generator.set_state(state.cpu())
 
     def _widen(self) -> None:
         for state, key, value, parameter in self._tensors():
