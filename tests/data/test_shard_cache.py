@@ -92,3 +92,9 @@ def test_a_download_of_another_size_is_an_error(tmp_path: Path, content: bytes) 
 def test_a_missing_remote_shard_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the shard 'memory://cache-test/none.tar' does not exist"):
         ShardCache(str(tmp_path), 1e9).open("memory://cache-test/none.tar", 3)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be copied to '.*file/cache'"):
+        ShardCache(str(tmp_path / "file" / "cache"), 1e9).open(remote(0, b"abc"), 3)

@@ -339,3 +339,12 @@ def test_each_rank_begins_to_index_with_another_shard(tmp_path: Path, monkeypatc
     monkeypatch.setattr(web_dataset, "get_rank", lambda: 2)
     assert [sample["gt_label"] for sample in map(WebDataset(str(tmp_path)).__getitem__, range(6))] == [*range(6)]
     assert "".join(loaded) == "450123"
+
+
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_label_out_of_range_is_an_error(tmp_path: Path, label: int) -> None:
+    samples = [("a", {"png": b"", "cls": str(label).encode()})]
+    dataset = dataset_of(tmp_path, samples, metainfo={"classes": ["left", "right"]})
+    with pytest.raises(DataError, match=r"the class of the sample 'a' in the shard '.*a.tar' must be") as caught:
+        dataset[0]
+    assert caught.value.found == label

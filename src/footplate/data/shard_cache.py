@@ -52,9 +52,14 @@ class ShardCache:
         path = self.path(shard, f"-{size}")
         for _ in range(_ATTEMPTS):
             if not os.path.exists(path):
-                with lock(path):
-                    if not os.path.exists(path):  # no other process has downloaded it in the meantime
-                        self._download(shard, path, size)
+                try:
+                    with lock(path):
+                        if not os.path.exists(path):  # no other process has downloaded it in the meantime
+                            self._download(shard, path, size)
+                except FileNotFoundError as error:
+                    raise DataError(f"the shard '{shard}' does not exist") from error
+                except OSError as error:
+                    raise DataError(f"the shard '{shard}' cannot be copied to '{self.folder}': {error}") from error
             with suppress(FileNotFoundError):
                 stream = open_file(path)
                 if time.time() - os.fstat(stream.fileno()).st_mtime > _USE_INTERVAL:
@@ -70,19 +75,14 @@ class ShardCache:
     def _download(self, shard: str, path: str, size: int) -> None:
         clean_stale(self.folder)
         self._make_room(size)
-        try:
-            with open_file(shard) as source, atomic_file(path) as target:
-                shutil.copyfileobj(source, target, _COPY_BYTES)
-                if source.tell() != size:
-                    raise DataError(
-                        f"the shard '{shard}' has another size than in its index",
-                        found=f"{source.tell()} bytes instead of {size}",
-                        notes=["It was replaced, or its download is incomplete."],
-                    )
-        except FileNotFoundError as error:
-            raise DataError(f"the shard '{shard}' does not exist") from error
-        except OSError as error:
-            raise DataError(f"the shard '{shard}' cannot be downloaded to '{self.folder}': {error}") from error
+        with open_file(shard) as source, atomic_file(path) as target:
+            shutil.copyfileobj(source, target, _COPY_BYTES)
+            if source.tell() != size:
+                raise DataError(
+                    f"the shard '{shard}' has another size than in its index",
+                    found=f"{source.tell()} bytes instead of {size}",
+                    notes=["It was replaced, or its download is incomplete."],
+                )
 
     def _make_room(self, size: int) -> None:
         """Removes the copies that were not used for the longest time, until `size` more bytes fit."""

@@ -135,6 +135,11 @@ class WebDataset(BaseDataset):
                 record[name] = join(shard, members[name].name)
             else:
                 record[name] = _parse(name, content, members[name], shard)
+        label = record.get("gt_label")
+        count = record.get("num_classes")
+        if isinstance(label, int) and count is not None and not 0 <= label < count:
+            message = f"the class of the sample '{key}' in the shard '{shard}' must be from 0 to {count - 1}"
+            raise DataError(message, found=label)
         return {**record, "file_contents": contents}
 
     def get_cat_ids(self, idx: int) -> list[int]:
