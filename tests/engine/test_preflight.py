@@ -169,6 +169,21 @@ def test_size_of_the_state_is_unknown_for_optimizers_that_need_a_closure_or_valu
     assert optimizer_growth(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("AdaShift", "a value of type 'deque'"),
+        ("Conda", "a value of type 'GaLoreProjector'"),
+        ("MADGRAD", "the value 'k' of no parameter"),
+        ("SPAM", "the value 'total_step' of no parameter"),
+    ],
+)
+def test_optimizers_whose_state_a_checkpoint_does_not_restore_are_refused(name: str, found: str) -> None:
+    optimizer = getattr(pytest.importorskip("pytorch_optimizer"), name)([torch.nn.Parameter(torch.ones(4, 4))])
+    with pytest.raises(CheckpointError, match=f"{name} cannot be resumed, because its state contains {found}"):
+        optimizer_growth(OptimWrapper(optimizer))
+
+
 @pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " without optimizer state")])
 def test_logged_checkpoint_size_of_new_and_resumed_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, known: bool, start: str

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
+from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, restore_rng
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process
@@ -39,6 +40,10 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 _MAX_BYTES = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
 _MAX_ELEMENTS = 1000  # elements of a container whose elements are visited
 _NOT_USER_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
+_STATE_TYPES = (
+    *(torch.Tensor, np.generic, np.ndarray, Mapping, list, tuple, set),
+    *(str, bytes, int, float, complex, torch.dtype, torch.device),
+)
 _FOLLOWED_TYPES = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
 # Internals of nn.Module, which a wrapper may replace while it predicts. They are not restored as attributes.
 _KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
@@ -96,15 +101,21 @@ def optimizer_growth(optim_wrapper: Any) -> int | None:
     """Returns the bytes that the first step adds to the optimizer state, or None if they cannot be determined.
 
     A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
+
+    Raises:
+        CheckpointError: A checkpoint would not restore the state.
     """
     try:
         return sum(_growth(part.optimizer) for part in optim_wrapper.parts.values())
+    except CheckpointError:
+        raise
     except Exception:  # noqa: BLE001 - an optimizer may read values, or require a closure
         return None
 
 
 def _growth(optimizer: torch.optim.Optimizer) -> int:
     if optimizer.state:
+        _check_state(optimizer)
         return 0
     trial = object.__new__(type(optimizer))
     trial.__dict__.update(optimizer.__dict__)
@@ -120,12 +131,28 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
         one_by_one: dict[str, Any] = {key: False for key in ("foreach", "fused", "capturable") if key in group}
         trial.param_groups.append({**group, **one_by_one, "params": list(tensors)})
     type(optimizer).step(trial)
+    _check_state(trial)
     return sum(
         counts[tensor] * each.numel() * each.element_size()
         for tensor, state in trial.state.items()
         for each in state.values()
         if isinstance(each, torch.Tensor)
     )
+
+
+def _check_state(optimizer: torch.optim.Optimizer) -> None:
+    """Checks that the state maps parameters to dicts, and contains only types that a checkpoint keeps."""
+    name = type(optimizer).__name__
+    for owner, values in optimizer.state.items():
+        odd = [each for each in walk(values) if each is not None and not isinstance(each, _STATE_TYPES)]
+        if odd or not isinstance(values, Mapping):
+            found = f"a value of type '{type(odd[0]).__name__}'" if odd else f"the value '{owner}' of no parameter"
+            raise CheckpointError(
+                f"a run with the optimizer {name} cannot be resumed, because its state contains {found}",
+                key="optim_wrapper.optimizer.type",
+                found=name,
+                notes=["Use another optimizer."],
+            )
 
 
 @contextmanager
