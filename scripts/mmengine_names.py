@@ -3,8 +3,7 @@
     pip download --no-deps --dest WHEELS mmengine==0.1.0     # and so on, for each version
     python scripts/mmengine_names.py WHEELS
 
-The wheels are parsed, not executed. A name is recorded with the versions that define it and with the outermost
-module that has it in the last of these versions. A submodule is recorded with its parent.
+The wheels are parsed, not executed. A name is recorded with the versions that define it, a module with its full name.
 """
 
 import argparse
@@ -76,34 +75,25 @@ def _origin(node: ast.ImportFrom | ast.Import, module: str, *, is_package: bool)
     return origin if origin.partition(".")[0] == "mmengine" else None
 
 
-def unknown_names(versions: dict[str, dict[str, set[str]]]) -> dict[str, dict[str, str]]:
-    """Returns the names that footplate does not provide, by their versions and their module.
+def unknown_names(versions: dict[str, dict[str, set[str]]]) -> dict[str, str]:
+    """Returns the names and modules that footplate does not provide, separated by spaces, by their versions.
 
     Args:
         versions: The names of the modules of each version of MMEngine, the oldest version first.
     """
-    provided = {name for names in MODULES.values() for name in names}
+    provided = {*MODULES, *(name for names in MODULES.values() for name in names)}
     defining: dict[str, list[str]] = {}  # maps names and modules to versions
-    homes: dict[str, str] = {}
     for version, modules in versions.items():
-        here: dict[str, str] = {}
-        for module in sorted(modules, key=lambda each: (each.count("."), each)):
-            for name in modules[module] - provided:
-                here.setdefault(name, module)
-            if module not in MODULES:
-                here[module] = module.rpartition(".")[0]
-        for name in here:
+        for name in {*modules, *(name for names in modules.values() for name in names)} - provided:
             defining.setdefault(name, []).append(version)
-        homes.update(here)
     order = list(versions)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, str] = {}
     for name, having in sorted(defining.items(), key=lambda item: (order.index(item[1][0]), item)):
         first, last = having[0], having[-1]
         if having != order[order.index(first) : order.index(last) + 1]:
             raise SystemExit(f"error: '{name}' is only in some of the versions from {first} to {last}")
         span = f"since {first}" if last == order[-1] else first if first == last else f"from {first} to {last}"
-        names = found.setdefault(span, {})
-        names[homes[name]] = f"{names.get(homes[name], '')} {name}".strip()
+        found[span] = f"{found.get(span, '')} {name}".strip()
     return found
 
 

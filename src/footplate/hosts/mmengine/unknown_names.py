@@ -9,18 +9,13 @@ from footplate.messages import nearest
 
 
 @functools.cache
-def unprovided_names() -> dict[str, tuple[str, str]]:
-    """Returns the versions of MMEngine and the module that have a name, for the names that footplate does not provide.
+def unprovided_names() -> dict[str, str]:
+    """Maps the names that footplate does not provide to the versions of MMEngine that have them.
 
     Modules are included with their full names. `scripts/mmengine_names.py` writes the file.
     """
     table = json.loads(Path(__file__).with_name("unknown_names.json").read_text(encoding="utf-8"))
-    return {
-        name: (versions, module)
-        for versions, modules in table.items()
-        for module, names in modules.items()
-        for name in names.split()
-    }
+    return {name: versions for versions, names in table.items() for name in names.split()}
 
 
 def describe_unknown_name(module: str, name: str) -> str:
@@ -38,11 +33,9 @@ def describe_unknown_name(module: str, name: str) -> str:
     elsewhere = [title for title, names in MODULES.items() if name in names]
     if elsewhere:
         return f"{message}. Import it from '{min(elsewhere, key=len)}'."
-    known = unprovided_names().get(f"{module}.{name}") or unprovided_names().get(name)
-    if known:
-        versions, home = known
-        place = "" if home == module else f"'{home}' of "
-        return f"{message} (in {place}MMEngine {versions})."
+    versions = unprovided_names().get(f"{module}.{name}") or unprovided_names().get(name)
+    if versions:
+        return f"{message} (in MMEngine {versions})."
     if not name.startswith("_"):
         message += f", and MMEngine defines no such name up to {__version__}"
     submodules = {title.removeprefix(f"{module}.") for title in MODULES if title.startswith(f"{module}.")}
