@@ -181,6 +181,7 @@ def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
     [
         ({"begin_iter": 1, "begin_epoch": 1}, "begin_iter"),
         ({"begin_iter": 5, "start_iters": 5}, "begin_iter"),
+        ({"device": "meta"}, "device"),
         ({"start_iters": -1}, "start_iters"),
         ({"begin_epoch": 1.5}, "begin_epoch"),
         ({"momentum": 3}, "momentum"),

@@ -1,5 +1,6 @@
 """`train_dataloader.batch_size='auto'`: the size that fits, the accumulation, the record, refusals."""
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from footplate.config import Config
@@ -18,6 +20,7 @@ from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
 from footplate.registry import MODELS
+from footplate.tools import automatic_batch_size
 from footplate.tools.automatic_batch_size import choose_batch_size
 from tests.support import TINY
 
@@ -36,7 +39,7 @@ class Wide(BaseModel):
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
         if self.most and len(inputs) > self.most:
-            raise self.error(f"{len(inputs)} samples")
+            raise self.error(f"{len(inputs)} samples.")
         scores = self.layer(inputs)
         if mode == "loss":
             wide = scores.sum(1, keepdim=True).expand(-1, self.size // 4).tanh()
@@ -97,7 +100,7 @@ def test_size_is_within_a_doubling_of_the_limit_of_two_gigabytes(tmp_path: Path)
     done = limited("train", str(path))
     assert done.returncode == 0, done.stderr
     found = recorded(tmp_path / "work", "train_dataloader")["batch_size"]
-    assert f"batch_size='auto': {found} samples x 1 processes. Limit: " in done.stderr + done.stdout
+    assert f"batch_size='auto': {found} samples. Limit: " in done.stderr + done.stdout
     assert 2 * _BYTES * found < 2 << 30  # activations and their gradients
     doubled = config(
         tmp_path, **{"train_dataloader['batch_size']": str(2 * found), "work_dir": repr(str(tmp_path / "2"))}
@@ -118,8 +121,7 @@ def test_global_batch_is_kept_by_accumulation(tmp_path: Path) -> None:
     )
     cfg, note = chosen(path)
     assert note == (
-        "batch_size='auto': 12 samples x 4 accumulated x 1 processes = base_batch_size 48. "
-        "Limit: MemoryError: 16 samples."
+        "batch_size='auto': 12 samples x 4 accumulated = base_batch_size 48. Limit: MemoryError: 16 samples."
     )
     assert (cfg["train_dataloader"]["batch_size"], cfg["optim_wrapper"]["accumulative_counts"]) == (12, 4)
     assert cfg["auto_scale_lr"]["enable"] is False
@@ -134,8 +136,8 @@ def test_resumed_run_keeps_its_size(tmp_path: Path) -> None:
     path = config(tmp_path, model="dict(type='Wide', size=4, most=5)", auto_scale_lr=scale)
     resumed, note = chosen(path, resume=True)
     assert note == (
-        "batch_size='auto': the run keeps its batch size. "
-        "12 samples x 4 accumulated x 1 processes = base_batch_size 48."
+        "batch_size='auto': the batch size recorded in the work_dir is used. "
+        "12 samples x 4 accumulated = base_batch_size 48."
     )
     assert (resumed["train_dataloader"]["batch_size"], resumed["optim_wrapper"]["accumulative_counts"]) == (12, 4)
     assert resumed["auto_scale_lr"]["enable"] is False
@@ -211,7 +213,7 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
         (
             {"model": "dict(type='Wide', size=4, most=5, error='ValueError')"},
             "train_dataloader.batch_size",
-            "failed with a batch of 6 samples: ValueError: 6 samples",
+            "failed with a batch of 6 samples: ValueError: 6 samples.",
         ),
         ({"train_dataloader['dataset']": "dict(type='NoData')"}, "train_dataloader.dataset.type", "NoData"),
         (
@@ -226,6 +228,31 @@ def test_config_that_does_not_fit_raises(tmp_path: Path, changes: dict[str, str]
     with pytest.raises(FootplateError, match=message) as caught:
         chosen(config(tmp_path, **changes))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lack"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOENT, "out of memory"), False),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("more than one element of the written-to tensor refers to a single memory location"), False),
+        (RuntimeError("the memory bank has 4 rows"), False),
+        (RuntimeError("the allocation of anchors failed in this thread"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_only_a_lack_of_memory_limits_the_size(error: Exception, is_lack: bool) -> None:
+    assert automatic_batch_size._is_out_of_memory(error) is is_lack
 
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.optimizers import is_schedule_free
+from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS
 
 _STATE = "ema_state_dict"
@@ -138,7 +139,8 @@ def _check_schedules(runner: Runner) -> None:
             continue
         for each in several:
             curve = getattr(each, "curve", None)
-            if curve is None or each.param_name != "lr" or not curve.ends_at_base():
+            is_plateau = isinstance(each, ReduceOnPlateau)
+            if curve is None or is_plateau or each.param_name != "lr" or not curve.ends_at_base():
                 raise ArgumentError(
                     "a schedule-free optimizer supports no schedule except a warm-up",
                     key="param_scheduler",

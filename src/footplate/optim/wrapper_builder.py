@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
+from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
@@ -44,7 +45,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
 
 
-def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
+def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
     settings = with_origins(cfg, cfg)
     kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
@@ -61,6 +62,8 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     takes_optimizer = is_first_generation or "optimizer_cfg" in inspect.signature(entry).parameters
     section = settings.pop("optimizer", None) if takes_optimizer else settings
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)
+    if isinstance(constructor, DefaultOptimWrapperConstructor):
+        constructor.whole_model = whole_model
     built = constructor(model)
     if isinstance(built, OptimWrapper):
         return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
@@ -101,6 +104,7 @@ class MultiOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Returns the wrappers of the submodules of `model`."""
+        model = unwrap_model(model)
         wrappers: dict[str, OptimWrapper] = {}
         for name, section in self.sections.items():
             if isinstance(section, OptimWrapper):
@@ -108,11 +112,11 @@ class MultiOptimWrapperConstructor:
                 continue
             with at_key(name):
                 try:
-                    submodule = unwrap_model(model).get_submodule(name)
+                    submodule = model.get_submodule(name)
                 except AttributeError as error:
                     raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
                 settings = with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section)
-                wrappers[name] = _construct(submodule, settings)
+                wrappers[name] = _construct(submodule, settings, model)
         return OptimWrapperDict(**wrappers)
 
 

@@ -1,8 +1,10 @@
 """Chooses the batch size of a run by trial: `train_dataloader.batch_size='auto'`."""
 
 import ctypes
+import errno
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -45,7 +47,11 @@ _FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_
 _PR_SET_PDEATHSIG = 1  # from prctl.h of Linux
 _SMALLEST = 2  # one sample is too few for batch normalization
 _SHARE = 0.85  # of the remaining memory that a trial may use; a run also needs threads and fragments its memory
-_OUT_OF_MEMORY = ("alloc", "memory", "primitive", "thread")  # in messages of torch, cuBLAS and oneDNN
+_OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
+    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
+    r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
+    re.IGNORECASE,
+)
 
 
 class _Trial(NamedTuple):
@@ -109,7 +115,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
         results = [each for _, each in trials]
         if recorded:
             values, note = _settings(cfg, recorded, world, base)
-            return _with(cfg, values), f"batch_size='auto': the run keeps its batch size. {note}"
+            return _with(cfg, values), f"batch_size='auto': the batch size recorded in the work_dir is used. {note}"
         failure = next((each.failure for each in results if each.failure), None)
         if failure is not None:
             raise failure
@@ -122,7 +128,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
                 notes=["Set batch_size=1, or use a smaller model or `activation_checkpointing`."],
             )
         values, note = _settings(cfg, size, world, base)
-        return _with(cfg, values), f"batch_size='auto': {note} Limit: {reason}."
+        return _with(cfg, values), f"batch_size='auto': {note} Limit: {reason.rstrip('.')}."
 
 
 def _value(cfg: Any, path: str) -> Any:
@@ -198,8 +204,9 @@ def _recorded_size(cfg: Config) -> int:
 
 def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dict[str, Any], str]:
     """Returns the values to set for the largest batch size that may be used, and a sentence about them."""
+    processes = f" x {world} processes" if world > 1 else ""
     if base is None:
-        return {_SIZE: size}, f"{size} samples x {world} processes."
+        return {_SIZE: size}, f"{size} samples{processes}."
     own = base // world
     size = next(each for each in range(min(size, own), 0, -1) if own % each == 0)
     accumulation = own // size
@@ -213,7 +220,7 @@ def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dic
                 f"Set batch_size={size} and accumulative_counts={accumulation}, and multiply max_iters accordingly."
             ],
         )
-    note = f"{size} samples x {accumulation} accumulated x {world} processes = base_batch_size {base}."
+    note = f"{size} samples x {accumulation} accumulated{processes} = base_batch_size {base}."
     return {_SIZE: size, _COUNT: accumulation, "auto_scale_lr.enable": False}, note
 
 
@@ -269,8 +276,10 @@ def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: 
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    is_of_torch = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _OUT_OF_MEMORY)
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_of_torch
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_reported
 
 
 def _build(cfg: Config, folder: str) -> Runner:

@@ -224,8 +224,30 @@ def test_draft_decodes_at_a_reduced_size(
     assert np.abs(found["img"] - expected).max() < 4
 
 
-@pytest.mark.parametrize("annotation", [{"instances": [{"bbox": [0, 0, 1, 1]}]}, {"seg_map_path": "a.png"}])
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"instances": [{"bbox": [0, 0, 1, 1]}]},
+        {"seg_map_path": "a.png"},
+        {"gt_bboxes": np.zeros((2, 4))},
+        {"gt_seg_map": np.zeros((64, 64))},
+        {"gt_masks": np.zeros((1, 64, 64))},
+        {"gt_keypoints": np.zeros((1, 17, 3))},
+        {"ann_info": {"bboxes": np.zeros((2, 4))}},
+        {"ann_info": {"seg_map": "a.png"}},
+    ],
+)
 def test_draft_with_annotations_of_pixels_raises(tmp_path: Path, annotation: dict[str, Any]) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="'draft' supports only images without boxes"):
         LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})
+
+
+@pytest.mark.parametrize(
+    "annotation", [{}, {"ann_info": None}, {"ann_info": {"bboxes": np.zeros((0, 4))}, "gt_label": 1}]
+)
+def test_draft_without_annotations_of_pixels_loads_the_image(tmp_path: Path, annotation: dict[str, Any]) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    found = LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})
+    assert found is not None
+    assert found["img_shape"] == (8, 8)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
-from footplate.optim.optimizers import Muon
+from footplate.optim.optimizers import Muon, split_hidden_matrices
 
 
 class Net(nn.Module):
@@ -218,7 +218,29 @@ def test_several_optimizers_share_a_model() -> None:
         },
     )
     generator = wrapper.parts["generator"]
-    assert [len(group["params"]) for group in generator.param_groups if group["use_muon"]] == [1]
+    # Only the first matrix of the whole model and its last one are trained with AdamW.
+    assert [len(group["params"]) for group in generator.param_groups if group["use_muon"]] == [2]
+
+
+def test_heads_are_found_by_their_names_in_the_whole_model() -> None:
+    model = nn.ModuleDict({"backbone": small(), "head": small()})
+    section = {"optimizer": {"type": "Muon", "lr": 0.02}}
+    wrapper = build_optim_wrapper(model, {"backbone": section, "head": section})
+    chosen = {
+        name: [len(group["params"]) for group in part.param_groups if group["use_muon"]]
+        for name, part in wrapper.parts.items()
+    }
+    assert chosen == {"backbone": [2], "head": []}
+
+
+@pytest.mark.parametrize("flag", ["yes", 1, "false"])
+def test_a_flag_other_than_true_and_false_is_refused(flag: Any) -> None:
+    with pytest.raises(ArgumentError, match="use_muon must be True or False") as caught:
+        build(small(), paramwise_cfg={"custom_keys": {"2": {"use_muon": flag}}})
+    assert caught.value.key == "optim_wrapper.paramwise_cfg.custom_keys.2.use_muon"
+    model = small()
+    with pytest.raises(ArgumentError, match="use_muon must be True or False"):
+        list(split_hidden_matrices([{"params": list(model.parameters()), "use_muon": flag}], model))
 
 
 def test_parameters_without_gradients_and_empty_matrices_are_skipped() -> None:
@@ -245,6 +267,17 @@ def test_sparse_gradients_are_refused() -> None:
         ({"betas": (0.9,)}, "betas"),
         ({"ns_steps": 0}, "ns_steps"),
         ({"ns_coefficients": (1.0, 2.0)}, "ns_coefficients"),
+        ({"ns_coefficients": ("a", "b", "c")}, "ns_coefficients"),
+        ({"ns_coefficients": 3.0}, "ns_coefficients"),
+        ({"ns_coefficients": None}, "ns_coefficients"),
+        ({"ns_coefficients": (1.0, 2.0, float("inf"))}, "ns_coefficients"),
+        ({"adamw_eps": float("inf")}, "adamw_eps"),
+        ({"adamw_eps": None}, "adamw_eps"),
+        ({"betas": ("a", 0.9)}, "betas"),
+        ({"betas": 0.9}, "betas"),
+        ({"betas": None}, "betas"),
+        ({"momentum": None}, "momentum"),
+        ({"nesterov": "no"}, "nesterov"),
         ({"adjust_lr_fn": "adamw"}, "adjust_lr_fn"),
     ],
 )

@@ -76,6 +76,7 @@ def _moves() -> Iterator[Move]:
     yield _move("optim_wrapper.clip_grad", "optimizer_config.grad_clip")
     counts = "optimizer_config.cumulative_iters", "optimizer_config.update_interval"
     yield _move("optim_wrapper.accumulative_counts", *counts)
+    yield _move("optim_wrapper.state_dtype", "optimizer_config.state_dtype")
     yield _move("optim_wrapper.loss_scale", "fp16.loss_scale", "optimizer_config.loss_scale")
     for new, old in _POLICY_KEYS.items():
         yield _move(f"param_scheduler.*.{new}", f"lr_config.{old}", f"momentum_config.{old}")

@@ -135,6 +135,8 @@ class DefaultOptimWrapperConstructor:
                     raise ArgumentError(f"'{key}' must be a number", key=key, found=value)
         self._make_rules()
         self.reasons: dict[str, tuple[str, ...]] = {}
+        self.whole_model: nn.Module | None = None
+        """The model that contains the submodule to optimize, if there are several optimizers."""
 
     @property
     def rules(self) -> ParamwiseRules:
@@ -168,7 +170,7 @@ class DefaultOptimWrapperConstructor:
         with at_key("optimizer"):
             kind = optimizer_class(self.optimizer_cfg)
             if isinstance(kind, type) and issubclass(kind, Muon):
-                unique = split_hidden_matrices(unique, model)
+                unique = split_hidden_matrices(unique, self.whole_model or model)
             merged = merge_groups(unique)
             optimizer = build_optimizer(self.optimizer_cfg, merged)
         # Merge again, now that the optimizer has added its defaults to the groups.

@@ -171,6 +171,8 @@ def check_paramwise(cfg: Any) -> None:
                 with at_key(key), located(settings):
                     for name in (*_MULTIPLIERS, *_FIELDS):
                         check_number(name, settings.get(name), least=0, optional=True)
+                    if settings.get("use_muon") is not None:
+                        check_flag("use_muon", settings["use_muon"])
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from footplate.checks import check_choice, check_count
+from footplate.checks import check_choice, check_count, check_flag, check_number
 from footplate.distributed.sharding import distribute_like, full_tensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.optimizers.layerwise import LayerwiseOptimizer
@@ -75,18 +75,14 @@ class Muon(LayerwiseOptimizer):
             raise ArgumentError("Muon needs torch 2.9 or later", key="type", found=torch.__version__)
         numbers = {"lr": lr, "weight_decay": weight_decay, "eps": eps, "adamw_eps": adamw_eps}
         for name, value in numbers.items():
-            if value < 0:
-                raise ArgumentError(f'"{name}" of Muon must be at least 0', key=name, found=value)
-        if not 0 <= momentum < 1:
-            raise ArgumentError('"momentum" of Muon must be at least 0 and below 1', key="momentum", found=momentum)
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ArgumentError('"betas" of Muon must be two numbers from 0 to below 1', key="betas", found=betas)
-        if len(ns_coefficients) != 3:
-            raise ArgumentError('"ns_coefficients" must be three numbers', key="ns_coefficients", found=ns_coefficients)
+            check_number(name, value.item() if isinstance(value, Tensor) else value, least=0)
+        check_number("momentum", momentum, least=0, below=1)
+        _check_numbers("betas", betas, 2, least=0, below=1)
+        _check_numbers("ns_coefficients", ns_coefficients, 3)
         settings = {
             **numbers,
             "momentum": momentum,
-            "nesterov": nesterov,
+            "nesterov": check_flag("nesterov", nesterov),
             "ns_coefficients": tuple(ns_coefficients),
             "ns_steps": check_count("ns_steps", ns_steps, most=99),
             "adjust_lr_fn": check_choice("adjust_lr_fn", adjust_lr_fn, ("match_rms_adamw", "original")),
@@ -162,6 +158,13 @@ class Muon(LayerwiseOptimizer):
         )
 
 
+def _check_numbers(name: str, values: Any, count: int, **bounds: float) -> None:
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        raise ArgumentError(f'"{name}" must be a list of {count} numbers', key=name, found=values)
+    for value in values:
+        check_number(name, value, **bounds)  # type: ignore[arg-type]
+
+
 def _check_group(group: Group) -> None:
     if not isinstance(group["use_muon"], bool):
         raise ArgumentError(
@@ -191,12 +194,17 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
 
     Args:
         groups: Parameter groups. One that sets `use_muon` keeps it for its parameters with at least two dimensions.
-        model: The model with the parameters.
+        model: The whole model, even if the groups only have parameters of a submodule.
+
+    Raises:
+        ArgumentError: A group sets `use_muon` to a value other than True and False.
     """
     hidden = hidden_matrices(model)
     counts, sizes = [0, 0], [0, 0]
     for group in groups:
         params = group["params"] if isinstance(group["params"], (list, tuple)) else [group["params"]]
+        if "use_muon" in group:
+            check_flag("use_muon", group["use_muon"])
         for use_muon in (True, False):
             members = [
                 each for each in params if (each.ndim >= 2 and group.get("use_muon", id(each) in hidden)) == use_muon
