@@ -8,6 +8,7 @@ import pytest
 from footplate.data import shard_cache
 from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError
+from footplate.storage import FileStatus
 
 
 def remote(number: int, content: bytes) -> str:
@@ -23,7 +24,7 @@ def test_a_local_shard_is_not_copied(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"abc")
     cache = ShardCache(str(tmp_path / "cache"), 1e9)
     for path in (str(tmp_path / "a.tar"), f"file://{tmp_path}/a.tar"):
-        with cache.open(path, 3) as stream:
+        with cache.open(path, FileStatus(3, 0.0)) as stream:
             assert stream.read() == b"abc"
     assert not (tmp_path / "cache").exists()
 
@@ -31,9 +32,9 @@ def test_a_local_shard_is_not_copied(tmp_path: Path) -> None:
 def test_a_remote_shard_is_downloaded_once(tmp_path: Path) -> None:
     cache = ShardCache(str(tmp_path), 1e9)
     url = remote(0, b"abc")
-    cache.open(url, 3).close()
+    cache.open(url, FileStatus(3, 0.0)).close()
     remote(0, b"xyz")
-    with cache.open(url, 3) as stream:
+    with cache.open(url, FileStatus(3, 0.0)) as stream:
         assert stream.read() == b"abc"
     assert names(tmp_path) == ["0.tar"]
 
@@ -46,7 +47,7 @@ def test_several_readers_download_a_shard_once(tmp_path: Path, monkeypatch: pyte
         whole(self, shard, path, size)
 
     monkeypatch.setattr(ShardCache, "_download", count)
-    threads = [threading.Thread(target=lambda: cache.open(url, 3).close()) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: cache.open(url, FileStatus(3, 0.0)).close()) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -60,23 +61,23 @@ def test_the_copies_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
     cache = ShardCache(str(tmp_path), 25)
     urls = [remote(number, bytes(10)) for number in range(4)]
     for age, url in enumerate(urls[:2]):
-        cache.open(url, 10).close()
-        os.utime(cache.path(url, "-10"), (1000 + age, 1000 + age))
-    cache.open(urls[0], 10).close()  # is now the last one used
-    cache.open(urls[2], 10).close()
+        cache.open(url, FileStatus(10, 0.0)).close()
+        os.utime(cache.path(url, "-10-0.000000"), (1000 + age, 1000 + age))
+    cache.open(urls[0], FileStatus(10, 0.0)).close()  # is now the last one used
+    cache.open(urls[2], FileStatus(10, 0.0)).close()
     assert names(tmp_path) == ["0.tar", "2.tar"]
 
 
 def test_a_new_copy_is_kept_until_it_is_opened(tmp_path: Path) -> None:
     cache = ShardCache(str(tmp_path), 1)
     for number in range(3):
-        with cache.open(remote(number, bytes(10)), 10) as stream:
+        with cache.open(remote(number, bytes(10)), FileStatus(10, 0.0)) as stream:
             assert stream.read() == bytes(10)
 
 
 def test_incomplete_copies_of_dead_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".0.tar.0123abcd.partial").write_bytes(b"ab")
-    ShardCache(str(tmp_path), 1e9).open(remote(0, b"abc"), 3).close()
+    ShardCache(str(tmp_path), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0)).close()
     assert names(tmp_path) == ["0.tar"]
 
 
@@ -84,17 +85,17 @@ def test_incomplete_copies_of_dead_processes_are_removed(tmp_path: Path) -> None
 def test_a_download_of_another_size_is_an_error(tmp_path: Path, content: bytes) -> None:
     url = remote(0, content)
     with pytest.raises(DataError, match="has another size than in its index") as caught:
-        ShardCache(str(tmp_path), 1e9).open(url, 3)
+        ShardCache(str(tmp_path), 1e9).open(url, FileStatus(3, 0.0))
     assert caught.value.found == f"{len(content)} bytes instead of 3"
     assert names(tmp_path) == []
 
 
 def test_a_missing_remote_shard_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the shard 'memory://cache-test/none.tar' does not exist"):
-        ShardCache(str(tmp_path), 1e9).open("memory://cache-test/none.tar", 3)
+        ShardCache(str(tmp_path), 1e9).open("memory://cache-test/none.tar", FileStatus(3, 0.0))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be copied to '.*file/cache'"):
-        ShardCache(str(tmp_path / "file" / "cache"), 1e9).open(remote(0, b"abc"), 3)
+        ShardCache(str(tmp_path / "file" / "cache"), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))

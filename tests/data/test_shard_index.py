@@ -1,6 +1,9 @@
+import bz2
 import gzip
 import io
 import json
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from footplate.data.shard_cache import ShardCache
 from footplate.data.shard_index import SUFFIX, ShardIndex, load_index
 from footplate.errors import DataError
-from footplate.storage import commit_bytes
+from footplate.storage import FileStatus, commit_bytes
 from tests.data.shards import Sample, numbered, png, tar
 
 
@@ -71,7 +74,7 @@ def test_the_index_of_a_remote_shard_is_in_the_cache(tmp_path: Path) -> None:
     Path(index).unlink()
     for copy in Path(cache.folder).glob("*.tar"):
         copy.unlink()
-    assert load_index(url, cache) == first  # from the index next to the shard
+    assert load_index(url, cache) == first._replace(path=url + SUFFIX)
     assert not list(Path(cache.folder).glob("*.tar"))
 
 
@@ -103,6 +106,10 @@ REPEATED = tar([*numbered([0, 1]), ("00000", {"txt": b"x"})])
         (b"", "cannot be read after offset 0: empty file"),
         (b"x" * 2000, "cannot be read after offset 0"),
         (gzip.compress(WHOLE), "is compressed with gzip"),
+        (bz2.compress(WHOLE), "is compressed with bzip2"),
+        (WHOLE + WHOLE, "is incomplete or damaged"),
+        (WHOLE[:6144] + bytes(20_000), "is incomplete or damaged"),
+        (WHOLE[:-1] + b"x", "is incomplete or damaged"),
         (tar([]), "contains no samples"),
         (tar([(".x", {"png": b"x"})]), "contains no samples"),
         (REPEATED, "the key '00000' occurs twice"),
@@ -134,19 +141,120 @@ def test_a_shard_of_another_size_does_not_match_its_index(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="has changed since it was indexed") as caught:
         index_of(tmp_path, tar(numbered(range(20))))
     assert caught.value.found == "the shard has 51200 bytes, and the index was made for 10240"
-    assert "remove 'a.tar.index.json'" in str(caught.value)
+    assert f"remove '{tmp_path}/a.tar.index.json'" in str(caught.value)
 
 
 def test_a_shard_with_other_files_of_the_same_size_does_not_match_its_index(tmp_path: Path) -> None:
     index_of(tmp_path, WHOLE)
     with pytest.raises(DataError, match="has changed since it was indexed") as caught:
         index_of(tmp_path, tar(numbered(range(5, 8))))
+    assert caught.value.found == "its files differ from those in the index"
+
+
+def test_a_shard_with_other_files_of_the_same_size_and_time_does_not_match_its_index(tmp_path: Path) -> None:
+    modified = index_of(tmp_path, WHOLE).status.modified
+    (tmp_path / "a.tar").write_bytes(tar(numbered(range(5, 8))))
+    path = tmp_path / f"a.tar{SUFFIX}"
+    os.utime(tmp_path / "a.tar", (1000, 1000))
+    path.write_text(path.read_text().replace(str(modified), "1000"))
+    with pytest.raises(DataError, match="has changed since it was indexed") as caught:
+        load_index(str(tmp_path / "a.tar"), ShardCache(str(tmp_path / "cache"), 1e9))
     assert caught.value.found == "no header of '00000.png' at offset 0"
 
 
-def test_a_copied_shard_matches_its_index(tmp_path: Path) -> None:
+def test_a_change_between_the_first_and_the_last_file_is_noticed(tmp_path: Path) -> None:
+    index_of(tmp_path, tar(numbered([0, 1, 2])))
+    os.utime(tmp_path / "a.tar", (1000, 1000))
+    with pytest.raises(DataError, match="has changed since it was indexed"):
+        index_of(tmp_path, tar(numbered([0, 5, 2])))
+
+
+def test_a_copied_shard_is_indexed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = index_of(tmp_path, WHOLE)
-    assert index_of(tmp_path, WHOLE) == first  # with another time of modification
+    os.utime(tmp_path / "a.tar", (1000, 1000))
+    cache = ShardCache(str(tmp_path / "cache"), 1e9)
+    copied = load_index(str(tmp_path / "a.tar"), cache)
+    assert copied == first._replace(status=FileStatus(first.status.size, 1000.0))
+    monkeypatch.setattr("footplate.data.shard_index.scan_shard", None)
+    assert load_index(str(tmp_path / "a.tar"), cache) == copied
+
+
+def test_shards_with_the_same_relative_path_have_different_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, data: bytes) -> None:
+        if Path(path).parent.name != "cache":
+            raise PermissionError(path)
+        commit_bytes(path, data)
+
+    monkeypatch.setattr("footplate.data.shard_index.commit_bytes", refuse)
+    cache = ShardCache(str(tmp_path / "cache"), 1e9)
+    keys = []
+    for name, number in (("one", 0), ("two", 5)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("a.tar").write_bytes(tar(numbered([number])))
+        keys.append(load_index("a.tar", cache).samples[0].key)
+    assert keys == ["00000", "00005"]
+
+
+def test_a_replaced_remote_shard_does_not_match_its_index(tmp_path: Path) -> None:
+    memory, url = fsspec.filesystem("memory"), "memory://index-test/replaced.tar"
+    cache = ShardCache(str(tmp_path / "cache"), 1e9)
+    memory.pipe("/index-test/replaced.tar", WHOLE)
+    load_index(url, cache)
+    for content in (tar(numbered(range(5, 8))), tar(numbered(range(20)))):  # of the same size, and larger
+        memory.pipe("/index-test/replaced.tar", content)
+        with pytest.raises(DataError, match="has changed since it was indexed") as caught:
+            load_index(url, cache)
+        assert f"remove '{cache.path(url + SUFFIX)}'" in str(caught.value)
+    memory.rm("/index-test/replaced.tar")
+    with pytest.raises(DataError, match="does not exist"):
+        load_index(url, cache)
+
+
+def special(kind: bytes, name: str = "00003.png") -> bytes:
+    stream = io.BytesIO(WHOLE)
+    with tarfile.open(fileobj=stream, mode="a") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "00000.png"
+        archive.addfile(member)
+    return stream.getvalue()
+
+
+def sparse(tmp_path: Path) -> bytes:
+    with (tmp_path / "0.bin").open("wb") as stream:
+        stream.truncate(1_000_000)
+    subprocess.run(["tar", "-S", "-cf", "sparse", "0.bin"], cwd=tmp_path, check=True)
+    return (tmp_path / "sparse").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_is_an_error(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(DataError, match=r"'00003.png' at offset 6144 of the shard '.*a.tar' is a link"):
+        index_of(tmp_path, special(kind))
+
+
+def test_a_sparse_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'0.bin' at offset \d+ of the shard '.*a.tar' is a sparse file"):
+        index_of(tmp_path, sparse(tmp_path))
+
+
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
+    samples: list[Sample] = [("train/._0", {"png": b"x"}), ("train/0", {"png": b"y"}), ("train/", {"DS_Store": b""})]
+    assert [sample.key for sample in index_of(tmp_path, tar(samples)).samples] == ["train/0"]
+    (tmp_path / f"a.tar{SUFFIX}").unlink()
+    assert len(index_of(tmp_path, special(tarfile.SYMTYPE, "train/._0.png")).samples) == 3
+
+
+def test_names_may_begin_like_compressed_data(tmp_path: Path) -> None:
+    assert index_of(tmp_path, tar([("BZh9", {"png": b"x"})])).samples[0].key == "BZh9"
+
+
+def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").mkdir()
+    with pytest.raises(DataError, match="the shard '.*a.tar' cannot be read: .*directory"):
+        load_index(str(tmp_path / "a.tar"), ShardCache(str(tmp_path / "cache"), 1e9))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +263,7 @@ def test_a_copied_shard_matches_its_index(tmp_path: Path) -> None:
         {"version": 2},
         {"size": "10240"},
         {"size": None},
+        {"modified": "1000"},
         {"members": [["a.png", 512, 10]]},
         {"members": [["a.png", 512, 10, "1"]]},
         {"members": [["a.png", -512, 10, 1]]},

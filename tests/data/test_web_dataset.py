@@ -1,3 +1,5 @@
+import gzip
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,16 +86,16 @@ def test_label_zero_can_be_reduced(tmp_path: Path) -> None:
 def test_the_items_of_a_json_object_are_added(tmp_path: Path) -> None:
     instance = {"bbox": [0, 1, 3, 4], "bbox_label": 2, "ignore_flag": 0}
     record = {"instances": [instance], "height": 4, "width": 6, "img_path": "elsewhere.png", "img_id": 7}
+    record |= {"sample_idx": 77, "sample_key": "other", "file_contents": {}}
     samples = [("a", {"png": png(1), "json": json.dumps(record).encode()})]
     sample = dataset_of(tmp_path, samples, pipeline=[LOAD, {"type": "LoadAnnotations"}])[0]
     assert sample["gt_bboxes"].tolist() == [[0, 1, 3, 4]]
     assert (sample["gt_bboxes_labels"].tolist(), sample["img_id"]) == ([2], 7)
+    assert (sample["sample_idx"], sample["sample_key"]) == (0, "a")
     assert sample["img_path"] == str(tmp_path / "a.tar" / "a.png")
 
 
 def test_fields_are_parsed_by_their_extension(tmp_path: Path) -> None:
-    import io
-
     stream = io.BytesIO()
     np.save(stream, np.arange(3))
     files = {
@@ -120,13 +122,23 @@ def test_fields_are_parsed_by_their_extension(tmp_path: Path) -> None:
 
 
 def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
-    import io
-
     stream = io.BytesIO()
     np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
     dataset = dataset_of(tmp_path, [("a", {"png": png(0), "npy": stream.getvalue()})], fields={"array": "npy"})
     with pytest.raises(DataError, match=r"'a.npy' at offset \d+ of the shard .*a.tar' cannot be parsed: Object arrays"):
         dataset[0]
+
+
+def npy_header(size: int) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (size,)})
+    return stream.getvalue()
+
+
+def npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.arange(3))
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +151,10 @@ def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
         ({"txt": b"\xff"}, {"text": "txt"}, "'b.txt' at offset .* cannot be parsed: "),
         ({"npy": b"x"}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
         ({"npy": b""}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
+        ({"npy": npz()}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: the magic string is not correct"),
+        ({"npy": b"PK\3\4xxxxxx"}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
+        ({"npy": npy_header(10**15)}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
+        ({"npy": npy_header(10**22)}, {"array": "npy"}, "'b.npy' at offset .* cannot be parsed: "),
     ],
 )
 def test_a_file_that_cannot_be_parsed_is_an_error(
@@ -196,6 +212,8 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
     ):
         assert expand_shards(shards) == paths
     assert expand_shards("train-{000..002}.tar", str(tmp_path)) == paths
+    assert expand_shards(Path("train-{000..002}.tar"), str(tmp_path)) == paths
+    assert expand_shards([Path(path) for path in paths]) == paths
     assert expand_shards("s3://b/{0..1}/{08..10}.tar") == [
         f"s3://b/{a}/{b}.tar" for a in "01" for b in ("08", "09", "10")
     ]
@@ -212,12 +230,23 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
         ("{3..1}.tar", ArgumentError, r"the range '\{3..1\}' of shards is empty or too long"),
         ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
         (["a.tar", "a.tar"], ArgumentError, "the shard '.*a.tar' is given twice"),
+        (["a.tar", "b.tar", "./a.tar"], ArgumentError, "the shard '.*a.tar' is given twice"),
+        ([Path("a.tar"), 3], ArgumentError, "shards must be a path or a list of paths"),
     ],
 )
 def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(kind, match=expected):
         expand_shards(shards, str(tmp_path))
+
+
+def test_a_folder_may_hold_uppercase_names_but_no_compressed_shards(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path, [2])
+    path.rename(tmp_path / "A.TAR")
+    assert len(WebDataset(str(tmp_path))) == 2
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(tar(numbered([2]))))
+    with pytest.raises(DataError, match=r"b\.tar\.gz' is compressed with gzip"):
+        WebDataset(str(tmp_path))
 
 
 @pytest.mark.parametrize("fields", [{}, {"img_path": ""}, {"img_path": ";"}, {"img_path": ["png"]}])
@@ -309,7 +338,7 @@ def test_samples_that_cannot_be_read_are_skipped_on_request(tmp_path: Path) -> N
     samples = [*numbered(range(3)), ("bad", {"png": b"x", "cls": b"9"})]
     dataset = dataset_of(tmp_path, samples, pipeline=[LOAD], on_error="skip")
     assert dataset[3]["gt_label"] in range(3)
-    assert dataset.skipped == 1
+    assert dataset.skipped >= 1  # the sample that replaces it is random
 
 
 def test_samples_can_be_cached(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from footplate.errors import DataError
-from footplate.storage import atomic_file, base_name, clean_stale, is_local, local_path, lock, open_file
+from footplate.storage import FileStatus, atomic_file, base_name, clean_stale, is_local, local_path, lock, open_file
 
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
 _ATTEMPTS = 5  # another process may remove a copy before it is opened
@@ -36,12 +36,12 @@ class ShardCache:
         digest = hashlib.sha256(url.encode()).hexdigest()[:16]
         return os.path.join(self.folder, f"{digest}{tag}-{base_name(url)}")
 
-    def open(self, shard: str, size: int) -> IO[Any]:
+    def open(self, shard: str, status: FileStatus) -> IO[Any]:
         """Opens a shard for reading: a local one directly, a remote one as a local copy.
 
         Args:
             shard: The path or URL.
-            size: Its size in bytes.
+            status: Its size and modification time. Each version of a remote shard has its own copy.
 
         Raises:
             DataError: The shard cannot be downloaded, or has a different size.
@@ -49,13 +49,13 @@ class ShardCache:
         """
         if is_local(shard):
             return open_file(local_path(shard))
-        path = self.path(shard, f"-{size}")
+        path = self.path(shard, f"-{status.size}-{status.modified:.6f}")
         for _ in range(_ATTEMPTS):
             if not os.path.exists(path):
                 try:
                     with lock(path):
                         if not os.path.exists(path):  # no other process has downloaded it in the meantime
-                            self._download(shard, path, size)
+                            self._download(shard, path, status.size)
                 except FileNotFoundError as error:
                     raise DataError(f"the shard '{shard}' does not exist") from error
                 except OSError as error:
@@ -81,7 +81,7 @@ class ShardCache:
                 raise DataError(
                     f"the shard '{shard}' has another size than in its index",
                     found=f"{source.tell()} bytes instead of {size}",
-                    notes=["It was replaced, or its download is incomplete."],
+                    notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )
 
     def _make_room(self, size: int) -> None:

@@ -1,12 +1,11 @@
 """Indexes of tar shards: the position of every file in a shard, so that samples can be read in any order.
 
-The index of `a.tar` is `a.tar.index.json`. It is written once and contains the size of the shard, and for each file its
-name, the offset and the size of its content, and the checksum in its tar header.
+The index of `a.tar` is `a.tar.index.json`. It is written once and contains the size and the modification time of the
+shard, and for each file its name, the offset and the size of its content, and the checksum in its tar header.
 """
 
 import json
 import logging
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -15,14 +14,26 @@ from typing import IO, Any, NamedTuple
 
 from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError
-from footplate.storage import commit_bytes, exists, is_local, missing_path_notes, read_bytes, status
+from footplate.storage import (
+    FileStatus,
+    absolute,
+    commit_bytes,
+    exists,
+    is_local,
+    local_path,
+    missing_path_notes,
+    open_file,
+    read_bytes,
+    status,
+)
 
 _logger = logging.getLogger("footplate.data")
 SUFFIX = ".index.json"
 _VERSION = 1
 _BLOCK = 512  # bytes; the content of a file follows its header, which has this size
 _CHECKSUM = slice(148, 156)  # of a header: octal digits
-_KEY = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")  # the key of a sample, and the extension
+_MOST_PADDING = 1024 + 10_240  # bytes after the last file: the end mark, and zeros up to a multiple of 10,240
+_KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")  # the key of a sample, and the extension
 _META = re.compile(r"__[^/]*__($|/)")  # files that are no samples
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 
@@ -51,49 +62,78 @@ class ShardSample(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """The size of a shard in bytes, and its samples."""
+    """The samples of a shard, and the version of the shard that they were found in.
 
-    size: int
+    Attributes:
+        path: The path of the index file; empty if it could not be saved.
+        status: The size and the modification time of the shard.
+        samples: The samples in the order of the shard.
+    """
+
+    path: str
+    status: FileStatus
     samples: list[ShardSample]
 
 
+class _IndexFile(NamedTuple):
+    path: str
+    status: FileStatus
+    members: list[Member]
+
+
 def load_index(shard: str, cache: ShardCache) -> ShardIndex:
-    """Returns the index of a shard. Creates the index if there is none.
+    """Returns the index of a shard. Creates the index if there is none, or if the shard was copied since.
 
     A new index is written next to a local shard, or to the folder of `cache` if the shard is remote or its folder is
-    read-only.
+    read-only. An index is out of date if the size or the modification time of the shard differs. The shard is then
+    indexed again. It must contain the same files, because the positions of resumed runs refer to them.
 
     Raises:
         DataError: The shard is missing, damaged or empty, contains a key twice, or does not match its index.
     """
-    # In a chain such as zip://a.tar::b.zip, there is no path next to the shard.
-    beside, cached = [] if "::" in shard else [shard + SUFFIX], cache.path(shard + SUFFIX)
+    beside = absolute(shard) + SUFFIX
+    cached = cache.path(beside)
     try:
-        path = next((each for each in (*beside, cached) if exists(each)), None)
-        size = status(shard).size if path is None or is_local(shard) else None
+        current = status(shard)
+        files = [_read(path) for path in (beside, cached) if exists(path)]
+        for file in files:
+            # An index that was uploaded next to a remote shard contains the time of the original.
+            is_uploaded = file.path != cached and not is_local(shard)
+            if file.status == current or (is_uploaded and file.status.size == current.size):
+                _check_ends(shard, file)
+                return ShardIndex(file.path, current, _group(shard, file.members))
+        with cache.open(shard, current) as stream:
+            members = scan_shard(shard, stream, current.size)
     except FileNotFoundError as error:
         raise DataError(f"the shard '{shard}' does not exist", notes=missing_path_notes(shard)) from error
     except OSError as error:
         raise DataError(f"the shard '{shard}' cannot be read: {error}") from error
-    if path is None:
-        assert size is not None
-        with cache.open(shard, size) as stream:
-            members = scan_shard(shard, stream, size)
-        _write(shard, size, members, [*(beside if is_local(shard) else []), cached])
-        return ShardIndex(size, _group(shard, members))
-    indexed, members = _read(path)
-    if size is not None and size != indexed:
-        _refuse(path, shard, f"the shard has {size} bytes, and the index was made for {indexed}")
-    if size is not None and members:
-        with cache.open(shard, size) as stream:
-            for member in (members[0], members[-1]):
+    for file in files:
+        if file.members != members:
+            sizes = f"the shard has {current.size} bytes, and the index was made for {file.status.size}"
+            is_resized = file.status.size != current.size
+            _refuse(file.path, shard, sizes if is_resized else "its files differ from those in the index")
+    path = _write(shard, current, members, [beside, cached] if is_local(shard) else [cached])
+    return ShardIndex(path, current, _group(shard, members))
+
+
+def _check_ends(shard: str, file: _IndexFile) -> None:
+    """Checks the first and the last header of a local shard, which may have changed at equal size and time."""
+    if is_local(shard) and file.members:
+        with open_file(local_path(shard)) as stream:
+            for member in (file.members[0], file.members[-1]):
                 stream.seek(member.offset - _BLOCK)
-                check_header(stream.read(_BLOCK), member, shard)
-    return ShardIndex(indexed, _group(shard, members))
+                check_header(stream.read(_BLOCK), member, shard, file.path)
 
 
-def check_header(header: bytes, member: Member, shard: str) -> None:
+def check_header(header: bytes, member: Member, shard: str, index: str) -> None:
     """Checks that the header of a file in a shard is the one in the index.
+
+    Args:
+        header: The 512 bytes before the content of the file.
+        member: The file.
+        shard: The path or URL of the shard, for error messages.
+        index: The path of the index, for error messages; empty if it could not be saved.
 
     Raises:
         DataError: It is a different header, so the shard has changed since it was indexed.
@@ -103,15 +143,15 @@ def check_header(header: bytes, member: Member, shard: str) -> None:
     except ValueError:
         is_same = False
     if not is_same:
-        found = f"no header of '{member.name}' at offset {member.offset - _BLOCK}"
-        _refuse(shard + SUFFIX, shard, found)
+        _refuse(index, shard, f"no header of '{member.name}' at offset {member.offset - _BLOCK}")
 
 
 def _refuse(index: str, shard: str, found: str) -> None:
+    action = f"remove '{index}' to index it again" if index else "start the run again"
     raise DataError(
         f"the shard '{shard}' has changed since it was indexed",
         found=found,
-        notes=[f"Restore the shard, or remove '{os.path.basename(index)}' to index it again."],
+        notes=[f"Restore the shard, or {action}."],
     )
 
 
@@ -126,9 +166,10 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     Raises:
         DataError: The shard is compressed, incomplete or damaged.
     """
-    compression = _COMPRESSED.get(stream.read(2))
+    block = stream.read(_BLOCK)
     stream.seek(0)
-    if compression is not None:
+    compression = next((each for magic, each in _COMPRESSED.items() if block.startswith(magic)), None)
+    if compression is not None and not _is_header(block):  # the name of the first file may begin with BZ
         raise DataError(
             f"the shard '{shard}' is compressed with {compression}, so its samples cannot be read in any order",
             notes=["Decompress the shards. Images are compressed already."],
@@ -138,8 +179,12 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for each in archive:
-                if each.isreg() and not each.issparse():
-                    members.append(Member(each.name, each.offset_data, each.size, each.chksum))
+                member = Member(each.name, each.offset_data, each.size, each.chksum)
+                if each.issparse() or not (each.isreg() or each.isdir()):
+                    _check_is_ignored(member, "a sparse file" if each.issparse() else "a link or a device", shard)
+                    continue
+                if each.isreg():
+                    members.append(member)
                 if each.offset_data + each.size > size and each.isreg():
                     reason = (
                         f"'{each.name}' at offset {each.offset} has {each.size} bytes, but the shard ends at {size}"
@@ -156,7 +201,36 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
         raise DataError(f"the shard '{shard}' is incomplete: it ends at offset {size} without an end mark")
     if block.count(0) < _BLOCK:
         raise DataError(f"the shard '{shard}' is damaged: there is no valid header at offset {end}")
+    if size - end > _MOST_PADDING or stream.read().strip(b"\0"):
+        raise DataError(
+            f"the shard '{shard}' is incomplete or damaged",
+            found=f"its end mark is at offset {end}, but it has {size} bytes",
+            notes=["Copy the shard again. To join tar files, use 'tar --concatenate'."],
+        )
     return members
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _check_is_ignored(member: Member, kind: str, shard: str) -> None:
+    """Raises a DataError if an entry that is not a regular file belongs to a sample."""
+    if _split_name(member.name) is not None:
+        raise DataError(
+            f"'{member.name}' at offset {member.offset - _BLOCK} of the shard '{shard}' is {kind}",
+            notes=["Create the shard with 'tar --dereference --hard-dereference', and without '--sparse'."],
+        )
+
+
+def _split_name(name: str) -> tuple[str, str] | None:
+    """Returns the key and the lowercase extension of a file; None for hidden files and metadata."""
+    match = _KEY.fullmatch(name)
+    return None if match is None or _META.match(name) else (match.group(1), match.group(2).lower())
 
 
 def _group(shard: str, members: Iterable[Member]) -> list[ShardSample]:
@@ -164,10 +238,10 @@ def _group(shard: str, members: Iterable[Member]) -> list[ShardSample]:
     samples: list[ShardSample] = []
     seen: dict[str, int] = {}
     for member in members:
-        match = _KEY.fullmatch(member.name)
-        if match is None or _META.match(member.name):
+        parts = _split_name(member.name)
+        if parts is None:
             continue
-        key, extension = match.group(1), match.group(2).lower()
+        key, extension = parts
         if not samples or samples[-1].key != key:
             samples.append(ShardSample(key, {}))
             if key in seen:
@@ -190,30 +264,32 @@ def _duplicate(what: str, shard: str, first: int, member: Member) -> DataError:
     )
 
 
-def _write(shard: str, size: int, members: Sequence[Member], paths: Iterable[str]) -> None:
-    """Writes an index to the first path that can be written."""
-    content = json.dumps({"version": _VERSION, "size": size, "members": members}, separators=(",", ":"))
+def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: Iterable[str]) -> str:
+    """Writes an index to the first path that can be written. Returns this path, or "" if there is none."""
+    content = json.dumps({"version": _VERSION, **current._asdict(), "members": members}, separators=(",", ":"))
     for path in paths:
         with suppress(OSError):
             commit_bytes(path, content.encode())
-            return
+            return path
     _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", shard)
+    return ""
 
 
-def _read(path: str) -> tuple[int, list[Member]]:
-    """Returns the size of the shard and its files. Raises a DataError if the file is not a valid index."""
+def _read(path: str) -> _IndexFile:
+    """Returns the content of an index. Raises a DataError if the file is not a valid index."""
     try:
         content = json.loads(read_bytes(path))
-        version, size = content["version"], content["size"]
+        version, size, modified = content["version"], content["size"], content["modified"]
         members = [Member(*each) for each in content["members"]]
-        is_valid = version == _VERSION and type(size) is int and all(_is_valid(each, size) for each in members)
+        is_valid = version == _VERSION and type(size) is int and type(modified) in (int, float)
+        is_valid = is_valid and all(_is_valid(each, size) for each in members)
     except OSError as error:
         raise DataError(f"the index '{path}' cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         is_valid = False
     if not is_valid:
         raise DataError(f"'{path}' is not a valid index", notes=["Remove the file to index the shard again."])
-    return size, members
+    return _IndexFile(path, FileStatus(size, modified), members)
 
 
 def _is_valid(member: Member, size: int) -> bool:

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,14 @@ from footplate.distributed import get_rank, get_world_size
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
-from footplate.storage import join, list_dir, missing_path_notes
+from footplate.storage import absolute, join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
 _THREADS = 8  # that load indexes
 _MOST_SHARDS = 1_000_000
+# Compressed shards are not left out of a folder, so that `scan_shard` raises an error for them.
+_SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _IMAGES = "jpg;jpeg;png;webp;bmp;ppm;pgm;tif;tiff"
 _USUAL_FIELDS = {"img_path": _IMAGES, "seg_map_path": "seg.png;mask.png", "gt_label": "cls", "record": "json"}
@@ -37,11 +40,15 @@ def _parse_json(content: bytes) -> Any:
     return json.loads(content)
 
 
+def _parse_npy(content: bytes) -> Any:
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     **dict.fromkeys(("cls", "cls2", "class", "count", "index", "inx", "id"), int),
     **dict.fromkeys(("txt", "text"), bytes.decode),
     **dict.fromkeys(("json", "jsn"), _parse_json),
-    "npy": lambda content: np.load(io.BytesIO(content), allow_pickle=False),
+    "npy": _parse_npy,
 }
 
 
@@ -77,7 +84,7 @@ class WebDataset(BaseDataset):
 
     def __init__(
         self,
-        shards: str | Sequence[str],
+        shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         fields: Mapping[str, str] | None = None,
         data_root: str | None = "",
         metainfo: Mapping[str, Any] | None = None,
@@ -99,13 +106,13 @@ class WebDataset(BaseDataset):
         self.fields = None if fields is None else {key: _split(each) for key, each in fields.items()}
         self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
-        self._sizes: list[int] = []
+        self._indexes: list[ShardIndex] = []  # without samples, which are in the records
         super().__init__(metainfo=metainfo, data_root=data_root, **settings)
 
     def load_data_list(self) -> Any:
         """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
         indexes = self._load_indexes()
-        self._sizes = [each.size for each in indexes]
+        self._indexes = [each._replace(samples=[]) for each in indexes]
         if self.fields is None:
             self.fields = _usual_fields(self.shards[0], indexes[0].samples[0])
         return RecordStore(self._records(indexes))
@@ -120,7 +127,7 @@ class WebDataset(BaseDataset):
         number, key, files = self.data_list[idx]
         members = {field: Member(*each) for field, each in files.items()}
         shard = self.shards[number]
-        record: dict[str, Any] = {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
+        record: dict[str, Any] = {}
         if "classes" in self._metainfo:
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in members:
@@ -140,7 +147,8 @@ class WebDataset(BaseDataset):
         if isinstance(label, int) and count is not None and not 0 <= label < count:
             message = f"the class of the sample '{key}' in the shard '{shard}' must be from 0 to {count - 1}"
             raise DataError(message, found=label)
-        return {**record, "file_contents": contents}
+        idx = idx if idx >= 0 else len(self) + idx
+        return {**record, "sample_idx": idx, "sample_key": key, "file_contents": contents}
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the class of a sample."""
@@ -172,11 +180,11 @@ class WebDataset(BaseDataset):
 
     def _read(self, number: int, members: Mapping[str, Member]) -> dict[str, bytes]:
         """Returns the contents of files that are next to each other in a shard."""
-        shard = self.shards[number]
+        shard, index = self.shards[number], self._indexes[number]
         begin = min(each.offset for each in members.values()) - _HEADER
         end = max(each.offset + each.size for each in members.values())
         try:
-            with self.cache.open(shard, self._sizes[number]) as stream:
+            with self.cache.open(shard, index.status) as stream:
                 stream.seek(begin)
                 data = stream.read(end - begin)
         except OSError as error:
@@ -184,14 +192,14 @@ class WebDataset(BaseDataset):
         found = {}
         for field, member in members.items():
             at = member.offset - begin
-            check_header(data[at - _HEADER : at], member, shard)
+            check_header(data[at - _HEADER : at], member, shard, index.path)
             found[field] = data[at : at + member.size]
             if len(found[field]) < member.size:
                 raise DataError(f"the shard '{shard}' is incomplete: it ends at offset {begin + len(data)}")
         return found
 
 
-def expand_shards(shards: str | Sequence[str], root: str = "") -> list[str]:
+def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
     """Returns the paths of shards.
 
     Args:
@@ -200,19 +208,20 @@ def expand_shards(shards: str | Sequence[str], root: str = "") -> list[str]:
 
     Raises:
         DataError: There are no shards.
-        ArgumentError: `shards` is neither a string nor a list of strings, or a range is reversed.
+        ArgumentError: `shards` is neither a path nor a list of paths, or a range is reversed.
 
     Example:
         >>> expand_shards("a-{08..10}.tar", "data")
         ['data/a-08.tar', 'data/a-09.tar', 'data/a-10.tar']
     """
-    several = [shards] if isinstance(shards, str) else shards
-    if not isinstance(several, Sequence) or not all(isinstance(each, str) and each for each in several):
+    several = [shards] if isinstance(shards, str | os.PathLike) else shards
+    if not isinstance(several, Sequence) or not all(isinstance(each, str | os.PathLike) and each for each in several):
         raise ArgumentError("shards must be a path or a list of paths", key="shards", found=shards)
-    found = [path for each in several for path in _expand(join_root(root, each))]
+    found = [path for each in several for path in _expand(join_root(root, os.fspath(each)))]
     if not found:
         raise DataError("there are no shards", key="shards", found=shards)
-    twice = next((one for one, other in itertools.pairwise(sorted(found)) if one == other), None)
+    pairs = itertools.pairwise(sorted(found, key=absolute))
+    twice = next((one for one, other in pairs if absolute(one) == absolute(other)), None)
     if twice is not None:
         raise ArgumentError(f"the shard '{twice}' is given twice", key="shards", found=shards)
     return found
@@ -232,10 +241,10 @@ def _expand(path: str) -> list[str]:
         return [
             "".join(itertools.chain(*zip(parts, [*numbers, ""], strict=True))) for numbers in itertools.product(*ranges)
         ]
-    if path.lower().endswith((".tar", ".tgz", ".gz", ".zst")):
+    if path.lower().endswith(_SUFFIXES):
         return [path]
     try:
-        names = [name for name in list_dir(path) if name.endswith(".tar") and not name.startswith(".")]
+        names = [name for name in list_dir(path) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
     except OSError as error:
         notes = missing_path_notes(path) or [str(error)]
         raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
@@ -274,7 +283,8 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
         value = _PARSERS.get(extension, bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
-    except (ValueError, EOFError, RecursionError) as error:
+    except (ValueError, EOFError, RecursionError, OverflowError, MemoryError) as error:
         message = f"'{member.name}' at offset {member.offset} of the shard '{shard}' cannot be parsed"
-        raise DataError(f"{message}: {str(error).splitlines()[0]}", key=f"fields.{field}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{message}: {reason}", key=f"fields.{field}") from error
     return value
