@@ -117,11 +117,12 @@ TRIED: dict[str, tuple[str, str]] = {
         "loop uses. It remains the default, because with inference mode, tensors that a model or a "
         "metric keeps from a validation would fail in the next training iteration ([decision "
         "021](decisions/021-no-profiler-entries.md)). The next row of the table shows the result with "
-        "inference mode enabled in the config. Calls of the preprocessor, the evaluator and the "
+        "inference mode enabled in the config. Calls to the preprocessor, the evaluator and the "
         "hooks take about 12 us per batch, and a log line every 50 batches takes 0.2 ms. "
         "Initialization and writing the metrics take 0.9 ms in total, which is 9 us per batch in such a short "
-        "validation. An internal guard of "
-        "torch would save 5 to 9 of the 25 us, but metrics that need gradients would not get them.",
+        "validation. An internal torch "
+        "guard that disables autograd would save 5 to 9 of the 25 us, but metrics that compute gradients would not "
+        "work.",
         "`torch.no_grad` 每个批次比 `torch.inference_mode`（纯"
         " PyTorch 循环使用后者）多用约 25 us。它仍是默认设置，因为使用 inference"
         " mode 时，模型或指标在验证中保留的张量会在下一次训练迭代中出错（[决策 021](de"

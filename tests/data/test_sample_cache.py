@@ -324,5 +324,9 @@ def test_an_unreadable_sample_stops_or_is_skipped() -> None:
 
 @pytest.mark.parametrize(("pipeline", "keep"), [([append_random], True), ([], True), ([Load()], 2), ([Load()], -1)])
 def test_an_invalid_number_of_transforms_is_refused(pipeline: list[Any], keep: bool | int) -> None:
-    with pytest.raises(ArgumentError, match="keep_in_memory must be the number of leading transforms"):
+    problem = (
+        "none of the leading transforms loads data" if keep is True else "leading transforms to cache, from 1 to 1"
+    )
+    with pytest.raises(ArgumentError, match=problem) as caught:
         Heights(pipeline=pipeline, keep_in_memory=keep)
+    assert caught.value.found is keep

@@ -100,8 +100,8 @@ REPEATED = tar([*numbered([0, 1]), ("00000", {"txt": b"x"})])
     [
         (WHOLE[:540], "is incomplete: '00000.png' at offset 0 has"),
         (WHOLE[:700], "cannot be read after offset 580: unexpected end of data"),
-        (WHOLE[:3072], "is incomplete: it ends at offset 3072 without an end mark"),
-        (WHOLE[:3100], "is incomplete: it ends at offset 3100 without an end mark"),
+        (WHOLE[:3072], "is incomplete: it ends at offset 3072 without an end-of-archive marker"),
+        (WHOLE[:3100], "is incomplete: it ends at offset 3100 without an end-of-archive marker"),
         (WHOLE[:2048] + b"x" * 512 + WHOLE[2560:], "is damaged: there is no valid header at offset 2048"),
         (b"", "cannot be read after offset 0: empty file"),
         (b"x" * 2000, "cannot be read after offset 0"),

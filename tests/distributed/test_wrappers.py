@@ -375,7 +375,7 @@ def test_sync_bn_on_one_process_is_logged(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO, "footplate")
     model = synchronize_batch_norm(layers(nn.SyncBatchNorm))
     assert [type(each) for each in model.modules()][2] is PlainBatchNorm
-    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: 1 layers"]
+    assert caplog.messages == ["There is only one process, so SyncBN acts as plain batch normalization (layers: 1)."]
     assert trained(model, BATCH) == trained(layers(), BATCH)
     assert list(model.state_dict()) == list(layers().state_dict())
 
@@ -385,7 +385,7 @@ def test_plain_layers_are_not_converted_by_default(caplog: pytest.LogCaptureFixt
     assert type(dict(synchronize_batch_norm(layers()).named_modules())["1"]) is nn.BatchNorm1d
     assert caplog.messages == []
     synchronize_batch_norm(layers(), "torch")
-    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: nothing to synchronize"]
+    assert caplog.messages == ["There is only one process, so sync_bn has no effect."]
 
 
 def test_unknown_sync_bn_kind_raises() -> None:

@@ -171,7 +171,7 @@ def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
     Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
-    assert "the seed does not determine the batches of train_dataloader, a 'DataLoader'" in caplog.text
+    assert "the seed does not determine the batches of train_dataloader ('DataLoader')" in caplog.text
 
 
 CPU = torch.device("cpu")

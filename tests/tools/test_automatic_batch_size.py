@@ -199,7 +199,7 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
         (
             {"optim_wrapper['accumulative_counts']": "2", "auto_scale_lr": "dict(base_batch_size=8)"},
             "optim_wrapper.accumulative_counts",
-            "determines the accumulation",
+            "cannot be set together with batch_size='auto'",
         ),
         (
             {
@@ -208,7 +208,7 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
                 "train_cfg": "dict(by_epoch=False, max_iters=3)",
             },
             "train_dataloader.batch_size",
-            "would then see fewer samples",
+            "would shorten this run",
         ),
         (
             {"model": "dict(type='Wide', size=4, most=5, error='ValueError')"},

@@ -7,8 +7,9 @@ CASE = Case(
     name="saving",
     title=("Saving a checkpoint", "保存检查点"),
     about=(
-        "The time by which saving a checkpoint delays training. The checkpoint has 49 MB and contains 4 "
-        "million parameters and the state of AdamW. One is saved every 10 of 310 iterations. A delay "
+        "The time by which saving a checkpoint delays training. The checkpoint is 49 MB in size and contains 4 "
+        "million parameters and the state of AdamW. A checkpoint is saved every 10 iterations in a run of 310 "
+        "iterations. A delay "
         "close to zero, positive or negative, is within the noise.",
         "保存检查点使训练延迟的时间。检查点为 49 MB，包含 400 万个参数和 AdamW 的状"
         "态，在 310 次迭代中每 10 次保存一个。接近零的延迟（无论正负）在噪声范围之内。",

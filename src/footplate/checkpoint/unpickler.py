@@ -324,7 +324,9 @@ def checked_key(key: Any) -> Any:
     entries = key if type(key) is tuple else (key,)
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
-        raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+        raise ValueError(
+            f"a dict or set has a key that is too large or not a plain value, of type '{type(key).__name__}'"
+        )
     if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
         raise ValueError(f"a dict or set has a key longer than {_LONGEST_KEY} characters")
     return key

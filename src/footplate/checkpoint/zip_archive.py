@@ -126,7 +126,9 @@ class Archive:
         start = member.start + _LOCAL.size + name_size + extra_size
         is_inside = start + member.size <= self._ends[member.name]
         if name != member.name.encode() or method or flags & _ENCRYPTED or not is_same or not is_inside:
-            raise CheckpointDamagedError(f"the header of its member '{member.name}' contradicts the directory")
+            raise CheckpointDamagedError(
+                f"the header of its member '{member.name}' does not match the archive's central directory"
+            )
         return int(start)
 
 

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` is part of footplate, whose folder must not change, or None."""
+    """Returns a path in the current folder if `old` is in the folder of footplate, which must not change, else None."""
     from footplate.errors import ArgumentError
 
     if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):

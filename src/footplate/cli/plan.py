@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"--shards must divide the {devices} devices, and needs --sharded", found=arguments.shards
             )
     if not arguments.parts and arguments.config is None:
-        raise ArgumentError("a plan needs measurements", notes=["Give a config to measure, or --parts FILE."])
+        raise ArgumentError("a plan needs measurements", notes=["Pass a config to measure, or --parts FILE."])
     from footplate.tools.plan_measurements import Cluster  # after the checks, because it imports torch
 
     cluster = Cluster(

@@ -20,16 +20,18 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="a picture, a folder, a video, or a pattern such as 'images/*.png'"
     )
-    parser.add_argument(
-        "--out", metavar="DIR", default="predictions", help="the folder to write (default: predictions)"
-    )
+    parser.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
     parser.add_argument(
         "--config",
         metavar="CONFIG",
         help="a config file or the name of a recipe (default: the config in the checkpoint)",
     )
     add_overrides(parser)
-    parser.add_argument("--device", metavar="NAME", help="the device, such as cpu or cuda:1 (default: an accelerator)")
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="the device, such as cpu or cuda:1 (default: the accelerator, or cpu without one)",
+    )
     parser.add_argument(
         "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: that of the test data)"
     )

@@ -69,14 +69,16 @@ class SampleCache:
         self, pipeline: Compose, number: bool | int, *, least: int = 1, device: torch.device | None = None
     ) -> None:
         transforms = pipeline.transforms
+        given = number
         if number is True:
             number = len(list(takewhile(lambda transform: has_flag(transform, "keepable"), transforms)))
         if not least <= number <= len(transforms):
-            raise ArgumentError(
-                "keep_in_memory must be the number of leading transforms to cache, or True for those that load data",
-                key="keep_in_memory",
-                found=number,
+            problem = (
+                f"keep_in_memory must be the number of leading transforms to cache, from {least} to {len(transforms)}"
             )
+            if given is True:
+                problem = "none of the leading transforms loads data that can be cached (keepable = True)"
+            raise ArgumentError(problem, key="keep_in_memory", found=given)
         self.pipeline = pipeline
         self.leading = Compose(transforms[:number])
         self.remaining = Compose(transforms[number:])

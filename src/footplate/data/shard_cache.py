@@ -79,7 +79,7 @@ class ShardCache:
             shutil.copyfileobj(source, target, _COPY_BYTES)
             if source.tell() != size:
                 raise DataError(
-                    f"the shard '{shard}' has another size than in its index",
+                    f"the size of the shard '{shard}' differs from its index",
                     found=f"{source.tell()} bytes instead of {size}",
                     notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )

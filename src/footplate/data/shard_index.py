@@ -32,7 +32,9 @@ SUFFIX = ".index.json"
 _VERSION = 1
 _BLOCK = 512  # bytes; the content of a file follows its header, which has this size
 _CHECKSUM = slice(148, 156)  # of a header: octal digits
-_MOST_PADDING = 1024 + 10_240  # bytes after the last file: the end mark, and zeros up to a multiple of 10,240
+_MOST_PADDING = (
+    1024 + 10_240
+)  # bytes after the last file: the end-of-archive marker, and zeros up to a multiple of 10,240
 _KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")  # the key of a sample, and the extension
 _META = re.compile(r"__[^/]*__($|/)")  # files that are no samples
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
@@ -171,7 +173,7 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     compression = next((each for magic, each in _COMPRESSED.items() if block.startswith(magic)), None)
     if compression is not None and not _is_header(block):  # the name of the first file may begin with BZ
         raise DataError(
-            f"the shard '{shard}' is compressed with {compression}, so its samples cannot be read in any order",
+            f"the shard '{shard}' is compressed with {compression}, so its samples cannot be read in random order",
             notes=["Decompress the shards. Images are compressed already."],
         )
     members: list[Member] = []
@@ -198,13 +200,13 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     stream.seek(end)
     block = stream.read(_BLOCK)
     if len(block) < _BLOCK:
-        raise DataError(f"the shard '{shard}' is incomplete: it ends at offset {size} without an end mark")
+        raise DataError(f"the shard '{shard}' is incomplete: it ends at offset {size} without an end-of-archive marker")
     if block.count(0) < _BLOCK:
         raise DataError(f"the shard '{shard}' is damaged: there is no valid header at offset {end}")
     if size - end > _MOST_PADDING or stream.read().strip(b"\0"):
         raise DataError(
             f"the shard '{shard}' is incomplete or damaged",
-            found=f"its end mark is at offset {end}, but it has {size} bytes",
+            found=f"its end-of-archive marker is at offset {end}, but it has {size} bytes",
             notes=["Copy the shard again. To join tar files, use 'tar --concatenate'."],
         )
     return members

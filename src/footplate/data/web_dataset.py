@@ -272,7 +272,7 @@ def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: Sh
         f"the sample '{sample.key}' at offset {offset} of the shard '{shard}' has no '{field}'",
         key="fields",
         found=[f"{sample.key}.{extension}" for extension in sample.members],
-        notes=[f"Its extension is one of: {', '.join(extensions)}. To use others, set fields=dict({field}='...')."],
+        notes=[f"A file must have one of the extensions {', '.join(extensions)}, or set fields=dict({field}='...')."],
     )
 
 

@@ -157,10 +157,10 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
     key = f"plan.{name}"
     if style not in _STYLES:
         raise ArgumentError(
-            f"the model's plan splits '{name}' by '{style}', which is not supported",
+            f"the model's plan uses the style '{style}' for '{name}', which is not supported",
             key=key,
             found=style,
-            notes=[f"Set your own plan with the styles {', '.join(_STYLES)}."],
+            notes=[f"Set your own plan. The supported styles are {', '.join(_STYLES)}."],
         )
     if not isinstance(layer, _LAYERS[style]):
         kinds = " or ".join(each.__name__ for each in _LAYERS[style])

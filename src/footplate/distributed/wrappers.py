@@ -246,8 +246,8 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     if get_world_size() == 1:
         count = _convert_sync_layers(model, PlainBatchNorm)
         if count or kind:
-            layers = f"{count} layers" if count else "nothing to synchronize"
-            _logger.info("SyncBN on one process acts as plain batch normalization: %s", layers)
+            effect = f"SyncBN acts as plain batch normalization (layers: {count})" if count else "sync_bn has no effect"
+            _logger.info("There is only one process, so %s.", effect)
         return model
     if kind:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

@@ -253,7 +253,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
     """Runs the block under the conditions of a loop: without gradients, in the loop's precision and inference mode.
 
     Args:
-        loop: A loop of this module, or a user's loop, which may lack either attribute.
+        loop: The loop. Its attributes `inference_mode` and `fp16` are used; a user's loop may lack them.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()

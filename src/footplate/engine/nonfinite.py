@@ -81,9 +81,9 @@ class NonFiniteHook(Hook):
                 is_unchecked = True
         if is_unchecked:
             _logger.info(
-                "Gradients are not checked on this device: non-finite ones appear in the next loss. Set fused=True, so "
-                "that the optimizer's kernel skips their steps, or on_nonfinite=dict(grad='skip'), which waits for the "
-                "device in each iteration."
+                "Gradients are not checked on this device, so a non-finite gradient is noticed only in the next loss. "
+                "To skip such steps, set fused=True in the optimizer, or on_nonfinite=dict(grad='skip'), with which "
+                "each iteration waits for the device."
             )
 
     def after_train_iter(

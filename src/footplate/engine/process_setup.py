@@ -173,7 +173,7 @@ def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, A
     loader = runner.train_loop.dataloader
     if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
-            "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader, a '%s'.",
+            "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader ('%s').",
             type(loader).__name__,
         )
 

@@ -256,7 +256,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             raise ArgumentError(
                 f"{name}.run skips the {self._iter} batches of the completed iterations",
                 key="train_cfg.type",
-                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches from run."],
+                notes=["dataloader_iterator already starts after them. Remove the lines of `run` that skip batches."],
             )
         if not self._drawn:
             _logger.warning(

@@ -202,7 +202,7 @@ class BaseMetric(ABC, Generic[_Result]):
         Override this if `compute_metrics` needs only the sum. Use integers if the sum must not depend on the number
         of ranks.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not sum its results")
+        raise NotImplementedError(f"{type(self).__name__} does not override `added`")
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values from all results since the last call, then clears the results.

@@ -42,7 +42,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
             )
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Appends the values of the batch for each of its samples."""
+        """Computes the values of a batch and appends them once per sample, so that a batch counts by its size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = named_numbers(self.function(data_samples, batch), self.usual_name, self.name)
         self.results += [values] * batch_size_of(data_batch)

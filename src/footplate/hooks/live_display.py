@@ -159,9 +159,9 @@ class LiveTerminal:
         return begin + f"\r{_CUT}" + "\n".join(drawn) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
     def _adapt_to_size(self, size: os.terminal_size, count: int) -> str:
-        """Stores the terminal size and returns the output that adapts the position of the lines to it.
+        """Stores the width of the terminal, and returns the output that moves the lines after it became narrower.
 
-        If the terminal became narrower, the output moves the lines down until enough rows are above them.
+        The terminal then wraps the lines of the display, so they need more rows. The output is empty otherwise.
         """
         before, self._columns = self._columns, size.columns
         most = size.lines - count

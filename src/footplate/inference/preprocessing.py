@@ -53,10 +53,10 @@ class Preprocessing:
             dataset = inner
         if not isinstance(dataset, Mapping) or not isinstance(dataset.get("pipeline"), Sequence):
             raise ArgumentError(
-                "the dataset has no `pipeline` to prepare a picture with",
+                "the dataset has no `pipeline` that preprocesses images",
                 key=key,
                 found=dataset.get("type") if isinstance(dataset, Mapping) else None,
-                notes=["Give a config whose test data has a `pipeline`."],
+                notes=["Use a config whose test data has a `pipeline`."],
             )
         transforms = [each for each in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(each))]
         is_loader = [bool(_LOADS_IMAGE.match(_name_of(each))) for each in transforms]
@@ -133,7 +133,7 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     raise ArgumentError(
         "the config has neither test data nor validation data with a pipeline that preprocesses images",
         key="test_dataloader",
-        notes=["Give a config with a test_dataloader."],
+        notes=["Use a config with a test_dataloader."],
     )
 
 

@@ -252,7 +252,7 @@ def logging_to(
 
 @contextmanager
 def logging_errors_to(path: str) -> Iterator[None]:
-    """Writes logged errors like `logging_to` for the duration of a block; the first error creates the files."""
+    """Writes errors that are logged during a block to the same files as `logging_to`. The first one creates them."""
     handlers = _FileHandler(path, encoding="utf-8", delay=True), _WarningFileHandler(path)
     handlers[0].setFormatter(_FORMAT)
     for handler in handlers:

@@ -132,13 +132,13 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an info; only its latest value is kept."""
+        """Sets a value of the run, such as a path. Only its latest value is kept."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value
 
     def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
-        """Sets several infos."""
+        """Sets several values, as `update_info` does."""
         for key, value in info_dict.items():
             self.update_info(key, value, resumed)
 

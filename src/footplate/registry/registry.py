@@ -344,7 +344,10 @@ class Registry(RegistryMembers):
             yield from child._tree()
 
     def _registry_to_import(self, name: str) -> str:
-        """Returns `<scope>.registry` of an installed package whose registries are not imported yet, or ""."""
+        """Returns the module `<package>.registry` to import before looking up `name`, or "" if there is none.
+
+        The package is the first part of `name`, or the default scope. It is installed, and not imported yet.
+        """
         package = name.partition(".")[0] if "." in name else default_scope()
         if not package or self.root._member(package) is not None or not package.isidentifier():
             return ""

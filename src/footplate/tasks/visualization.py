@@ -42,7 +42,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: Two pairs of names, for ground truth and prediction: a data field, and the metainfo field with its size.
+        fields: For ground truth and prediction, the name of the data field, and the name of the metainfo field with
+            the size in pixels, (height, width), to which its coordinates refer.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 

@@ -174,7 +174,10 @@ def _check(cfg: Config) -> None:
     given = _value(cfg, _COUNT)
     if given not in (None, 1):
         raise ArgumentError(
-            "batch_size='auto' determines the accumulation", key=_COUNT, found=given, notes=[f"Remove {_COUNT}."]
+            f"{_COUNT} cannot be set together with batch_size='auto', which determines it",
+            key=_COUNT,
+            found=given,
+            notes=[f"Remove {_COUNT}."],
         )
 
 
@@ -212,8 +215,8 @@ def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dic
     accumulation = own // size
     if accumulation > 1 and not counts_epochs(cfg["train_cfg"]):
         raise ArgumentError(
-            f"batches of {size} samples fit, and {accumulation} of them would have to be accumulated. A run that "
-            "counts iterations would then see fewer samples",
+            f"batch_size='auto' would shorten this run, because only batches of {size} samples fit. Gradients would be "
+            f"accumulated over {accumulation} of them, each of which counts as an iteration",
             key=_SIZE,
             found=_AUTO,
             notes=[

@@ -65,9 +65,9 @@ class Checked(NamedTuple):
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
         measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
-            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (the
-            number of times per iteration that each line of code waits for the device; on a CPU, would wait for an
-            accelerator), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
+            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (how
+            often per iteration each line of code waits for the device or, on a CPU, would wait for an accelerator),
+            `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
     """
 
     text: str

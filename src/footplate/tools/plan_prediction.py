@@ -203,8 +203,8 @@ def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
 def slowest_of(seconds: float, spread: float, devices: int) -> float:
     """seconds x (1 + spread x Q((n - 3/8) / (n + 1/4)))
 
-    All devices wait for the slowest of n. `spread` is the standard deviation of step times as a share of their mean. Q
-    is the quantile function of the normal distribution.
+    The expected time of a step on n devices, all of which wait for the slowest one. `spread` is the standard deviation
+    of step times as a share of their mean. Q is the quantile function of the normal distribution.
 
     Source: Blom, "Statistical Estimates and Transformed Beta-Variables" (1958), for the expected maximum of n normals.
     """

@@ -74,7 +74,11 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
-    """Maps each scalar to the name of the one of its kind and validation set that has the same values in all runs."""
+    """Maps each scalar that duplicates another one to the name of that one.
+
+    Duplicates have the same values in all runs, the same mode and validation set, and are both losses, both learning
+    rates, or both neither.
+    """
     kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""

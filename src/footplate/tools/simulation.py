@@ -61,7 +61,7 @@ def simulate(
     order = sorted(set(wanted))
     if order and not 0 <= order[0] <= order[-1] < total:
         outside = order[0] if order[0] < 0 else order[-1]
-        raise ArgumentError(f"the run has iterations 0 to {total - 1}", key="iters", found=outside)
+        raise ArgumentError(f"iters must be from 0 to {total - 1}", key="iters", found=outside)
     wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total

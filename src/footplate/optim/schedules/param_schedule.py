@@ -310,8 +310,8 @@ class ParamSchedule:
         Load the state of the optimizer first, since it contains the current values. The base values are also taken from
         the optimizer if the number of groups differs.
 
-        The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
-        that step is taken now.
+        The last step of a schedule that has reached its `end` changes no value. If this schedule ends later than the
+        saved one, that step is repeated here, so that it takes effect.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)

@@ -309,7 +309,7 @@ class PolicyCycle(Policy, Cycle):
         full = self.run.full
         if self.total_steps is not None and self.total_steps < full:
             raise ArgumentError(
-                f"the cycle ends after {self.total_steps} iterations, before the end of the run after {full}",
+                f"the cycle ends after {self.total_steps} iterations, but the run has {full}",
                 key="total_steps",
                 found=self.total_steps,
             )

@@ -54,8 +54,8 @@ class Tracker(BaseVisBackend):
     def experiment(self) -> Any:
         """The library's object for the run, which is started on first use.
 
-        If the run of the identity cannot be continued, a new one is started. A failed start is not repeated until the
-        writer is closed, because it may have waited for a server.
+        If the run that `identity` describes cannot be continued, a new run is started. After a failed start, the same
+        error is raised until the writer is closed, because another start might wait for a server again.
         """
         if self._start_error is not None:
             raise self._start_error

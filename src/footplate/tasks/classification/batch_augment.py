@@ -45,7 +45,7 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Weights image n with `share` and image `others[n]` with ``1 - share``."""
+        """Mixes image n, with weight `share`, and image `others[n]`, with weight ``1 - share``; labels likewise."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 

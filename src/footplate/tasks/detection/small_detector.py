@@ -130,7 +130,8 @@ def assign(
 
     The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
     highest rating are assigned to an instance. A position belongs to at most one instance: the one with the highest
-    IoU. Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
+    IoU. Target scores are the ratings, scaled so that the highest target of an instance equals the highest IoU among
+    its positions.
 
     Args:
         grid: The output of the network.

@@ -1,4 +1,4 @@
-"""Images of clothes, shoes and bags: the shipped items, and the dataset of single items."""
+"""The images of clothes, shoes and bags that footplate includes, and the dataset of single images."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
