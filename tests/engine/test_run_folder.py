@@ -307,6 +307,7 @@ def test_log_starts_with_the_command_and_the_number_of_processes(
     assert lines[0].endswith(f" - INFO - command: {shown}")
     assert not [each for each in lines if "processes, " in each]
     runner.world_size = 2
+    monkeypatch.setattr(run_folder, "get_data_world_size", lambda: 2)
     open_and_say(runner)
     assert runner.train_loop is not None
     open_and_say(runner)
