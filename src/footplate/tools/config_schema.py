@@ -160,8 +160,9 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
         defaults: dict[str, Any] = {}
         for each in reversed(getattr(entry, "__mro__", (entry,))):
             with suppress(TypeError, ValueError):  # no constructor, or one in C without a signature
-                signature = inspect.signature(vars(each).get("__init__") if inspect.isclass(each) else each)
-                defaults |= {name: parameter.default for name, parameter in signature.parameters.items()}
+                function: Any = vars(each).get("__init__") if inspect.isclass(each) else each
+                parameters = inspect.signature(function).parameters
+                defaults |= {name: parameter.default for name, parameter in parameters.items()}
         known, meanings = class_arguments(entry, registry), describe_arguments(entry)
         types, limits = argument_types(entry), argument_limits(entry)
         properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
