@@ -5,6 +5,7 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
@@ -141,24 +142,19 @@ class BatchReader(Dataset[Any]):
             try:
                 samples.append(self.dataset[index])
             except failures as error:
-                name = type(self.dataset).__name__
+                name, notes = type(self.dataset).__name__, _details(error)
+                with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
+                    info = self.dataset.get_data_info(index)
+                    path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+                    if path not in str(error):
+                        notes = [f"file: {path}", *notes]
                 message = f"sample {index} of the dataset '{name}' cannot be read: {_summarize(error)}"
-                return ReadFailure.of(message, error, [*_file_notes(self.dataset, index, error), *_details(error)])
+                return ReadFailure.of(message, error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except failures as error:
             message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
-
-
-def _file_notes(dataset: Any, index: Any, error: BaseException) -> list[str]:
-    """Returns a note with the file of a sample. Returns no note if the file is unknown or named in the error."""
-    try:
-        info = dataset.get_data_info(index)
-        path = next((str(info[key]) for key in _PATH_KEYS if info.get(key)), "")
-    except Exception:  # the path is only a detail, so a failure to find it must not hide the error
-        path = ""
-    return [f"file: {path}"] if path and path not in str(error) else []
 
 
 def _list_indices(indices: Sequence[Any]) -> str:

@@ -207,7 +207,15 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
-    _check_counts(cfg)
+    if cfg.get("batch_size") == "auto":
+        raise ArgumentError(
+            "an automatic batch size is not possible here",
+            key="batch_size",
+            found="auto",
+            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
+        )
+    for key in [each for each in LOADER_COUNTS if cfg.get(each) is not None]:
+        check_count(key, cfg[key], least=LOADER_COUNTS[key])
     for key, decider in _CONFLICTS:
         if cfg.get(key) and cfg.get(decider) is not None:
             raise ArgumentError(
@@ -223,19 +231,6 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
             known = _START_METHODS if key == "multiprocessing_context" else ()
             near = nearest(str(cfg[key]), known)
             raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key], suggestion=near)
-
-
-def _check_counts(cfg: Mapping[str, Any]) -> None:
-    if cfg.get("batch_size") == "auto":
-        raise ArgumentError(
-            "an automatic batch size is not possible here",
-            key="batch_size",
-            found="auto",
-            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
-        )
-    for key, least in LOADER_COUNTS.items():
-        if cfg.get(key) is not None:
-            check_count(key, cfg[key], least=least)
 
 
 def _build_dataset(cfg: Any) -> Any:

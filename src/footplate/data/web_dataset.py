@@ -114,7 +114,10 @@ class WebDataset(BaseDataset):
             indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
         self._indexes = [each._replace(samples=[]) for each in indexes]
         if self.fields is None:
-            self.fields = _usual_fields(self.shards[0], indexes[0].samples[0])
+            first, usual = indexes[0].samples[0], {key: _split(each) for key, each in _USUAL_FIELDS.items()}
+            self.fields = {key: each for key, each in usual.items() if not first.members.keys().isdisjoint(each)}
+            if "img_path" not in self.fields:
+                raise _missing_field("img_path", usual["img_path"], self.shards[0], first)
         return RecordStore(self._records(indexes))
 
     def filter_data(self) -> Any:
@@ -247,15 +250,6 @@ def _expand(path: str) -> list[str]:
 
 def _split(extensions: str) -> list[str]:
     return [each.strip().lower().removeprefix(".") for each in extensions.split(";") if each.strip()]
-
-
-def _usual_fields(shard: str, sample: ShardSample) -> dict[str, list[str]]:
-    """Returns the usual fields that a sample has, and the image."""
-    usual = {key: _split(each) for key, each in _USUAL_FIELDS.items()}
-    found = {key: each for key, each in usual.items() if not sample.members.keys().isdisjoint(each)}
-    if "img_path" not in found:
-        raise _missing_field("img_path", usual["img_path"], shard, sample)
-    return found
 
 
 def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: ShardSample) -> DataError:
