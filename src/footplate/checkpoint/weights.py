@@ -227,7 +227,7 @@ def rename_keys(
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns a mapping, the content of a pickled dict, or the state dict of a pickled module, and None for others.
+    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values.
 
     Raises:
         CheckpointError: The modules of a pickled module contain a circular reference.

@@ -58,7 +58,7 @@ class KeyOrigin(Place):
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values of a key in order, from that of the first base to `value`."""
+    """Returns all values of a key in order, from the value in the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)

@@ -45,7 +45,7 @@ class ExportedModel(nn.Module):
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps the names of the outputs to the outputs."""
+        """Returns a dict that maps the names of the outputs to their values."""
         inputs = self.preprocess(images)
         if hasattr(self.model, "predicted_tensors"):
             found = self.model.predicted_tensors(inputs)

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
@@ -22,7 +23,6 @@ from footplate.registry.dotted_paths import (
     is_footplate_alias,
     is_from_executed_config,
     module_exists,
-    resolve,
     top_level_spec,
 )
 from footplate.registry.registry_members import RegistryMembers
@@ -390,7 +390,7 @@ class Registry(RegistryMembers):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so its module does not have it yet
-        base = resolve(self._base) if self._base else None
+        base = resolve_name(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             raise self._wrong_base(entry)
 
@@ -422,7 +422,7 @@ class Registry(RegistryMembers):
         )
 
     def _wrong_base(self, entry: Any) -> BuildError:
-        base = resolve(self._base) if self._base else None
+        base = resolve_name(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
