@@ -35,7 +35,7 @@ class KeyOrigin(Place):
 
     Args:
         file: The file, or a source such as `--set`.
-        line: The line, counted from 1; 0 if there are no lines.
+        line: The line, counted from 1, or 0 if the source has no lines.
         replaced: The previous value of the key.
     """
 

@@ -43,9 +43,8 @@ class Predictor:
     predictions equal those of `footplate test`.
 
     Args:
-        checkpoint: The path or address of a checkpoint, or an opened one.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read as
-            data.
+        checkpoint: The path or address of a checkpoint, or an opened checkpoint.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is read as data.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
         batch_size: The number of images in a batch. By default, that of the test data.
 

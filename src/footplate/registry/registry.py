@@ -151,7 +151,7 @@ class Registry(RegistryMembers):
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function. Without `module`, returns a decorator.
 
-        A user class replaces a built-in of the same name; a warning is logged.
+        A user class replaces a built-in class of the same name, and a warning is logged.
 
         Args:
             name: One or several names. By default, the name of the class.
@@ -195,7 +195,7 @@ class Registry(RegistryMembers):
             cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are arguments of the
                 constructor.
             args: Additional positional arguments.
-            kwargs: Additional keyword arguments, which `cfg` overrides. Both override the values in the dict
+            kwargs: Additional keyword arguments. `cfg` overrides them, and both override the values in the dict
                 `default_args`.
 
         Raises:
