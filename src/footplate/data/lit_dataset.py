@@ -32,7 +32,7 @@ _USUAL_FIELDS = {
 }
 # Without "pickle" and "graph", which can execute code, and without audio, video and documents.
 _ENCODED = ("image", "jpeg", "tifffile")  # files that the transforms decode
-_FORMATS = (*_ENCODED, "file", "bytes", "pil", "str", "text", "bool", "int", "float", "json")
+_FORMATS: tuple[str, ...] = (*_ENCODED, "file", "bytes", "pil", "str", "text", "bool", "int", "float", "json")
 _FORMATS += ("numpy", "no_header_numpy", "tensor", "no_header_tensor")
 
 
