@@ -34,7 +34,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             storage = each.untyped_storage()
             address = storage.data_ptr()
             if address not in self.computed and address not in self.earlier:
-                self.earlier[address] = storage, storage.clone()
+                self.earlier[address] = storage, storage.clone()  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         for each in _tensors(result):
             address = each.untyped_storage().data_ptr()
