@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from footplate.hosts.mmengine.utils import apply_to
+
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
 
@@ -64,10 +66,6 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
 
 def _to_cpu(data: Any) -> Any:
     """Returns nested data with its tensors on the CPU."""
-    if isinstance(data, Tensor) or hasattr(data, "to_tensor"):
-        return data.to("cpu")
-    if isinstance(data, list | tuple):
-        return type(data)(_to_cpu(item) for item in data)
-    if isinstance(data, dict):
-        return {key: _to_cpu(value) for key, value in data.items()}
-    return data
+    return apply_to(
+        data, lambda each: isinstance(each, Tensor) or hasattr(each, "to_tensor"), lambda each: each.to("cpu")
+    )

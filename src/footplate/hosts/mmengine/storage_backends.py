@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ class BaseStorageBackend(metaclass=ABCMeta):
     def get(self, filepath: Any) -> bytes:
         """Returns the content of a file."""
 
-    @abstractmethod
     def get_text(self, filepath: Any, encoding: str = "utf-8") -> str:
         """Returns the content of a text file."""
+        return self.get(filepath).decode(encoding)
 
 
 class _FileSystemBackend(BaseStorageBackend):
@@ -56,10 +56,6 @@ class _FileSystemBackend(BaseStorageBackend):
     @override
     def get(self, filepath: PathLike) -> bytes:
         return storage.read_bytes(self._path(filepath))
-
-    @override
-    def get_text(self, filepath: PathLike, encoding: str = "utf-8") -> str:
-        return self.get(filepath).decode(encoding)
 
     def put(self, obj: bytes | io.BytesIO, filepath: PathLike) -> None:
         """Writes a file. Creates missing folders."""
@@ -102,29 +98,23 @@ class _FileSystemBackend(BaseStorageBackend):
 
     def copyfile(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file into a folder or to a path on this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, self.get, self.put, self.isdir)
+        return self._copy_file(src, dst, self, self)
 
     def copyfile_from_local(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file from this machine to this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, lambda path: Path(path).read_bytes(), self.put, self.isdir)
+        return self._copy_file(src, dst, LocalBackend(), self)
 
     def copyfile_to_local(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file from this storage to this machine and returns the path of the copy."""
-        return self._copy_file(src, dst, self.get, LocalBackend().put, os.path.isdir)
+        return self._copy_file(src, dst, self, LocalBackend())
 
     @staticmethod
-    def _copy_file(
-        src: PathLike,
-        dst: PathLike,
-        read: Callable[[PathLike], bytes],
-        write: Callable[[bytes, PathLike], None],
-        is_folder: Callable[[PathLike], bool],
-    ) -> str:
-        target = os.fspath(dst)
-        if is_folder(target):
-            target = storage.join(target, storage.base_name(os.fspath(src)))
-        write(read(src), target)
-        return target
+    def _copy_file(src: PathLike, dst: PathLike, source: "_FileSystemBackend", target: "_FileSystemBackend") -> str:
+        path = os.fspath(dst)
+        if target.isdir(path):
+            path = storage.join(path, storage.base_name(os.fspath(src)))
+        target.put(source.get(src), path)
+        return path
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
         """Copies a folder to a path that does not exist yet and returns that path."""
@@ -296,10 +286,6 @@ class LmdbBackend(BaseStorageBackend):
     def get(self, filepath: PathLike) -> bytes:
         with self._database.begin(write=False) as transaction:
             return bytes(transaction.get(os.fspath(filepath).encode("ascii")))
-
-    @override
-    def get_text(self, filepath: PathLike, encoding: str = "utf-8") -> str:
-        return self.get(filepath).decode(encoding)
 
 
 _backends: dict[str, type[BaseStorageBackend]] = {

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from itertools import accumulate, chain, repeat
 from typing import Any, TypeVar
 
+from typing_extensions import deprecated
+
 from footplate.errors import ConfigError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -178,15 +180,9 @@ def check_prerequisites(
     return decorate
 
 
-def _is_importable(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
-
-
-requires_package = functools.partial(check_prerequisites, checker=_is_importable)
+requires_package = functools.partial(
+    check_prerequisites, checker=lambda package: get_object_from_string(package) is not None
+)
 requires_executable = functools.partial(check_prerequisites, checker=lambda name: shutil.which(name) is not None)
 
 
@@ -223,14 +219,10 @@ def deprecated_function(since: str, removed_in: str, instructions: str) -> Calla
     """Returns a decorator that makes a deprecated function warn at each call."""
 
     def decorate(function: _Function) -> _Function:
-        message = f"'{function.__module__}.{function.__name__}' is deprecated since {since} and will be removed in "
-
-        @functools.wraps(function)
-        def warned(*args: Any, **kwargs: Any) -> Any:
-            warnings.warn(f"{message}{removed_in}. {instructions}", DeprecationWarning, stacklevel=2)
-            return function(*args, **kwargs)
-
-        return warned  # type: ignore[return-value]
+        name = f"{function.__module__}.{function.__name__}"
+        return deprecated(f"'{name}' is deprecated since {since} and will be removed in {removed_in}. {instructions}")(
+            function
+        )
 
     return decorate
 
