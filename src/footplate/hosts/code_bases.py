@@ -83,7 +83,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
 
     Their registries become children of footplate's registries, so that their classes are found by name. Their imports
-    from `mmengine` resolve to footplate. A second call has no effect.
+    from `mmengine` resolve to footplate. Repeated calls have no effect.
 
     First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
     first-generation code base that defines the types of its model and its data.
@@ -121,7 +121,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
         if models is not None and not isinstance(models, FootplateRegistry):
             raise ConfigError(
-                f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
+                f"'{scope}' was imported before footplate, so its classes are registered in MMEngine",
                 notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
             )
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()

@@ -46,7 +46,7 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: During an import, a submodule or name of `mmengine` is missing. Python looks for a
+            ModuleNotFoundError: An import requests an unknown submodule or name of `mmengine`. Python looks for a
                 submodule if `from mmengine.hooks import name` does not find the name.
         """
         if fullname.partition(".")[0] not in self.packages:

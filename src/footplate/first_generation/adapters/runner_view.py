@@ -130,7 +130,7 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """Provides a runner with the attributes and methods of a first-generation runner.
+    """Wraps a runner with the attributes and methods of a first-generation runner.
 
     Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
 

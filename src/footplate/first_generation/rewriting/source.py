@@ -65,7 +65,7 @@ class Statement(NamedTuple):
         last: The last line.
         value: The assigned expression, a libcst node.
         reads: The variables that the statement reads.
-        target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`; empty for others.
+        target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`, or empty.
     """
 
     name: str | None

@@ -34,9 +34,9 @@ def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 force_full_init = _after("full_init", "_fully_initialized")
-"""Decorates a method of a dataset so that it reads the annotations first, if that has not been done."""
+"""Decorates a method of a dataset so that a call first loads the annotations if they are not loaded yet."""
 force_init_env = _after("_init_env", "_env_initialized")
-"""Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
+"""Decorates a method of a writer so that a call first calls `_init_env` if it has not been called yet."""
 
 
 def worker_init_fn(

@@ -97,7 +97,7 @@ class BaseFileHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Returns the object in an open file."""
+        """Reads an object from an open file."""
 
     @abstractmethod
     def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
@@ -108,7 +108,7 @@ class BaseFileHandler(metaclass=ABCMeta):
         file.write(self.dump_to_str(obj, **kwargs))
 
     def load_from_path(self, filepath: PathLike, mode: str = "r", **kwargs: Any) -> Any:
-        """Returns the object in a file."""
+        """Reads an object from a file."""
         with open(filepath, mode if self.str_like else "rb") as file:
             return self.load_from_fileobj(file, **kwargs)
 
@@ -240,7 +240,7 @@ def load(
     backend_args: Options = None,
     **kwargs: Any,
 ) -> Any:
-    """Returns the object in a JSON, YAML or pickle file.
+    """Loads an object from a JSON, YAML or pickle file.
 
     Args:
         file: A path on any storage backend, or an open file.
@@ -321,7 +321,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file: the first word of a line is a key, and the other words are its value or values."""
+    """Reads a dict from a text file. Each line contains a key, followed by its value or values."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")

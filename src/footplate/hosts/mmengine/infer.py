@@ -35,7 +35,7 @@ _logger = logging.getLogger("footplate.hosts")
 
 
 class _KwargsChecker(ABCMeta):
-    """Checks that the names of keyword arguments of an inferencer's steps are sets, and that the sets are disjoint."""
+    """Checks that the keyword arguments of an inferencer's steps are given as disjoint sets of names."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
@@ -129,7 +129,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             return self.postprocess(predictions, images, return_datasamples, **postprocess)
 
     def _inputs_to_list(self, inputs: Any) -> list[Any]:
-        """Returns inputs as a list; a folder becomes the paths of its files."""
+        """Returns the inputs as a list. A folder is replaced with the paths of its files."""
         if isinstance(inputs, str):
             backend = get_file_backend(inputs)
             if backend.isdir(inputs):
@@ -199,7 +199,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return VISUALIZERS.build({**cfg.visualizer, "name": f"inferencer-{id(self)}"})
 
     def _get_chunk_data(self, inputs: Iterable[Any], chunk_size: int) -> Iterator[list[Any]]:
-        """Yields lists of `chunk_size` items; the last may be shorter."""
+        """Yields lists of `chunk_size` items. The last list may be shorter."""
         items = iter(inputs)
         while chunk := list(islice(items, chunk_size)):
             yield chunk

@@ -74,11 +74,11 @@ def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str
 
 
 def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
-    """Builds a runner from the config of a run; `runner_type` selects a class other than `Runner`."""
+    """Builds a runner from the config of a run. `runner_type` selects another class than `Runner`."""
     kind: Any = registry.get(cfg.get("runner_type", "Runner"))
     return kind.from_cfg(cfg)
 
 
 def build_scheduler_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a schedule from a config; `convert_to_iter_based` converts epochs to iterations."""
+    """Builds a schedule from a config. `convert_to_iter_based` converts epochs to iterations."""
     return registry.build_entry(cfg, default_args=default_args)

@@ -90,7 +90,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields a local path; a remote file is copied to this machine for the duration of the block."""
+        """Yields a local path. A remote file is copied to this machine for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
             local = os.path.join(folder, storage.base_name(self._path(filepath)))
             Path(local).write_bytes(self.get(filepath))
@@ -311,7 +311,7 @@ def register_backend(
     force: bool = False,
     prefixes: str | Sequence[str] | None = None,
 ) -> Any:
-    """Registers a backend under a name and for prefixes of paths; can be used as a decorator.
+    """Registers a backend under a name and for prefixes of paths. Can be used as a decorator.
 
     Args:
         name: The name in `backend_args`.
@@ -341,7 +341,7 @@ def register_backend(
 
 
 def prefix_of(uri: PathLike | None) -> str:
-    """Returns the prefix of a path, such as "s3"; "" if it has none."""
+    """Returns the prefix of a path, such as "s3", or "" if it has none."""
     text = os.fspath(uri) if uri is not None else ""
     start, found, _ = text.partition("://")
     return start.rpartition(":")[2] if found else ""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import accumulate, chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, TypeVar
 
 from typing_extensions import deprecated
@@ -21,7 +21,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
-    """Converts a version to a tuple of numbers that is ordered like the versions.
+    """Converts a version to a tuple of numbers. Such tuples have the same order as the versions.
 
     Args:
         version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
@@ -92,8 +92,8 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
         raise ValueError(f"The lengths {lens} do not add up to the length of the list, {len(in_list)}.")
-    ends = list(accumulate(lengths))
-    return [in_list[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    items = iter(in_list)
+    return [list(islice(items, length)) for length in lengths]
 
 
 def concat_list(in_list: list[list[Any]]) -> list[Any]:

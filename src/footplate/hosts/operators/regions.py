@@ -379,7 +379,7 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds samples at the center of the box of each pixel, and, with 5 points, at its corners, to the features."""
+    """Adds samples of the features at the center of each pixel's box and, with 5 points, also at its corners."""
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]

@@ -52,7 +52,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader, whose dataset is wrapped in an adapter and otherwise unchanged."""
+    """Replaces each split with a dataloader. Its dataset is wrapped in an adapter and otherwise unchanged."""
     data = draft.take("data")
     if data is None:
         return
