@@ -87,7 +87,7 @@ class ShardedDataset(BaseDataset):
         return self.data_list
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads a sample. Files that transforms load are in `file_contents`, by the key of their path."""
+        """Reads a sample. `file_contents` maps the keys of paths to the bytes of the files to load."""
         self.full_init()
         sample = self.read_sample(*self.data_list[idx])
         record: dict[str, Any] = {}
@@ -109,7 +109,7 @@ class ShardedDataset(BaseDataset):
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of the shard of each sample, ``(N,)``; `shard_window` of a sampler needs it."""
+        """Returns the index of the shard of each sample, ``(N,)``, for `shard_window` of a sampler."""
         self.full_init()
         return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
 

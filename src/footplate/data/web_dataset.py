@@ -24,7 +24,7 @@ from footplate.storage import absolute, join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
-_THREADS = 8  # that load indexes
+_THREADS = 8  # for loading indexes
 _MOST_SHARDS = 1_000_000
 # Includes compressed shards, so that `scan_shard` raises an error for those in a folder.
 _SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
