@@ -1,6 +1,6 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
-A checkpoint is the zip archive that `torch.save` writes. A zip archive may end in a comment, which readers ignore.
+A checkpoint is the zip archive that `torch.save` writes. A zip archive may end with a comment, which readers ignore.
 The digest is stored in this comment, so that it is committed together with the content:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
@@ -12,10 +12,11 @@ import hashlib
 import re
 import struct
 import time
-from typing import IO, NamedTuple
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
 
+from footplate import storage
 from footplate.errors import CheckpointDamagedError, CheckpointError
-from footplate.storage import Sink
 
 _COMMENT = "footplate-checkpoint 1 saved={saved:020d} sha256="
 _PATTERN = re.compile(rb"footplate-checkpoint 1 saved=(\d{20}) sha256=([0-9a-f]{64})")
@@ -45,16 +46,18 @@ class DigestSink:
 
     Args:
         sink: The sink that receives the bytes.
+        drop: Called after each write, to drop the source pages from memory.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: storage.Sink, drop: Callable[[], Any] = lambda: None) -> None:
         self._sink = sink
+        self._drop = drop
         self._hash = hashlib.sha256()
         self._tail = b""
         self._error: BaseException | None = None
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards all bytes except the last 22. They may be the end record, which `finish` modifies."""
+        """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
         view = memoryview(data).cast("B")
         size, before = len(view), self._tail
         if size < _END_RECORD_BYTES:
@@ -65,6 +68,7 @@ class DigestSink:
                 for piece in (before, view[:-_END_RECORD_BYTES]):
                     self._hash.update(piece)
                     self._sink.write(piece)
+                self._drop()
             except BaseException as error:  # noqa: BLE001 - raised again by `finish`
                 self._error = error
         return size
@@ -101,9 +105,7 @@ def read_digest(stream: IO[bytes]) -> Digest:
 
 
 def verify_digest(stream: IO[bytes]) -> Digest:
-    """Reads an open file to its end, verifies the digest and returns it.
-
-    Nothing is verified if the file records no digest.
+    """Verifies the digest of an open file and returns it. Verifies nothing if the file has no digest.
 
     Raises:
         CheckpointDamagedError: The digest does not match the content.
@@ -122,7 +124,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
 
 
 def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
-    """Returns the SHA-256 of an open file, without its last `before_end` bytes.
+    """Returns the SHA-256 of an open file. The last `before_end` bytes are excluded.
 
     Raises:
         OSError: The file cannot be read.
@@ -135,3 +137,13 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
         found.update(buffer[:count])
         left -= count
     return found.hexdigest()
+
+
+def sha256_of_file(path: str) -> str:
+    """Returns the SHA-256 of the file at `path`.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with storage.open_file(path) as stream:
+        return sha256_of(stream)

@@ -1,6 +1,6 @@
 """Reads sharded checkpoints, and converts them to single files and back, without executing code.
 
-Each rank can read only its own shards. A conversion does not hold all tensors in memory.
+In a run with several ranks, each rank reads only its own shards. A conversion does not hold all tensors in memory.
 """
 
 import itertools
@@ -8,9 +8,9 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -29,7 +29,6 @@ from footplate.distributed import gather_objects, get_rank, get_world_size, tens
 from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor, reshard, world_mesh
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 from footplate.messages import format_bytes
-from footplate.storage import Sink
 
 _PIECE_BYTES = 16 << 20
 
@@ -89,7 +88,7 @@ def read_tensors(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor
     Args:
         folder: The folder.
         layout: The layout of the folder.
-        targets: Whole tensors, or DTensors of which the shards of this rank are read.
+        targets: Tensors to fill. For a DTensor, only the shard of this rank is read.
 
     Raises:
         CheckpointDamagedError: A file is truncated.
@@ -168,8 +167,8 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: The arguments are not a sharded checkpoint and a file whose name ends in .pth, .pt or .ckpt, or
-            one is inside the other.
+        ArgumentError: The source is not a sharded checkpoint, the name of the target does not end in .pth, .pt or
+            .ckpt, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     _check_names(folder, path)
@@ -198,7 +197,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
             read_tensors(folder, layout, {name: tensors[name]})
             drop()
         state = _read_state(folder, layout, tensors, torch.device("cpu"))
-        commit_checkpoint(to_serializable(state), path, lambda sink: cast(Sink, _DroppingSink(sink, drop)))
+        commit_checkpoint(to_serializable(state), path, drop)
     return len(layout.tensors)
 
 
@@ -218,7 +217,8 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
 
     Raises:
         CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: The arguments are not a file and a folder for shards, or one is inside the other.
+        ArgumentError: The source is a sharded checkpoint, the name of the target does not end in .sharded, or one path
+            is inside the other.
     """
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
@@ -245,22 +245,3 @@ def _check_names(folder: str, path: str) -> None:
         raise ArgumentError("the name of a sharded checkpoint must end in .sharded", found=folder)
     if is_sharded_path(path):
         raise ArgumentError("the name of a checkpoint file must not end in .sharded", found=path)
-
-
-class _DroppingSink:
-    """Forwards bytes to a sink and regularly drops the source pages from memory."""
-
-    def __init__(self, sink: Sink, drop: Callable[[], Any]) -> None:
-        self._sink = sink
-        self._drop = drop
-        self._since = 0
-        self.flush = sink.flush
-
-    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Writes bytes to the sink, and drops the source pages after every `_PIECE_BYTES` bytes."""
-        written = self._sink.write(data)
-        self._since += written
-        if self._since >= _PIECE_BYTES:
-            self._drop()
-            self._since = 0
-        return written
