@@ -261,7 +261,8 @@ class PlainBatchNorm(_BatchNorm):
     """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        _check_dimensions(input)
+        if input.dim() < 2:
+            raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
 
 
 class RankwiseBatchNorm(PlainBatchNorm):
@@ -274,7 +275,7 @@ class RankwiseBatchNorm(PlainBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""
-        _check_dimensions(input)
+        self._check_input_dim(input)
         if not self.training:
             normalized: Tensor = super().forward(input)
             return normalized
@@ -321,11 +322,6 @@ def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]
     return len(found)
-
-
-def _check_dimensions(input: Tensor) -> None:
-    if input.dim() < 2:
-        raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
 
 
 def _unused_parameters_error(

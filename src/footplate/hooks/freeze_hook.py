@@ -26,9 +26,10 @@ class FreezeHook(Hook):
     Args:
         patterns: Regular expressions that match the start of parameter names: "backbone", r"backbone\\.layer[12]".
         until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
-        until_epoch: The same in epochs. If neither is set, the parameters stay frozen to the end.
-        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. Such layers
-            stay in evaluation mode while they are frozen.
+        until_epoch: The number of epochs for which the parameters stay frozen. If neither is set, they stay frozen to
+            the end.
+        freeze_norm: Whether to freeze the running statistics of norm layers whose parameters are all frozen, too. Such
+            layers stay in evaluation mode while they are frozen.
 
     Raises:
         ArgumentError: A length is invalid, or a pattern is not a regular expression. Also raised when training begins,
@@ -62,7 +63,7 @@ class FreezeHook(Hook):
         self._norms: list[nn.Module] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Freezes the parameters, unless the run is already past the end of freezing."""
+        """Freezes the parameters, unless the run has already reached the end of the freezing period."""
         self._unfreeze()
         if self._is_over(runner):
             return

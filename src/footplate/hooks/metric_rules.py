@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+from footplate.checks import check_choice
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -61,9 +62,7 @@ def check_rule(rule: str) -> Rule:
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".
     """
-    if rule not in ("greater", "less"):
-        raise ArgumentError("rule must be 'greater' or 'less'", key="rule", found=rule)
-    return cast(Rule, rule)
+    return cast(Rule, check_choice("rule", rule, ("greater", "less")))
 
 
 def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
@@ -100,11 +99,11 @@ def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns metrics in display order: those in `first` first, without per-class results and `support`.
+    """Returns the metrics in display order, starting with those in `first`. Omits per-class results and `support`.
 
     Args:
         names: All metrics.
-        first: The metrics of `save_best`, which are always shown.
+        first: The metrics of `save_best`. They are always included.
     """
     present = dict.fromkeys(names)
     ordered = {name: None for name in first if name in present}

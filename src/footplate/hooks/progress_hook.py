@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -65,13 +65,25 @@ class ProgressHook(Hook):
                 if isinstance(hook, IterTimerHook):
                     hook.exclude(seconds)
 
-        self._display = _choose_display(on_cell_end=lambda: self.stop(runner), on_resume=exclude)
-        if self._display is not None:
-            events = recurring_events(runner)
-            self._estimator = TimeEstimator(runner.max_iters, _validations(runner), events, done=runner.iter)
-            self._ticked = runner.iter
-            self._display.open()
-            self._draw(runner, runner.iter)
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
+        if not can_show or not is_main_process():
+            return
+        # Imported only if needed, because importing rich takes time.
+        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
+
+        shell = running_shell()
+        if is_terminal:
+            self._display = LiveTerminal(sys.stdout, exclude)
+        elif shell is not None:
+            self._display = LiveNotebook(shell, on_cell_end=lambda: self.stop(runner))
+        else:
+            return
+        events = recurring_events(runner)
+        self._estimator = TimeEstimator(runner.max_iters, _validations(runner), events, done=runner.iter)
+        self._ticked = runner.iter
+        self._display.open()
+        self._draw(runner, runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts measuring at the first iteration."""
@@ -209,22 +221,6 @@ def recurring_events(runner: Runner) -> list[RecurringEvent]:
                 saves = [*saves, length * scale]
             events.append(RecurringEvent(saves, after_iteration=hook.by_epoch))
     return events
-
-
-def _choose_display(
-    *, on_cell_end: Callable[[], None], on_resume: Callable[[float], None]
-) -> "LiveTerminal | LiveNotebook | None":
-    """Returns the display for a terminal with a movable cursor or for a notebook, or None if there is neither."""
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    if not is_main_process() or os.environ.get("TERM") == "dumb" or not (is_terminal or "IPython" in sys.modules):
-        return None
-    # Imported only if needed, because importing rich takes time.
-    from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
-
-    if is_terminal:
-        return LiveTerminal(sys.stdout, on_resume)
-    shell = running_shell()
-    return None if shell is None else LiveNotebook(shell, on_cell_end)
 
 
 def _validations(runner: Runner) -> list[int]:

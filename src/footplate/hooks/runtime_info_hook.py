@@ -121,7 +121,7 @@ class RuntimeInfoHook(Hook):
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
-        """Records that the stage of the loop is "train" again."""
+        """Records "train" as the stage of the loop."""
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
