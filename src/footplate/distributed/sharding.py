@@ -12,11 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_choice, check_count, check_keys
+from footplate.checks import check_count, check_keys
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
 from footplate.distributed.tensor_parallel import parse_tensor_parallel, select_layers, split_layers
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.module_selection import select_modules
 from footplate.registry import MODEL_WRAPPERS
 
@@ -315,5 +316,9 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
         elif value is None or isinstance(value, torch.dtype):
             found[key] = value
         else:
-            found[key] = getattr(torch, check_choice(key, str(value).removeprefix("torch."), _DTYPES))
+            name = str(value).removeprefix("torch.")
+            if name not in _DTYPES:
+                message = f"{key} must be one of {', '.join(_DTYPES)}"
+                raise ArgumentError(message, key=key, found=value, suggestion=nearest(name, _DTYPES))
+            found[key] = getattr(torch, name)
     return found

@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -57,7 +57,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
-        self._reduced = [
+        self._reduced = [  # the parameters to which the indices in errors refer
             (name, each)
             for name, each in module.named_parameters()
             if each.requires_grad and name not in self.parameters_to_ignore
@@ -80,7 +80,20 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             except RuntimeError as error:
                 if _UNUSED_PARAMETERS_MESSAGE not in str(error):
                     raise
-                raise _unused_parameters_error(self.module, self._reduced, str(error)) from error
+                indices = _INDICES.search(str(error))
+                unused = [self._reduced[int(index)] for index in indices.group(1).split()] if indices else []
+                modules = dict(self.module.named_modules())
+                owners = sorted({name.rpartition(".")[0] for name, _ in unused})
+                kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in owners]
+                notes = [f"they belong to {', '.join(kinds[:_MAX_NAMES])}", "Set find_unused_parameters=True."]
+                if any(not parameter.requires_grad for _, parameter in unused):
+                    notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
+                raise ArgumentError(
+                    f"{len(unused)} parameters were not used in the loss of the previous iteration: "
+                    + list_names([name for name, _ in unused], _MAX_NAMES),
+                    key="find_unused_parameters",
+                    notes=notes,
+                ) from error
         loss, log_vars = self.module.parse_losses(losses)
         optim_wrapper.update_params(loss)
         found: dict[str, torch.Tensor] = log_vars
@@ -94,11 +107,11 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         return super().no_sync()
 
     def val_step(self, data: Any) -> Any:
-        """Runs prediction on a validation batch."""
+        """Predicts on a validation batch."""
         return self.module.val_step(data)
 
     def test_step(self, data: Any) -> Any:
-        """Runs prediction on a test batch."""
+        """Predicts on a test batch."""
         return self.module.test_step(data)
 
     def rebuild_buckets(self) -> None:
@@ -218,8 +231,8 @@ def initialize_weights(model: nn.Module) -> bool:
     """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks.
 
     Returns:
-        Whether this froze or unfroze parameters. A wrapper for data parallelism must then be built again, because it
-        averages the gradients of the parameters that were trainable when it was built.
+        Whether the initialization froze or unfroze parameters. A wrapper for data parallelism must then be built again,
+        because it averages the gradients of the parameters that were trainable when it was built.
     """
     if is_sharded(model):
         return False  # it was initialized before sharding
@@ -322,29 +335,3 @@ def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]
     return len(found)
-
-
-def _unused_parameters_error(
-    model: nn.Module, reduced: Sequence[tuple[str, nn.Parameter]], message: str
-) -> ArgumentError:
-    """Returns an error that lists the unused parameters and their modules.
-
-    Args:
-        model: The model.
-        reduced: The parameters whose gradients the wrapper averages, which are numbered in the message.
-        message: The message of DistributedDataParallel.
-    """
-    found = _INDICES.search(message)
-    unused = [reduced[int(index)] for index in found.group(1).split()] if found else []
-    modules = dict(model.named_modules())
-    owners = {name.rpartition(".")[0] for name, _ in unused}
-    kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
-    notes = [f"they belong to {', '.join(kinds[:_MAX_NAMES])}", "Set find_unused_parameters=True."]
-    if any(not parameter.requires_grad for _, parameter in unused):
-        notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
-    names = list_names([name for name, _ in unused], _MAX_NAMES)
-    return ArgumentError(
-        f"{len(unused)} parameters were not used in the loss of the previous iteration: {names}",
-        key="find_unused_parameters",
-        notes=notes,
-    )

@@ -64,7 +64,7 @@ class Priority(enum.IntEnum):
 
 
 def get_priority(priority: int | str | Priority) -> int:
-    """Returns a priority as a number.
+    """Converts a priority to a number.
 
     Raises:
         ArgumentError: The name is unknown, or the number is not between 0 and 100.

@@ -99,7 +99,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
             pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
-            default) keeps those of the checkpoint. "take" takes those of the config and moves its schedules to the
+            default) uses those of the checkpoint. "take" uses those of the config and moves its schedules to the
             position of the run.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
@@ -199,7 +199,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         self._loaded = False
         self._initial: state.InitialCheckpoint | None = None
         self.takes_settings = resume_settings == "take"
-        self.resuming = False  # while a checkpoint loads: whether the run resumes rather than only takes the weights
+        self.resuming = False  # whether the checkpoint that is being loaded provides more than the weights
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
         self._random: dict[str, Any] | None = None
@@ -266,7 +266,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
-            The model. For a plain torch module, which is trained in place, the `history` instead.
+            The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
         result = self.history if self.is_plain else self.model
         self.phase = Phase.BUILDING

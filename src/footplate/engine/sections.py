@@ -11,7 +11,6 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.activation_checkpointing import check_activation_checkpointing
 from footplate.engine.components import build_log_processor
 from footplate.engine.config_compatibility import (
     in_second_generation,
@@ -41,11 +40,9 @@ from footplate.engine.section_checks import (
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.messages import nearest
+from footplate.module_selection import check_selection
 from footplate.records import LogProcessor, check_level, check_log_file
-from footplate.registry import (
-    RUNNERS,
-    set_default_scope,
-)
+from footplate.registry import RUNNERS, set_default_scope
 from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
@@ -73,16 +70,6 @@ class Section(NamedTuple):
     check: Callable[[Sections], object] | None = None
     checked_at_start: bool = False
 
-    def check_kind(self, value: Any) -> None:
-        """Checks that a value is accepted. None is the default and always accepted.
-
-        Raises:
-            ArgumentError: The value is not accepted.
-        """
-        accepted = isinstance(value, self.accepts) if isinstance(self.accepts, tuple) else self.accepts(value)
-        if value is not None and not accepted:
-            raise ArgumentError(f"'{self.name}' must be {self.description}", key=self.name, found=value)
-
 
 def check_kinds(sections: Sections) -> None:
     """Checks that each section has an accepted value, and that each phase has all of its sections or none.
@@ -93,8 +80,11 @@ def check_kinds(sections: Sections) -> None:
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
-    for section in SECTIONS:
-        section.check_kind(sections[section.name])
+    for name, description, accepts, *_ in SECTIONS:
+        value = sections[name]
+        is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
+        if value is not None and not is_accepted:  # None is the default
+            raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         given = [name for name in names if sections[name] is not None]
         missing = [name for name in names if sections[name] is None]
@@ -273,7 +263,7 @@ SECTIONS: tuple[Section, ...] = (
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
         (str, list, tuple, Mapping),
-        partial(check_value, "activation_checkpointing", check_activation_checkpointing),
+        partial(check_value, "activation_checkpointing", check_selection),
     ),
     Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
 )

@@ -147,11 +147,11 @@ class Requests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
+        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_request)
         if hasattr(signal, "SIGUSR1"):  # Windows lacks this signal and the next two
-            handlers[signal.SIGUSR1] = self._on_save
+            handlers[signal.SIGUSR1] = self._on_request
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            handlers[signal.SIGHUP] = self._on_stop
+            handlers[signal.SIGHUP] = self._on_request
         if hasattr(signal, "SIGCHLD"):
             install_worker_death_handler()
             self._previous_on_child = signal.getsignal(signal.SIGCHLD)
@@ -164,9 +164,12 @@ class Requests:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             data_wait.missed_request = None
 
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+    def _on_request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker, which ends with its loader
+        if number == getattr(signal, "SIGUSR1", None):
+            self.save, self.pending = True, not self._has_ranks
+            return
         monitor = rank_monitor.current() if self._has_ranks else None
         if monitor is not None and monitor.is_ending:
             return  # another rank has failed, and the launcher ends the remaining ones
@@ -187,10 +190,6 @@ class Requests:
             self.stop, self.pending = number, True
             data_wait.missed_request = self._interrupt_wait
             self._interrupt_wait()
-
-    def _on_save(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._process:
-            self.save, self.pending = True, not self._has_ranks
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
         try:

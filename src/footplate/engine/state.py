@@ -93,7 +93,18 @@ class _Optimizer(_Component):
     def load_state_dict(self, state: Any) -> None:
         settings = settings_of(self.runner)
         self.runner.optim_wrapper.load_state_dict(state)
-        _take_gradients(self.runner, state)
+        model = unwrap_model(self.runner.model)
+        names = {id(each): name for name, each in model.named_parameters()}
+        for name, wrapper in self.runner.optim_wrapper.parts.items():
+            held = state.get(name, {}) if name else state
+            saved = held.get(_GRADIENTS_OF_RANKS)
+            if saved is None:
+                continue
+            parameters = _parameters_of(wrapper)
+            written = [group.get("param_names", ()) for group in held["param_groups"]]
+            if any(written):  # the gradients are matched to the parameters by name
+                saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
+            accumulation.restore_gradients(model, parameters, saved)
         (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
@@ -223,22 +234,6 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
         else:
             held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
             held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
-
-
-def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
-    """Restores the gradients that `_share_gradients` saved, matched to the parameters by name if names were saved."""
-    model = unwrap_model(runner.model)
-    names = {id(each): name for name, each in model.named_parameters()}
-    for name, wrapper in runner.optim_wrapper.parts.items():
-        held = state.get(name, {}) if name else state
-        saved = held.get(_GRADIENTS_OF_RANKS)
-        if saved is None:
-            continue
-        parameters = _parameters_of(wrapper)
-        written = [group.get("param_names", ()) for group in held["param_groups"]]
-        if any(written):
-            saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-        accumulation.restore_gradients(model, parameters, saved)
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:

@@ -213,7 +213,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._stream, self._drawn = None, 0
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
-        """Trains on one batch. A subclass may override it to define what an iteration does."""
+        """Trains on one batch. A subclass may override it to change the iteration."""
         super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
