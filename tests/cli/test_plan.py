@@ -71,7 +71,31 @@ def test_shards_of_a_plan_must_divide_the_devices(parts: str, capsys: pytest.Cap
     assert replicas["memory"] > json.loads(capsys.readouterr().out)["predictions"][-1]["memory"]
 
 
-def test_tensor_parallelism_cannot_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "tiny.py").write_text(f"{TINY}\nmodel_wrapper_cfg = dict(type='FullyShard', tensor_parallel=2)\n")
-    assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2"]) == 2
-    assert "plan cannot predict tensor parallelism" in capsys.readouterr().err
+def test_devices_that_share_layers_need_less_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = "{'layers.0': 'colwise', 'layers.3': 'rowwise'}"
+    wrapper = f"dict(type='FullyShard', tensor_parallel=dict(size=2, plan={plan}))"
+    (tmp_path / "tiny.py").write_text(f"{TINY}\nmodel_wrapper_cfg = {wrapper}\n")
+    kept = str(tmp_path / "kept.json")
+    assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", kept]) == 0
+    assert json.loads(Path(kept).read_text())["layer_messages"] == 1  # the output; the input has no gradient
+    start = ["plan", "--parts", kept, "--per-node", "4", "--sharded", "--json"]
+    capsys.readouterr()
+    found = []
+    for options in ([], ["--tensor-parallel", "2"], ["--tensor-parallel", "2", "--shards", "1"]):
+        assert main([*start, *options]) == 0
+        found.append(json.loads(capsys.readouterr().out)["predictions"][-1])
+    assert [each["batch"] for each in found] == [16, 8, 8]
+    assert found[1]["memory"] < min(found[0]["memory"], found[2]["memory"])
+
+
+def test_layers_to_share_are_required(parts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["plan", "--parts", parts, "--per-node", "4", "--sharded", "--tensor-parallel"]
+    assert main([*start, "3"]) == 2
+    assert "--tensor-parallel must divide the 4 devices" in capsys.readouterr().err
+    assert main([*start, "2", "--shards", "4"]) == 2
+    assert "--shards must divide the 2 devices" in capsys.readouterr().err
+    assert main([*start, "2"]) == 2
+    assert "the measurements do not contain the layers" in capsys.readouterr().err
+    (tmp_path / "tiny.py").write_text(TINY)
+    assert main(["plan", str(tmp_path / "tiny.py"), "--per-node", "2", "--sharded", "--tensor-parallel", "2"]) == 2
+    assert "the model has no plan for tensor parallelism" in capsys.readouterr().err

@@ -58,6 +58,25 @@ def test_replicas_of_shards_exchange_gradients_between_nodes() -> None:
     assert found.checkpoint == pytest.approx(0.3 / 4)  # the replicas share the writing
 
 
+def test_devices_that_share_layers_divide_their_cost() -> None:
+    shared = dataclasses.replace(
+        PARTS, layer_weights=PARTS.weights * 3 // 4, layer_share=0.5, layer_bytes=10**8, layer_messages=10
+    )
+    found = predict(shared, cluster(2, 8, inner=1e10), sharded=True, shards=2, tensor_parallel=4)
+    compute = (PARTS.forward + PARTS.backward) * (0.5 + 0.5 / 4) + PARTS.update * (0.25 + 0.75 / 4)
+    assert found.compute == pytest.approx(compute)
+    assert found.exchange == pytest.approx(2 * 3 / 4 * 1e8 / 1e10)  # the exchange of weights overlaps
+    assert (found.batch, found.devices) == (PARTS.batch * 4, 16)
+    assert found.efficiency == pytest.approx(found.throughput / 16 / 50.0)
+    state = PARTS.weights + PARTS.gradients + PARTS.optimizer
+    assert found.memory == pytest.approx((state / 2 + 2 * PARTS.largest_unit) * 0.4375 + PARTS.activations)
+    wide = predict(shared, cluster(2, 8, bandwidth=1e9, inner=1e10), sharded=True, tensor_parallel=16)
+    assert wide.exchange == pytest.approx(2 * 15 / 16 * 1e8 / 1e9)  # between the nodes
+    assert predict(shared, cluster(1, 1), sharded=True, tensor_parallel=4) == predict(
+        PARTS, cluster(1, 1), sharded=True
+    )
+
+
 def test_slow_loader_delays_the_step() -> None:
     slow = dataclasses.replace(PARTS, loading=0.05)
     found = predict(slow, Cluster())

@@ -48,6 +48,13 @@ def add_commands(subparsers: Any) -> None:
         help="with --sharded: the devices that share one replica, as in FullyShard's mesh (default: all)",
     )
     parser.add_argument(
+        "--tensor-parallel",
+        metavar="N",
+        type=int,
+        help="with --sharded: the devices that share each layer. The config's `model_wrapper_cfg.tensor_parallel` "
+        "chooses the layers, or the model's own plan (default: 1)",
+    )
+    parser.add_argument(
         "--steps", metavar="N", type=int, default=20, help="the number of steps to measure (default: 20)"
     )
     parser.add_argument("--parts", metavar="FILE", help="use saved measurements, which may come from another machine")
@@ -71,12 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("bandwidth", "inner_bandwidth"):
         if not getattr(arguments, name) > 0:
             raise ArgumentError(f"--{name.replace('_', '-')} must be positive", found=getattr(arguments, name))
-    if arguments.shards is not None:
-        devices = arguments.nodes * arguments.per_node
-        if not arguments.sharded or arguments.shards < 1 or devices % arguments.shards:
-            raise ArgumentError(
-                f"--shards must divide the {devices} devices, and needs --sharded", found=arguments.shards
-            )
+    devices = arguments.nodes * arguments.per_node
+    for name in ("tensor_parallel", "shards"):
+        number = getattr(arguments, name)
+        if number is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if not arguments.sharded or number < 1 or devices % number:
+            raise ArgumentError(f"{option} must divide the {devices} devices, and needs --sharded", found=number)
+        devices //= number
     if not arguments.parts and arguments.config is None:
         raise ArgumentError("a plan needs measurements", notes=["Pass a config to measure, or --parts FILE."])
     from footplate.tools.plan_measurements import Cluster  # after the checks, because it imports torch
@@ -89,9 +99,21 @@ def run(arguments: argparse.Namespace) -> int:
         latency=arguments.latency * 1e-6,
     )
     measured = _measure(arguments)
+    if (arguments.tensor_parallel or 1) > 1 and not measured.layer_messages:
+        raise ArgumentError(
+            "the measurements do not contain the layers that --tensor-parallel splits",
+            key="--parts",
+            notes=["Measure the config again with --tensor-parallel and --save-parts."],
+        )
     if arguments.save_parts:
         measured.write(arguments.save_parts)
-    predictions = predict_growth(measured, cluster, sharded=arguments.sharded, shards=arguments.shards)
+    predictions = predict_growth(
+        measured,
+        cluster,
+        sharded=arguments.sharded,
+        shards=arguments.shards,
+        tensor_parallel=arguments.tensor_parallel or 1,
+    )
     data = {"parts": measured, "cluster": cluster, "predictions": predictions}
     print_result(arguments, data, describe_plan(measured, cluster, predictions))
     return 0
@@ -99,18 +121,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
+    from footplate.distributed.tensor_parallel import parse_tensor_parallel
     from footplate.engine.sections import check_config
-    from footplate.errors import ArgumentError
+    from footplate.error_context import at_key
     from footplate.tools.plan_measurements import Measurements, measure
 
     if arguments.parts:
         return Measurements.read(arguments.parts)
     cfg = read_config(arguments)
     set_work_dir(cfg, None)
-    if (cfg.get("model_wrapper_cfg") or {}).get("tensor_parallel"):
-        raise ArgumentError(
-            "plan cannot predict tensor parallelism",
-            key="model_wrapper_cfg.tensor_parallel",
-            notes=["Plan without it: --set model_wrapper_cfg.tensor_parallel=None"],
-        )
-    return measure(check_config(cfg, built_next=True), steps=arguments.steps)
+    with at_key("model_wrapper_cfg.tensor_parallel"):
+        layers = parse_tensor_parallel((cfg.get("model_wrapper_cfg") or {}).get("tensor_parallel"))
+    if arguments.tensor_parallel:
+        layers = layers._replace(size=arguments.tensor_parallel)
+    return measure(check_config(cfg, built_next=True), steps=arguments.steps, tensor_parallel=layers)

@@ -7,10 +7,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from footplate import storage
 from footplate.checkpoint import save_checkpoint
@@ -18,8 +22,9 @@ from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import batches
 from footplate.distributed import unwrap_model
+from footplate.distributed.tensor_parallel import TensorParallel, select_layers
 from footplate.engine import Runner
-from footplate.error_context import located
+from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import nearest
 from footplate.tools.memory_parts import bytes_of, counting_activations, state_bytes
@@ -53,6 +58,11 @@ class Measurements:
     switching: float = 1.0  # further slowdown factor with twice as many threads as cores, beyond the share of the cores
     byte_seconds: float | None = None  # seconds per byte of an exchange between two processes on these cores
     message_seconds: float | None = None  # seconds per message between two processes
+    # of the layers that tensor parallelism splits:
+    layer_weights: int = 0  # bytes of their weights
+    layer_share: float = 0.0  # their share in the operations of a forward pass
+    layer_bytes: int = 0  # bytes that the devices which share them exchange per step
+    layer_messages: int = 0  # number of these exchanges
 
     @property
     def step(self) -> float:
@@ -116,14 +126,16 @@ class Cluster:
         return self.nodes * self.per_node
 
 
-def measure(cfg: Config, *, steps: int = 20) -> Measurements:
+def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | None = None) -> Measurements:
     """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
 
     Args:
         cfg: The result of `check_config`.
         steps: The number of steps to measure, after three warm-up steps.
+        tensor_parallel: The layers that tensor parallelism would split; by default, none.
 
     Raises:
+        ArgumentError: The layers cannot be split as `tensor_parallel` requires.
         DataError: The training loader has no batches.
         FootplateError: The run cannot be built, or its model has its own `train_step`.
     """
@@ -150,7 +162,8 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
         write_seconds = time.perf_counter() - begin
         checkpoint = storage.status(path).size
-        with counting_activations(model) as activations, runner.optim_wrapper.optim_context(model):
+        layers = SplitLayers(model, tensor_parallel or TensorParallel(1, None))
+        with counting_activations(model) as activations, layers.measuring(), runner.optim_wrapper.optim_context(model):
             model._run_forward(model.data_preprocessor(batches_read[0], True), "loss")
     forward, backward, update = zip(*times[_WARM_UP:], strict=True)
     in_order = sorted(map(sum, times[_WARM_UP:]))
@@ -176,7 +189,64 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         on_cores=on_cores,
         threads=torch.get_num_threads() if on_cores else 1,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        layer_weights=layers.weights,
+        layer_share=layers.share,
+        layer_bytes=layers.exchanged,
+        layer_messages=layers.messages,
     )
+
+
+class SplitLayers:
+    """Measures the layers that tensor parallelism splits during a forward pass.
+
+    Attributes:
+        weights: The size of their weights in bytes.
+        share: Their share in the floating-point operations, from 0 to 1.
+        exchanged: The bytes that the devices exchange in the forward pass and the backward pass.
+        messages: The number of these exchanges.
+    """
+
+    def __init__(self, model: nn.Module, settings: TensorParallel) -> None:
+        self._model = model
+        with at_key("model_wrapper_cfg.tensor_parallel"):
+            self._styles = select_layers(model, settings)
+        layers = map(model.get_submodule, self._styles)
+        self.weights = bytes_of({id(each): each for layer in layers for each in layer.parameters()}.values())
+        self.share, self.exchanged, self.messages = 0.0, 0, 0
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Counts operations and exchanges in the block, which contains one forward pass."""
+        if not self._styles:
+            yield
+            return
+        handles = []
+        for name, style in self._styles.items():
+            layer = self._model.get_submodule(name)
+            handles.append(layer.register_forward_hook(partial(self._count, style)))
+        try:
+            with FlopCounterMode(display=False) as counter:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        root = type(self._model).__name__
+        counts = counter.get_flop_counts()
+        split = sum(sum(counts.get(f"{root}.{name}", {}).values()) for name in self._styles)
+        self.share = split / max(counter.get_total_flops(), 1)
+
+    def _count(self, style: str, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        sent = []
+        if style.startswith("colwise") and args[0].requires_grad:
+            sent.append(bytes_of(args))  # the gradient of the input
+        if style == "colwise_gather_output":
+            sent.append(bytes_of([output]) // 2)  # gathering moves half as much as summing
+        elif style.endswith("rowwise"):
+            sent.append(bytes_of([output]))
+        elif style == "replicated_with_grad_allreduce":
+            sent += [bytes_of([each]) for each in layer.parameters()]
+        self.exchanged += sum(sent)
+        self.messages += len(sent)
 
 
 def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:

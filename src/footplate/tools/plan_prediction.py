@@ -62,7 +62,12 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 
 
 def predict(
-    parts: "Measurements", cluster: "Cluster", *, sharded: bool = False, shards: int | None = None
+    parts: "Measurements",
+    cluster: "Cluster",
+    *,
+    sharded: bool = False,
+    shards: int | None = None,
+    tensor_parallel: int = 1,
 ) -> Prediction:
     """Returns the predicted cost of a step.
 
@@ -70,16 +75,21 @@ def predict(
         parts: The measurements of one device.
         cluster: The machines.
         sharded: Whether weights and optimizer state are sharded rather than replicated.
-        shards: The number of devices that share one replica of the weights; all devices by default.
+        shards: The number of devices that share one replica of the weights; by default, all devices with different
+            batches.
+        tensor_parallel: The number of devices that share each layer and train on the same batches. On a cluster whose
+            number of devices it does not divide, their greatest common divisor is used.
     """
-    shards = min(shards or cluster.devices, cluster.devices)
+    split = math.gcd(tensor_parallel, cluster.devices)
+    groups = cluster.devices // split  # groups of devices with different batches
+    shards = min(shards or groups, groups)
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
-    here = parts
+    here = _split_among(parts, split)
     if parts.on_cores:
         sharing = cluster.per_node, parts.threads, parts.cores, parts.crowding, parts.switching
         names = ("forward", "backward", "update", "loading")
-        stretched: dict[str, Any] = {name: shared_cores(getattr(parts, name), *sharing) for name in names}
-        here = dataclasses.replace(parts, **stretched)
+        stretched: dict[str, Any] = {name: shared_cores(getattr(here, name), *sharing) for name in names}
+        here = dataclasses.replace(here, **stretched)
     compute = slowest_of(here.step, parts.spread, cluster.devices)
     loading = loading_seconds(here.loading, parts.batch, parts.workers, compute)
     bandwidth, latency = cluster.inner_bandwidth, cluster.latency
@@ -88,18 +98,26 @@ def predict(
     elif parts.byte_seconds:
         crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
         bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
+
+    def bandwidth_among(devices: int) -> float:
+        fits_into_node = cluster.nodes > 1 and devices <= cluster.per_node
+        return cluster.inner_bandwidth if fits_into_node else bandwidth
+
     if sharded:
-        within = bandwidth if shards > cluster.per_node or cluster.nodes == 1 else cluster.inner_bandwidth
-        exchange = exchange_seconds(parts.weights, shards, within, latency, _SHARDED_PASSES)
-        exchange += exchange_seconds(parts.gradients / shards, cluster.devices // shards, bandwidth, latency)
+        within = bandwidth_among(shards * split)
+        exchange = exchange_seconds(here.weights, shards, within, latency, _SHARDED_PASSES)
+        exchange += exchange_seconds(here.gradients / shards, groups // shards, bandwidth, latency)
         exchange = max(0.0, exchange - here.forward - here.backward)
     else:
-        exchange = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
+        exchange = exchange_seconds(here.gradients, groups, bandwidth, latency)
         if here.backward and not parts.on_cores:  # cores cannot compute and exchange at the same time
-            exchange = exposed_seconds(exchange, here.backward, bucket_count(parts.gradients))
+            exchange = exposed_seconds(exchange, here.backward, bucket_count(here.gradients))
+    if parts.layer_messages:
+        message = parts.layer_bytes / parts.layer_messages
+        exchange += parts.layer_messages * exchange_seconds(message, split, bandwidth_among(split), latency)
     step = compute + loading + exchange
-    batch = parts.batch * cluster.devices
-    replica = parts.weights, parts.gradients, parts.optimizer, parts.activations
+    batch = parts.batch * groups
+    replica = here.weights, here.gradients, here.optimizer, here.activations
     return Prediction(
         nodes=cluster.nodes,
         devices=cluster.devices,
@@ -109,16 +127,31 @@ def predict(
         loading=loading,
         exchange=exchange,
         throughput=batch / step,
-        efficiency=scaling_efficiency(alone, step),
-        memory=sharded_bytes(*replica, parts.largest_unit, shards) if sharded else replicated_bytes(*replica),
+        efficiency=scaling_efficiency(alone, step * split),
+        memory=sharded_bytes(*replica, here.largest_unit, shards) if sharded else replicated_bytes(*replica),
         checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
     )
 
 
-def predict_growth(
-    parts: "Measurements", cluster: "Cluster", *, sharded: bool = False, shards: int | None = None
-) -> list[Prediction]:
-    """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
+def _split_among(parts: "Measurements", devices: int) -> "Measurements":
+    """Returns the measurements of a device that shares its layers with others. Activations are counted in full."""
+    weights = parts.layer_weights / parts.weights if parts.weights else 0.0
+    shares = dict.fromkeys(("weights", "gradients", "optimizer", "largest_unit", "update"), weights)
+    shares |= {"forward": parts.layer_share, "backward": parts.layer_share}
+    changes: dict[str, Any] = {
+        name: divided_among(getattr(parts, name), share, devices) for name, share in shares.items()
+    }
+    return dataclasses.replace(parts, **changes)
+
+
+def predict_growth(parts: "Measurements", cluster: "Cluster", **sharding: Any) -> list[Prediction]:
+    """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster.
+
+    Args:
+        parts: The measurements of one device.
+        cluster: The machines.
+        sharding: The keyword arguments of `predict`.
+    """
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1
     while nodes < cluster.nodes:
@@ -126,7 +159,7 @@ def predict_growth(
         nodes *= 2
     sizes.append(cluster)
     unique = {(each.nodes, each.per_node): each for each in sizes}
-    return [predict(parts, each, sharded=sharded, shards=shards) for each in unique.values()]
+    return [predict(parts, each, **sharding) for each in unique.values()]
 
 
 def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction]) -> str:
@@ -267,6 +300,19 @@ def sharded_bytes(
     return (weights + gradients + optimizer) / devices + 2 * unit + activations
 
 
+def divided_among(amount: float, share: float, devices: int) -> float:
+    """amount x (1 - share + share / n)
+
+    The seconds or bytes per device when n devices share layers (tensor parallelism). For seconds, `share` is the share
+    of the split layers in the operations of the forward pass; for bytes, it is their share in the weights. The devices
+    also exchange the outputs of these layers, or the gradients of their inputs, in full. These exchanges do not overlap
+    with computation.
+
+    Source: Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
+    """
+    return amount * (1 - share + share / devices)
+
+
 def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
     """bytes / (write speed x writers)
 
@@ -280,6 +326,8 @@ def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
 
 def scaling_efficiency(alone: float, together: float) -> float:
     """step time on one device / step time on n devices, with the same batch size per device
+
+    If several devices share layers and batches, the step time on n devices is multiplied by their number.
 
     Source: weak scaling, Gustafson, "Reevaluating Amdahl's law", Communications of the ACM 31 (1988).
     """
@@ -295,6 +343,7 @@ FORMULAS: tuple[Callable[..., float], ...] = (
     loading_seconds,
     replicated_bytes,
     sharded_bytes,
+    divided_among,
     checkpoint_seconds,
     scaling_efficiency,
 )
