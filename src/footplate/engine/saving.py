@@ -74,7 +74,7 @@ def checkpoint_to_save(
 
 
 def replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of the replicated tensors. Each rank writes some of them to `path`."""
+    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each to `path`."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()

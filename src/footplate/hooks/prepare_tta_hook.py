@@ -43,7 +43,7 @@ class PrepareTTAHook(Hook):
         self.tta_cfg, self.tta_pipeline = tta_cfg, tta_pipeline
         self.phases = [phases] if isinstance(phases, str) else list(phases)
         for phase in self.phases:
-            check_choice("each of phases", phase, ("test", "val"), key="phases")
+            check_choice("a phase", phase, ("test", "val"), key="phases")
 
     def before_run(self, runner: Runner) -> None:
         """Prepares the loops that this run has built."""
