@@ -163,7 +163,7 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
     if not isinstance(layer, _LAYERS[style]):
         kinds = " or ".join(each.__name__ for each in _LAYERS[style])
         raise ArgumentError(
-            f"'{style}' splits only {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
+            f"the style '{style}' needs {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
         )
     if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
         return

@@ -211,7 +211,7 @@ def _lock(descriptor: int, folder: str, key: str) -> None:
     except (BlockingIOError, PermissionError):
         holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
         raise ArgumentError(
-            f"Another run uses the folder '{folder}'.",
+            f"another run uses the folder '{folder}'",
             key=key,
             notes=[*([holder] if holder else []), f"Use {_SETTINGS[key]}, or stop the other run."],
         ) from None

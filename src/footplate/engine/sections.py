@@ -36,6 +36,7 @@ from footplate.engine.section_checks import (
     check_train_loop,
     check_value,
     check_visualizer,
+    check_whole,
 )
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
@@ -223,14 +224,8 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section(
-        "launcher",
-        "a string",
-        _STR,
-        lambda each: check_launcher("none" if each["launcher"] is None else each["launcher"]),
-        True,
-    ),
-    Section("env_cfg", "a dict", _DICT, lambda each: check_environment(each["env_cfg"] or {}), True),
+    Section("launcher", "a string", _STR, partial(check_whole, "launcher", check_launcher), True),
+    Section("env_cfg", "a dict", _DICT, partial(check_whole, "env_cfg", check_environment), True),
     Section(
         "log_processor",
         "a dict or a LogProcessor",
@@ -241,14 +236,10 @@ SECTIONS: tuple[Section, ...] = (
     Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO"), True),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", _STR),
-    Section("randomness", "a dict", _DICT, lambda each: check_randomness(each["randomness"] or {}), True),
+    Section("randomness", "a dict", _DICT, partial(check_whole, "randomness", check_randomness), True),
     Section("experiment_name", "a string", _STR),
     Section(
-        "on_save_error",
-        "'warn' or 'stop'",
-        _ANYTHING,
-        lambda each: BackgroundSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
-        True,
+        "on_save_error", "'warn' or 'stop'", _ANYTHING, partial(check_whole, "on_save_error", BackgroundSaver), True
     ),
     Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook), True),
     Section("preflight", "True or False", _BOOL),

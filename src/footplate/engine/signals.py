@@ -62,7 +62,7 @@ def refusing_exits() -> Iterator[None]:
     except SystemExit as error:
         line = innermost_user_line(traceback.walk_tb(error.__traceback__))
         raise ExitError(
-            f"User code raised SystemExit({error.code!r}) at {line}, and the run is not complete.",
+            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
             notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
         ) from error
 

@@ -32,7 +32,7 @@ from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.engine.saving import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_names import best_prefix, folder_below
-from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
+from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, expand_rules, is_better, is_skipped, rule_of
 from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
 
@@ -240,7 +240,7 @@ class CheckpointHook(Hook):
         """Raises ArgumentError unless a validation computes all metrics in `names`, by default those of `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
-                raise missing_metric("save_best", name, metrics, _SAVE_BEST)
+                raise MissingMetricError("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.

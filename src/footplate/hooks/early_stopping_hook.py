@@ -9,7 +9,7 @@ from footplate.checks import check_count, check_number, check_score, read_count,
 from footplate.engine import Hook, Runner
 from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import check_rule, is_better, is_skipped, missing_metric, rule_of
+from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of
 from footplate.messages import nearest
 from footplate.registry import HOOKS
 
@@ -104,7 +104,7 @@ class EarlyStoppingHook(Hook):
         if self.monitor in metrics:
             return
         if self.strict:
-            raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+            raise MissingMetricError("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
         near = nearest(self.monitor, metrics)
         hint = f"Did you mean '{near}'?" if near else f"Metrics: {', '.join(metrics)}."
         _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)

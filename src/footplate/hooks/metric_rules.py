@@ -115,31 +115,25 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 class MissingMetricError(ArgumentError):
-    """Raised when the config or a flag names a metric that no evaluator computes."""
-
-
-def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> MissingMetricError:
-    """Returns the error for a metric that a hook needs and no evaluator computes.
+    """A hook or a command needs a metric that no evaluator computes.
 
     Args:
-        what: The setting that names the metric, such as "save_best".
+        what: The setting that selects the metric, such as "save_best".
         name: The metric.
         metrics: The existing metrics.
         key: The key path of the setting in the config.
     """
-    written = metric_of_label(name)
-    suggestion = written if written in metrics else nearest(name, metrics)
-    notes = [f"metrics: {', '.join(metrics) or 'none'}"]
-    if suggestion is None:
-        notes.append(
-            "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+
+    def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
+        written = metric_of_label(name)
+        suggestion = written if written in metrics else nearest(name, metrics)
+        advice = "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+        super().__init__(
+            f"{what} selects the metric '{name}', which no evaluator computes",
+            key=key,
+            suggestion=suggestion,
+            notes=[f"metrics: {', '.join(metrics) or 'none'}", *([advice] if suggestion is None else [])],
         )
-    return MissingMetricError(
-        f"{what} selects the metric '{name}', which no evaluator computes",
-        key=key,
-        suggestion=suggestion,
-        notes=notes,
-    )
 
 
 def is_skipped(runner: Runner, name: str) -> bool:

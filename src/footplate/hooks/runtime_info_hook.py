@@ -290,13 +290,10 @@ class GradientNormHook(Hook):
         for group, square in self._squares.items():
             self._histories[group].append(square.sqrt())
         self._squares = {}
-        self._stop_measuring()
+        self.after_train(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stops measuring."""
-        self._stop_measuring()
-
-    def _stop_measuring(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
