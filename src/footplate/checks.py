@@ -1,7 +1,8 @@
-"""Checks of argument and config values, which raise ArgumentError, and of checkpoint values, which raise ValueError.
+"""Checks the values of arguments, configs and checkpoints.
 
-In checks that raise ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The
-default of `key` is `name`.
+The checks of arguments and configs raise ArgumentError, and those of checkpoints raise ValueError. In checks that raise
+ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The default of `key` is
+`name`.
 """
 
 import math

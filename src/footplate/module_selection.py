@@ -87,7 +87,7 @@ def _patterns(value: Any) -> list[str]:
 
 
 def _as_names(value: Any) -> Any:
-    """Replaces classes, which a Python config may contain, with their names."""
+    """Replaces classes with their names. Only Python configs may contain classes."""
     if isinstance(value, (list, tuple)):
         return [_as_name(each) for each in value]
     return _as_name(value)

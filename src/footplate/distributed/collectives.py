@@ -52,7 +52,7 @@ def tensor_parallel_size() -> int:
 
 
 def get_data_rank() -> int:
-    """Returns the index of this rank's group, which consists of the ranks that train on the same batches."""
+    """Returns the index of the group of ranks that train on the same batches as this rank."""
     return get_rank() // _tensor_parallel_size
 
 
@@ -62,7 +62,7 @@ def get_data_world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Checks whether this process is rank 0, which writes all output."""
+    """Checks whether this process is rank 0. Only rank 0 writes output."""
     return get_rank() == 0
 
 
@@ -134,7 +134,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
 
     Args:
         results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
-        size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
+        size: The number of samples in the dataset. Further entries are padding that a sampler added. They are dropped.
         device: The kind of memory from which to send, if the backend supports it.
     """
     if not is_distributed():
@@ -195,7 +195,8 @@ def check_same_parameters(model: nn.Module) -> None:
 def check_same_weights(model: nn.Module) -> None:
     """Checks that parameter values are the same on all ranks. Every rank must call this.
 
-    Compares sums of the parameters' bits, which are computed on their device. Sharded parameters are skipped.
+    Compares sums of the parameters' bits. The sums are computed on the device of the parameters. Sharded parameters are
+    skipped.
 
     Raises:
         RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.

@@ -125,7 +125,7 @@ class RankMonitor(threading.Thread):
             self._may_leave.wait(_LEAVE_TIMEOUT)  # until the others know that the hub may exit
 
     def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
-        """Reports an error of this rank and returns the printed report, which contains the reason why all ranks exit.
+        """Reports an error of this rank, and returns the printed report with the reason why all ranks exit.
 
         Args:
             error: The error.

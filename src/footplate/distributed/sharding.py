@@ -1,4 +1,4 @@
-"""Sharded models: `FullyShard`, which configures FSDP2, and operations on tensors that may be sharded (DTensor).
+"""Sharded models: the configuration of FSDP2, and operations on tensors that may be sharded (DTensor).
 
 A DTensor is recognized by its attributes, because importing the class is slow.
 """
@@ -183,7 +183,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         module: The unsharded model, on its device. With one process, it is returned unchanged.
         shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
             module names.
-        mesh: `(replicas, shards)`, whose product must be the number of processes. The weights are sharded within groups
+        mesh: `(replicas, shards)`. The product must be the number of processes. The weights are sharded within groups
             of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
             one group.
         tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this

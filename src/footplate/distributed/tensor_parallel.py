@@ -52,8 +52,8 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
 
     Args:
         model: The model.
-        settings: The result of `parse_tensor_parallel`. Without a plan, the attribute `_tp_plan` of the outermost
-            modules that have one is used. transformers sets it from `base_model_tp_plan` of its configs.
+        settings: The result of `parse_tensor_parallel`. If it has no plan, the plan is the `_tp_plan` of the outermost
+            modules that have this attribute. transformers sets it from `base_model_tp_plan` of its configs.
 
     Raises:
         ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
@@ -62,7 +62,22 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
     if settings.size == 1 and settings.plan is None:
         return {}
     modules = dict(model.named_modules())
-    plan = _plan_of_model(modules) if settings.plan is None else settings.plan
+    plan = dict(settings.plan or {})
+    if settings.plan is None:
+        roots: list[str] = []
+        for name, module in modules.items():
+            own = getattr(module, "_tp_plan", None)
+            if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+                roots.append(name)
+                plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+        if not plan:
+            example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
+            raise ArgumentError(
+                "the model has no plan for tensor parallelism",
+                key="plan",
+                found=[type(model).__name__],
+                notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
+            )
     styles: dict[str, str] = {}
     for pattern, style in plan.items():
         parts = pattern.split(".")
@@ -128,26 +143,6 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
     set_tensor_parallel_size(mesh.size())
     # Loading and saving gather such weights in two steps. torch warns about this once per rank.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-
-
-def _plan_of_model(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    plan: dict[str, str] = {}
-    roots: list[str] = []
-    for name, module in modules.items():
-        own = getattr(module, "_tp_plan", None)
-        if own and not any(not root or name.startswith(f"{root}.") for root in roots):
-            roots.append(name)
-            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
-    if not plan:
-        raise ArgumentError(
-            "the model has no plan for tensor parallelism",
-            key="plan",
-            found=[type(modules[""]).__name__],
-            notes=[
-                "Set `tensor_parallel=dict(size=..., plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'})`."
-            ],
-        )
-    return plan
 
 
 def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:

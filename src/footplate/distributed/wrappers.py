@@ -46,8 +46,8 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         module: A BaseModel.
         gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
             bit-exact.
-        kwargs: Arguments of DistributedDataParallel. `gradient_as_bucket_view` is True by default, which avoids a
-            second copy of the gradients.
+        kwargs: Arguments of DistributedDataParallel. To avoid a second copy of the gradients, `gradient_as_bucket_view`
+            is True by default.
     """
 
     def __init__(
@@ -250,10 +250,10 @@ def check_sync_bn(kind: object) -> None:
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
-    The model must be on its device. With one process, synchronized layers become plain ones, which is logged. With
-    several processes, all layers become synchronized if `kind` is "torch" or "mmcv", which mean the same. None does not
-    convert plain layers. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used
-    instead.
+    The model must be on its device. With one process, synchronized layers become plain ones, and a message is logged.
+    With several processes, all layers become synchronized if `kind` is "torch" or "mmcv". The two values have the same
+    meaning. None does not convert plain layers. torch's SyncBatchNorm does not support CPUs, so a layer with the same
+    state is used there.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:
@@ -330,7 +330,7 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
-    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields. Returns their number."""
+    """Changes the class of all SyncBatchNorm layers to `kind`, and returns the number of layers."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]

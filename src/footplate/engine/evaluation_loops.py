@@ -1,4 +1,4 @@
-"""The validation loop and the test loop, which evaluate one dataset or several named ones."""
+"""The validation loop and the test loop. They evaluate one dataset or several named ones."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping

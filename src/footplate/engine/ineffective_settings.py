@@ -129,7 +129,7 @@ def settings_of(runner: "Runner") -> Settings:
 
 
 def take_settings(runner: "Runner", before: Settings) -> None:
-    """Restores the optimizer settings of the config in a run that has just loaded those of its checkpoint.
+    """Replaces the optimizer settings that were loaded from a checkpoint with those of the config.
 
     Args:
         runner: The runner. Its schedules must be computed again afterwards.

@@ -110,11 +110,11 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: Returns the seed of the run to resume, which is used if `randomness` has none. If it returns None, a
-            random seed is drawn.
+        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to draw a random
+            seed.
 
     Returns:
-        The seed, which is the same on all processes.
+        The seed. It is the same on all processes.
     """
     check_randomness(randomness)
     seed = randomness.get("seed")

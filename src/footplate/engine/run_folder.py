@@ -139,7 +139,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     Yields a function that raises a CheckpointError if another run has created and locked a new folder at this path.
 
     Args:
-        folder: A local folder, which is created if needed.
+        folder: A local folder. It is created if needed.
         key: The config key of the folder, for the error message.
 
     Raises:

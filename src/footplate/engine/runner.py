@@ -1,4 +1,4 @@
-"""The runner, which holds the state of a run and executes it."""
+"""The runner. It holds the state of a run and executes the run."""
 
 import logging
 import os
@@ -91,7 +91,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         find_unused_parameters: Whether the wrapper must expect parameters that do not take part in every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
-            compile, such as `"backbone"`; `regions` selects repeated modules, whose code is compiled once.
+            compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:

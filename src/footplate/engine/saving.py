@@ -112,9 +112,8 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
 
-    Does nothing if the run has already been saved, or if there are several processes, since the others are already in
-    the next iteration or wait there for this one. Also does nothing while a hook has replaced the weights for a
-    validation.
+    Does nothing if the run has already been saved, or while a hook has replaced the weights for a validation. Also does
+    nothing if there are several processes, because the others may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver
     if requests.saved_after_error or requests.must_finish_evaluation or runner.world_size > 1:

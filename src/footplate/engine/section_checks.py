@@ -182,6 +182,6 @@ def check_value(name: str, check: Callable[[Any], object], sections: Sections) -
 
 
 def check_whole(name: str, check: Callable[[Any], object], sections: Sections) -> None:
-    """Runs the check of a single section, whose errors already contain the key."""
+    """Runs the check of a single section. The errors of the check already contain the key."""
     if sections[name] is not None:
         check(sections[name])

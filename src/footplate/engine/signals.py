@@ -1,4 +1,4 @@
-"""Handles signals: requests to stop or save a run, which its loop answers between two iterations."""
+"""Handles signals that request a stop or a save. The loop of the run answers them between two iterations."""
 
 import logging
 import os
@@ -109,7 +109,7 @@ class Requests:
 
     @property
     def save_at_once(self) -> bool:
-        """Whether a save is requested on a single process, which need not wait for other ranks."""
+        """Whether a save is requested and there is only one process, so that the save need not wait for other ranks."""
         return self.save and not self._has_ranks
 
     def alarm(self) -> None:
@@ -237,7 +237,7 @@ class Requests:
 
 
 class AgreementHook(Hook):
-    """Makes all ranks answer a request in the same iteration, whichever rank received it.
+    """Makes all ranks answer a request in the same iteration, no matter which rank received it.
 
     Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
     second, they exchange requests after every iteration.

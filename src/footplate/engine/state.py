@@ -170,7 +170,7 @@ def capture(
     Args:
         runner: The runner.
         together: Whether all ranks call this function, so that the random states of all ranks are included.
-        save_optimizer: Whether to include the optimizer state. Without it, a resumed run is not bit-exact.
+        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-exact.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
@@ -190,7 +190,24 @@ def capture(
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
     if save_optimizer and is_distributed():
-        _share_gradients(runner, checkpoint["optimizer"], together=together)
+        model = unwrap_model(runner.model)
+        for name, wrapper in runner.optim_wrapper.parts.items():
+            held = checkpoint["optimizer"][name] if name else checkpoint["optimizer"]
+            is_left = held.pop(_ACCUMULATED, None) is not None  # gradients of an unfinished accumulation round
+            # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
+            if not together or not any(gather_objects(is_left)):
+                continue
+            parameters = _parameters_of(wrapper)
+            if runner.world_size > _MAX_RANKS:
+                _logger.info(
+                    "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
+                    "processes, so a resumed run is not bit-identical.",
+                    runner.world_size,
+                )
+                held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
+            else:
+                held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
+                held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
 
@@ -212,28 +229,6 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     if trusted := trusted_files(runner.trusted):
         meta["trusted"] = trusted
     return meta
-
-
-def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces this rank's gradients of an unfinished accumulation round in `state` with those of all ranks."""
-    model = unwrap_model(runner.model)
-    for name, wrapper in runner.optim_wrapper.parts.items():
-        held = state[name] if name else state
-        is_left = held.pop(_ACCUMULATED, None) is not None
-        # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
-        if not together or not any(gather_objects(is_left)):
-            continue
-        parameters = _parameters_of(wrapper)
-        if runner.world_size > _MAX_RANKS:
-            _logger.info(
-                "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
-                "processes, so a resumed run is not bit-identical.",
-                runner.world_size,
-            )
-            held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
-        else:
-            held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
-            held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:

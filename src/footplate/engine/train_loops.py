@@ -195,7 +195,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """An endless iterator over the batches from the current position on, from which the loop draws its batches."""
+        """The endless iterator over the remaining batches. The loop draws its batches from it."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:

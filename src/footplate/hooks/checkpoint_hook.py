@@ -69,9 +69,9 @@ class CheckpointHook(Hook):
             only these keys.
         save_begin: The first epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
-            shard. By default, checkpoints are sharded if the model is sharded. With False, the shards are gathered on
-            the first process.
+        sharded: Whether to save sharded checkpoints, such as the folder `iter_4000.sharded`. Each process writes its
+            shard to it. By default, checkpoints are sharded if the model is sharded. With False, the shards are
+            gathered on the first process.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -237,7 +237,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Raises ArgumentError unless a validation computes all metrics in `names`, by default those of `save_best`."""
+        """Raises ArgumentError if a validation lacks one of `names`, by default the metrics of `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
                 raise MissingMetricError("save_best", name, metrics, _SAVE_BEST)

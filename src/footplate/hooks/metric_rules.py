@@ -83,7 +83,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation, which may include "auto"."""
+    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
     return [best] if isinstance(best, str) else list(best)

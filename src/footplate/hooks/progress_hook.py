@@ -238,6 +238,6 @@ def _validations(runner: Runner) -> list[int]:
 
 
 def _best_rules(runner: Runner) -> dict[str, str | None]:
-    """Maps the metrics of `save_best` to their rules, which are set by the user or derived from the name."""
+    """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}

@@ -90,7 +90,7 @@ class RuntimeInfoHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the losses, which stay on the device."""
+        """Records the losses without copying them from the device."""
         histories = self._losses
         for name, value in (outputs or {}).items():
             if name not in histories:
