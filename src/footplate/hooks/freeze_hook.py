@@ -1,13 +1,12 @@
 """Freezes parts of a model, for some time or for the whole run."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from footplate.checks import check_count, check_names
+from footplate.checks import check_count, check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
@@ -51,12 +50,7 @@ class FreezeHook(Hook):
             if value is not None:
                 check_count(name, value)
         self.patterns = check_names("patterns", patterns)
-        self._compiled = []
-        for pattern in self.patterns:
-            try:
-                self._compiled.append(re.compile(pattern))
-            except re.error as error:
-                raise ArgumentError(f"invalid regular expression: {error}", key="patterns", found=pattern) from error
+        self._compiled = [check_pattern(each, key="patterns") for each in self.patterns]
         self.until_iter, self.until_epoch = until_iter, until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
@@ -245,11 +245,7 @@ class GradientNormHook(Hook):
         self.interval = check_count("interval", interval)
         self.groups = dict(groups or {})
         for group, pattern in self.groups.items():
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                key = f"groups.{group}"
-                raise ArgumentError(f"invalid regular expression: {error}", key=key, found=pattern) from error
+            check_pattern(pattern, key=f"groups.{group}")
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
