@@ -98,10 +98,10 @@ def save_on_request(runner: "Runner") -> str:
             if is_sharded_path(aside):  # os.replace would replace a file but not a folder
                 remove_checkpoint(aside)
             os.replace(path, aside)
-            _logger.warning("The checkpoint of an earlier run, which is at a later iteration, is kept as %s", aside)
+            _logger.warning("The checkpoint of an earlier run is at a later iteration and is kept as %s", aside)
         except (OSError, CheckpointError) as error:
             reason = getattr(error, "strerror", None) or error
-            _logger.warning("'%s' of an earlier run, which is at a later iteration, is replaced: %s", path, reason)
+            _logger.warning("'%s' of an earlier run is at a later iteration, but is replaced: %s", path, reason)
     outer, runner.phase = runner.phase, Phase.SAVING
     runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     runner.phase = outer

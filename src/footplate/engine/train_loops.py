@@ -60,7 +60,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "epoch-based training needs a finite sampler",
                 key="type",
                 suggestion="IterBasedTrainLoop",
-                notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
+                notes=["Alternatively, set num_batch_per_epoch in train_dataloader, or use DefaultSampler."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._reading = False  # whether an epoch of the base class is in progress

@@ -332,8 +332,8 @@ class CheckpointHook(Hook):
         self._replaceable = {os.path.join(self._folder, each) for each in names}
         if names:
             runner.logger.warning(
-                "'%s' contains %s that this run does not continue: %s. It overwrites those whose names it uses. To "
-                "keep them, choose another %s.%s",
+                "'%s' contains %s that this run does not continue: %s. The run overwrites those whose names it uses. "
+                "To keep them, choose another %s.%s",
                 self._folder,
                 pluralize(len(names), "checkpoint"),
                 list_names(names, _MOST_NAMES),
