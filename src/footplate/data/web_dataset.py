@@ -27,7 +27,7 @@ from footplate.storage import absolute, join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
-_THREADS = 8  # that load indexes
+_THREADS = 8  # for loading indexes
 _MOST_SHARDS = 1_000_000
 # Includes compressed shards, so that `scan_shard` raises an error for those in a folder.
 _SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -125,7 +125,7 @@ class WebDataset(BaseDataset):
         return self.data_list
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads the files of a sample; those that transforms load are in `file_contents`, by the key of their path."""
+        """Reads the files of a sample. `file_contents` maps the keys of paths to the bytes of the files to load."""
         self.full_init()
         number, key, files = self.data_list[idx]
         members = {field: Member(*each) for field, each in files.items()}
@@ -158,7 +158,7 @@ class WebDataset(BaseDataset):
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of the shard of each sample, ``(N,)``; `shard_window` of a sampler needs it."""
+        """Returns the index of the shard of each sample, ``(N,)``, for `shard_window` of a sampler."""
         self.full_init()
         return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
 

@@ -46,7 +46,7 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: During an import, a submodule or name of `mmengine` is missing. Python looks for a
+            ModuleNotFoundError: An import requests an unknown submodule or name of `mmengine`. Python looks for a
                 submodule if `from mmengine.hooks import name` does not find the name.
         """
         if fullname.partition(".")[0] not in self.packages:
@@ -125,13 +125,18 @@ class InstalledFinder(MetaPathFinder):
         is_known = top in CODE_BASES or top in self.completed | self._patched
         if not is_known and not self._patches_current_folder:
             return None
-        spec = _find_elsewhere(fullname, path, target)
+        # Other finders include those of editable installs.
+        ours = NamesFinder | InstalledFinder | OperatorsFinder
+        others = [each for each in sys.meta_path if not isinstance(each, ours)]
+        spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
             return NamesFinder([top]).find_spec(fullname)
         loader = spec.loader if spec is not None else None
         if not isinstance(loader, SourceFileLoader):
             return None
-        if self._patches_current_folder and _is_in_current_folder(loader.path):
+        file = os.path.abspath(loader.path)
+        is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
+        if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
             self._patched.add(top)
         elif not is_known:
             return None
@@ -164,22 +169,6 @@ class InstalledFinder(MetaPathFinder):
             exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:
             complete(module)
-
-
-def _is_in_current_folder(path: str) -> bool:
-    """Checks whether a file lies in the current folder, but not in an environment there."""
-    path = os.path.abspath(path)
-    return path.startswith(os.path.join(os.getcwd(), "")) and "site-packages" not in path.split(os.sep)
-
-
-def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
-    """Returns the spec that other finders, such as those of editable installs, find for a module, or None."""
-    for finder in sys.meta_path:
-        if not isinstance(finder, NamesFinder | InstalledFinder | OperatorsFinder):
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                return spec
-    return None
 
 
 def complete(module: ModuleType) -> None:

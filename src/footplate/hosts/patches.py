@@ -222,22 +222,19 @@ class _Replacer(ast.NodeTransformer):
         return ast.copy_location(ast.Name(replacement, ast.Load()), node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        path = self._converts_item(node) or self._path(node.func)
-        is_name = len(node.args) == 1 and not node.keywords and isinstance(node.args[0], ast.Name)
-        if path == "numpy.array" and not is_name:
+        path = self._path(node.func)
+        argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        if path == "numpy.array" and not isinstance(argument, ast.Name):
             path = ""  # only a variable can be a list that the code has collected
+        # In `float(values[i])` and `int(values[i])`, the item may be an array.
+        is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
+        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
+        if kind in ("float", "int") and not any(kind in scope for scope in self._scopes):
+            path = f"builtins.{kind}"
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
             node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)
         return self.generic_visit(node)  # type: ignore[return-value]
-
-    def _converts_item(self, node: ast.Call) -> str:
-        """Returns the path of the type in `float(values[i])` and `int(values[i])`, where the item may be an array."""
-        value = node.args[0] if len(node.args) == 1 and not node.keywords else None
-        is_item = isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name)
-        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
-        is_builtin = kind in ("float", "int") and not any(kind in scope for scope in self._scopes)
-        return f"builtins.{kind}" if is_builtin else ""
 
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):

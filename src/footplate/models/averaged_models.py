@@ -348,7 +348,7 @@ def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
 
 
 def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-    """Returns `values` on the device of `targets`. It waits once for copies to the CPU, not once per tensor."""
+    """Returns `values` on the device of `targets`. Waits only once for all copies to the CPU."""
     device, source = targets[0].device, values[0].device
     if device == source:
         return values
@@ -359,7 +359,7 @@ def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the dict and the name of each parameter or buffer; tensors with several names are listed once.
+    """Returns the dict and the name of each parameter or buffer. A tensor with several names is listed once.
 
     Args:
         model: The model.

@@ -188,7 +188,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Checks whether to load an annotation, given its setting and the key that it is loaded from."""
+    """Checks whether to load an annotation, given its setting and the key from which it is loaded."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")

@@ -106,8 +106,7 @@ def imfrombytes(
         flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
         channel_order: "bgr" or "rgb", for the flag "color".
         backend: The backend whose result is reproduced, "cv2" by default. Pillow decodes all images. With "pillow" and
-            "unchanged", an image with a palette, such as a label map, is returned as indices. Otherwise, it is returned
-            as colors.
+            "unchanged", palette images, such as label maps, are returned as indices, and otherwise as colors.
 
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
@@ -183,24 +182,13 @@ def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> boo
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 
 
-def is_list_of(seq: Any, expected_type: Any) -> bool:
-    """Checks whether `seq` is a list in which every item is an `expected_type`."""
-    return is_seq_of(seq, expected_type, list)
-
-
-def is_tuple_of(seq: Any, expected_type: Any) -> bool:
-    """Checks whether `seq` is a tuple in which every item is an `expected_type`."""
-    return is_seq_of(seq, expected_type, tuple)
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
 
 
 def is_str(value: Any) -> bool:
     """Checks whether `value` is a string."""
     return isinstance(value, str)
-
-
-def get_model(model: nn.Module) -> nn.Module:
-    """Returns the model inside all wrappers."""
-    return unwrap_model(model)
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:

@@ -20,8 +20,8 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    The settings of `optimizer_config` move into the optimizer wrapper, which does not use this hook. A user-defined
-    subclass, `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the step of the wrapper.
+    The translation moves `optimizer_config` into the optimizer wrapper and does not use this hook. A user-defined
+    subclass, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the step of the wrapper.
 
     Args:
         grad_clip: Arguments of torch's `clip_grad_norm_`.

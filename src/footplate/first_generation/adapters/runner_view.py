@@ -130,7 +130,7 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """Provides a runner with the attributes and methods of a first-generation runner.
+    """Wraps a runner with the attributes and methods of a first-generation runner.
 
     Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
 
@@ -219,7 +219,7 @@ class RunnerView:
     def current_lr(self) -> Any:
         """Returns the learning rates of the parameter groups in this iteration.
 
-        If there are several optimizers, returns a dict that maps their names to these lists.
+        If there are several optimizers, returns a dict that maps the name of each optimizer to such a list.
         """
         return self._current("lr")
 
@@ -245,7 +245,7 @@ class RunnerView:
     ) -> str:
         """Saves a checkpoint and returns its path.
 
-        `filename_tmpl` sets its name and is `epoch_{}.pth` or `iter_{}.pth` by default.
+        Its name is determined by `filename_tmpl`, by default `epoch_{}.pth` or `iter_{}.pth`.
         """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1

@@ -42,13 +42,13 @@ class _RunnerClass(type):
 class BaseRunner(metaclass=_RunnerClass):
     """Collects the settings of a run. `run` trains with the engine's Runner.
 
-    After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
-    has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
+    After the run, other attributes, such as `runner.outputs`, are those of a RunnerView. The engine has its own loops,
+    so subclasses cannot override `train`, `val` or `run_iter`.
 
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict that maps names to several optimizers, which the model steps itself.
+        optimizer: An optimizer, or a dict that maps names to optimizers. The model itself steps those of a dict.
         work_dir: The folder of the run.
         logger: Ignored; the run uses footplate's logger.
         meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
@@ -160,7 +160,7 @@ class BaseRunner(metaclass=_RunnerClass):
             self.register_hook(value, priority)
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
-        """Loads weights into the model, and returns the checkpoint."""
+        """Loads weights into the model and returns the checkpoint."""
         checkpoint = load_checkpoint(filename, map_location)
         known = {key: value for key, value in settings.items() if key == "revise_keys"}
         load_weights(_unwrapped(self.model), checkpoint, strict=strict, name=filename, **known)
@@ -210,13 +210,21 @@ class BaseRunner(metaclass=_RunnerClass):
         cfg = in_second_generation(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )
-        sections, name = dict(cfg), self.meta.get("exp_name")
-        model = _unwrapped(self.model)
+        sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)
+        optimizer_settings = sections.pop("optim_wrapper", {})
+        if isinstance(self.optimizer, Mapping):
+            steppers = {part: SteppedByModel(each) for part, each in self.optimizer.items()}
+            optim_wrapper: OptimWrapper = OptimWrapperDict(**steppers)
+        else:
+            steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
+            kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+            optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
+            optim_wrapper.name_parameters(model)
         runner = Runner(
             model=adapt_model(model),
             work_dir=str(self.work_dir),
             train_dataloader=loaders["train"],
-            optim_wrapper=self._build_optim_wrapper(sections.pop("optim_wrapper", {})),
+            optim_wrapper=optim_wrapper,
             randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
             find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # of a data-parallel wrapper
             experiment_name=None if name is None else str(name),
@@ -246,15 +254,6 @@ class BaseRunner(metaclass=_RunnerClass):
         if ran is None:
             raise AttributeError(f"{type(self).__name__} has no '{name}' before it runs")
         return getattr(view_of(ran), name)
-
-    def _build_optim_wrapper(self, cfg: Mapping[str, Any]) -> OptimWrapper:
-        if isinstance(self.optimizer, Mapping):
-            return OptimWrapperDict(**{name: SteppedByModel(each) for name, each in self.optimizer.items()})
-        steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
-        kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": kind, **cfg}, optimizer=self.optimizer)
-        wrapper.name_parameters(_unwrapped(self.model))
-        return wrapper
 
 
 @RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])

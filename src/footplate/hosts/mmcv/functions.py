@@ -121,7 +121,7 @@ def get_build_config() -> str:
 
 
 class IterLoader:
-    """Iterates over a dataloader endlessly, and counts the passes.
+    """Iterates over a dataloader endlessly and counts the passes.
 
     Args:
         dataloader: The dataloader.
@@ -237,7 +237,7 @@ def multi_gpu_test(
 
 
 def _refused(what: str) -> Callable[..., Any]:
-    """Returns a class that raises an error when instantiated; code bases use it only on devices that torch lacks."""
+    """Returns a class that raises an error when it is instantiated. Code bases only use it on devices torch lacks."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")

@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, they act as in a group with a single process."""
+"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with a single process."""
 
 import os
 import random
@@ -101,7 +101,7 @@ def infer_launcher() -> str:
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device on which the backend of a group needs its tensors."""
+    """Returns the device on which tensors must be for the backend of a group."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))

@@ -75,7 +75,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes (N, 5), whose last column is the score: each group is a remaining box and those it suppresses."""
+    """Groups boxes (N, 5), whose last column is the score, by the remaining box that suppresses them."""
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):

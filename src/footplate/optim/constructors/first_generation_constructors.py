@@ -1,4 +1,4 @@
-"""Constructors of the first generation, which build an optimizer from the `optimizer` section."""
+"""First-generation constructors that build an optimizer from the `optimizer` section."""
 
 import re
 from collections.abc import Mapping
@@ -54,9 +54,9 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Sets fields of parameters by regular expressions, as the older `paramwise_options` do.
+    """Sets fields of parameter groups by regular expressions, like the older `paramwise_options`.
 
-    `paramwise_cfg` maps patterns to settings. All patterns that are found in the name of a parameter apply, in their
+    `paramwise_cfg` maps patterns to settings. All patterns that match part of a parameter's name apply, in their
     order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
 
     Example:

@@ -119,7 +119,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files, and returns a dict of the values, which is empty with `format_only`."""
+        """Writes the requested files and returns a dict of the values. It is empty with `format_only`."""
         numbers = [each.image_id for each in results]
         is_unique = len(set(numbers)) == len(numbers)
         if self.ann_file is not None and not is_unique:

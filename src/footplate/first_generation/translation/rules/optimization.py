@@ -221,7 +221,7 @@ param_scheduler = [
 """,
 )
 def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy with momentum schedules, which are appended after the learning rate schedules."""
+    """Replaces a momentum policy with momentum schedules that follow the learning rate schedules."""
     _schedule(draft, "momentum")
 
 
