@@ -22,7 +22,7 @@ from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import EarlyExitError, Interrupted, Requests
 from footplate.errors import FootplateError
-from footplate.hooks.metric_rules import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError
 from footplate.records.standard_streams import print_urgent
 from footplate.registry.dotted_paths import mark_executed
 from footplate.tools.failing_module import is_out_of_memory
@@ -280,7 +280,7 @@ class _ReportHook(Hook):
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises MissingMetricError if validation does not compute the metric. Called before training."""
         if self.metric not in metrics:
-            raise missing_metric("the sweep", self.metric, metrics, "--metric")
+            raise MissingMetricError("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Sends the metric and waits for the decision about pruning."""
