@@ -83,7 +83,7 @@ def _nested_references(kind: str) -> str:
         ("a.yaml", "a: &a [*a]", "its references (`*`) expand to more than 100000 values"),
         ("a.yaml", "[" * 5000, "it is nested too deeply"),
         ("a.json", "[" * 200_000, "it is nested too deeply"),
-        ("a.yaml", "a: 1" + ":59" * 500, "a number in it has more than 1000 characters"),
+        ("a.yaml", "a: 1" + ":59" * 500, "it contains a number with more than 1000 characters"),
         ("a.json", f"[{'9' * 5000}]", "Exceeds the limit (4300 digits)"),
     ],
 )

@@ -73,7 +73,7 @@ def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
     """Returns the number of values that a node expands to. A value counts once for each reference (`*`, `<<`) to it."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
-            raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
+            raise ValueError(f"it contains a number with more than {_LONGEST_NUMBER} characters")
         return 1
     if id(node) not in known:
         known[id(node)] = most + 1  # while being measured: a node that contains itself exceeds the limit
@@ -100,8 +100,8 @@ def read_file(path: str) -> bytes:
 def read_record_file(record: dict[str, Any], key: str) -> bytes:
     """Returns the bytes of the file whose path is under `key`.
 
-    Datasets of shards have read the file already. They put its bytes under `key` in `file_contents`, from which they
-    are removed here, so that they are not stored with the sample.
+    A dataset of shards has already read the file and stored its bytes under `key` in `file_contents`. They are removed
+    from there, so that they do not become part of the sample.
 
     Raises:
         DataError: The file cannot be read.

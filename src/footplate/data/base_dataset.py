@@ -42,7 +42,7 @@ class BaseDataset(Dataset[Any]):
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
             the last n.
-        serialize_data: Whether to store the records as bytes, which workers share; see `RecordStore`.
+        serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
         pipeline: Transforms that are applied to a record in order.
         test_mode: Whether to raise an error if the pipeline returns None. If False, a different sample is used instead.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
@@ -50,7 +50,7 @@ class BaseDataset(Dataset[Any]):
         keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
             only the others are applied again. True selects the leading transforms with `keepable = True`, such as those
             that load files. The `cache` setting of a dataloader does the same, but checks the available memory first.
-        on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
+        on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
             None. It is counted in `skipped` and logged as a warning.
 
     Raises:
@@ -206,10 +206,7 @@ class BaseDataset(Dataset[Any]):
         return self.pipeline(self.get_data_info(idx))
 
     def leading_samples(self, leading: Transform, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the result of the leading transforms for each record at `indices`, or None for a skipped record.
-
-        Caches call this method.
-        """
+        """Yields the result of the leading transforms for each record at `indices`, or None for a skipped record."""
         for idx in indices:
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
@@ -259,7 +256,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns copies of the values of metainfo. A value that is the path of a file is replaced with its lines."""
+    """Merges metainfo into its defaults. A value that is the path of a file is replaced with the lines of the file."""
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):

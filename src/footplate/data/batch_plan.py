@@ -63,8 +63,8 @@ class BatchPlan(Sampler[BatchKey]):
     """Yields the samples of each batch of a pass.
 
     Args:
-        loader: The loader whose samplers and batch size are used. The plan keeps no reference to it: with a reference
-            cycle, joining each persistent worker takes seconds.
+        loader: The loader whose samplers and batch size are used. The plan does not store it: with a reference cycle,
+            joining each persistent worker would take seconds.
         seed: The seed of samplers that draw random numbers.
         limit: The maximum number of batches per pass.
 

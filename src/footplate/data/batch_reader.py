@@ -5,6 +5,7 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
@@ -44,10 +45,10 @@ class ReadFailure:
         self.error, self.cause, self.trace, self.worker = error, cause, trace, worker
 
     @classmethod
-    def of(cls, error: DataError, cause: BaseException) -> "ReadFailure":
+    def of(cls, message: str, cause: BaseException, notes: Sequence[str]) -> "ReadFailure":
         """Creates the failure for an exception that was just caught."""
-        worker = get_worker_info()
-        return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
+        worker, trace = get_worker_info(), "".join(traceback.format_exception(cause))
+        return cls(DataError(message, notes=notes), cause, trace, worker.id if worker else None)
 
     def throw(self) -> None:
         """Raises the error. Its cause is the exception that the dataset raised."""
@@ -104,17 +105,31 @@ class BatchReader(Dataset[Any]):
 
     def __getitem__(self, key: BatchKey) -> Any:
         worker = get_worker_info()
-        if worker is not None:
-            batch = self._read(key, worker.id, os.getpid())
-            return batch if type(batch) is ReadFailure else self._pack(batch, key, worker.id)
-        if self._generators is None:
-            self._generators = SampleGenerators()
-        with self._generators.activate():
-            try:
-                data_wait.begin()
-                return self._read(key)
-            finally:
-                data_wait.is_interruptible = False
+        if worker is None:
+            if self._generators is None:
+                self._generators = SampleGenerators()
+            with self._generators.activate():
+                try:
+                    data_wait.begin()
+                    return self._read(key)
+                finally:
+                    data_wait.is_interruptible = False
+        batch = self._read(key, worker.id, os.getpid())
+        if type(batch) is ReadFailure:
+            return batch
+        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
+            self._pass = key.number
+            self._pool = BlockPool(worker.id, self._reused_blocks) if self._reused_blocks else None
+        try:
+            if self._pool is None:  # the batch will be copied to pinned memory
+                return PackedBatch.pack(batch)
+            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
+        except Exception as error:
+            indices = find_unpicklable(batch, key.indices)
+            which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
+            hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
+            message = f"{which} cannot be sent from a worker to the main process: {_summarize(error)}"
+            return ReadFailure.of(message, error, [hint])
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
         """Returns a batch or a ReadFailure. `process` is the id of the worker process, or 0 in the main process."""
@@ -127,39 +142,19 @@ class BatchReader(Dataset[Any]):
             try:
                 samples.append(self.dataset[index])
             except failures as error:
-                return ReadFailure.of(_sample_error(self.dataset, index, error), error)
+                name, notes = type(self.dataset).__name__, _details(error)
+                with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
+                    info = self.dataset.get_data_info(index)
+                    path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+                    if path not in str(error):
+                        notes = [f"file: {path}", *notes]
+                message = f"sample {index} of the dataset '{name}' cannot be read: {_summarize(error)}"
+                return ReadFailure.of(message, error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except failures as error:
             message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
-            return ReadFailure.of(DataError(message, notes=_details(error)), error)
-
-    def _pack(self, batch: Any, key: BatchKey, worker: int) -> PackedBatch | ReadFailure:
-        """Packs a batch for the main process."""
-        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
-            self._pass, self._pool = key.number, BlockPool(worker, self._reused_blocks) if self._reused_blocks else None
-        try:
-            if self._pool is None:  # the batch will be copied to pinned memory
-                return PackedBatch.pack(batch)
-            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
-        except Exception as error:
-            indices = find_unpicklable(batch, key.indices)
-            which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
-            hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
-            message = f"{which} cannot be sent from a worker to the main process: {_summarize(error)}"
-            return ReadFailure.of(DataError(message, notes=[hint]), error)
-
-
-def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
-    """Returns an error that names a sample and, if known, its file."""
-    try:
-        info = dataset.get_data_info(index)
-        path = next((str(info[key]) for key in _PATH_KEYS if info.get(key)), "")
-    except Exception:  # the path is only a detail, so a failure to find it must not hide the error
-        path = ""
-    notes = [f"file: {path}"] if path and path not in str(error) else []
-    message = f"sample {index} of the dataset '{type(dataset).__name__}' cannot be read: {_summarize(error)}"
-    return DataError(message, notes=[*notes, *_details(error)])
+            return ReadFailure.of(message, error, _details(error))
 
 
 def _list_indices(indices: Sequence[Any]) -> str:

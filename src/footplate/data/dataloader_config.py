@@ -19,7 +19,15 @@ from footplate.distributed import get_data_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations, import_lazy
+from footplate.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    FUNCTIONS,
+    TRANSFORMS,
+    Registry,
+    check_annotations,
+    import_lazy,
+)
 
 _logger = logging.getLogger("footplate.data")
 LOADER_KEYS = (
@@ -38,7 +46,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
 
     Args:
         cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
-            torch's DataLoader. `cache`, either "memory" or "device", keeps the results of the leading deterministic
+            torch's DataLoader. `cache`, either "memory" or "device", caches the results of the leading deterministic
             transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned unchanged.
         seed: The seed of sample order and augmentation.
 
@@ -47,11 +55,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         ArgumentError: A value is invalid.
         DataError: The dataset is empty.
     """
-    if type(cfg) is DataLoader:
-        return _convert_loader(cfg, seed)
     if not isinstance(cfg, Mapping):
-        _refuse_sections(cfg)
-        return cfg
+        return _convert_loader(cfg, seed)
     _check_settings(cfg)
     settings = dict(cfg)
     sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
@@ -60,8 +65,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     if cache is not None and cache_samples(dataset, cache) == "device":
         _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
     settings["collate_fn"] = build_collate(settings)
-    if settings.get("worker_init_fn") is not None:
-        settings["worker_init_fn"] = _build_worker_init(settings, seed)
+    settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
         _drop(settings, _WORKER_KEYS, "num_workers is 0")
     elif settings.get("timeout") is None:
@@ -74,15 +78,20 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
         _drop(settings, ignored, "an IterableDataset determines its samples", level=logging.WARNING)
         return DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings)
-    _build_samplers(settings, dataset, sampler_seed)
+    settings["sampler"] = _build_entry(DATA_SAMPLERS, settings, "sampler", dataset=dataset, seed=sampler_seed)
+    if settings.get("batch_sampler") is not None:
+        arguments = {"sampler": settings.pop("sampler"), "batch_size": settings.pop("batch_size", 1)}
+        settings["batch_sampler"] = _build_entry(DATA_SAMPLERS, settings, "batch_sampler", **arguments)
+        for key in ("shuffle", "drop_last"):
+            settings.pop(key, None)
     return SampleLoader(dataset, seed=seed, **settings)
 
 
 def check_dataloader(cfg: Any) -> None:
-    """Checks a section for errors that `build_dataloader` finds before it reads data.
+    """Checks a section for the errors that `build_dataloader` raises before it reads data.
 
     Raises:
-        FootplateError: The same errors as for `build_dataloader`.
+        FootplateError: The same errors as in `build_dataloader`.
     """
     if not isinstance(cfg, Mapping):
         _refuse_sections(cfg)
@@ -198,7 +207,15 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
-    _check_counts(cfg)
+    if cfg.get("batch_size") == "auto":
+        raise ArgumentError(
+            "an automatic batch size is not possible here",
+            key="batch_size",
+            found="auto",
+            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
+        )
+    for key in [each for each in LOADER_COUNTS if cfg.get(each) is not None]:
+        check_count(key, cfg[key], least=LOADER_COUNTS[key])
     for key, decider in _CONFLICTS:
         if cfg.get(key) and cfg.get(decider) is not None:
             raise ArgumentError(
@@ -216,28 +233,12 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
             raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key], suggestion=near)
 
 
-def _check_counts(cfg: Mapping[str, Any]) -> None:
-    if cfg.get("batch_size") == "auto":
-        raise ArgumentError(
-            "an automatic batch size is not possible here",
-            key="batch_size",
-            found="auto",
-            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
-        )
-    for key, least in LOADER_COUNTS.items():
-        if cfg.get(key) is not None:
-            check_count(key, cfg[key], least=least)
-
-
 def _build_dataset(cfg: Any) -> Any:
     """Builds and initializes a dataset, and checks that it is not empty."""
-    dataset = cfg
-    with at_key("dataset"):
-        if isinstance(cfg, Mapping):
-            dataset = DATASETS.build(cfg)
-        if hasattr(dataset, "full_init"):
-            with located(cfg):
-                dataset.full_init()
+    dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
+    if hasattr(dataset, "full_init"):
+        with at_key("dataset"), located(cfg):
+            dataset.full_init()
     if isinstance(dataset, IterableDataset):
         return dataset
     name = type(dataset).__name__
@@ -282,12 +283,14 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
     return _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
 
 
-def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the function for `worker_init_fn`.
+def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any] | None:
+    """Returns the function under `worker_init_fn`, or None if there is none.
 
-    If it is specified by a dict, it also receives the number of workers, the rank and the seed, if it takes them.
+    A function that is specified by a dict also receives those of `num_workers`, `rank` and `seed` that it takes.
     """
-    given = settings["worker_init_fn"]
+    given = settings.get("worker_init_fn")
+    if given is None:
+        return None
     if not isinstance(given, Mapping):
         return _build_function(given, "worker_init_fn")
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
@@ -298,18 +301,13 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
     return partial(function, **{key: value for key, value in known.items() if key in accepted})
 
 
-def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
-    """Replaces the sampler configs in `settings` with samplers."""
-    if isinstance(settings.get("sampler"), Mapping):
-        with at_key("sampler"):
-            settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)
-    if isinstance(settings.get("batch_sampler"), Mapping):
-        arguments = {"sampler": settings.pop("sampler", None), "batch_size": settings.pop("batch_size", 1)}
-        with at_key("batch_sampler"):
-            settings["batch_sampler"] = DATA_SAMPLERS.build(settings["batch_sampler"], **arguments)
-    if settings.get("batch_sampler") is not None:
-        for key in ("sampler", "batch_size", "shuffle", "drop_last"):
-            settings.pop(key, None)
+def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
+    """Returns the object under `key`, which is built with `arguments` if it is a config."""
+    entry = settings.get(key)
+    if not isinstance(entry, Mapping):
+        return entry
+    with at_key(key):
+        return registry.build(entry, **arguments)
 
 
 def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:
@@ -319,9 +317,11 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
         _logger.log(level, "%s: ignored, because %s.", ", ".join(dropped), reason)
 
 
-def _convert_loader(loader: DataLoader[Any], seed: int) -> Any:
-    """Converts a plain DataLoader to a SampleLoader. Returns it unchanged if the seed cannot determine its order."""
-    if isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
+def _convert_loader(loader: Any, seed: int) -> Any:
+    """Converts a plain DataLoader whose order can be determined by the seed. Returns other loaders unchanged."""
+    _refuse_sections(loader)
+    is_plain = type(loader) is DataLoader
+    if not is_plain or isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
         return loader
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)
     settings = {name: getattr(loader, name) for name in names}

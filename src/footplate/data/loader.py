@@ -19,7 +19,7 @@ _IN_USE = 2  # batches per worker in the main process: one being trained on, and
 
 
 def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset, or None if the length is unknown, as for streams."""
+    """Returns the length of a loader or dataset, or None if it is unknown, as for streams."""
     try:
         return len(loader)
     except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
@@ -155,7 +155,7 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next pass. The epoch of the first pass is the one set on a sampler, or 0."""
+        """Yields the batches of the next pass. The first pass has the epoch that is set on a sampler, or 0."""
         epochs = (getattr(each, "epoch", None) for each in self._plan.samplers)
         epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
         try:

@@ -58,7 +58,7 @@ class DataPosition:
         return 0 if self._endless or not length else (iteration + self._ahead) // length
 
     def batch_at(self, iteration: int, epoch: int | None = None) -> int:
-        """Returns the index of an iteration's batch in its pass."""
+        """Returns the index of the batch of an iteration in its pass."""
         length = length_of(self._loader)
         if epoch is not None:
             return iteration - epoch * (length or 0)
@@ -74,7 +74,7 @@ class DataPosition:
         return batches(self._loader, epoch=epoch, start=start, sample=self._own_sample(epoch, start), most=most)
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches from the given iteration on, pass after pass."""
+        """Yields the batches of all passes, beginning with that of the given iteration."""
         if self._counts:
             return self._counted(iteration)
         if isinstance(self._generator, torch.Generator):  # the stream is read again from the start of its pass
@@ -85,7 +85,7 @@ class DataPosition:
         return endless_batches(self._loader, start=iteration + self._ahead, sample=sample)
 
     def _counted(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches from the given iteration on, and records where each pass begins."""
+        """Yields the same batches as `endless`, and records the start of each pass."""
         start = self.batch_at(iteration)
         for epoch in count(self._passes):
             self._passes, self._pass_began = epoch, iteration - start
@@ -147,12 +147,15 @@ class DataPosition:
         sample = state["sample"]
         is_resized = any(state[key] != here[key] for key in ("batch_size", "world_size"))
         if is_resized and sample is not None and self._batch_size is not None:
-            # If the pass ends, every rank must have the same number of batches left.
-            if not self._endless and not self._passes_continue:
+            step = self._batch_size * self._world_size
+            if self._endless:
+                batch = sample // step
+            elif not self._passes_continue:  # the pass ends, so every rank must have the same number of batches left
                 sample -= sample % self._world_size
-            batch = batch if self._passes_continue else self._batch_before(sample)
-        if any(state[key] != here[key] for key in here):
-            _warn_of_changes(state, here, sample)
+                batch = sample // step
+                if not self._counts:
+                    batch = max(len(self._loader) - int(self._loader.batches_from(sample // self._world_size)), 0)
+        _warn_of_changes(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:
             own = getattr(self._loader, "custom_samplers", None)
@@ -191,16 +194,6 @@ class DataPosition:
         if isinstance(self._generator, torch.Generator):
             self._generator_at_begin = epoch, self._generator.get_state()
 
-    def _batch_before(self, sample: int) -> int:
-        """Returns the index of the batch that begins at a sample, counting batches of the current size.
-
-        If the pass ends, the index is the length of the pass minus the number of remaining batches.
-        """
-        size = self._batch_size or 1
-        if self._endless or self._counts:
-            return sample // (size * self._world_size)
-        return max(len(self._loader) - int(self._loader.batches_from(sample // self._world_size)), 0)
-
     def _sample(self, epoch: int, batch: int) -> int | None:
         if self._batch_size is None:
             return None
@@ -224,6 +217,7 @@ def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample:
         for key in here
         if before[key] != here[key]
     )
-    where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
-    message = "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact."
-    _logger.warning(message, where, before["epoch"], changes)
+    if changes:
+        where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
+        message = "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact."
+        _logger.warning(message, where, before["epoch"], changes)

@@ -93,12 +93,20 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
         missing = sorted(_KEYS - state.keys())
         _require(not missing, f"it has no {', '.join(map(repr, missing))}", list(state))
-    return RngStates(
-        _checked_python(state["python"], f"{part}.python"),
-        _checked_numpy(state["numpy"], f"{part}.numpy"),
-        checked_generator_state(state["torch"], f"{part}.torch"),
-        _checked_devices(state["devices"], f"{part}.devices"),
-    )
+    with _checking(f"{part}.python"):
+        python = state["python"]
+        _require(isinstance(python, Mapping), "it must be a dict", type(python).__name__)
+        version, spare = python["version"], python["spare"]
+        _require(type(version) is int and version == random.Random.VERSION, "its version is unknown", version)
+        is_valid = spare is None or (type(spare) is float and math.isfinite(spare))
+        _require(is_valid, "'spare' must be None or a finite number", spare)
+        words = _checked_words(python["words"], _WORDS + 1).tolist()
+        _require(words[-1] <= _WORDS, f"its position must be from 0 to {_WORDS}", words[-1])
+        python_state = (version, tuple(words), spare)
+        random.Random().setstate(python_state)
+    numpy_state = _checked_numpy(state["numpy"], f"{part}.numpy")
+    torch_state = checked_generator_state(state["torch"], f"{part}.torch")
+    return RngStates(python_state, numpy_state, torch_state, _checked_devices(state["devices"], f"{part}.devices"))
 
 
 def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
@@ -127,23 +135,6 @@ def _check_cpu_state(state: torch.Tensor) -> None:
     _require(max(words) <= _LARGEST_WORD, "its words must have 32 bits", max(words))
     normals = ((first, second, radius) if has_pair else ()) + ((single,) if has_single else ())
     _require(all(map(math.isfinite, normals)), "its spare normal numbers must be finite", normals)
-
-
-def _checked_python(state: Any, part: str) -> tuple[Any, ...]:
-    with _checking(part):
-        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
-        version, spare = state["version"], state["spare"]
-        _require(type(version) is int and version == random.Random.VERSION, "its version is unknown", version)
-        _require(
-            spare is None or (type(spare) is float and math.isfinite(spare)),
-            "'spare' must be None or a finite number",
-            spare,
-        )
-        words = _checked_words(state["words"], _WORDS + 1).tolist()
-        _require(words[-1] <= _WORDS, f"its position must be from 0 to {_WORDS}", words[-1])
-        checked = (version, tuple(words), spare)
-        random.Random().setstate(checked)
-        return checked
 
 
 def _checked_numpy(state: Any, part: str) -> tuple[Any, ...]:

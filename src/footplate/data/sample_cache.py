@@ -33,7 +33,7 @@ class CacheSettings(NamedTuple):
     """The `cache` setting of a dataloader."""
 
     place: str  # "memory" or "device"
-    max_bytes: float | None = None  # The maximum size in bytes. By default, 80% of the free memory.
+    max_bytes: float | None = None  # 80% of the free memory if None
 
 
 def parse_cache(value: Any) -> CacheSettings | None:
@@ -125,7 +125,7 @@ class _DeviceStore:
 
 
 def has_flag(transform: Any, flag: str) -> bool:
-    """Checks whether a transform has a class flag. A subclass that overrides `transform` must set the flag again."""
+    """Returns the value of a transform's class flag. A subclass that overrides `transform` must set the flag again."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])

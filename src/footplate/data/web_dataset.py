@@ -29,15 +29,11 @@ _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
 _THREADS = 8  # that load indexes
 _MOST_SHARDS = 1_000_000
-# Compressed shards are not left out of a folder, so that `scan_shard` raises an error for them.
+# Includes compressed shards, so that `scan_shard` raises an error for those in a folder.
 _SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _IMAGES = "jpg;jpeg;png;webp;bmp;ppm;pgm;tif;tiff"
 _USUAL_FIELDS = {"img_path": _IMAGES, "seg_map_path": "seg.png;mask.png", "gt_label": "cls", "record": "json"}
-
-
-def _parse_json(content: bytes) -> Any:
-    return json.loads(content)
 
 
 def _parse_npy(content: bytes) -> Any:
@@ -47,7 +43,7 @@ def _parse_npy(content: bytes) -> Any:
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     **dict.fromkeys(("cls", "cls2", "class", "count", "index", "inx", "id"), int),
     **dict.fromkeys(("txt", "text"), bytes.decode),
-    **dict.fromkeys(("json", "jsn"), _parse_json),
+    **dict.fromkeys(("json", "jsn"), json.loads),
     "npy": _parse_npy,
 }
 
@@ -111,10 +107,17 @@ class WebDataset(BaseDataset):
 
     def load_data_list(self) -> Any:
         """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
-        indexes = self._load_indexes()
+        # Each rank begins with a different shard, so that the ranks share the work of creating indexes.
+        order = np.roll(np.arange(len(self.shards)), -(len(self.shards) * get_rank() // get_world_size())).tolist()
+        with at_key("shards"), ThreadPoolExecutor(_THREADS) as pool:
+            loaded = pool.map(lambda number: load_index(self.shards[number], self.cache), order)
+            indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
         self._indexes = [each._replace(samples=[]) for each in indexes]
         if self.fields is None:
-            self.fields = _usual_fields(self.shards[0], indexes[0].samples[0])
+            first, usual = indexes[0].samples[0], {key: _split(each) for key, each in _USUAL_FIELDS.items()}
+            self.fields = {key: each for key, each in usual.items() if not first.members.keys().isdisjoint(each)}
+            if "img_path" not in self.fields:
+                raise _missing_field("img_path", usual["img_path"], self.shards[0], first)
         return RecordStore(self._records(indexes))
 
     def filter_data(self) -> Any:
@@ -158,14 +161,6 @@ class WebDataset(BaseDataset):
         """Returns the index of the shard of each sample, ``(N,)``; `shard_window` of a sampler needs it."""
         self.full_init()
         return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
-
-    def _load_indexes(self) -> list[ShardIndex]:
-        # Each rank begins with a different shard, so that the ranks share the work of creating indexes.
-        order = np.roll(np.arange(len(self.shards)), -(len(self.shards) * get_rank() // get_world_size()))
-        with at_key("shards"), ThreadPoolExecutor(_THREADS) as pool:
-            loaded = pool.map(lambda at: load_index(self.shards[at], self.cache), order)
-            found = dict(zip(order.tolist(), loaded, strict=True))
-        return [found[at] for at in range(len(self.shards))]
 
     def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):
@@ -255,15 +250,6 @@ def _expand(path: str) -> list[str]:
 
 def _split(extensions: str) -> list[str]:
     return [each.strip().lower().removeprefix(".") for each in extensions.split(";") if each.strip()]
-
-
-def _usual_fields(shard: str, sample: ShardSample) -> dict[str, list[str]]:
-    """Returns the usual fields that a sample has, and the image."""
-    usual = {key: _split(each) for key, each in _USUAL_FIELDS.items()}
-    found = {key: each for key, each in usual.items() if not sample.members.keys().isdisjoint(each)}
-    if "img_path" not in found:
-        raise _missing_field("img_path", usual["img_path"], shard, sample)
-    return found
 
 
 def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: ShardSample) -> DataError:

@@ -82,7 +82,7 @@ def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """Records in shared memory which sample each of `workers` workers is reading."""
+    """Records the sample that each of `workers` workers is reading, in shared memory."""
 
     def __init__(self, workers: int) -> None:
         self._slots: Any = RawArray("q", workers * _FIELDS + 1)
@@ -153,7 +153,19 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
-        _exit_with_main_process()
+        main, process = multiprocessing.parent_process(), multiprocessing.current_process()
+        method = getattr(process, "_start_method", None) or multiprocessing.get_start_method()
+        # The parent of a worker from a fork server is the server. It ends with the main process, and torch monitors it.
+        if main is not None and main.pid is not None and sys.platform != "win32" and method != "forkserver":
+            pid = main.pid
+
+            class Watchdog(torch_worker.ManagerWatchdog):
+                # Torch's class monitors the current parent, which is the wrong process if the main one has just died.
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.manager_pid = pid
+
+            torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -168,27 +180,6 @@ class WorkerInit:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._first_term = self._first_term or now
-
-
-def _exit_with_main_process() -> None:
-    """Makes torch's watchdog in a worker monitor the main process.
-
-    By default, it monitors the parent at the time when the watchdog starts, which is the wrong process if the main
-    process has just died.
-    """
-    main, worker = multiprocessing.parent_process(), multiprocessing.current_process()
-    method = getattr(worker, "_start_method", None) or multiprocessing.get_start_method()
-    # The parent of a worker from a fork server is the server. It ends with the main process, and torch monitors it.
-    if main is None or main.pid is None or sys.platform == "win32" or method == "forkserver":
-        return
-    pid = main.pid
-
-    class Watchdog(torch_worker.ManagerWatchdog):
-        def __init__(self) -> None:
-            super().__init__()
-            self.manager_pid = pid
-
-    torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
 
 
 class MonitoredLoader(DataLoader[Any]):
@@ -260,7 +251,7 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
     """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
 
-    Torch raises its error in any code that the main process is running, so the block must include all such code.
+    Torch may raise its error at any point in the main process, so the block must include all code that runs meanwhile.
 
     Raises:
         DataError: A worker died or did not respond in time.

@@ -224,7 +224,17 @@ class BaseMetric(ABC, Generic[_Result]):
         message = ""
         if results is not None:  # only on rank 0, which sends its error to the other ranks
             try:
-                values = self._compute_named(results)
+                name = type(self).__name__
+                if not results:
+                    problem = f"the metric '{name}' has no results"
+                    advice = "Check that the dataset is not empty and that process() appends to self.results."
+                    raise DataError(problem, notes=[advice])
+                found = self.compute_metrics(results)
+                if not isinstance(found, Mapping) or not all(isinstance(each, str) for each in found):
+                    problem = f"compute_metrics of '{name}' must return a dict that maps names to values"
+                    raise ArgumentError(problem, found=found)
+                prefix = f"{self.prefix}/" if self.prefix else ""
+                values = {f"{prefix}{each}": value for each, value in found.items()}
             except Exception as caught:
                 error = caught
                 text = error.message if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
@@ -235,19 +245,6 @@ class BaseMetric(ABC, Generic[_Result]):
         if message:
             raise DataError(f"the metric '{type(self).__name__}' failed on rank 0: {message}")
         return values
-
-    def _compute_named(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns the values of the metric as a dict whose keys have the prefix of the metric."""
-        name = type(self).__name__
-        if not results:
-            raise DataError(
-                f"the metric '{name}' has no results",
-                notes=["Check that the dataset is not empty and that process() appends to self.results."],
-            )
-        values = self.compute_metrics(results)
-        if not isinstance(values, Mapping) or not all(isinstance(each, str) for each in values):
-            raise ArgumentError(f"compute_metrics of '{name}' must return a dict from names to values", found=values)
-        return {f"{self.prefix}/{each}" if self.prefix else each: value for each, value in values.items()}
 
 
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
@@ -303,7 +300,7 @@ class DumpResults(BaseMetric[Any]):
         self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Writes the file and returns no values."""
+        """Writes the file. Returns no values."""
         commit_bytes(output_path(self.context.folder, self.out_file_path), pickle.dumps(results))
         return {}
 

@@ -44,11 +44,25 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
+        copies: dict[int, Any] = {}
         if device is not None:
-            _check_device(model, device)
-        self.module: Any = (
-            _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, _moved_tensors(model, device))
-        ).requires_grad_(False)
+            try:
+                found = torch.empty(0, device=device).device
+            except (RuntimeError, AssertionError, TypeError) as error:  # torch raises all of them for unknown devices
+                message = f"the device of the average is not available: {str(error).splitlines()[0]}"
+                raise ArgumentError(message, key="device", found=device) from error
+            if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
+                message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
+                raise ArgumentError(message, key="device", found=str(device))
+            if not is_sharded(
+                model
+            ):  # without copies, `deepcopy` would need memory for a second model on the first device
+                copies = {
+                    id(each): each.detach().to(device, copy=True) for each in [*model.parameters(), *model.buffers()]
+                }
+                copies |= {id(each): nn.Parameter(copies[id(each)], requires_grad=False) for each in model.parameters()}
+        averages = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, copies)
+        self.module: Any = averages.requires_grad_(False)
         self.interval = interval
         self.update_buffers = update_buffers
         self.steps: Tensor
@@ -86,12 +100,15 @@ class BaseAveragedModel(nn.Module):
         self._count += 1
 
     def _update(self, own: "_Tensors", source: "_Tensors") -> None:
-        if self.avg_func is None:
-            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
-            return
-        for index, (average, value) in enumerate(zip(own.averaged, source.averaged, strict=True)):
-            if index not in own.integers:
+        averages, values = own.averaged, source.averaged
+        if own.integers:
+            averages = [each for index, each in enumerate(averages) if index not in own.integers]
+            values = [each for index, each in enumerate(values) if index not in own.integers]
+        if self.avg_func is not None:
+            for average, value in zip(averages, values, strict=True):
                 self.avg_func(average, value.to(average.device), self._count)
+        elif averages:
+            torch._foreach_lerp_(averages, _on_device_of(averages, values), self.weight(self._count))
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
@@ -318,16 +335,6 @@ class _TensorLocations:
         return _Tensors(averaged, copied, self._integers)
 
 
-def _average(averages: list[Tensor], values: list[Tensor], weight: float, skipped: list[int]) -> None:
-    """Sets averages to `(1 - weight) * average + weight * value`, except those with an index in `skipped`."""
-    if skipped:
-        averages = [each for index, each in enumerate(averages) if index not in skipped]
-        values = [each for index, each in enumerate(values) if index not in skipped]
-    if not averages:
-        return
-    torch._foreach_lerp_(averages, _on_device_of(averages, values), weight)
-
-
 def _has_average(tensor: Tensor) -> bool:
     """Checks whether a tensor contains real or complex numbers, which can be averaged."""
     return tensor.is_floating_point() or tensor.is_complex()
@@ -349,36 +356,6 @@ def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
     if device.type == "cpu":
         torch.accelerator.current_stream(source).synchronize()
     return moved
-
-
-def _check_device(model: nn.Module, device: torch.device | str) -> None:
-    try:
-        found = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch raises all of them for unknown devices
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"the device of the average is not available: {reason}", key="device", found=device
-        ) from error
-    if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
-        raise ArgumentError(
-            "the average of a sharded model is sharded like the model, so it cannot be on another device",
-            key="device",
-            found=str(device),
-        )
-
-
-def _moved_tensors(model: nn.Module, device: torch.device | str | None) -> dict[int, Any]:
-    """Returns copies of the parameters and buffers of `model` on `device`, by id, as a memo for `deepcopy`.
-
-    Without them, `deepcopy` would need memory for a second model on the first device.
-    """
-    if device is None:
-        return {}
-    copies: dict[int, Any] = {
-        id(each): nn.Parameter(each.detach().to(device, copy=True), requires_grad=False) for each in model.parameters()
-    }
-    copies.update((id(each), each.detach().to(device, copy=True)) for each in model.buffers())
-    return copies
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:

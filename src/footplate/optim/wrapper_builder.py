@@ -58,7 +58,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
     except FootplateError as error:
         error.key, error.origin = "constructor", origin_of(cfg, "constructor")
         raise
-    # They take only the section `optimizer`, and return an optimizer.
+    # Constructors of the first generation take only the section `optimizer`, and return an optimizer.
     takes_optimizer = is_first_generation or "optimizer_cfg" in inspect.signature(entry).parameters
     section = settings.pop("optimizer", None) if takes_optimizer else settings
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)

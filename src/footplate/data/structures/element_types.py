@@ -57,14 +57,26 @@ class InstanceData(BaseDataElement):
         if not instances:
             raise ArgumentError("cannot concatenate an empty list of instances")
         first = instances[0]
-        for other in instances:
-            if set(other.keys()) != set(first.keys()):
-                raise ArgumentError(
-                    "cannot concatenate instances with different fields",
-                    notes=[", ".join(first.keys()), ", ".join(other.keys())],
-                )
-        names = first.keys()
-        return first.new(**{name: _concatenate([each.get(name) for each in instances]) for name in names})
+        other = next((each for each in instances if set(each.keys()) != set(first.keys())), None)
+        if other is not None:
+            notes = [", ".join(first.keys()), ", ".join(other.keys())]
+            raise ArgumentError("cannot concatenate instances with different fields", notes=notes)
+        data: dict[str, Any] = {}
+        for name, value in first.items():
+            values = [each.get(name) for each in instances]
+            if isinstance(value, Tensor):
+                data[name] = torch.cat(values)
+            elif isinstance(value, np.ndarray):
+                data[name] = np.concatenate(values)
+            elif isinstance(value, (list, tuple)):
+                data[name] = type(value)(itertools.chain.from_iterable(values))
+            elif isinstance(value, str):
+                data[name] = "".join(values)
+            elif hasattr(value, "cat"):
+                data[name] = value.cat(values)
+            else:
+                raise ArgumentError(f"cannot concatenate fields of type {type(value).__name__}")
+        return first.new(**data)
 
     def __setitem__(self, name: str, value: Any) -> None:
         setattr(self, name, value)
@@ -177,19 +189,3 @@ def _select(value: Any, index: slice | Tensor) -> Any:
     if isinstance(value, str) and isinstance(index, Tensor):
         return "".join(value[at] for at in index.tolist())
     return value[index]
-
-
-def _concatenate(values: Sequence[Any]) -> Any:
-    """Concatenates the values of one field of several elements. All values must have the same type."""
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(values))
-    if isinstance(first, np.ndarray):
-        return np.concatenate(list(values))
-    if isinstance(first, (list, tuple)):
-        return type(first)(itertools.chain.from_iterable(values))
-    if isinstance(first, str):
-        return "".join(values)
-    if hasattr(first, "cat"):
-        return first.cat(values)
-    raise ArgumentError(f"cannot concatenate fields of type {type(first).__name__}")

@@ -16,7 +16,7 @@ from footplate.registry import TRANSFORMS
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
 _TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-# Of records, of samples and of the first generation's `ann_info`.
+# Keys of records, samples and the `ann_info` of first-generation records.
 _PIXEL_ANNOTATIONS = (
     *("instances", "seg_map_path", "bbox", "bboxes", "masks", "keypoints", "seg_map", "proposals"),
     *("gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map", "gt_semantic_seg"),
@@ -87,7 +87,14 @@ class LoadImageFromFile(BaseTransform):
         """Adds an opened image to the sample. `transform` does the same for an image file."""
         width, height = image.size
         if self.draft is not None:
-            _refuse_pixel_annotations(results)
+            for record in (results, results.get("ann_info") or {}):
+                for key in _PIXEL_ANNOTATIONS:
+                    value = record.get(key)
+                    if value is not None and (
+                        not hasattr(value, "__len__") or len(value)
+                    ):  # arrays have no truth value
+                        problem = f"'draft' does not support boxes, masks and label maps, but the image has '{key}'"
+                        raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))
         is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_oriented else 1
@@ -106,15 +113,6 @@ class LoadImageFromFile(BaseTransform):
         results["img"] = values.astype(np.float32) if self.to_float32 else values
         results["img_shape"], results["ori_shape"] = values.shape[:2], (height, width)
         return results
-
-
-def _refuse_pixel_annotations(results: dict[str, Any]) -> None:
-    for record in (results, results.get("ann_info") or {}):
-        for key in _PIXEL_ANNOTATIONS:
-            value = record.get(key)
-            if value is not None and (not hasattr(value, "__len__") or len(value)):  # an array has no truth value
-                message = f"'draft' supports only images without boxes, masks and label maps, and there is '{key}'"
-                raise DataError(message, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
 
 
 @TRANSFORMS.register_module()

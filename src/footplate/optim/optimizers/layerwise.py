@@ -33,6 +33,14 @@ class LayerwiseOptimizer(Optimizer):
                 self._step_group(group, params, [each.grad for each in params])
         return loss
 
+    def _adam_states(self, params: list[Tensor], first_step: Callable[[], Any]) -> list[dict[str, Any]]:
+        """Returns the states of parameters with the moments of Adam. `first_step` creates the initial `step`."""
+        for each in params:
+            if not self.state[each]:
+                moments = {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
+                self.state[each].update(step=first_step(), **moments)
+        return [self.state[each] for each in params]
+
     @abstractmethod
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         """Updates the parameters of one group in place."""
@@ -105,10 +113,7 @@ class LAMB(LayerwiseOptimizer):
             raise ArgumentError("LAMB does not support complex parameters", key="type")
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        for each in params:
-            if not self.state[each]:
-                self.state[each].update(step=0, exp_avg=torch.zeros_like(each), exp_avg_sq=torch.zeros_like(each))
-        states = [self.state[each] for each in params]
+        states = self._adam_states(params, int)
         means = [state["exp_avg"] for state in states]
         squares = [state["exp_avg_sq"] for state in states]
         for state in states:

@@ -30,7 +30,7 @@ class Muon(LayerwiseOptimizer):
     """Muon for the parameter groups with `use_muon=True`, and AdamW for those with `use_muon=False`.
 
     The momentum of a matrix is orthogonalized by `torch.optim`'s Newton-Schulz iteration. A convolution kernel of
-    shape ``(O, I, H, W)`` is a matrix ``(O, I * H * W)``. A sharded matrix is gathered for it on every rank.
+    shape ``(O, I, H, W)`` is a matrix ``(O, I * H * W)``. A sharded matrix is gathered on every rank.
 
     In a config, `use_muon` is set for every parameter: see `split_hidden_matrices`.
 
@@ -46,9 +46,9 @@ class Muon(LayerwiseOptimizer):
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
         eps: The lower limit of the norm by which the iteration divides.
         ns_steps: The number of steps of the iteration.
-        adjust_lr_fn: How the learning rate of a matrix depends on its shape ``(A, B)``: "match_rms_adamw" multiplies it
-            by `0.2 * sqrt(max(A, B))`, so that the learning rate of AdamW suits both; "original" by
-            `sqrt(max(1, A / B))`.
+        adjust_lr_fn: The factor of the learning rate of a matrix of shape ``(A, B)``: `0.2 * sqrt(max(A, B))` with
+            "match_rms_adamw", so that the same learning rate suits Muon and AdamW; `sqrt(max(1, A / B))` with
+            "original".
         betas: The decay rates of AdamW.
         adamw_eps: The term that AdamW adds to the denominator.
 
@@ -91,7 +91,22 @@ class Muon(LayerwiseOptimizer):
         }
         super().__init__(params, settings)
         for group in self.param_groups:
-            _check_group(group)
+            if not isinstance(group["use_muon"], bool):
+                raise ArgumentError(
+                    "Muon needs `use_muon` in each parameter group",
+                    key="use_muon",
+                    found=group["use_muon"],
+                    notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
+                )
+            if any(each.is_complex() for each in group["params"]):
+                raise ArgumentError("Muon does not support complex parameters", key="type")
+            flat = next((each for each in group["params"] if group["use_muon"] and each.ndim < 2), None)
+            if flat is not None:
+                raise ArgumentError(
+                    "a parameter group with use_muon=True has a parameter with fewer than two dimensions",
+                    key="use_muon",
+                    found=list(flat.shape),
+                )
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state.
@@ -112,12 +127,14 @@ class Muon(LayerwiseOptimizer):
     def _step_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         if any(each.is_sparse for each in grads):
             raise RuntimeError("Muon does not support sparse gradients")
-        if group["use_muon"]:
-            self._step_matrices(group, params, grads)
-        else:
-            self._step_others(group, params, grads)
-
-    def _step_matrices(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        if not group["use_muon"]:
+            states = self._adam_states(params, lambda: torch.tensor(0.0))
+            means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+            settings = {name: group[name] for name in ("lr", "weight_decay")}
+            settings |= {"beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["adamw_eps"]}
+            steps = [state["step"] for state in states]
+            adamw(params, grads, means, squares, [], steps, amsgrad=False, maximize=False, **settings)
+            return
         momentum, decay = group["momentum"], 1 - group["lr"] * group["weight_decay"]
         for param, grad in zip(params, grads, strict=True):
             state = self.state[param]
@@ -134,29 +151,6 @@ class Muon(LayerwiseOptimizer):
             step = distribute_like(update.to(param.dtype).view(param.shape) * rate, param)
             param.mul_(decay).sub_(step)
 
-    def _step_others(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        for each in params:
-            if not self.state[each]:
-                self.state[each].update(
-                    step=torch.tensor(0.0), exp_avg=torch.zeros_like(each), exp_avg_sq=torch.zeros_like(each)
-                )
-        states = [self.state[each] for each in params]
-        adamw(
-            params,
-            grads,
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["adamw_eps"],
-            maximize=False,
-        )
-
 
 def _check_numbers(name: str, values: Any, count: int, **bounds: float) -> None:
     if not isinstance(values, (list, tuple)) or len(values) != count:
@@ -165,35 +159,17 @@ def _check_numbers(name: str, values: Any, count: int, **bounds: float) -> None:
         check_number(name, value, **bounds)  # type: ignore[arg-type]
 
 
-def _check_group(group: Group) -> None:
-    if not isinstance(group["use_muon"], bool):
-        raise ArgumentError(
-            "Muon needs `use_muon` in each parameter group",
-            key="use_muon",
-            found=group["use_muon"],
-            notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
-        )
-    for each in group["params"]:
-        if each.is_complex():
-            raise ArgumentError("Muon does not support complex parameters", key="type")
-        if group["use_muon"] and each.ndim < 2:
-            raise ArgumentError(
-                "a parameter group with use_muon=True has a parameter with fewer than two dimensions",
-                key="use_muon",
-                found=list(each.shape),
-            )
-
-
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
     """Yields parameter groups with `use_muon`, which is True for the hidden matrices of `model`.
 
     Hidden matrices are the weights of linear layers, convolutions and attention projections, except depthwise
     convolutions, the first matrix of the model, and its heads. A head is a module with the name `head`, `heads`,
-    `classifier` or `fc`, or with a name that ends with `_head` or `_heads`. In a model without one, it is the last
-    matrix.
+    `classifier` or `fc`, or with a name that ends with `_head` or `_heads`. In a model without such a module, the last
+    matrix counts as the head.
 
     Args:
-        groups: Parameter groups. One that sets `use_muon` keeps it for its parameters with at least two dimensions.
+        groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with at least two
+            dimensions.
         model: The whole model, even if the groups only have parameters of a submodule.
 
     Raises:
@@ -228,20 +204,15 @@ def hidden_matrices(model: nn.Module) -> set[int]:
     matrices: dict[str, nn.Parameter] = {}
     others: set[int] = set()
     for path, module in model.named_modules():
+        is_conv = isinstance(module, nn.modules.conv._ConvNd)
+        is_depthwise = is_conv and module.groups == module.in_channels > 1
+        is_supported = is_conv or isinstance(module, (nn.Linear, nn.MultiheadAttention))
         for name, parameter in module.named_parameters(recurse=False):
-            if _is_matrix(module, name, parameter):
+            is_weight = name == "weight" if is_conv else name.endswith("weight")
+            if is_weight and is_supported and not is_depthwise and parameter.ndim >= 2:
                 matrices[f"{path}.{name}"] = parameter
             else:
                 others.add(id(parameter))  # such as the weight that an embedding shares with a linear layer
     heads = [name for name in matrices if _HEAD.search(name)] or list(matrices)[-1:]
     others.update(id(matrices[name]) for name in [*list(matrices)[:1], *heads])
     return {id(each) for each in matrices.values()} - others
-
-
-def _is_matrix(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    if parameter.ndim < 2:
-        return False
-    if isinstance(module, nn.modules.conv._ConvNd):
-        is_depthwise = module.groups > 1 and module.groups == module.in_channels
-        return name == "weight" and not is_depthwise
-    return isinstance(module, (nn.Linear, nn.MultiheadAttention)) and name.endswith("weight")

@@ -296,12 +296,8 @@ class ParamSchedule:
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings that a saved state contains match this schedule."""
-        own = {
-            "type": type(self).__name__,
-            "param_name": self.param_name,
-            "begin": self.begin,
-            "by_epoch": self.by_epoch,
-        }
+        own = {"type": type(self).__name__, "param_name": self.param_name, "begin": self.begin}
+        own["by_epoch"] = self.by_epoch
         return all(state_dict.get(key, value) == value for key, value in own.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

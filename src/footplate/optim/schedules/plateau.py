@@ -1,7 +1,7 @@
 """A schedule that reduces a field when a metric stops improving."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from footplate.checks import check_choice, check_count, check_number, check_score, read_count, read_number
@@ -10,6 +10,27 @@ from footplate.messages import nearest
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
+
+
+def check_monitor(name: str, metrics: Collection[str], notes: Sequence[str] = ()) -> None:
+    """Checks that a metric is computed during validation.
+
+    Args:
+        name: The name of the metric.
+        metrics: The names of the validation metrics.
+        notes: Advice for the error.
+
+    Raises:
+        ArgumentError: The metric is missing.
+    """
+    if name not in metrics:
+        raise ArgumentError(
+            f'the metric "{name}" is not computed during validation',
+            key="param_scheduler.monitor",
+            found=sorted(metrics),
+            suggestion=nearest(name, metrics),
+            notes=notes,
+        )
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
@@ -131,21 +152,8 @@ class ReduceOnPlateau(ParamSchedule):
         self.cooldown_counter = read_count(state_dict, "cooldown_counter")
 
     def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the validation provides the monitored metric.
-
-        Args:
-            metrics: The names of the validation metrics.
-
-        Raises:
-            ArgumentError: The monitored metric is missing.
-        """
-        if self.monitor not in metrics:
-            raise ArgumentError(
-                f'the metric "{self.monitor}" is not computed during validation',
-                key="param_scheduler.monitor",
-                found=sorted(metrics),
-                suggestion=nearest(self.monitor, metrics),
-            )
+        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
+        check_monitor(self.monitor, metrics)
 
 
 @PARAM_SCHEDULERS.register_module()

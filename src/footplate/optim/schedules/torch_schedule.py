@@ -9,9 +9,9 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLR
 
 from footplate.checks import check_flag, check_keys, check_score
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
+from footplate.optim.schedules.plateau import check_monitor
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after each batch
 
@@ -123,19 +123,8 @@ class TorchPlateau(TorchSchedule):
             self.scheduler.step(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
 
     def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the validation provides the monitored metric.
-
-        Raises:
-            ArgumentError: The monitored metric is missing.
-        """
-        if self.monitor not in metrics:
-            raise ArgumentError(
-                f'the metric "{self.monitor}" is not computed during validation',
-                key="param_scheduler.monitor",
-                found=sorted(metrics),
-                suggestion=nearest(self.monitor, metrics),
-                notes=["Pass param_scheduler=dict(scheduler=..., monitor='...')."],
-            )
+        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
+        check_monitor(self.monitor, metrics, ["Pass param_scheduler=dict(scheduler=..., monitor='...')."])
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:

@@ -54,9 +54,24 @@ class AmpOptimWrapper(OptimWrapper):
         super().__init__(optimizer, **settings)
         self._device = self._parameters()[0].device.type
         self._dtype = _dtype(dtype, self._device)
-        self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
-        settings = _scaler_settings(loss_scale)
-        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **settings)
+        self._fixed_scale: float | None = None
+        scaling: dict[str, Any] = {}
+        if isinstance(loss_scale, Mapping):
+            scaling = dict(loss_scale)
+            check_keys("loss_scale", loss_scale, _SCALER_RANGES)
+            for key, value in loss_scale.items():
+                if key == "growth_interval":
+                    check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
+                else:
+                    above, most = _SCALER_RANGES[key]
+                    check_number(f"loss_scale.{key}", value, above=above, most=most)
+        elif isinstance(loss_scale, (int, float)):
+            check_number("loss_scale", loss_scale, above=0, most=_LARGEST_SCALE)
+            self._fixed_scale = scaling["init_scale"] = float(loss_scale)
+        elif loss_scale != "dynamic":
+            message = '"loss_scale" must be "dynamic", a number or a dict'
+            raise ArgumentError(message, key="loss_scale", found=loss_scale)
+        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaling)
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -135,21 +150,3 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return name
     found: torch.dtype = getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))
     return found
-
-
-def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
-    if loss_scale == "dynamic":
-        return {}
-    if isinstance(loss_scale, Mapping):
-        check_keys("loss_scale", loss_scale, _SCALER_RANGES)
-        for key, value in loss_scale.items():
-            if key == "growth_interval":
-                check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
-            else:
-                above, most = _SCALER_RANGES[key]
-                check_number(f"loss_scale.{key}", value, above=above, most=most)
-        return dict(loss_scale)
-    if isinstance(loss_scale, (int, float)):
-        check_number("loss_scale", loss_scale, above=0, most=_LARGEST_SCALE)
-        return {"init_scale": float(loss_scale)}
-    raise ArgumentError('"loss_scale" must be "dynamic", a number or a dict', key="loss_scale", found=loss_scale)

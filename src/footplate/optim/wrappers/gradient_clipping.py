@@ -28,7 +28,7 @@ class GradientClipper:
         settings: The arguments of `function`.
 
     Attributes:
-        gives_norm: Whether the total norm before clipping is returned, as it is for clipping by norm.
+        gives_norm: Whether a call returns the total norm before clipping, as when clipping by norm.
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
@@ -37,38 +37,19 @@ class GradientClipper:
         self._inspected_count = -1
         self._is_sharded = self._is_uniform = False
 
+    @torch.no_grad()
     def __call__(self, params: list[Tensor]) -> Tensor | None:
-        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed."""
+        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed.
+
+        The result is bit-identical to that of torch. If all gradients have the same device and dtype, this is faster:
+        torch groups the gradients by device and dtype twice, and multiplies by 1 if the norm is within the limit.
+        """
         gradients = [gradient for each in params if (gradient := each.grad) is not None]
         if len(gradients) != self._inspected_count:  # the kind of gradients rarely changes between steps
             self._inspect(gradients)
-        if self._is_sharded or self._is_uniform:
-            return self._clip(gradients)
-        norm: Tensor | None = self._function(params, **self._settings)
-        return norm
-
-    def _inspect(self, gradients: list[Tensor]) -> None:
-        """Checks whether gradients are supported and sharded, and whether all have the same device and dtype."""
-        if any(each.is_sparse for each in gradients):
-            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
-        if not self.gives_norm and any(each.is_complex() for each in gradients):
-            raise ArgumentError(
-                "clip_grad by value does not support complex gradients",
-                key="optim_wrapper.clip_grad.type",
-                notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
-            )
-        self._inspected_count = len(gradients)
-        self._is_sharded = any(map(is_dtensor, gradients))
-        kinds = {(each.device, each.dtype) for each in gradients}
-        self._is_uniform = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
-
-    @torch.no_grad()
-    def _clip(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips gradients that are sharded, or have the same device and dtype.
-
-        The result is bit-identical to that of torch. This function is faster, since torch groups the gradients by
-        device and dtype twice, and multiplies by 1 if the norm is within the limit.
-        """
+        if not self._is_sharded and not self._is_uniform:
+            norm: Tensor | None = self._function(params, **self._settings)
+            return norm
         local = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
@@ -84,6 +65,21 @@ class GradientClipper:
         if not is_on_cpu(factor) or factor != 1:
             torch._foreach_mul_(local, factor)
         return total
+
+    def _inspect(self, gradients: list[Tensor]) -> None:
+        """Checks whether gradients are supported and sharded, and whether all have the same device and dtype."""
+        if any(each.is_sparse for each in gradients):
+            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
+        if not self.gives_norm and any(each.is_complex() for each in gradients):
+            raise ArgumentError(
+                "clip_grad by value does not support complex gradients",
+                key="optim_wrapper.clip_grad.type",
+                notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
+            )
+        self._inspected_count = len(gradients)
+        self._is_sharded = any(map(is_dtensor, gradients))
+        kinds = {(each.device, each.dtype) for each in gradients}
+        self._is_uniform = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
 
 
 def is_on_cpu(tensor: Tensor) -> bool:

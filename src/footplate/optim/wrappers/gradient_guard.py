@@ -27,7 +27,7 @@ class GradientGuard:
     the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
 
     Args:
-        policy: What to do if gradients are non-finite: "stop" raises an error, "skip" skips the step with a warning,
+        policy: The reaction to non-finite gradients: "stop" raises an error, "skip" skips the step with a warning,
             "warn" only warns.
 
     Attributes:
@@ -107,7 +107,7 @@ class GradientGuard:
 
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a flag as a tensor ``(1,)``, which is above 0 if a gradient is non-finite on any rank."""
+    """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
     flag = torch.zeros(1, device=gradients[0].device)
     kinds: dict[tuple[Any, Any], list[Tensor]] = {}
     for gradient in gradients:

@@ -68,7 +68,7 @@ class OptimWrapper:
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
         grad_clip: An alias of `clip_grad`.
-        on_nonfinite: What to do if the gradients of a step are non-finite: "skip", "stop" or "warn". By default, the
+        on_nonfinite: The reaction to non-finite gradients: "skip", "stop" or "warn". By default, the
             policy of the run applies. Outside a run, gradients are not checked.
         compile: Whether to compile the step of the optimizer, or a dict with arguments of `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
@@ -126,7 +126,7 @@ class OptimWrapper:
         self.keeps_gradients = False
         self.shares_losses = False
         self._clears_at_next_loss = False  # gradients were kept after a step
-        self._has_used_gradients = False  # whether a step used them, and they were neither cleared nor added to since
+        self._has_used_gradients = False  # whether a step has used the gradients, which have not changed since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, -1 if unknown

@@ -5,7 +5,7 @@ import inspect
 import itertools
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,22 +78,40 @@ def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> 
         state: `state` and `param_groups`, in the grouping of the optimizer.
         groups: The groups of the optimizer.
     """
-    pairs = zip(state["param_groups"], groups, strict=True)
-    owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
-    tensors = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
+    parameters = [each for group in groups for each in group["params"]]
+    tensors = [*parameters, *(each for values in state["state"].values() for each in values.values())]
     if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in tensors):
         return state
-    placed: State = {}
     # Sorted, since sharding is a collective operation, which all ranks must call in the same order.
-    for key, values in sorted(state["state"].items(), key=lambda item: str(item[0])):
-        owner = owners.get(key)
-        placed[key] = {
-            name: distribute_like(value, owner)
-            if owner is not None and isinstance(value, torch.Tensor) and value.dim()
-            else value
-            for name, value in values.items()
-        }
-    return {**state, "state": placed}
+    ordered = dict(sorted(state["state"].items(), key=lambda item: str(item[0])))
+    return map_tensors(
+        {**state, "state": ordered},
+        groups,
+        lambda value, owner: distribute_like(value, owner) if value.dim() else value,
+    )
+
+
+def map_tensors(
+    state: State, groups: Sequence[Mapping[str, Any]], convert: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> State:
+    """Returns `state` with the result of `convert(tensor, parameter)` in place of each tensor of a parameter.
+
+    Args:
+        state: `state` and `param_groups`, in the grouping of the optimizer.
+        groups: The groups of the optimizer.
+        convert: The function.
+    """
+    pairs = zip(state["param_groups"], groups, strict=True)
+    owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
+    mapped: State = {}
+    for key, values in state["state"].items():
+        mapped[key] = values
+        if key in owners and isinstance(values, Mapping):
+            mapped[key] = {
+                name: convert(value, owners[key]) if isinstance(value, torch.Tensor) else value
+                for name, value in values.items()
+            }
+    return {**state, "state": mapped}
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
@@ -162,7 +180,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a k
 
 
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Raises an error if a saved state has wrong shapes or types, or settings out of range.
+    """Checks the shapes, types and settings of a saved state.
 
     For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers, only the
     settings are checked.

@@ -11,6 +11,7 @@ from footplate.checks import check_choice
 from footplate.distributed.sharding import local_tensor
 from footplate.errors import ArgumentError
 from footplate.optim.optimizers import LAMB, LARS, Muon
+from footplate.optim.wrappers.optimizer_state import State, map_tensors
 
 _SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LAMB, LARS, Muon)
 _DROPPED_BITS = 16  # bfloat16 consists of the upper 16 bits of a float32
@@ -90,27 +91,19 @@ class BFloat16State:
         return rounded
 
 
-def widen_state(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def widen_state(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
     """Returns a saved state with its bfloat16 tensors in the precision of their parameters.
 
     Args:
         state: `state` and `param_groups`, in the grouping of the optimizer.
         groups: The groups of the optimizer.
     """
-    pairs = zip(state["param_groups"], groups, strict=True)
-    owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
-    widened = {
-        key: {
-            name: value.to(owners[key].dtype)
-            if key in owners and _is_like_parameter(value, owners[key]) and value.dtype is torch.bfloat16
-            else value
-            for name, value in values.items()
-        }
-        if isinstance(values, Mapping)
-        else values
-        for key, values in state["state"].items()
-    }
-    return {**state, "state": widened}
+
+    def widen(value: Tensor, parameter: Tensor) -> Tensor:
+        is_narrow = value.dtype is torch.bfloat16 and _is_like_parameter(value, parameter)
+        return value.to(parameter.dtype) if is_narrow else value
+
+    return map_tensors(state, groups, widen)
 
 
 def _is_like_parameter(value: Any, parameter: Tensor) -> bool:

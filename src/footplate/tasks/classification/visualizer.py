@@ -73,23 +73,21 @@ class ClsVisualizer(TaskVisualizer):
         truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
         panels = {" + ".join(map(self.class_name, truth)) or "image": panel}
         if draw_pred and data_sample is not None and "pred_score" in data_sample:
-            panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
+            # The most probable classes from top to bottom, each with name, bar and percentage.
+            scores = as_array(data_sample.pred_score)
+            shown = np.argsort(-scores, kind="stable")[: self.topk]
+            drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
+            tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
+            widths = np.maximum(1, scores[shown] * (_PANEL - 70))
+            boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
+            colors = [_TRUE if at in truth else _OTHER for at in shown.tolist()]
+            drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
+            names = [self.class_name(at) for at in shown.tolist()]
+            drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
+            percents = [f"{100 * scores[at]:.1f}" for at in shown]
+            drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
+            panels["prediction"] = drawing.get_image()
         return arrange_panels(panels)
-
-    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Image:
-        """Draws the most probable classes from top to bottom, each with name, bar and percentage."""
-        shown = np.argsort(-scores, kind="stable")[: self.topk]
-        drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
-        tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
-        widths = np.maximum(1, scores[shown] * (_PANEL - 70))
-        boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
-        colors = [_TRUE if at in truth else _OTHER for at in shown.tolist()]
-        drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
-        names = [self.class_name(at) for at in shown.tolist()]
-        drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
-        percents = [f"{100 * scores[at]:.1f}" for at in shown]
-        drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
-        return drawing.get_image()
 
 
 @HOOKS.register_module()

@@ -64,16 +64,22 @@ class CocoDataset(BaseDataset):
         skipped: list[str] = []
         records = []
         for image in content["images"]:
-            found = (self._instance(each, image, labels, skipped) for each in annotations.get(image["id"], ()))
-            records.append(
-                {
-                    "img_path": join_root(prefix, image["file_name"]),
-                    "img_id": image["id"],
-                    "width": int(image["width"]),
-                    "height": int(image["height"]),
-                    "instances": [instance for instance in found if instance is not None],
-                }
-            )
+            instances = []
+            for annotation in annotations.get(image["id"], ()):
+                x, y, width, height = annotation["bbox"]
+                box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
+                if box[2] <= box[0] or box[3] <= box[1]:
+                    why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
+                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
+                    continue
+                label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
+                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
+                if annotation.get("segmentation"):
+                    check_mask(annotation, image, self.ann_file)
+                    instances[-1]["mask"] = annotation["segmentation"]
+            size = {"width": int(image["width"]), "height": int(image["height"])}
+            path = join_root(prefix, image["file_name"])
+            records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
             count = pluralize(len(skipped), "annotation")
             _logger.warning("Skipped %s in '%s'. The first one is %s.", count, self.ann_file, skipped[0])
@@ -109,23 +115,6 @@ class CocoDataset(BaseDataset):
         classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
         found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
         return {number: position for position, number in enumerate(found)}
-
-    def _instance(
-        self, annotation: Mapping[str, Any], image: Mapping[str, Any], labels: Mapping[Any, int], skipped: list[str]
-    ) -> dict[str, Any] | None:
-        """Returns the instance of an annotation. If its box is unusable, adds a line to `skipped` and returns None."""
-        x, y, width, height = annotation["bbox"]
-        box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
-        if box[2] <= box[0] or box[3] <= box[1]:
-            why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
-            skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
-            return None
-        label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
-        instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)}
-        if annotation.get("segmentation"):
-            check_mask(annotation, image, self.ann_file)
-            instance["mask"] = annotation["segmentation"]
-        return instance
 
 
 def category_ids(

@@ -67,17 +67,9 @@ def load_items(split: Split) -> Items:
     grey = items[:, :TRAIN_ITEMS_PER_CLASS] if split == "train" else items[:, TRAIN_ITEMS_PER_CLASS:]
     grey = np.ascontiguousarray(grey)
     solid = grey >= _FAINTEST_GREY
-    outline = ~_connected_to_border(~solid)  # fills enclosed holes
-    outline[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
-    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
-    shape = (-1, ITEM_SIZE, ITEM_SIZE)
-    return Items(grey.reshape(shape), outline.reshape(shape).astype(np.uint8) * np.uint8(255), classes)
-
-
-def _connected_to_border(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Returns the pixels of `free`, ``(..., H, W)``, that are connected to the image border."""
-    width = [(0, 0)] * (free.ndim - 2) + [(1, 1), (1, 1)]
-    free = np.pad(free, width, constant_values=True)
+    # The outline fills enclosed holes: it excludes only the pixels that are connected to the image border.
+    margins = ((0, 0), (0, 0), (1, 1), (1, 1))
+    free = np.pad(~solid, margins, constant_values=True)
     flooded = np.zeros_like(free)
     flooded[..., 0, :] = True
     count = 0
@@ -87,7 +79,11 @@ def _connected_to_border(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
         flooded[..., :, 1:] |= flooded[..., :, :-1]
         flooded[..., :, :-1] |= flooded[..., :, 1:]
         flooded &= free
-    return flooded[..., 1:-1, 1:-1]
+    outline = ~flooded[..., 1:-1, 1:-1]
+    outline[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
+    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
+    shape = (-1, ITEM_SIZE, ITEM_SIZE)
+    return Items(grey.reshape(shape), outline.reshape(shape).astype(np.uint8) * np.uint8(255), classes)
 
 
 @DATASETS.register_module()
