@@ -11,7 +11,7 @@ import torch
 
 from footplate.checkpoint import save_checkpoint
 from footplate.checkpoint import shard_layout as layouts
-from footplate.checkpoint.shard_layout import sha256_of
+from footplate.checkpoint.digest import sha256_of_file
 from footplate.checkpoint.sharded_writing import Shard, cut_evenly, save_all_shards, split_state
 
 COUNT = 225
@@ -266,7 +266,7 @@ def _states() -> Iterator[Case]:
         def spoil(folder: Path, body: Body, state: Any = state) -> bytes:
             path = folder / body["state"]
             save_checkpoint(state, path)
-            body["files"][body["state"]] = [path.stat().st_size, sha256_of(str(path))]
+            body["files"][body["state"]] = [path.stat().st_size, sha256_of_file(str(path))]
             return sealed(body)
 
         yield Case(f"state: {name}", spoil, "refused when loaded")

@@ -90,11 +90,13 @@ def server(tmp_path: Path, cache: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def publisher(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def publisher(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server that is trusted with the shared cache and publishes the weights `open-mmlab://small`."""
     name = server.add("small-{}.pth", WEIGHTS)
     monkeypatch.setattr(addresses, "_PUBLISHERS", (server.url,))
-    monkeypatch.setattr(addresses, "_read_tables", lambda: {"openmmlab": {"small": server.url + name}})
+    published = tmp_path / "addresses.json"
+    published.write_text(json.dumps({"openmmlab": {"small": server.url + name}}))
+    monkeypatch.setattr(addresses, "_PUBLISHED", published)
     return server
 
 
@@ -142,7 +144,7 @@ def test_addresses_have_urls(address: str, url: str | None) -> None:
 
 
 def test_published_weights_are_at_known_servers() -> None:
-    tables = addresses._read_tables()
+    tables = json.loads(addresses._PUBLISHED.read_text())
     assert {name: len(table) for name, table in tables.items()} == {"torchvision": 205, "openmmlab": 50, "mmcls": 57}
     assert all(url.startswith(addresses._PUBLISHERS) for table in tables.values() for url in table.values())
 
@@ -197,7 +199,7 @@ def test_file_without_a_digest_is_used_with_a_warning(cache: Path, caplog: pytes
     torch.save(WEIGHTS, cache / "model.pth")
     assert local_file("https://host/model.pth") == str(cache / "model.pth")
     assert caplog.messages == [
-        f"'{cache}/model.pth' is used for 'https://host/model.pth'. Its name contains no digest, so its content cannot "
+        f"Using '{cache}/model.pth' for 'https://host/model.pth'. Its name contains no digest, so its content cannot "
         "be verified."
     ]
 

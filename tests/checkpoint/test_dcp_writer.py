@@ -1,13 +1,16 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.storage import WriteResult
 
 from footplate.checkpoint import dcp_writer
 from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
-from footplate.checkpoint.shard_layout import sha256_of
+from footplate.checkpoint.digest import sha256_of_file
 from footplate.checkpoint.sharded_writing import Shard, remove_unfinished
+from footplate.storage.local_files import DescriptorSink
 
 
 def plans_of(count: int) -> list[Any]:
@@ -51,19 +54,36 @@ def test_unfinished_checkpoints_are_removed(tmp_path: Path) -> None:
         torch.ones(3, 1, 2).bfloat16(),
     ],
 )
-def test_pieces_contain_the_bytes_of_a_tensor_in_order(tensor: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_written_in_pieces_of_limited_size(
+    tensor: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+
+    def write(_: Any, data: Any) -> int:
+        pieces.append(bytes(data))
+        return len(data)
+
     monkeypatch.setattr(dcp_writer, "_PIECE_BYTES", 100)
-    pieces = [bytes(each) for each in dcp_writer._pieces_of(tensor)]
+    monkeypatch.setattr(DescriptorSink, "write", write)
+    write_shards(tmp_path, [tensor])
     assert b"".join(pieces) == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     assert all(len(each) <= 100 for each in pieces)
 
 
 def test_writer_returns_offsets_and_digest(tmp_path: Path) -> None:
     path = tmp_path / "rank_0-1.bin"
-    starts, digest = dcp_writer._write_tensors(str(path), [torch.ones(3), torch.zeros(2, 2, dtype=torch.float64)])
-    assert starts == [0, 12]
-    assert digest == (44, sha256_of(str(path)))
+    results = write_shards(tmp_path, [torch.ones(3), torch.zeros(2, 2, dtype=torch.float64)])
+    assert [each.storage_data for each in results] == [
+        (path.name, start, 44, sha256_of_file(str(path))) for start in (0, 12)
+    ]
     assert path.stat().st_size == 44
+
+
+def write_shards(folder: Path, tensors: list[torch.Tensor]) -> list[WriteResult]:
+    shards = {str(n): Shard(each, (0,) * each.dim(), tuple(each.shape)) for n, each in enumerate(tensors)}
+    planner = ShardPlanner(shards)
+    plan = dataclasses.replace(planner.create_local_plan(), storage_data="rank_0-1.bin")
+    return FolderWriter(str(folder), {}).write_data(plan, planner).wait()
 
 
 def test_plan_has_an_item_for_each_nonempty_shard() -> None:

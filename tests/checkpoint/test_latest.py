@@ -357,7 +357,7 @@ def test_pointer_to_another_storage_is_ignored(
         monkeypatch.setattr(owner, name, connect)
     assert find_latest(tmp_path) == path
     (told,) = caplog.messages
-    assert "refers to a different storage backend and is ignored" in told
+    assert "its target is on a different storage backend" in told
     assert address in told
     assert list_candidates(tmp_path) == [path]
 

@@ -243,7 +243,7 @@ def test_trust_requires_a_file(tmp_path: Path) -> None:
 def test_unused_trust_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
         pass
-    assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but nothing loaded it."]
+    assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but was not loaded."]
 
 
 def test_trust_is_recorded_in_derived_checkpoints(tmp_path: Path) -> None:

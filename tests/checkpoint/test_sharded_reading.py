@@ -136,15 +136,14 @@ import mmap, re, sys
 from pathlib import Path
 import torch.distributed.checkpoint
 from footplate.checkpoint import consolidate, shard
-from footplate.checkpoint import dcp_writer
+from footplate.storage.local_files import DescriptorSink
 held = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
-before, most, write = held(), 0, dcp_writer._pieces_of
-def watched(tensor):
+before, most, write = held(), 0, DescriptorSink.write
+def watched(sink, data):
     global most
-    for piece in write(tensor):
-        yield piece
-        most = max(most, held())
-dcp_writer._pieces_of = watched
+    most = max(most, held())
+    return write(sink, data)
+DescriptorSink.write = watched
 shard(*sys.argv[1:], 3)
 print((most - before) >> 20)
 """

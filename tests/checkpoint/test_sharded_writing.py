@@ -87,13 +87,13 @@ def test_replaced_checkpoint_leaves_no_files(folder: Path) -> None:
     assert load_checkpoint(folder)["meta"]["iter"] == 9
 
 
-@pytest.mark.parametrize("failing", ["_write_tensors", "commit_checkpoint", "write_layout"])
+@pytest.mark.parametrize("failing", ["FolderWriter.write_data", "commit_checkpoint", "write_layout"])
 def test_failed_save_keeps_the_previous_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dcp_writer, failing, full)
+        patch.setattr(f"{dcp_writer.__name__}.{failing}", full)
         with pytest.raises(CheckpointError, match=r"cannot save '.*iter_8\.sharded': No space left on device"):
             save(folder, {"meta": {"iter": 9}, "state_dict": {"weight": torch.ones(6)}})
     assert same(load_checkpoint(folder), example())

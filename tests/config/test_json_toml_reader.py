@@ -13,7 +13,7 @@ from footplate.errors import ConfigSyntaxError, Origin
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ('{\n"a": 1,\n"a": 2}', "the key 'a' is set twice in one object, first on line 2", 3),
+        ('{\n"a": 1,\n"a": 2}', "the key 'a' occurs twice in one object, first on line 2", 3),
         ('{"a": 1\n"b": 2}', "expecting ',' delimiter", 2),
         ('{"a": 1}\n2', "extra data", 2),
         ('{"a"\n1}', "expecting ':' delimiter", 2),

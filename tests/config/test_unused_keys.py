@@ -208,5 +208,5 @@ def test_override_of_an_unread_variable_is_reported(tmp_path: Path, name: str) -
     assert unread_overrides(cfg, READ_BY_RUN) == []
     apply_overrides(cfg, ["classes=7", "+more=1"])
     assert unread_overrides(cfg, READ_BY_RUN) == [
-        "--set: 'classes' has no effect, because neither the config nor a run reads it; only your own code could"
+        "--set: 'classes' has no effect unless your own code reads it, because neither the config nor a run does"
     ]

@@ -10,7 +10,7 @@ from footplate.errors import ConfigSyntaxError, Origin
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ("a: 1\na: 2", "the key 'a' is set twice in one mapping, first on line 1", 2),
+        ("a: 1\na: 2", "the key 'a' occurs twice in one mapping, first on line 1", 2),
         ("a: [1\nb: 2", "did not find expected ',' or ']'", 2),
         ("- a", "a config must be a mapping of keys to values", 1),
         ("a: 1\n2: 3", "a top-level key must be a string", 2),

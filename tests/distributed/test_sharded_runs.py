@@ -13,7 +13,8 @@ from torch import Tensor
 
 from benchmarks.agreement import SHARDED, Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
-from footplate.checkpoint import consolidate, dcp_writer, find_latest, load_checkpoint, read_pointer, verify
+from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
+from footplate.checkpoint.dcp_writer import FolderWriter
 from footplate.distributed import get_rank, unwrap_model, wrap_model
 from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
@@ -204,14 +205,14 @@ def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ran
 
 def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
     if get_rank() == 1:
-        before = dcp_writer._write_tensors
+        before = FolderWriter.write_data
 
-        def full(path: str, tensors: Any) -> Any:
-            if "iter_6" in path:
+        def full(self: FolderWriter, plan: Any, planner: Any) -> Any:
+            if "iter_6" in self.folder:
                 raise OSError(28, "No space left on device")
-            return before(path, tensors)
+            return before(self, plan, planner)
 
-        dcp_writer._write_tensors = full
+        FolderWriter.write_data = full  # type: ignore[method-assign]
     with_errors: list[str] = []
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
@@ -233,16 +234,16 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
 def _die_between(folder: Path, wrapper: dict[str, Any]) -> None:
     """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
     if get_rank() == 1:
-        before = dcp_writer._write_tensors
+        before = FolderWriter.write_data
 
-        def die(path: str, tensors: Any) -> Any:
-            if "iter_6" in path:
+        def die(self: FolderWriter, plan: Any, planner: Any) -> Any:
+            if "iter_6" in self.folder:
                 while not list((folder / "iter_6.sharded").glob("rank_0*.bin")):
                     time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
-            return before(path, tensors)
+            return before(self, plan, planner)
 
-        dcp_writer._write_tensors = die
+        FolderWriter.write_data = die  # type: ignore[method-assign]
     train(FSDP, folder, 9, every=3, model_wrapper_cfg=wrapper)
 
 

@@ -94,7 +94,9 @@ def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
 
     metric = Nameless()
     metric.process(None, [1])
-    with pytest.raises(ArgumentError, match="compute_metrics of 'Nameless' must return a dict that maps names to values"):
+    with pytest.raises(
+        ArgumentError, match="compute_metrics of 'Nameless' must return a dict that maps names to values"
+    ):
         metric.evaluate(1)
 
 

@@ -62,7 +62,7 @@ def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: s
 
 def test_input_in_a_folder_of_predictions_is_an_error(pictures: Path) -> None:
     for path in ("a/out", "a/out/4.png"):
-        with pytest.raises(ArgumentError, match=f"the input '{path}' is in a folder that predictions are written to"):
+        with pytest.raises(ArgumentError, match=f"the input '{path}' is in a folder to which predictions are written"):
             find_files([path], skipped=["a/out"])
 
 
@@ -90,7 +90,7 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     failures: list[Failure] = []
     unreadable = str(tmp_path / "film.mp4")
     assert list(read_files([("film", unreadable)], failures)) == []
-    reason = f"the video '{unreadable}' cannot be read: it has no frame that OpenCV can decode"
+    reason = f"the video '{unreadable}' cannot be read, because OpenCV cannot decode any frame"
     assert failures == [Failure(unreadable, reason)]
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
     for blue in (0, 100, 200):

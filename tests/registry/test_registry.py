@@ -425,7 +425,7 @@ def test_an_unknown_default_scope_is_warned_about_once(
         for _ in range(2):
             set_default_scope(scope)
     set_default_scope(None)
-    start = f"default_scope='{scope}' has no effect: no registry or package has this name. "
+    start = f"default_scope='{scope}' has no effect, because no registry or package has this name. "
     assert caplog.messages == ([start + advice] if advice else [])
 
 
@@ -475,7 +475,7 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for each in classes:
         registry.register_module(module=each)
     assert registry.get("Square") is classes[0]
-    assert caplog.messages == ["The shape 'Square' of mmpretrain.models is used, not the one of mmselfsup.models."]
+    assert caplog.messages == ["Using the shape 'Square' of mmpretrain.models, not that of mmselfsup.models."]
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))

@@ -1,6 +1,5 @@
 """`train_dataloader.batch_size='auto'`: the size that fits, the accumulation, the record, refusals."""
 
-import errno
 import multiprocessing
 import os
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from footplate.config import Config
@@ -20,7 +18,6 @@ from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
 from footplate.registry import MODELS
-from footplate.tools import automatic_batch_size
 from footplate.tools.automatic_batch_size import choose_batch_size
 from tests.support import TINY
 
@@ -228,31 +225,6 @@ def test_config_that_does_not_fit_raises(tmp_path: Path, changes: dict[str, str]
     with pytest.raises(FootplateError, match=message) as caught:
         chosen(config(tmp_path, **changes))
     assert caught.value.key == key
-
-
-@pytest.mark.parametrize(
-    ("error", "is_lack"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory."), True),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
-        (OSError(errno.ENOENT, "out of memory"), False),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
-            True,
-        ),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
-        (RuntimeError("can't start new thread"), True),
-        (RuntimeError("could not create a primitive"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("more than one element of the written-to tensor refers to a single memory location"), False),
-        (RuntimeError("the memory bank has 4 rows"), False),
-        (RuntimeError("the allocation of anchors failed in this thread"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_only_a_lack_of_memory_limits_the_size(error: Exception, is_lack: bool) -> None:
-    assert automatic_batch_size._is_out_of_memory(error) is is_lack
 
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:

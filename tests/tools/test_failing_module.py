@@ -1,3 +1,4 @@
+import errno
 from types import MethodType
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import nn
 
 from footplate.config import Config
-from footplate.tools.failing_module import module_error
+from footplate.tools.failing_module import is_out_of_memory, module_error
 
 
 class Net(nn.Module):
@@ -84,3 +85,28 @@ def test_label_out_of_range_is_about_classes() -> None:
     found = module_error("training", caught.value, Config({"model": {"type": "Labeled"}}))
     assert found is not None
     assert found.notes == ("Check that the numbers of channels and classes match; --debug shows where",)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lack"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOENT, "out of memory"), False),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("more than one element of the written-to tensor refers to a single memory location"), False),
+        (RuntimeError("the memory bank has 4 rows"), False),
+        (RuntimeError("the allocation of anchors failed in this thread"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_lack_of_memory_is_recognized(error: Exception, is_lack: bool) -> None:
+    assert is_out_of_memory(error) is is_lack

@@ -11,7 +11,7 @@ import torch
 from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
-from footplate.tools import plan_measurements
+from footplate.optim import OptimWrapper
 from footplate.tools.plan_measurements import Cluster, Measurements, measure
 from tests.support import Points, loader, settings
 
@@ -54,7 +54,7 @@ def test_reading_and_steps_alternate(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return call
 
     monkeypatch.setattr(Points, "__getitem__", noted("read", Points.__getitem__))
-    monkeypatch.setattr(plan_measurements, "_time_step", noted("step", plan_measurements._time_step))
+    monkeypatch.setattr(OptimWrapper, "step", noted("step", OptimWrapper.step))
     sampler = {"type": "DefaultSampler", "shuffle": True}
     measure(config(tmp_path, train_dataloader=loader(size, sampler=sampler)), steps=2)
     several = min(size // 4, 5)

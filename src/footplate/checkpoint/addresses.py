@@ -7,12 +7,10 @@
     s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
 
 `addresses.json` lists the published weights. A file on a storage backend of fsspec is downloaded only if its name
-contains a digest. A file without a digest may change, like the checkpoints of a run, and is read in place.
+contains a digest. Without a digest, the file may change, as the checkpoints of a run do, so it is read in place.
 """
 
-import contextlib
 import difflib
-import functools
 import hashlib
 import json
 import logging
@@ -21,7 +19,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -29,10 +27,11 @@ from urllib.request import Request, urlopen
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import sha256_of
+from footplate.checkpoint.digest import sha256_of_file
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 
 _logger = logging.getLogger("footplate.checkpoint")
+_PUBLISHED = Path(__file__).with_name("addresses.json")
 _TABLES = {
     "torchvision": "torchvision",
     "modelzoo": "torchvision",
@@ -54,7 +53,7 @@ _CHUNK_BYTES = 1 << 18
 
 
 def local_file(path: str) -> str:
-    """Returns the local path of the weights at an address, and downloads them if they are not in the cache.
+    """Returns the local path of the weights at an address. Downloads weights that are not in the cache.
 
     If several processes of a machine need the same file, the first one downloads it and the others wait.
 
@@ -84,8 +83,7 @@ def local_file(path: str) -> str:
                 notes=["Set the environment variable TORCH_HOME to a writable folder with enough space."],
             ) from error
     elif digest := _digest_in(file):
-        with storage.open_file(file) as stream:
-            found = sha256_of(stream)
+        found = sha256_of_file(file)
         if not found.startswith(digest):
             raise CheckpointDamagedError(
                 f"the weights at '{path}' are not used: the content of '{file}' does not match the hash in its name",
@@ -97,7 +95,7 @@ def local_file(path: str) -> str:
             )
     elif os.path.dirname(file) == _shared_folder():
         _logger.warning(
-            "'%s' is used for '%s'. Its name contains no digest, so its content cannot be verified.", file, path
+            "Using '%s' for '%s'. Its name contains no digest, so its content cannot be verified.", file, path
         )
     return file
 
@@ -105,7 +103,7 @@ def local_file(path: str) -> str:
 def find_url(path: str) -> str | None:
     """Returns the URL of the weights at an address.
 
-    Returns None for a path, and for a file on a storage backend whose name contains no digest.
+    Returns None for a path, and for the address of a file on a storage backend if its name contains no digest.
 
     Raises:
         CheckpointError: The name of published weights is unknown, or the address is incomplete.
@@ -118,7 +116,7 @@ def find_url(path: str) -> str | None:
     if not separator or storage.is_local(path):
         return None
     if scheme in _TABLES:
-        table = _read_tables()[_TABLES[scheme]]
+        table: dict[str, str] = json.loads(_PUBLISHED.read_text("utf-8"))[_TABLES[scheme]]
         if _TABLES[scheme] == "torchvision":  # ResNet50_Weights.IMAGENET1K_V2 is resnet50.imagenet1k_v2
             name = name.lower().replace("_weights", "")
         if name not in table:
@@ -138,9 +136,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(path: str, url: str) -> str:
-    """Returns the path of cached weights, or the path at which to save them.
-
-    Finds files that other programs have downloaded, too.
+    """Returns the path of cached weights, or the path to save them at. Files that other programs downloaded count, too.
 
     Args:
         path: The address.
@@ -175,14 +171,8 @@ def _hugging_face() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-@functools.cache
-def _read_tables() -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("addresses.json").read_text("utf-8"))
-    return tables
-
-
 def _download(url: str, file: str) -> None:
-    """Downloads a URL to a file. The file appears only when it is complete and its digest is correct."""
+    """Downloads a URL to a file. The file appears only if it is complete and its digest is correct."""
     _logger.info("Downloading '%s' to '%s'.", url, file)
     digest, sha256 = _digest_in(file), hashlib.sha256()
     storage.clean_stale(os.path.dirname(file))  # left over from interrupted downloads
@@ -205,7 +195,7 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
     """Yields the content of a URL in chunks. If standard error is a terminal, shows a progress bar there.
 
     Raises:
-        CheckpointError: The content cannot be read. The message contains the path at which to save it manually.
+        CheckpointError: The content cannot be read. The message contains the path at which the user can save it.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -214,7 +204,18 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
     rates, console = (TransferSpeedColumn(), TimeRemainingColumn()), Console(stderr=True)
     progress = Progress(*columns, *rates, console=console, transient=True, disable=not console.is_terminal)
     try:
-        with _open_url(url) as (stream, size), progress as bar:
+        stream: IO[bytes] | Any
+        if url.startswith(_WEB):
+            request = Request(url, headers={"User-Agent": "footplate"})
+            if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
+                # Not sent after a redirect to another server.
+                request.add_unredirected_header("Authorization", f"Bearer {token}")
+            stream = urlopen(request, timeout=_SECONDS_WITHOUT_DATA)
+            length = stream.headers.get("Content-Length")
+            size = None if length is None else int(length)
+        else:
+            stream, size = storage.open_file(url), storage.status(url).size
+        with stream, progress as bar:
             task, received = bar.add_task(os.path.basename(file), total=size), 0
             while chunk := stream.read(_CHUNK_BYTES):
                 received += len(chunk)
@@ -232,20 +233,3 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
             f"cannot download '{url}': {getattr(reason, 'strerror', None) or reason or type(error).__name__}",
             notes=[f"Check the network and the address, or save the file as '{file}'."],
         ) from error
-
-
-@contextlib.contextmanager
-def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yields a stream with the content of a URL, and the size in bytes, or None if it is unknown."""
-    if not url.startswith(_WEB):
-        with storage.open_file(url) as stream:
-            yield stream, storage.status(url).size
-        return
-    request = Request(url, headers={"User-Agent": "footplate"})
-    if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
-        request.add_unredirected_header(
-            "Authorization", f"Bearer {token}"
-        )  # not sent after a redirect to another server
-    with urlopen(request, timeout=_SECONDS_WITHOUT_DATA) as response:
-        size = response.headers.get("Content-Length")
-        yield response, None if size is None else int(size)

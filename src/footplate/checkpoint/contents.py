@@ -17,7 +17,7 @@ from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
 from footplate.messages import list_names
 
-_MOST_KEYS = 8  # the number of keys of a dict that are shown
+_MOST_KEYS = 8  # the maximum number of keys that are shown for a dict
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
@@ -27,7 +27,7 @@ class Section(NamedTuple):
     name: str  # the key
     tensors: int  # the number of tensors in the entry
     size: int  # the size of these tensors in bytes
-    text: str  # A description of an entry without tensors, such as its value or its keys. Empty for other entries.
+    text: str  # the value or the keys of an entry without tensors; empty for an entry with tensors
 
 
 class ShardFile(NamedTuple):
@@ -43,7 +43,7 @@ class Contents(NamedTuple):
 
     path: str  # the file or folder
     size: int  # the size in bytes
-    digest: Digest  # The recorded digest and time, which are not verified. Files from other programs have no SHA-256.
+    digest: Digest  # the recorded digest and time, not verified; without a SHA-256 if another program wrote the file
     meta: dict[str, str]  # epoch, iteration, seed and other metadata
     sections: list[Section]  # the top-level entries, in order
     weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
@@ -52,7 +52,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Returns the content of a checkpoint. Only the shapes of tensors are read, and nothing is verified.
+    """Returns the content of a checkpoint. Reads only the shapes of tensors, and verifies nothing.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.

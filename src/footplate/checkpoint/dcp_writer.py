@@ -1,10 +1,10 @@
-"""Writes shards through torch.distributed.checkpoint (DCP). Imported only when needed, because the import is slow."""
+"""Writes shards with torch.distributed.checkpoint (DCP). Imported only when needed, because the import is slow."""
 
 import contextlib
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,17 +15,10 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from footplate import storage
+from footplate.checkpoint.digest import sha256_of_file
 from footplate.checkpoint.saver import commit_checkpoint
 from footplate.checkpoint.serializable import bytes_in
-from footplate.checkpoint.shard_layout import (
-    Chunk,
-    FileDigest,
-    Layout,
-    StoredTensor,
-    is_committed,
-    sha256_of,
-    write_layout,
-)
+from footplate.checkpoint.shard_layout import Chunk, FileDigest, Layout, StoredTensor, is_committed, write_layout
 from footplate.checkpoint.sharded_writing import Shard, check_writable, remove_own_files, remove_unfinished
 from footplate.errors import CheckpointError
 from footplate.messages import format_bytes
@@ -118,7 +111,7 @@ class FolderWriter(StorageWriter):
         """Creates the folder and assigns a file name to each rank.
 
         Raises:
-            CheckpointError: There is too little space, or the folder holds files that footplate did not write.
+            CheckpointError: There is too little space, or the folder contains files that footplate did not write.
         """
         check_writable(self.folder)
         self._save = save = secrets.token_hex(4)
@@ -135,18 +128,26 @@ class FolderWriter(StorageWriter):
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
         """Writes the shards of this rank to its file, one after the other."""
+        name, starts, size, sha256 = plan.storage_data, [], 0, hashlib.sha256()
+        if plan.items:
+            with storage.atomic_file(storage.join(self.folder, name)) as sink:
+                for item in plan.items:
+                    starts.append(size)
+                    tensor = torch.as_tensor(planner.resolve_data(item)).detach()
+                    rows = tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+                    length = max(1, _PIECE_BYTES // (rows.shape[1] * rows.element_size()))
+                    for begin in range(0, rows.shape[0], length):
+                        piece = rows[begin : begin + length].cpu().contiguous()
+                        content = piece.view(-1).view(torch.uint8).numpy().data
+                        sha256.update(content)
+                        sink.write(content)
+                        size += len(content)
+        results = [
+            WriteResult(item.index, _bytes_of(item), (name, start, size, sha256.hexdigest()))
+            for item, start in zip(plan.items, starts, strict=True)
+        ]
         done: Future[list[WriteResult]] = Future()
-        if not plan.items:
-            done.set_result([])
-            return done
-        tensors = (torch.as_tensor(planner.resolve_data(item)) for item in plan.items)
-        starts, digest = _write_tensors(storage.join(self.folder, plan.storage_data), tensors)
-        done.set_result(
-            [
-                WriteResult(item.index, _bytes_of(item), (plan.storage_data, start, *digest))
-                for item, start in zip(plan.items, starts, strict=True)
-            ]
-        )
+        done.set_result(results)
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
@@ -156,7 +157,7 @@ class FolderWriter(StorageWriter):
         name = f"state-{self._save}.pth"
         path = storage.join(self.folder, name)
         commit_checkpoint(self._state, path)
-        files[name] = FileDigest(storage.status(path).size, sha256_of(path))
+        files[name] = FileDigest(storage.status(path).size, sha256_of_file(path))
         places = {(each.index.fqn, tuple(each.index.offset or ())): each.storage_data for each in written}
         tensors = {}
         for key, each in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
@@ -178,30 +179,6 @@ class FolderWriter(StorageWriter):
                 remove_own_files(self.folder, own)
                 if own == names:
                     storage.remove_empty_folder(self.folder)
-
-
-def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], FileDigest]:
-    """Writes tensors to a file in order. Returns the offset of each tensor and the digest of the file."""
-    starts: list[int] = []
-    sha256 = hashlib.sha256()
-    size = 0
-    with storage.atomic_file(path) as sink:
-        for tensor in tensors:
-            starts.append(size)
-            for piece in _pieces_of(tensor):
-                sha256.update(piece)
-                sink.write(piece)
-                size += len(piece)
-    return starts, FileDigest(size, sha256.hexdigest())
-
-
-def _pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:
-    """Yields the bytes of a tensor in order, in pieces of limited size."""
-    rows = tensor.reshape(1, -1) if not tensor.dim() else tensor.reshape(tensor.shape[0], -1)
-    length = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
-    for begin in range(0, rows.shape[0], length):
-        piece = rows[begin : begin + length].detach().cpu().contiguous()
-        yield piece.view(-1).view(torch.uint8).numpy().data
 
 
 def _bytes_of(item: WriteItem) -> int:

@@ -1,6 +1,6 @@
 """Writes and verifies the SHA-256 digest at the end of a checkpoint file.
 
-A checkpoint is the zip archive that `torch.save` writes. A zip archive may end in a comment, which readers ignore.
+A checkpoint is the zip archive that `torch.save` writes. A zip archive may end with a comment, which readers ignore.
 The digest is stored in this comment, so that it is committed together with the content:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
@@ -14,8 +14,8 @@ import struct
 import time
 from typing import IO, NamedTuple
 
+from footplate import storage
 from footplate.errors import CheckpointDamagedError, CheckpointError
-from footplate.storage import Sink
 
 _COMMENT = "footplate-checkpoint 1 saved={saved:020d} sha256="
 _PATTERN = re.compile(rb"footplate-checkpoint 1 saved=(\d{20}) sha256=([0-9a-f]{64})")
@@ -47,14 +47,14 @@ class DigestSink:
         sink: The sink that receives the bytes.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: storage.Sink) -> None:
         self._sink = sink
         self._hash = hashlib.sha256()
         self._tail = b""
         self._error: BaseException | None = None
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Forwards all bytes except the last 22. They may be the end record, which `finish` modifies."""
+        """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
         view = memoryview(data).cast("B")
         size, before = len(view), self._tail
         if size < _END_RECORD_BYTES:
@@ -101,9 +101,7 @@ def read_digest(stream: IO[bytes]) -> Digest:
 
 
 def verify_digest(stream: IO[bytes]) -> Digest:
-    """Reads an open file to its end, verifies the digest and returns it.
-
-    Nothing is verified if the file records no digest.
+    """Verifies the digest of an open file and returns it. Verifies nothing if the file has no digest.
 
     Raises:
         CheckpointDamagedError: The digest does not match the content.
@@ -122,7 +120,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
 
 
 def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
-    """Returns the SHA-256 of an open file, without its last `before_end` bytes.
+    """Returns the SHA-256 of an open file. The last `before_end` bytes are excluded.
 
     Raises:
         OSError: The file cannot be read.
@@ -135,3 +133,13 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
         found.update(buffer[:count])
         left -= count
     return found.hexdigest()
+
+
+def sha256_of_file(path: str) -> str:
+    """Returns the SHA-256 of the file at `path`.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with storage.open_file(path) as stream:
+        return sha256_of(stream)

@@ -30,14 +30,14 @@ def export_weights(
     add_prefix: str = "",
     layout: str = "plain",
 ) -> int:
-    r"""Writes only the weights of a checkpoint to a file.
+    """Writes only the weights of a checkpoint to a file.
 
     Args:
         source: A checkpoint of footplate or another engine, or a safetensors file.
         target: The output file. `.pth`, `.pt` and `.ckpt` are written by `torch.save`, `.safetensors` by safetensors.
         section: The entry that contains the weights, such as `ema_state_dict`. By default, it is detected.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
-        prefix: Selects the keys that start with this prefix and removes it from them.
+        prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
         add_prefix: A prefix to add to every key.
         layout: "plain" for a bare state dict, "mmengine" for the entries `meta` and `state_dict`, which the
             engines of both generations read.
@@ -92,13 +92,13 @@ def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
     """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first checkpoint.
+
     Sums are computed in float64, or in float32 for 8-bit weights. Integer tensors, such as counters, are taken
     from the last checkpoint. Only one file is in memory at a time.
 
     Args:
         paths: The checkpoints.
-        shares: The share of each checkpoint in the mean. By default, all shares are equal. They are divided by their
-            sum.
+        shares: The weight of each checkpoint in the mean. By default, all are equal. They are divided by their sum.
 
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
@@ -125,33 +125,23 @@ def average_weights(
                 (key, value.to("meta") if isinstance(value, torch.Tensor) else value) for key, value in weights.items()
             )
             first._metadata = weights._metadata  # type: ignore[attr-defined]
-        _check_same_keys(first, weights, path)
+        if differing := sorted(first.keys() ^ weights.keys()):
+            raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)
         for key, value in weights.items():
-            if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+            expected = first[key]
+            are_tensors = isinstance(value, torch.Tensor) and isinstance(expected, torch.Tensor)
+            if not are_tensors and type(value) is not type(expected):
+                message = f"'{path}' has a value whose type differs from that in the first checkpoint"
+                raise CheckpointError(message, key=key)
+            if are_tensors and (value.shape != expected.shape or value.is_complex() != expected.is_complex()):
+                message = f"'{path}' has a weight whose shape differs from that in the first checkpoint"
+                raise CheckpointError(message, key=key, found=list(value.shape))
+            if are_tensors and (value.is_floating_point() or value.is_complex()):
                 _add(sums, key, value, part / sum(parts))
     means = ((key, sums.pop(key).to(first[key].dtype) if key in sums else value) for key, value in weights.items())
     averaged = OrderedDict(means)
     averaged._metadata = first._metadata  # type: ignore[attr-defined]
     return averaged
-
-
-def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, Any]", path: str) -> None:
-    """Checks that the weights have the same keys, types and shapes as those of the first checkpoint."""
-    differing = sorted(first.keys() ^ weights.keys())
-    if differing:
-        raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)
-    for key, value in weights.items():
-        if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
-            if type(value) is not type(first[key]):
-                raise CheckpointError(
-                    f"'{path}' has a value whose type differs from that in the first checkpoint", key=key
-                )
-        elif value.shape != first[key].shape or value.is_complex() != first[key].is_complex():
-            raise CheckpointError(
-                f"'{path}' has a weight whose shape differs from that in the first checkpoint",
-                key=key,
-                found=list(value.shape),
-            )
 
 
 def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:

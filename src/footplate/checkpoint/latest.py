@@ -18,23 +18,23 @@ from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointEr
 POINTER = "last_checkpoint"
 _logger = logging.getLogger("footplate.checkpoint")
 _LONGEST_POINTER = 1 << 16  # bytes; longer than any path
-_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and a best checkpoint adds the metric's name
+_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and the name of a best checkpoint contains the metric
 _LONGEST_NAME = 255
-_LONGEST_FORMAT = 4  # characters, as in {:06d}; a very wide field would exhaust the memory
+_LONGEST_FORMAT = 4  # characters, as in {:06d}; a very wide field would use all memory
 _NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that it yields file names that resuming considers.
+    """Returns `filename_tmpl` after checking that a run can resume from the files that it names.
 
     Raises:
-        ArgumentError: The template does not yield such names.
+        ArgumentError: The template has no number, or resuming ignores files of such names.
     """
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
         is_valid = (
-            # The checks in this order ensure that formatting accesses no attributes and uses little memory.
+            # In this order, the checks ensure that formatting accesses no attributes and uses little memory.
             bool(fields)
             and all(field in ("", "0") and len(form or "") <= _LONGEST_FORMAT for field, form in fields)
             and len(os.fsencode(value)) <= _LONGEST_TEMPLATE
@@ -57,9 +57,7 @@ def checked_template(value: Any) -> str:
 
 
 def is_considered(name: str) -> bool:
-    """Checks whether resuming considers a file of this name.
-
-    The target of `last_checkpoint` is considered under any name.
+    """Checks whether resuming considers a file with this name. The target of `last_checkpoint` may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -69,7 +67,7 @@ def is_considered(name: str) -> bool:
 
 
 def number_in(template: str, name: str) -> int | None:
-    """Returns the number for which `template` yields the file or sharded checkpoint `name`, or None if there is none.
+    """Returns the number in the name of a file or sharded checkpoint, or None if `template` does not match the name.
 
     Example:
         >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
@@ -99,7 +97,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
     """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
 
     Raises:
-        CheckpointError: The pointer cannot be written. The previous pointer is kept.
+        CheckpointError: The pointer cannot be written. The previous pointer is unchanged.
     """
     pointer = storage.join(folder, POINTER)
     try:
@@ -111,7 +109,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the path that `last_checkpoint` in `folder` contains, or None if there is no such file.
 
-    There may be no checkpoint at this path.
+    The path may not exist.
     """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
@@ -123,15 +121,14 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the newest intact checkpoint of a run, or None if there is no such checkpoint.
 
-    Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to. The order is that of
-    `list_candidates`. Best checkpoints, and files with weights but no training state, are skipped. The target of
-    `last_checkpoint` is considered under any name, unless it is on a different storage backend. Logs a warning for
-    a pointer to a different storage backend, for each damaged checkpoint that is skipped, and for a checkpoint at a
-    later iteration than the selected one.
+    Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to, in the order of
+    `list_candidates`. Skips best checkpoints, and files with weights but no training state. Logs a warning for a
+    pointer to a different storage backend, for each damaged checkpoint, and for a checkpoint at a later iteration than
+    the selected one.
 
     Raises:
-        CheckpointError: The folder cannot be read, or no checkpoint is intact and at least one cannot be read, so that
-            it is unknown whether there is a checkpoint to resume from.
+        CheckpointError: The folder cannot be read. Or no checkpoint is intact, but at least one cannot be read and may
+            be intact.
     """
     found = find_first_resumable(folder, read_verified_outline)
     return None if found is None else found[0]
@@ -162,8 +159,8 @@ def find_first_resumable(
     pointer = read_pointer(folder)
     if pointer and not storage.is_same_storage(pointer, folder):
         _logger.warning(
-            "The pointer '%s' refers to a different storage backend and is ignored: %r. To resume from there, pass "
-            "`--resume PATH`.",
+            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
+            "pass `--resume PATH`.",
             storage.join(folder, POINTER),
             pointer,
         )
@@ -179,7 +176,7 @@ def find_first_resumable(
                     read_verified_outline(path)
                 except CheckpointError as other:
                     problem = other
-                else:  # intact, but, for example, memory was short: no reason to use an older checkpoint
+                else:  # intact; for example, memory was short, which is no reason to use an older checkpoint
                     raise
             if isinstance(problem.__cause__, OSError):
                 unreadable = unreadable or problem
@@ -189,7 +186,7 @@ def find_first_resumable(
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
         _logger.info("Skipped: checkpoint '%s' contains weights, but no training state to resume.", path)
-        del content  # before the next one is read
+        del content  # free the memory before the next one is read
     if unreadable is not None:
         raise unreadable
     return None
@@ -210,10 +207,10 @@ def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
 
-    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration:
-    those were written by a process that died before it could update the pointer. A newer timestamp alone is not
-    enough, because the clock may have been wrong. A pointer to a different storage backend is ignored, and that
-    backend is not contacted.
+    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration. A
+    process that died before it could update the pointer has written those. A newer timestamp alone is not enough,
+    because the clock may have been wrong. A target on a different storage backend is ignored, and that backend is not
+    contacted.
 
     Raises:
         CheckpointError: The folder exists but cannot be read.
@@ -245,8 +242,7 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
 def _pointer_target(folder: str) -> str | None:
     """Returns the target of the pointer in `folder`, or its copy in `folder` if the folder was moved or copied.
 
-    The file at the original path may belong to a different run. A target on a different storage backend is ignored,
-    because that backend must not be contacted.
+    In that case, the file at the original path may belong to a different run.
     """
     pointer = read_pointer(folder)
     if not pointer or not storage.is_same_storage(pointer, folder):
@@ -282,12 +278,12 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
-    """Warns if another checkpoint, such as one of an earlier run, is at a later iteration than the selected one."""
+    """Warns if another checkpoint, such as that of an earlier run, is at a later iteration than the selected one."""
     later, wanted = {}, _NUMBERED.fullmatch(storage.base_name(selected))
     for path in others:
         found = _NUMBERED.fullmatch(storage.base_name(path))
         if found and wanted and (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2]):
-            continue  # the names differ only in the number, which is lower, so the file need not be read
+            continue  # the name has a lower number, so the file need not be read
         number = _iteration_of(path)
         if iteration < number < math.inf:
             later[path] = number

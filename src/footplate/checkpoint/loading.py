@@ -1,4 +1,4 @@
-"""Loads checkpoints: verifies their content and does not execute code from them, unless the user trusts a file."""
+"""Loads and verifies checkpoints. Executes code from a file only if the user trusts it."""
 
 import logging
 import os
@@ -50,13 +50,12 @@ def load_checkpoint(
             the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
-        in_place: Whether to read `path` through fsspec, even if it is an address whose file would otherwise be
-            downloaded to the cache. A checkpoint to resume from is read in place, because a cached copy may be
-            outdated.
+        in_place: Whether to read `path` through fsspec instead of downloading it to the cache. A checkpoint to resume
+            from is read in place, because a cached copy may be outdated.
 
     Raises:
-        CheckpointDamagedError: The content does not match its checksum. The message contains the newest intact
-            checkpoint in the folder.
+        CheckpointDamagedError: The content does not match its checksum. The notes suggest the newest intact checkpoint
+            in the folder.
         CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
         ArgumentError: The device does not exist.
     """
@@ -86,8 +85,8 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it, reading it only once.
 
     Returns:
-        The path and the content on the CPU, or None if there is no checkpoint. The content is None for a sharded
-        checkpoint, which all ranks load together, and for a trusted file.
+        The path and the content on the CPU, or None if there is no checkpoint. The content is None for a trusted file
+        and for a sharded checkpoint, because all ranks load it together.
 
     Raises:
         CheckpointError: See `find_latest`.
@@ -171,7 +170,7 @@ def import_safetensors(why: str) -> Any:
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     """Allows one checkpoint to execute code when it is loaded anywhere within the block.
 
-    The load is logged. Checkpoints saved within the block record the path and SHA-256 under `meta.trusted`.
+    The load is logged. Checkpoints that are saved within the block record the path and SHA-256 under `meta.trusted`.
 
     Args:
         path: The checkpoint. If it is None, no file is trusted.
@@ -184,7 +183,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     try:
         yield
         if len(_trusted_records) == before:
-            _logger.warning("'%s' was passed as trusted, but nothing loaded it.", os.fspath(path))
+            _logger.warning("'%s' was passed as trusted, but was not loaded.", os.fspath(path))
     finally:
         del _trusted_paths[-1], _trusted_records[before:]
 
@@ -193,7 +192,7 @@ def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, st
     """Returns the path and SHA-256 of every trusted file, without duplicates.
 
     Args:
-        before: The trusted files that the loaded checkpoint lists. They come first in the result.
+        before: The trusted files that the loaded checkpoint lists. They precede the others in the result.
     """
     found = [*before, *_trusted_records]
     return [dict(each) for place, each in enumerate(found) if each not in found[:place]]

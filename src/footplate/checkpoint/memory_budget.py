@@ -1,10 +1,10 @@
 """Limits the memory for one checkpoint. Nothing in the file can raise the limit.
 
 A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
-that is more. Reading may use 90% of it. The rest of this limit must hold four copies of the tensors, because the
-commands that write weights make up to four copies, for example wider dtypes for an average or the pieces of a
-safetensors file. It must also hold four copies of the containers, because a state is converted, split and pickled
-before it is written.
+that is more. Reading may use 90% of this limit. The memory that reading leaves must hold four copies of the tensors,
+because the commands that write weights make up to four copies, for example in wider dtypes for an average or as the
+pieces of a safetensors file. It must also hold four copies of the containers, because a state is converted, split and
+pickled before it is written.
 """
 
 import sys
@@ -32,7 +32,7 @@ def memory_limit(size: int) -> int:
 
 
 def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
-    """Checks that copies of tensors are not far larger than their storages. Unlike the tensors, copies share no memory.
+    """Checks that copies of tensors, which share no memory, are not far larger than the storages of the tensors.
 
     Raises:
         CheckpointError: The copies take too much memory.
@@ -59,7 +59,7 @@ class Budget:
         self.used = 0
 
     def take(self, count: int) -> None:
-        """Counts `count` more bytes.
+        """Adds `count` bytes to the used memory.
 
         Raises:
             CheckpointError: The limit is exceeded.
@@ -68,7 +68,7 @@ class Budget:
         self.check(0)
 
     def check(self, count: int) -> None:
-        """Checks that `count` more bytes are left for a temporary allocation.
+        """Checks that a temporary allocation of `count` bytes stays within the limit.
 
         Raises:
             CheckpointError: The limit would be exceeded.
@@ -79,7 +79,7 @@ class Budget:
     def check_copies(self, value: Any) -> list[str]:
         """Checks that deep copies of `value` fit into the remaining budget.
 
-        Tensors that fill the same storage are counted once, because their copies share memory, too.
+        Tensors that fill the same storage count once, because their copies share memory, too.
 
         Returns:
             The names of the opaque objects in `value`, without duplicates.
@@ -111,7 +111,7 @@ class _CopyMeter:
         return sorted(set(names))
 
     def _measure(self, value: Any, depth: int) -> tuple[int, int]:
-        """Returns the total size of the copies of a value in bytes, and the number of nested levels in the value."""
+        """Returns the total size in bytes of the copies of a value, and the number of nested levels in the value."""
         if not isinstance(value, (dict, list, tuple)):
             if isinstance(value, OpaqueObject) and id(value) not in self._known:
                 self._opaque[id(value)] = value
@@ -137,7 +137,7 @@ class _CopyMeter:
     def _size_of_leaf(self, value: Any) -> int:
         if isinstance(value, torch.Tensor):
             size, storage = value.numel() * value.element_size(), value.untyped_storage()
-            if size == storage.nbytes():  # copies of an expanded tensor, or of a part of a storage, share nothing
+            if size == storage.nbytes():  # copies of expanded tensors and of parts of a storage share no memory
                 if storage._cdata in self._storages:
                     return 0
                 self._storages[storage._cdata] = storage  # kept alive, so that its address stays unique

@@ -1,7 +1,7 @@
 """Builds tensors, arrays and other values from the names and arguments in a pickle.
 
-`CONSTRUCTORS` and `CONSTANTS` list every name in a checkpoint that stands for data. Each function checks its arguments
-and rejects shapes that exceed their storage.
+`CONSTRUCTORS` and `CONSTANTS` contain every supported name. Each function checks its arguments and rejects shapes that
+exceed their storage.
 """
 
 import math
@@ -72,7 +72,7 @@ class Storage:
         self.dtype = dtype
 
     def tensor(self, offset: Any, size: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """Returns the elements from `offset` on, as a view with this `size` and `stride`.
+        """Returns a view of the elements starting at `offset`, with this `size` and `stride`.
 
         Raises:
             ValueError: The shape is invalid or exceeds the storage.
@@ -106,7 +106,7 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
 
 
 def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
-    """Returns `size` bytes of a memory-mapped file as a uint8 tensor `(size,)`, which must not be modified.
+    """Returns `size` bytes of a memory-mapped file as a uint8 tensor `(size,)`. The tensor must not be modified.
 
     Raises:
         CheckpointDamagedError: The file has fewer bytes.

@@ -38,7 +38,7 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     Args:
         state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors, NumPy scalars
             become numbers, and other mappings become dicts.
-        path: A local path, or a target that fsspec supports.
+        path: A local path, or a URL that fsspec supports.
 
     Raises:
         CheckpointError: The state contains a value of another type, there is too little space, or the file cannot be
@@ -77,9 +77,9 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink]
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint if it exists.
 
-    The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never taken for an
-    intact one. Files in its folder that footplate did not write are kept, with a warning. For a symbolic link, only
-    the link is removed.
+    The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never mistaken for an
+    intact one. If its folder contains files that footplate did not write, they are kept and a warning is logged. If
+    `path` is a symbolic link, only the link is removed.
 
     Raises:
         CheckpointError: The checkpoint cannot be removed.
@@ -90,7 +90,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
             storage.remove(name)
         elif left := remove_sharded(name):
             _logger.warning(
-                "'%s' is kept, because it contains files that footplate did not write: %s",
+                "The folder '%s' is kept, because it contains files that footplate did not write: %s",
                 name,
                 list_names(left, _SHOWN_NAMES),
             )
@@ -101,8 +101,8 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves copy the state to the same host memory.
 
-    A failed save leaves earlier checkpoints as they are. It is logged at once. With "stop", the error is raised by the
-    next `save` or `settle`. With "warn", it is only logged.
+    A failed save does not change earlier checkpoints. The error is logged immediately. With "stop", the next `save` or
+    `settle` also raises it.
 
     Args:
         on_error: "warn" or "stop".
@@ -132,7 +132,7 @@ class BackgroundSaver:
         self.on_error = on_error
         self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
-        self.ends = False  # whether the run ends with the current save, even if the save fails
+        self.ends = False  # whether the run ends after the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether each rank writes its own shard, to a folder
@@ -158,14 +158,13 @@ class BackgroundSaver:
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
 
-        Waits for the previous save first. A sharded checkpoint is saved by all ranks together. Each rank writes its own
-        shards.
+        Waits for the previous save first. All ranks save a sharded checkpoint together; each writes its own shards.
 
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
             then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
-            undo: Called if this save failed, by this or a later call to `save` or `settle`, in the thread of that call.
+            undo: Called if this save fails: by this call, or by the next call to `save` or `settle`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
@@ -195,7 +194,7 @@ class BackgroundSaver:
             if is_sharded_path(name):
                 commit = self._prepare_shards(state, name, replicated)
             else:
-                for check in self.checks:  # not for shards, because the other ranks would wait for that of this rank
+                for check in self.checks:  # not for shards, because the other ranks would wait for this rank
                     check()
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
             thread = threading.Thread(target=work, name="footplate-checkpoint")
@@ -209,7 +208,7 @@ class BackgroundSaver:
         """Waits until no save is in progress.
 
         Raises:
-            CheckpointError: `on_error` is "stop", and the last save failed. Each failure is raised once.
+            CheckpointError: `on_error` is "stop", and the last save failed. Each error is raised only once.
         """
         if self._thread is not None:
             self._thread.join()
@@ -243,7 +242,7 @@ class BackgroundSaver:
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
         """Copies the shards of this rank and returns a function that writes them.
 
-        An error in the copy is not raised here: the returned function reports it to all ranks.
+        If copying fails, the returned function reports the error to all ranks.
         """
         group = self._group = self._group or new_cpu_group()
         try:

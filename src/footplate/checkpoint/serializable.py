@@ -19,8 +19,8 @@ def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
     Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written. NumPy
-    arrays become tensors, NumPy scalars become numbers, other mappings become dicts, named tuples become tuples, and
-    deques become lists.
+    arrays become tensors, NumPy scalars become numbers, mappings become dicts, named tuples become tuples, and deques
+    become lists.
 
     Raises:
         CheckpointError: The state contains a value of another type. The message contains its key path.
@@ -53,8 +53,8 @@ def rebuild(state: Any, replace: Callable[[str, Any], Any], name: str = "") -> A
 
     Args:
         state: The state.
-        replace: Called with the key path and the value of each tensor and mapping. Returns the value itself to keep a
-            tensor or to continue inside a mapping.
+        replace: Called with the key path and the value of each tensor and mapping. If it returns the value itself, a
+            tensor is kept, and the content of a mapping is processed.
         name: The key path of the state.
     """
     if isinstance(state, (torch.Tensor, Mapping)) and (found := replace(name, state)) is not state:
@@ -80,7 +80,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def bytes_in(state: Any) -> int:
-    """Returns the total size of all tensors of a state in bytes. Shared storages count once."""
+    """Returns the total size in bytes of all tensors of a state. Shared storages count once."""
     storages = (tensor.untyped_storage() for tensor in tensors_in(state))
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
@@ -90,33 +90,28 @@ def _convert(value: Any, key: str, parents: set[int]) -> Any:
         return value
     if isinstance(value, torch.Tensor):
         return _convert_tensor(value, key)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _convert_array(value, key)
-    if isinstance(value, (str, int, float, bytes)):
-        return _convert_scalar(value, key)
+    if isinstance(value, (np.ndarray, np.generic, str, int, float, bytes)):
+        return _convert_leaf(value, key)
     if id(value) in parents:
         raise CheckpointError("the state contains a circular reference, which cannot be saved", key=key)
     parents.add(id(value))
-    converted = _convert_container(value, key, parents)
-    parents.discard(id(value))
-    return converted
-
-
-def _convert_container(value: Any, key: str, parents: set[int]) -> Any:
+    converted: Any
     if isinstance(value, (list, tuple, deque)):
-        entries = [_convert(entry, f"{key}[{index}]", parents) for index, entry in enumerate(value)]
-        return tuple(entries) if isinstance(value, tuple) else entries
-    if type(value) is set:
-        return {_readable_key(entry, key) for entry in value}
-    if not isinstance(value, Mapping):
+        converted = [_convert(entry, f"{key}[{index}]", parents) for index, entry in enumerate(value)]
+        converted = tuple(converted) if isinstance(value, tuple) else converted
+    elif isinstance(value, Mapping):
+        converted = OrderedDict() if isinstance(value, OrderedDict) else {}
+        for name, entry in value.items():
+            path = f"{key}.{name}" if key else str(name)
+            converted[_readable_key(name, path)] = _convert(entry, path, parents)
+        metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
+        if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
+            converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
+    elif type(value) is set:
+        converted = {_readable_key(entry, key) for entry in value}
+    else:
         raise _unsupported(value, key)
-    converted: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
-    for name, entry in value.items():
-        path = f"{key}.{name}" if key else str(name)
-        converted[_readable_key(name, path)] = _convert(entry, path, parents)
-    metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
-    if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
-        converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
+    parents.discard(id(value))
     return converted
 
 
@@ -135,31 +130,29 @@ def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
     return value.clone() if is_view else value
 
 
-def _convert_array(value: "np.ndarray[Any, Any] | np.generic", key: str) -> Any:
+def _convert_leaf(value: Any, key: str) -> Any:
+    """Converts NumPy values, and instances of subclasses of str, int, float and bytes, such as enums."""
     if isinstance(value, np.generic):
         scalar = value.item()
-        if type(scalar) not in (*_UNCHANGED, int, bytes):
+        if type(scalar) not in _ATOMS:
             raise _unsupported(value, key)
         return scalar
-    if value.dtype.kind in "US":
-        return value.tolist()
-    try:
-        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
-    except TypeError as error:
-        raise CheckpointError(f"a NumPy array of dtype '{value.dtype}' cannot be saved", key=key) from error
-
-
-def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | float | bytes:
-    """Converts an instance of a subclass of str, int, float or bytes, such as an enum, to the base type."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        if value.bit_length() > _LONGEST_INTEGER:
-            raise CheckpointError(f"an integer with more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
-        return int(value)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "US":
+            return value.tolist()
+        try:
+            return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+        except TypeError as error:
+            raise CheckpointError(f"a NumPy array of dtype '{value.dtype}' cannot be saved", key=key) from error
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+        raise CheckpointError(f"an integer with more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
     if isinstance(value, bytes) and not value:
         raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader rejects them", key=key)
-    return bytes(value) if isinstance(value, bytes) else float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _readable_key(key: Any, path: str) -> Hashable:

@@ -24,14 +24,13 @@ from typing import Any, NamedTuple
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import Digest
+from footplate.checkpoint.digest import Digest, sha256_of_file
 from footplate.checkpoint.memory_budget import memory_limit
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 SHARDED_SUFFIX = ".sharded"
 LAYOUT = "layout.json"
 _FORMAT = "footplate-sharded 1"
-_CHUNK_BYTES = 1 << 20
 _LONGEST_LAYOUT = 1 << 30
 _MEMORY_PER_BYTE = 30  # upper bound for a hostile layout
 _LARGEST_NUMBER = (1 << 63) - 1
@@ -48,7 +47,7 @@ class Chunk(NamedTuple):
     offsets: tuple[int, ...]  # the start of the shard in each dimension of the tensor
     sizes: tuple[int, ...]  # the shape of the shard
     file: str  # the name of the file
-    start: int  # the offset of its first byte in the file
+    start: int  # the offset in bytes of the shard in the file
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def write_layout(folder: str, layout: Layout) -> Digest:
     """Commits the checkpoint by writing `layout.json` atomically.
 
     Raises:
-        OSError: The file cannot be written; the folder is unchanged.
+        OSError: The file cannot be written. The folder is unchanged.
     """
     saved = time.time_ns()
     body = {
@@ -135,7 +134,7 @@ def read_layout(folder: str) -> Layout:
 
     Raises:
         CheckpointDamagedError: The file has changed since it was written.
-        CheckpointError: The folder does not exist, or the save into it did not finish.
+        CheckpointError: The folder does not exist or has no layout, because a save did not finish.
     """
     path = storage.join(folder, LAYOUT)
     try:
@@ -173,7 +172,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
     Args:
         folder: The folder.
         layout: The layout of the folder.
-        share: (r, n) verifies every n-th file, starting with file r.
+        share: A pair (r, n): every n-th file is verified, starting with file r.
 
     Raises:
         CheckpointDamagedError: A file is missing, or does not match its checksum.
@@ -182,7 +181,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
     for name in sorted(layout.files)[share[0] :: share[1]]:
         expected, path = layout.files[name], storage.join(folder, name)
         try:
-            found = FileDigest(storage.status(path).size, sha256_of(path))
+            found = FileDigest(storage.status(path).size, sha256_of_file(path))
         except FileNotFoundError as error:
             raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: {name} is missing") from error
         except OSError as error:
@@ -192,19 +191,6 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
                 f"checkpoint '{folder}' is damaged: {name} does not match its checksum",
                 notes=[f"expected sha256 {expected.sha256}", f"   found sha256 {found.sha256}"],
             )
-
-
-def sha256_of(path: str) -> str:
-    """Returns the SHA-256 of a file.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with storage.open_file(path) as stream:
-        while piece := stream.read(_CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _sha256_of_json(body: Any) -> str:
@@ -219,7 +205,7 @@ def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
-    """Returns the layout after checking that each tensor is complete and that no byte belongs to two shards."""
+    """Parses a layout, and checks that each tensor is complete and that no byte belongs to two shards."""
     if body["format"] != _FORMAT:
         raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
     files = {

@@ -1,6 +1,6 @@
 """Reads sharded checkpoints, and converts them to single files and back, without executing code.
 
-Each rank can read only its own shards. A conversion does not hold all tensors in memory.
+In a run with several ranks, each rank reads only its own shards. A conversion does not hold all tensors in memory.
 """
 
 import itertools
@@ -89,7 +89,7 @@ def read_tensors(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor
     Args:
         folder: The folder.
         layout: The layout of the folder.
-        targets: Whole tensors, or DTensors of which the shards of this rank are read.
+        targets: Tensors to fill. For a DTensor, only the shard of this rank is read.
 
     Raises:
         CheckpointDamagedError: A file is truncated.
@@ -168,8 +168,8 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: The arguments are not a sharded checkpoint and a file whose name ends in .pth, .pt or .ckpt, or
-            one is inside the other.
+        ArgumentError: The source is not a sharded checkpoint, the name of the target does not end in .pth, .pt or
+            .ckpt, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     _check_names(folder, path)
@@ -218,7 +218,8 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
 
     Raises:
         CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: The arguments are not a file and a folder for shards, or one is inside the other.
+        ArgumentError: The source is a sharded checkpoint, the name of the target does not end in .sharded, or one path
+            is inside the other.
     """
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
@@ -257,7 +258,7 @@ class _DroppingSink:
         self.flush = sink.flush
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Writes bytes to the sink, and drops the source pages after every `_PIECE_BYTES` bytes."""
+        """Writes bytes to the sink. Drops the source pages once per `_PIECE_BYTES` bytes."""
         written = self._sink.write(data)
         self._since += written
         if self._since >= _PIECE_BYTES:

@@ -46,8 +46,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
     Args:
         state: Containers and tensors.
-        cut: Called with the name and value of each whole tensor. Returns the shard that this rank writes, or None to
-            leave the tensor in the state.
+        cut: Called with the name and value of each tensor that is not a DTensor. Returns the shard that this rank
+            writes, or None to keep the tensor in the state.
 
     Returns:
         The state with references, and a dict that maps names to shards.
@@ -97,9 +97,9 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits tensors along dim 0 and returns shard `number` of `count`.
+    """Returns a `cut` function for `split_state`. It splits tensors along dim 0, and returns shard `number` of `count`.
 
-    Splits only floating-point tensors of the weights, averaged weights and optimizer state.
+    Only floating-point tensors of the weights, averaged weights and optimizer state are split.
     """
 
     def cut(name: str, tensor: torch.Tensor) -> Shard | None:
@@ -127,7 +127,7 @@ def save_shards(
 ) -> None:
     """Writes a sharded checkpoint. Every rank of the group must call this function with its own shards.
 
-    Each rank writes its shards to its own file. When all ranks are done, rank 0 writes the layout, which commits the
+    Each rank writes its shards to its own file. When all ranks are done, rank 0 writes the layout. This commits the
     checkpoint. A previous checkpoint in the folder is kept until then and removed afterwards.
 
     Args:
@@ -135,11 +135,11 @@ def save_shards(
         shards: The shards of this rank, on the CPU.
         folder: The output folder.
         group: The process group, or None for a single process.
-        error: An error that occurred while this rank prepared its shards. In this case, no checkpoint is written, and
+        error: An error that occurred while this rank prepared its shards. If it is given, no checkpoint is written, and
             all ranks raise the error.
 
     Raises:
-        CheckpointError: A process failed; the message gives its rank and the reason.
+        CheckpointError: A process failed. The message contains its rank and the reason.
     """
     # Imported here because the import is slow and most runs do not need it.
     from torch.distributed.checkpoint.api import CheckpointException
@@ -180,7 +180,7 @@ def save_all_shards(
         drop: Called before each shard, to drop the source pages of earlier shards from memory.
 
     Raises:
-        CheckpointError: Writing failed; an existing checkpoint is unchanged.
+        CheckpointError: Writing failed. An existing checkpoint is unchanged.
     """
     from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
 
@@ -208,7 +208,7 @@ def _save_in_one_process(planners: Sequence[Any], writer: Any) -> None:
 
 
 def has_own_layout(folder: str) -> bool:
-    """Checks whether the folder has a layout that footplate wrote. The layout is not verified.
+    """Checks whether footplate wrote the layout in a folder. The layout is not verified.
 
     Raises:
         OSError: The layout cannot be read.
@@ -245,7 +245,7 @@ def check_writable(folder: str) -> None:
 
 
 def remove_sharded(folder: str) -> list[str]:
-    """Removes the files that footplate wrote into a folder, the layout first, and then the folder if it is empty.
+    """Removes a sharded checkpoint: its layout, then the other files that footplate wrote, then the folder if empty.
 
     For a symbolic link to a folder, only the link is removed.
 
@@ -276,7 +276,7 @@ def remove_sharded(folder: str) -> list[str]:
 
 
 def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
-    """Removes the given files that footplate wrote. Returns the names of the others.
+    """Removes those of the given files that footplate wrote. Returns the names of the others.
 
     Raises:
         OSError: A file cannot be removed.
@@ -294,7 +294,7 @@ def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
 def remove_unfinished(folder: str, *, but: str) -> list[str]:
     """Removes unfinished sharded checkpoints in `folder`, except the one named `but`.
 
-    Only folders without other files are removed. No other run can be saving there, because a run locks its work_dir.
+    Removes only folders without other files. No other run can be saving there, because a run locks its work_dir.
 
     Returns:
         The paths of the removed folders.

@@ -46,7 +46,7 @@ def read_content(
 ) -> Content:
     """Verifies an open file and returns its content. Nothing in it is imported or called.
 
-    The digest is verified or, in an archive without one, the checksums of its members.
+    If an archive has no digest, the checksums of its members are verified instead.
 
     Args:
         stream: The file, at any position.
@@ -72,7 +72,7 @@ def read_content(
         reader = _OldReader(stream, device, budget)
     elif _is_tar(stream):
         raise CheckpointError(
-            "it is a tar archive, the format of torch before 0.2, which is not supported",
+            "it is a tar archive, the unsupported format of torch before 0.2",
             notes=["If you trust the file, load it with `torch.load(path, weights_only=False)`, and save it again."],
         )
     else:
@@ -94,7 +94,7 @@ def _is_tar(stream: IO[bytes]) -> bool:
 
 
 def verify_checksums(stream: IO[bytes]) -> None:
-    """Verifies the checksums of an archive. Files of torch before 1.6 have no checksums, so they are read instead.
+    """Verifies the checksums of an archive. A file of torch before 1.6 has no checksums and is read instead.
 
     Raises:
         CheckpointDamagedError: The file is truncated or corrupted.
@@ -108,7 +108,7 @@ def verify_checksums(stream: IO[bytes]) -> None:
 
 
 class _Reader:
-    """The base class of the readers of both formats. Reads pickles and keeps the memory of each storage."""
+    """The base class of the readers of both formats. Reads pickles and caches the memory of each storage."""
 
     def __init__(self, device: torch.device, budget: Budget) -> None:
         self._device = device
@@ -168,8 +168,8 @@ class _ArchiveReader(_Reader):
 class _OldReader(_Reader):
     """Reads files of torch before 1.6.
 
-    The storages follow the object that uses them. The object is therefore read twice: first to find the sizes of its
-    storages, and again with their content.
+    In these files, storages follow the object that uses them. The object is therefore read twice: first to find the
+    sizes of its storages, and again with their content.
     """
 
     def __init__(self, stream: IO[bytes], device: torch.device, budget: Budget) -> None:
@@ -233,7 +233,7 @@ def _wrong_size(key: str) -> CheckpointDamagedError:
 
 
 class _BoundedStream:
-    """Limits each read to the file size, so that a length in a pickle cannot request more memory."""
+    """Limits each read to the file size, because a pickle may contain a far larger length."""
 
     def __init__(self, stream: IO[bytes], length: int) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
 """Reads pickles as data, without importing or calling anything that they name.
 
-A name in a pickle becomes a `Name`, and a call to it becomes an `OpaqueObject`, unless the caller's table of known
+A name in a pickle becomes a `Name`. A call to it becomes an `OpaqueObject`, unless the caller's table of known
 functions contains the name. Only the operations listed below are supported. Each one counts the memory that it
 allocates.
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LARGEST_KEY = 2**53
 _MOST_KEY_PARTS = 64
 _LONGEST_KEY = 4096  # characters, because a key may be a path
-_LARGEST_CACHED = 256  # Python preallocates the integers from 0 to this one
+_LARGEST_CACHED = 256  # Python preallocates the integers from 0 to 256
 _COST = 16
 _BYTES_PER_TENSOR = 768  # without its elements
 _BYTES_PER_ITEM = 128  # for a dict or set, while it grows
@@ -113,7 +113,7 @@ Constructor = Callable[..., Any]
 
 
 class _Memo(dict[int, Any]):
-    """Maps indices to the values of a pickle. A deferred value records its indices, because it is replaced later."""
+    """Maps indices to the values of a pickle. A deferred value stores its indices, because it is replaced later."""
 
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, value)
@@ -133,7 +133,7 @@ def unpickle(
 
     Args:
         stream: The file.
-        constructors: Maps known names to functions. Each is called with the arguments in the pickle and must check
+        constructors: Maps known names to functions, which are called with the arguments in the pickle and must check
             them.
         constants: Maps known names that are not functions to their values.
         persistent: Returns the object for a persistent id.
@@ -325,7 +325,7 @@ def checked_key(key: Any) -> Any:
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
         raise ValueError(
-            f"a dict or set has a key that is too large or not a plain value, of type '{type(key).__name__}'"
+            f"a dict or set has a key of type '{type(key).__name__}' that is too large or not a plain value"
         )
     if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
         raise ValueError(f"a dict or set has a key longer than {_LONGEST_KEY} characters")
@@ -339,7 +339,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
-    """Returns an operation that also counts its memory: `cost` bytes, or the size of the new value if it is None."""
+    """Returns an operation that also counts its memory: `cost` bytes, or the size of the new value if that is None."""
     operation = getattr(_Unpickler, _Base.dispatch[getattr(pickle, name)[0]].__name__)
 
     def push(unpickler: _Unpickler) -> None:

@@ -26,7 +26,7 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the whole content of a checkpoint and returns its digest.
 
     A file from another program has no digest. In this case, the checksums that torch stores for each tensor are
-    verified; files from torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
+    verified. Files from torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
@@ -118,7 +118,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    Whatever exception a damaged or hostile file causes, it must not stop a search for other checkpoints.
+    An exception that a damaged or hostile file causes must not stop a search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.
@@ -130,7 +130,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
-        # Suggests the newest best checkpoint in the folder, or the newest one if there is none.
+        # Suggests the newest best checkpoint in the folder, or the newest checkpoint if there is no best one.
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
         best = [each for each in files if storage.base_name(each).startswith(BEST)]
         likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)

@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,11 @@ from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
-_LONGEST_KEYS = 32 << 20  # limit for the keys of a pickled module, in characters plus _BYTES_PER_KEY for each
+_LONGEST_KEYS = 32 << 20  # for all keys of a pickled module: their characters, and _BYTES_PER_KEY for each key
 _BYTES_PER_KEY = 200
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 _STRIP_WRAPPER = ((r"^module\.", ""),)
-_COUNTER = "num_batches_tracked"  # missing in files of early torch versions; it may safely be missing
+_COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
 
 
 class Mismatch(NamedTuple):
@@ -48,18 +48,18 @@ class LoadReport:
         loaded: Keys of the model that were loaded.
         missing: Keys of the model that are not in the file.
         unexpected: Keys of the file that are not in the model.
-        mismatched: Keys with different shapes in file and model. The model keeps its values.
+        mismatched: Keys whose shapes in the file and in the model differ. The values in the model are unchanged.
     """
 
     source: str
     loaded: tuple[str, ...]
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    mismatched: tuple[Mismatch, ...] = field(default=())
+    mismatched: tuple[Mismatch, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """Whether file and model have the same keys and shapes."""
+        """Whether the file and the model have the same keys and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def require_whole_model(self) -> None:
@@ -106,12 +106,12 @@ def load_weights(
         strict: Whether missing, unexpected or mismatched keys are an error.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
             removes the prefix that distributed wrappers add.
-        prefix: Selects the keys that start with this prefix and removes it from them, such as `prefix="backbone."`.
+        prefix: Loads only the keys that start with this prefix, such as "backbone.", and removes the prefix from them.
         name: The name of the source in messages. By default, the path of the file.
 
     Raises:
         CheckpointDamagedError: The file does not match its checksum.
-        CheckpointError: The source has no weights, or no weight fits, or `strict` is set and not all weights fit.
+        CheckpointError: The source has no weights, no weight fits, or `strict` is set and the keys or shapes differ.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -131,7 +131,7 @@ def load_weights(
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        # A module may adapt shapes while loading, so mismatches are known only after torch has failed.
+        # A module may adapt shapes while loading, so mismatches are unknown until torch fails.
         fitting = OrderedDict(weights)
         for key, value in expected.items():
             saved = weights.get(key)
@@ -161,7 +161,7 @@ def load_weights(
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
     """Returns the tensors and extra states in a checkpoint of footplate or another engine, or in a plain state dict.
 
-    NumPy arrays become tensors.
+    NumPy arrays are converted to tensors.
 
     Args:
         content: The result of `load_checkpoint`.
@@ -227,33 +227,30 @@ def rename_keys(
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Returns a mapping, the content of a pickled dict, or the state dict of a pickled module, and None for others.
+
+    Raises:
+        CheckpointError: The modules of a pickled module contain a circular reference.
+    """
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, OpaqueObject):
         return None
-    if value.items:
-        return value.items
-    state = value.state if isinstance(value.state, dict) else {}
-    return dict(_module_tensors(state)) if "_parameters" in state else state
-
-
-def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Yields the tensors of a pickled module with the keys of its state dict.
-
-    Raises:
-        CheckpointError: The modules contain a circular reference.
-    """
+    state = value.items or (value.state if isinstance(value.state, dict) else {})
+    if value.items or "_parameters" not in state:
+        return state
+    tensors: dict[str, torch.Tensor] = {}
     pending, left = [("", state)], _LONGEST_KEYS
     while pending:
         prefix, state = pending.pop()
-        entries = {kind: state.get(kind) for kind in ("_parameters", "_buffers", "_modules")}
-        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries.values())
-        for name, value in (*parameters.items(), *buffers.items()):
+        entries = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
+        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries)
+        for name, entry in (*parameters.items(), *buffers.items()):
             left -= len(prefix) + _BYTES_PER_KEY
             if left < 0:
                 break
-            if isinstance(value, torch.Tensor):
-                yield f"{prefix}{name}", value
+            if isinstance(entry, torch.Tensor):
+                tensors[f"{prefix}{name}"] = entry
         children = [
             (f"{prefix}{name}.", child.state)
             for name, child in modules.items()
@@ -263,6 +260,7 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         if left < 0:
             raise CheckpointError("its modules contain a circular reference")
         pending.extend(reversed(children))
+    return tensors
 
 
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:

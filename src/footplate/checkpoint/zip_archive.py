@@ -1,10 +1,10 @@
 """Reads the zip archives that `torch.save` writes, without trusting them.
 
 Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
-Any other archive is rejected before its members are read: one with compressed members (whose decompressed size is
-unbounded), with overlapping members, or with a directory that does not end at the end of the archive. Content that two
-readers may interpret differently is also rejected: several folders, names that differ only in case, and redundant
-fields that disagree.
+Any other archive is rejected before its members are read. The members may not be compressed, because their decompressed
+size would be unbounded, and may not overlap. The directory must end at the end of the archive. Content that two readers
+may interpret differently is also rejected: several folders, names that differ only in case, and redundant fields that
+disagree.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -47,9 +47,9 @@ class Archive:
         comment: The required length in bytes of the comment at the end: the length of the digest, or 0.
 
     Raises:
-        CheckpointDamagedError: The archive is truncated or corrupted. Methods raise it for a member that does not exist
-            or does not match its checksum.
-        CheckpointError: torch does not write such archives.
+        CheckpointDamagedError: The archive is truncated or corrupted. Methods raise it if a member does not exist or
+            does not match its checksum.
+        CheckpointError: The archive is not one that torch writes.
     """
 
     def __init__(self, stream: IO[bytes], *, comment: int = 0) -> None:
@@ -146,7 +146,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
 
 
 def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
-    """Returns the offset, size and number of entries of the directory. It must end where the end record begins."""
+    """Returns the offset, size and number of entries of the directory. It must end where the end records begin."""
     end = stream.seek(0, 2) - comment - _END.size
     stream.seek(max(0, end))
     record = stream.read(_END.size)
@@ -154,38 +154,30 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
         raise CheckpointDamagedError("the end of the archive is not where it should be")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     stream.seek(max(0, end - _END_64_LOCATOR.size))
-    has_locator = stream.read(4) == b"PK\x06\x07"
+    locator = stream.read(_END_64_LOCATOR.size)
+    has_locator = locator[:4] == b"PK\x06\x07"
     if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or has_locator:
         narrow = ((start, _ESCAPED), (size, _ESCAPED), (count, _ESCAPED_COUNT))
-        end, *wide = _find_directory_64(stream, end)
+        if len(locator) != _END_64_LOCATOR.size or not has_locator:
+            raise CheckpointDamagedError("the end of the archive is incomplete")
+        end_64 = _END_64_LOCATOR.unpack(locator)[2]
+        if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
+            raise CheckpointDamagedError("its end is not where it should be")
+        end = stream.seek(end_64)
+        record = stream.read(_END_64.size)
+        if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
+            raise CheckpointDamagedError("the end of the archive is incomplete")
+        *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
+        wide = start, size, count
         if any(value not in (escaped, there) for (value, escaped), there in zip(narrow, wide, strict=True)):
             raise CheckpointDamagedError("it is ambiguous, because the two end records of the archive differ")
-        start, size, count = wide
-    elif (disk, first_disk, count_here) != (0, 0, count):
+    if (disk, first_disk, count_here) != (0, 0, count):
         raise CheckpointDamagedError("it claims to be one part of a larger archive")
     if start + size != end:
         raise CheckpointDamagedError("its ZIP central directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than a checkpoint can have")
     return start, size, count
-
-
-def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]:
-    stream.seek(max(0, end - _END_64_LOCATOR.size))
-    locator = stream.read(_END_64_LOCATOR.size)
-    if len(locator) != _END_64_LOCATOR.size or locator[:4] != b"PK\x06\x07":
-        raise CheckpointDamagedError("the end of the archive is incomplete")
-    end_64 = _END_64_LOCATOR.unpack(locator)[2]
-    if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-        raise CheckpointDamagedError("its end is not where it should be")
-    stream.seek(end_64)
-    record = stream.read(_END_64.size)
-    if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
-        raise CheckpointDamagedError("the end of the archive is incomplete")
-    *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
-    if (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it claims to be one part of a larger archive")
-    return end_64, start, size, count
 
 
 def _read_directory(directory: bytes) -> Iterator[Member]:
@@ -205,28 +197,23 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
         if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.removesuffix("/").split("/")):
             raise CheckpointDamagedError(f"it is ambiguous, because readers interpret the name {name!r} differently")
         extra = directory[position + name_size : position + name_size + extra_size]
-        size, packed, start = _widened(size, packed, start, extra)
+        sizes = [size, packed, start]
+        at = 0
+        while _ESCAPED in sizes and at + 4 <= len(extra):  # values of 64 bits are in an extra field
+            kind, length = struct.unpack_from("<2H", extra, at)
+            field = extra[at + 4 : at + 4 + length]
+            at += 4 + length
+            if kind == _ZIP64_FIELD:
+                wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
+                sizes = [next(wide, value) if value == _ESCAPED else value for value in sizes]
+                break
+        size, packed, start = sizes
+        if _ESCAPED in sizes:
+            raise CheckpointDamagedError("its directory omits the size of a member")
         if method or flags & _ENCRYPTED or packed != size:
             raise CheckpointError(f"its member '{name}' is compressed or encrypted, which torch.save never does")
         yield Member(name, start, size, checksum)
         position += name_size + extra_size + comment_size
-
-
-def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int, int]:
-    """Returns the size, packed size and start of an entry. Values of 64 bits are read from its extra field."""
-    values = [size, packed, start]
-    position = 0
-    while _ESCAPED in values and position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, position)
-        field = extra[position + 4 : position + 4 + length]
-        if kind == _ZIP64_FIELD:
-            wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
-            values = [next(wide, value) if value == _ESCAPED else value for value in values]
-            break
-        position += 4 + length
-    if _ESCAPED in values:
-        raise CheckpointDamagedError("its directory omits the size of a member")
-    return values[0], values[1], values[2]
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:

@@ -21,7 +21,7 @@ _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
 
 class Config:
-    """A config whose keys are accessible as attributes and items. The origin of each key is recorded.
+    """A config whose keys are accessible as attributes and items. It records the origin of each key.
 
     Args:
         cfg_dict: The keys and values.
@@ -136,7 +136,7 @@ class Config:
 
     @property
     def text(self) -> str:
-        """The text of the file and its bases, each preceded by its path."""
+        """The texts of the file and its bases, each preceded by the path of its file."""
         return self.__dict__["_text"]  # type: ignore[no-any-return]
 
     @property

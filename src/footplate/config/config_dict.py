@@ -1,4 +1,4 @@
-"""`ConfigDict`: a dict with attribute access that records where its keys were written."""
+"""`ConfigDict`: a dict with attribute access that records the origins of its keys."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +16,10 @@ _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 
 class ConfigDict(TracedDict):
-    """A dict with attribute access that records where its keys were written.
+    """A dict with attribute access that records the origins of its keys.
 
     Nested dicts, including those in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file
-    and line of a key. The origin of a key that is set later is the statement that sets it.
+    and line where a key was last set.
 
     Example:
         >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
@@ -90,9 +90,9 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping like a config into its base: dicts are merged, and other values are replaced.
+        """Merges a mapping as a config is merged into its base: dicts are merged, and other values are replaced.
 
-        `_delete_=True` in a dict replaces the existing dict.
+        A dict with `_delete_=True` replaces the existing dict.
 
         Raises:
             ConfigError: A dict would be merged into a value that is not a dict.
@@ -165,7 +165,7 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
 
 
 def remove_delete(value: Any) -> Any:
-    """Removes `_delete_` from a dict that replaces the value of the base, and from all dicts in it."""
+    """Removes `_delete_` from a dict that replaces the value of the base, and from the dicts in it."""
     if isinstance(value, ConfigDict):
         value.pop("_delete_")
         for item in value.values():

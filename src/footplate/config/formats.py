@@ -82,7 +82,7 @@ def read_data(
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
-    """Returns a config as text in the format that a suffix selects.
+    """Returns a config as text in the format with the given suffix.
 
     Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
     and a warning is logged.
@@ -178,7 +178,7 @@ def write_value(value: Any) -> str:
 
 
 def _written(value: Any, indent: str, used: int) -> str:
-    """Formats a value on one line if it fits after `used` characters, and otherwise with one item per line."""
+    """Formats a value on one line if it fits after `used` characters; otherwise, with one item per line."""
     flat = write_value(value)
     if used + len(flat) <= _LINE_WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat

@@ -1,4 +1,4 @@
-"""Imports of configs: the modules in `custom_imports`, and the lazily imported names of pure-Python configs."""
+"""Imports the modules in `custom_imports`, and lazily the names that pure-Python configs import."""
 
 import importlib
 import logging
@@ -29,7 +29,29 @@ def import_custom(config: "Config | ConfigDict") -> None:
     section = config.get("custom_imports")
     if section is None:
         return
-    modules, allows_failed = _read_section(section, origin_of(config, "custom_imports"))
+    if not isinstance(section, dict):
+        raise ConfigError(
+            "`custom_imports` must be dict(imports=['module'], allow_failed_imports=False)",
+            origin=origin_of(config, "custom_imports"),
+            key="custom_imports",
+            found=section,
+        )
+    imports, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
+    modules = [imports] if isinstance(imports, str) else imports
+    are_names = isinstance(modules, (list, tuple)) and all(isinstance(module, str) for module in modules)
+    problems = {str(key): f"`custom_imports` has no key '{key}'" for key in section if key not in _SECTION_KEYS}
+    if not are_names:
+        problems["imports"] = "`custom_imports.imports` must be a list of module names"
+    if not isinstance(allows_failed, bool):
+        problems["allow_failed_imports"] = "`custom_imports.allow_failed_imports` must be True or False"
+    for key, problem in problems.items():
+        raise ConfigError(
+            problem,
+            origin=origin_of(section, key),
+            key=f"custom_imports.{key}",
+            found=section.get(key),
+            suggestion=None if key in _SECTION_KEYS else nearest(key, _SECTION_KEYS),
+        )
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for module in modules:
@@ -39,29 +61,6 @@ def import_custom(config: "Config | ConfigDict") -> None:
             if not allows_failed:
                 raise
             _logger.warning("%s; ignored because of allow_failed_imports=True", error.message)
-
-
-def _read_section(section: Any, section_origin: Origin | None) -> tuple[list[str], bool]:
-    """Returns the modules in `custom_imports` and the value of `allow_failed_imports`, after checking both."""
-
-    def error(message: str, key: str = "", **details: Any) -> ConfigError:
-        path = f"custom_imports.{key}" if key else "custom_imports"
-        origin = origin_of(section, key) if key else section_origin
-        return ConfigError(message, origin=origin, key=path, **details)
-
-    if not isinstance(section, dict):
-        raise error("`custom_imports` must be dict(imports=['module'], allow_failed_imports=False)", found=section)
-    for key in section:
-        if key not in _SECTION_KEYS:
-            raise error(f"`custom_imports` has no key '{key}'", str(key), suggestion=nearest(key, _SECTION_KEYS))
-    imports, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
-    modules = [imports] if isinstance(imports, str) else imports
-    if not isinstance(modules, (list, tuple)) or not all(isinstance(module, str) for module in modules):
-        raise error("`custom_imports.imports` must be a list of module names", "imports", found=imports)
-    if not isinstance(allows_failed, bool):
-        message = "`custom_imports.allow_failed_imports` must be True or False"
-        raise error(message, "allow_failed_imports", found=allows_failed)
-    return list(modules), allows_failed
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
@@ -137,11 +136,11 @@ class LazyObject:
         return LazyObject(f"{self._path}.{name}", self._origin)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """Raises an error, since a call would import the module while the config is read."""
+        """Raises an error, because a call would import the module while the config is read."""
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[
-                "Write dict(type=...). The object is then built when it is needed.",
+                "Write dict(type=...), so that the object is built when it is needed.",
                 "Or add `_base_ = []` to the file, so that its imports are executed.",
             ],
         )

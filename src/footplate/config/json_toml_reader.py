@@ -1,4 +1,4 @@
-"""Reads JSON and TOML, and records the line of every key. The parsers of the standard library do not provide lines."""
+"""Reads JSON and TOML, and records the line of every key, because the parsers of the standard library do not."""
 
 import datetime
 import json
@@ -60,17 +60,13 @@ def read_json(text: str, path: str) -> Any:
     except json.JSONDecodeError as error:
         reason = error.msg[0].lower() + error.msg[1:]
         raise ConfigSyntaxError(f"the text is not valid JSON: {reason}", origin=Place(path, error.lineno)) from error
-    return _with_places(value, _json_places(text, path))
-
-
-def _json_places(text: str, path: str) -> Iterator[Place]:
-    """Yields the place of every object and every key, in the order of the text."""
-    line, counted = 1, 0
+    places, line, counted = [], 1, 0  # the places of all objects and keys, in the order of the text
     for match in _JSON_OBJECT_OR_KEY.finditer(text):
         if match[0] == "{" or match["key"]:
             line += text.count("\n", counted, match.start())
             counted = match.start()
-            yield Place(path, line)
+            places.append(Place(path, line))
+    return _with_places(value, iter(places))
 
 
 def _with_places(value: Any, places: Iterator[Place]) -> Any:
@@ -79,7 +75,7 @@ def _with_places(value: Any, places: Iterator[Place]) -> Any:
         for key, item in value:
             origin = next(places)
             if key in result:
-                message = f"the key '{key}' is set twice in one object, first on line {result._origins[key].line}"
+                message = f"the key '{key}' occurs twice in one object, first on line {result._origins[key].line}"
                 raise ConfigSyntaxError(message, origin=origin, key=key)
             result._put(key, _with_places(item, places), origin)
         return result
@@ -111,7 +107,7 @@ def read_toml(text: str, path: str) -> Any:
 
 
 class _Lines:
-    """The line of a value, and the lines of its keys and items."""
+    """The line of a value and the lines of its keys and items."""
 
     __slots__ = ("items", "keys", "line")
 

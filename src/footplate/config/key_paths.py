@@ -60,7 +60,7 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key of a path and the remaining parts. A key may contain dots or be an integer."""
+    """Returns the next key of a path, which may contain dots or be an integer, and the remaining parts."""
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:
@@ -76,7 +76,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
 
     Raises:
         ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or the most similar key
-            in the closest existing ancestor.
+            of the innermost dict on the path that exists.
         ConfigError: The path goes past the end of a list, or through a scalar.
     """
     holder: Any = config
@@ -123,7 +123,7 @@ def merge_options(
         config: The config.
         options: Maps key paths to values. A dict is merged into an existing dict and supports `_delete_`.
         origin: The origin of the values.
-        allow_list_keys: Whether numbers are indices into lists and tuples.
+        allow_list_keys: Whether numbers in a path are indices into lists and tuples.
 
     Raises:
         ConfigError: A path goes through a value that is not a dict, or past the end of a list.
@@ -140,7 +140,7 @@ class _Merge(NamedTuple):
     list_keys: bool
 
     def put(self, holder: Any, parts: list[Any], value: Any, done: list[Any]) -> Any:
-        """Sets `value` at the path `parts` in `holder`, which is at the path `done`, and returns the new holder."""
+        """Sets `value` at the path `parts` in `holder`, and returns the new holder. `done` is the path of `holder`."""
         if isinstance(holder, ConfigDict):
             key, rest = next_key(holder, parts)
             present = dict.get(holder, key, _ABSENT)
@@ -172,7 +172,7 @@ class _Merge(NamedTuple):
         if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
             return remove_delete(value)
         if isinstance(present, ConfigDict):
-            for key, item in value.items():  # exact keys: unlike in a path, '1' is not the integer key 1
+            for key, item in value.items():  # unlike in a path, the key '1' does not match the integer 1
                 self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))
             return present
         if isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value)):
@@ -196,7 +196,7 @@ class _Merge(NamedTuple):
 
 
 def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
-    """Yields every value nested in `value` with its path. Dicts and lists precede their items.
+    """Yields the path and the value of everything nested in `value`. Dicts and lists precede their items.
 
     `path` is the path of `value` itself.
     """
@@ -213,7 +213,7 @@ def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], 
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
     """Returns the error for a key path that does not exist.
 
-    `missing` is the beginning of `path` up to the first key that does not exist. `holder` lacks this key.
+    `missing` is the start of `path` up to the first key that does not exist. `holder` lacks this key.
     """
     *done, key = missing
     near = nearest(str(key), [str(name) for name in holder])

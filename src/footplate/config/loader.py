@@ -32,11 +32,11 @@ _MAX_FILES = 1000  # a file counts each time it is read
 
 
 class Options(NamedTuple):
-    """The options for reading files: which placeholders to replace, and whether .py files are pure-Python configs."""
+    """The options for reading files."""
 
-    predefined: bool = True
-    environment: bool = True
-    pure: bool | None = None
+    predefined: bool = True  # whether to replace `{{ fileDirname }}` and similar placeholders
+    environment: bool = True  # whether to replace environment variables
+    pure: bool | None = None  # whether .py files are pure-Python configs; None detects it
 
 
 class Loaded(NamedTuple):
@@ -62,7 +62,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
         path: The path.
         options: The options for reading.
         asked_at: The place that refers to the file.
-        chain: The files that are being loaded, to detect cycles.
+        chain: The files that are being loaded, used to detect cycles.
 
     Raises:
         ConfigError: A file is missing, invalid, or inherits from itself.
@@ -75,7 +75,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config from its text. `path` is used for messages and for relative bases."""
+    """Loads a config from its text. `path` is used in messages and for relative paths of bases."""
     return _FileLoader(text, path, suffix, options, (*chain, path)).load()
 
 
@@ -96,16 +96,32 @@ class _FileLoader:
         )
 
     def load(self) -> Loaded:
-        mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
         origin = Place(self._path, 1)
+        imported: dict[str, Any] = {}
+        if self._suffix == ".py":
+            mapping, imported = self._load_script()
+        else:
+            own: Any = read_data(self._expanded.text, self._path, self._suffix)
+            base_origin = origin_of(own, BASE)
+            names = own.pop(BASE, [])
+            names = [names] if isinstance(names, str) else names
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                message = "`_base_` must be a path or a list of paths"
+                raise ConfigError(message, origin=base_origin, key=BASE, found=names)
+            for name in names:
+                self._load_base(name, base_origin or origin)
+            base = self._joined_bases()
+            if self._expanded.references:
+                own = fill_references(own, base, self._expanded.references, origin)
+            mapping = self._merge(base, own)
         for path, value in walk(mapping):
             if isinstance(value, int) and value.bit_length() > MAX_BITS:  # no message or dump could show it
                 at = origin_at(mapping, path) or origin
                 raise ConfigError("an integer has too many digits", origin=at, key=join_path(path))
         environment: dict[str, str] = {}
-        for base in self._bases:
-            environment.update(base.environment)
-        texts = [text for base in self._bases for text in base.texts] + [f"{self._path}\n{self._text}\n"]
+        for each in self._bases:
+            environment.update(each.environment)
+        texts = [text for each in self._bases for text in each.texts] + [f"{self._path}\n{self._text}\n"]
         if len(texts) > _MAX_FILES:
             raise ConfigError(f"the config inherits from more than {_MAX_FILES} files", origin=origin, key=BASE)
         return Loaded(mapping, texts, {**environment, **self._expanded.environment}, imported)
@@ -125,20 +141,6 @@ class _FileLoader:
             if isinstance(key_origin, KeyOrigin):
                 key_origin.read = key_origin.read_here = True
         return mapping, {name: namespace[name] for name in namespace.imported}
-
-    def _load_data(self) -> ConfigDict:
-        own: Any = read_data(self._expanded.text, self._path, self._suffix)
-        origin = origin_of(own, BASE)
-        names = own.pop(BASE, [])
-        names = [names] if isinstance(names, str) else names
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
-        for name in names:
-            self._load_base(name, origin or Place(self._path, 1))
-        base = self._joined_bases()
-        if self._expanded.references:
-            own = fill_references(own, base, self._expanded.references, Place(self._path, 1))
-        return self._merge(base, own)
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a base. `name` is a path relative to this file, or `package::file`."""
@@ -176,7 +178,11 @@ class _FileLoader:
         return loaded.mapping, loaded.imported
 
     def _joined_bases(self) -> ConfigDict:
-        """Merges the keys of all bases. Raises an error if two bases define the same key."""
+        """Joins the keys of all bases.
+
+        Raises:
+            ConfigKeyError: Two bases define the same key.
+        """
         if len(self._bases) == 1:
             return self._bases[0].mapping
         result = ConfigDict()

@@ -24,7 +24,7 @@ class Replaced(NamedTuple):
 
 
 class Place(Origin):
-    """A file and a line. Files in the current folder or below are shown with a relative path."""
+    """A file and a line. The path of a file in the current folder is shown as a relative path."""
 
     def __str__(self) -> str:
         return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
@@ -41,12 +41,11 @@ class KeyOrigin(Place):
 
     replaced: Replaced | None
     depth: int
-    # Whether other lines of the config read the key as a variable, and whether they read the value that was set here.
-    read = False
-    read_here = False
+    read = False  # whether other lines of the config read the key as a variable
+    read_here = False  # whether they read the value that was set at this place
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Creates an origin, which is compared and hashed by its file and line."""
+        """Creates an origin. It is compared and hashed by its file and line."""
         self = super().__new__(cls, file, line)
         self.replaced, self.depth = replaced, 1
         earlier = replaced.origin if replaced else None
@@ -59,7 +58,7 @@ class KeyOrigin(Place):
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values of a key, from the first base to `value`."""
+    """Returns all values of a key in order, from that of the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)
@@ -68,10 +67,9 @@ def value_history(value: object, origin: Origin | None) -> list[Replaced]:
 
 
 def place_of(frame: FrameType) -> tuple[str, int]:
-    """Returns the file and line of a frame, or a description if the frame is in footplate's own code.
+    """Returns the file and line of a frame.
 
-    For the code of footplate itself, no line is returned, because users cannot fix it. Code of its commands is
-    described as "the command line".
+    For a frame in footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
     """
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
@@ -82,7 +80,7 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: a relative one in the current folder, and `footplate::name` for a recipe."""
+    """Returns the path to show for `file`: a relative path in the current folder, or `footplate::name` for a recipe."""
     if not os.path.isabs(file):
         return file
     try:
@@ -97,8 +95,8 @@ def shown_path(file: str) -> str:
 class TracedDict(dict[Any, Any]):
     """A dict that records the file and line of each statement that sets a key.
 
-    `dict(...)` and `{...}` create it while a config runs. Otherwise it behaves like a dict. `_origins` maps each key to
-    its place, and None to the place of the dict itself.
+    `dict(...)` and `{...}` create it while a config runs. `_origins` maps each key to its place, and None to the place
+    of the dict itself.
     """
 
     __slots__ = ("_origins",)
@@ -139,7 +137,7 @@ class TracedDict(dict[Any, Any]):
             object.__setattr__(self, name, value)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Returns the value of a key, after setting it to `default` if it is missing."""
+        """Returns the value of a key. Sets a missing key to `default` first."""
         if key not in self:
             self._write(key, default, sys._getframe(1))
         return self[key]

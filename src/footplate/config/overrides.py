@@ -16,7 +16,7 @@ from footplate.messages import nearest
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
-AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys that a section accepts
+AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
 _logger = logging.getLogger("footplate.config")
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 MAX_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
@@ -56,10 +56,9 @@ def apply_overrides(
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
         strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
-            with `+`. Otherwise a warning is logged and the value is merged, as the OpenMMLab tools do.
-        source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
-        accepted: A function that returns the keys that the section at a key path accepts. These keys may be added
-            without `+`.
+            with `+`. If False, a warning is logged and the value is merged, as the OpenMMLab tools do.
+        source: The origin of the values. By default, `--set` if `strict` is True, and `--cfg-options` if not.
+        accepted: Returns the keys that the section at a key path accepts. They may be added without `+`.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
@@ -114,10 +113,7 @@ def _checked_value(
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
-    """Checks whether the sections accept all missing keys of a path.
-
-    If they do not, improves the suggestion of the error.
-    """
+    """Checks whether the sections accept all missing keys of a path. If not, improves the suggestion of the error."""
     parts = split_path(path)
     for end in range(1, len(parts) + 1):
         try:
@@ -156,7 +152,7 @@ def parse_override(text: str) -> Override:
 
 
 def convert_type(present: Any, value: Any, path: str) -> Any:
-    """Returns `value` converted to the type of the value it replaces.
+    """Converts `value` to the type of the present value, which it replaces.
 
     Integers and floats are treated as the same type, and so are lists and tuples. None can replace any value, and any
     value can replace None.
@@ -228,7 +224,7 @@ class _ValueParser:
         self.at = 0
 
     def items(self, closer: str) -> tuple[list[Any], bool]:
-        """Parses items up to `closer`. Returns them and whether there was a comma."""
+        """Returns the items up to `closer`, and whether a comma separates or follows them."""
         items: list[Any] = []
         has_comma = False
         while not self._ends(closer):
@@ -298,7 +294,7 @@ class _ValueParser:
         return word
 
     def _ends(self, closer: str) -> bool:
-        """Consumes `closer` and returns True if it is next. If `closer` is empty, checks for the end of the text."""
+        """Checks whether `closer` is next, and skips it. An empty `closer` stands for the end of the text."""
         character = self._next()
         if closer and not character:
             raise self._error(f"'{closer}' is missing")
@@ -342,7 +338,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Parses the pairs of one flag. Keeps the pairs of earlier flags."""
+        """Adds the pairs of one flag to those of earlier flags."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,7 +14,7 @@ from footplate.config.sources import fill_string, referenced_value
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
 from footplate.registry.dotted_paths import mark_executed
 
-# Loads the base at a relative level and module name; returns its keys, and the names that it imported.
+# Loads the base with a relative level and a module name. Returns its keys and the names that it imported.
 LoadModule = Callable[[int, str, Origin], tuple[ConfigDict, Mapping[str, Any]]]
 
 
@@ -22,13 +22,15 @@ class Namespace(dict[str, Any]):
     """The variables of a running config.
 
     Attributes:
+        key_lines: The lines of each dict's keys; see `Script`.
         origins: Maps each variable to the place where it was last set, with its earlier values.
         imported: The variables that are imports and not keys of the config.
     """
 
-    def __init__(self, path: str, variables: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, variables: Mapping[str, Any], key_lines: Sequence[KeyLines] = ()) -> None:
         super().__init__(variables)
         self.path = path
+        self.key_lines = key_lines
         self.origins: dict[object, Origin] = {}
         self.imported: set[str] = set()
 
@@ -38,6 +40,22 @@ class Namespace(dict[str, Any]):
         self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
         super().__setitem__(name, value)
 
+    def make_dict(self, index: int, unpacked: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
+        """Creates a dict of the config; see `python_parser`."""
+        result = TracedDict.__new__(TracedDict)
+        dict.update(result, *args, **kwargs)
+        if args and isinstance(args[0], TracedDict):
+            result._origins.update(args[0]._origins)
+        result._origins.update(self.key_lines[index])
+        for source in unpacked:
+            if isinstance(source, TracedDict):
+                # Copies only the origins of values that no later dict has replaced.
+                origins = source._origins
+                result._origins.update(
+                    {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}
+                )
+        return result
+
     def import_name(self, name: str, target: str, line: int) -> None:
         """Binds `name` to a lazy import of `target`."""
         super().__setitem__(name, import_lazily(target, Place(self.path, line)))
@@ -46,7 +64,7 @@ class Namespace(dict[str, Any]):
     def inherit(
         self, mapping: ConfigDict, imported: Mapping[str, Any], module: str, names: list[tuple[str, str]], line: int
     ) -> None:
-        """Binds names of a base to names in this config. The name `*` means all of them.
+        """Binds names of a base to names in this config. The name `*` stands for all names of the base.
 
         Raises:
             ConfigKeyError: The base has no such name.
@@ -71,7 +89,7 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
     Args:
         script: The parsed config.
         path: The path of the file.
-        base: The merged bases; the config may change them through `_base_`.
+        base: The merged bases, which the config may change through `_base_`.
         references: The paths in `{{ _base_.path }}` references, in the order of their indices.
         load_module: Loads the bases of a pure-Python config.
 
@@ -82,13 +100,14 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
         number: referenced_value(base, references[number], Place(path, line))
         for number, line in script.references.items()
     }
-    namespace = Namespace(path, {f"__footplate_base_{number}__": value for number, value in values.items()})
+    variables = {f"__footplate_base_{number}__": value for number, value in values.items()}
+    namespace = Namespace(path, variables, script.key_lines)
 
     def inherit(level: int, module: str, names: list[tuple[str, str]], line: int) -> None:
         namespace.inherit(*load_module(level, module, Place(path, line)), module, names, line)
 
     functions = {
-        MAKE_DICT: _dict_maker(script.key_lines),
+        MAKE_DICT: namespace.make_dict,
         FILL_STRING: lambda text: fill_string(text, values.__getitem__),
     }
     imports = {IMPORT: namespace.import_name, INHERIT: inherit}
@@ -126,24 +145,3 @@ def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
             result._origins[name] = namespace.origins[name]
     result._origins[None] = Place(namespace.path, 1)
     return result
-
-
-def _dict_maker(key_lines: list[KeyLines]) -> Callable[..., TracedDict]:
-    """Returns the function that creates the dicts of a config; see `python_parser`."""
-
-    def make_dict(index: int, unpacked: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
-        result = TracedDict.__new__(TracedDict)
-        dict.update(result, *args, **kwargs)
-        if args and isinstance(args[0], TracedDict):
-            result._origins.update(args[0]._origins)
-        result._origins.update(key_lines[index])
-        for source in unpacked:
-            if isinstance(source, TracedDict):
-                # Copies only the origins of values that no later dict has replaced.
-                origins = source._origins
-                result._origins.update(
-                    {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}
-                )
-        return result
-
-    return make_dict

@@ -82,7 +82,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statements that set `_base_`. Returns the base files, or None if no statement sets it."""
+    """Removes the statements that set `_base_`. Returns the base files, or None if there is no such statement."""
     values: list[ast.expr] = []
     kept: list[ast.stmt] = []
     for statement in tree.body:
@@ -120,7 +120,7 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     """Checks whether a config is a pure-Python config.
 
-    Such a config uses `read_base`, or has no `_base_` and imports modules from outside the standard library.
+    Such a config uses `read_base`, or it has no `_base_` and imports modules that are not in the standard library.
     """
     imports_others = False
     waiting: list[ast.AST] = [tree]
@@ -287,13 +287,17 @@ class _Rewriter(ast.NodeTransformer):
 
     def _origin_arguments(self, node: ast.expr, lines: dict[Any, int], unpacked: list[ast.expr]) -> list[ast.expr]:
         """Returns the first two arguments of `MAKE_DICT`: an index into `key_lines`, and a tuple of unpacked dicts."""
-        site: KeyLines = {None: Place(self.path, node.lineno)}
-        for key, line in lines.items():
-            if key is not None:
-                site[key] = Place(self.path, line)
-        self.key_lines.append(site)
-        # Only names and lookups can be evaluated twice.
-        sources = [each for each in unpacked if _is_lookup(each)]
+        places: KeyLines = {key: Place(self.path, line) for key, line in lines.items()}
+        self.key_lines.append(places | {None: Place(self.path, node.lineno)})
+        sources = []
+        for each in unpacked:
+            root: ast.expr = each
+            while isinstance(root, ast.Attribute) or (
+                isinstance(root, ast.Subscript) and isinstance(root.slice, ast.Constant)
+            ):
+                root = root.value
+            if isinstance(root, ast.Name):  # only names and lookups in them can be evaluated twice
+                sources.append(each)
         return [
             ast.copy_location(ast.Constant(len(self.key_lines) - 1), node),
             ast.copy_location(ast.Tuple(sources, _LOAD), node),
@@ -301,12 +305,6 @@ class _Rewriter(ast.NodeTransformer):
 
     def _error(self, node: ast.stmt, reason: str) -> ConfigSyntaxError:
         return ConfigSyntaxError(reason, origin=Place(self.path, node.lineno))
-
-
-def _is_lookup(node: ast.expr) -> bool:
-    while isinstance(node, ast.Attribute) or (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
-        node = node.value
-    return isinstance(node, ast.Name)
 
 
 def _call(node: ast.expr | ast.stmt, function: str, *arguments: ast.expr) -> ast.expr:

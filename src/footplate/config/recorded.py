@@ -22,6 +22,7 @@ _MAX_TOKENS = 500_000  # a parsed value takes about a hundred times the memory o
 _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\w+|[^\w\s]")
 _MAX_LEVELS = 64
 _PLAIN = (str, int, float, bool)
+_SEQUENCES: dict[type[ast.expr], Any] = {ast.List: list, ast.Tuple: tuple, ast.Set: set}
 _MAX_OBJECT = 2000  # characters
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
@@ -29,8 +30,8 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
     """Writes a config as JSON next to its Python form. Tuples become lists.
 
-    If JSON cannot represent the config, for example because of integer keys, the JSON file of an earlier run is removed
-    and readers use the Python form, which contains only plain values.
+    If JSON cannot represent the config, for example because of integer keys, the JSON file of an earlier run is
+    removed. Readers then use the Python form, which contains only plain values.
     """
     content = config.to_dict() if hasattr(config, "to_dict") else config
     try:
@@ -70,7 +71,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
     Args:
         text: JSON or Python source.
-        file: The name of the file for error messages. Its suffix selects the format.
+        file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
         ConfigError: The text cannot be read as data.
@@ -90,7 +91,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions become names.
+    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions become their names.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -116,14 +117,14 @@ def _as_text(value: Any) -> str:
 
 
 def _has_string_keys(value: Any) -> bool:
-    """Checks whether all keys are strings, since JSON would convert other keys."""
+    """Checks whether all keys are strings, because JSON would convert other keys."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _has_string_keys(item) for key, item in value.items())
     return all(map(_has_string_keys, value)) if isinstance(value, (list, tuple)) else True
 
 
 def _check_size(value: Any, file: str, level: int = 0) -> None:
-    """Raises an error for deep nesting and huge integers, which would break code that shows or compares the config."""
+    """Raises an error for deep nesting and huge integers, because code that shows or compares the config would fail."""
     if level > _MAX_LEVELS:
         raise _not_data(file, 1, "it is nested too deeply")
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -150,7 +151,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
     """Reads Python source that consists of assignments of plain values.
 
     Raises:
-        ConfigSyntaxError: The text contains anything else.
+        ConfigSyntaxError: The text contains other code.
     """
     try:
         with warnings.catch_warnings():
@@ -158,7 +159,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
             tree = ast.parse(text, file)
     except (SyntaxError, ValueError) as error:
         raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error
-    result = TracedDict()
+    items: list[tuple[str, ast.expr]] = []
     for statement in tree.body:
         match statement:
             case ast.Expr(value=ast.Constant()):  # a docstring
@@ -171,32 +172,28 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
                     ]
                 )
             ):
-                result._put(key, _value_of(statement.value, file), Place(file, statement.lineno))
+                items.append((key, statement.value))
             case _:
                 raise _not_data(file, statement.lineno, "it contains code other than assignments of plain values")
-    return result
+    return _fill(TracedDict(), items, file)
 
 
 def _value_of(node: ast.expr, file: str) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
-
-    def values(nodes: Iterable[ast.expr]) -> list[Any]:
-        return [_value_of(each, file) for each in nodes]
-
     try:
         match node:
-            case ast.List():
-                return values(node.elts)
-            case ast.Tuple():
-                return tuple(values(node.elts))
-            case ast.Set():
-                return set(values(node.elts))
-            case ast.Dict() | ast.Call(func=ast.Name(id="dict"), args=[]):
-                return _dict_of(node, file)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+                return _SEQUENCES[type(node)](_value_of(each, file) for each in parts)
+            case ast.Dict():
+                items = zip(node.keys, node.values, strict=True)
+                return _fill(TracedDict._written_at(Place(file, node.lineno)), items, file)
+            case ast.Call(func=ast.Name(id="dict"), args=[]):
+                keywords = ((each.arg, each.value) for each in node.keywords)
+                return _fill(TracedDict._written_at(Place(file, node.lineno)), keywords, file)
             case ast.Call(func=ast.Name(id="set" | "frozenset" | "float" as name), keywords=[]):
                 kinds: dict[str, Any] = {"set": set, "frozenset": frozenset, "float": float}
-                return kinds[name](*values(node.args))
+                return kinds[name](*[_value_of(each, file) for each in node.args])
         return ast.literal_eval(_NonFiniteNames().visit(node))
     except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ConfigSyntaxError):
@@ -204,13 +201,8 @@ def _value_of(node: ast.expr, file: str) -> Any:
         raise _not_data(file, node.lineno, "it contains a value that is not a plain literal") from error
 
 
-def _dict_of(node: ast.Dict | ast.Call, file: str) -> TracedDict:
-    result = TracedDict._written_at(Place(file, node.lineno))
-    items: Iterable[tuple[ast.expr | str | None, ast.expr]]
-    if isinstance(node, ast.Call):
-        items = [(each.arg, each.value) for each in node.keywords]
-    else:
-        items = zip(node.keys, node.values, strict=True)
+def _fill(result: TracedDict, items: Iterable[tuple[ast.expr | str | None, ast.expr]], file: str) -> TracedDict:
+    """Sets the keys of a dict to the values of nodes. The keys are strings or nodes."""
     for key, value in items:
         if key is None:
             raise ValueError("it unpacks a dict")

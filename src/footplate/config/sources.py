@@ -1,9 +1,10 @@
 """Finds config files and reads their text, with placeholders in double braces replaced.
 
-`{{ fileDirname }}` and similar names are parts of the file's own path, `{{$NAME:default}}` is an environment variable,
-and `{{ _base_.a.b }}` is a value of the base, which is filled in after the bases are loaded.
+`{{ fileDirname }}` and similar names are parts of the file's own path, and `{{$NAME:default}}` is an environment
+variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases are loaded.
 """
 
+import contextlib
 import glob
 import importlib.util
 import json
@@ -63,7 +64,19 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise _missing_file(path, asked_at) from error
+        folder, name = os.path.split(path)
+        neighbors: list[str] = []
+        with contextlib.suppress(OSError, ValueError):
+            neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
+        near, recipe = nearest(name, neighbors), _near_config("footplate", name)
+        is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
+        note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
+        raise ConfigError(
+            f"the config file '{shown}' does not exist",
+            origin=asked_at,
+            suggestion=shown_path(os.path.join(folder, near)) if near and not is_recipe_name else recipe,
+            notes=[note] if asked_at else (),
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         raise ConfigError(f"the config '{shown}' is a folder, not a file", origin=asked_at)
     if not stat.S_ISREG(status.st_mode):
@@ -85,26 +98,8 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         ) from error
 
 
-def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
-    folder, name = os.path.split(path)
-    try:
-        neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
-    except (OSError, ValueError):
-        neighbors = []
-    near = nearest(name, neighbors)
-    recipe = _near_config("footplate", name)
-    is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
-    note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
-    return ConfigError(
-        f"the config file '{shown_path(path)}' does not exist",
-        origin=asked_at,
-        suggestion=shown_path(os.path.join(folder, near)) if near and not is_recipe_name else recipe,
-        notes=[note] if asked_at else (),
-    )
-
-
 def split_package(name: str) -> tuple[str, str] | None:
-    """Splits `package::file` into both parts, or returns None for a plain path."""
+    """Splits `package::file` into the package and the file. Returns None for a plain path."""
     package, mark, rest = name.partition("::")
     return (package, rest) if mark else None
 
@@ -206,9 +201,9 @@ class ExpandedText(NamedTuple):
     """The text of a config after placeholder substitution.
 
     Attributes:
-        text: The expanded text. The base reference with index 3 appears as `__footplate_base_3__`.
+        text: The expanded text. A reference to the base with index 3 becomes `__footplate_base_3__`.
         environment: The environment variables that were used.
-        references: The paths in the base that the text refers to.
+        references: The key paths of the base to which the text refers.
     """
 
     text: str
@@ -226,7 +221,7 @@ def expand_placeholders(
         path: The absolute path of the file.
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
-        literal: Formats the value of an environment variable that is quoted inside the braces.
+        literal: Formats the value of an environment variable whose placeholder contains quotation marks.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
@@ -279,7 +274,7 @@ def references_in(text: str) -> list[int]:
 
 
 def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Replaces references in a string with values of the base. A string that is one reference becomes the value."""
+    """Replaces references in a string with values of the base. A string that is only a reference becomes the value."""
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return value_of(int(whole[1]))
@@ -287,7 +282,7 @@ def fill_string(text: str, value_of: Callable[[int], object]) -> object:
 
 
 def fill_references(value: Any, base: Any, references: list[str], origin: Origin) -> Any:
-    """Replaces the references to the base in all strings of a value. `origin` is the place of the value."""
+    """Replaces the references to the base in all strings of a value. `origin` is the origin of the value."""
     if isinstance(value, TracedDict):
         result = TracedDict()
         for key, item in value.items():

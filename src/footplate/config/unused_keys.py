@@ -31,9 +31,10 @@ class LateChange(NamedTuple):
 def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Raises an error if a top-level key is a likely typo of a known key.
 
-    Unknown keys are normal: configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a likely
-    typo only if its words differ from those of a known key by a few letters. Keys that other lines of the config read
-    are variables and are skipped, as are keys with the value None or False, which only switch something off.
+    Unknown keys are normal, because configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a
+    likely typo only if its words differ from those of a known key by a few letters. Keys that other lines of the config
+    read are variables and are skipped. Keys with the value None or False are skipped, too, because they only switch
+    something off.
 
     Raises:
         ConfigKeyError: A key is a likely typo.
@@ -52,31 +53,32 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """Returns the known key that `key` misspells, or None.
 
+    The words of both keys must have equal first letters and differ by at most one edit, or two in long words.
+
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])
         'train_dataloader'
         >>> misspelled_key("eval_dataloader", ["val_dataloader"]) is None
         True
     """
-    return next((each for each in sorted(known) if _is_misspelling(key, each)), None)
-
-
-def _is_misspelling(key: str, known: str) -> bool:
-    """Checks whether the words of both keys have equal first letters and differ by one edit, or two in long words."""
-    if key == known or abs(len(key) - len(known)) > 3:
-        return False
-    if key.casefold().replace("_", "").replace("-", "") == known.replace("_", ""):
-        return True
-    words, known_words = key.casefold().split("_"), known.split("_")
-    # Published configs have a custom key `models`.
-    if len(words) != len(known_words) or (len(words) == 1 and key == f"{known}s"):
-        return False
-    for word, right in zip(words, known_words, strict=True):
-        most = 2 if min(len(word), len(right)) >= _LONG_WORD else 1
-        replacement = 1 if len(right) > 3 else 2  # replacing a letter makes a different short word: `pad_cfg`
-        if word[:1] != right[:1] or edit_distance(word, right, replacement) > most:
-            return False
-    return True
+    words = key.casefold().split("_")
+    for right in sorted(known):
+        if key == right or abs(len(key) - len(right)) > 3:
+            continue
+        if key.casefold().replace("_", "").replace("-", "") == right.replace("_", ""):
+            return right
+        right_words = right.split("_")
+        # Published configs have a custom key `models`.
+        if len(words) != len(right_words) or (len(words) == 1 and key == f"{right}s"):
+            continue
+        for word, right_word in zip(words, right_words, strict=True):
+            most = 2 if min(len(word), len(right_word)) >= _LONG_WORD else 1
+            replacement = 1 if len(right_word) > 3 else 2  # replacing a letter makes a different short word: `pad_cfg`
+            if word[:1] != right_word[:1] or edit_distance(word, right_word, replacement) > most:
+                break
+        else:
+            return right
+    return None
 
 
 def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
@@ -86,14 +88,14 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     """
     origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
     return [
-        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code could"
+        f"{origin}: '{name}' has no effect unless your own code reads it, because neither the config nor a run does"
         for name, origin in origins.items()
         if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
     ]
 
 
 def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]:
-    """Returns the variables that were changed too late, with the keys that keep the old value.
+    """Returns the variables that were changed too late, with the keys that still have the previous value.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
@@ -108,7 +110,16 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
         if len(path) > 1:
             unchanged = _same_ending(top, path)
         else:
-            unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
+            old = value_history(top[name], origin)[-2].value
+            same = [
+                each
+                for each, value in walk(top)
+                if each[0] in known and type(value) is type(old) and bool(value == old)
+            ]
+            # Without a key that ends with the name, values such as 0 or True may be equal by chance.
+            is_common = isinstance(old, bool) or old is None or old in (0, 1, "")
+            named = [each for each in same if each[-1] == name]
+            unchanged = [join_path(each) for each in named or ([] if is_common else same)]
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         key = join_path(path)
         problem = f"'{key}' has no effect, because other keys already use the previous value of '{name}'{advice}"
@@ -158,17 +169,3 @@ def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
         holder = holder[key]
     origin: KeyOrigin = holder._origins[path[-1]]
     return origin
-
-
-def _keys_with_value(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
-    """Returns the keys of a run that have the value `value`, which a variable had before it was changed.
-
-    If some of them end with the name of the variable, returns only these. Otherwise, returns all of them, or none for
-    a common value such as 0, 1 or True, which other keys may have by chance.
-    """
-    paths = [
-        path for path, found in walk(top) if path[0] in known and type(found) is type(value) and bool(found == value)
-    ]
-    named = [path for path in paths if path[-1] == name]
-    is_common = isinstance(value, bool) or value is None or value in (0, 1, "")
-    return [join_path(path) for path in named or ([] if is_common else paths)]

@@ -1,4 +1,4 @@
-"""Reads YAML, recording the line of every key, and writes YAML. Reading executes no code."""
+"""Reads and writes YAML. Reading records the line of every key and executes no code."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Parses `1e-3` as a number, as users expect, and dates as strings.
 
-    Does not support ordered mappings (`!!omap`, `!!pairs`), and bounds the time for merges (`<<`).
+    Rejects ordered mappings (`!!omap`, `!!pairs`) and limits the time for merges (`<<`).
     """
 
     def __init__(self, stream: Any) -> None:
@@ -50,7 +50,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         sources: list[yaml.MappingNode] = []
         for value in values:
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for source in listed:  # in text order, since a mapping may merge earlier ones
+            for source in listed:  # in the order of the text, because a mapping may merge earlier ones
                 if not isinstance(source, yaml.MappingNode):
                     raise _constructor_error(source, "`<<` must be a mapping or a list of mappings")
                 self.flatten_mapping(source)
@@ -74,20 +74,19 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
+        style = '"' if PLACEHOLDER_BRACE.search(data) or not data.isprintable() else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
 
 def _constructor_error(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
-    style = '"' if PLACEHOLDER_BRACE.search(value) or not value.isprintable() else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
 _Loader.yaml_constructors = {tag: value for tag, value in _Loader.yaml_constructors.items() if tag not in _ORDERED}
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
-_Dumper.add_representer(str, _represent_string)
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _kind in (_Loader, _Dumper):
     _resolvers: dict[Any, list[tuple[str, Any]]] = {
         first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
@@ -134,7 +133,7 @@ def write_yaml(value: Any) -> str:
 
 
 def _check_extent(text: str, path: str) -> None:
-    """Raises an error if the text has too many values or is nested so deeply that the C parser would crash."""
+    """Checks that the text does not have too many values, and is not nested so deeply that the C parser would crash."""
     if len(_DIRECTIVE.findall(text)) > _MAX_DIRECTIVES:
         raise ConfigSyntaxError("the config has too many directives (lines that begin with %)", origin=Place(path, 1))
     depth = 0
@@ -169,7 +168,7 @@ class _Builder:
                 if isinstance(key, (dict, list, set)):
                     raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
                 if id(key_node) in own and key in seen:
-                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
+                    message = f"the key '{key}' occurs twice in one mapping, first on line {result._origins[key].line}"
                     raise ConfigSyntaxError(message, origin=origin, key=str(key))
                 if id(key_node) in own:
                     seen.add(key)

@@ -31,7 +31,7 @@ class Request:
         path: The file to write.
         metainfo: Text to store in the file, such as the classes.
         opset: The version of the ONNX operators, or None for the default.
-        is_dynamic: Whether batch size, height and width of the input may vary, as far as the model supports it.
+        is_dynamic: Whether the batch size, height and width of the input may vary, if the model supports it.
     """
 
     module: ExportedModel
@@ -82,7 +82,7 @@ def _write_onnx(request: Request) -> None:
 def _open_onnx(path: str) -> Run:
     runtime = import_onnx("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # a size that the model does not support is reported by an exception
+    options.log_severity_level = 4  # an exception reports a size that the model does not support
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: [torch.from_numpy(each) for each in session.run(None, {INPUT: images.numpy()})]
 
@@ -117,7 +117,7 @@ def import_onnx(package: str) -> Any:
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Makes torch use only exportable operators, without fused transformer layers. Silences warnings of tracers."""
+    """Disables fused transformer layers, which cannot be exported. Silences warnings of tracers."""
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     logger = logging.getLogger("torch.onnx")  # warns about packages that the model does not use

@@ -1,4 +1,4 @@
-"""The module that is exported: a model with its preprocessing and postprocessing."""
+"""The exported module: a model with its preprocessing and postprocessing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class ExportedModel(nn.Module):
     """Computes named tensors from images, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline.
 
-    The images are normalized and padded as the data preprocessor of the model does. Models of footplate's tasks return
+    The images are normalized and padded as by the data preprocessor of the model. Models of footplate's tasks return
     probabilities and labels, boxes and scores, or features. Other models return the output of their mode "tensor".
 
     Args:
@@ -45,15 +45,27 @@ class ExportedModel(nn.Module):
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs by name."""
-        outputs = _flatten("output", self._outputs(self.preprocess(images)))
+        """Maps the names of the outputs to the outputs."""
+        inputs = self.preprocess(images)
+        if hasattr(self.model, "predicted_tensors"):
+            found = self.model.predicted_tensors(inputs)
+        elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+            size = tuple(inputs.shape[-2:])
+            info = {"ori_shape": size, "img_shape": size, "pad_shape": size}
+            scores = self.model.encode_decode(inputs, [info])
+            found = {"scores": scores}
+            if scores.shape[1] > 1:
+                found = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+        else:
+            found = self.model(inputs, mode="tensor")
+        outputs = _flatten("output", found)
         if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
             return {name: each[..., :height, :width] for name, each in outputs.items()}
         return outputs
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Returns the normalized and padded images, as the data preprocessor does in validation."""
+        """Normalizes and pads images as the data preprocessor does in validation."""
         inputs = images.flip(1) if self._swaps else images
         if self._normalizes:
             inputs = (inputs - self.mean) / self.std
@@ -63,18 +75,6 @@ class ExportedModel(nn.Module):
             right = max(self._least_size[1], width + -width % self._divisor) - width
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
         return inputs
-
-    def _outputs(self, inputs: Tensor) -> Any:
-        if hasattr(self.model, "predicted_tensors"):
-            return self.model.predicted_tensors(inputs)
-        if hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
-            size = tuple(inputs.shape[-2:])
-            info = {"ori_shape": size, "img_shape": size, "pad_shape": size}
-            scores = self.model.encode_decode(inputs, [info])
-            if scores.shape[1] > 1:
-                return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
-            return {"scores": scores}
-        return self.model(inputs, mode="tensor")
 
 
 def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
 
 
 def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """Returns the largest absolute difference between outputs, or the share of integers, such as labels, that differ.
+    """Returns the largest absolute difference between outputs. For integers, it is the fraction of values that differ.
 
     The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
     """

@@ -18,7 +18,7 @@ from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, Run, exportable_operators
+from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, exportable_operators
 from footplate.inference.exported_model import ExportedModel, largest_difference
 from footplate.inference.preprocessing import Preprocessing
 from footplate.inference.trained_model import TrainedModel
@@ -39,11 +39,11 @@ class Export(NamedTuple):
     Attributes:
         path: The file.
         size: The size in bytes, including `data_files`.
-        outputs: The shape of each output for the first tested input, by name; empty if the file has only weights.
-        tested: The shapes of the inputs with which the file was run; empty if the file has only weights.
+        outputs: Maps the name of each output to its shape for the first tested input. Empty if the file contains only
+            weights.
+        tested: The shapes of the inputs with which the file was run. Empty if the file contains only weights.
         difference: The largest difference between the outputs of the file and of the model, or between their weights.
-        data_files: Additional files in the same folder that belong to it: the weights of an ONNX model larger than 1.5
-            GiB.
+        data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
     """
 
     path: str
@@ -72,7 +72,7 @@ def export_model(
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The version of the ONNX operators.
-        size: Height and width of the example input; by default those of an example image after the pipeline.
+        size: Height and width of the example input. By default, those of an example image after the pipeline.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with its suffix, or an option does not fit
@@ -97,8 +97,7 @@ def export_model(
         tested: list[tuple[int, ...]] = []
         if to != SAFETENSORS:
             module = ExportedModel(model).eval()
-            images = _example(trained, module, size)
-            outputs = _run_model(module, images)
+            images, outputs = _run_example(trained, module, size)
         folder = os.path.dirname(os.path.abspath(target))
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
@@ -111,7 +110,7 @@ def export_model(
                 tested, difference = _write(FORMATS[to], request, to)
             if not difference <= _LIMIT:
                 raise ExportError(
-                    f"the {to} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
+                    f"the {to} file was discarded: it differs from the model by {difference:.2g}, more than {_LIMIT:g}",
                     notes=[f"Inputs: {_shapes(tested)}."] if tested else [],
                 )
             written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself comes last
@@ -162,11 +161,15 @@ class ExportError(FootplateError):
     """A model cannot be exported, or the outputs of the exported file differ from those of the model."""
 
 
-def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None) -> Tensor:
-    """Returns an example input: random pixels with the number of channels and the size after the pipeline.
+def _run_example(
+    trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns an example input and the outputs of the model for it.
+
+    The input consists of random pixels, with the number of channels and the size after the pipeline.
 
     Raises:
-        ExportError: The data preprocessor of the model has a step that cannot be exported.
+        ExportError: The data preprocessor of the model has a step that cannot be exported, or the model cannot be run.
     """
     preprocessing = Preprocessing(trained.cfg)
     pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
@@ -183,7 +186,14 @@ def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] |
                 notes=["Only channel swapping, normalization and padding can be exported."],
             )
     height, width = images.shape[-2:] if size is None else [check_count("--size", each) for each in size]
-    return _random_images((2, images.shape[1], height, width))
+    images = _random_images((2, images.shape[1], height, width))
+    try:
+        outputs = module.named_outputs(images)
+    except Exception as error:
+        raise _export_error("the model cannot be run on an example input", module.model, error, "--size") from error
+    if not outputs:
+        raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
+    return images, outputs
 
 
 def _first_view(sample: Any) -> Tensor:
@@ -197,20 +207,10 @@ def _random_images(shape: Sequence[int]) -> Tensor:
     return torch.randint(0, 256, tuple(shape), generator=generator).float()
 
 
-def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
-    try:
-        outputs = module.named_outputs(images)
-    except Exception as error:
-        raise _export_error("the model cannot be run on an example input", module.model, error, "--size") from error
-    if not outputs:
-        raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
-    return outputs
-
-
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
-    """Writes a file, and returns the shapes of the inputs that it was tested with and the largest difference.
+    """Writes a file and tests it. Returns the shapes of the tested inputs and the largest difference.
 
-    If the model cannot be exported with dynamic shapes, the shapes of the example are used.
+    If the model cannot be exported with dynamic shapes, uses the shapes of the example.
     """
     try:
         try:
@@ -225,7 +225,7 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
         raise _export_error(f"the model cannot be exported to {name}", request.module.model, error) from error
     run = format_.open(request.path)
     shape = tuple(request.images.shape)
-    difference = _difference(run, request.module, request.images)
+    difference = largest_difference(run(request.images), request.module(request.images))
     tested = [shape]
     for other in ((shape[0] + 1, *shape[1:]), (1, shape[1], shape[2] + 32, shape[3] + 64)):
         images = _random_images(other)
@@ -241,12 +241,8 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
     return tested, difference
 
 
-def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
-    return largest_difference(run(images), module(images))
-
-
 def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:
-    """Writes only the weights, and returns their largest difference from those that a new model loads."""
+    """Writes only the weights. Returns the largest difference between them and the weights that a new model loads."""
     export_weights(trained.path, target)
     again = trained.build(_CPU)
     for each in again.parameters():
@@ -260,7 +256,7 @@ def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> floa
 
 
 def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:
-    """Returns an error that names the operator, and the line and the module in which it is called."""
+    """Returns an error that contains the operator, and the line and the module in which it is called."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
@@ -286,7 +282,7 @@ class _Text(str):
 
 
 def _place(model: nn.Module, error: BaseException) -> str:
-    """Describes where an error was raised: the module that was running, and the innermost line outside torch."""
+    """Describes the location of an error: the module that was running, and the innermost line outside torch."""
     frames: list[Any] = [frame for frame, _ in walk_tb(error.__traceback__)]
     names = {id(each): name for name, each in model.named_modules()}
     running = [frame.f_locals.get("self") for frame in frames]

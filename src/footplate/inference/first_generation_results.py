@@ -13,8 +13,8 @@ def as_data_element(result: Any) -> Any:
     """Converts the result of a first-generation model for one image to a data element. Returns other results unchanged.
 
     Args:
-        result: One of: a label map of integers ``(H, W)``; class scores as floats ``(C,)``; a list with an array of
-            boxes and scores ``(N, 5)`` for each class; or a tuple of such a list and a list of the masks of each class.
+        result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
+            ``(N, 5)`` for each class, or a tuple of such a list and a list of the masks of each class.
     """
     if _is_array(result, 2, "iu"):
         return BaseDataElement(pred_sem_seg=PixelData(data=torch.as_tensor(result.copy())[None]))

@@ -12,7 +12,7 @@ from footplate.inference.preprocessing import Pixels
 from footplate.storage import missing_path_notes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_COMPLETE = 0.9  # the fraction of the declared frames from which a video counts as complete
+_COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -20,10 +20,10 @@ class ImageFile(NamedTuple):
     """A picture file, or a frame of a video file.
 
     Attributes:
-        name: A unique name for output files, without suffix; it may contain folders.
+        name: A unique name for output files, without a suffix. It may contain folders.
         path: The path of the file.
         frame: The index of the frame, or None for a picture.
-        pixels: The frame, ``(H, W, 3)``, uint8, RGB, or None for a picture, which is read from its file.
+        pixels: The frame, ``(H, W, 3)``, uint8, RGB, or None for a picture, because its file is read later.
     """
 
     name: str
@@ -49,7 +49,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
 
     Args:
         paths: Files, folders (searched at any depth) and patterns such as `images/*.png`.
-        skipped: Folders whose files are not read, because the predictions are written to them.
+        skipped: Folders whose files are ignored, because the predictions are written to them.
 
     Raises:
         ArgumentError: A path does not exist or is in a skipped folder, a pattern matches nothing, or a folder contains
@@ -60,7 +60,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     for path in paths:
         if _is_inside(path, skipped):
             raise ArgumentError(
-                f"the input '{path}' is in a folder that predictions are written to",
+                f"the input '{path}' is in a folder to which predictions are written",
                 notes=["Choose another output folder."],
             )
         if os.path.isdir(path):
@@ -95,7 +95,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
-    """Yields the pictures, and the frames of the videos. Appends videos that cannot be read to `failures`.
+    """Yields pictures and the frames of videos. Appends videos that cannot be read to `failures`.
 
     Raises:
         MissingExtraError: There is a video, and OpenCV is not installed.
@@ -147,7 +147,7 @@ def _frames(path: str) -> Iterator[Pixels]:
             number += 1
             yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
         if not number:
-            raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
+            raise DataError(f"the video '{path}' cannot be read, because OpenCV cannot decode any frame")
         if number < _COMPLETE * declared:
             raise DataError(f"the video '{path}' ends early: OpenCV can decode only {number} of {declared:.0f} frames")
     finally:
@@ -160,7 +160,7 @@ def is_video(path: str) -> bool:
 
 
 def _is_inside(path: str, folders: Collection[str]) -> bool:
-    """Checks whether a path is one of the folders or lies inside one. The folders must be canonical."""
+    """Checks whether a path is one of the given canonical folders or inside one of them."""
     resolved = os.path.realpath(path)
     return any(resolved == each or resolved.startswith(each + os.sep) for each in folders)
 

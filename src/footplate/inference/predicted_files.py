@@ -21,17 +21,18 @@ from footplate.visualization import as_array
 LINES = "predictions.jsonl"
 _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
-_TOP = 5  # classes in the line of a classified image
+_TOP = 5  # the number of classes in the line of a classified image
 _DIGITS = 6
+_COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 
 
 class Summary(NamedTuple):
-    """The number of images, the seconds that they took, the file with their predictions, and the unreadable inputs."""
+    """The result of a prediction on files."""
 
-    images: int
-    seconds: float
-    path: str
-    failures: Sequence[Failure] = ()
+    images: int  # the number of images
+    seconds: float  # the time for all images
+    path: str  # the file with the predictions
+    failures: Sequence[Failure] = ()  # the inputs that could not be read
 
 
 def predict_files(
@@ -40,14 +41,14 @@ def predict_files(
     """Predicts on pictures, folders, patterns and videos, and writes the results to a folder.
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
-    maps in `labels`. Until all images are predicted, the lines are in `predictions.jsonl.partial`, and an earlier
-    `predictions.jsonl` is kept. Inputs that cannot be read are skipped and listed in the result.
+    maps in `labels`. The lines are first written to `predictions.jsonl.partial`. It replaces an earlier
+    `predictions.jsonl` at the end. Inputs that cannot be read are skipped and listed in the result.
 
     Args:
         predictor: The predictor.
         paths: The paths of pictures, folders and videos, and patterns such as `images/*.png`.
         out: The folder to write to.
-        score: The minimum score of instances and classes; by default 0.3 for instances and no minimum for classes.
+        score: The minimum score of instances and classes. By default, 0.3 for instances, and no minimum for classes.
         draw: Whether to draw pictures.
 
     Raises:
@@ -97,11 +98,11 @@ def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
-    """Returns a prediction as JSON values, except for a label map, which is an array `labels`.
+    """Converts a prediction to JSON values, except for a label map, which becomes an array under `labels`.
 
     Args:
         prediction: A data element of any task, a tensor, or a dict or a list of these.
-        metainfo: A dict with the names of the `classes`.
+        metainfo: A dict that contains the names of the `classes`.
         score: The minimum score of instances and classes.
     """
     if not hasattr(prediction, "metainfo"):
@@ -119,8 +120,13 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         kind = np.uint8 if not labels.size or labels.max() < 256 else np.uint16
         found |= {"classes": shares, "labels": labels.astype(kind)}
     if "pred_instances" in prediction:
-        least = DEFAULT_SCORE if score is None else score
-        found["instances"] = _describe_instances(above_score(prediction, least).pred_instances, classes)
+        instances = above_score(prediction, DEFAULT_SCORE if score is None else score).pred_instances
+        keys = [key for key in instances.keys() if key != "masks"]  # noqa: SIM118
+        columns: dict[str, Any] = {_COLUMNS.get(key, key): as_array(instances.get(key)) for key in keys}
+        if "label" in columns:
+            columns["class"] = [_name(int(label), classes) for label in columns["label"]]
+        rows = range(len(instances))
+        found["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
     if "pred_score" in prediction:
         least, values = 0.0 if score is None else score, as_array(prediction.get("pred_score"))
         order = np.argsort(-values, kind="stable")[:_TOP]
@@ -139,7 +145,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
 def _predicted(
     predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
 ) -> Iterator[tuple[ImageFile, Any]]:
-    """Yields each image with its prediction, and shows the progress in a terminal."""
+    """Yields each image with its prediction. Shows the progress if standard error is a terminal."""
 
     def predictions() -> Iterator[tuple[ImageFile, Any]]:
         for batch in in_chunks(_samples(predictor, files, failures), predictor.batch_size):
@@ -174,21 +180,8 @@ def _name(label: int, classes: Sequence[Any]) -> str:
     return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
 
-def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns a dict for each instance. Omits masks."""
-    columns = {key: as_array(instances.get(key)) for key in instances.keys() if key != "masks"}  # noqa: SIM118
-    names = {"bboxes": "box", "scores": "score", "labels": "label"}
-    rows = []
-    for index in range(len(instances)):
-        row = {names.get(key, key): _plain(column[index]) for key, column in columns.items()}
-        if "label" in row:
-            row["class"] = _name(row["label"], classes)
-        rows.append(row)
-    return rows
-
-
 def _plain(value: Any) -> Any:
-    """Converts a value for JSON: arrays and tensors to lists with rounded numbers, other objects to text."""
+    """Converts a value for JSON. Arrays and tensors become lists of rounded numbers, and other objects become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -38,8 +38,8 @@ class Predictor:
     """Predicts on images with a trained model.
 
     Images pass through the pipeline of the test data in the config, or of the validation data if there is no test data.
-    Transforms that load annotations are skipped. The batch size is that of the same data, so that the predictions equal
-    those of `footplate test`.
+    Transforms that load annotations are skipped. The default batch size is that of the same data, so that the
+    predictions equal those of `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint, or an opened one.
@@ -54,7 +54,8 @@ class Predictor:
         batch_size: The number of images in a batch.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read, lacks weights of the model, or has no config and none is given.
+        CheckpointError: The checkpoint cannot be read, lacks weights of the model, or contains no config although
+            `config` is None.
         ArgumentError: There is no such device, or the config has no data whose pipeline preprocesses images.
     """
 
@@ -138,22 +139,11 @@ class Predictor:
         given = as_image(image)
         pixels = load_rgb(given) if isinstance(given, str) else given
         pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels
-        visualizer = self._visualizer_for(prediction)
-        prediction = above_score(prediction, score)
-        if type(visualizer).render is not Visualizer.render:
-            return visualizer.render(pixels, prediction, draw_gt=False)
-        # A visualizer of a code base draws in this method; afterwards, it holds the drawn image.
-        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True)
-        return visualizer.get_image()
-
-    def _visualizer_for(self, prediction: Any) -> Visualizer:
-        """Returns the visualizer of the config, or the task's visualizer if the config has only the general one."""
-        given = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
-        kind = given.get("type", "Visualizer")
-        if kind == "Visualizer" and hasattr(prediction, "keys"):
-            given = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in prediction), "Visualizer")}
-        settings = {**given, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
-        name = str(given["type"])
+        section = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
+        if section.get("type", "Visualizer") == "Visualizer" and hasattr(prediction, "keys"):
+            section = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in prediction), "Visualizer")}
+        settings = {**section, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
+        name = str(section["type"])
         if name not in self._visualizers:
             with using_scope(self._scope), at_key("visualizer"):
                 self._visualizers[name] = VISUALIZERS.build(settings)
@@ -163,8 +153,14 @@ class Predictor:
             classes = metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
             palette = metainfo.get("palette") or colors_of_classes([str(each) for each in classes])
             metainfo = {**metainfo, "classes": classes, "palette": palette}
-        self._visualizers[name].dataset_meta = metainfo
-        return self._visualizers[name]
+        visualizer = self._visualizers[name]
+        visualizer.dataset_meta = metainfo
+        prediction = above_score(prediction, score)
+        if type(visualizer).render is not Visualizer.render:
+            return visualizer.render(pixels, prediction, draw_gt=False)
+        # A visualizer of a code base draws in this method and stores the drawn image.
+        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True)
+        return visualizer.get_image()
 
 
 class _LoopSettings:
@@ -183,7 +179,7 @@ def as_image(image: Any) -> str | Pixels:
     """Returns the path of an image, or its pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
 
     Raises:
-        ArgumentError: It is neither a path nor an image.
+        ArgumentError: The value is neither a path nor an image.
     """
     if isinstance(image, (str, os.PathLike)):
         return os.fspath(image)
@@ -212,7 +208,7 @@ def above_score(prediction: Any, score: float) -> Any:
 
 
 def in_chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yields lists of `size` items, the last of which may be shorter."""
+    """Yields lists of `size` items. The last list may be shorter."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

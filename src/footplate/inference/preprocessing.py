@@ -28,13 +28,13 @@ _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
 
 class Preprocessing:
-    """Converts images to batches like the test dataloader, or like the validation dataloader if there is no test data.
+    """Converts images to batches as the test dataloader does, or the validation dataloader if there is no test data.
 
     Args:
         cfg: The config, in the second generation.
 
     Attributes:
-        mode: "test" or "val", the data that the pipeline belongs to.
+        mode: "test" or "val", the data to which the pipeline belongs.
         batch_size: The batch size of that data.
         image_size: The height and width of an example image, before the pipeline.
 
@@ -81,7 +81,7 @@ class Preprocessing:
 
         Args:
             image: The path of a file, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
-            index: The index of the image, as `sample_idx` and `img_id`.
+            index: The index of the image, which becomes its `sample_idx` and `img_id`.
             name: The `img_path` of an image that is not a file.
 
         Raises:
@@ -118,12 +118,12 @@ class Preprocessing:
 
 
 def _file(path: str) -> dict[str, Any]:
-    """Returns the path of an image under the keys that the loaders of both generations read."""
+    """Returns a sample with the path of an image, under the keys that the loaders of both generations read."""
     return {"img_path": path, "img_prefix": None, "img_info": {"filename": path}}
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Returns the mode and the section of the test data, or of the validation data if there is no test data."""
+    """Returns "test" and the section of the test data, or "val" and that of the validation data if there is none."""
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
         if has_several_loaders(section):  # uses the first of several datasets

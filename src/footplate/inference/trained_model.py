@@ -38,7 +38,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors of the training data, as far as the checkpoint contains them.
+        """The classes and colors of the training data, if the checkpoint contains them.
 
         Raises:
             CheckpointError: The classes or colors are not lists.
@@ -47,10 +47,8 @@ class TrainedModel:
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
             saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key) is not None}  # of MMCV 1.x
-        found = {
-            str(key).lower(): value.tolist()
-            if isinstance(value, torch.Tensor | np.ndarray)
-            else value  # code bases save arrays
+        found = {  # code bases save arrays
+            str(key).lower(): value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
             for key, value in saved.items()
         }
         for key, kinds in (("classes", (list, tuple)), ("palette", (list, tuple, str))):
@@ -96,14 +94,14 @@ def open_trained(
 
     Raises:
         ConfigError: The config cannot be read.
-        CheckpointError: The checkpoint cannot be read, or has no config and none is given.
+        CheckpointError: The checkpoint cannot be read, or contains no config although `config` is None.
     """
     path = os.fspath(checkpoint)
     content = load_checkpoint(path)
     if config is None:
         meta = _meta(content)
         text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
-        advice = "Give the config of its run: --config FILE, or config=FILE in Python."
+        advice = "Pass the config of its run: --config FILE, or config=FILE in Python."
         if not isinstance(text, str):
             raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[advice])
         try:
@@ -117,7 +115,7 @@ def open_trained(
 
 
 def select_device(name: str | None) -> torch.device:
-    """Returns the named device, or by default the accelerator of this machine or the CPU.
+    """Returns the named device. If `name` is None, returns the accelerator of this machine or the CPU.
 
     Raises:
         ArgumentError: There is no such device.

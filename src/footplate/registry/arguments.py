@@ -58,7 +58,7 @@ def build_object(
 
     Raises:
         BuildError: An argument is unknown or missing, or the constructor raised while building from a config file.
-        FootplateError: Raised by the constructor itself; the location in the config is added.
+        FootplateError: The constructor raised it. The location in the config is added.
     """
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
@@ -71,7 +71,7 @@ def build_object(
                 error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
-        # An argument that was passed on through **kwargs to a base class that does not accept it.
+        # The constructor may have passed an argument on through **kwargs to a base class that does not accept it.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
             raise _unknown_argument(
@@ -109,7 +109,7 @@ def check_arguments(
     args: tuple[Any, ...] = (),
     source: object = None,
 ) -> None:
-    """Checks, without calling `entry`, that it takes all given arguments and that no required one is missing.
+    """Checks, without calling `entry`, that it accepts all given arguments and that no required one is missing.
 
     Raises:
         BuildError: An argument is unknown or missing.
@@ -134,36 +134,28 @@ def check_arguments(
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error to raise after a constructor failed, with the offending argument if it can be determined."""
+    """Returns the error to raise after a constructor failed, with the offending argument if it can be determined.
+
+    The offending argument is the first one whose value does not match its annotation. If there is none, it is the only
+    argument whose name occurs in the message, the only one whose value does, or the only one that was changed.
+    """
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     if wrong is not None:
         key, expected = wrong
         message = f"{key} of {what} must be {expected}"
     else:
-        changes = list(changes_in(source))
-        key = _mentioned_argument(first_line, settings) or (changes[0] if len(changes) == 1 else "")
+        words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", first_line)
+        by_name = [key for key in settings if key in words]
+        values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
+        # Decimal digits and single characters may occur by chance.
+        by_value = [key for key, value in values.items() if not value.isdecimal() and len(value) > 1 and value in words]
+        key = next((found[0] for found in (by_name, by_value, list(changes_in(source))) if len(found) == 1), "")
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
-        found = {"found": settings[key]} if key in settings else {}
-        return BuildError(message, origin=origin_at(source, key), key=key, hides_cause=True, **found)
+        details = {"found": settings[key]} if key in settings else {}
+        return BuildError(message, origin=origin_at(source, key), key=key, hides_cause=True, **details)
     return BuildError(message, origin=origin_of(source, "type"), notes=describe_changes(source), hides_cause=True)
-
-
-def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
-    """Returns the argument that an error message is about, or "" if that is ambiguous.
-
-    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Values
-    that consist of decimal digits or of a single character are not searched for.
-    """
-    words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
-    by_name = [key for key in settings if key in words]
-    values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
-    by_value = [key for key, value in values.items() if not value.isdecimal() and len(value) > 1 and value in words]
-    for found in (by_name, by_value):
-        if len(found) == 1:
-            return found[0]
-    return ""
 
 
 def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
@@ -225,7 +217,20 @@ def _keywords_with_bases(kind: Callable[..., Any]) -> list[str] | None:
         rest = _var_keyword_name(parameters)
         if rest is None:
             return names
-        if not inspect.isfunction(init) or not _only_forwards(init, rest, each.__name__):
+        if not inspect.isfunction(init):
+            return None
+        nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
+        used = [node for node in nodes if isinstance(node, ast.Name) and node.id == rest]
+        forwarded = [
+            word.value
+            for node in nodes
+            if isinstance(node, ast.Call)
+            # `super(Other, self)` would skip classes.
+            and ast.unparse(node.func) in ("super().__init__", f"super({each.__name__}, self).__init__")
+            for word in node.keywords
+            if word.arg is None
+        ]
+        if len(used) != 1 or used[0] not in forwarded:
             return None
     return None
 
@@ -236,35 +241,14 @@ def _var_keyword_name(parameters: Mapping[str, inspect.Parameter]) -> str | None
     return rest[0] if rest else None
 
 
-def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
-    """Checks whether `rest` is only used as `super().__init__(..., **rest)` of the next class.
-
-    Args:
-        init: The constructor.
-        rest: The name of its **kwargs.
-        owner: The name of its class: `super(Other, self)` skips classes.
-    """
-    tree = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
-    used = [each for each in tree if isinstance(each, ast.Name) and each.id == rest]
-    given = [
-        word.value
-        for each in tree
-        if isinstance(each, ast.Call)
-        and ast.unparse(each.func) in ("super().__init__", f"super({owner}, self).__init__")
-        for word in each.keywords
-        if word.arg is None
-    ]
-    return len(used) == 1 and used[0] in given
-
-
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
     """Checks the values of arguments that `entry` or a base class annotates as `bool`, `int` or `float`.
 
-    A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
-    written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also
-    takes a mapping.
+    Without this check, a string such as "no" would count as true. Numbers must not be bools, strings or NaN. An integer
+    may be written as 2.0. Only annotations in footplate and torch are checked. An argument with the annotation
+    `bool | Mapping` also accepts a mapping.
 
     Args:
         entry: A class or function.
@@ -293,12 +277,20 @@ def check_annotations(
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Returns the first argument whose value does not match its annotation, and a description of the allowed types.
 
-
     Returns None if all values match. Use it to explain a failure, not as a check: a class may accept values that its
     annotations do not mention.
     """
     for key, allowed in argument_types(entry).items():
-        if key in settings and allowed and not _fits(settings[key], allowed):
+        if key not in settings or not allowed:
+            continue
+        value = settings[key]
+        if not isinstance(value, _CONFIG_TYPES) or isinstance(value, allowed):
+            is_allowed = not isinstance(value, str) or str in allowed  # a string is also a Sequence
+        elif isinstance(value, (list, tuple)):
+            is_allowed = list in allowed or tuple in allowed
+        else:
+            is_allowed = isinstance(value, int) and float in allowed
+        if not is_allowed:
             return key, _describe_types(allowed)
     return None
 
@@ -307,18 +299,10 @@ def _describe_types(allowed: tuple[type, ...]) -> str:
     return " or ".join(dict.fromkeys(_TYPE_NAMES.get(each, each.__name__) for each in allowed))
 
 
-def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
-    if not isinstance(value, _CONFIG_TYPES) or isinstance(value, allowed):
-        return not isinstance(value, str) or str in allowed  # a string is also a Sequence
-    if isinstance(value, (list, tuple)):
-        return any(each in (list, tuple) for each in allowed)
-    return isinstance(value, int) and float in allowed
-
-
 def argument_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     """Maps each argument of `entry` and its base classes to the types that its annotation allows.
 
-    An empty tuple allows any value. Annotations outside footplate and torch are not read.
+    An empty tuple allows any value. Annotations in packages other than footplate and torch are ignored.
     """
     try:
         return _read_annotations(entry)

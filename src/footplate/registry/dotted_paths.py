@@ -1,9 +1,9 @@
 """Decides which classes a dotted path in a config may refer to.
 
-A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs. Its
-dotted paths may therefore only refer to registered classes, classes defined in the user's own modules, and those in
-`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its dotted
-paths may refer to any class that the registry accepts. Python code can pass any class directly.
+A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs.
+Therefore, its dotted paths may only refer to registered classes, classes defined in the user's own modules, and the
+classes in `TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so
+its dotted paths may refer to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -17,8 +17,7 @@ from typing import Any
 
 from footplate.errors import ConfigError, Origin
 
-# Maps each registry to the torch module that exports its classes, and to their names. None allows all layers and
-# losses.
+# Maps each registry to the torch module that exports its classes, and their names. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -46,7 +45,7 @@ class ForbiddenPathError(Exception):
 
 
 def mark_executed(file: str) -> None:
-    """Marks a config file as executed: its dotted paths are then trusted like its code."""
+    """Marks a config file as executed, so that its dotted paths are trusted like its code."""
     _executed.add(file)
 
 
@@ -123,7 +122,7 @@ def has_submodule(package: str, name: str) -> bool:
 
 
 def is_user_module(module: str) -> bool:
-    """Checks whether a module is user code: not the standard library, footplate or an installed package."""
+    """Checks whether a module is user code, not part of the standard library, footplate or an installed package."""
     top = module.partition(".")[0]
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
@@ -175,7 +174,7 @@ def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
 
 
 def module_exists(module: str) -> bool:
-    """Checks whether a module exists. Its parent packages are imported."""
+    """Checks whether a module exists. Imports its parent packages."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):

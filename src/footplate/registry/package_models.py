@@ -12,7 +12,7 @@ from footplate.registry.registry import Registry
 
 
 class ModelSource(ABC):
-    """Lists and builds the models of a package. A config can only refer to the models in its list.
+    """Lists and builds the models of a package. A config can only refer to listed models.
 
     Args:
         package: The imported package.

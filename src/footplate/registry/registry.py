@@ -55,13 +55,13 @@ class Registry(RegistryMembers):
 
     Args:
         name: The kind of its entries, such as "hook".
-        build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` by `build`.
-        parent: The registry in which names missing here are looked up.
-        scope: The scope of the registry; by default the top-level package that creates it.
+        build_func: Called by `build` as `build_func(cfg, *args, registry=self, **kwargs)`.
+        parent: The registry in which missing names are looked up.
+        scope: The scope of the registry. By default, the top-level package that creates it.
         locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
-        base: `"package.module:Class"`: entries must be subclasses of it.
+        base: `"package.module:Class"`, the class from which all entries must be derived.
         strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
-        noun: The noun for an entry in messages; `name` by default.
+        noun: The noun for an entry in messages. By default, `name`.
 
     Example:
         >>> from footplate.registry import Registry
@@ -131,7 +131,7 @@ class Registry(RegistryMembers):
         """Sets the default scope for the duration of the block, and yields the registry of the default scope.
 
         Args:
-            scope: The scope; None keeps the current one.
+            scope: The scope, or None to keep the current one.
         """
         with using_scope(scope):
             current = default_scope()
@@ -154,7 +154,7 @@ class Registry(RegistryMembers):
         A user class replaces a built-in of the same name; a warning is logged.
 
         Args:
-            name: One or several names; by default, the name of the class.
+            name: One or several names. By default, the name of the class.
             force: Whether to replace an existing entry.
             module: The class or function to register.
 
@@ -182,8 +182,8 @@ class Registry(RegistryMembers):
             key: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
 
         Raises:
-            UnknownNameError: There is no such name. The message suggests the nearest one.
-            BuildError: A config may not refer to the object at the dotted path. The object is not called. Only user
+            UnknownNameError: There is no such name. The message suggests the most similar one.
+            BuildError: A config may not refer to the object at the dotted path. The object is not called, and only user
                 modules are imported.
         """
         return self._get(key, trusted=False)
@@ -192,10 +192,11 @@ class Registry(RegistryMembers):
         """Builds an object from `dict(type=..., ...)`.
 
         Args:
-            cfg: `type` is a name, a class or a lazily imported class; the other keys are constructor arguments.
-            args: Further positional arguments.
-            kwargs: Further keyword arguments, overridden by `cfg`. The values in the dict `default_args` are overridden
-                by both.
+            cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are arguments of the
+                constructor.
+            args: Additional positional arguments.
+            kwargs: Additional keyword arguments, which `cfg` overrides. Both override the values in the dict
+                `default_args`.
 
         Raises:
             UnknownNameError: `type` is not registered.
@@ -206,7 +207,7 @@ class Registry(RegistryMembers):
         return self.build_entry(cfg, *args, **kwargs)
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Builds an object like `build`, but ignores the `build_func` of the registry."""
+        """Builds an object as `build` does, but ignores the `build_func` of the registry."""
         if not isinstance(cfg, Mapping) or "type" not in {**cfg, **(default_args or {})}:
             raise self._missing_type(cfg)
         settings = {**(default_args or {}), **kwargs, **cfg}
@@ -215,7 +216,7 @@ class Registry(RegistryMembers):
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks the `type` and the arguments of a config without building it. Accepts objects that are already built.
+        """Checks the `type` and the arguments of a config without building it. Accepts an object that is already built.
 
         Args:
             cfg: The config.
@@ -240,8 +241,8 @@ class Registry(RegistryMembers):
 
         Args:
             kind: The value of `type`.
-            source: The mapping that contains the value. If the value was written in a Python config, a dotted path may
-                refer to any class that the registry accepts.
+            source: The mapping that contains the value. If it was written in a Python config, a dotted path may refer
+                to any class that the registry accepts.
             key: The key of the value in `source`.
         """
         if isinstance(kind, str):
@@ -265,15 +266,29 @@ class Registry(RegistryMembers):
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
-        package = self._registry_to_import(name)
-        if package and is_footplate_alias(top_level_spec("mmengine")):
-            importlib.import_module(package)  # now, since its classes take precedence
-        found = (
-            self._find(name)
-            or (package and importlib.import_module(package) and self._find(name))
-            or self._find_in_other_scopes(name)
-            or self._import_path(name, trusted=trusted)
+        # The package in the name, or that of the default scope, may register its classes when it is imported.
+        package = (name.partition(".")[0] if "." in name else default_scope()) or ""
+        module = f"{package}.registry"
+        is_pending = (
+            package.isidentifier()
+            and self.root._member(package) is None
+            and package not in sys.stdlib_module_names
+            and module not in sys.modules
+            and has_submodule(package, "registry")
         )
+        if is_pending and is_footplate_alias(top_level_spec("mmengine")):
+            importlib.import_module(module)  # now, since its classes take precedence
+        found = self._find(name)
+        if found is None and is_pending:
+            importlib.import_module(module)
+            found = self._find(name)
+        if found is None and default_scope() is not None:
+            # The name may be registered only in another scope, by the user or by the package of the default scope. For
+            # example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
+            named = [each._entries[name] for each in self.root._tree() if name in each._entries]
+            own = [each for each in named if code_base_of(each) in ("", default_scope())]
+            found = own[0] if own and all(each is own[0] for each in own) else None
+        found = found or self._import_path(name, trusted=trusted)
         if found is None:
             raise self._unknown(name)
         return found
@@ -290,7 +305,7 @@ class Registry(RegistryMembers):
                     continue
                 if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
                     # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
-                    text = "The %s '%s' of %s is used, not the one of %s."
+                    text = "Using the %s '%s' of %s, not that of %s."
                     _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
                     continue
                 if not _is_built_in(present):
@@ -342,30 +357,6 @@ class Registry(RegistryMembers):
         yield self
         for child in self.children.values():
             yield from child._tree()
-
-    def _registry_to_import(self, name: str) -> str:
-        """Returns the module `<package>.registry` to import before looking up `name`, or "" if there is none.
-
-        The package is the first part of `name`, or the default scope. It is installed, and not imported yet.
-        """
-        package = name.partition(".")[0] if "." in name else default_scope()
-        if not package or self.root._member(package) is not None or not package.isidentifier():
-            return ""
-        module = f"{package}.registry"
-        if package in sys.stdlib_module_names or module in sys.modules or not has_submodule(package, "registry"):
-            return ""
-        return module
-
-    def _find_in_other_scopes(self, name: str) -> Callable[..., Any] | None:
-        """Finds a user class, or a class of the default scope's package, that is registered only in another scope.
-
-        For example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
-        """
-        if default_scope() is None:
-            return None
-        named = [each._entries[name] for each in self.root._tree() if name in each._entries]
-        found = [each for each in named if code_base_of(each) in ("", default_scope())]
-        return found[0] if found and all(each is found[0] for each in found) else None
 
     def _import_path(self, path: str, *, trusted: bool) -> Callable[..., Any] | None:
         module = path.rpartition(".")[0]

@@ -1,8 +1,8 @@
 """The root registries, under their MMEngine names.
 
-Each registry lists the packages that contain its built-in entries; they are imported on first lookup. If a base class
-is given, only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code
-also registers plain functions there.
+Each registry lists the packages that contain its built-in entries. They are imported on first lookup. If a base class
+is given, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing
+code also registers plain functions there.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ STRATEGIES = _root("strategy")
 
 
 def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
-    """Builds a module; a list of configs, such as several necks, becomes a `Sequential`."""
+    """Builds a module from its config. A list of configs, such as several necks, becomes a `Sequential`."""
     if not isinstance(cfg, (list, tuple)):
         return registry.build_entry(cfg, *args, **kwargs)
     from torch.nn import Sequential

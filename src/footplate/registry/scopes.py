@@ -36,7 +36,7 @@ def set_default_scope(scope: str | None) -> None:
     _warned_scopes.add(scope)
     near = nearest(scope, sorted(known_scopes))
     advice = f"Did you mean '{near}'?" if near else "Register classes in it, or remove the key."
-    _logger.warning("default_scope='%s' has no effect: no registry or package has this name. %s", scope, advice)
+    _logger.warning("default_scope='%s' has no effect, because no registry or package has this name. %s", scope, advice)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def using_scope(scope: str | None) -> Iterator[None]:
 def explain_missing_scope(scope: str) -> list[str]:
     """Explains why a scope has no registry: its package is not installed, or the scope does not exist.
 
-    Returns the lines of the message. The list is empty if the package is installed.
+    Returns the lines of the message, or an empty list if the package is installed.
     """
     spec = top_level_spec(scope)
     if spec is not None and not is_footplate_alias(spec):

@@ -65,20 +65,21 @@ def _protocol_errors(path: str) -> Iterator[None]:
         raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path) from error
 
 
-def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
-    """Opens a sink for the new content of a file; `path` either gets the complete content or is unchanged.
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Sink]:
+    """Opens a sink for the new content of a file. `path` either receives the complete content or is unchanged.
 
-    The content goes to a temporary file in the same folder, which is renamed to `path` when the block ends without an
-    exception. Locally, the file is synced before the rename and the folder after it. Missing folders are created.
+    The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
+    without an exception. Locally, the file is synced before the rename and the folder after it. Missing folders are
+    created.
 
     Raises:
-        OSError: Writing failed. The previous file is untouched.
+        OSError: Writing failed. The previous file is unchanged.
     """
-    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
-
-
-@contextlib.contextmanager
-def _atomic_remote_file(path: Path) -> Iterator[Sink]:
+    if is_local(path):
+        with local_files.atomic_file(local_path(path)) as sink:
+            yield sink
+        return
     system, target = file_system(path)
     folder, name = posixpath.split(target)
     temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
@@ -98,7 +99,7 @@ def commit_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically; see `atomic_file`.
 
     Raises:
-        OSError: Writing failed. The previous file is untouched.
+        OSError: Writing failed. The previous file is unchanged.
     """
     with atomic_file(path) as sink:
         sink.write(data)
@@ -122,10 +123,10 @@ def append_line(path: str, line: str) -> None:
 
     Args:
         path: A local path.
-        line: The text, without the line end.
+        line: The text, without a line break.
 
     Raises:
-        OSError: Writing failed, for example because the disk is full. The file has its previous length.
+        OSError: Writing failed, for example because the disk is full. The file is unchanged.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     data = (line + "\n").encode()
@@ -148,7 +149,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
         options: Options of the format, for Pillow.
 
     Raises:
-        OSError: Writing failed. An earlier file is untouched.
+        OSError: Writing failed. The previous file is unchanged.
         ValueError: No format has this suffix.
     """
     from PIL.Image import registered_extensions

@@ -109,14 +109,18 @@ def atomic_file(path: str) -> Iterator[Sink]:
     """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
 
     Raises:
-        OSError: A step failed. The previous file is untouched.
+        OSError: A step failed. The previous file is unchanged.
     """
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is a folder or a device", path)
     with _with_file_name(path):
         os.makedirs(folder, exist_ok=True)
-        temporary, descriptor = _open_temporary(folder, name)
+        short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+        descriptor: int | None = None
+        while descriptor is None:
+            temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
+            descriptor = _open_locked(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, wait=False)
         try:
             sink = DescriptorSink(descriptor)
             yield sink
@@ -177,7 +181,7 @@ def sync_folder(folder: str) -> None:
 def lock(path: str) -> Iterator[None]:
     """Holds an exclusive lock for `path`, across processes and threads, for the duration of the block.
 
-    The lock is a hidden file in the same folder, which is removed at the end. On a file system without locks, the block
+    The lock is a hidden file in the same folder and is removed at the end. On a file system without locks, the block
     runs without waiting.
 
     Raises:
@@ -186,14 +190,9 @@ def lock(path: str) -> Iterator[None]:
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     lock_file = os.path.join(folder, f".{name}.lock")
-    while True:
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
-        if fcntl:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink > 0:
-            break
-        os.close(descriptor)  # the previous holder has removed the file
+    descriptor: int | None = None
+    while descriptor is None:
+        descriptor = _open_locked(lock_file, os.O_RDWR | os.O_CREAT, wait=True)
     try:
         yield
     finally:
@@ -205,7 +204,7 @@ def lock(path: str) -> Iterator[None]:
 def clean_stale(folder: str) -> list[str]:
     """Removes temporary files that dead processes left, and returns their paths.
 
-    A running writer holds a lock on its temporary file. The operating system releases it when the process dies.
+    A running writer holds a lock on its temporary file. The operating system releases the lock when the process dies.
 
     Raises:
         OSError: The folder cannot be read.
@@ -236,19 +235,16 @@ def _with_file_name(path: str) -> Iterator[None]:
         raise
 
 
-def _open_temporary(folder: str, name: str) -> tuple[str, int]:
-    """Creates and locks a temporary file for `name`. Returns its path and descriptor."""
-    short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-    while True:
-        temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        if not fcntl:
-            return temporary, descriptor
+def _open_locked(path: str, flags: int, *, wait: bool) -> int | None:
+    """Opens and locks a file. Returns its descriptor, or None if another process removed it before it was locked."""
+    descriptor = os.open(path, flags, 0o666)
+    if fcntl:
         with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_there = True
-        with contextlib.suppress(OSError):
-            is_there = os.fstat(descriptor).st_nlink > 0
-        if is_there:
-            return temporary, descriptor
-        os.close(descriptor)  # another process removed the file as stale before it was locked
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    is_removed = False
+    with contextlib.suppress(OSError):
+        is_removed = os.fstat(descriptor).st_nlink == 0
+    if not is_removed:
+        return descriptor
+    os.close(descriptor)
+    return None

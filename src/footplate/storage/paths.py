@@ -93,8 +93,7 @@ def base_name(path: Path) -> str:
 def missing_path_notes(path: Path) -> list[str]:
     """Explains why a local path does not exist: the absolute path that was tried, and its first missing part.
 
-    If the parent folder contains a similar name, the note suggests it. Returns an empty list for a path that exists or
-    is remote.
+    Suggests a similar name in the parent folder. Returns an empty list for a path that exists or is remote.
 
     Example:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
@@ -123,7 +122,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
 
     Args:
         output: The file or folder to write.
-        suffixes: The supported suffixes; empty to allow any name.
+        suffixes: The supported suffixes, or an empty sequence to allow any name.
         inputs: The files and folders that are read. Symbolic links, hard links and relative paths are resolved.
 
     Raises:
@@ -172,7 +171,7 @@ def output_path(folder: str, path: str, *, key: str = "") -> str:
 
 
 def check_output_path(path: object, *, key: str = "") -> str:
-    """Returns `path` if it is relative and does not leave the folder to which it is joined.
+    """Returns `path` after checking that it is relative and inside the folder to which it is joined.
 
     Raises:
         ArgumentError: It is not a string, is absolute, or points outside the folder.

@@ -1,4 +1,4 @@
-"""Summarizes runs: times, best values, checkpoints, and curves as a plot or a table."""
+"""Summarizes and compares runs: times, best values, checkpoints, and curves as an image or a table."""
 
 import csv
 import io
@@ -30,8 +30,8 @@ def summarize(run: Run) -> dict[str, Any]:
         - `iterations`: the number of iterations.
         - `time`: the mean, median and maximum seconds per iteration between two log lines, the share of time spent
           waiting for data, and the total in seconds. None if there are no usable times.
-        - `memory`: the peak memory in MiB.
-        - `logged`: the iteration of the last training log line; `time` and `last` cover the run up to it.
+        - `memory`: the peak memory in MiB, or None if not recorded.
+        - `logged`: the iteration of the last training log line. `time` and `last` cover the run up to this iteration.
         - `last`: the last training values by name.
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
@@ -43,7 +43,7 @@ def summarize(run: Run) -> dict[str, Any]:
     if time and not any(abs(value) > MAX_RUN_LENGTH for each in (time, data) if each for _, value in each.points):
         values, steps = [value for _, value in time.points], [at for at, _ in time.points]
         distances = [after - before for before, after in pairwise(steps)]
-        # If a run was resumed into a new folder, its first log line there is not near iteration 0.
+        # If a run was resumed in a new folder, its first log line is not near iteration 0.
         first = min(steps[0], statistics.median(distances)) if distances else steps[0]
         begins = [steps[0] - first, *steps[:-1]]
         covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
@@ -68,10 +68,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run, each with its rule. Metrics of `save_best` come first.
-
-    Per-class results are omitted.
-    """
+    """Returns the metrics of a run with their rules, without per-class results. Metrics of `save_best` come first."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
     ranked = []
@@ -109,11 +106,14 @@ def name_in_log(run: Run, series: Series) -> str:
 
 
 def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Compares runs by their shared `save_best` metrics, or by their first shared metric if they share none of those.
+    """Compares each run with the first one.
+
+    Compares all metrics of `save_best` that the runs share. If they share none of these, compares their first shared
+    metric.
 
     Returns:
-        A dict for each metric and each run after the first, with the `metric`, the `runs` (that run and the first one),
-        their best `values`, and the `difference` (the value of that run minus that of the first one).
+        A dict for each metric and each run after the first, with the `metric`, the folders of the two `runs`, their
+        best `values`, and the `difference`, which is positive if the value of the run is higher than that of the first.
     """
     bests = [summarize(run)["best"] for run in runs]
     shared = [name for name in bests[0] if all(name in each for each in bests)]
@@ -153,7 +153,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
 
     Args:
         runs: The runs.
-        names: The scalars. The default is the loss, the validation scalars and the learning rate.
+        names: The scalars. By default, the loss, the validation scalars and the learning rate.
 
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.

@@ -1,10 +1,8 @@
 """Chooses the batch size of a run by trial: `train_dataloader.batch_size='auto'`."""
 
 import ctypes
-import errno
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -35,6 +33,7 @@ from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.registry import MODEL_WRAPPERS
+from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.largest_batch import largest_batch
 from footplate.tools.layer_trace import tensors_in
 from footplate.tools.memory_parts import bytes_of, state_bytes
@@ -46,12 +45,7 @@ _SIZE, _COUNT = "train_dataloader.batch_size", "optim_wrapper.accumulative_count
 _FIRST_GENERATION = ("data.samples_per_gpu", "data.train_dataloader.samples_per_gpu")
 _PR_SET_PDEATHSIG = 1  # from prctl.h of Linux
 _SMALLEST = 2  # one sample is too few for batch normalization
-_SHARE = 0.85  # of the remaining memory that a trial may use; a run also needs threads and fragments its memory
-_OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
-    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
-    r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
-    re.IGNORECASE,
-)
+_SHARE = 0.85  # of the free memory; the rest is for the threads of a run and for fragmentation
 
 
 class _Trial(NamedTuple):
@@ -63,28 +57,28 @@ class _Trial(NamedTuple):
 
 
 def is_automatic(cfg: Config) -> bool:
-    """Checks whether a config of either generation leaves its batch size open."""
+    """Checks whether a config of either generation has the batch size "auto"."""
     return any(_value(cfg, path) == _AUTO for path in (_SIZE, *_FIRST_GENERATION))
 
 
 def without_automatic_size(cfg: Config) -> Config:
-    """Returns a config that can be checked: in the second generation, with the smallest batch size for "auto"."""
+    """Returns a second-generation config with the smallest batch size if it is "auto", otherwise the given config."""
     return _with(runner_config(cfg), {_SIZE: _SMALLEST}) if is_automatic(cfg) else cfg
 
 
 def choose_batch_size(cfg: Config) -> tuple[Config, str]:
-    """Replaces `train_dataloader.batch_size='auto'` by the largest batch size that fits into memory.
+    """Replaces `train_dataloader.batch_size='auto'` with the largest batch size that fits into memory.
 
-    The size is found by training on the largest samples of the dataset, in a process of its own. With
-    `auto_scale_lr.base_batch_size`, the samples of an optimizer step keep this number: the batch size is a divisor of
-    the samples of a process, and gradients are accumulated. A resumed run keeps its recorded batch size.
+    A separate process trains on the largest samples of the dataset to find the size. With
+    `auto_scale_lr.base_batch_size`, every optimizer step still uses that number of samples: the batch size is a divisor
+    of the samples per process, and gradients are accumulated. A resumed run uses its recorded batch size.
 
     Args:
         cfg: A config of either generation. Every rank must call this, before the ranks are connected.
 
     Returns:
-        The config, in the second generation and with numbers, or the given config if the batch size is not "auto"; and
-        a sentence for the log, empty if the batch size is not "auto".
+        The second-generation config with the batch size, and a sentence for the log. If the batch size is not "auto",
+        the given config and "".
 
     Raises:
         ArgumentError: Not even the smallest batch fits, or the config sets keys that contradict an automatic size.
@@ -107,7 +101,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
                 notes=["Start a number of processes that divides it."],
             )
         recorded = _recorded_size(cfg)
-        # Before the ranks are connected, since a forked process cannot use their threads and device contexts.
+        # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
         trial = _Trial(recorded, "", None) if recorded else _try_in_process(cfg, world, base)
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=launcher)
         trials = gather_objects((recorded, trial))
@@ -145,7 +139,7 @@ def _with(cfg: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _check(cfg: Config) -> None:
-    """Checks that the config leaves the batch size and the accumulation open."""
+    """Raises an error if an automatic batch size cannot be used with the config."""
     if sys.platform != "linux":
         raise ArgumentError("batch_size='auto' needs Linux", key=_SIZE, found=_AUTO)
     if _value(cfg, "train_dataloader.batch_sampler") is not None:
@@ -182,10 +176,10 @@ def _check(cfg: Config) -> None:
 
 
 def _recorded_size(cfg: Config) -> int:
-    """Returns the batch size of the run to resume, or 0 if the run starts.
+    """Returns the batch size of the run to resume, or 0 if a new run starts.
 
     Raises:
-        ArgumentError: The run to resume has no record in the work_dir.
+        ArgumentError: The work_dir does not contain the config of the run to resume.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     resume, folder = cfg.get("resume"), str(cfg["work_dir"])
@@ -206,7 +200,7 @@ def _recorded_size(cfg: Config) -> int:
 
 
 def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dict[str, Any], str]:
-    """Returns the values to set for the largest batch size that may be used, and a sentence about them."""
+    """Returns the config values for a largest possible batch size, by key path, and a sentence that describes them."""
     processes = f" x {world} processes" if world > 1 else ""
     if base is None:
         return {_SIZE: size}, f"{size} samples{processes}."
@@ -215,8 +209,8 @@ def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dic
     accumulation = own // size
     if accumulation > 1 and not counts_epochs(cfg["train_cfg"]):
         raise ArgumentError(
-            f"batch_size='auto' would shorten this run, because only batches of {size} samples fit. Gradients would be "
-            f"accumulated over {accumulation} of them, each of which counts as an iteration",
+            f"batch_size='auto' would shorten this run: only batches of {size} samples fit, so gradients would be "
+            f"accumulated over {accumulation} batches, and each batch counts as an iteration",
             key=_SIZE,
             found=_AUTO,
             notes=[
@@ -228,7 +222,7 @@ def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dic
 
 
 def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
-    """Tries batch sizes in a process of its own, because a failed allocation may end the process."""
+    """Tries batch sizes in a separate process, because a failed allocation may end the process."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="footplate-batch-") as folder:
@@ -246,16 +240,15 @@ def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
 
 
 def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: Connection) -> None:
-    """Sends a result for each batch size that fits, in ascending order, and a last one with the reason to stop."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the process that waits may be killed
-    with suppress(OSError):  # if memory runs out, the kernel shall end this process rather than others
+    """Sends a result for each batch size that fits, in ascending order, and finally the reason for stopping."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the parent process may be killed
+    with suppress(OSError):  # if memory runs out, the kernel should kill this process rather than others
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    nowhere = os.open(os.devnull, os.O_WRONLY)  # the run prints the same again
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1), os.dup2(nowhere, 2)
     fits, size = 0, _SMALLEST
     try:
         runner = _build(cfg, folder)
-        _limit_memory(runner.device)
         loader = cfg["train_dataloader"]
         prefetched = loader.get("num_workers", 0) * loader.get("prefetch_factor", 2)
         for size in _sizes(runner.train_dataloader.dataset, world, base):
@@ -264,29 +257,25 @@ def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: 
             results.send(_Trial(fits, "", None))
         whole = "dataset" if base is None else "base_batch_size"
         results.send(_Trial(fits, f"a larger batch would exceed the {whole}", None))
-    except BaseException as error:  # noqa: BLE001 - reported by the process that waits
+    except BaseException as error:  # noqa: BLE001 - reported by the parent process
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         failure: FootplateError | None = None
         if isinstance(error, FootplateError):
             failure = error
-        elif not _is_out_of_memory(error):
+        elif not is_out_of_memory(error):
             message = f"the trial of batch_size='auto' failed with a batch of {size} samples: {reason}"
-            notes = [f"Set batch_size={size} to see where, or a size that works."]
+            notes = [f"Set batch_size={size} to see where it fails, or set a size that works."]
             failure = ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
         results.send(_Trial(fits, reason, failure))
     finally:
-        os._exit(0)  # a normal exit would need memory to clean up
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_reported
+        os._exit(0)  # the cleanup of a normal exit would need memory
 
 
 def _build(cfg: Config, folder: str) -> Runner:
-    """Builds the run for one process, and trains two iterations, after which averages and optimizer state exist."""
+    """Builds a run for one process, creates its averages and optimizer state, and limits its memory.
+
+    Two iterations of training create the state. Afterwards, the process may use a share of the memory that is left.
+    """
     settings = {"type": "OptimWrapper", **cfg["optim_wrapper"]}
     if "optimizer" in settings:
         settings["accumulative_counts"] = 2  # so that gradients are kept during a forward pass
@@ -308,13 +297,9 @@ def _build(cfg: Config, folder: str) -> Runner:
         optim_wrapper=settings,
     )
     runner.register_hook(_StopHook())
-    with suppress(_EnoughError):
+    with suppress(EarlyExitError):
         runner.train()
-    return runner
-
-
-def _limit_memory(device: torch.device) -> None:
-    """Limits this process to a share of the memory that is left on the device."""
+    device = runner.device
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         allowed = torch.cuda.memory_reserved(device) + _SHARE * free
@@ -329,10 +314,15 @@ def _limit_memory(device: torch.device) -> None:
         left += [] if soft == resource.RLIM_INFINITY else [soft - used]
         if left:
             resource.setrlimit(resource.RLIMIT_AS, (used + int(_SHARE * min(left)), hard))
+    return runner
 
 
 def _sizes(dataset: Any, world: int, base: int | None) -> Iterator[int]:
-    """Yields batch sizes to try: divisors of the samples of a step, or 2, 3, 4, 6, 8, 12 up to the dataset's length."""
+    """Yields the batch sizes to try, in ascending order.
+
+    With `base`, these are the divisors of the samples that each process contributes to a step. Otherwise, they are 2,
+    3, 4, 6, 8, 12, ... up to the length of the dataset.
+    """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise ArgumentError("batch_size='auto' needs a dataset with a length", key="train_dataloader.dataset")
     if base is not None:
@@ -347,19 +337,19 @@ def _sizes(dataset: Any, world: int, base: int | None) -> Iterator[int]:
 
 
 def _train(runner: Runner, samples: int, prefetched: int) -> None:
-    """Trains two iterations on a batch of the largest samples, with the rest of the memory that a run needs.
+    """Trains two iterations on a batch of the largest samples, while reserving the other memory that a run needs.
 
     Args:
         runner: The run of the trial.
         samples: The batch size.
-        prefetched: The number of batches that the workers of the run load in advance.
+        prefetched: The number of batches that the workers of a run prefetch.
     """
     loader: Any = runner.train_dataloader
     batch = largest_batch(
         SimpleNamespace(dataset=loader.dataset, collate_fn=loader.collate_fn, batch_size=samples)
     ).batch
     parts = state_bytes(runner)
-    # Saving copies the state, and workers load batches in advance. The pages are never touched.
+    # Saving copies the state, and workers prefetch batches. The reserved pages are never touched.
     copied = sum(parts.values()) - parts["gradients"]
     loaded = prefetched * bytes_of(tensor for _, tensor in tensors_in(batch))
     reserved = torch.empty(copied + loaded, dtype=torch.uint8)
@@ -370,17 +360,13 @@ def _train(runner: Runner, samples: int, prefetched: int) -> None:
     del reserved
 
 
-class _EnoughError(EarlyExitError):
-    """Stops the run of a trial."""
-
-
 class _StopHook(Hook):
-    """Stops a run after its first optimizer step, before it validates."""
+    """Stops a run after its first optimizer step, before validation."""
 
     priority = 100
 
     def before_train(self, runner: Runner) -> None:
-        """Disables validation, whose workers the process of a trial could not start."""
+        """Disables validation, because the process of a trial cannot start its workers."""
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH
 
@@ -389,4 +375,4 @@ class _StopHook(Hook):
     ) -> None:
         """Stops after two iterations."""
         if batch_idx == 1:
-            raise _EnoughError
+            raise EarlyExitError

@@ -1,4 +1,4 @@
-"""Performs a short trial of a run: builds everything, trains two iterations, validates one batch, saves and loads."""
+"""Checks a config with a short trial: builds everything, trains two iterations, validates one batch, saves, loads."""
 
 import logging
 import os
@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -65,9 +64,9 @@ class Checked(NamedTuple):
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
         measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
-            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (how
-            often per iteration each line of code waits for the device or, on a CPU, would wait for an accelerator),
-            `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
+            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (the
+            number per iteration at each line of code that waits for the device or, on a CPU, would wait for an
+            accelerator), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
     """
 
     text: str
@@ -81,13 +80,13 @@ class Trial(NamedTuple):
 
     runner: Runner
     seconds: float  # the duration of the last training iteration, excluding the wait for data
-    waiting: float  # seconds that the last iteration waited for data
+    waiting: float  # seconds of waiting for data in the last iteration
     validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
     parts: dict[str, int]  # the memory of each part in this process, in bytes
-    synchronizations: Counter[str] | None  # with the device in an iteration, by line; None if uncountable
+    synchronizations: Counter[str] | None  # per iteration and line of code; None if they cannot be counted
     checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
 
@@ -102,39 +101,42 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         run: Whether to run the trial. If False, only the config is checked.
 
     Raises:
-        FootplateError: The run would fail. The error names the key. Warnings issued before the error are logged.
+        FootplateError: The run would fail. The error names the key. Earlier warnings are logged.
     """
     measured: dict[str, Any] = {}
-    with _collected_warnings() as found:
-        checked = check_config(cfg, built_next=run)
-        warn_about_variables(checked)
-        if run:
-            with _shared_folder(checked) as folder:
-                trial = _try(checked, folder)
-                _check_work_dir(checked["work_dir"], trial.checkpoint)
-                epoch_length = length_of(trial.runner.train_dataloader)
-                loops = loops_as_data(checked, hooks=trial.runner.hooks, length_of_epoch=epoch_length)
-                lines, hooks = _describe_trial(trial, loops), trial.runner.hooks
-                measured = {
-                    "seconds_per_iteration": trial.seconds,
-                    "seconds_of_waiting": trial.waiting,
-                    "seconds_per_validation": trial.validating,
-                    "memory": trial.memory,
-                    "memory_parts": trial.parts,
-                    "synchronizations": trial.synchronizations,
-                    "checkpoint": trial.checkpoint,
-                    "metrics": trial.metrics,
-                }
-        else:
-            hooks, _ = order_of_hooks(checked)
-            schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
-            warn_about_idle_settings(
-                checked, hooks, schedules, train, has_validation=checked.get("val_cfg") is not None
-            )
-            loops = loops_as_data(checked, hooks=hooks)
-            lines = []
-        names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
-        lines += [*explain_loops(loops).splitlines(), labeled("hooks", names)]
+    records: list[logging.LogRecord] = []
+    try:
+        with collect_warnings() as found, buffer_log() as records:
+            checked = check_config(cfg, built_next=run)
+            warn_about_variables(checked)
+            if run:
+                with _shared_folder(checked) as folder:
+                    trial = _try(checked, folder)
+                    hooks, epoch_length = trial.runner.hooks, length_of(trial.runner.train_dataloader)
+                    loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
+                    lines = _describe_trial(trial, loops)
+                    measured = {
+                        "seconds_per_iteration": trial.seconds,
+                        "seconds_of_waiting": trial.waiting,
+                        "seconds_per_validation": trial.validating,
+                        "memory": trial.memory,
+                        "memory_parts": trial.parts,
+                        "synchronizations": trial.synchronizations,
+                        "checkpoint": trial.checkpoint,
+                        "metrics": trial.metrics,
+                    }
+            else:
+                hooks, _ = order_of_hooks(checked)
+                schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
+                has_validation = checked.get("val_cfg") is not None
+                warn_about_idle_settings(checked, hooks, schedules, train, has_validation=has_validation)
+                loops, lines = loops_as_data(checked, hooks=hooks), []
+            names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
+            lines += [*explain_loops(loops).splitlines(), labeled("hooks", names)]
+    except Exception:  # no summary will contain the warnings
+        for message in dict.fromkeys(each.getMessage() for each in records if each.levelno == logging.WARNING):
+            _logger.warning("%s", message)
+        raise
     unique = list(dict.fromkeys(found))
     lines += [labeled("warning", each) for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
@@ -144,22 +146,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
 
 
 @contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """Collects warnings. If the check fails, logs them, because no summary is printed."""
-    records: list[logging.LogRecord] = []
-    try:
-        with collect_warnings() as found, buffer_log() as records:
-            yield found
-    except Exception:
-        messages = [each.getMessage() for each in records if each.levelno == logging.WARNING]
-        for each in dict.fromkeys(messages):
-            _logger.warning("%s", each)
-        raise
-
-
-@contextmanager
 def _shared_folder(cfg: Config) -> Iterator[str]:
-    """Creates the folder of the trial, shared by all processes, and removes it after the last process is done."""
+    """Creates a folder that all processes share, and removes it when the last process is done."""
     with located(cfg):
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
     if is_main_process():
@@ -179,57 +167,45 @@ def _try(cfg: Config, folder: str) -> Trial:
         monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
     hook = _TrialHook()
     runner.register_hook(hook)
-    with _adding_stage(cfg, hook):
-        with _warning_of_padding(runner), suppress(_EnoughError):
-            runner.train()
-        largest = {"train": largest_batch(runner.train_dataloader)}
-        hook.stage = "the largest training batch", "model"
-        synchronizations = hook.synchronizations
-        with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
-            if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run while counting
-                synchronizations = counting.enter_context(counting_host_reads())
-            runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
-        parts = state_bytes(runner)
-        if not is_sharded(runner.model):  # otherwise gathered weights count as activations
-            parts["activations"] = activations()
-        metrics: dict[str, float] = {}
-        validating = None
-        loop: Any = runner.val_loop  # a custom loop has one dataset
-        own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
-        sets: Sequence[EvaluationSet] = getattr(loop, "sets", [own]) if loop is not None else []
-        if sets:
-            _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
-        are_complete = bool(sets)
-        runner.phase = Phase.EVALUATION
-        for each in sets:
-            hook.stage = "the validation", "model"
-            name = f"val {each.name}".rstrip()
-            largest[name] = largest_batch(each.dataloader)
-            if hasattr(loop, "choose"):
-                loop.choose(each)
-            seconds, found = _validate(runner, hook, each, largest[name].batch)
-            metrics.update(each.named(found or {}))
-            are_complete = are_complete and found is not None
-            validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
-        if are_complete:
-            if hasattr(loop, "choose"):
-                loop.choose(sets[0])
-            if hasattr(loop, "metrics"):
-                loop.metrics = metrics
-            _call_own_hooks(runner, hook, "after_val_epoch", metrics=metrics)
-            _call_own_hooks(runner, hook, "after_val")
-        saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
-        size = checkpoint_size(
-            runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
-        )
+    with located(cfg):
+        try:
+            with _warning_of_padding(runner), suppress(EarlyExitError):
+                runner.train()
+            largest = largest_batch(runner.train_dataloader)
+            hook.stage = "the largest training batch", "model"
+            synchronizations = hook.synchronizations
+            with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
+                if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run while counting
+                    synchronizations = counting.enter_context(counting_host_reads())
+                runner.model.train_step(largest.batch, optim_wrapper=runner.optim_wrapper)
+            parts = state_bytes(runner)
+            if not is_sharded(runner.model):  # gathered weights would count as activations
+                parts["activations"] = activations()
+            validating, metrics, largest_in_validation = _validate(runner, hook)
+            saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
+            size = checkpoint_size(
+                runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
+            )
+        except (FootplateError, EarlyExitError):
+            raise
+        except Exception as error:
+            stage, key = hook.stage
+            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
+    memory = gather_objects(memory_in_use(runner.device))
+    if storage.is_local(cfg["work_dir"]):  # must be writable and have room for a checkpoint, but is not created
+        path = Path(os.path.abspath(os.path.expanduser(cfg["work_dir"])))
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise CheckpointError(f"cannot write to '{cfg['work_dir']}'", key="work_dir", found=str(existing))
+        check_free_space(str(existing), size, "work_dir")
     return Trial(
         runner=runner,
         seconds=hook.seconds,
         waiting=hook.waiting,
         validating=validating,
-        metrics=list(metrics),
-        largest=largest,
-        memory=gather_objects(memory_in_use(runner.device)),
+        metrics=metrics,
+        largest={"train": largest, **largest_in_validation},
+        memory=memory,
         parts=parts,
         synchronizations=synchronizations,
         checkpoint=size,
@@ -237,35 +213,57 @@ def _try(cfg: Config, folder: str) -> Trial:
     )
 
 
-def _validate(
-    runner: Runner, hook: "_TrialHook", chosen: EvaluationSet, batch: Any
-) -> tuple[float, dict[str, float] | None]:
-    """Validates a batch twice.
+def _validate(runner: Runner, hook: "_TrialHook") -> tuple[float | None, list[str], dict[str, Largest]]:
+    """Validates the largest batch of each validation dataset twice, and computes the metrics if one batch is enough.
 
     Returns:
-        The duration of the second pass in seconds, and the losses and metrics, or None if one batch is not enough to
-        compute them.
+        The estimated seconds for all datasets, from the second passes, or None if the run has no validation; the names
+        of the losses and metrics; and the largest batch of each dataset.
     """
-    runner.model.eval()
-    with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as trial:
-        for _ in range(2):
-            begin = time.perf_counter()
-            samples, losses = predict_batch(runner, batch)
-            seconds = time.perf_counter() - begin
-        with predicting(runner.val_loop, runner.device):
-            trial.process(data_samples=samples, data_batch=batch)
-            _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch)
-            _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=batch, outputs=samples)
-        with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
-            metrics = trial.evaluate(len(samples))
-            return seconds, {**{name: float(losses[name]) for name in losses if "loss" in name}, **metrics}
-    return seconds, None
+    loop: Any = runner.val_loop  # a custom loop has one dataset
+    own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
+    sets: Sequence[EvaluationSet] = getattr(loop, "sets", [own]) if loop is not None else []
+    if not sets:
+        return None, [], {}
+    total, metrics, largest, are_complete = 0.0, dict[str, float](), dict[str, Largest](), True
+    _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
+    runner.phase = Phase.EVALUATION
+    for each in sets:
+        hook.stage = "the validation", "model"
+        found = largest[f"val {each.name}".rstrip()] = largest_batch(each.dataloader)
+        if hasattr(loop, "choose"):
+            loop.choose(each)
+        runner.model.eval()
+        with trial_evaluator(each.evaluator, getattr(each.dataloader, "dataset", None)) as trial:
+            for _ in range(2):
+                begin = time.perf_counter()
+                samples, losses = predict_batch(runner, found.batch)
+                seconds = time.perf_counter() - begin
+            with predicting(loop, runner.device):
+                trial.process(data_samples=samples, data_batch=found.batch)
+                _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=found.batch)
+                _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=found.batch, outputs=samples)
+            try:
+                own_metrics = trial.evaluate(len(samples))
+                own_losses = {name: float(losses[name]) for name in losses if "loss" in name}
+                metrics.update(each.named({**own_losses, **own_metrics}))
+            except Exception:  # some metrics need more than one batch; the preflight has reported it
+                are_complete = False
+        total += seconds * (length_of(each.dataloader) or 0)
+    if are_complete:
+        if hasattr(loop, "choose"):
+            loop.choose(sets[0])
+        if hasattr(loop, "metrics"):
+            loop.metrics = metrics
+        _call_own_hooks(runner, hook, "after_val_epoch", metrics=metrics)
+        _call_own_hooks(runner, hook, "after_val")
+    return total, list(metrics), largest
 
 
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
-    """Calls the user's hooks at the given events, except hooks that save checkpoints.
+    """Calls RuntimeInfoHook and the user's hooks at the given events.
 
-    The only hook of footplate that is called is RuntimeInfoHook, because the others write files.
+    Skips hooks that save checkpoints, and all other hooks of footplate, because they write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
@@ -275,15 +273,11 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
                 method(runner, **arguments)
 
 
-class _EnoughError(EarlyExitError):
-    """Raised to stop the run after the iterations of the trial."""
-
-
 class _TrialHook(Hook):
-    """Measures iterations and stops the run after a few.
+    """Measures two iterations, then stops the run.
 
     Attributes:
-        stage: The current stage of the run, and the config key to name if the stage fails.
+        stage: The current stage of the run, and the config key that an error in this stage names.
     """
 
     priority = 100  # runs after every other hook
@@ -318,7 +312,7 @@ class _TrialHook(Hook):
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
-            raise _EnoughError
+            raise EarlyExitError
 
 
 @contextmanager
@@ -345,34 +339,10 @@ def _warning_of_padding(runner: Runner) -> Iterator[None]:
         handle.remove()
     if shares and sum(shares) / len(shares) > _MOST_PADDING:
         _logger.warning(
-            "%.0f%% of the pixels in the first training batches are padding. Images that are smaller than the size of "
-            "model.data_preprocessor, or than the largest image of their batch, are padded.",
+            "%.0f%% of the pixels in the first training batches are padding. Images are padded to the size of "
+            "model.data_preprocessor, or to that of the largest image in their batch.",
             100 * sum(shares) / len(shares),
         )
-
-
-@contextmanager
-def _adding_stage(cfg: Config, hook: _TrialHook) -> Iterator[None]:
-    """Adds the stage of the run and the config section to errors that models and data raise."""
-    with located(cfg):
-        try:
-            yield
-        except (FootplateError, _EnoughError):
-            raise
-        except Exception as error:
-            stage, key = hook.stage
-            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
-
-
-def _check_work_dir(folder: str, size: int) -> None:
-    """Raises an error unless the work_dir is writable and has room for a checkpoint. Does not create the folder."""
-    if not storage.is_local(folder):
-        return
-    existing = Path(os.path.abspath(os.path.expanduser(folder)))
-    existing = next(path for path in (existing, *existing.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=str(existing))
-    check_free_space(str(existing), size, "work_dir")
 
 
 def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
@@ -399,8 +369,14 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         if loops["val"]:
             seconds += len(loops["val"].get("after", ())) * trial.validating
     lines.append(labeled("speed", speed))
-    if trial.synchronizations or (trial.synchronizations is not None and runner.device.type != "cpu"):
-        lines.append(labeled("waiting", _describe_synchronizations(trial.synchronizations, runner.device)))
+    found, on_cpu = trial.synchronizations, runner.device.type == "cpu"
+    if found or (found is not None and not on_cpu):
+        most = [f"{line} ({count})" if count > 1 else line for line, count in found.most_common(_MAX_LINES)]
+        most += [f"{len(found) - _MAX_LINES} more lines"] if len(found) > _MAX_LINES else []
+        text = f"{pluralize(found.total(), 'synchronization')} with the device per iteration"
+        if on_cpu:
+            text = f"on an accelerator, the model would wait {pluralize(found.total(), 'time')} per iteration"
+        lines.append(labeled("waiting", f"{text}: {', '.join(most)}" if most else text))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
@@ -412,19 +388,10 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _describe_synchronizations(lines: Counter[str], device: torch.device) -> str:
-    """Returns the number of synchronizations per iteration and the lines of code that cause them, the most first."""
-    most = [f"{line} ({count})" if count > 1 else line for line, count in lines.most_common(_MAX_LINES)]
-    if len(lines) > _MAX_LINES:
-        most.append(f"{len(lines) - _MAX_LINES} more lines")
-    where = f": {', '.join(most)}" if most else ""
-    if device.type == "cpu":
-        return f"on an accelerator, the model would wait {pluralize(lines.total(), 'time')} per iteration{where}"
-    return f"{pluralize(lines.total(), 'synchronization')} with the device per iteration{where}"
-
-
 def _join_ranks(values: Sequence[str]) -> str:
-    """Returns the value if it is the same on all ranks, otherwise each value with its rank. Shortens long lists.
+    """Joins the values of all ranks: the value alone if all are equal, otherwise each value with its rank.
+
+    Shortens long lists.
 
     >>> _join_ranks(["3 MiB"]), _join_ranks(["3 MiB", "4 MiB"])
     ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from footplate.data.dataloader_config import LOADER_COUNTS
@@ -38,7 +39,7 @@ _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
 _LIMITS: Mapping[str, Schema] = {"max_hours": {"exclusiveMinimum": 0}}
-# Sections whose `type` may be a class of a code base that has the name of a footplate class, but other arguments.
+# In these sections, `type` may be a class of a code base that shares its name with a footplate class.
 _OF_CODE_BASES = (
     "model",
     "data_preprocessor",
@@ -56,10 +57,13 @@ _PLAIN = (bool, int, float, str, type(None))
 def config_schema() -> Schema:
     """Returns the schema of a config.
 
-    Every section has its description and default, and every registered class has its arguments. A `type` that is not
-    registered, such as that of a user's class, is accepted with any arguments. An object without a `type` is accepted
-    too, since a base may set the type. Other top-level names are variables, so the schema accepts them. With the
-    `default_scope` of a code base, the sections that may contain its classes are not checked.
+    It contains the description and the default of every section, and the arguments of every registered class. It
+    accepts:
+
+    - any arguments for a `type` that is not registered, such as a user's class;
+    - objects without a `type`, since a base may set it;
+    - other top-level names, which are variables;
+    - anything in the sections that may contain classes of a code base if `default_scope` selects the code base.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {}
@@ -90,9 +94,9 @@ def config_schema() -> Schema:
 
 
 def describe_arguments(entry: Any) -> dict[str, str]:
-    """Returns the argument descriptions in the docstrings of a class and its base classes.
+    """Returns the descriptions of arguments in the docstrings of a class and its base classes, by argument.
 
-    The docstrings must have an `Args:` section in Google style.
+    Reads `Args:` sections in Google style.
     """
     found: dict[str, str] = {}
     for each in reversed(getattr(entry, "__mro__", (entry,))):
@@ -113,7 +117,7 @@ def describe_arguments(entry: Any) -> dict[str, str]:
 
 def _section(name: str, accepts: Any) -> Schema:
     """Returns the schema of a section, without its description."""
-    if name.endswith("_dataloader"):  # one dataloader, or several as a dict by name
+    if name.endswith("_dataloader"):  # one dataloader, or a dict of named dataloaders
         loader = _object(FIXED_KEYS[name])
         loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
         loaders = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
@@ -144,22 +148,40 @@ def _section(name: str, accepts: Any) -> Schema:
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
-    """Returns the schemas of registry entries by name.
+    """Returns the schemas of the arguments of all entries of a registry, by entry.
 
     The name of the registry maps to a schema that selects an entry by `type`.
     """
+    found: dict[str, Schema] = {}
+    cases = []
     entries = dict(sorted(registry.module_dict.items()))
-    found = {f"{registry.name}.{name}": _entry(entry, registry) for name, entry in entries.items()}
-    cases = [
-        {
-            "if": {
-                **_TYPED,
-                "properties": {"type": {"enum": [name, f"{registry.scope}.{name}", f"mmengine.{name}"]}},
-            },
-            "then": _ref(f"{registry.name}.{name}"),
+    for entry_name, entry in entries.items():
+        summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
+        defaults: dict[str, Any] = {}
+        for each in reversed(getattr(entry, "__mro__", (entry,))):
+            with suppress(TypeError, ValueError):  # no constructor, or one in C without a signature
+                function: Any = vars(each).get("__init__") if inspect.isclass(each) else each
+                parameters = inspect.signature(function).parameters
+                defaults |= {name: parameter.default for name, parameter in parameters.items()}
+        known, meanings = class_arguments(entry, registry), describe_arguments(entry)
+        types, limits = argument_types(entry), argument_limits(entry)
+        properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
+        for name in known if known is not None else types:
+            properties[name] = {
+                **({"description": meanings[name]} if name in meanings else {}),
+                **_default(defaults.get(name, inspect.Parameter.empty)),
+                **_value(name, types.get(name, ()), limits.get(name, {})),
+            }
+        properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
+        key = f"{registry.name}.{entry_name}"
+        found[key] = {
+            **({"description": summary} if summary else {}),
+            "type": "object",
+            "properties": properties,
+            **({"additionalProperties": False} if known is not None else {}),
         }
-        for name in entries
-    ]
+        names = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
+        cases.append({"if": {**_TYPED, "properties": {"type": {"enum": names}}}, "then": _ref(key)})
     found[registry.name] = {
         "type": "object",
         "properties": {"type": {"description": f"The name of a {registry.noun}.", "examples": list(entries)}},
@@ -168,52 +190,17 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     return found
 
 
-def _entry(entry: Callable[..., Any], registry: Registry) -> Schema:
-    """Returns the schema of the arguments of a registered class or function."""
-    summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
-    known, meanings = class_arguments(entry, registry), describe_arguments(entry)
-    types, defaults, limits = argument_types(entry), _defaults(entry), argument_limits(entry)
-    properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
-    for name in known if known is not None else types:
-        properties[name] = {
-            **({"description": meanings[name]} if name in meanings else {}),
-            **_default(defaults.get(name, inspect.Parameter.empty)),
-            **_value(name, types.get(name, ()), limits.get(name, {})),
-        }
-    properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
-    return {
-        **({"description": summary} if summary else {}),
-        "type": "object",
-        "properties": properties,
-        **({"additionalProperties": False} if known is not None else {}),
-    }
-
-
 def _value(name: str, types: tuple[type, ...], limits: Schema) -> Schema:
-    """Returns the schema of the value of an argument, given the types and the limits that its class accepts."""
+    """Returns the schema of an argument's value, given the types and the limits that its class accepts."""
     if name in NESTED_REGISTRIES:
         parts = _one_or_many(NESTED_REGISTRIES[name].name)
         return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
     found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
-    if not types or len(found) < len(types):  # a type that a config file cannot contain, or can express in other ways
+    if not types or len(found) < len(types):  # a config file cannot contain a type, or can express it in other ways
         return {"anyOf": [limits, _TEMPLATE]} if limits else {}
     if str in types:
         return {"type": list(dict.fromkeys(found)), **({"anyOf": [limits, _TEMPLATE]} if limits else {})}
     return {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"], **limits, **_LIMITS.get(name, {})}
-
-
-def _defaults(entry: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the defaults of the arguments of a class and its base classes."""
-    found: dict[str, Any] = {}
-    for each in reversed(getattr(entry, "__mro__", (entry,))):
-        function = vars(each).get("__init__") if inspect.isclass(each) else each
-        if inspect.isroutine(function) or inspect.isfunction(function):
-            try:
-                parameters = inspect.signature(function).parameters
-            except (TypeError, ValueError):  # implemented in C, without a signature
-                continue
-            found |= {name: parameter.default for name, parameter in parameters.items()}
-    return found
 
 
 def _default(value: Any) -> Schema:

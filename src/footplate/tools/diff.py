@@ -18,13 +18,8 @@ from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of, seed_of
 
 _WIDEST_VALUE = 96
-START_KEYS = (
-    "work_dir",
-    "resume",
-    "load_from",
-    "resume_settings",
-    "preflight",
-)  # where the run is stored and how it was started
+# Keys that set where a run is stored and how it starts.
+START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
 _SCOPE = "_scope_"
 
 
@@ -37,7 +32,7 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A value and the place where it was written."""
+    """A value and its location in a config file."""
 
     value: Any
     origin: Origin | None
@@ -70,10 +65,10 @@ def read_either(name: str) -> Config:
 
 
 def compare(first: Config, second: Config) -> list[Difference]:
-    """Returns the keys in which two configs differ.
+    """Returns the keys whose values differ between two configs.
 
-    These do not count as differences: the order of keys, a list in place of a tuple, and an imported name in place of
-    a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
+    Ignores the order of keys, and does not distinguish lists from tuples, nor imported names from dotted strings.
+    Items of a list, such as the steps of a pipeline, are matched by their type.
     """
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
@@ -82,7 +77,7 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
     """Compares the recorded seeds of two runs, because their configs may not set a seed.
 
     Returns:
-        The difference. Empty if the seeds are equal or one of them is not recorded.
+        The difference, or an empty list if the seeds are equal or one of them is not recorded.
     """
     one, two = (seed_of(Path(name)) if os.path.isdir(name) else None for name in (first, second))
     if one is None or two is None or one == two:
@@ -91,7 +86,7 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
 
 
 def describe(differences: list[Difference]) -> str:
-    """Returns the differences as text, key by key, with the place of each value."""
+    """Returns the differences as text: each key with its values and their locations."""
     lines = []
     for path, first, second in differences:
         lines.append(path)
@@ -132,7 +127,6 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
             elif key != _SCOPE:  # a base from a package adds its scope; the names mean the same without it
                 yield Difference(join_path([*place, key]), old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
-        # Items are matched by their types.
         matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
         for kind, start, end, other_start, other_end in matcher.get_opcodes():
             for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
@@ -146,7 +140,10 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
 
 
 def _below(side: Side, key: Any) -> Side | None:
-    """Returns an entry of a dict or an item of a list, or None if absent. Its origin may be that of its container."""
+    """Returns an entry of a dict or an item of a list, or None if it does not exist.
+
+    If its own origin is unknown, its origin is that of the container.
+    """
     is_dict = isinstance(side.value, dict)
     if key not in side.value if is_dict else key is None:
         return None

@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 def source_files(cfg: Config) -> list[str]:
-    """Returns the files that a config was read from: its own file and those of all current and replaced values."""
+    """Returns the files of a config: its own file, and the files of all current and replaced values."""
     own = [str(cfg.filename)] if cfg.filename else []
     return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
 
@@ -37,12 +37,12 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def explain_config(cfg: Config) -> str:
-    """Returns the resolved config, one value per line, with the place of each value and the values it replaced.
+    """Returns the resolved config, one value per line, with the location and the earlier values of each key.
 
     Does not import the modules of the config.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
-    # Paths are relative to the common folder of the files. Recipes are shown by the names that configs use.
+    # Paths are relative to the common folder of the files. Recipes have the names that `_base_` uses.
     far = {file for file in _files_of(lines) if os.path.isabs(file) and "::" not in shown_path(file)}
     folder = os.path.commonpath(map(os.path.dirname, far)) if far else ""
 
@@ -63,7 +63,7 @@ def explain_config(cfg: Config) -> str:
 
 
 def explain_key(cfg: Config, path: str) -> str:
-    """Returns the value of a key and the values it had before, from the first base to the last override.
+    """Returns the value of a key and its history from the first base to the last override, as text.
 
     Raises:
         ConfigKeyError: There is no such key.
@@ -81,13 +81,13 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
-    """Returns the values of a config by key path, each with the places where it was set, the latest first.
+    """Maps key paths of a config to their values and the locations where they were set, the latest first.
 
     A dict is represented by its keys. A list is a single value.
 
     Args:
         cfg: The config.
-        path: The key path to describe; empty for the whole config.
+        path: The key path to describe, or "" for the whole config.
 
     Raises:
         ConfigKeyError: There is no such key.
@@ -107,15 +107,12 @@ def _place(origin: Origin | None) -> dict[str, Any]:
 
 
 def history(cfg: Config, path: str) -> list[Replaced]:
-    """Returns every value that a key has had, with its place, starting with the first base.
+    """Returns all values that a key has had, with their locations, starting with the first base.
 
     Includes values that were removed together with an enclosing dict, by `_delete_` or by replacing the dict.
     """
-    steps: list[Replaced] = []
-    for past in _past(cfg._cfg_dict, list(split_path(path))):
-        if not any(step.origin == past.origin and _equal(step.value, past.value) for step in steps):
-            steps.append(past)
-    return steps
+    steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, list(split_path(path)))}
+    return list(steps.values())
 
 
 def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
@@ -138,7 +135,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
 
 
 def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
-    """Yields the lines of a value. A dict, or a list that contains dicts, takes one line per item."""
+    """Yields the lines of a value. Dicts and lists that contain dicts are written with one line per item."""
     if isinstance(value, dict) and value:
         inner = indent + _INDENT if key or end else indent
         if key or end:
@@ -167,11 +164,3 @@ def brief(value: Any, width: int = 72) -> str:
     """Returns a value as config code of at most `width` characters."""
     text = write_value(value)
     return text if len(text) <= width else f"{text[: width - 4]} ..."
-
-
-def _equal(first: Any, second: Any) -> bool:
-    try:
-        return bool(first == second)
-    except Exception:
-        # Objects in a config may define any comparison, even one that raises.
-        return first is second

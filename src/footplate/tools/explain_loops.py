@@ -27,10 +27,10 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
     """Builds the hooks of a config in the order in which they run.
 
     Returns:
-        The hooks, and the names of hooks whose class is not installed.
+        The hooks, and the names of hooks that are not installed.
 
     Raises:
-        FootplateError: A hook cannot be built, or its name is a likely typo.
+        FootplateError: A hook cannot be built, or its name is probably misspelled.
     """
     cfg = prepare(cfg)
     missing: list[str] = []
@@ -56,7 +56,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
-    """Returns a table of the hooks that run at each event, one line per event.
+    """Returns a table of the hooks at each event, one line per event.
 
     Args:
         hooks: The hooks.
@@ -66,7 +66,7 @@ def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns the hooks of each event with their priorities, and the names of hooks that are not installed, as data."""
+    """Returns the hooks at each event with their priorities, and the names of hooks that are not installed, as data."""
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }
@@ -82,8 +82,8 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:
-        A dict with `train`, `val`, `test`, `log`, `checkpoint` and `schedules`, each None or empty if the config has
-        none, and `notes`, which lists inconsistencies.
+        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint`, `schedules` and `notes`. Values are None or
+        empty if the config has no such part. `notes` lists inconsistencies.
 
     Raises:
         FootplateError: A component cannot be built.
@@ -134,17 +134,20 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
     }
     schedules = cfg.get("param_scheduler")
     schedules = schedules if isinstance(schedules, (list, tuple)) else [schedules]
-    data["schedules"] = [_schedule_as_data(each) for each in schedules if isinstance(each, Mapping) and "type" in each]
+    data["schedules"] = []
+    for each in schedules:
+        if isinstance(each, Mapping) and "type" in each:
+            with located(each):
+                check_number("end", each.get("end"), optional=True)
+            found = {"type": _name_of(each), "begin": each.get("begin", 0), "end": each.get("end")}
+            by_epoch, converted = bool(each.get("by_epoch", True)), bool(each.get("convert_to_iter_based", False))
+            data["schedules"].append({**found, "by_epoch": by_epoch, "converted": converted})
     data["notes"] = list(_notes(data))
     return data
 
 
 def explain_loops(data: Mapping[str, Any]) -> str:
-    """Formats the result of `loops_as_data` as text.
-
-    Args:
-        data: The result of `loops_as_data`.
-    """
+    """Formats the result of `loops_as_data` as text."""
     train = data["train"]
     text = "nothing"
     if train:
@@ -180,18 +183,6 @@ def explain_loops(data: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(labeled("note", note) for note in data["notes"])]) + "\n"
 
 
-def _schedule_as_data(section: Mapping[str, Any]) -> dict[str, Any]:
-    with located(section):
-        check_number("end", section.get("end"), optional=True)
-    return {
-        "type": _name_of(section),
-        "begin": section.get("begin", 0),
-        "end": section.get("end"),
-        "by_epoch": bool(section.get("by_epoch", True)),
-        "converted": bool(section.get("convert_to_iter_based", False)),
-    }
-
-
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     """Yields inconsistencies between the length of the run and its schedules, validations and checkpoints."""
     train = data["train"]
@@ -215,7 +206,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the metric types of an evaluator. With several sets, each is prefixed with the name of its set."""
+    """Returns the types of an evaluator's metrics. With several datasets, each type follows the name of its dataset."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

@@ -22,16 +22,16 @@ class GroupInfo:
     optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
     settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
     multipliers: dict[str, float]  # the ratio of each changed setting to the optimizer's default
-    names: list[str]
+    names: list[str]  # the names of the parameters
     size: int  # the number of elements in all parameters
-    reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty for the optimizer's defaults
+    reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty if none did
 
 
 @dataclass(frozen=True)
 class Groups:
     """All parameter groups, and the frozen parameters."""
 
-    model: str
+    model: str  # a description of the model
     groups: list[GroupInfo]
     frozen: list[str]  # the names of parameters that are not trained
 
@@ -70,7 +70,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
             if "use_muon" in group:
                 kind += " (Muon)" if group["use_muon"] else " (AdamW)"
             members = [names.get(id(parameter), "?") for parameter in group["params"]]
-            # Building a schedule has already changed the learning rate to its initial value.
+            # A schedule that was already built has changed the learning rate.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
             multipliers = {}
             for field in ("lr", "weight_decay"):
@@ -93,7 +93,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
 
 
 def explain_params(found: Groups) -> str:
-    """Returns the parameter groups as text: settings, sizes, reasons, and the first parameters of each."""
+    """Returns the settings, size, origin and first parameters of each group as text."""
     total = sum(group.size for group in found.groups)
     tensors = sum(len(group.names) for group in found.groups)
     lines = [

@@ -23,7 +23,7 @@ from footplate.tools.simulation import FIELDS, run_length, simulate
 from footplate.visualization.curves import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
-_LONGEST = 100_000_000  # iterations; simulating them takes a minute or two
+_LONGEST = 100_000_000  # iterations; their simulation takes one to two minutes
 _ROWS = 12
 _MOST_CURVES = 6
 _COLUMNS = 3  # per table
@@ -32,7 +32,7 @@ _DIGITS = len("1.23456e-05")
 
 @dataclass(frozen=True)
 class Track:
-    """The values of a field over a run, and the parameters that share them."""
+    """The values of an optimizer setting over a run, and the parameters that share them."""
 
     field: str  # "lr", "momentum" or "weight_decay"
     values: list[float | None]  # one per iteration in `Schedule.iters`; all None if the optimizer has no such field
@@ -93,7 +93,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
         tracks = _tracks(cfg, model, per_epoch, iters)
         if step > 1:
-            # The exact extremes lie next to the extremes of the sampled iterations.
+            # The exact extremes are close to the extremes of the sampled iterations.
             near = {place for track in tracks if track.moves for place in _extremes(track)}
             ranges = (range(iters[max(at - 1, 0)], iters[min(at + 1, len(iters) - 1)] + 1) for at in near)
             close = sorted(set().union(*ranges))
@@ -104,7 +104,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Returns a plot and a table for each field that changes, as text 60 characters wide."""
+    """Returns a plot and a table for each field that changes, as text with lines of 60 characters."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -195,13 +195,21 @@ _Points = Sequence[tuple[float, float]]
 
 
 def terminal_plot(curves: Sequence[_Points]) -> list[str]:
-    """Returns the lines of a plot of curves, without colors and with the same width in any terminal.
+    """Plots curves as lines of text, without colors and with the same width in any terminal.
 
     Args:
         curves: The points of each curve in ascending order of x; x starts at 0.
     """
     last = max(x for curve in curves for x, _ in curve) or 1.0
-    heights = _y_ticks([y for curve in curves for _, y in curve])
+    values = [y for curve in curves for _, y in curve]
+    low, high = min(values), max(values)
+    if 0 <= low <= high / 2:  # close to 0
+        low = 0.0
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    inner = round_ticks((low, high), _MOST_TICKS)
+    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
+    heights = [number * step for number in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
     between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
     # The first tick lies in the middle of the last row, the last tick in the middle of the first row.
@@ -213,7 +221,6 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
             canvas.line(x, y, next_x, next_y)
     # Labels have as many decimals as the step between ticks needs, or an exponent.
-    step = heights[1] - heights[0]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > 5 or step >= 1e12:
         labels = [f"{value:.6g}" for value in heights]
@@ -237,16 +244,3 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         line = line.ljust(left + 2 + place - (len(label) - 1) // 2) + label
     lines += [f"{' ' * (left + 1)}└{rule}", line, " " * (left + 2) + "iteration".center(_WIDTH)]
     return [line.rstrip() for line in lines]
-
-
-def _y_ticks(values: Sequence[float]) -> list[float]:
-    """Returns evenly spaced round numbers that cover the values; they start at 0 if the minimum is close to it."""
-    low, high = min(values), max(values)
-    if 0 <= low <= high / 2:
-        low = 0.0
-    if low == high:
-        low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    inner = round_ticks((low, high), _MOST_TICKS)
-    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
-    first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, final + 1)]

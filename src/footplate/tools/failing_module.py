@@ -1,7 +1,9 @@
 """Finds the module of a model that raised an error, and the config section that describes the module."""
 
+import errno
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from traceback import walk_tb
 from typing import Any
@@ -15,9 +17,12 @@ from footplate.errors import DEBUG_HINT, FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # runs whenever a module is called
-# Errors of the device or its memory are not the fault of the module that was running.
-MEMORY_ERRORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator")
-_DEVICE_ERRORS = (*MEMORY_ERRORS, "cuda error", "cudnn", "cublas", "nccl")
+_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not the fault of the module that was running
+_OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
+    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
+    r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
+    re.IGNORECASE,
+)
 
 
 class TrialError(FootplateError):
@@ -27,8 +32,8 @@ class TrialError(FootplateError):
         stage: The stage of the run, such as "training iteration 1".
         error: The original error.
         key: The config section that most likely caused it.
-        module: The name of the module of the model that raised it, or "".
-        notes: Further lines of the message. The default is the hint that `--debug` shows where it was raised.
+        module: The name of the module that raised it, or "" if unknown.
+        notes: Further lines of the message. By default, the message suggests `--debug`.
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
@@ -39,8 +44,16 @@ class TrialError(FootplateError):
         self.stage = stage
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Checks whether an error reports a lack of memory on the host or the device."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_reported
+
+
 def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
-    """Returns an error that names the module in which a torch operation failed, and its config section.
+    """Returns an error that names the module in which a torch operation failed, and the config section of the module.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".
@@ -48,10 +61,12 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         cfg: The config, in the second generation.
 
     Returns:
-        None if no module was running, or if the error is not about the module's inputs.
+        The error. None if no module was running, or if the module's inputs did not cause the original error.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    if not frames or isinstance(error, FootplateError) or any(each in str(error).lower() for each in _DEVICE_ERRORS):
+    if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):
+        return None
+    if any(each in str(error).lower() for each in _DEVICE_ERRORS):
         return None
     # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
     if type(error) is not RuntimeError and not frames[-1].f_code.co_filename.startswith(_TORCH):

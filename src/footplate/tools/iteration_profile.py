@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -38,7 +38,7 @@ class IterationProfile(NamedTuple):
         iterations: The number of measured iterations.
         parts: The seconds spent in each part of `PARTS`.
         hooks: The seconds spent in each hook, by class name, longest first.
-        advice: Suggestions for making an iteration faster, one or two sentences each.
+        advice: Suggestions for making an iteration faster, each with one or two sentences.
     """
 
     device: str
@@ -68,45 +68,48 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
 
-    On an accelerator, the device is synchronized before and after each part. This slows down an iteration if work on
-    the host and on the device would otherwise overlap.
+    On an accelerator, the device is synchronized before and after each part. An iteration becomes slower if work on the
+    host and on the device would otherwise overlap.
 
     Args:
         cfg: The result of `check_config`.
         iterations: The number of iterations to measure, after three warm-up iterations.
 
     Raises:
-        DataError: The run has no iterations after the warm-up.
+        DataError: The run ends during the warm-up.
         FootplateError: The run cannot be built or trained.
     """
     check_count("--iters", iterations)
     with tempfile.TemporaryDirectory(prefix="footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
         recorder = _Recorder(runner, iterations)
-        with suppress(_EnoughError):
+        with suppress(EarlyExitError):
             runner.train()
         if not recorder.iterations:
             raise DataError(
-                f"the run ends within the {_WARM_UP} warm-up iterations",
+                f"the run ends during the {_WARM_UP} warm-up iterations",
                 key="train_cfg",
                 notes=["Set a longer run, for example with `--set train_cfg.max_epochs=10`."],
             )
         totals = _mean_over_ranks({name: recorder.timer.seconds[name] for name in PARTS}, recorder.iterations)
-        hooks = _mean_over_ranks(dict(recorder.hooks), recorder.iterations)
+        recorder.timer.whole.pop("", None)  # functions that are not hooks
+        hooks = _mean_over_ranks(recorder.timer.whole, recorder.iterations)
         hooks = dict(sorted(hooks.items(), key=lambda item: -item[1]))
         advice = list(_advice(runner, totals, hooks))
     return IterationProfile(runner.device.type, recorder.iterations, totals, hooks, advice)
 
 
-class _EnoughError(EarlyExitError):
-    """Raised to stop the run after the measured iterations."""
-
-
 class _Timer:
-    """Measures nested parts. The time of an inner part is not counted in the outer part."""
+    """Measures nested parts.
+
+    Attributes:
+        seconds: The time spent in each part, without the time of inner parts.
+        whole: The time spent in the functions with each name, including inner parts.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.whole: defaultdict[str, float] = defaultdict(float)
         self._is_asynchronous = device.type != "cpu"
         self._open: list[str] = []
         self._last = 0.0
@@ -131,6 +134,7 @@ class _Timer:
         """Discards everything measured so far."""
         self._count()
         self.seconds.clear()
+        self.whole.clear()
 
     def _count(self) -> None:
         now = self.now()
@@ -138,21 +142,17 @@ class _Timer:
             self.seconds[self._open[-1]] += now - self._last
         self._last = now
 
-    @contextmanager
-    def measuring(self, part: str) -> Iterator[None]:
-        """Measures the block as a part."""
-        self.begin(part)
-        try:
-            yield
-        finally:
-            self.end()
-
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps a function so that each call is measured as a part."""
+    def timed(self, part: str, function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
+        """Wraps a function so that each call is measured as a part, and under its name."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self.measuring(part):
+            self.begin(part)
+            begin = self._last
+            try:
                 return function(*args, **kwargs)
+            finally:
+                self.end()
+                self.whole[name] += self._last - begin
 
         return call
 
@@ -161,13 +161,12 @@ class _Recorder:
     """Measures the methods of a run that are called in a training iteration.
 
     Args:
-        runner: The run; its loop, model, optimizer wrapper and hooks are changed.
-        most: The number of iterations to measure. The run ends after them.
+        runner: The run. Its loop, model, optimizer wrapper and hooks are changed.
+        most: The number of iterations to measure, after which the run ends.
     """
 
     def __init__(self, runner: Runner, most: int) -> None:
         self.timer = _Timer(runner.device)
-        self.hooks: defaultdict[str, float] = defaultdict(float)
         self.iterations = 0
         self._most, self._seen = most, 0
         timed = self.timer.timed
@@ -185,25 +184,13 @@ class _Recorder:
                     setattr(part, method, timed(part_name, getattr(part, method)))
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
-            listeners[:] = [self._timed_hook(each) for each in listeners]
+            owners = [getattr(each, "__self__", None) for each in listeners]
+            names = ["others" if owner is None else type(owner).__name__ for owner in owners]
+            listeners[:] = [timed("hooks", each, name) for each, name in zip(listeners, names, strict=True)]
         # The loop calls the methods in these lists. Time between iterations counts as data, except that of epoch hooks.
         runner.hooks.at("before_train").append(self._begin)
         runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
         runner.hooks.at("after_train_iter").append(self._end_iteration)
-
-    def _timed_hook(self, listener: Callable[..., Any]) -> Callable[..., Any]:
-        hook = getattr(listener, "__self__", None)
-        name = type(hook).__name__ if hook is not None else "others"
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            begin = self.timer.now()
-            try:
-                with self.timer.measuring("hooks"):
-                    return listener(*args, **kwargs)
-            finally:
-                self.hooks[name] += self.timer.now() - begin
-
-        return call
 
     def _begin(self, runner: Runner) -> None:
         loop: Any = runner.train_loop
@@ -214,11 +201,10 @@ class _Recorder:
         self._seen += 1
         if self._seen <= _WARM_UP:
             self.timer.reset()
-            self.hooks.clear()
         else:
             self.iterations += 1
         if self.iterations == self._most:
-            raise _EnoughError
+            raise EarlyExitError
         self.timer.begin("data")
 
 
@@ -234,7 +220,7 @@ def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, floa
     if share["data"] >= _DATA:
         workers = getattr(runner.train_dataloader, "num_workers", None)
         if workers is None:
-            advice = "The run reads from its own iterable: load its batches in advance."
+            advice = "The run reads from a custom iterable: load its batches in advance."
         elif workers == 0:
             advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
         else:

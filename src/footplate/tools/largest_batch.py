@@ -21,12 +21,12 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Builds the batch of a loader that takes the most memory.
+    """Builds the batch of a loader that needs the most memory.
 
     Reads samples and compares them after their transforms. If the dataset's records have `height` and `width`, the
     largest, tallest and widest samples are read first, then samples spread over the dataset. Padding may extend all
     samples to the greatest height and width, so the batch includes the tallest and the widest sample. If only some
-    samples were read and sizes are not recorded, the batch is filled with copies of the largest one. If the dataset
+    samples were read and sizes are not recorded, the batch is filled with copies of the largest sample. If the dataset
     has no length, returns the first batch of the loader.
 
     Raises:
@@ -40,10 +40,10 @@ def largest_batch(loader: Any) -> Largest:
     )
     if not count or collate is None or not batch_size:
         for batch in loader:
-            return Largest(batch, count or "unknown", "the first batch, since its dataset has no length")
+            return Largest(batch, count or "unknown", "the first batch, since the dataset has no length")
         raise DataError("the dataloader has no batches")
     recorded = list(_recorded_sizes(dataset, count))
-    chosen: dict[int, None] = {}  # the largest, tallest and widest samples, and some spread over the dataset
+    chosen: dict[int, None] = {}  # ordered set of indices
     measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
     for values in measures:
         ordered = sorted(range(count), key=lambda index: (-values[index], index))
@@ -59,7 +59,7 @@ def largest_batch(loader: Any) -> Largest:
     largest = ordered[0]
     extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the tallest
     samples = list({id(sample): sample for sample in [largest, *extreme]}.values())
-    if recorded or len(read) == count:  # otherwise, unread samples may be as large as the largest
+    if recorded or len(read) == count:  # otherwise, unread samples may be as large as the largest one
         samples += [each for each in ordered if all(each is not other for other in samples)]
     samples = [*samples, *[largest] * batch_size][:batch_size]
     shapes = sorted(
@@ -76,13 +76,12 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields the height and width of every record. Stops at the first record that lacks either.
+    """Yields the height and width of every record, up to the first record that lacks either.
 
     Yields nothing if creating a record is as costly as reading a sample.
     """
-    if not hasattr(dataset, "get_data_info"):
-        return
-    if any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset)):
+    makes_samples = any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset))
+    if makes_samples or not hasattr(dataset, "get_data_info"):
         return
     for index in range(count):
         try:

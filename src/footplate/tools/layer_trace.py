@@ -16,7 +16,7 @@ class Reading:
     """Statistics of one tensor: the output of a layer or a gradient."""
 
     name: str  # the name of the module or parameter; "(model)" for the whole model
-    kind: str  # the module's class and the position in its output, or "gradient" for the gradient of a parameter
+    kind: str  # the module's class and the path of the tensor in its output, or "gradient" for a parameter
     dtype: str
     shape: tuple[int, ...]
     nans: int  # the number of NaN entries
@@ -32,7 +32,7 @@ class Reading:
 
     @classmethod
     def of(cls, tensor: Tensor, name: str, kind: str, notes: str = "") -> "Reading":
-        """Returns the statistics of a real or complex tensor; `low` and `high` cover real and imaginary parts."""
+        """Returns the statistics of a real or complex tensor. `low` and `high` cover real and imaginary parts."""
         values = tensor.detach()
         finite = values[values.isfinite()]
         finite = torch.view_as_real(finite) if finite.is_complex() else finite
@@ -51,13 +51,13 @@ class Reading:
 
 
 class LayerTrace:
-    """Records the outputs of each module of a model and the gradients of parameters, in the order of computation.
+    """Records the outputs of modules and the gradients of outputs and parameters, in the order of computation.
 
     Args:
         model: The model. `close` removes all hooks from it.
 
     Attributes:
-        outputs: The outputs of modules; inner modules come before those that contain them.
+        outputs: The outputs of modules. Inner modules come before the modules that contain them.
         flowing: The gradients of these outputs, from the last to the first.
         gradients: The gradients of parameters, read as soon as the backward pass has accumulated them.
         precision: "autocast to ..." with the dtype, or "float32" without autocast.
@@ -73,10 +73,9 @@ class LayerTrace:
             self._handles.append(module.register_forward_hook(partial(self._on_output, name), with_kwargs=True))
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                hook = partial(self._on_gradient, name)
-                self._handles.append(
-                    parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-                )
+                record = partial(self._record, self.gradients, name, "gradient")
+                register: Any = parameter.register_post_accumulate_grad_hook  # torch declares no types
+                self._handles.append(register(lambda each, record=record: record(each.grad)))
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -103,16 +102,12 @@ class LayerTrace:
                 )
             self.outputs.append(Reading.of(tensor, name, kind, notes))
             if tensor.requires_grad:
-                tensor.register_hook(partial(self._on_flow, name, kind))  # type: ignore[no-untyped-call]
+                record = partial(self._record, self.flowing, name, kind)
+                tensor.register_hook(record)  # type: ignore[no-untyped-call]
 
-    def _on_flow(self, name: str, kind: str, gradient: Tensor) -> None:
-        self.flowing.append(Reading.of(gradient, name, kind))
-
-    def _on_gradient(self, name: str, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is not None:
-            values = gradient.coalesce().values() if gradient.is_sparse else gradient
-            self.gradients.append(Reading.of(values, name, "gradient"))
+    def _record(self, readings: list[Reading], name: str, kind: str, gradient: Tensor) -> None:
+        values = gradient.coalesce().values() if gradient.is_sparse else gradient
+        readings.append(Reading.of(values, name, kind))
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Measures the memory of the parts of a training run: weights, gradients, optimizer state, activations, averages."""
+"""Measures the memory that weights, gradients, optimizer state, activations and averaged weights need."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,9 +20,12 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Yields a function that returns the size in bytes of the tensors that the block has saved for the backward pass.
+    """Measures the tensors that the block saves for the backward pass.
 
     Weights and buffers are not counted, except for the gathered weights of a sharded model.
+
+    Yields:
+        A function that returns the total size in bytes so far.
     """
     state = map(local_tensor, chain(model.parameters(), model.buffers()))
     known = {each.untyped_storage().data_ptr() for each in state}
@@ -39,9 +42,9 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
 
 
 def state_bytes(runner: Runner) -> dict[str, int]:
-    """Returns the size in bytes of each part of a run's state in this process.
+    """Returns the size of each part of a run's state in this process, in bytes.
 
-    The optimizer has no state before its first step. "averages" is missing if the run has no EMAHook.
+    The optimizer has no state before its first step. The key "averages" exists only if the run has an EMAHook.
     """
     model = unwrap_model(runner.model)
     states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]

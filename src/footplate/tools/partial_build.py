@@ -1,4 +1,4 @@
-"""Builds only the components of a config that an explanation needs, with a stand-in for a missing model class."""
+"""Builds only the components of a config that an explanation needs, with a placeholder for a missing model class."""
 
 import copy
 import logging
@@ -32,12 +32,12 @@ def prepare(cfg: Config) -> Config:
 
 
 def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
-    """Builds a run that writes its files to a temporary folder only and has no visualization backends.
+    """Builds a run that writes files only to a temporary folder, and has no visualization backends.
 
     Args:
         cfg: The result of `check_config` or `runner_config`. It is not changed.
         folder: The work_dir of the trial.
-        changes: Values that replace those of the config, by top-level key.
+        changes: Top-level keys of the config to replace, with their new values.
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
@@ -53,11 +53,11 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
-    """Builds the model of the config or of another config, or a stand-in if its class is not installed.
+    """Builds the model of the config or of another config, or a placeholder if its class is not installed.
 
     Args:
         cfg: The config, in the second generation.
-        other: A config whose model to build instead.
+        other: A config whose model replaces that of `cfg`.
 
     Returns:
         The model and a description of it.
@@ -83,7 +83,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
 
 @contextmanager
 def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
-    """Silences warnings about keys that match no parameter if `model` is a stand-in."""
+    """Silences warnings about keys that match no parameter if `model` is a placeholder."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     if isinstance(model, StandIn):
@@ -95,7 +95,7 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the number of iterations per epoch and "", or None and the reason why the training data cannot be read.
+    """Returns the number of iterations per epoch and "". If the training data cannot be read, None and the reason.
 
     Args:
         cfg: The config, in the second generation.
@@ -111,11 +111,11 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Avoids the import of torch's compiler, which takes a second, when optimizers are built in the block.
+    """Avoids the import of torch's compiler, which takes a second, while optimizers are built in the block.
 
-    Torch imports the compiler at the first call to an optimizer method that is exempt from compilation, only to mark
-    the method. Nothing is compiled here, so the mark is set directly. If torch starts to mark methods in another way,
-    it imports the compiler as usual.
+    When an optimizer method that is exempt from compilation is first called, torch imports the compiler only to mark
+    the method. This function sets the mark directly. If a future version of torch marks methods differently, it imports
+    the compiler as usual.
     """
     marked = []
     if "torch._dynamo" not in sys.modules:
@@ -177,7 +177,7 @@ class _NeckOrHead(nn.Module):
 
 
 class StandIn(nn.Module):
-    """A small model with one submodule per section of a model config, named after the section.
+    """A small placeholder model with one submodule per section of a model config, named after the section.
 
     Args:
         model: The section `model` of a config.

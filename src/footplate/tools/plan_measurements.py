@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle, islice
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -41,22 +41,22 @@ class Measurements:
     forward: float  # seconds of a forward pass, without waiting for data
     backward: float  # seconds of a backward pass
     update: float  # seconds of the optimizer's step
-    spread: float  # standard deviation of step times, as a share of their mean
-    loading: float  # seconds that one worker takes to read one sample
+    spread: float  # standard deviation of step times divided by their mean
+    loading: float  # seconds that a worker needs to read a sample
     workers: int  # data-loading workers
     weights: int  # bytes of weights and buffers
     gradients: int  # bytes of the gradients
     optimizer: int  # bytes of the optimizer's state
-    activations: int  # bytes that the forward pass of a batch keeps for the backward pass
+    activations: int  # bytes that the forward pass of a batch saves for the backward pass
     largest_unit: int  # bytes of the largest part of the model that is gathered at once
     checkpoint: int  # bytes of a checkpoint
     write_speed: float  # bytes per second that one process writes
-    on_cores: bool = False  # whether steps run on CPU cores, which processes share
+    on_cores: bool = False  # whether steps run on CPU cores that processes share
     threads: int = 1  # threads per process
     cores: int = 1  # cores of the machine
     crowding: float = 1.0  # slowdown factor of a step when all cores are busy
-    switching: float = 1.0  # further slowdown factor with twice as many threads as cores, beyond the share of the cores
-    byte_seconds: float | None = None  # seconds per byte of an exchange between two processes on these cores
+    switching: float = 1.0  # additional slowdown factor if there are twice as many threads as cores
+    byte_seconds: float | None = None  # seconds per byte that two processes on these cores exchange
     message_seconds: float | None = None  # seconds per message between two processes
     # of the layers that tensor parallelism splits:
     layer_weights: int = 0  # bytes of their weights
@@ -71,12 +71,11 @@ class Measurements:
 
     def write(self, path: str) -> None:
         """Writes the measurements to a JSON file."""
-        content = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-        storage.commit_bytes(path, content.encode())
+        storage.commit_bytes(path, (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode())
 
     @classmethod
     def read(cls, path: str) -> "Measurements":
-        """Reads a file that was written by `write` and possibly edited.
+        """Reads a file that `write` has written. Users may edit the file.
 
         Raises:
             ArgumentError: The file cannot be read, or a value is invalid.
@@ -132,7 +131,7 @@ def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | N
     Args:
         cfg: The result of `check_config`.
         steps: The number of steps to measure, after three warm-up steps.
-        tensor_parallel: The layers that tensor parallelism would split; by default, none.
+        tensor_parallel: The layers that tensor parallelism would split. By default, none.
 
     Raises:
         ArgumentError: The layers cannot be split as `tensor_parallel` requires.
@@ -151,12 +150,7 @@ def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | N
         if hasattr(model, "init_weights"):
             model.init_weights()
         runner.model.train()
-        batches_read, loading, times = [], [], []
-        # Reading and training alternate as in a run, so that they share the caches in the same way.
-        for batch, seconds in _read_batches(runner, steps + _WARM_UP):
-            batches_read.append(batch)
-            loading.append(seconds)
-            times.append(_time_step(runner, batch))
+        batch, times = _time_steps(runner, steps + _WARM_UP)
         path = os.path.join(folder, "measured.pth")
         begin = time.perf_counter()
         save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
@@ -164,9 +158,10 @@ def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | N
         checkpoint = storage.status(path).size
         layers = SplitLayers(model, tensor_parallel or TensorParallel(1, None))
         with counting_activations(model) as activations, layers.measuring(), runner.optim_wrapper.optim_context(model):
-            model._run_forward(model.data_preprocessor(batches_read[0], True), "loss")
-    forward, backward, update = zip(*times[_WARM_UP:], strict=True)
-    in_order = sorted(map(sum, times[_WARM_UP:]))
+            model._run_forward(model.data_preprocessor(batch, True), "loss")
+    loading = [seconds for seconds, *_ in times]
+    forward, backward, update = zip(*(each[1:] for each in times[_WARM_UP:]), strict=True)
+    in_order = sorted(map(sum, zip(forward, backward, update, strict=True)))
     quarter, half, third = (in_order[len(in_order) * at // 4] for at in (1, 2, 3))
     batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
     state = state_bytes(runner)
@@ -202,7 +197,7 @@ class SplitLayers:
     Attributes:
         weights: The size of their weights in bytes.
         share: Their share in the floating-point operations, from 0 to 1.
-        exchanged: The bytes that the devices exchange in the forward pass and the backward pass.
+        exchanged: The number of bytes that the devices exchange in the forward pass and the backward pass.
         messages: The number of these exchanges.
     """
 
@@ -249,45 +244,46 @@ class SplitLayers:
         self.messages += len(sent)
 
 
-def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
-    """Yields `number` batches, read on demand, with the seconds that each took. Repeats them if there are too few."""
-    read: list[tuple[Any, float]] = []
+def _time_steps(runner: Runner, number: int) -> tuple[Any, list[tuple[float, ...]]]:
+    """Reads a batch and trains on it, `number` times. Reuses the batches if there are too few.
+
+    Reading and training alternate as in a run, so that they share the caches in the same way.
+
+    Returns:
+        The first batch, and for each step the seconds of reading, forward pass, backward pass and update.
+    """
+    model: Any = unwrap_model(runner.model)
     stream = iter(batches(runner.train_dataloader))
-    for _ in range(number):
+    read: list[tuple[Any, float]] = []
+    steps = []
+    for step in range(number):
         begin = time.perf_counter()
         batch = next(stream, None)
-        if batch is None:
-            break
-        read.append((batch, time.perf_counter() - begin))
-        yield read[-1]
-    if not read:
-        raise DataError("the training dataloader has no batches to measure with", key="train_dataloader")
-    yield from islice(cycle(read), number - len(read))
-
-
-def _time_step(runner: Runner, batch: Any) -> tuple[float, float, float]:
-    """Trains on one batch and returns the durations of forward pass, backward pass and update in seconds."""
-    wrapper, model = runner.optim_wrapper, runner.model
-    inner: Any = unwrap_model(model)
-    times = [_now(runner.device)]
-    try:
-        with wrapper.optim_context(model):
-            losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
-        loss, _ = inner.parse_losses(losses)
-    except AttributeError as error:
-        raise FootplateError(
-            f"the parts of a step cannot be measured, since the model '{type(inner).__name__}' has its own train_step",
-            key="model",
-            notes=["Measure them in another way, and pass the results with --parts."],
-        ) from error
-    times.append(_now(runner.device))
-    loss.backward()
-    times.append(_now(runner.device))
-    for part in wrapper.parts.values():
-        part.step()
-        part.zero_grad()
-    times.append(_now(runner.device))
-    return times[1] - times[0], times[2] - times[1], times[3] - times[2]
+        if batch is not None:
+            read.append((batch, time.perf_counter() - begin))
+        elif not read:
+            raise DataError("the training dataloader has no batches to measure with", key="train_dataloader")
+        batch, loading = read[step % len(read)]
+        times = [_now(runner.device)]
+        try:
+            with runner.optim_wrapper.optim_context(runner.model):
+                losses = model._run_forward(model.data_preprocessor(batch, True), "loss")
+            loss, _ = model.parse_losses(losses)
+        except AttributeError as error:
+            raise FootplateError(
+                f"cannot measure the parts of a step, since the model '{type(model).__name__}' has its own train_step",
+                key="model",
+                notes=["Measure them in another way, and pass the results with --parts."],
+            ) from error
+        times.append(_now(runner.device))
+        loss.backward()
+        times.append(_now(runner.device))
+        for part in runner.optim_wrapper.parts.values():
+            part.step()
+            part.zero_grad()
+        times.append(_now(runner.device))
+        steps.append((loading, *(after - before for before, after in pairwise(times))))
+    return read[0][0], steps
 
 
 def _now(device: torch.device) -> float:

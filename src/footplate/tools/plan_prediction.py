@@ -16,8 +16,8 @@ from footplate.messages import labeled
 if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
     from footplate.tools.plan_measurements import Cluster, Measurements
 
-_SHARDED_PASSES = 3  # of sharded training: all-gather in forward and backward, reduce-scatter
-_FIRST_BUCKET = 1 << 20  # bytes; torch's defaults
+_SHARDED_PASSES = 3  # an all-gather in each of forward and backward pass, and a reduce-scatter
+_FIRST_BUCKET = 1 << 20  # in bytes, as in torch
 _BUCKET = 25 << 20
 
 
@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     loading: float  # seconds of waiting for data
     exchange: float  # seconds of waiting for gradients or weights of other devices
     throughput: float  # samples per second
-    efficiency: float  # step time on one device over the step time on all devices
+    efficiency: float  # step time on one device divided by the step time on all devices
     memory: float  # bytes on each device
     checkpoint: float  # seconds to write a checkpoint
 
@@ -75,7 +75,7 @@ def predict(
         parts: The measurements of one device.
         cluster: The machines.
         sharded: Whether weights and optimizer state are sharded rather than replicated.
-        shards: The number of devices that share one replica of the weights; by default, all devices with different
+        shards: The number of devices that share a replica of the weights. By default, all devices with different
             batches.
         tensor_parallel: The number of devices that share each layer and train on the same batches. On a cluster whose
             number of devices it does not divide, their greatest common divisor is used.
@@ -145,7 +145,7 @@ def _split_among(parts: "Measurements", devices: int) -> "Measurements":
 
 
 def predict_growth(parts: "Measurements", cluster: "Cluster", **sharding: Any) -> list[Prediction]:
-    """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster.
+    """Returns predictions for one device, one node, and doubling numbers of nodes up to the whole cluster.
 
     Args:
         parts: The measurements of one device.
@@ -198,8 +198,8 @@ def describe_formulas() -> str:
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:
     """passes (n - 1) / n x bytes / bandwidth + min(passes (n - 1), 2 passes log2 n) x latency
 
-    The time to exchange `size` bytes among n devices in a ring. An all-reduce takes 2 passes, a reduce-scatter or an
-    all-gather takes 1. The slowest link sets the bandwidth. With many devices, small messages go through trees.
+    The time to exchange `size` bytes among n devices in a ring. An all-reduce takes two passes; a reduce-scatter or an
+    all-gather takes one. The slowest link sets the bandwidth. With many devices, small messages go through trees.
 
     Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal of Parallel
     and Distributed Computing 69 (2009); Sanders, Speck, Traeff, "Two-tree algorithms for full bandwidth broadcast,
@@ -237,7 +237,7 @@ def slowest_of(seconds: float, spread: float, devices: int) -> float:
     """seconds x (1 + spread x Q((n - 3/8) / (n + 1/4)))
 
     The expected time of a step on n devices, all of which wait for the slowest one. `spread` is the standard deviation
-    of step times as a share of their mean. Q is the quantile function of the normal distribution.
+    of step times divided by their mean. Q is the quantile function of the normal distribution.
 
     Source: Blom, "Statistical Estimates and Transformed Beta-Variables" (1958), for the expected maximum of n normals.
     """
@@ -267,8 +267,8 @@ def shared_cores(
 def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> float:
     """workers = 0: batch x seconds;  workers > 0: max(0, batch x seconds / workers - step)
 
-    The wait for data. Without workers, it is the whole reading time. With workers, it is the reading time that does not
-    overlap with a step.
+    The wait for data: without workers, the whole reading time; with workers, the reading time that does not overlap
+    with a step.
 
     Source: bottleneck analysis, Denning, Buzen, "The Operational Analysis of Queueing Network Models", ACM Computing
     Surveys 10 (1978).
@@ -279,8 +279,8 @@ def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> fl
 def replicated_bytes(weights: float, gradients: float, optimizer: float, activations: float) -> float:
     """weights + gradients + optimizer + activations
 
-    The memory of a device that holds a full replica. Gradients are exchanged in place; they count twice with
-    `gradient_as_bucket_view=False`.
+    The memory of a device that holds a full replica. Gradients are exchanged in place. With
+    `gradient_as_bucket_view=False`, they need twice this memory.
 
     Source: Li et al., arXiv:2006.15704, section 4.2; the documentation of DistributedDataParallel.
     """
@@ -316,7 +316,7 @@ def divided_among(amount: float, share: float, devices: int) -> float:
 def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
     """bytes / (write speed x writers)
 
-    One process writes a single file. Every node writes its share of a sharded checkpoint, also if it holds a
+    One process writes a single file. Every node writes its share of a sharded checkpoint, even if it holds a
     replica of another node's shards.
 
     Source: conservation of bytes.

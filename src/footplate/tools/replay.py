@@ -22,12 +22,12 @@ from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
 from footplate.tools.partial_build import build_trial
 
-# Maps each fact in a capture to its valid integers, or, if it is a string, to whether it may be None.
+# Maps each fact in a capture to the range of an integer, or, for a string, to whether it may be None.
 _FACTS: dict[str, range | bool] = {
     "iteration": range(1, MAX_RUN_LENGTH + 1),
     "seed": range(1 << 32),
     "world_size": range(1, (1 << 20) + 1),
-    "threads": range(1, 1025),  # torch allocates memory for every thread when the number is set
+    "threads": range(1, 1025),  # torch allocates memory for every thread
     **dict.fromkeys(("message", "device", "torch"), False),
     **dict.fromkeys(("origin", "load_from"), True),
 }
@@ -44,11 +44,11 @@ class Replay:
     iteration: int  # the number of the iteration, counted from 1
     trace: LayerTrace  # the outputs and gradients of the layers
     learning_rate: float = math.nan  # the learning rate of the first parameter group
-    losses: dict[str, float] = field(default_factory=dict)  # as logged by the step; empty if it did not finish
+    losses: dict[str, float] = field(default_factory=dict)  # the losses that were logged; empty if the step failed
     weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
     weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
     stopped: str = ""  # the message of the error that stopped the iteration, or ""
-    differences: str = ""  # the differences between this environment and that of the run, which may change the result
+    differences: str = ""  # differences between this environment and that of the run; they may change the result
 
     @property
     def failed(self) -> bool:
@@ -67,7 +67,7 @@ def find_capture(path: str) -> str:
     """Returns the path of a capture, given the capture or the folder that contains it.
 
     Raises:
-        ArgumentError: The folder contains no capture, or several.
+        ArgumentError: The folder contains no capture, or several captures.
     """
     try:
         found = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
@@ -80,10 +80,10 @@ def find_capture(path: str) -> str:
 
 
 def read_facts(path: str) -> dict[str, Any]:
-    """Returns the facts that a capture stores about its run, without executing anything from it.
+    """Returns the facts about the run that a capture contains, without executing anything from it.
 
     Raises:
-        ArgumentError: The file is not a capture, or a fact is missing or invalid; the error names its key.
+        ArgumentError: The file is not a capture, or a fact is missing or invalid. The error names the key.
         CheckpointError: The file cannot be read.
     """
     facts = load_checkpoint(path, "meta").get(CAPTURE)
@@ -115,14 +115,13 @@ def config_of_capture(path: str) -> str:
 def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
     """Restores the state in a capture, trains up to an iteration, and records that iteration.
 
-    Runs the real training, with its hooks and validations. Files are written only to a temporary folder, which is
-    removed.
+    Hooks and validations run as in training. Files are written only to a temporary folder, which is removed.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.
         path: The path of the capture.
         facts: The result of `read_facts`.
-        iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
+        iteration: The iteration to record, counted from 1. By default, the iteration that stopped the run.
 
     Raises:
         ArgumentError: The iteration is not between the state of the capture and the end of the run.
@@ -197,7 +196,7 @@ class _RecorderHook(Hook):
         self.found = Replay(
             self.iteration,
             LayerTrace(model),
-            learning_rate=math.nan if rate is None else float(rate),  # some optimizers set it themselves
+            learning_rate=math.nan if rate is None else float(rate),  # some optimizers choose their own rate
             weights_before=nonfinite_weights(model),
         )
 
@@ -217,11 +216,11 @@ class _RecorderHook(Hook):
 
 
 def describe_replay(found: Replay, *, whole: bool = False) -> str:
-    """Returns the tables of the layers and the first non-finite values as text.
+    """Returns tables of the layers and the first non-finite values as text.
 
     Args:
         found: The record.
-        whole: Whether to show every layer, rather than those around the first non-finite one.
+        whole: Whether to show every layer rather than only the layers up to the first non-finite one.
     """
     trace = found.trace
     losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items()) or "no losses"
@@ -273,6 +272,6 @@ def _table(title: str, readings: Sequence[Reading], *, whole: bool) -> list[str]
 
 
 def _count(reading: Reading) -> str:
-    """Returns the number of NaN entries and of infinite entries as text, or "yes" if all entries are finite."""
+    """Returns the numbers of NaN and infinite entries as text, or "yes" if all entries are finite."""
     counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
     return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"

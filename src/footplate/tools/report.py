@@ -36,11 +36,11 @@ def write_report(
     """Writes a report of runs to a self-contained HTML file that works offline.
 
     Args:
-        runs: The runs; several are compared. They are shown best first; those of a sweep in the given order.
+        runs: The runs. Several runs are compared. The best run is shown first, but runs of a sweep keep their order.
         path: The path of the file.
-        names: The names of the runs. The default is the folder names, with as many parents as make them distinct.
-        title: The title of the page. The default is the names of the runs.
-        sweep: The sweep that the runs belong to.
+        names: The names of the runs. By default, the folder names, with as many parent folders as make them distinct.
+        title: The title of the page. By default, the names of the runs.
+        sweep: The sweep to which the runs belong.
 
     Returns:
         The size of the file in bytes.
@@ -77,7 +77,14 @@ def write_report(
 def _data(
     runs: Sequence[Run], names: Sequence[str], headline: tuple[Series, Rule] | None, *, is_table: bool
 ) -> dict[str, Any]:
-    """Returns the data that the script of the page reads. The configs of many runs are compared in a table."""
+    """Returns the data that the script of the page reads.
+
+    Args:
+        runs: The runs.
+        names: The names of the runs.
+        headline: The headline metric and its rule.
+        is_table: Whether to compare the configs of all runs in a table, rather than each with that of the first run.
+    """
     images = embed_images(runs, _MAX_IMAGE_BYTES)
     for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)
@@ -87,7 +94,7 @@ def _data(
     tables = class_history(runs, best_steps)
     for chart in charts.metrics:
         stem = chart["name"].rpartition("/")[2]
-        shown = [  # a chart may show the mean of a column, such as `mIoU` of `IoU`
+        shown = [  # a chart may show the mean of a column, for example `mIoU` that of `IoU`
             {"table": number, "column": place}
             for number, table in enumerate(tables)
             if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "")

@@ -7,33 +7,32 @@ from footplate.records.scalar_names import is_of_class, split_dataset
 from footplate.tools.report_curves import short
 from footplate.tools.runs import PerClassResults, Run
 
-_MOST_VALUES = 100_000  # values of all classes, columns and steps
+_MOST_VALUES = 100_000  # total number over all classes, columns and steps
 _LEAST_STEPS, _MOST_STEPS = 3, 1000
 
 
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
-    If there are too many values, omits steps, but never the first, the best or the last one.
+    If there are too many values, omits steps other than the first, the best and the last one.
 
     Args:
         runs: The runs.
         best_steps: The iteration of the best validation of each run.
 
     Returns:
-        A dict for each table with its `set`, `metric`, `mode` and `runs`. `runs` contains for each run its number,
-        `steps`, `columns`, `classes`, and the `values` indexed by column, step and class. `best` and `last` are
-        indices of `steps`; `best` is None if the best validation has no table.
+        A dict for each table with its `set`, `metric`, `mode` and `runs`. Each of the `runs` contains the number of the
+        run, its `steps`, `columns` and `classes`, and the `values` indexed by column, step and class. `best` and `last`
+        are indices of `steps`. `best` is None if the best validation has no table.
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):
         for table in run.per_class or tables_of_scalars(run):
             groups.setdefault((table.dataset, table.metric, table.mode), {}).setdefault(number, []).append(table)
     for by_run in groups.values():
-        for number, tables in by_run.items():  # an evaluation may change its classes when a run is resumed
+        for number, tables in by_run.items():  # the classes may change when a run is resumed
             last = tables[-1]
-            same = [each for each in tables if each.columns == last.columns and _names(each) == _names(last)]
-            by_run[number] = same
+            by_run[number] = [each for each in tables if each.columns == last.columns and _names(each) == _names(last)]
     widths = [
         len(tables[-1].rows) * (len(tables[-1].columns) - 1) for each in groups.values() for tables in each.values()
     ]
@@ -50,7 +49,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
 
 
 def tables_of_scalars(run: Run) -> list[PerClassResults]:
-    """Builds the tables of a run whose per-class results were recorded only as scalars, such as `IoU.shoe`."""
+    """Builds tables of per-class results that were recorded only as scalars, such as `IoU.shoe`."""
     values: dict[tuple[str, str, str], dict[str, dict[float, float]]] = {}
     for mode in dict.fromkeys(series.mode for series in run.series if series.mode != "train"):
         own = {series.name: series for series in run.series if series.mode == mode}

@@ -8,7 +8,7 @@ from footplate.records.scalar_names import is_of_class, split_dataset
 from footplate.tools.runs import Point, Run, Series
 from footplate.visualization.curves import find_duplicates
 
-_MOST_POINTS = 60_000  # of all curves of the page
+_MOST_POINTS = 60_000  # in all curves of the page
 _MOST_PER_CURVE, _LEAST_PER_CURVE = 2000, 200
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 Chart = dict[str, Any]
@@ -19,7 +19,7 @@ class Curve(NamedTuple):
 
     run: int
     series: Series
-    label: str  # what distinguishes the curve from others of the same run in its chart, or ""
+    label: str  # distinguishes the curve from other curves of the same run in its chart; may be ""
 
 
 class Charts(NamedTuple):
@@ -27,15 +27,15 @@ class Charts(NamedTuple):
 
     loss: Chart | None  # training and validation loss
     headline: Chart | None
-    metrics: list[Chart]  # other losses and metrics; those of a validation set follow one another
+    metrics: list[Chart]  # other losses and metrics, grouped by validation set
     details: list[Chart]  # schedule, gradient norm, time and memory
 
 
 def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     """Arranges the scalars of runs as charts.
 
-    A scalar that always equals an earlier one, such as the only term of a loss, is mentioned only in the chart
-    title of the earlier one. Per-class results are omitted; see `class_history`.
+    A scalar that always equals an earlier scalar, such as the only term of a loss, is mentioned only in the title of
+    the earlier scalar's chart. Per-class results are omitted; see `class_history`.
 
     Args:
         runs: The runs.
@@ -74,10 +74,10 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
-    """Maps each scalar that duplicates another one to the name of that one.
+    """Maps each scalar that duplicates an earlier one to the name of the earlier one.
 
-    Duplicates have the same values in all runs, the same mode and validation set, and are both losses, both learning
-    rates, or both neither.
+    Duplicates have the same values in all runs, the same mode and the same validation set. A loss only duplicates
+    losses, and a learning rate only learning rates.
     """
     kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
@@ -93,7 +93,7 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:
-    """Returns a sort key: training scalars first, starting with the losses, then the metrics of each validation set."""
+    """Returns a sort key. Training losses come first, then other training scalars, then the validation sets in turn."""
     mode, name = key
     return (mode != "train", "loss" not in name) if mode == "train" else (mode != "train", mode, split_dataset(name)[0])
 
@@ -129,7 +129,7 @@ def _encoded(curves: Sequence[Curve], most: int) -> Iterator[dict[str, Any]]:
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:
-    """Thins out points, but keeps the minimum and maximum of each stretch, so that no peak is lost."""
+    """Reduces points to the minimum and the maximum of each stretch, so that no peak is lost."""
     if len(points) <= most:
         return points
     stretch = math.ceil(len(points) / (most // 2))
@@ -141,7 +141,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 
 def short(value: float, digits: int = 5) -> float:
-    """Rounds a number to `digits` significant digits, so that it takes few characters. Keeps integral values."""
+    """Rounds a number to `digits` significant digits, so that it takes few characters. Does not round integers."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.{digits}g}") if value != int(value) else int(value)

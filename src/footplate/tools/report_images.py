@@ -23,27 +23,27 @@ _MOST_PIXELS = 50_000_000
 class Embedded(NamedTuple):
     """The images that are embedded in a page."""
 
-    # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame has its `step`, the `legend` as labels and
-    # CSS colors, and `panels`, each with its caption and its position in `sources`.
+    # For each name `{"run": number, "name": ..., "frames": [...]}`. A frame contains its `step`, a `legend` with labels
+    # and CSS colors, and `panels`, each with its caption and its index in `sources`.
     found: list[dict[str, Any]]
-    sources: list[str]  # data URIs; identical panels of several steps or runs share one
+    sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of names that were omitted to limit the size of the page
-    unread: dict[int, list[str]]  # messages about images that cannot be read, by the number of the run
+    unread: dict[int, list[str]]  # maps the number of a run to messages about its unreadable images
 
 
 def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     """Returns the images of runs as data URIs, by name and step.
 
-    Several images with few steps are more useful than one image with many steps. So the latest step of each image is
-    embedded first, and the remaining budget is spent on earlier steps.
+    Several images with few steps are more useful than one image with many steps. Therefore, the latest step of each
+    image is embedded first, and the remaining budget is used for earlier steps.
 
     Args:
         runs: The runs.
         budget: The maximum size of all data URIs in characters.
     """
     embedded = Embedded([], [], 0, {})
-    sources: dict[str, int] = {}  # positions by data URI
-    # Alternates between runs, so that a small budget shows each of them.
+    sources: dict[str, int] = {}  # maps each data URI to its index
+    # Alternate between runs, so that a small budget covers each of them.
     names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
     keys = [key for keys in zip_longest(*names) for key in keys if key is not None]
     left_out = 0
@@ -55,7 +55,7 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
             left_out += 1
             continue
         shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
-    # Adds the same number of earlier steps for each image, so that all can be shown at the same step.
+    # Add the same number of earlier steps for each image, so that all can be shown at the same step.
     used = sum(map(len, sources))
     count = min(_MOST_FRAMES - 1, (budget - used) // max(used, 1))
     for entry, earlier in shown:
@@ -68,7 +68,7 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
 
 
 def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
-    """Replaces data URIs in frames with their positions in `sources`. Returns False if they exceed the budget."""
+    """Replaces data URIs in frames with their indices in `sources`. Returns False if they exceed the budget."""
     panels = [panel for frame in frames for panel in frame["panels"]]
     new = {panel["src"] for panel in panels} - sources.keys()
     if sum(map(len, new)) + sum(map(len, sources)) > budget:
@@ -101,9 +101,17 @@ def _read(image: RunImage) -> dict[str, Any]:
         if opened.width * opened.height > _MOST_PIXELS:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MOST_PIXELS:,}")
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
-    panels, legend = _layout(layout, pixels.size)
+    boxes, legend = _layout(layout, pixels.size)
+    panels = []
+    for caption, box in boxes:
+        panel, out = pixels.crop(box), io.BytesIO()
+        panel.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        panel.save(out, "WEBP", quality=_QUALITY)
+        panels.append(
+            {"caption": caption, "src": f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"}
+        )
     return {
-        "panels": [{"caption": caption, "src": _as_uri(pixels.crop(box))} for caption, box in panels],
+        "panels": panels,
         "legend": [{"label": label, "color": f"rgb({red} {green} {blue})"} for label, red, green, blue in legend],
     }
 
@@ -111,7 +119,7 @@ def _read(image: RunImage) -> dict[str, Any]:
 def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int, int, int, int]]], list[Any]]:
     """Returns the captions with their boxes, and the legend, from the layout in a file.
 
-    If the file has no layout, the only box is the whole image.
+    If there is no valid layout, the whole image is the only box.
     """
     with suppress(TypeError, ValueError, KeyError, OverflowError, RecursionError):
         layout = json.loads(text)
@@ -121,10 +129,3 @@ def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int
         if inside and 0 < len(panels) <= _MOST_PANELS:
             return panels, legend
     return [("", (0, 0, *size))], []
-
-
-def _as_uri(image: Image.Image) -> str:
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    out = io.BytesIO()
-    image.save(out, "WEBP", quality=_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

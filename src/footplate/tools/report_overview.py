@@ -19,20 +19,20 @@ from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, sav
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
-_FEWEST_VALIDATIONS = 3  # needed to judge overfitting and noise
-_NOTABLE = 0.05  # a change of this share of the metric's range is not noise
+_FEWEST_VALIDATIONS = 3  # to judge overfitting and noise
+_NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # training log lines over which a loss is averaged
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
-    """Returns the metric by which runs are compared, with its rule.
+    """Returns the metric by which runs are compared, and its rule.
 
-    It is the first metric of `save_best` that all runs have. If there is none, it is their first metric that is not a
-    loss. Without validation, it is the training loss.
+    It is the first metric of `save_best` that all runs have. If there is none, it is the first metric that all runs
+    have and that is not a loss. Without validation, it is the training loss.
 
     Args:
         runs: The runs.
-        metric: The name of the metric, if it is known.
+        metric: The name of the metric if it is known.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
@@ -45,7 +45,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
 
 
 def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> list[int]:
-    """Returns the positions of runs in the order of their best headline metric. Those without it come last."""
+    """Returns the indices of runs, sorted by their best headline metric. Runs without the metric come last."""
 
     def rank(place: int) -> tuple[bool, float]:
         found = headline and runs[place].find(headline[0].name, headline[0].mode)
@@ -63,15 +63,16 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
 
-        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the size
-          of its last change between two validations, 0 with fewer than three of them; None if the run does not have
-          the metric.
-        - `valLoss`: the validation loss at the best iteration of the headline metric, on its validation set, or None.
-        - `sets`: the headline metric on each validation set, at its best iteration; empty if there is only one set.
+        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
+          difference between the last two validations, or 0 if there are fewer than three validations. None if the run
+          does not have the metric.
+        - `valLoss`: the validation loss at the best iteration of the headline metric, on the same validation set, or
+          None.
+        - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
         - `fit`: whether the run overfits; see `judge_fit`.
-        - `use`: the checkpoint to use and the command that uses it, or None.
-        - `device`: the accelerator, or "CPU", or "".
+        - `use`: the checkpoint to use and a command that predicts with it, or None.
+        - `device`: the accelerator, or "CPU", or "" if unknown.
     """
     summary = summarize(run)
     metric, sets, loss = None, [], None
@@ -97,6 +98,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
             sets = sets if dataset and len(sets) > 1 else []
             losses = run.find(f"{dataset}/loss" if dataset else "loss", "val")
             loss = dict(losses.points).get(best["iteration"]) if losses is not None and name != "loss" else None
+    device = run.environment.get("accelerator")
     return {
         **summary,
         "metric": metric,
@@ -105,12 +107,12 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         "state": _state(run, summary["iterations"]),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
-        "device": _device(run.environment),
+        "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
     }
 
 
 def _state(run: Run, iterations: int) -> dict[str, Any]:
-    """Returns the number of completed iterations, from scalars and checkpoint names, and the planned number."""
+    """Returns the number of completed iterations, read from scalars and checkpoint names, and the planned number."""
     length = run.epoch_length or 0
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
@@ -148,23 +150,16 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}
 
 
-def _device(environment: Mapping[str, Any]) -> str:
-    device = environment.get("accelerator")
-    if not isinstance(device, str):
-        return ""
-    return "CPU" if device == "none" else device
-
-
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
 
-    Validation is judged by its loss if there is one, otherwise by the headline metric. That metric can still improve
-    when the loss already gets worse. If one of them or the training loss is not finite at the end, the run failed,
-    whatever its best value is.
+    Validation is judged by its loss if there is one, otherwise by the headline metric, which can still improve when
+    the loss already gets worse. If the headline metric, a validation loss or the training loss is non-finite at the
+    end, the run failed, regardless of its best value.
 
     Returns:
-        A dict with the `answer` (a few words), a `note` that qualifies it or "", a `text` with the numbers, and the
-        `kind` ("good", "warning", "bad" or "unknown").
+        A dict with the `answer` (a few words), a `note` that qualifies the answer or "", a `text` with the numbers, and
+        the `kind` ("good", "warning", "bad" or "unknown").
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
     judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None

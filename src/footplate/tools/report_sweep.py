@@ -15,9 +15,9 @@ from footplate.tools.runs import Run
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
-_FEWEST_TRIALS = 5  # complete trials, needed to judge parameters
+_FEWEST_TRIALS = 5  # complete trials, to judge parameters
 _WIDEST_VALUE = 48
-_NORMAL = 1.96  # quantile of the normal distribution at 95%
+_NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
 class SweepSummary(NamedTuple):
@@ -45,8 +45,8 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
 def describe_importance(sweep: SweepSummary) -> str:
     """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
 
-    Only complete trials count. A correlation that occurs by chance in one of twenty sweeps does not show that a
-    parameter matters. A parameter with more than two values that are not numbers has no rank correlation.
+    Only complete trials count. A parameter matters only if such a correlation occurs by chance in fewer than one of
+    twenty sweeps. A parameter with more than two values that are not numbers has no rank correlation.
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
     count = f"{len(trials)} complete trial{'' if len(trials) == 1 else 's'}"
@@ -65,20 +65,20 @@ def describe_importance(sweep: SweepSummary) -> str:
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns the keys in which the configs of runs differ, except `work_dir`, with a text for each run."""
+    """Returns the keys whose values differ between runs, except `work_dir`, with the value of each run as text."""
     reference = runs[0].config
     rows: dict[str, list[str]] = {}
     for place, run in enumerate(runs):
         if reference is None or run.config is None:
             continue
         for path, first, other in compare(reference, run.config):
-            texts = ["–" if side is None else _brief(side.value) for side in (first, other)]
+            texts = ["–", "–"]
+            for column, side in enumerate((first, other)):
+                if side is not None:
+                    value = side.value
+                    texts[column] = f"{value:.4g}" if isinstance(value, float) else brief(value, _WIDEST_VALUE)
             rows.setdefault(path, [texts[0] if each.config is not None else "–" for each in runs])[place] = texts[1]
     return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else brief(value, _WIDEST_VALUE)
 
 
 def _keys(trials: "Sequence[TrialInfo]") -> list[str]:

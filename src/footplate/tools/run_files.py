@@ -1,4 +1,4 @@
-"""Reads the files of a run folder, which may be untrusted: only regular files inside the folder, up to a size limit."""
+"""Reads the files of an untrusted run folder: only regular files inside the folder, and only up to a size limit."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _BYTES_PER_LINE = 60
 def is_safe(file: Path, folder: Path) -> bool:
     """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
 
-    Reports are shared, so a link in a run folder must not include other files of this machine in a report.
+    Reports are shared, so a link in a run folder must not add other files of this machine to a report.
     """
     try:
         inside = file.resolve().is_relative_to(folder.resolve())
@@ -29,7 +29,7 @@ def is_safe(file: Path, folder: Path) -> bool:
     except (OSError, RuntimeError, ValueError):
         return False
     if regular and not inside:
-        _logger.warning("'%s' is skipped, since it is a link to a file outside the run's folder.", file)
+        _logger.warning("'%s' is skipped, since it links to a file outside the run's folder.", file)
     return regular and inside
 
 
@@ -60,8 +60,8 @@ def read_lines(file: Path) -> Iterator[str]:
 def read_logs(files: Sequence[Path], limit: int = _MOST_OF_LOGS) -> list[list[str]]:
     """Returns the lines of each log without line endings.
 
-    If the logs need more than `limit` bytes of memory, only the last lines are returned, with a warning. A log that
-    cannot be read is treated as empty, with a warning.
+    If the logs need more than `limit` bytes of memory, logs a warning and returns only the last lines. If a log cannot
+    be read, logs a warning and returns no lines for it.
     """
     logs: list[list[str]] = []
     left = limit
@@ -95,7 +95,7 @@ def read_small(file: Path) -> str:
 
 
 def seed_of(folder: Path) -> int | None:
-    """Returns the seed of the newest run in a run folder, whether set or drawn at random, or None if not recorded."""
+    """Returns the seed of the newest run in a run folder, or None if it is not recorded."""
     records = (*sorted(folder.glob("*/environment.json"), reverse=True), folder / "environment.json")
     for file in safe_files((each for each in records if each.exists()), folder):
         try:
@@ -107,15 +107,15 @@ def seed_of(folder: Path) -> int | None:
 
 
 def config_of(folder: Path) -> Config | None:
-    """Returns the newest config in a run folder. Reads it as data, without executing anything from the folder.
+    """Reads the newest config in a run folder as data, without executing anything from the folder.
 
-    Skips configs that cannot be read. Logs a warning if that leaves no config.
+    Skips configs that cannot be read. Logs a warning if none of the configs can be read.
 
     Args:
         folder: A work_dir, the folder of one start, or its `vis_data` folder.
     """
     reason = ""
-    # The newest start comes first, and the JSON form of its config before the Python form.
+    # The newest start comes first. The JSON form of a config comes before its Python form.
     records = (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder)
     files = safe_files((each / name for each in records for name in ("config.json", "config.py")), folder)
     others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)

@@ -1,4 +1,4 @@
-"""Reads the output of a run: scalars of footplate and of both reference engines, images, logs and checkpoints."""
+"""Reads the output of a run of footplate, MMEngine or MMCV: scalars, images, logs and checkpoints."""
 
 import json
 import logging
@@ -26,11 +26,11 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 _MOST_NAMED = 5
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
-_MOST_OF_TABLES = 16 << 20  # bytes of memory for the lines of all tables
+_MOST_OF_TABLES = 16 << 20  # bytes of memory for all per-class results
 _MOST_TABLES, _MOST_STEPS, _MOST_COLUMNS = 100, 1000, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
-_LINE_OVERHEAD = 4  # the memory of a line without values, counted in values
+_LINE_OVERHEAD = 4  # a line without values needs as much memory as this number of values
 Point = tuple[float, float]
 
 
@@ -39,7 +39,7 @@ class Series(NamedTuple):
 
     name: str
     mode: str  # "train" or "val"
-    points: list[Point]  # training iterations and finite values, in ascending order of iterations
+    points: list[Point]  # pairs of training iteration and finite value, sorted by iteration
     last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
 
     @property
@@ -51,7 +51,7 @@ class Series(NamedTuple):
 class RunImage(NamedTuple):
     """An image that a run wrote."""
 
-    name: str  # the same at every step
+    name: str  # shared by the images of all steps
     step: int  # the iteration or epoch at which it was written
     path: Path
 
@@ -63,8 +63,8 @@ class PerClassResults(NamedTuple):
     metric: str
     mode: str  # "val" or "test"
     step: int  # the training iteration
-    columns: list[str]  # the names of the columns; the first one is that of the classes
-    rows: list[list[Any]]  # the name and the numbers of each class; None for a missing number
+    columns: list[str]  # the names of the columns; the first column contains the class names
+    rows: list[list[Any]]  # the name and the values of each class; None for a missing value
 
 
 class Run(NamedTuple):
@@ -72,14 +72,14 @@ class Run(NamedTuple):
 
     folder: Path  # the work_dir, or the single file that was given
     series: list[Series]  # in the order of their first appearance
-    epoch_length: int | None  # the iterations per epoch, None for runs that do not count epochs
+    epoch_length: int | None  # the iterations per epoch, or None for runs that do not count epochs
     images: list[RunImage]  # sorted by name and step
     config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
     environment: dict[str, Any]  # the environment of the last start, or {}
-    warnings: list[str]  # the warnings and errors that were logged, with their times, and series that end non-finite
-    checkpoints: list[Path]  # files and sharded checkpoints, the newest last
+    warnings: list[str]  # logged warnings and errors with their times, and a warning about series that end non-finite
+    checkpoints: list[Path]  # files and sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns the series with a name, or None if the run has no such series."""
@@ -90,7 +90,7 @@ def read_run(path: str | Path) -> Run:
     """Reads the output of a run.
 
     Args:
-        path: A work_dir with the folders of one or more starts, where later starts resume earlier ones; or a single
+        path: A work_dir with the folders of one or more starts, where later starts resume earlier ones, or a single
             file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
 
     Raises:
@@ -106,8 +106,7 @@ def read_run(path: str | Path) -> Run:
         own = list(_read_lines(file, left))
         left -= sum(len(line) + _LINE_OVERHEAD for line in own)
         length = _epoch_length(own) or length
-        _add_iterations(own, length)
-        lines = _join_starts(lines, own)
+        lines = _append_start(lines, own, length)
     series = _series(lines)
     if not series:
         raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
@@ -160,7 +159,7 @@ def _no_run(path: Path) -> DataError:
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of the newest format found, one per start, in the order of starts."""
+    """Returns the scalar files of all starts in order. If they have several formats, returns only the newest format."""
     if not folder.is_dir():
         return []
     for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
@@ -170,7 +169,7 @@ def _scalar_files(folder: Path) -> list[Path]:
     return []
 
 
-_name_in_line = lru_cache(maxsize=2048)(one_line)  # names of scalars must fit on one line of a table
+_name_in_line = lru_cache(maxsize=2048)(one_line)  # a name with line breaks would break tables
 
 
 def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
@@ -179,7 +178,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             continue
         try:
             line = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError also means an integer with too many digits
+        except (ValueError, RecursionError) as error:  # an integer with too many digits also raises ValueError
             if number > 1 and not text.endswith("\n"):
                 return  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
@@ -200,7 +199,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
 
 
 def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Returns the iterations per epoch according to all training lines, or None if the lines do not count epochs."""
+    """Derives the iterations per epoch from training lines. Returns None if the lines do not count epochs."""
     counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None
@@ -213,12 +212,17 @@ def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     return None if counts_run else max(map(int, steps))
 
 
-def _add_iterations(lines: list[dict[str, Any]], epoch_length: int | None) -> None:
-    """Adds the training iteration of each line as `at`."""
+def _append_start(
+    before: list[dict[str, Any]], lines: list[dict[str, Any]], epoch_length: int | None
+) -> list[dict[str, Any]]:
+    """Appends the lines of a start to those of earlier starts, with the training iteration of each line as `at`.
+
+    Drops the earlier lines from the iteration at which the start begins.
+    """
     # Validation steps count iterations if the first one is at least the last training step before it; else epochs.
-    for before, after in pairwise(line for line in lines if "step" in line):
-        if before["mode"] == "train" != after["mode"] and before.get("iter"):
-            epoch_length = None if after["step"] >= before["iter"] else epoch_length
+    for previous, following in pairwise(line for line in lines if "step" in line):
+        if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
+            epoch_length = None if following["step"] >= previous["iter"] else epoch_length
             break
     at = 0.0
     for line in lines:
@@ -228,28 +232,19 @@ def _add_iterations(lines: list[dict[str, Any]], epoch_length: int | None) -> No
         elif line["mode"] == "train" and "iter" in line:
             at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
         line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
-
-
-def _join_starts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Joins the lines of two starts of a run.
-
-    Drops the lines of the earlier start from the iteration at which the later start begins.
-    """
-    if not after:
-        return before
-    begin = min(line["at"] for line in after)
+    begin = min((line["at"] for line in lines), default=math.inf)
     # If a start validates first, the earlier start's losses of that iteration are still valid.
-    validates = all(line["mode"] != "train" for line in after if line["at"] == begin)
+    validates = all(line["mode"] != "train" for line in lines if line["at"] == begin)
     kept = [
         line for line in before if line["at"] < begin or (validates and (line["at"], line["mode"]) == (begin, "train"))
     ]
-    return kept + after
+    return kept + lines
 
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     found: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
-    left_out: set[tuple[str, str]] = set()
+    omitted: set[tuple[str, str]] = set()
     for line in lines:
         for label, value in line.items():
             name = label.removeprefix(f"{line['mode']}/")
@@ -264,9 +259,9 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 elif key in found or len(found) < _MOST_SERIES:
                     found.setdefault(key, []).append((line["at"], float(value)))
                 else:
-                    left_out.add(key)
-    if left_out:
-        _logger.warning("The run has more than %d scalars. %d of them are omitted.", _MOST_SERIES, len(left_out))
+                    omitted.add(key)
+    if omitted:
+        _logger.warning("The run has more than %d scalars. %d of them are omitted.", _MOST_SERIES, len(omitted))
     return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
 
 
@@ -279,13 +274,13 @@ def _is_number(value: object) -> bool:
 
 
 def checkpoint_size(path: Path) -> int:
-    """Returns the size of a checkpoint in bytes, which is the total size of its files if it is sharded."""
+    """Returns the total size in bytes of the files of a checkpoint."""
     files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
 def _warnings(folder: Path) -> list[str]:
-    """Returns the warnings and errors in the logs of a run. Other engines write them nowhere else."""
+    """Returns the warnings and errors of a run. They are read from the text logs for runs of other engines."""
     lines = []
     files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
     for line in (line for log in read_logs(files) for line in log):
@@ -298,9 +293,9 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Returns the tables of all validations and tests from files, which are sorted from oldest to newest.
+    """Reads the per-class results of all validations and tests from files that are sorted from oldest to newest.
 
-    A later table replaces an earlier one of the same step. Only the latest tables are kept if there are very many.
+    A later table replaces an earlier one of the same step. If there are too many tables, only the latest are returned.
     """
     found: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
     unknown = 0
@@ -326,7 +321,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
 
 
 def _is_valid(table: PerClassResults) -> bool:
-    """Checks whether a table that was read from a file has valid types and sizes."""
+    """Checks the types and sizes of a table that was read from a file."""
     names = (table.dataset, table.metric, table.mode, *table.columns)
     return (
         all(isinstance(each, str) for each in names)

@@ -1,7 +1,7 @@
-"""Simulates a run without training: the optimizer settings of every parameter at every iteration."""
+"""Computes the optimizer settings of every parameter at every iteration of a run, without training."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,9 +20,7 @@ _logger = logging.getLogger("footplate.tools")
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
-_Reader = tuple[
-    Callable[[Any], None], Mapping[str, Any], str
-]  # appends a value to a list; the mapping and the key of the value
+_Reader = tuple[list[Any], Mapping[str, Any], str]  # the list to fill, and the mapping and the key of the value
 
 
 def simulate(
@@ -36,16 +34,16 @@ def simulate(
     The optimizer and the schedules are built and stepped as in training. Parameters of one group share their lists.
 
     Args:
-        cfg: A config of either generation, or its sections for the optimization: `optim_wrapper`, `param_scheduler` and
-            `train_cfg`, or `optimizer`, `lr_config`, `momentum_config` and `runner`.
-        model: The model with the parameters. It is not changed.
-        epoch_length: The iterations per epoch, for runs and schedules by epoch.
-        iters: The iterations whose values are returned, counted from 0. Defaults to all.
+        cfg: A config of either generation, or only its sections `optim_wrapper`, `param_scheduler` and `train_cfg`, or
+            `optimizer`, `lr_config`, `momentum_config` and `runner`.
+        model: The model that contains the parameters. It is not changed.
+        epoch_length: The iterations per epoch. Runs and schedules that count epochs need it.
+        iters: The iterations for which to return values, counted from 0. Defaults to all.
 
     Returns:
-        `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}` with one value for each of `iters`,
-        the one in effect during that iteration. `momentum` is the first beta if the optimizer has betas. A field that
-        the optimizer lacks is None throughout. Schedules that depend on a metric stay constant.
+        `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}`. Each list contains the values in
+        effect during `iters`. `momentum` is the first beta if the optimizer has betas. All values of a field are None
+        if the optimizer does not have it. Schedules that depend on a metric stay constant.
 
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.
@@ -72,7 +70,7 @@ def simulate(
     readers: list[_Reader] = []
 
     def record(optimizer: Any, group: dict[str, Any], field: str) -> list[Any]:
-        """Returns the list of a field's values. If schedules change the field, the simulation fills the list."""
+        """Returns the list of a field's values, which the simulation fills if schedules change the field."""
         key = field_key(optimizer, field)
         if key not in group:
             return [None] * len(order)
@@ -80,7 +78,7 @@ def simulate(
         if field not in scheduled:
             return [slot[key]] * len(order)
         values: list[Any] = []
-        readers.append((values.append, slot, key))
+        readers.append((values, slot, key))
         return values
 
     groups = [
@@ -123,11 +121,11 @@ def run_length(
 
     Args:
         train_cfg: The section `train_cfg`, in the second generation.
-        epoch_length: The iterations per epoch, None if unknown.
-        hints: The notes of the error for an unknown `epoch_length`.
+        epoch_length: The iterations per epoch, or None if unknown.
+        hints: The notes of the error if `epoch_length` is needed but unknown.
 
     Raises:
-        ArgumentError: The length of the run, or that of an epoch, is unknown.
+        ArgumentError: The length of the run or of an epoch is unknown.
     """
     by_epoch = train_cfg.get("max_iters") is None  # custom loops may set `by_epoch` to a different value
     key = "max_epochs" if by_epoch else "max_iters"
@@ -149,13 +147,13 @@ def run_length(
 def _run_schedules(
     steps: ScheduleSteps, readers: Sequence[_Reader], order: Sequence[int], epoch_length: int | None
 ) -> None:
-    """Steps the schedules to the last iteration of `order`. Reads the fields at each iteration of `order`."""
+    """Steps the schedules up to the last iteration in `order`, and reads the fields at each iteration in `order`."""
     upcoming = iter(order)
     following = next(upcoming, None)
     for iteration in range(order[-1] + 1 if order else 0):
         if iteration == following:
-            for append, slot, key in readers:
-                append(slot[key])
+            for values, slot, key in readers:
+                values.append(slot[key])
             following = next(upcoming, None)
         for step in steps.by_iter:
             step()

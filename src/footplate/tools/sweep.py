@@ -45,13 +45,13 @@ class SweepSettings(NamedTuple):
     """The settings of a sweep."""
 
     folder: str  # the folder of the study and of the trials' work_dirs
-    metric: str  # the metric to optimize; each trial is judged by its best validation
+    metric: str  # the metric to optimize; the score of a trial is its best validation
     trials: int = 20  # the number of trials, including those of earlier starts
     workers: int = 1  # the number of parallel trials
-    prune: bool = True  # whether to stop trials early that are worse than the median
-    retry: bool = False  # whether to run only the failed trials again
+    prune: bool = True  # whether to stop trials that are worse than the median
+    retry: bool = False  # whether to rerun only the failed trials
     seed: int = 0
-    keep_best: bool = False  # whether to keep a ledger, and only the checkpoints of the best trial
+    keep_best: bool = False  # whether to write a ledger and keep only the checkpoints of the best trial
 
 
 class TrialInfo(NamedTuple):
@@ -60,9 +60,9 @@ class TrialInfo(NamedTuple):
     number: int
     values: dict[str, Any]  # by key
     state: str  # "complete", "pruned", "infeasible", "failed" or "repeated"
-    score: float | None  # the best metric, or the last one before the trial was stopped; None if never validated
+    score: float | None  # the best metric, or the last one if the trial was stopped; None without a validation
     folder: str  # the work_dir
-    note: str  # why it failed or was infeasible, or which trial it repeats
+    note: str  # the reason for a failed or infeasible trial, or the trial that this trial repeats
 
 
 class TrialProgress(NamedTuple):
@@ -97,9 +97,9 @@ def sweep(
         cfg: The config whose keys are varied.
         parameters: The keys to vary.
         settings: The settings of the sweep.
-        prepare: Called with a trial's config in the process of the trial; must be picklable.
+        prepare: Called with a trial's config in the process of the trial. Must be picklable.
         on_end: Called with each trial that ends.
-        on_progress: Called with the progress when a trial starts, and from time to time. Parallel trials call
+        on_progress: Called with the progress when a trial starts, and repeatedly while it runs. Parallel trials call
             `on_progress` and `on_end` from their own threads.
 
     Returns:
@@ -108,7 +108,7 @@ def sweep(
     Raises:
         ArgumentError: A key is not in the config or is varied twice, it is unknown whether a higher metric is better,
             or the sweep in the folder has a different config, metric or keys.
-        MissingMetricError: The first trial shows that there is no metric of this name.
+        MissingMetricError: The first trial shows that validation does not compute the metric.
         DataError: The study in the folder is damaged.
     """
     check_parameters(cfg, parameters)  # before creating any files
@@ -121,11 +121,8 @@ def sweep(
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
-        _check_links(settings.folder)
         try:
-            study = _open_study(settings, "maximize" if rule == "greater" else "minimize")
-            _check_study(study, cfg, parameters, settings)
-            describe_trials(study, parameters, settings.folder)  # fails early on a damaged study
+            study = _open_study(cfg, parameters, settings, "maximize" if rule == "greater" else "minimize")
         except FootplateError:
             raise
         except Exception as error:  # optuna may raise anything for a damaged study
@@ -136,7 +133,7 @@ def sweep(
             raise _damaged(settings.folder) from error
         except MissingMetricError:
             if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
-                # Otherwise the corrected command would be rejected, since the study has the wrong metric.
+                # The study has the wrong metric, so it would reject the corrected command.
                 optuna.delete_study(study_name="sweep", storage=_storage_of(settings.folder))
             raise
     return describe_trials(study, parameters, settings.folder)
@@ -188,15 +185,6 @@ def sha256_of(cfg: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 
 
-def _check_links(folder: str) -> None:
-    """Raises an error if a file that a sweep writes is a link, because an untrusted folder could redirect writes."""
-    for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL_FOLDER.fullmatch(name), os.listdir(folder)):
-        written = os.path.join(folder, name), os.path.join(folder, name, OUTPUT)
-        link = next((path for path in written if os.path.islink(path)), None)
-        if link is not None:
-            raise DataError(f"the sweep would write through the link '{link}'", notes=["Remove it.", _NEW_FOLDER])
-
-
 def _damaged(folder: str) -> DataError:
     return DataError(f"the {_STUDY} in '{folder}' is damaged", notes=[_NEW_FOLDER])
 
@@ -205,22 +193,33 @@ def _storage_of(folder: str) -> str:
     return f"sqlite:///{os.path.join(folder, _STUDY)}"
 
 
-def _open_study(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
-    """Opens the study in the folder of a sweep, or creates it."""
-    storage, earlier = _storage_of(settings.folder), 0
-    if os.path.exists(os.path.join(settings.folder, _STUDY)):
+def _open_study(
+    cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings, direction: Literal["maximize", "minimize"]
+) -> Any:
+    """Opens the study in the folder of a sweep, or creates it.
+
+    Raises:
+        ArgumentError: The study belongs to a sweep with a different config, metric, keys or choices. Ranges may differ.
+        DataError: The study is damaged, or a file that the sweep writes is a link.
+    """
+    folder, earlier = settings.folder, 0
+    for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL_FOLDER.fullmatch(name), os.listdir(folder)):
+        for path in (os.path.join(folder, name), os.path.join(folder, name, OUTPUT)):
+            if os.path.islink(path):  # an untrusted folder could redirect writes
+                raise DataError(f"the sweep would write through the link '{path}'", notes=["Remove it.", _NEW_FOLDER])
+    if os.path.exists(os.path.join(folder, _STUDY)):
         with suppress(KeyError):  # killed before the study was created
-            earlier = len(optuna.load_study(study_name="sweep", storage=storage).get_trials(deepcopy=False))
-    # With the number of earlier trials in its seed, a continued sweep does not repeat its choices.
-    sampler = optuna.samplers.TPESampler(seed=settings.seed + earlier, multivariate=False)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if settings.prune else optuna.pruners.NopPruner()
-    return optuna.create_study(
-        storage=storage, study_name="sweep", direction=direction, load_if_exists=True, sampler=sampler, pruner=pruner
+            study = optuna.load_study(study_name="sweep", storage=_storage_of(folder))
+            earlier = len(study.get_trials(deepcopy=False))
+    # The seed includes the number of earlier trials, so that a continued sweep does not repeat its choices.
+    study = optuna.create_study(
+        storage=_storage_of(folder),
+        study_name="sweep",
+        direction=direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=settings.seed + earlier, multivariate=False),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if settings.prune else optuna.pruners.NopPruner(),
     )
-
-
-def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Raises an error if a study has invalid attributes or belongs to a different sweep. Ranges may differ."""
     seed, restarted = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
     texts = [each.user_attrs.get(key, "") for each in study.get_trials(deepcopy=False) for key in _TEXT_ATTRIBUTES]
     if (
@@ -230,7 +229,7 @@ def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], setti
         or any(type(number) is not int for number in restarted)
         or any(not isinstance(text, str) for text in texts)
     ):
-        raise _damaged(settings.folder)
+        raise _damaged(folder)
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
     firsts = {**first_values(parameters), **{each.key: 0 for each in parameters if not each.choices}}
     asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(with_values(cfg, firsts))}
@@ -238,11 +237,13 @@ def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], setti
     if before != asked:
         described = ", ".join(f"{key}: {values}" for key, values in before["parameters"].items())
         raise ArgumentError(
-            f"the sweep in '{settings.folder}' was started with a different config, metric, keys or choices",
+            f"the sweep in '{folder}' was started with a different config, metric, keys or choices",
             key="--out",
             notes=[f"metric {before['metric']}; {described}", _NEW_FOLDER],
         )
     study.set_user_attr("asked", asked)
+    describe_trials(study, parameters, folder)  # fails early on a damaged study
+    return study
 
 
 @dataclass
@@ -286,7 +287,7 @@ class _Sweep:
         ask, lock = self.study.ask, threading.Lock()
 
         def ask_alone(*arguments: Any, **options: Any) -> Any:
-            with lock:  # otherwise SQLite could give two threads the same waiting trial
+            with lock:  # without it, two threads could get the same waiting trial from SQLite
                 return ask(*arguments, **options)
 
         self.study.ask = ask_alone
@@ -305,7 +306,7 @@ class _Sweep:
         self._update_ledger()
 
     def _update_ledger(self) -> None:
-        """Updates the ledger, if the sweep keeps one."""
+        """Updates the ledger if the sweep has one."""
         if not self.settings.keep_best:
             return
         folder, running = self.settings.folder, (optuna.trial.TrialState.RUNNING,)
@@ -321,7 +322,7 @@ class _Sweep:
             )
 
     def _unfinished_trials(self) -> list[Any]:
-        """Returns the trials to run again: those that were interrupted, or, with `retry`, those that failed."""
+        """Returns the trials to rerun: the interrupted ones, or the failed ones with `retry`."""
         states = optuna.trial.TrialState
         running = self.study.get_trials(states=(states.RUNNING,))  # the sweep's process was killed
         failed = self.study.get_trials(states=(states.FAIL,))
@@ -339,7 +340,7 @@ class _Sweep:
         return [trial for config, trial in latest.items() if config not in done]
 
     def _objective(self, trial: Any) -> float:
-        """Runs a trial, unless an earlier one had the same config, and returns its best score."""
+        """Returns the best score of a trial. Runs it, unless a complete trial had the same config."""
         values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
         cfg = with_values(self.cfg, values)
         digest = sha256_of(cfg)

@@ -1,4 +1,4 @@
-"""The ledger of a sweep: the changed keys and the metric of each trial, and whether its checkpoints are kept."""
+"""Writes the ledger of a sweep: the changed keys and the score of each trial, and whether its checkpoints are kept."""
 
 import json
 import math
@@ -34,8 +34,8 @@ def update_ledger(
 ) -> None:
     """Writes the ledger of a sweep, and removes the checkpoints of all finished trials except the best one.
 
-    `ledger.jsonl` contains one JSON object per trial. `ledger.md` contains the same as a table. Other files of the
-    trials are kept.
+    `ledger.jsonl` contains one JSON object per trial, `ledger.md` the same data as a table. Other files of the trials
+    are kept.
 
     Args:
         folder: The folder of the sweep.
@@ -85,25 +85,26 @@ class TrialCheckpoints(NamedTuple):
     def of(self, work_dir: str) -> list[str]:
         """Returns the paths of the checkpoints of the trial with this work_dir."""
         folders = [work_dir] if self.out_dir is None else [work_dir, folder_below(self.out_dir, work_dir)]
-        paths: list[str] = []
+        found = []
         for folder in folders:
             with suppress(FileNotFoundError):  # the trial has saved nothing
-                paths += [storage.join(folder, name) for name in storage.list_dir(folder)]
-        return [path for path in paths if self._is_checkpoint(path)]
-
-    def _is_checkpoint(self, path: str) -> bool:
-        name = storage.base_name(path)
-        if storage.is_local(path) and (os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)):
-            return False
-        # In the name of a best checkpoint, the metric comes first and may contain "_": best_mIoU_iter_4.pth.
-        starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if name.startswith(BEST) else [0]
-        return name in _ON_SIGNAL or any(
-            number_in(template, name[start:]) is not None for template in self.templates for start in starts
-        )
+                for name in storage.list_dir(folder):
+                    path = storage.join(folder, name)
+                    if storage.is_local(path) and (
+                        os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)
+                    ):
+                        continue
+                    # A best checkpoint starts with its metric, which may contain "_": best_mIoU_iter_4.pth.
+                    is_best = name.startswith(BEST)
+                    starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if is_best else [0]
+                    numbers = (number_in(template, name[start:]) for template in self.templates for start in starts)
+                    if name in _ON_SIGNAL or any(number is not None for number in numbers):
+                        found.append(path)
+        return found
 
 
 def _without_infinity(value: Any) -> Any:
-    """Replaces numbers that JSON cannot represent with None, also inside lists and dicts."""
+    """Replaces numbers that JSON cannot represent with None, including those in lists and dicts."""
     if isinstance(value, Mapping):
         return {str(key): _without_infinity(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

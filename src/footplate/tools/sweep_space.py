@@ -104,7 +104,7 @@ def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
-    """Returns the values of a trial as arguments of `--set`.
+    """Formats the values of a trial as arguments of `--set`.
 
     >>> overrides_of({"model.depth": 18, "model.type": "ResNet"})
     ['model.depth=18', 'model.type=ResNet']

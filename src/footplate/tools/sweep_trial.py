@@ -1,4 +1,4 @@
-"""Runs one trial of a sweep in its own process. It reports metrics, can be pruned, and ends with the sweep."""
+"""Runs a trial of a sweep in a separate process, which reports metrics, can be pruned, and ends with the sweep."""
 
 import math
 import multiprocessing
@@ -25,14 +25,14 @@ from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.records.standard_streams import print_urgent
 from footplate.registry.dotted_paths import mark_executed
-from footplate.tools.failing_module import MEMORY_ERRORS
+from footplate.tools.failing_module import is_out_of_memory
 
 Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
 OUTPUT = "output.txt"  # the output of a trial, in its folder
 _PROGRESS_INTERVAL = 0.5  # seconds
 _EXIT_TIMEOUT = 10  # seconds for a trial to exit after it reported its outcome
-_TERMINAL_DELAY = 0.3  # seconds after which a terminal interrupt that reached the sweep has reached its trials too
-_REPEAT_INTERVAL = 0.5  # seconds in which a repeated interrupt is the same request, sent to a process and its group
+_TERMINAL_DELAY = 0.3  # seconds after which an interrupt from the terminal has reached both the sweep and its trials
+_REPEAT_INTERVAL = 0.5  # seconds in which repeated interrupts are one request, sent to a process and its group
 
 
 class Request(NamedTuple):
@@ -68,7 +68,7 @@ class TrialProcesses:
     def handling_interrupts(self) -> Iterator[None]:
         """Releases the trials at the first interrupt and kills them at the second. Both raise KeyboardInterrupt.
 
-        Has no effect outside the main thread, since only the main thread can handle signals.
+        Has no effect outside the main thread, because only the main thread can handle signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -86,7 +86,7 @@ class TrialProcesses:
             self._raise_interrupt()
 
     def start(self, process: BaseProcess, pipe: Connection) -> None:
-        """Starts a process with SIGINT blocked, and keeps track of it.
+        """Starts and registers a process with SIGINT blocked.
 
         Args:
             process: The process.
@@ -98,10 +98,10 @@ class TrialProcesses:
         self._pipes[process] = pipe
         if self.interrupted:
             self._raise_interrupt()
-        resource_tracker.ensure_running()  # starting it later would unblock interrupts
+        resource_tracker.ensure_running()  # starting the tracker later would unblock interrupts
         self._starting = threading.current_thread() is threading.main_thread()
         self._running.add(process)
-        # An interrupt during the imports of the process would print a traceback, with nothing to save.
+        # An interrupt while the process imports modules would only print a traceback.
         _set_mask(signal.SIG_BLOCK)
         try:
             process.start()
@@ -153,17 +153,17 @@ class TrialProcesses:
 def run_in_process(
     request: Request, trial: Any, on_progress: Callable[..., None], processes: TrialProcesses | None = None
 ) -> tuple[list[float], Outcome]:
-    """Runs a trial in its own process.
+    """Runs a trial in a separate process.
 
     Args:
         request: The config and the settings of the trial.
         trial: The optuna trial, which receives each finite metric and decides on pruning.
-        on_progress: Called with `done`, `length` and `score` from time to time.
+        on_progress: Called repeatedly with `done`, `length` and `score`.
         processes: Starts and ends the process.
 
     Returns:
         The validation results, and the outcome with its reason. The outcome is "done", "pruned", "infeasible",
-        "failed", "refused" or "interrupted"; "refused" means that every trial of the sweep would fail.
+        "failed", "refused" or "interrupted". "refused" means that every trial of the sweep would fail.
     """
     context, processes = multiprocessing.get_context("spawn"), processes or TrialProcesses()
     pipe, trial_pipe = context.Pipe()
@@ -200,14 +200,10 @@ def run_in_process(
         processes.end(process, timeout=timeout)
 
 
-class _PrunedError(EarlyExitError):
-    """Raised to stop the run after the sweep has pruned the trial."""
-
-
 class _Interrupts:
     """Handles interrupts in the process of a trial until training handles them.
 
-    Remembers an interrupt, since other code may swallow the exception.
+    Records an interrupt, because other code may swallow the exception.
 
     Args:
         release: A pipe that carries no data. It closes when the sweep releases the trial or dies.
@@ -228,9 +224,9 @@ class _Interrupts:
 
     @contextmanager
     def accepted(self) -> Iterator[None]:
-        """Accepts interrupts inside the block, starting with one that was pending since the process started.
+        """Accepts interrupts inside the block, including one that has been pending since the process started.
 
-        Ignores interrupts after the block, since the process is about to exit.
+        Ignores interrupts after the block, because the process is about to exit.
         """
         # A process that inherits ignored interrupts has no Python handler, so install one.
         signal.signal(signal.SIGINT, self._on_interrupt)
@@ -287,19 +283,19 @@ class _ReportHook(Hook):
             raise missing_metric("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Sends the metric and waits for the pruning decision."""
+        """Sends the metric and waits for the decision about pruning."""
         found = metrics or {}
         self.check_metrics(list(found))
         with suppress(OSError, EOFError):
             self.pipe.send(("value", runner.iter, float(found[self.metric])))
             if self.pipe.recv():
-                raise _PrunedError
+                raise EarlyExitError
 
 
 def run_trial(request: Request, pipe: Connection, release: Connection) -> None:
     """Runs a trial and sends messages `(kind, ...)` to the sweep; the last one is the outcome.
 
-    The sweep blocks interrupts while the process starts. Later ones end the run as usual: it saves and exits silently.
+    The sweep blocks interrupts while the process starts. A later interrupt ends the run: it saves and exits silently.
 
     Args:
         request: The config and the settings of the trial.
@@ -328,24 +324,25 @@ def _train(request: Request, pipe: Connection, interrupts: _Interrupts) -> Outco
         runner = Runner.from_cfg(cfg, check=True)
         runner.register_hook(_ReportHook(pipe, request.metric, interrupts))
         runner.train()
-    except _PrunedError:
+    except EarlyExitError:
         return "pruned", ""
     except Interrupted:
         return "interrupted", ""
     except MissingMetricError as error:
         return "refused", error
     except Exception as error:  # noqa: BLE001 - an error of one trial must not stop the sweep
-        text = str(error)
-        is_torch_error = isinstance(error, RuntimeError) and any(each in text.lower() for each in MEMORY_ERRORS)
-        if isinstance(error, MemoryError) or is_torch_error:
+        if is_out_of_memory(error):
             return "infeasible", "out of memory"
         if not isinstance(error, FootplateError):
             traceback.print_exc(file=sys.stdout)
-        return "failed", f"{type(error).__name__}: {text.partition(chr(10))[0]}"
+        return "failed", f"{type(error).__name__}: {error}".partition("\n")[0]
     return "done", ""
 
 
 def _set_mask(how: int) -> None:
-    """Blocks or unblocks interrupts in this thread and the processes it starts. Unblocking delivers a pending one."""
+    """Blocks or unblocks interrupts in this thread and the processes that it starts.
+
+    Unblocking delivers a pending interrupt.
+    """
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(how, {signal.SIGINT})

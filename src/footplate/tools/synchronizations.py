@@ -14,10 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _WARNING = "synchronizing CUDA operation"  # in the warning of torch
-_SKIPPED = {"torch", "warnings", "_py_warnings"}  # packages whose lines are not of interest
-# Read values that are on the CPU in any case, or read them only if they are on the CPU.
+_SKIPPED = {"torch", "warnings", "_py_warnings"}  # packages whose lines are not reported
+# These modules read only values that are always on the CPU, or check first that they are.
 _NOT_COUNTED = ("torch.optim", "footplate.optim", "footplate.records")
 _aten = torch.ops.aten
+_INDEXING = {_aten.index, _aten.index_put, _aten.index_put_}
 # Operators that return a Python value or a tensor whose shape depends on values.
 _WAITING = {
     _aten._local_scalar_dense,
@@ -29,13 +30,13 @@ _WAITING = {
     _aten.unique_dim,
     _aten.bincount,
 }
-# Methods that copy to the CPU. For a tensor that is there, they call no operator.
+# Methods that copy to the CPU. On a tensor that is already on the CPU, they call no operator.
 _COPYING = {torch.Tensor.cpu, torch.Tensor.tolist}
 
 
 @contextmanager
 def counting_cuda_synchronizations() -> Iterator[Counter[str]]:
-    """Yields a counter of the lines, `file:line`, at which the block makes the host wait for a CUDA device."""
+    """Counts how often the block makes the host wait for a CUDA device, by line of code (`file:line`)."""
     found: Counter[str] = Counter()
 
     def count(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -54,11 +55,11 @@ def counting_cuda_synchronizations() -> Iterator[Counter[str]]:
 
 @contextmanager
 def counting_host_reads() -> Iterator[Counter[str]]:
-    """Yields a counter of the lines, `file:line`, that would wait for the accelerator if the tensors were on one.
+    """Counts how often a block on the CPU would wait for an accelerator, by line of code (`file:line`).
 
-    For a block that computes on the CPU. Detects operators whose result the host needs, such as `item`, `nonzero` and
-    indexing with a mask, and copies to the CPU. Calls of optimizers and their wrappers are not counted. A copy to a
-    device that is computed, as in `x.to(self.device)`, is not counted either.
+    Detects operators whose result the host needs, such as `item`, `nonzero` and indexing with a mask, and copies to
+    the CPU. Does not count calls to optimizers and their wrappers, nor copies whose target device is not written
+    literally, as in `x.to(self.device)`.
     """
     found: Counter[str] = Counter()
     with _Functions(found), _Operators(found):
@@ -75,7 +76,11 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func.overloadpacket in _WAITING or _has_mask(func, args):
+        waits = func.overloadpacket in _WAITING
+        if func.overloadpacket in _INDEXING:  # computes indices from a mask, except for assigning one value
+            has_mask = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+            waits = has_mask and (func.overloadpacket is _aten.index or args[2].numel() != 1)
+        if waits:
             _count_line(self.found, sys._getframe(1))
         return func(*args, **(kwargs or {}))
 
@@ -101,20 +106,8 @@ class _Functions(TorchFunctionMode):
         return result
 
 
-def _has_mask(func: Any, args: tuple[Any, ...]) -> bool:
-    """Checks whether an operator indexes a tensor with a mask, for which it computes the indices first.
-
-    Assigning one value with a mask needs no indices.
-    """
-    if func.overloadpacket not in (_aten.index, _aten.index_put, _aten.index_put_):
-        return False
-    is_filled = func.overloadpacket is not _aten.index and args[2].numel() == 1
-    masks = [each for each in args[1] if each is not None and each.dtype in (torch.bool, torch.uint8)]
-    return bool(masks) and not is_filled
-
-
 def _count_line(found: Counter[str], frame: FrameType | None) -> None:
-    """Counts the innermost line outside torch, unless a module that is not counted called it."""
+    """Counts the innermost line outside torch, unless it was called by a module in `_NOT_COUNTED`."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
         if module.startswith(_NOT_COUNTED):
