@@ -24,6 +24,7 @@ from footplate.distributed import (
 )
 from footplate.engine import process_setup, run_folder, sections, state
 from footplate.engine.activation_checkpointing import ActivationCheckpointHook
+from footplate.engine.cuda_graphs import CudaGraphHook, check_cuda_graphs
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.nonfinite import NonFiniteHook, capturing
@@ -101,6 +102,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
             default) keeps those of the checkpoint. "take" takes those of the config and moves its schedules to the
             position of the run.
+        cuda_graphs: Whether to capture the forward and backward pass as CUDA graphs, for batches of fixed shapes.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
@@ -156,6 +158,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         log_file: Mapping[str, Any] | None = None,
         activation_checkpointing: Selection | None = None,
         resume_settings: str | None = None,
+        cuda_graphs: bool = False,
         *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
@@ -213,6 +216,9 @@ class Runner(RunCheckpoints, RunnerMembers):
             self.hooks.register(AgreementHook())
         if activation_checkpointing:
             self.hooks.register(ActivationCheckpointHook())
+        if cuda_graphs:
+            check_cuda_graphs(self._sections)
+            self.hooks.register(CudaGraphHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)

@@ -20,6 +20,7 @@ from footplate.engine.config_compatibility import (
     unsupported_conveniences,
     unused_preprocessor,
 )
+from footplate.engine.cuda_graphs import check_cuda_graphs
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
@@ -276,6 +277,7 @@ SECTIONS: tuple[Section, ...] = (
         partial(check_value, "activation_checkpointing", check_activation_checkpointing),
     ),
     Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
+    Section("cuda_graphs", "True or False", _BOOL, check_cuda_graphs, True),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.
