@@ -162,19 +162,6 @@ def modulated_deform_conv_backward(
         grad_bias.copy_(grad_output.sum((0, 2, 3)))
 
 
-def _attend(value: Tensor, locations: Tensor, weights: Tensor, shapes: Tensor, starts: Tensor) -> Tensor:
-    count, _, heads, channels = value.shape
-    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # (levels, N * heads, queries, points, 2)
-    sampled = []
-    for grid, (height, width), start in zip(grids, shapes.tolist(), starts.tolist(), strict=True):
-        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False))
-    weights = weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
-    attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return attended.view(count, heads * channels, queries).transpose(1, 2)
-
-
 def ms_deform_attn_forward(
     value: Tensor,
     value_spatial_shapes: Tensor,
@@ -193,7 +180,18 @@ def ms_deform_attn_forward(
         attention_weights: (N, queries, heads, levels, points).
         im2col_step: Not used.
     """
-    return _attend(value, sampling_locations, attention_weights, value_spatial_shapes, value_level_start_index)
+    count, _, heads, channels = value.shape
+    queries, levels, points = (sampling_locations.size(dim) for dim in (1, 3, 4))
+    shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
+    # (levels, N * heads, queries, points, 2)
+    grids = (2 * sampling_locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    sampled = []
+    for grid, (height, width), start in zip(grids, shapes, starts, strict=True):
+        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
+        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False))
+    weights = attention_weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
+    attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return attended.view(count, heads * channels, queries).transpose(1, 2)
 
 
 def ms_deform_attn_backward(
@@ -211,5 +209,9 @@ def ms_deform_attn_backward(
     """Writes the gradients with respect to the values, the locations and the weights."""
     targets = (grad_value, grad_sampling_loc, grad_attn_weight)
     inputs = (value, sampling_locations, attention_weights)
-    levels = (value_spatial_shapes, value_level_start_index)
-    write_gradients(targets, lambda *leaves: _attend(*leaves, *levels), inputs, grad_output)
+
+    def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        levels = (value_spatial_shapes, value_level_start_index)
+        return ms_deform_attn_forward(value, *levels, locations, weights, im2col_step)
+
+    write_gradients(targets, attend, inputs, grad_output)
