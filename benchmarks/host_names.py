@@ -97,7 +97,9 @@ def why_missing(name: str) -> str:
         found = getattr(found, parts[number], _MISSING_NAME)
         if found is _MISSING_NAME:
             return f"there is no {'.'.join(parts[: number + 1])}"
-    operators = sorted(_operators(parts[2]) & set(MISSING)) if parts[:2] == ["mmcv", "ops"] and len(parts) > 2 else []
+    operators = (
+        sorted(_operators(parts[2]) & set(MISSING.split())) if parts[:2] == ["mmcv", "ops"] and len(parts) > 2 else []
+    )
     return f"needs {list_names(operators, 2)}" if operators else ""
 
 

@@ -1,10 +1,10 @@
-"""Compares the throughput of WebDataset shards with that of the loader of the webdataset library.
+"""Compares the throughput of WebDataset shards and LitData chunks with that of the loader of the library.
 
-    python benchmarks/shards.py [--samples N] [--workers N] [--pairs N] [--size PIXELS]
+    python benchmarks/shards.py [--library litdata] [--samples N] [--workers N] [--pairs N] [--size N] [--processor]
 
 Both loaders read the same local shards, shuffled, decode the JPEG images with Pillow, and collate batches of 32. The
-passes alternate, because other programs may slow down the machine. The first pair is not counted. With `--workers 0`,
-processor time is measured instead of time.
+passes alternate, because other programs may slow down the machine. The first pair is not counted. With `--processor`,
+the processor time of this process is measured instead of time, which makes sense with `--workers 0`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-import webdataset
 from PIL import Image
 from torch.utils.data import default_collate
 
@@ -35,32 +34,44 @@ BATCH = 32
 WINDOW = 4
 
 
-def write_shards(folder: Path, samples: int, size: int) -> list[str]:
-    """Writes shards of noisy JPEG images, and returns their paths."""
-    generator, paths = np.random.default_rng(0), []
+def images(samples: int, size: int) -> Iterator[bytes]:
+    """Yields noisy JPEG images of `size` x `size` pixels."""
+    generator = np.random.default_rng(0)
+    for _ in range(samples):
+        coarse = generator.integers(0, 255, (size // 8, size // 8, 3), dtype=np.uint8)
+        image = io.BytesIO()
+        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(image, "JPEG", quality=90)
+        yield image.getvalue()
+
+
+def write_shards(folder: Path, samples: int, size: int) -> None:
+    """Writes WebDataset shards."""
+    encoded = images(samples, size)
     for shard in range(SHARDS):
-        paths.append(str(folder / f"train-{shard}.tar"))
-        with tarfile.open(paths[-1], "w") as archive:
+        with tarfile.open(folder / f"train-{shard}.tar", "w") as archive:
             for number in range(samples // SHARDS):
-                coarse = generator.integers(0, 255, (size // 8, size // 8, 3), dtype=np.uint8)
-                image = io.BytesIO()
-                Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(image, "JPEG", quality=90)
-                for extension, content in {"jpg": image.getvalue(), "cls": b"%d" % (number % 10)}.items():
+                for extension, content in {"jpg": next(encoded), "cls": b"%d" % (number % 10)}.items():
                     member = tarfile.TarInfo(f"{shard}-{number:06d}.{extension}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
-    return paths
 
 
-def of_footplate(paths: Sequence[str], workers: int) -> Iterable[Any]:
+def write_chunks(folder: Path, samples: int, size: int) -> None:
+    """Writes LitData chunks."""
+    from litdata.streaming.cache import Cache
+
+    cache = Cache(str(folder), chunk_size=samples // SHARDS)
+    for number, image in enumerate(images(samples, size)):
+        cache[number] = {"image": image, "label": number % 10}
+    cache.done()
+    cache.merge()
+
+
+def of_footplate(dataset: dict[str, Any], workers: int) -> Iterable[Any]:
     """Returns footplate's loader."""
     return build_dataloader(
         {
-            "dataset": {
-                "type": "WebDataset",
-                "shards": list(paths),
-                "pipeline": [{"type": "LoadImageFromFile", "channel_order": "rgb"}, _pair],
-            },
+            "dataset": {**dataset, "pipeline": [{"type": "LoadImageFromFile", "channel_order": "rgb"}, _pair]},
             "batch_size": BATCH,
             "num_workers": workers,
             "persistent_workers": workers > 0,
@@ -71,20 +82,44 @@ def of_footplate(paths: Sequence[str], workers: int) -> Iterable[Any]:
     )
 
 
-def of_library(paths: Sequence[str], workers: int) -> Iterable[Any]:
-    """Returns the loader of the library; its shuffle buffer holds as many samples as the window of footplate."""
-    dataset = webdataset.WebDataset(list(paths), shardshuffle=SHARDS, seed=0).shuffle(1000).to_tuple("jpg", "cls")
-    dataset = dataset.map(_decode).batched(BATCH, collation_fn=default_collate)
+def of_webdataset(folder: str, workers: int) -> Iterable[Any]:
+    """Returns the loader of webdataset; its shuffle buffer holds as many samples as the window of footplate."""
+    import webdataset
+
+    paths = sorted(str(path) for path in Path(folder).glob("*.tar"))
+    dataset = webdataset.WebDataset(paths, shardshuffle=SHARDS, seed=0).shuffle(1000).to_tuple("jpg", "cls")
+    dataset = dataset.map(lambda sample: _decode(sample[0], int(sample[1]))).batched(
+        BATCH, collation_fn=default_collate
+    )
     return webdataset.WebLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+
+
+def of_litdata(folder: str, workers: int) -> Iterable[Any]:
+    """Returns the loader of litdata, which shuffles the chunks, and the samples of each chunk."""
+    import litdata
+
+    class Images(litdata.StreamingDataset):
+        def __getitem__(self, index: Any) -> tuple[torch.Tensor, int]:
+            sample = super().__getitem__(index)
+            return _decode(sample["image"], sample["label"])
+
+    dataset = Images(folder, shuffle=True, seed=0)
+    return litdata.StreamingDataLoader(
+        dataset,
+        batch_size=BATCH,
+        num_workers=workers,
+        collate_fn=default_collate,
+        persistent_workers=workers > 0,
+    )
 
 
 def _pair(results: dict[str, Any]) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(results["img"]), results["gt_label"]
 
 
-def _decode(sample: tuple[bytes, bytes]) -> tuple[torch.Tensor, int]:
-    with Image.open(io.BytesIO(sample[0])) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))), int(sample[1])
+def _decode(content: bytes, label: int) -> tuple[torch.Tensor, int]:
+    with Image.open(io.BytesIO(content)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))), label
 
 
 def throughput(loader: Iterable[Any], samples: int, clock: Callable[[], float]) -> float:
@@ -103,20 +138,28 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--library", choices=("webdataset", "litdata"), default="webdataset")
+    parser.add_argument("--processor", action="store_true")
     arguments = parser.parse_args()
     samples = arguments.samples // SHARDS * SHARDS
-    clock = time.perf_counter if arguments.workers else time.process_time
+    clock = time.process_time if arguments.processor else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_shards(Path(folder), samples, arguments.size)
-        loaders = of_footplate(paths, arguments.workers), of_library(paths, arguments.workers)
+        if arguments.library == "webdataset":
+            write_shards(Path(folder), samples, arguments.size)
+            section, theirs = {"type": "WebDataset", "shards": folder}, of_webdataset(folder, arguments.workers)
+        else:
+            write_chunks(Path(folder), samples, arguments.size)
+            section, theirs = {"type": "LitDataset", "folder": folder}, of_litdata(folder, arguments.workers)
+        loaders = of_footplate(section, arguments.workers), theirs
         ratios = []
         for pair in range(arguments.pairs + 1):
             order = loaders if pair % 2 else loaders[::-1]
             found = {id(loader): throughput(loader, samples, clock) for loader in order}
-            ours, theirs = (found[id(loader)] for loader in loaders)
+            our_rate, their_rate = (found[id(loader)] for loader in loaders)
             if pair:
-                ratios.append(ours / theirs)
-                print(f"footplate {ours:7.0f}/s   webdataset {theirs:7.0f}/s   ratio {ratios[-1]:.2f}", flush=True)
+                ratios.append(our_rate / their_rate)
+                rates = f"footplate {our_rate:7.0f}/s   {arguments.library} {their_rate:7.0f}/s"
+                print(f"{rates}   ratio {ratios[-1]:.2f}", flush=True)
     ratio = statistics.median(ratios)
     print(f"median ratio {ratio:.2f} (limit {LIMIT})")
     return int(ratio < LIMIT)

@@ -13,6 +13,7 @@
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or a dataset
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
+    ├── GraphCaptureError             a CUDA graph cannot be captured, and the CUDA context may be damaged
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
     ├── RankError                     ranks cannot connect, disagree, or one of them is lost
     ├── CheckpointError
@@ -191,6 +192,10 @@ class NonFiniteError(FootplateError):
     def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.iteration = iteration
+
+
+class GraphCaptureError(FootplateError):
+    """A CUDA graph cannot be captured. The CUDA context may be damaged, so the process must end."""
 
 
 class ExitError(FootplateError):

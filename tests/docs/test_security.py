@@ -73,7 +73,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "The names inside an archive": (
         "tests/checkpoint/test_malicious_files.py::test_member_names_have_no_effect_on_the_file_system",
     ),
-    "Reading a file takes at most": (
+    "Reading a file uses memory": (
         "tests/checkpoint/test_hostile_files.py::test_hostile_files_are_rejected",
         "tests/faults/peak.py::begin_memory",
     ),

@@ -1,4 +1,4 @@
-"""The row of shards: runs are killed and resumed with other numbers of processes and workers."""
+"""The rows of shards and LitData chunks: runs are killed and resumed with other numbers of processes and workers."""
 
 import os
 import random
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from footplate import Hook, Runner
-from footplate.data import BaseTransform, DefaultSampler, WebDataset
+from footplate.data import BaseTransform, DefaultSampler, LitDataset, WebDataset
 from footplate.distributed import get_world_size
 from footplate.registry import TRANSFORMS
-from tests.data.shards import numbered, tar
+from tests.data.lit_chunks import write_chunks
+from tests.data.shards import write_shards
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 from tests.support import settings
@@ -65,22 +66,17 @@ class NoteSamples(Hook):
 class ShardTrials:
     """Runs over shards that are killed, and resumed with 1, 2 or 4 processes and 0 to 3 workers.
 
-    For odd seeds, the shards are remote, and the cache holds only some of them.
+    For odd seeds, the shards are remote, and the cache holds about half of them.
 
     Args:
-        folder: The working folder of runs.
+        folder: The working folder of runs, with the shards in `data`.
+        kind: The class of the dataset.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        begin = 0
-        memory = fsspec.filesystem("memory")
-        (folder / "data").mkdir(exist_ok=True)
-        for index, size in enumerate(_SIZES):
-            content = tar(numbered(range(begin, begin + size)))
-            begin += size
-            (folder / "data" / f"train-{index}.tar").write_bytes(content)
-            memory.pipe(f"/shards/train-{index}.tar", content)
+    def __init__(self, folder: Path, kind: type[WebDataset] | type[LitDataset]) -> None:
+        self._folder, self._kind = folder, kind
+        self._cache_gb = 0.55e-9 * sum(path.stat().st_size for path in (folder / "data").iterdir())
+        fsspec.filesystem("memory").put(f"{folder}/data/", f"/{kind.__name__}/", recursive=True)
 
     def trial(self, seed: int, fault: Fault | None) -> Finding:
         """Kills a run twice, resumes it, and compares the samples of each epoch with those of the dataset."""
@@ -113,33 +109,45 @@ class ShardTrials:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        shards = "memory://shards/train-{0..5}.tar" if seed % 2 else str(self._folder / "data" / "train-{0..5}.tar")
+        shards = f"memory://{self._kind.__name__}" if seed % 2 else str(self._folder / "data")
+
+        def make_dataset() -> Any:
+            cache = str(self._folder / "cache")
+            pipeline = [{"type": "LoadImageFromFile", "color_type": "grayscale"}, {"type": "NumberOfImage"}]
+            return self._kind(shards, pipeline=pipeline, cache_dir=cache, cache_gb=self._cache_gb)
+
         names = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         ranks = [{**names, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {} for rank in range(world)]
-        works = [_training(place, rank, shards, world, workers, fault) for rank in ranks]
+        works = [_training(place, rank, make_dataset, world, workers, fault) for rank in ranks]
         return [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
 
 
 def begin_shards(folder: Path) -> Trial:
-    """Writes the shards and prepares the trials."""
-    return ShardTrials(folder).trial
+    """Writes WebDataset shards and prepares the trials."""
+    write_shards(folder / "data", _SIZES)
+    return ShardTrials(folder, WebDataset).trial
+
+
+def begin_chunks(folder: Path) -> Trial:
+    """Writes LitData chunks and prepares the trials."""
+    write_chunks(folder / "data", _SAMPLES, 40)
+    return ShardTrials(folder, LitDataset).trial
 
 
 def _training(
-    place: Path, names: dict[str, Any], shards: str, world: int, workers: int, fault: Fault | None
+    place: Path,
+    names: dict[str, Any],
+    make_dataset: Callable[[], Any],
+    world: int,
+    workers: int,
+    fault: Fault | None,
 ) -> Callable[[], int]:
     def train() -> int:
         if fault is not None:
             fault()
         os.environ.update({name: str(value) for name, value in names.items()})
-        dataset = WebDataset(
-            shards,
-            pipeline=[{"type": "LoadImageFromFile", "color_type": "grayscale"}, {"type": "NumberOfImage"}],
-            cache_dir=str(place.parent / "cache"),
-            cache_gb=3e-4,  # 300 kB; all shards have 550 kB
-        )
         loader = {
-            "dataset": dataset,
+            "dataset": make_dataset(),
             "batch_size": _BATCH // world,
             "num_workers": workers,
             "sampler": {"type": "DefaultSampler", "shuffle": True, "round_up": False, "shard_window": 2},

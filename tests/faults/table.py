@@ -1,5 +1,6 @@
 """The rows of the fault harness."""
 
+import importlib.util
 import signal
 
 from tests.faults import (
@@ -67,6 +68,16 @@ _ALL = (
         "WebDataset shards, SIGKILL at random instants, twice a run, resumed with other processes and workers",
         "every sample exactly once in each epoch",
         shards.begin_shards,
+        long=range(50),
+        short=range(2),
+        planted=shards.PLANTED,
+        controls=range(1, 4),
+    ),
+    Row(
+        "chunks",
+        "LitData chunks, SIGKILL at random instants, twice a run, resumed with other processes and workers",
+        "every sample exactly once in each epoch",
+        shards.begin_chunks,
         long=range(50),
         short=range(2),
         planted=shards.PLANTED,
@@ -235,4 +246,5 @@ _ALL = (
         controls=range(reference.COUNT),
     ),
 )
-ROWS: dict[str, Row] = {row.name: row for row in _ALL}
+_MISSING = () if importlib.util.find_spec("litdata") else ("chunks",)  # the library is not a dependency of the tests
+ROWS: dict[str, Row] = {row.name: row for row in _ALL if row.name not in _MISSING}

@@ -21,7 +21,6 @@ from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import format_bytes, list_names, nearest
-from footplate.storage import Sink
 
 _logger = logging.getLogger("footplate.checkpoint")
 _POLICIES = ("warn", "stop")
@@ -47,13 +46,13 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
 
-def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
+def commit_checkpoint(state: Mapping[str, Any], path: str, drop: Callable[[], Any] = lambda: None) -> None:
     """Writes a state that `to_serializable` has already converted; see `save_checkpoint`.
 
     Args:
         state: The state.
         path: The output file.
-        wrap: Wraps the sink that receives the bytes.
+        drop: Called after each write, to drop the source pages from memory.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
@@ -67,7 +66,7 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink]
                 f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
             )
         with storage.atomic_file(path) as sink:
-            digesting = DigestSink(wrap(sink))
+            digesting = DigestSink(sink, drop)
             torch.save(state, digesting)  # type: ignore[arg-type]
             digesting.finish()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Imports the modules in `custom_imports`, and lazily the names that pure-Python configs import."""
+"""Imports the modules in `custom_imports`, and lazily imports the names in pure-Python configs."""
 
 import importlib
 import logging
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
@@ -176,14 +177,10 @@ def import_lazily(path: str, origin: Origin) -> Any:
     """
     if not is_standard(path):
         return LazyObject(path, origin)
-    module, _, name = path.rpartition(".")
     try:
-        return importlib.import_module(path)
-    except ImportError as error:
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError):
-            raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
+        return resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
 
 
 @contextmanager

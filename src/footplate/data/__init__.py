@@ -6,6 +6,7 @@ from footplate.data.batches import batch_size_of, has_target, split_target
 from footplate.data.collate import default_collate, pseudo_collate
 from footplate.data.dataloader_config import LOADER_KEYS, build_collate, build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from footplate.data.lit_dataset import LitDataset
 from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
 from footplate.data.rng import capture_rng, check_rng, restore_rng
 from footplate.data.sample_cache import SampleCache
@@ -35,6 +36,7 @@ __all__ = [
     "DefaultSampler",
     "InfiniteSampler",
     "LOADER_KEYS",
+    "LitDataset",
     "SampleCache",
     "LoadImageFromFile",
     "RecordStore",

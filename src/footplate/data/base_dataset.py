@@ -211,7 +211,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only the records that `indices` selects; see the argument `indices` of the class."""
+        """Removes all records except those that `indices` selects; see the argument `indices` of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):

@@ -18,7 +18,7 @@ from footplate.errors import DataError, FootplateError
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
-_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches messages of torch
+_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches torch's messages
 _FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
 _PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
 _SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
@@ -169,7 +169,7 @@ def _summarize(error: BaseException) -> str:
 
 
 def _details(error: BaseException) -> list[str]:
-    """Returns all lines but the first of a footplate error, or the line of code that raised any other error."""
+    """Returns all lines of a footplate error except the first, or the line of code that raised any other error."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)

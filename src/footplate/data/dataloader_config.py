@@ -142,7 +142,7 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error for a dataset or a list of dataloader configs, because it would be used as a list of batches."""
+    """Raises an error for a dataset or a list of dataloader configs, which would be used as a list of batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields single samples",
@@ -170,7 +170,7 @@ def _is_device(value: Any) -> bool:
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
 """The minimum values of keys that are integers."""
 
-# Maps each other key to a check of its value, and to a description of valid values.
+# Maps other keys to a check of their value and a description of valid values.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (
         lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf,
@@ -302,7 +302,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns the object under `key`, which is built with `arguments` if it is a config."""
+    """Returns the object under `key`. A config is built with `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

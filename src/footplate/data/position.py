@@ -47,7 +47,9 @@ class DataPosition:
         self._generator = None if is_ours else getattr(loader, "generator", None)  # of a torch DataLoader
         self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # index of the pass, state at its start
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
-        self._workers: int | None = getattr(loader, "num_workers", None) if is_stream else None  # changes the order
+        self._workers: int | None = (
+            getattr(loader, "num_workers", None) if is_stream else None
+        )  # their number changes the order of samples
         self._ahead = 0  # index of iteration 0's batch, if all batches so far had the current size
 
     def epoch_at(self, iteration: int) -> int:

@@ -106,7 +106,22 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         random.Random().setstate(python_state)
     numpy_state = _checked_numpy(state["numpy"], f"{part}.numpy")
     torch_state = checked_generator_state(state["torch"], f"{part}.torch")
-    return RngStates(python_state, numpy_state, torch_state, _checked_devices(state["devices"], f"{part}.devices"))
+    with _checking(f"{part}.devices"):
+        _require(isinstance(state["devices"], Mapping), "it must be a dict", type(state["devices"]).__name__)
+    devices = {}
+    for kind, states in state["devices"].items():
+        name = f"{part}.devices.{kind}"
+        with _checking(name):
+            is_list = type(kind) is str and isinstance(states, (list, tuple))
+            _require(is_list, "it must be a list", type(states).__name__)
+            for each in states:
+                _require(isinstance(each, torch.Tensor), "it must be a list of tensors", type(each).__name__)
+                is_vector = each.dtype == torch.uint8 and each.dim() == 1
+                _require(is_vector, "it must be a list of vectors of bytes", each.dtype)
+            devices[kind] = [each.detach().cpu() for each in states]
+        for index, _ in zip(_indices_of(kind), states, strict=False):
+            devices[kind][index] = checked_generator_state(states[index], name, f"{kind}:{index}")
+    return RngStates(python_state, numpy_state, torch_state, devices)
 
 
 def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
@@ -165,26 +180,6 @@ def _checked_words(words: Any, count: int) -> torch.Tensor:
         "its words must have 32 bits",
         "larger or negative words",
     )
-    return checked
-
-
-def _checked_devices(state: Any, part: str) -> dict[str, list[torch.Tensor]]:
-    with _checking(part):
-        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
-    checked = {}
-    for kind, states in state.items():
-        with _checking(f"{part}.{kind}"):
-            _require(
-                type(kind) is str and isinstance(states, (list, tuple)), "it must be a list", type(states).__name__
-            )
-            for each in states:
-                _require(isinstance(each, torch.Tensor), "it must be a list of tensors", type(each).__name__)
-                _require(
-                    each.dtype == torch.uint8 and each.dim() == 1, "it must be a list of vectors of bytes", each.dtype
-                )
-            checked[kind] = [each.detach().cpu() for each in states]
-        for index, _ in zip(_indices_of(kind), states, strict=False):
-            checked[kind][index] = checked_generator_state(states[index], f"{part}.{kind}", f"{kind}:{index}")
     return checked
 
 

@@ -245,7 +245,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Checks whether two samples are equal bit by bit. Values that cannot be compared are regarded as equal."""
+    """Checks whether two samples are bitwise equal. Values that cannot be compared count as equal."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):

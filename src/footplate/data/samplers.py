@@ -30,7 +30,7 @@ class _SeededSampler(Sampler[int]):
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed of the order. By default, all ranks share a random seed.
         shard_window: The number of shards from which samples are mixed. The shards are shuffled, and each enters the
-            mix after the previous one, so that only about this number is read at the same time. By default, all
+            mix after the previous one, so that only about this many are read at the same time. By default, all
             samples are mixed.
 
     Raises:

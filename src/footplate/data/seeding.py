@@ -1,4 +1,4 @@
-"""Seeds random generators, and keeps the random states for reading data separate from those of the run."""
+"""Seeds random generators, and separates the random states for reading data from those of the run."""
 
 import random
 from collections.abc import Iterator

@@ -11,13 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from footplate.checks import check_number
 from footplate.data.annotations import join_root
-from footplate.data.base_dataset import BaseDataset
-from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
+from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
 from footplate.distributed import get_rank, get_world_size
 from footplate.error_context import at_key
@@ -27,7 +24,7 @@ from footplate.storage import absolute, join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
-_THREADS = 8  # that load indexes
+_THREADS = 8  # for loading indexes
 _MOST_SHARDS = 1_000_000
 # Includes compressed shards, so that `scan_shard` raises an error for those in a folder.
 _SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -49,7 +46,7 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 
 
 @DATASETS.register_module()
-class WebDataset(BaseDataset):
+class WebDataset(ShardedDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
     The files of a sample have the same name up to the first dot, the key, and follow each other in a shard. On first
@@ -76,34 +73,17 @@ class WebDataset(BaseDataset):
         ArgumentError: An argument is invalid.
     """
 
-    makes_samples = True  # a record is read from its shard
-
     def __init__(
         self,
         shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         fields: Mapping[str, str] | None = None,
         data_root: str | None = "",
         metainfo: Mapping[str, Any] | None = None,
-        *,
-        cache_dir: str = DEFAULT_FOLDER,
-        cache_gb: float = 50.0,
-        ignore_index: int = 255,
-        reduce_zero_label: bool = False,
         **settings: Any,
     ) -> None:
-        check_number("cache_gb", cache_gb, above=0)
-        for key, extensions in (fields or {}).items():
-            if not isinstance(extensions, str) or not extensions.strip(";"):
-                message = "a field must be a file extension, or several separated by ';'"
-                raise ArgumentError(message, key=f"fields.{key}", found=extensions)
-        if fields is not None and not fields:
-            raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
         self.shards = expand_shards(shards, data_root or "")
-        self.fields = None if fields is None else {key: _split(each) for key, each in fields.items()}
-        self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
-        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         self._indexes: list[ShardIndex] = []  # without samples, which are in the records
-        super().__init__(metainfo=metainfo, data_root=data_root, **settings)
+        super().__init__(fields, data_root, metainfo, **settings)
 
     def load_data_list(self) -> Any:
         """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
@@ -114,53 +94,28 @@ class WebDataset(BaseDataset):
             indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
         self._indexes = [each._replace(samples=[]) for each in indexes]
         if self.fields is None:
-            first, usual = indexes[0].samples[0], {key: _split(each) for key, each in _USUAL_FIELDS.items()}
+            first, usual = indexes[0].samples[0], {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
             self.fields = {key: each for key, each in usual.items() if not first.members.keys().isdisjoint(each)}
             if "img_path" not in self.fields:
                 raise _missing_field("img_path", usual["img_path"], self.shards[0], first)
+        self.fields = {key: [each.lower().removeprefix(".") for each in names] for key, names in self.fields.items()}
         return RecordStore(self._records(indexes))
 
-    def filter_data(self) -> Any:
-        """Returns all records."""
-        return self.data_list
-
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads the files of a sample; those that transforms load are in `file_contents`, by the key of their path."""
-        self.full_init()
-        number, key, files = self.data_list[idx]
+    def read_sample(self, *entry: Any) -> StoredSample:
+        """Reads the files of a sample; see `ShardedDataset.read_sample`."""
+        number, key, files = entry
         members = {field: Member(*each) for field, each in files.items()}
         shard = self.shards[number]
-        record: dict[str, Any] = {}
-        if "classes" in self._metainfo:
-            record["num_classes"] = len(self._metainfo["classes"])
-        if "seg_map_path" in members:
-            record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
-        contents: dict[str, bytes] = {}
         found = self._read(number, members)
+        sample = StoredSample(shard, key, {}, {})
         if "record" in found:  # first, so that other fields replace its items
-            record |= _parse("record", found.pop("record"), members["record"], shard)
+            sample.values.update(_parse("record", found.pop("record"), members["record"], shard))
         for name, content in found.items():
             if name.endswith("_path"):
-                contents[name] = content
-                record[name] = join(shard, members[name].name)
+                sample.files[name] = join(shard, members[name].name), content
             else:
-                record[name] = _parse(name, content, members[name], shard)
-        label = record.get("gt_label")
-        count = record.get("num_classes")
-        if isinstance(label, int) and count is not None and not 0 <= label < count:
-            message = f"the class of the sample '{key}' in the shard '{shard}' must be from 0 to {count - 1}"
-            raise DataError(message, found=label)
-        idx = idx if idx >= 0 else len(self) + idx
-        return {**record, "sample_idx": idx, "sample_key": key, "file_contents": contents}
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample."""
-        return [int(self.get_data_info(idx)["gt_label"])]
-
-    def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of the shard of each sample, ``(N,)``; `shard_window` of a sampler needs it."""
-        self.full_init()
-        return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
+                sample.values[name] = _parse(name, content, members[name], shard)
+        return sample
 
     def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):
@@ -246,10 +201,6 @@ def _expand(path: str) -> list[str]:
     if not names:
         raise DataError(f"there are no .tar files in '{path}'", key="shards")
     return [join(path, name) for name in names]
-
-
-def _split(extensions: str) -> list[str]:
-    return [each.strip().lower().removeprefix(".") for each in extensions.split(";") if each.strip()]
 
 
 def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: ShardSample) -> DataError:

@@ -120,26 +120,27 @@ def _announce_exit(slots: Any) -> None:
 
 
 class WorkerSetup:
-    """Calls functions in a worker that is started with "spawn" or "forkserver", when the worker unpickles this object.
+    """Calls `functions` in each worker that is started with "spawn" or "forkserver" and unpickles this object.
+
+    Args:
+        calls: Functions to call now.
 
     Attributes:
-        functions: The functions. They must be picklable.
+        functions: The functions to call in workers. They must be picklable.
     """
 
     functions: ClassVar[list[Callable[[], object]]] = []
 
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        for call in calls:
+            call()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _set_up_worker, tuple(self.functions)
-
-
-def _set_up_worker(*functions: Callable[[], object]) -> WorkerSetup:
-    for function in functions:
-        function()
-    return WorkerSetup()
+        return WorkerSetup, tuple(self.functions)
 
 
 class WorkerInit:
-    """Initializes a worker, which then ignores the signals that the main process handles for the whole run.
+    """Initializes a worker so that it ignores the signals that the main process handles for the whole run.
 
     The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
     process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
@@ -195,7 +196,7 @@ class MonitoredLoader(DataLoader[Any]):
 
 
 class _MonitoringIterator(_MultiProcessingDataLoaderIter):
-    """Torch's iterator over a loader, which also checks workers while it waits and unpacks batches early.
+    """An iterator over a loader that also checks the workers while it waits, and unpacks batches early.
 
     It waits for a batch, or for persistent workers from a previous pass.
     """

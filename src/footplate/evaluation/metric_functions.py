@@ -1,4 +1,4 @@
-"""Metrics that are not derived from BaseMetric: functions of a batch, and objects like those of torchmetrics."""
+"""Metrics that are not derived from BaseMetric: functions of a batch, and objects with the API of torchmetrics."""
 
 import math
 import numbers
@@ -42,7 +42,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
             )
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Computes the values of a batch and appends them once per sample, so that a batch counts by its size."""
+        """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = named_numbers(self.function(data_samples, batch), self.usual_name, self.name)
         self.results += [values] * batch_size_of(data_batch)

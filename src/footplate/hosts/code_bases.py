@@ -5,11 +5,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from footplate.config import import_custom, import_module
+from footplate.config.key_paths import walk
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
@@ -49,48 +51,40 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         patches: See `use_code_bases`.
 
     Raises:
-        ConfigError: A module or a code base cannot be imported.
+        ConfigError: A module, the plugin or a code base does not exist or cannot be imported.
     """
-    if "custom_imports" in cfg or is_first_generation_config(cfg):
+    is_first = is_first_generation_config(cfg)
+    if "custom_imports" in cfg or is_first:
         install(patches)
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # modules next to the config come after those in the current folder
-    if cfg.get("plugin") is True and is_first_generation_config(cfg):
-        _import_plugin(cfg)
+    if cfg.get("plugin") is True and is_first:
+        key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
+        path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
+        parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
+        if not parts or not all(part.isidentifier() for part in parts):
+            raise ConfigError(
+                "the folder of the plugin must be a package below the current folder",
+                key=key,
+                origin=origin_of(cfg, key),
+                found=path,
+                notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
+            )
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        name = ".".join(parts)
+        import_module(name, origin_of(cfg, key), key)
+        _logger.info("Imported the plugin '%s'.", name)
     import_custom(cfg)
-
-
-def _import_plugin(cfg: "Config") -> None:
-    """Imports the plugin of a first-generation config.
-
-    Raises:
-        ConfigError: There is no such package in the current folder or on the path, or it cannot be imported.
-    """
-    key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
-    parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
-    if not parts or not all(part.isidentifier() for part in parts):
-        raise ConfigError(
-            "the folder of the plugin must be a package below the current folder",
-            key=key,
-            origin=origin_of(cfg, key),
-            found=path,
-            notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    name = ".".join(parts)
-    import_module(name, origin_of(cfg, key), key)
-    _logger.info("Imported the plugin '%s'.", name)
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
     """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
 
     Their registries become children of footplate's registries, so that their classes are found by name. Their imports
-    from `mmengine` resolve to footplate. A second call has no effect.
+    from `mmengine` resolve to footplate. Repeated calls have no effect.
 
     First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
     first-generation code base that defines the types of its model and its data.
@@ -119,45 +113,41 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         install(patches)
     for scope in used:
         try:
-            module = importlib.import_module(scope)
-            if _is_first_generation(scope):
-                for part in _REGISTERING:
-                    if module_exists(f"{scope}.{part}"):
-                        importlib.import_module(f"{scope}.{part}")
-                _use_dataset_builder(scope)
+            module = _import_code_base(scope)
         except Exception as error:
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
             ) from error
-        _check_registry(scope)
+        models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
+        if models is not None and not isinstance(models, FootplateRegistry):
+            raise ConfigError(
+                f"'{scope}' was imported before footplate, so its classes are registered in MMEngine",
+                notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
+            )
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
     return tuple(_used[scope] for scope in used)
 
 
-def _check_registry(scope: str) -> None:
-    """Raises a ConfigError if a code base was imported on MMEngine, so that footplate cannot find its classes."""
-    registry = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
-    if registry is not None and not isinstance(registry, FootplateRegistry):
-        raise ConfigError(
-            f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
-            notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
-        )
-
-
-def _use_dataset_builder(scope: str) -> None:
-    """Makes a code base build datasets with its own `build_dataset`, because its wrappers expect built datasets."""
+def _import_code_base(scope: str) -> ModuleType:
+    """Imports a code base. A first-generation code base registers its classes and builds datasets itself."""
+    module = importlib.import_module(scope)
+    if not _is_first_generation(scope):
+        return module
+    for part in _REGISTERING:
+        if module_exists(f"{scope}.{part}"):
+            importlib.import_module(f"{scope}.{part}")
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS.children.get(scope)
-    if build is None or not isinstance(registry, Registry):
-        return
+    if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect built datasets
 
-    def build_dataset(cfg: Mapping[str, Any]) -> Any:
-        # Only some code bases have this type, but all of them concatenate the datasets of a list.
-        is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
-        return build(list(cfg["datasets"]) if is_list else cfg)
+        def build_dataset(cfg: Mapping[str, Any]) -> Any:
+            # Only some code bases have this type, but all of them concatenate the datasets of a list.
+            is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
+            return build(list(cfg["datasets"]) if is_list else cfg)
 
-    registry.build_with(build_dataset)
+        registry.build_with(build_dataset)
+    return module
 
 
 def _is_first_generation(scope: str) -> bool:
@@ -185,16 +175,9 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
     return max(fitting, key=fitting.__getitem__, default=None)
 
 
-def _types(value: Any) -> Iterator[str]:
-    """Yields the values of all `type` keys in nested values."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("type"), str):
-            yield value["type"]
-        for each in value.values():
-            yield from _types(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _types(each)
+def _types(value: Any) -> list[str]:
+    """Returns the values of all `type` keys in nested values."""
+    return [item for path, item in walk(value) if path[-1] == "type" and isinstance(item, str)]
 
 
 def _is_installed(scope: str) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,6 @@ from footplate.hosts.patches import patch
 from footplate.hosts.versions import is_first_generation, show_accepted_versions
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
-from footplate.registry.dotted_paths import resolve
 
 _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 
@@ -46,7 +46,7 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: During an import, a submodule or name of `mmengine` is missing. Python looks for a
+            ModuleNotFoundError: An import requests an unknown submodule or name of `mmengine`. Python looks for a
                 submodule if `from mmengine.hooks import name` does not find the name.
         """
         if fullname.partition(".")[0] not in self.packages:
@@ -125,13 +125,18 @@ class InstalledFinder(MetaPathFinder):
         is_known = top in CODE_BASES or top in self.completed | self._patched
         if not is_known and not self._patches_current_folder:
             return None
-        spec = _find_elsewhere(fullname, path, target)
+        # Other finders include those of editable installs.
+        ours = NamesFinder | InstalledFinder | OperatorsFinder
+        others = [each for each in sys.meta_path if not isinstance(each, ours)]
+        spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
             return NamesFinder([top]).find_spec(fullname)
         loader = spec.loader if spec is not None else None
         if not isinstance(loader, SourceFileLoader):
             return None
-        if self._patches_current_folder and _is_in_current_folder(loader.path):
+        file = os.path.abspath(loader.path)
+        is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
+        if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
             self._patched.add(top)
         elif not is_known:
             return None
@@ -166,24 +171,8 @@ class InstalledFinder(MetaPathFinder):
             complete(module)
 
 
-def _is_in_current_folder(path: str) -> bool:
-    """Checks whether a file lies in the current folder, but not in an environment there."""
-    path = os.path.abspath(path)
-    return path.startswith(os.path.join(os.getcwd(), "")) and "site-packages" not in path.split(os.sep)
-
-
-def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
-    """Returns the spec that other finders, such as those of editable installs, find for a module, or None."""
-    for finder in sys.meta_path:
-        if not isinstance(finder, NamesFinder | InstalledFinder | OperatorsFinder):
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                return spec
-    return None
-
-
 def complete(module: ModuleType) -> None:
-    """Adds missing names to a module of an installed package; they are imported on first access."""
+    """Adds missing names to a module of an installed package. They are imported on first access."""
     names = names_of(module.__name__)
     if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
@@ -213,7 +202,7 @@ def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) 
 
     def look_up(name: str) -> Any:
         if name in names:
-            found = resolve(names[name])
+            found = resolve_name(names[name])
         elif names_of(f"{title}.{name}") is not None:
             found = importlib.import_module(f"{title}.{name}")
         else:

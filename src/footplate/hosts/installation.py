@@ -58,14 +58,14 @@ def install(patches: bool = True) -> Report:
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register.
     Missing names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other
-    installed packages are not changed. A second call has no effect.
+    installed packages are not changed. Repeated calls have no effect.
 
     Args:
         patches: Whether to replace names in first-generation code and mmcv that were removed from PyTorch, NumPy and
             Python.
 
     Returns:
-        A report, which is also logged.
+        A report. It is also logged.
 
     Example:
         >>> report = install()

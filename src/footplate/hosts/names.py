@@ -3,75 +3,52 @@
 from footplate.hosts.mmcv.names import EVALUATION, OPTIMIZERS, REGISTRIES
 from footplate.hosts.mmcv.names import MODULES as MMCV
 from footplate.hosts.mmengine.names import MODULES as MMENGINE
-from footplate.hosts.mmengine.names import Names
+from footplate.hosts.mmengine.names import Names, names_from
 
-
-def _from(module: str, *names: str, **renamed: str) -> Names:
-    """Maps names to attributes of a footplate module. A string may contain several names, separated by spaces."""
-    same = {name: name for text in names for name in text.split()}
-    return {name: f"footplate.{module}:{attribute}" for name, attribute in {**same, **renamed}.items()}
-
-
-_FUNCTIONS = "first_generation.adapters.mmcv_functions"
+_FUNCTIONS = "footplate.first_generation.adapters.mmcv_functions"
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
-_DATA_NAMES = {**_from("registry", "DATASETS", PIPELINES="TRANSFORMS"), **_from(_FUNCTIONS, "build_dataset")}
-
-
-def _models(*registries: str) -> Names:
-    return _from("registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
+_DATA_NAMES = {
+    **names_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
+    **names_from(_FUNCTIONS, "build_dataset"),
+}
 
 
 def _code_base(package: str, *registries: str) -> dict[str, Names]:
     """Returns the registries and helper functions of a code base, for both generations."""
-    utils = _from(_FUNCTIONS, "get_model", "get_root_logger")
-    hooks = {**_from("registry", "HOOKS"), **OPTIMIZERS, **EVALUATION}
+    models = names_from("footplate.registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
+    utils = {
+        **names_from("footplate.distributed", get_model="unwrap_model"),
+        **names_from(_FUNCTIONS, "get_root_logger"),
+    }
+    hooks = {**names_from("footplate.registry", "HOOKS"), **OPTIMIZERS, **EVALUATION}
     return {
         package: {},
         f"{package}.registry": REGISTRIES,
         f"{package}.utils": utils,
-        f"{package}.models": _models(*registries),
-        f"{package}.models.builder": _models(*registries),
+        f"{package}.models": models,
+        f"{package}.models.builder": models,
         f"{package}.datasets": _DATA_NAMES,
         f"{package}.datasets.builder": _DATA_NAMES,
         f"{package}.core": hooks,
     }
 
 
-def _task(
-    package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
-) -> dict[str, Names]:
-    """Returns the names of a second-generation code base for the components of a footplate task."""
-    parts = {"evaluation": evaluation, "structures": structures, "visualization": visualization, "engine.hooks": hooks}
-    return {
-        f"{package}.engine": _from(task, hooks),
-        f"{package}.evaluation.metrics": _from(task, evaluation),
-        **{f"{package}.{part}": _from(task, name) for part, name in parts.items()},
-    }
-
-
+_SEG, _DET = "footplate.tasks.segmentation", "footplate.tasks.detection"
 _CODE_BASES: dict[str, Names] = {
     **_code_base("mmseg", "SEGMENTORS"),
     **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
-    **_task(
-        "mmseg",
-        "tasks.segmentation",
-        structures="SegDataSample",
-        hooks="SegVisualizationHook",
-        evaluation="IoUMetric",
-        visualization="SegLocalVisualizer",
-    ),
-    **_task(
-        "mmdet",
-        "tasks.detection",
-        structures="DetDataSample",
-        hooks="DetVisualizationHook",
-        evaluation="CocoMetric",
-        visualization="DetLocalVisualizer",
-    ),
-    "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
+    **dict.fromkeys(("mmseg.engine", "mmseg.engine.hooks"), names_from(_SEG, "SegVisualizationHook")),
+    **dict.fromkeys(("mmseg.evaluation", "mmseg.evaluation.metrics"), names_from(_SEG, "IoUMetric")),
+    "mmseg.structures": names_from(_SEG, "SegDataSample"),
+    "mmseg.visualization": names_from(_SEG, "SegLocalVisualizer"),
+    **dict.fromkeys(("mmdet.engine", "mmdet.engine.hooks"), names_from(_DET, "DetVisualizationHook")),
+    **dict.fromkeys(("mmdet.evaluation", "mmdet.evaluation.metrics"), names_from(_DET, "CocoMetric")),
+    "mmdet.structures": names_from(_DET, "DetDataSample"),
+    "mmdet.visualization": names_from(_DET, "DetLocalVisualizer"),
+    "mmselfsup.structures": names_from("footplate.tasks.selfsup", "SelfSupDataSample"),
 }
 
 NAMES: dict[str, Names] = {**MMCV, **MMENGINE, **_CODE_BASES}

@@ -172,7 +172,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, which is an array with one number."""
+        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, an array with one number."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
@@ -188,7 +188,7 @@ class _Replacer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Visits a class as a scope, which its methods do not see."""
+        """Visits a class as a scope that its methods do not see."""
         body = ast.Module(node.body, [])
         node.body = []
         self.generic_visit(node)  # decorators and base classes are read in the outer scope
@@ -199,7 +199,7 @@ class _Replacer(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """Visits a function as a scope; its parameters and variables hide imports of the same name."""
+        """Visits a function as a scope. Its parameters and variables hide imports of the same name."""
         body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
         node.body = []
         self.generic_visit(node)  # decorators and default values are read in the outer scope
@@ -222,22 +222,19 @@ class _Replacer(ast.NodeTransformer):
         return ast.copy_location(ast.Name(replacement, ast.Load()), node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        path = self._converts_item(node) or self._path(node.func)
-        is_name = len(node.args) == 1 and not node.keywords and isinstance(node.args[0], ast.Name)
-        if path == "numpy.array" and not is_name:
+        path = self._path(node.func)
+        argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        if path == "numpy.array" and not isinstance(argument, ast.Name):
             path = ""  # only a variable can be a list that the code has collected
+        # In `float(values[i])` and `int(values[i])`, the item may be an array.
+        is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
+        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
+        if kind in ("float", "int") and not any(kind in scope for scope in self._scopes):
+            path = f"builtins.{kind}"
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
             node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)
         return self.generic_visit(node)  # type: ignore[return-value]
-
-    def _converts_item(self, node: ast.Call) -> str:
-        """Returns the path of the type in `float(values[i])` and `int(values[i])`, where the item may be an array."""
-        value = node.args[0] if len(node.args) == 1 and not node.keywords else None
-        is_item = isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name)
-        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
-        is_builtin = kind in ("float", "int") and not any(kind in scope for scope in self._scopes)
-        return f"builtins.{kind}" if is_builtin else ""
 
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):

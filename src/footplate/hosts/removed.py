@@ -21,10 +21,10 @@ torch_load = torch.load
 
 
 def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Returns the content of a file written by `torch.save`; a path is read without executing code.
+    """Returns the content of a file written by `torch.save`. Files given by path are read without executing code.
 
     Args:
-        f: A path, or an open file, which torch reads.
+        f: A path, or an open file, to be read by torch.
         map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
             they select the CPU.
         args: Further arguments of `torch.load`, for an open file.
@@ -53,7 +53,7 @@ def to_int(value: Any) -> int:
 
 
 def array(value: Any) -> np.ndarray[Any, Any]:
-    """Returns `numpy.array(value)`; a list of arrays or lists of different shapes becomes an array of objects, (N,)."""
+    """Returns `numpy.array(value)`. Items of different shapes become an array of objects, (N,)."""
     try:
         return np.array(value)
     except ValueError as error:
@@ -100,7 +100,7 @@ def strtobool(val: str) -> int:
 
 @total_ordering
 class LooseVersion:
-    """A version that compares by its numbers, like that of `distutils.version`.
+    """A version that is compared by its numbers, like `LooseVersion` of `distutils.version`.
 
     Args:
         vstring: The version.

@@ -54,13 +54,10 @@ class BaseAveragedModel(nn.Module):
             if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
                 message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
                 raise ArgumentError(message, key="device", found=str(device))
-            if not is_sharded(
-                model
-            ):  # without copies, `deepcopy` would need memory for a second model on the first device
-                copies = {
-                    id(each): each.detach().to(device, copy=True) for each in [*model.parameters(), *model.buffers()]
-                }
-                copies |= {id(each): nn.Parameter(copies[id(each)], requires_grad=False) for each in model.parameters()}
+            # The memo of `deepcopy`, which would otherwise need memory for a second model on the first device.
+            for each in () if is_sharded(model) else itertools.chain(model.parameters(), model.buffers()):
+                moved = each.detach().to(device, copy=True)
+                copies[id(each)] = nn.Parameter(moved, requires_grad=False) if isinstance(each, nn.Parameter) else moved
         averages = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, copies)
         self.module: Any = averages.requires_grad_(False)
         self.interval = interval
@@ -348,7 +345,7 @@ def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
 
 
 def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-    """Returns `values` on the device of `targets`. It waits once for copies to the CPU, not once per tensor."""
+    """Returns `values` on the device of `targets`. Waits only once for all copies to the CPU."""
     device, source = targets[0].device, values[0].device
     if device == source:
         return values
@@ -359,7 +356,7 @@ def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the dict and the name of each parameter or buffer; tensors with several names are listed once.
+    """Returns the dict and the name of each parameter or buffer. A tensor with several names is listed once.
 
     Args:
         model: The model.

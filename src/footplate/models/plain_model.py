@@ -1,4 +1,4 @@
-"""Trains modules that are not derived from BaseModel, such as models of torch, timm and transformers."""
+"""Trains modules that are not derived from BaseModel, such as torch, timm and transformers models."""
 
 import inspect
 import numbers

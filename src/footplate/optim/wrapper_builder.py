@@ -1,4 +1,4 @@
-"""Builds the optimizer wrapper of the section `optim_wrapper`."""
+"""Builds the optimizer wrapper from the section `optim_wrapper`."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Imports the package of every task, which registers its components. A new task needs no changes elsewhere."""
+"""Imports the packages of all tasks to register their components. A new task needs no changes elsewhere."""
 
 import importlib
 import pkgutil

@@ -21,7 +21,7 @@ from footplate.registry import MODELS, find_wrong_type
 
 
 def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
-    """Imports transformers for a model, after checking that it and the other needed packages are installed.
+    """Imports transformers for a model. First checks that all needed packages are installed.
 
     Raises:
         MissingExtraError: A package is not installed.
@@ -222,7 +222,7 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 def check_classes(
     what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, least: int = 0, **details: Any
 ) -> None:
-    """Raises a DataError if a label is below `least`, or not below `num_classes`.
+    """Raises a DataError if a label is less than `least` or not less than `num_classes`.
 
     Args:
         what: The name of the labels in the message, such as "ground truth".

@@ -83,7 +83,7 @@ class TaskVisualizer(Visualizer):
         return None
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns image, ground truth, prediction and their difference side by side; missing parts are omitted.
+        """Draws the image, ground truth, prediction and their difference side by side. Missing parts are omitted.
 
         Args:
             image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.

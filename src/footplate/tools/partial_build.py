@@ -34,6 +34,8 @@ def prepare(cfg: Config) -> Config:
 def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     """Builds a run that writes files only to a temporary folder, and has no visualization backends.
 
+    It does not use CUDA graphs, which would hide the operations of a step and need more iterations than a trial has.
+
     Args:
         cfg: The result of `check_config` or `runner_config`. It is not changed.
         folder: The work_dir of the trial.
@@ -41,7 +43,13 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
-    own = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}, **changes}
+    own = {
+        "work_dir": folder,
+        "resume": False,
+        "cuda_graphs": False,
+        "visualizer": {**kept, "vis_backends": None},
+        **changes,
+    }
     for key, value in own.items():
         trial[key] = value
     for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:

@@ -24,7 +24,6 @@ from footplate.first_generation.adapters import (
 from footplate.first_generation.adapters.mmcv_functions import (
     build_dataset,
     get_logger,
-    get_model,
     get_root_logger,
     imfrombytes,
     imread,
@@ -275,7 +274,7 @@ def test_instance_norm_base_class(kind: Any) -> None:
 
 
 def test_get_model_unwraps() -> None:
-    model = nn.Linear(1, 1)
+    get_model, model = pkgutil.resolve_name(NAMES["mmseg.utils"]["get_model"]), nn.Linear(1, 1)
     assert get_model(MMDataParallel(model)) is get_model(model) is model
 
 

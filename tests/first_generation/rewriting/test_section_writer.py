@@ -171,24 +171,24 @@ def find_nothing(path: KeyPath) -> None:
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("value", SECTION_WRITER_VALUES, ids=repr)
 def test_written_text_reads_back(value: Any, double: bool) -> None:
-    text = SectionWriter(find_nothing, double_quotes=double).write(("x",), value).text
+    text = SectionWriter(find_nothing, double_quotes=double).write({("x",): value}).text
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())
 
 
 def test_strings_use_the_quotes_of_the_file() -> None:
     assert (
-        SectionWriter(find_nothing, double_quotes=True).write(("x",), ["a", "it's", 'b"']).text
+        SectionWriter(find_nothing, double_quotes=True).write({("x",): ["a", "it's", 'b"']}).text
         == 'x = ["a", "it\'s", \'b"\']\n'
     )
-    assert SectionWriter(find_nothing, double_quotes=False).write(("x",), {"a": "b"}).text == "x = dict(a='b')\n"
+    assert SectionWriter(find_nothing, double_quotes=False).write({("x",): {"a": "b"}}).text == "x = dict(a='b')\n"
 
 
 def test_reused_expression_is_reindented() -> None:
     def find(path: KeyPath) -> OldExpression | None:
         return OldExpression("dict(\n        a=1,  # one\n        b=2)", 4, 10) if path == ("x", "inner") else None
 
-    text = SectionWriter(find, double_quotes=False).write(("x",), {"inner": 0, "c": 3}).text
+    text = SectionWriter(find, double_quotes=False).write({("x",): {"inner": 0, "c": 3}}).text
     assert text == "x = dict(\n    inner=dict(\n        a=1,  # one\n        b=2),\n    c=3,\n)\n"
 
 
@@ -196,7 +196,7 @@ def test_multi_line_string_is_not_reindented() -> None:
     def find(path: KeyPath) -> OldExpression | None:
         return OldExpression('"""one\n  two"""', 8) if path == ("x", "text") else None
 
-    assert '"""one\n  two"""' in SectionWriter(find, double_quotes=False).write(("x",), {"text": ""}).text
+    assert '"""one\n  two"""' in SectionWriter(find, double_quotes=False).write({("x",): {"text": ""}}).text
 
 
 def test_dict_that_is_too_wide_is_split() -> None:
@@ -209,9 +209,9 @@ def test_dict_that_is_too_wide_is_split() -> None:
             return OldExpression(code, keys=frozenset(words))
         return OldExpression(codes[path[-1]]) if path[-1] in codes else None
 
-    text = SectionWriter(find, double_quotes=False).write(("x",), {"inner": words}).text
+    text = SectionWriter(find, double_quotes=False).write({("x",): {"inner": words}}).text
     assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
-    text = SectionWriter(find, double_quotes=False).write(("x" * 30,), {"inner": words, "long": "C" * 30}).text
+    text = SectionWriter(find, double_quotes=False).write({("x" * 30,): {"inner": words, "long": "C" * 30}}).text
     assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
     codes["type"] = "kind_of_" + "k" * 30
 
@@ -219,7 +219,7 @@ def test_dict_that_is_too_wide_is_split() -> None:
         code = f"dict(type={codes['type']}, root='{'B' * 30}')"
         return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else find(path)
 
-    text = SectionWriter(find_wide, double_quotes=False).write(("x",), {"inner": words}).text
+    text = SectionWriter(find_wide, double_quotes=False).write({("x",): {"inner": words}}).text
     assert text.splitlines()[1:4] == [
         "    inner=dict(",
         f"        type={codes['type']},",

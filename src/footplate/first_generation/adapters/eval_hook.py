@@ -1,4 +1,4 @@
-"""The evaluation hook of the first generation, whose subclasses may customize the evaluation."""
+"""The evaluation hook of the first generation. Subclasses may customize the evaluation."""
 
 import bisect
 import itertools
@@ -34,12 +34,12 @@ class EvalHook(Hook):
         save_best: The metric by which the best checkpoint is selected and kept, or "auto".
         rule: "greater" or "less".
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the validation loop
-            computes them, or, in a subclass that customizes the evaluation, the model with `return_loss=False`.
+            computes them. In a subclass that customizes the evaluation, the model is called with `return_loss=False`.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         out_dir: Another folder for the best checkpoint.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+        dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
         gpu_collect: Whether to collect results through the accelerators.
         tmpdir: Ignored; results are collected with the process group.
         broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
@@ -109,7 +109,7 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks. That of `before_run` sets up the validation loop and the best checkpoint."""
+        """Maps events to callbacks. `before_run` also sets up the validation loop and the best checkpoint."""
         found = super().listeners()
         own = found.get("before_run")
 
@@ -128,13 +128,12 @@ class EvalHook(Hook):
                 names = ("save_best", "rule", "greater_keys", "less_keys", "out_dir")
                 runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
 
-        return {**found, "before_run": before_run, "before_train": self._take_over}
+        def before_train(runner: "Runner") -> None:
+            runner.train_loop.val_begin = sys.maxsize  # disables the loop's own validation interval
+            if self.start == 0 and runner.iter == 0 and self._is_due(1):
+                runner.train_loop.validation_requested = True
 
-    def _take_over(self, runner: "Runner") -> None:
-        """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""
-        runner.train_loop.val_begin = sys.maxsize
-        if self.start == 0 and runner.iter == 0 and self._is_due(1):
-            runner.train_loop.validation_requested = True
+        return {**found, "before_run": before_run, "before_train": before_train}
 
     def _is_due(self, done: int) -> bool:
         index = bisect.bisect([milestone for milestone, _ in self._milestones], done)

@@ -50,25 +50,19 @@ def _in_test_mode(cfg: Any) -> Any:
     for key in ("dataset", "datasets"):
         if key in changed:
             changed[key] = _in_test_mode(changed[key])
-    if "test_mode" not in changed and _accepts_test_mode(DATASETS.resolve(changed.get("type"), changed)):
-        changed["test_mode"] = True
-    return changed
-
-
-def _accepts_test_mode(kind: Any) -> bool:
-    """Checks whether a class or, through `**kwargs`, one of its base classes accepts `test_mode`."""
-    if not inspect.isclass(kind):
-        return "test_mode" in inspect.signature(kind).parameters
-    for each in kind.__mro__:
-        constructor = vars(each).get("__init__")
-        if constructor is None or each is object:
-            continue
+    if "test_mode" in changed:
+        return changed
+    kind = DATASETS.resolve(changed.get("type"), changed)
+    constructors: list[Any] = [kind]
+    if inspect.isclass(kind):  # with `**kwargs`, the constructor of a base class may accept `test_mode`
+        constructors = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
+    for constructor in constructors:
         parameters = inspect.signature(constructor).parameters
         if "test_mode" in parameters:
-            return True
+            changed["test_mode"] = True
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return False
-    return False
+            break
+    return changed
 
 
 _logger = logging.getLogger("footplate")
@@ -93,7 +87,7 @@ class LegacyMetric(BaseMetric[Any]):
 
     Args:
         metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
-        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval`, which saves memory.
+        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval` to save memory.
         collect_device: See BaseMetric.
         options: Further arguments of `evaluate`.
 
@@ -175,17 +169,13 @@ def _encode_masks(result: Any) -> Any:
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
         return result
     boxes, masks = result
-    if not all(isinstance(mask, np.ndarray) for of_class in _flat(masks) for mask in of_class):
+    has_scores = isinstance(masks, tuple)
+    by_class = masks[0] if has_scores else masks
+    if not all(isinstance(mask, np.ndarray) for of_class in by_class for mask in of_class):
         return result
     coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection needs it, too
-
-    def encode(of_class: Any) -> list[Any]:
-        return [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
-
-    if isinstance(masks, tuple):  # masks and their scores
-        return boxes, ([encode(each) for each in masks[0]], *masks[1:])
-    return boxes, [encode(each) for each in masks]
-
-
-def _flat(masks: Any) -> list[Any]:
-    return list(masks[0]) if isinstance(masks, tuple) else [each for each in masks if isinstance(each, list)]
+    encoded = [
+        [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
+        for of_class in by_class
+    ]
+    return boxes, (encoded, *masks[1:]) if has_scores else encoded

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.first_generation")
 
-# The first generation's events, and the general event that each one calls by default.
+# Maps the first-generation events to the general events that they call by default.
 GENERAL = {
     "before_run": None,
     "before_train_epoch": "before_epoch",
@@ -32,7 +32,7 @@ GENERAL = {
     "after_run": None,
 }
 _GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
-# WorkflowHook calls the validation events, and the engine calls the others; a validation by the loop has no events.
+# WorkflowHook triggers the validation events, and the engine the others. The validation loop triggers no events.
 _ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 

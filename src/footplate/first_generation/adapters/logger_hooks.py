@@ -63,20 +63,21 @@ class LoggerHook(Hook):
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Maps events to callbacks, including one that logs validation metrics."""
-        return {**super().listeners(), "after_val_epoch": self._log_metrics}
 
-    def _log_metrics(self, runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
-        if "train_loop" not in vars(runner):
-            return  # first-generation hooks are not called in a run that only validates
-        view = view_of(runner)
-        view.mode = "val"
-        view.log_buffer.replace_output(metrics or {})
-        self.log(view)
-        if self.by_epoch:
-            view.log_buffer.clear_output()
-        else:
-            view.log_buffer.clear()  # later averages start after the validation
-        view.mode = "train"
+        def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
+            if "train_loop" not in vars(runner):
+                return  # first-generation hooks are not called in a run that only validates
+            view = view_of(runner)
+            view.mode = "val"
+            view.log_buffer.replace_output(metrics or {})
+            self.log(view)
+            if self.by_epoch:
+                view.log_buffer.clear_output()
+            else:
+                view.log_buffer.clear()  # later averages start after the validation
+            view.mode = "train"
+
+        return {**super().listeners(), "after_val_epoch": log_metrics}
 
     def get_mode(self, runner: Any) -> str:
         """Returns "train" or "val"."""
@@ -97,11 +98,11 @@ class LoggerHook(Hook):
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns a dict with the learning rate of the first parameter group of each optimizer."""
+        """Maps a name for each optimizer to the learning rate of its first parameter group."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns a dict with the momentum of the first parameter group of each optimizer."""
+        """Maps a name for each optimizer to the momentum of its first parameter group."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -112,7 +113,7 @@ class LoggerHook(Hook):
         add_mode: bool = True,
         tags_to_skip: tuple[str, ...] = ("time", "data_time"),
     ) -> "OrderedDict[str, Any]":
-        """Maps names to the values to log: averages, learning rates and momenta.
+        """Returns the averages, learning rates and momenta to log, by name.
 
         Args:
             runner: The runner.
@@ -134,7 +135,7 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    This is a base class for user-defined loggers, which may override `log` or `_log_info`. A `TextLoggerHook` in
+    User-defined loggers derive from this class and may override `log` or `_log_info`. A `TextLoggerHook` in
     `log_config` becomes the default LoggerHook.
 
     Args:
@@ -142,8 +143,7 @@ class TextLoggerHook(LoggerHook):
         interval: See LoggerHook.
         ignore_last: See LoggerHook.
         reset_flag: See LoggerHook.
-        interval_exp_name: The number of iterations between two lines with the name of the experiment. Subclasses use
-            it.
+        interval_exp_name: The number of iterations between two lines with the name of the experiment, for subclasses.
         options: Ignored; the log is in the work_dir.
     """
 
@@ -205,8 +205,8 @@ _Settings = Mapping[str, Any] | None
 class WriterLoggerHook(LoggerHook):
     """Writes the logged values with the writer from VISBACKENDS that a subclass names in `backend`.
 
-    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks`, and for
-    subclasses of them.
+    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
+    user-defined subclasses.
 
     Args:
         settings: Arguments of the writer.

@@ -31,7 +31,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     """Builds an object from its config.
 
     Args:
-        cfg: `type`, a name or class, and the arguments of the constructor.
+        cfg: A dict with `type`, a name or class, and the arguments of the constructor.
         registry: The registry for names.
         default_args: Default values of the arguments.
 
@@ -39,7 +39,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
         BuildError: `registry` is not a Registry, or an argument is invalid.
     """
     if not isinstance(registry, Registry):
-        raise BuildError("the registry of build_from_cfg must be a Registry", found=registry)
+        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
     if registry is OPTIMIZERS:
         settings = {**(default_args or {}), **cfg}
         return _build_optimizer(settings, settings.pop("params"))
@@ -87,7 +87,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bo
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Saves the weights of a model, and the state of an optimizer or of each optimizer in a dict."""
+    """Saves the weights of a model and the state of its optimizer, or of each optimizer in a dict."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
@@ -106,8 +106,7 @@ def imfrombytes(
         flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
         channel_order: "bgr" or "rgb", for the flag "color".
         backend: The backend whose result is reproduced, "cv2" by default. Pillow decodes all images. With "pillow" and
-            "unchanged", an image with a palette, such as a label map, is returned as indices. Otherwise, it is returned
-            as colors.
+            "unchanged", palette images, such as label maps, are returned as indices, and otherwise as colors.
 
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
@@ -183,24 +182,13 @@ def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> boo
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 
 
-def is_list_of(seq: Any, expected_type: Any) -> bool:
-    """Checks whether `seq` is a list in which every item is an `expected_type`."""
-    return is_seq_of(seq, expected_type, list)
-
-
-def is_tuple_of(seq: Any, expected_type: Any) -> bool:
-    """Checks whether `seq` is a tuple in which every item is an `expected_type`."""
-    return is_seq_of(seq, expected_type, tuple)
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
 
 
 def is_str(value: Any) -> bool:
     """Checks whether `value` is a string."""
     return isinstance(value, str)
-
-
-def get_model(model: nn.Module) -> nn.Module:
-    """Returns the model inside all wrappers."""
-    return unwrap_model(model)
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
@@ -212,7 +200,7 @@ def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
-    """Returns a child of footplate's logger, which writes to the same outputs.
+    """Returns a child of footplate's logger that writes to the same outputs.
 
     Args:
         name: The name of the child. If it is empty, footplate's logger itself is returned.

@@ -13,11 +13,11 @@ from footplate.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class SteppedByHook(OptimWrapper):
-    """An optimizer wrapper that leaves the step to a user-defined optimizer hook, and keeps the loss for it.
+    """An optimizer wrapper for runs in which a user-defined hook steps the optimizer.
 
     Attributes:
         pending_loss: The loss of this iteration, with its graph; hooks read it as `runner.outputs["loss"]`.
-        precision: The autocast dtype of the forward pass; None leaves the precision to the model.
+        precision: The autocast dtype of the forward pass, or None to leave the precision to the model.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -27,7 +27,7 @@ class SteppedByHook(OptimWrapper):
         self._iteration_groups: list[dict[str, Any]] = []
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Keeps the loss and the parameter group settings of this iteration."""
+        """Stores the loss and the parameter group settings of this iteration for the hook."""
         self.pending_loss = loss
         self._iteration_groups = [dict(group) for group in self.param_groups]
 

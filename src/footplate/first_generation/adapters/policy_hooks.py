@@ -23,7 +23,7 @@ def annealing_linear(start: float, end: float, factor: float) -> float:
 
 
 class _PolicyHook(UpdaterHook):
-    """Computes the values of a built-in policy, whose settings become attributes of the hook.
+    """Computes the values of a built-in policy. The settings of the policy become attributes of the hook.
 
     Args:
         values: The settings of the policy as positional arguments.

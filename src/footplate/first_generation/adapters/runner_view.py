@@ -122,7 +122,7 @@ _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
 
 
 def view_of(runner: "Runner") -> "RunnerView":
-    """Returns the view of a runner, which all its hooks share."""
+    """Returns the view of a runner. All hooks of the runner share it."""
     view = _views.get(runner)
     if view is None:
         view = _views[runner] = RunnerView(runner)
@@ -130,9 +130,9 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """Provides a runner with the attributes and methods of a first-generation runner.
+    """Wraps a runner with the attributes and methods of a first-generation runner.
 
-    Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
+    Other attributes are read from the runner. Hooks may set attributes on the view, which other hooks can read.
 
     Args:
         runner: The runner.
@@ -167,7 +167,7 @@ class RunnerView:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _PRIVATE_COUNTERS:
-            raise AttributeError(f"a hook cannot set runner.{name}, since the training loop maintains the counters")
+            raise AttributeError(f"a hook cannot set runner.{name}, because the training loop maintains the counters")
         super().__setattr__(name, value)
 
     @property
@@ -219,7 +219,7 @@ class RunnerView:
     def current_lr(self) -> Any:
         """Returns the learning rates of the parameter groups in this iteration.
 
-        If there are several optimizers, returns a dict that maps their names to these lists.
+        If there are several optimizers, returns a dict that maps the name of each optimizer to such a list.
         """
         return self._current("lr")
 
@@ -245,7 +245,7 @@ class RunnerView:
     ) -> str:
         """Saves a checkpoint and returns its path.
 
-        `filename_tmpl` sets its name and is `epoch_{}.pth` or `iter_{}.pth` by default.
+        Its name is determined by `filename_tmpl`, by default `epoch_{}.pth` or `iter_{}.pth`.
         """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1

@@ -27,7 +27,7 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The metaclass of runner classes. It makes the view of a run, which hooks receive, an instance of the run's class.
+    """The metaclass of runner classes. It makes the view that hooks receive an instance of the class of its runner.
 
     Hooks of code bases check whether `runner` is an `EpochBasedRunner`.
     """
@@ -42,13 +42,13 @@ class _RunnerClass(type):
 class BaseRunner(metaclass=_RunnerClass):
     """Collects the settings of a run. `run` trains with the engine's Runner.
 
-    After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
-    has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
+    After the run, other attributes, such as `runner.outputs`, are those of a RunnerView. The engine has its own loops,
+    so subclasses cannot override `train`, `val` or `run_iter`.
 
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict that maps names to several optimizers, which the model steps itself.
+        optimizer: An optimizer, or a dict that maps names to optimizers, all of which the model steps itself.
         work_dir: The folder of the run.
         logger: Ignored; the run uses footplate's logger.
         meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
@@ -81,7 +81,7 @@ class BaseRunner(metaclass=_RunnerClass):
         for method in _LOOP_METHODS:
             if hasattr(type(self), method):
                 notes = ["Use a hook, or set a custom loop in train_cfg."]
-                raise ArgumentError(f"{name} overrides {method}, which the engine does not call", notes=notes)
+                raise ArgumentError(f"{name} overrides {method}, but the engine does not call it", notes=notes)
         self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
         self.meta = dict(meta or {})
         self.max_epochs, self.max_iters = max_epochs, max_iters
@@ -160,7 +160,7 @@ class BaseRunner(metaclass=_RunnerClass):
             self.register_hook(value, priority)
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
-        """Loads weights into the model, and returns the checkpoint."""
+        """Loads weights into the model and returns the checkpoint."""
         checkpoint = load_checkpoint(filename, map_location)
         known = {key: value for key, value in settings.items() if key == "revise_keys"}
         load_weights(_unwrapped(self.model), checkpoint, strict=strict, name=filename, **known)
@@ -202,7 +202,7 @@ class BaseRunner(metaclass=_RunnerClass):
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         if len(data_loaders) != len(workflow):
-            raise ArgumentError("each phase of the workflow needs a data loader", key="workflow", found=workflow)
+            raise ArgumentError("each phase of the workflow needs a dataloader", key="workflow", found=workflow)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
         for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
             if value is None:
@@ -210,13 +210,21 @@ class BaseRunner(metaclass=_RunnerClass):
         cfg = in_second_generation(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )
-        sections, name = dict(cfg), self.meta.get("exp_name")
-        model = _unwrapped(self.model)
+        sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)
+        optimizer_settings = sections.pop("optim_wrapper", {})
+        if isinstance(self.optimizer, Mapping):
+            steppers = {part: SteppedByModel(each) for part, each in self.optimizer.items()}
+            optim_wrapper: OptimWrapper = OptimWrapperDict(**steppers)
+        else:
+            steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
+            kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+            optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
+            optim_wrapper.name_parameters(model)
         runner = Runner(
             model=adapt_model(model),
             work_dir=str(self.work_dir),
             train_dataloader=loaders["train"],
-            optim_wrapper=self._build_optim_wrapper(sections.pop("optim_wrapper", {})),
+            optim_wrapper=optim_wrapper,
             randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
             find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # of a data-parallel wrapper
             experiment_name=None if name is None else str(name),
@@ -246,15 +254,6 @@ class BaseRunner(metaclass=_RunnerClass):
         if ran is None:
             raise AttributeError(f"{type(self).__name__} has no '{name}' before it runs")
         return getattr(view_of(ran), name)
-
-    def _build_optim_wrapper(self, cfg: Mapping[str, Any]) -> OptimWrapper:
-        if isinstance(self.optimizer, Mapping):
-            return OptimWrapperDict(**{name: SteppedByModel(each) for name, each in self.optimizer.items()})
-        steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
-        kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": kind, **cfg}, optimizer=self.optimizer)
-        wrapper.name_parameters(_unwrapped(self.model))
-        return wrapper
 
 
 @RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from footplate.first_generation.rewriting.section_writer import ExpressionFinder, SectionText, SectionWriter
-from footplate.first_generation.rewriting.source import Comment, SourceFile, Statement
+from footplate.first_generation.rewriting.source import SourceFile, Statement
 from footplate.first_generation.translation.key_map import owners_of
 
 # Sections that are written next to each other.
 _LOOPS = ("train_cfg", "val_cfg", "test_cfg")
-_MODEL_SETTINGS = ("train_cfg", "test_cfg")
 
 
 def rewrite(
@@ -23,8 +22,8 @@ def rewrite(
 ) -> str:
     """Returns the text of the second-generation counterpart of a file.
 
-    Statements of first-generation keys are replaced with sections. Everything else, including comments, is kept. A
-    replaced variable that other lines read is kept too, and deleted at the end of the file.
+    Statements of first-generation keys are replaced with sections. Everything else, including comments, is kept. If
+    other lines read a replaced variable, it is kept too and deleted at the end of the file.
 
     Args:
         source: The first-generation file.
@@ -38,7 +37,12 @@ def rewrite(
     read = {name for each in source.statements if each.name not in removed for name in each.reads}
     finder = ExpressionFinder(source, removed, by_value)
     writer = SectionWriter(finder.find, double_quotes=source.text.count('"') > source.text.count("'"))
-    texts = {key: _section_text(source, writer, key, value) for key, value in sections.items()}
+    texts: dict[str, SectionText] = {}
+    for key, value in sections.items():
+        moved: list[str] = []  # settings that move into `model`; only they are written if the file assigns `model`
+        if key == "model" and isinstance(value, Mapping) and source.assigned("model"):
+            moved = [name for name in ("train_cfg", "test_cfg") if name in value and source.assigned(name)]
+        texts[key] = writer.write({(key, name): value[name] for name in moved} or {(key,): value})
     written = {comment for each in texts.values() for comment in each.comments}
     positions = _positions(source, texts, replaced)
     lines = source.with_bases(renamed)
@@ -61,20 +65,6 @@ def rewrite(
         if line.strip() or any(each.strip() for each in limited[-2:]):
             limited.append(line)
     return "\n".join(limited).strip("\n") + "\n"
-
-
-def _section_text(source: SourceFile, writer: SectionWriter, key: str, value: Any) -> SectionText:
-    """Returns the text of a section.
-
-    If the file already assigns `model`, returns only the text of the settings that move there.
-    """
-    names = [name for name in _MODEL_SETTINGS if isinstance(value, Mapping) and name in value and source.assigned(name)]
-    if key != "model" or not names or source.assigned("model") is None:
-        return writer.write((key,), value)
-    items = [writer.write(("model", name), value[name]) for name in names]
-    reads = frozenset[str]().union(*(each.reads for each in items))
-    comments = frozenset[Comment]().union(*(each.comments for each in items))
-    return SectionText("".join(each.text for each in items), reads, comments)
 
 
 def _positions(source: SourceFile, texts: Mapping[str, SectionText], replaced: list[Statement]) -> dict[int, list[str]]:

@@ -56,7 +56,7 @@ def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
 
 
 def is_identical(first: Any, second: Any) -> bool:
-    """Checks whether two values are equal and of the same type: a tuple differs from a list, and True from 1."""
+    """Checks whether two values and their types are equal. A tuple differs from a list, and True differs from 1."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(is_identical(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
@@ -190,7 +190,7 @@ class SectionText(NamedTuple):
     """The text of a section.
 
     Attributes:
-        text: The text, which ends with a newline.
+        text: The text, including a final newline.
         reads: The variables that the text reads.
         comments: The comments of the old file that the text contains.
     """
@@ -214,15 +214,17 @@ class SectionWriter:
         self._written_comments: set[Comment] = set()
         self._reused: list[OldExpression] = []
 
-    def write(self, path: KeyPath, value: Any) -> SectionText:
-        """Writes `name = value`, or `name["key"] = value`. Each comment of the old file is written only once."""
-        target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
-        before = set(self._written_comments)
+    def write(self, values: Mapping[KeyPath, Any]) -> SectionText:
+        """Writes `name = value` or `name["key"] = value` for each path, and each comment of the old file only once."""
+        text, before = "", set(self._written_comments)
         self._reused = []
-        text = self._text(_Entry(f"{target} = ", value, path, self._find(path)), 0)
+        for path, value in values.items():
+            target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
+            entry = _Entry(f"{target} = ", value, path, self._find(path))
+            text += f"{entry.prefix}{self._text(entry, 0)}\n"
         reads = frozenset(name for each in self._reused for name in each.reads)
         comments = {comment for each in self._reused for comment in each.inner_comments}
-        return SectionText(f"{target} = {text}\n", reads, frozenset(comments | (self._written_comments - before)))
+        return SectionText(text, reads, frozenset(comments | (self._written_comments - before)))
 
     def _text(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
         """Writes the value of an entry, on one line if it fits before the `after` characters that follow it."""
@@ -233,7 +235,13 @@ class SectionWriter:
         is_too_wide = old is not None and old.keys and "\n" not in code and column + after + len(code) > _WIDTH
         if old is not None and not is_too_wide:
             self._reused.append(old)
-            return _reindented(old, indent, column)
+            if '"""' in code or "'''" in code:
+                return code  # the lines of a string cannot be moved
+            first, *rest = code.split("\n")
+            is_aligned = all(len(line) - len(line.lstrip()) > old.column for line in rest if line.strip())
+            by = column - old.column if is_aligned else indent - old.indentation
+            moved = (" " * max(len(line) - len(line.lstrip()) + by, 0) + line.lstrip() for line in rest)
+            return "\n".join([first, *(line if line.strip() else "" for line in moved)])
         entries = self._entries(entry)
         if not entries:
             return self._atom(entry.value)
@@ -298,18 +306,6 @@ def _brackets(value: Any) -> tuple[str, str]:
     if isinstance(value, Mapping):
         return ("dict(", ")") if _has_identifier_keys(value) else ("{", "}")
     return ("[", "]") if isinstance(value, list) else ("(", ")")
-
-
-def _reindented(old: OldExpression, indent: int, column: int) -> str:
-    """Moves the lines after the first to the new indentation and column. Keeps multi-line strings."""
-    code = str(old.code)
-    first, *rest = code.split("\n")
-    if '"""' in code or "'''" in code:
-        return code
-    is_aligned = all(len(line) - len(line.lstrip()) > old.column for line in rest if line.strip())
-    by = column - old.column if is_aligned else indent - old.indentation
-    moved = [" " * max(len(line) - len(line.lstrip()) + by, 0) + line.lstrip() if line.strip() else "" for line in rest]
-    return "\n".join([first, *moved])
 
 
 def _has_identifier_keys(value: Mapping[Any, Any]) -> bool:

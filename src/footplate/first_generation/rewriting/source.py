@@ -2,6 +2,8 @@
 
 import functools
 import importlib
+import io
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +65,7 @@ class Statement(NamedTuple):
         last: The last line.
         value: The assigned expression, a libcst node.
         reads: The variables that the statement reads.
-        target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`; empty for others.
+        target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`, or empty.
     """
 
     name: str | None
@@ -98,6 +100,12 @@ class SourceFile:
         self._module = wrapper.module
         self._positions = wrapper.resolve(cst.metadata.PositionProvider)
         self.lines = self.text.splitlines()
+        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
+        found = [(*each.start, each.string) for each in tokens if each.type == tokenize.COMMENT]
+        self._comments = [
+            Comment(line, column, text, own_line=not self.lines[line - 1][:column].strip())
+            for line, column, text in found
+        ]
 
     @functools.cached_property
     def statements(self) -> list[Statement]:
@@ -198,15 +206,6 @@ class SourceFile:
     def _base_nodes(self) -> list[Any]:
         statement = self.assigned("_base_")
         return [] if statement is None else list(_nodes(statement.value, cst.SimpleString))
-
-    @functools.cached_property
-    def _comments(self) -> list[Comment]:
-        found = []
-        for node in _nodes(self._module, cst.Comment):
-            start = self._positions[node].start
-            own_line = not self.lines[start.line - 1][: start.column].strip()
-            found.append(Comment(start.line, start.column, str(node.value), own_line))
-        return sorted(found)
 
     @functools.cached_property
     def _comments_by_entry(self) -> dict[int, EntryComments]:

@@ -1,6 +1,7 @@
 """The draft of a translation, its notes, and the definition of a rule."""
 
 import enum
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -62,7 +63,8 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
-        run_length: The length of the run, also available as `by_epoch` and `length`.
+        by_epoch: Whether the run counts epochs rather than iterations.
+        length: The number of epochs or iterations, or None if the config does not set it.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
         notes: The notes so far.
@@ -86,7 +88,6 @@ class Draft:
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
-        self.run_length = self._run_length()
         self.by_epoch, self.length = self.run_length
 
     def take(self, key: str, default: Any = None) -> Any:
@@ -154,7 +155,9 @@ class Draft:
                 origin=origin_of(runner),
             )
 
-    def _run_length(self) -> RunLength:
+    @functools.cached_property
+    def run_length(self) -> RunLength:
+        """The length of the run, also available as `by_epoch` and `length`."""
         runner = self.original.get("runner")
         if runner is None:
             section, prefix = self.original, "total_"
@@ -170,7 +173,7 @@ class Draft:
         count = section.get(key.removeprefix("runner."))
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ConfigError(
-                "the length of a run must be a positive number", key=key, found=count, origin=self.origin(key)
+                "the length of a run must be a positive integer", key=key, found=count, origin=self.origin(key)
             )
         return RunLength(by_epoch, count)
 

@@ -17,7 +17,7 @@ class Move(NamedTuple):
         new: The second-generation key path; `*` matches any one part.
         old: The first-generation key paths that the value may come from, the preferred one first.
         kind: "value" if both generations write the same value, "meaning" if they write it differently, "hint" if the
-            second-generation path does not occur in translated configs and only serves suggestions.
+            second-generation path only serves suggestions and does not occur in translated configs.
     """
 
     new: Path
@@ -61,72 +61,73 @@ _POLICY_KEYS = {
     "step_size": "step",
     "eta_max": "max_lr",
 }
-_DELETE = "_delete_"
+BEST_CHECKPOINT_KEYS = ("save_best", "rule", "greater_keys", "less_keys")
 
 
 def _move(new: str, *old: str, kind: Kind = "value") -> Move:
     return Move(tuple(new.split(".")), tuple(tuple(each.split(".")) for each in old), kind)
 
 
-def _moves() -> Iterator[Move]:
-    yield _move("optim_wrapper.optimizer", "optimizer")
-    yield _move("optim_wrapper.*.optimizer", "optimizer.*", "optimizers.*")
-    yield _move("optim_wrapper.paramwise_cfg", "optimizer.paramwise_cfg", "optimizer.paramwise_options")
-    yield _move("optim_wrapper.constructor", "optimizer.constructor")
-    yield _move("optim_wrapper.clip_grad", "optimizer_config.grad_clip")
-    counts = "optimizer_config.cumulative_iters", "optimizer_config.update_interval"
-    yield _move("optim_wrapper.accumulative_counts", *counts)
-    yield _move("optim_wrapper.state_dtype", "optimizer_config.state_dtype")
-    yield _move("optim_wrapper.loss_scale", "fp16.loss_scale", "optimizer_config.loss_scale")
-    for new, old in _POLICY_KEYS.items():
-        yield _move(f"param_scheduler.*.{new}", f"lr_config.{old}", f"momentum_config.{old}")
-    yield _move("param_scheduler.*.*", "lr_config.*", "momentum_config.*")
-    yield _move("param_scheduler", "lr_config", "momentum_config", kind="meaning")
-    yield _move("train_cfg.max_epochs", "runner.max_epochs", "total_epochs")
-    yield _move("train_cfg.max_iters", "runner.max_iters", "total_iters")
-    yield _move("train_cfg.max_hours", "runner.max_hours")
-    yield _move("train_cfg.type", "runner.type", kind="meaning")
-    yield _move("train_cfg.val_interval", "evaluation.interval")
-    yield _move("train_cfg.val_begin", "evaluation.start")
-    yield _move("train_cfg.dynamic_intervals", "evaluation.dynamic_intervals", kind="meaning")
-    yield _move("val_evaluator.*", "evaluation.*")
-    yield _move("test_evaluator.*", "evaluation.*")
-    for key in ("save_best", "rule", "greater_keys", "less_keys"):
-        yield _move(f"default_hooks.checkpoint.{key}", f"evaluation.{key}")
-    yield _move("default_hooks.checkpoint.*", "checkpoint_config.*")
-    yield _move("default_hooks.logger.interval", "log_config.interval")
-    yield _move("log_processor.window_size", "log_config.interval")
-    yield _move("env_cfg.dist_cfg", "dist_params")
-    for old, new in RENAMED.items():
-        yield _move(new, old)
-    yield _move("load_from", "resume_from")
-    yield _move("model.train_cfg", "train_cfg")
-    yield _move("model.test_cfg", "test_cfg")
+_MOVES = [
+    _move("optim_wrapper.optimizer", "optimizer"),
+    _move("optim_wrapper.*.optimizer", "optimizer.*", "optimizers.*"),
+    _move("optim_wrapper.paramwise_cfg", "optimizer.paramwise_cfg", "optimizer.paramwise_options"),
+    _move("optim_wrapper.constructor", "optimizer.constructor"),
+    _move("optim_wrapper.clip_grad", "optimizer_config.grad_clip"),
+    _move("optim_wrapper.accumulative_counts", "optimizer_config.cumulative_iters", "optimizer_config.update_interval"),
+    _move("optim_wrapper.state_dtype", "optimizer_config.state_dtype"),
+    _move("optim_wrapper.loss_scale", "fp16.loss_scale", "optimizer_config.loss_scale"),
+    *(
+        _move(f"param_scheduler.*.{new}", f"lr_config.{old}", f"momentum_config.{old}")
+        for new, old in _POLICY_KEYS.items()
+    ),
+    _move("param_scheduler.*.*", "lr_config.*", "momentum_config.*"),
+    _move("param_scheduler", "lr_config", "momentum_config", kind="meaning"),
+    _move("train_cfg.max_epochs", "runner.max_epochs", "total_epochs"),
+    _move("train_cfg.max_iters", "runner.max_iters", "total_iters"),
+    _move("train_cfg.max_hours", "runner.max_hours"),
+    _move("train_cfg.type", "runner.type", kind="meaning"),
+    _move("train_cfg.val_interval", "evaluation.interval"),
+    _move("train_cfg.val_begin", "evaluation.start"),
+    _move("train_cfg.dynamic_intervals", "evaluation.dynamic_intervals", kind="meaning"),
+    _move("val_evaluator.*", "evaluation.*"),
+    _move("test_evaluator.*", "evaluation.*"),
+    *(_move(f"default_hooks.checkpoint.{key}", f"evaluation.{key}") for key in BEST_CHECKPOINT_KEYS),
+    _move("default_hooks.checkpoint.*", "checkpoint_config.*"),
+    _move("default_hooks.logger.interval", "log_config.interval"),
+    _move("log_processor.window_size", "log_config.interval"),
+    _move("env_cfg.dist_cfg", "dist_params"),
+    *(_move(new, old) for old, new in RENAMED.items()),
+    _move("load_from", "resume_from"),
+    _move("model.train_cfg", "train_cfg"),
+    _move("model.test_cfg", "test_cfg"),
     # WorkflowHook computes validation losses with the training pipeline.
-    yield _move("custom_hooks.*.dataloader.dataset.dataset.pipeline", "data.train.pipeline")
-    yield _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*")
-    yield _move("custom_hooks.*", "custom_hooks.*")
-    for split in SPLITS:
-        loader = f"{split}_dataloader"
-        for new in dict.fromkeys(LOADER_KEYS.values()):
-            names = [old for old in LOADER_KEYS if LOADER_KEYS[old] == new]
-            own, shared = ([f"data.{place}{old}" for old in names] for place in (f"{loader}.", ""))
-            if new == "batch_size" and split != "train":
-                shared = []  # validation and test use batch size 1 unless their own loader sets it
-            alone = ["persistent_workers"] if new == "persistent_workers" else []
-            yield _move(f"{loader}.{new}", *own, *shared, *alone)
-        yield _move(f"{loader}.{_DELETE}", f"data.{_DELETE}")
+    _move("custom_hooks.*.dataloader.dataset.dataset.pipeline", "data.train.pipeline"),
+    _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*"),
+    _move("custom_hooks.*", "custom_hooks.*"),
+    _move("*_dataset", "data.*"),
+]
+for _split in SPLITS:
+    _loader = f"{_split}_dataloader"
+    for _new in dict.fromkeys(LOADER_KEYS.values()):
+        _old = [key for key in LOADER_KEYS if LOADER_KEYS[key] == _new]
+        _paths = [f"data.{_loader}.{key}" for key in _old]
+        if _new != "batch_size" or _split == "train":  # by default, the batch size of validation and test is 1
+            _paths += [f"data.{key}" for key in _old]
+        _paths += ["persistent_workers"] if _new == "persistent_workers" else []
+        _MOVES.append(_move(f"{_loader}.{_new}", *_paths))
+    _MOVES += [
+        _move(f"{_loader}._delete_", "data._delete_"),
         # A list of datasets becomes a ConcatDataset.
-        yield _move(f"{loader}.dataset.dataset.datasets", f"data.{split}.datasets", f"data.{split}")
-        yield _move(f"{loader}.dataset.dataset", f"data.{split}")
-        yield _move(f"{loader}.dataset", f"data.{split}", kind="hint")
-    yield _move("*_dataset", "data.*")
+        _move(f"{_loader}.dataset.dataset.datasets", f"data.{_split}.datasets", f"data.{_split}"),
+        _move(f"{_loader}.dataset.dataset", f"data.{_split}"),
+        _move(f"{_loader}.dataset", f"data.{_split}", kind="hint"),
+    ]
 
-
-KEY_MAP: tuple[Move, ...] = tuple(sorted(_moves(), key=lambda move: -len(move.new)))
+KEY_MAP: tuple[Move, ...] = tuple(sorted(_MOVES, key=lambda move: -len(move.new)))
 """All moves, the most specific first."""
 
-# The first-generation keys that each section replaces; the first one that a config has determines the position.
+# Maps each section to the first-generation keys that it replaces. The first key in a config determines the position.
 OWNERS: dict[str, tuple[str, ...]] = {
     "train_dataloader": ("data",),
     "val_dataloader": ("data",),
@@ -189,7 +190,7 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
 
 
 def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether the comments on the value at `old`, which several paths may use, are written at `path`."""
+    """Checks whether the comments on the value at `old` belong to `path`. Several paths may use the same value."""
     if path[0] in ("val_dataloader", "test_dataloader"):
         return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
     return path[0] not in ("test_evaluator", "log_processor")

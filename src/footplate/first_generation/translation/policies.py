@@ -10,24 +10,18 @@ from footplate.messages import nearest
 
 Entry = dict[str, Any]
 
+# A copy of the names in `footplate.optim.schedules.policies`, which imports torch.
 KNOWN_POLICIES = (
-    "fixed",
-    "step",
-    "exp",
-    "poly",
-    "inv",
-    "CosineAnnealing",
-    "FlatCosineAnnealing",
-    "CosineRestart",
-    "cyclic",
-    "OneCycle",
-    "LinearAnnealing",
-    "YOLOX",
-    "StepFixCosineAnnealing",
-    "CosineAnnealingCooldown",
+    *("fixed", "step", "exp", "poly", "inv", "CosineAnnealing", "FlatCosineAnnealing", "CosineRestart", "cyclic"),
+    *("OneCycle", "LinearAnnealing", "YOLOX", "StepFixCosineAnnealing", "CosineAnnealingCooldown"),
 )
 _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
+# Maps the kinds of warm-up to equivalent schedules and the arguments for the initial factor.
+_WARMUP_FACTORS: dict[Any, tuple[str | None, str]] = {
+    "linear": ("LinearLR", "start_factor"),
+    "constant": ("ConstantLR", "factor"),
+}
 
 
 class RunLength(NamedTuple):
@@ -89,25 +83,16 @@ def translate_policy(cfg: Mapping[str, Any], length: RunLength, field: str) -> l
     if warmup.get("warmup") is None:
         warmup = {}
     main = _native_schedules(str(policy), settings, length, by_epoch=by_epoch, field=field, has_warmup=bool(warmup))
-    start = _warmup_schedules(warmup, field)
-    if main is None or start is None:
+    if main is not None and not warmup:
+        return main
+    family, argument = _WARMUP_FACTORS.get(warmup.get("warmup"), (None, ""))
+    ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)
+    fits = field == "lr" and family and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
+    if main is None or not fits:
         name = "PolicyLR" if field == "lr" else "PolicyMomentum"
         return [{"type": name, "policy": cfg["policy"], **settings, "by_epoch": by_epoch, **warmup}]
-    return [*start, *main]
-
-
-def _warmup_schedules(warmup: Entry, field: str) -> list[Entry] | None:
-    """Returns the schedules of a warm-up, or None if no second-generation schedule is equivalent."""
-    if not warmup:
-        return []
-    ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)
-    factors = {"linear": ("Linear", "start_factor"), "constant": ("Constant", "factor")}
-    fits = field == "lr" and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
-    if not fits or warmup["warmup"] not in factors:
-        return None
-    family, argument = factors[warmup["warmup"]]
     # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
-    return [{"type": f"{family}LR", argument: ratio, "by_epoch": False, "begin": 0, "end": iters + 1}]
+    return [{"type": family, argument: ratio, "by_epoch": False, "begin": 0, "end": iters + 1}, *main]
 
 
 def _native_schedules(
@@ -115,7 +100,7 @@ def _native_schedules(
 ) -> list[Entry] | None:
     """Returns equivalent second-generation schedules for a policy, or None if there are none.
 
-    After a warm-up, which scales the value, only schedules that multiply it are equivalent.
+    A warm-up scales the value, so only schedules that multiply the value can follow it.
     """
     kind = "LR" if field == "lr" else "Momentum"
     lowest, ratio = settings.get(f"min_{field}"), settings.get(f"min_{field}_ratio")
@@ -130,8 +115,16 @@ def _native_schedules(
         return [{"type": f"Exponential{kind}", "gamma": settings["gamma"], **full_range}]
     if policy == "step" and ends_at_zero and known <= {"step", "gamma"}:
         return _steps(settings, kind, full_range)
-    if policy == "OneCycle" and field == "lr" and not has_warmup:
-        return _one_cycle(settings, length)
+    # Only a single `max_lr` has a counterpart.
+    if policy == "OneCycle" and field == "lr" and not has_warmup and isinstance(settings.get("max_lr"), (int, float)):
+        rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
+        steps = settings.get("total_steps")
+        position: Entry = {"total_steps": steps, "by_epoch": False}
+        if steps is None:
+            conversion = {"convert_to_iter_based": True} if length.by_epoch else {}
+            position = {"total_steps": length.total, "by_epoch": length.by_epoch, **conversion}
+        entry = {"type": "OneCycleLR", "eta_max": settings["max_lr"], **rest, **position}
+        return None if position["total_steps"] is None else [entry]
     is_cosine = policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None)
     if is_cosine and fits_warmup and length.total is not None:
         minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
@@ -153,18 +146,3 @@ def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
     if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
         return None
     return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **full_range}] if step else []
-
-
-def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:
-    """Translates the OneCycle learning rate policy. Only a single `max_lr` has a counterpart."""
-    rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
-    if not isinstance(settings.get("max_lr"), (int, float)):
-        return None
-    total, span = settings.get("total_steps"), length.total
-    if span is None and total is None:
-        return None
-    if total is None and length.by_epoch:
-        position = {"total_steps": span, "by_epoch": True, "convert_to_iter_based": True}
-    else:
-        position = {"total_steps": span if total is None else total, "by_epoch": False}
-    return [{"type": "OneCycleLR", "eta_max": settings["max_lr"], **rest, **position}]

@@ -147,12 +147,12 @@ def translate_sections(
     original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
     draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
     for rule in RULES:
-        if rule.acts_on(draft):
-            _apply(rule, draft)
+        _apply(rule, draft)
     # Sections of the config take precedence over translated ones.
     sections = ConfigDict(draft.remaining)
     origins: Mapping[Any, Any] = getattr(original, "_origins", {})
     sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
+    written: set[str] = set()
     for key, value in draft.translated.items():
         existing = sections.get(key)
         if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
@@ -161,12 +161,30 @@ def translate_sections(
             dict.__setitem__(sections, key, merged)
         elif key not in sections or existing is None:
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
-            _set_origins(sections, key, draft)
+            written.add(key)
+    for path, source in draft.sources.items():
+        section = draft.original.get(source)
+        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
+        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
+        if path[0] not in written or origin is None:
+            continue
+        key_origin, found = KeyOrigin(*origin), sections
+        for part in path:
+            if isinstance(found, list):
+                found = found[int(part)]
+            else:
+                found._origins.setdefault(part, key_origin)
+                found = found[part]
+        if isinstance(found, ConfigDict):
+            found._origins.setdefault(None, key_origin)
     taken = frozenset(set(original) - set(draft.remaining))
     return Translation(sections, tuple(draft.notes), draft.sources, taken)
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
+    """Applies a rule if it acts on the draft. Adds the origin of the first-generation key to errors."""
+    if not rule.acts_on(draft):
+        return
     try:
         rule.apply(draft)
     except FootplateError as error:
@@ -182,23 +200,3 @@ def _apply(rule: Rule, draft: Draft) -> None:
             origin=draft.origin(key) if key else None,
             hides_cause=True,
         ) from error
-
-
-def _set_origins(sections: ConfigDict, key: str, draft: Draft) -> None:
-    """Sets the origins of a translated section to those of the first-generation keys that it comes from."""
-    for path, source in draft.sources.items():
-        section = draft.original.get(source)
-        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
-        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
-        if path[0] != key or origin is None:
-            continue
-        key_origin = KeyOrigin(*origin)
-        value: Any = sections
-        for part in path:
-            if isinstance(value, list):
-                value = value[int(part)]
-            else:
-                value._origins.setdefault(part, key_origin)
-                value = value[part]
-        if isinstance(value, ConfigDict):
-            value._origins.setdefault(None, key_origin)

@@ -58,7 +58,7 @@ _CNN = {
     **_LAYER_REGISTRIES,
     **_SYNC_BN,
     **names_from("footplate.registry", "MODELS"),
-    **names_from("footplate.hosts.mmengine.building", "build_model_from_cfg"),
+    **names_from("footplate.hosts.mmengine.registry", "build_model_from_cfg"),
 }
 
 _UPDATERS = {
@@ -133,7 +133,7 @@ _CHECKPOINTS = {
     ),
     **names_from(_FUNCTIONS, "load_state_dict save_checkpoint"),
     **names_from("footplate.hosts.mmengine.torch_utils", "get_state_dict"),
-    **names_from("footplate.hosts.mmengine.weights", "weights_to_cpu"),
+    **names_from("footplate.hosts.mmengine.data", weights_to_cpu="_to_cpu"),
 }
 _DISTRIBUTED = {
     **names_from("footplate.hosts.mmengine.dist", "get_dist_info"),

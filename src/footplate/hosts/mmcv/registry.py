@@ -1,4 +1,4 @@
-"""`Registry` of mmcv 1.x, which adds the registries that code bases create to footplate's registry tree."""
+"""The `Registry` of mmcv 1.x. It adds the registries of code bases to footplate's registry tree."""
 
 import inspect
 import sys
@@ -54,7 +54,7 @@ class Registry(_Registry):
         self.parent, self._entries = parent, present._entries
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class like the base class; the decorator may also be used without parentheses."""
+        """Registers a class like the base class. The decorator can also be used without parentheses."""
         if inspect.isclass(name):
             return super().register_module(module=name)
         return super().register_module(name, force, module=module)

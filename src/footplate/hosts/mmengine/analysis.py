@@ -1,7 +1,7 @@
 """The cost of a model, as `mmengine.analysis` reports it: parameters, floating-point operations, activations."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,10 +39,15 @@ def parameter_count(model: nn.Module) -> defaultdict[str, int]:
     """Maps the name of each module to its number of parameters; "" is the whole model. Shared parameters count once."""
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        for end in range(len(parts) + 1):
-            counts[".".join(parts[:end])] += parameter.numel()
+        _add(counts, name, parameter)
     return counts
+
+
+def _add(counts: defaultdict[str, int], name: str, value: Any) -> None:
+    """Adds the size of a tensor to the counts of the module or parameter `name` and of all modules that contain it."""
+    parts = name.split(".") if name else []
+    for end in range(len(parts) + 1):
+        counts[".".join(parts[:end])] += value.numel() if isinstance(value, Tensor) else 0
 
 
 class _Analyzer:
@@ -99,7 +104,8 @@ class ActivationAnalyzer(_Analyzer):
         handles = []
         for name, module in self._model.named_modules():
             if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                handles.append(module.register_forward_hook(_counter_of(name, counts)))
+                add = partial(lambda name, module, inputs, output: _add(counts, name, output), name)
+                handles.append(module.register_forward_hook(add))
         try:
             self._model(*self._inputs)
         finally:
@@ -108,42 +114,22 @@ class ActivationAnalyzer(_Analyzer):
         return dict(counts)
 
 
-def _counter_of(name: str, counts: dict[str, int]) -> Callable[[nn.Module, Any, Any], None]:
-    parts = name.split(".") if name else []
-
-    def count(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            for end in range(len(parts) + 1):
-                counts[".".join(parts[:end])] += output.numel()
-
-    return count
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    table = Table(box=box.ASCII2)
-    for title in ("module", "#parameters or shape", "#flops", "#activations"):
-        table.add_column(title)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=120, no_color=True)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
-
-
 def complexity_stats_table(
     flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
 ) -> str:
     """Returns a table of the modules of a model with their parameters, operations and activations."""
     model, parameters = flops._model, parameter_count(flops._model)
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
-    rows = []
+    table = Table("module", "#parameters or shape", "#flops", "#activations", box=box.ASCII2)
     for name in parameters:
         size = shapes[name] if show_param_shapes and name in shapes else _format_size(parameters[name])
         operations = _format_size(flops.total(name), hide_zero=True)
         outputs = _format_size(activations.total(name), hide_zero=True) if activations else ""
-        rows.append((name or "model", size, operations, outputs))
-    return _table(rows)
+        table.add_row(name or "model", size, operations, outputs)
+    console = Console(width=120, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:

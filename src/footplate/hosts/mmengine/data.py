@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from footplate.hosts.mmengine.utils import apply_to
+
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
 
@@ -32,9 +34,9 @@ def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 force_full_init = _after("full_init", "_fully_initialized")
-"""Decorates a method of a dataset so that it reads the annotations first, if that has not been done."""
+"""Decorates a method of a dataset so that a call first loads the annotations if they are not loaded yet."""
 force_init_env = _after("_init_env", "_env_initialized")
-"""Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
+"""Decorates a method of a writer so that a call first calls `_init_env` if it has not been called yet."""
 
 
 def worker_init_fn(
@@ -64,10 +66,6 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
 
 def _to_cpu(data: Any) -> Any:
     """Returns nested data with its tensors on the CPU."""
-    if isinstance(data, Tensor) or hasattr(data, "to_tensor"):
-        return data.to("cpu")
-    if isinstance(data, list | tuple):
-        return type(data)(_to_cpu(item) for item in data)
-    if isinstance(data, dict):
-        return {key: _to_cpu(value) for key, value in data.items()}
-    return data
+    return apply_to(
+        data, lambda each: isinstance(each, Tensor) or hasattr(each, "to_tensor"), lambda each: each.to("cpu")
+    )

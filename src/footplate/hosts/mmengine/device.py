@@ -1,43 +1,24 @@
 """The helpers of `mmengine.device`."""
 
+from functools import partial
+
 import torch
 
 _KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
 
 
 def _is_available(kind: str) -> bool:
+    """Checks whether a device of a kind is available."""
     module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
     return module is not None and bool(module.is_available())
 
 
-def is_cuda_available() -> bool:
-    """Checks whether an NVIDIA or AMD device is available."""
-    return _is_available("cuda")
-
-
-def is_npu_available() -> bool:
-    """Checks whether an Ascend device is available."""
-    return _is_available("npu")
-
-
-def is_mlu_available() -> bool:
-    """Checks whether a Cambricon device is available."""
-    return _is_available("mlu")
-
-
-def is_musa_available() -> bool:
-    """Checks whether a Moore Threads device is available."""
-    return _is_available("musa")
-
-
-def is_dipu_available() -> bool:
-    """Checks whether a device is available through DIPU."""
-    return _is_available("dipu")
-
-
-def is_mps_available() -> bool:
-    """Checks whether Apple's Metal is available."""
-    return _is_available("mps")
+is_cuda_available = partial(_is_available, "cuda")
+is_npu_available = partial(_is_available, "npu")  # Ascend
+is_mlu_available = partial(_is_available, "mlu")  # Cambricon
+is_musa_available = partial(_is_available, "musa")  # Moore Threads
+is_dipu_available = partial(_is_available, "dipu")
+is_mps_available = partial(_is_available, "mps")
 
 
 def is_npu_support_full_precision() -> bool:

@@ -1,4 +1,4 @@
-"""The functions of `mmengine.fileio`, which read and write files and objects on any storage backend."""
+"""The functions of `mmengine.fileio` for files and objects on any storage backend."""
 
 import io
 import json
@@ -80,12 +80,10 @@ get, get_text, exists, isdir, isfile = map(_through_backend, ("get", "get_text",
 join_path, list_dir_or_file, get_local_path = map(_through_backend, ("join_path", "list_dir_or_file", "get_local_path"))
 remove, rmtree, copyfile, copytree = map(_through_backend, ("remove", "rmtree", "copyfile", "copytree"))
 copyfile_to_local, copytree_to_local = map(_through_backend, ("copyfile_to_local", "copytree_to_local"))
-put, put_text = _through_backend("put", 1), _through_backend("put_text", 1)
-copyfile_from_local, copytree_from_local = (
-    _through_backend("copyfile_from_local", 1),
-    _through_backend("copytree_from_local", 1),
+put, put_text, copyfile_from_local, copytree_from_local, copy_if_symlink_fails = (
+    _through_backend(method, 1)
+    for method in ("put", "put_text", "copyfile_from_local", "copytree_from_local", "copy_if_symlink_fails")
 )
-copy_if_symlink_fails = _through_backend("copy_if_symlink_fails", 1)
 
 
 class BaseFileHandler(metaclass=ABCMeta):
@@ -99,18 +97,18 @@ class BaseFileHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Returns the object in an open file."""
-
-    @abstractmethod
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        """Writes an object to an open file."""
+        """Reads an object from an open file."""
 
     @abstractmethod
     def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
         """Serializes an object to text or bytes."""
 
+    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
+        """Writes an object to an open file."""
+        file.write(self.dump_to_str(obj, **kwargs))
+
     def load_from_path(self, filepath: PathLike, mode: str = "r", **kwargs: Any) -> Any:
-        """Returns the object in a file."""
+        """Reads an object from a file."""
         with open(filepath, mode if self.str_like else "rb") as file:
             return self.load_from_fileobj(file, **kwargs)
 
@@ -138,10 +136,6 @@ class JsonHandler(BaseFileHandler):
         return json.load(file, **kwargs)
 
     @override
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        file.write(self.dump_to_str(obj, **kwargs))
-
-    @override
     def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
         return json.dumps(obj, **{"default": _as_json, **kwargs})
 
@@ -152,10 +146,6 @@ class YamlHandler(BaseFileHandler):
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return yaml.load(file, **{"Loader": yaml.SafeLoader, **kwargs})
-
-    @override
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        file.write(self.dump_to_str(obj, **kwargs))
 
     @override
     def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
@@ -197,7 +187,7 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 class PickleHandler(BaseFileHandler):
-    """Reads and writes pickle files. Only plain data is read; a file that refers to other classes is rejected.
+    """Reads and writes pickle files. Files that refer to classes other than plain data are rejected.
 
     Raises:
         CheckpointError: The file refers to a class other than the permitted data types.
@@ -208,10 +198,6 @@ class PickleHandler(BaseFileHandler):
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return _DataUnpickler(file, **kwargs).load()
-
-    @override
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        file.write(self.dump_to_str(obj, **kwargs))
 
     @override
     def dump_to_str(self, obj: Any, **kwargs: Any) -> bytes:
@@ -254,7 +240,7 @@ def load(
     backend_args: Options = None,
     **kwargs: Any,
 ) -> Any:
-    """Returns the object in a JSON, YAML or pickle file.
+    """Loads an object from a JSON, YAML or pickle file.
 
     Args:
         file: A path on any storage backend, or an open file.
@@ -335,7 +321,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Reads a dict from a text file: the first word of a line is a key, and the other words are its value or values."""
+    """Reads a dict from a text file. Each line contains a key, followed by its value or values."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")

@@ -1,10 +1,11 @@
-"""`BaseInferencer`, which applies a trained model to images and is extended by code bases."""
+"""`BaseInferencer`, the base class from which code bases derive their inferencers."""
 
 import logging
 import os
 import re
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +35,7 @@ _logger = logging.getLogger("footplate.hosts")
 
 
 class _KwargsChecker(ABCMeta):
-    """Checks that the names of keyword arguments of an inferencer's steps are sets, and that the sets are disjoint."""
+    """Checks that the keyword arguments of an inferencer's steps are given as disjoint sets of names."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
@@ -44,7 +45,9 @@ class _KwargsChecker(ABCMeta):
             if not isinstance(names, set):
                 raise AssertionError(f"{name}.{step}_kwargs must be a set, not {type(names).__name__}.")
             if common := seen & names:
-                raise AssertionError(f"{name}.{step}_kwargs has names of other steps: {', '.join(sorted(common))}.")
+                raise AssertionError(
+                    f"{name}.{step}_kwargs contains names of other steps: {', '.join(sorted(common))}."
+                )
             seen |= names
         return cls
 
@@ -128,7 +131,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             return self.postprocess(predictions, images, return_datasamples, **postprocess)
 
     def _inputs_to_list(self, inputs: Any) -> list[Any]:
-        """Returns inputs as a list; a folder becomes the paths of its files."""
+        """Returns the inputs as a list. A folder is replaced with the paths of its files."""
         if isinstance(inputs, str):
             backend = get_file_backend(inputs)
             if backend.isdir(inputs):
@@ -158,11 +161,8 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     def _init_model(self, cfg: Any, weights: str | None, device: str = "cpu") -> nn.Module:
         """Builds the model with its weights, in evaluation mode, on the device."""
-        settings = cfg.model
-        settings["pretrained"] = None if "pretrained" in settings else settings.pop("pretrained", None)
-        if settings["pretrained"] is None:
-            settings.pop("pretrained")
-        model = revert_sync_batchnorm(MODELS.build(settings))
+        cfg.model.pop("pretrained", None)
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
         checkpoint = None if weights is None else CheckpointLoader.load_checkpoint(weights)
         self._load_weights_to_model(model, checkpoint, cfg)
         model.cfg = cfg
@@ -175,14 +175,11 @@ class BaseInferencer(metaclass=_KwargsChecker):
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})
+        found: Any = {"classes": meta["CLASSES"]} if "CLASSES" in meta else None
         if "dataset_meta" in meta:
-            self._set_meta(model, {str(key).lower(): value for key, value in meta["dataset_meta"].items()})
-        elif "CLASSES" in meta:
-            self._set_meta(model, {"classes": meta["CLASSES"]})
-
-    @staticmethod
-    def _set_meta(model: nn.Module, meta: dict[str, Any]) -> None:
-        setattr(model, "dataset_meta", meta)  # noqa: B010 - nn.Module has no such attribute
+            found = {str(key).lower(): value for key, value in meta["dataset_meta"].items()}
+        if found is not None:
+            model.dataset_meta = found
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         """Returns the collate function of `test_dataloader`."""
@@ -204,14 +201,9 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return VISUALIZERS.build({**cfg.visualizer, "name": f"inferencer-{id(self)}"})
 
     def _get_chunk_data(self, inputs: Iterable[Any], chunk_size: int) -> Iterator[list[Any]]:
-        """Yields lists of `chunk_size` items; the last may be shorter."""
-        chunk: list[Any] = []
-        for item in inputs:
-            chunk.append(item)
-            if len(chunk) == chunk_size:
-                yield chunk
-                chunk = []
-        if chunk:
+        """Yields lists of `chunk_size` items. The last list may be shorter."""
+        items = iter(inputs)
+        while chunk := list(islice(items, chunk_size)):
             yield chunk
 
     def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict[str, Any], ...]:

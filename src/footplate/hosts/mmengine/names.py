@@ -5,7 +5,7 @@ Names = dict[str, str]
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Maps space-separated names to attributes of a module. `renamed` contains those that have another name there."""
+    """Maps space-separated names to attributes of a module. `renamed` maps names to attributes of other names."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 
@@ -22,12 +22,13 @@ _REGISTRY = {
         "footplate.registry",
         "DATASETS DATA_SAMPLERS EVALUATOR FUNCTIONS HOOKS INFERENCERS LOG_PROCESSORS LOOPS METRICS MODELS "
         "MODEL_WRAPPERS OPTIMIZERS OPTIM_WRAPPERS OPTIM_WRAPPER_CONSTRUCTORS PARAM_SCHEDULERS RUNNERS "
-        "RUNNER_CONSTRUCTORS Registry "
-        "STRATEGIES TASK_UTILS TRANSFORMS VISBACKENDS VISUALIZERS WEIGHT_INITIALIZERS",
+        "RUNNER_CONSTRUCTORS Registry STRATEGIES TASK_UTILS TRANSFORMS VISBACKENDS VISUALIZERS WEIGHT_INITIALIZERS",
     ),
-    **names_from(f"{_HERE}.scope", "DefaultScope init_default_scope"),
     **names_from("footplate.first_generation.adapters", "build_from_cfg"),
-    **names_from(f"{_HERE}.building", "build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg"),
+    **names_from(
+        f"{_HERE}.registry",
+        "DefaultScope build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg init_default_scope",
+    ),
 }
 _FILEIO = {
     **names_from(
@@ -185,7 +186,7 @@ _CHECKPOINT = {
     ),
     **names_from(_FUNCTIONS, "load_state_dict"),
     **names_from(f"{_HERE}.torch_utils", "get_state_dict"),
-    **names_from(f"{_HERE}.weights", "weights_to_cpu"),
+    **names_from(f"{_HERE}.data", weights_to_cpu="_to_cpu"),
 }
 _RUNNER = {
     **_CHECKPOINT,

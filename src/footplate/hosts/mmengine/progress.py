@@ -147,7 +147,7 @@ def track_parallel_progress(
 
 
 class _Call:
-    """Calls a function with the items of a tuple or dict as its arguments; can be sent to other processes."""
+    """Calls a function with the items of a tuple or dict as its arguments. Can be sent to other processes."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func

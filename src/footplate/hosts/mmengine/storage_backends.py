@@ -1,4 +1,4 @@
-"""Storage backends, which are selected by name or by the prefix of a path."""
+"""Storage backends. They are selected by name or by the prefix of a path."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ Options = Mapping[str, Any] | None
 
 
 class BaseStorageBackend(metaclass=ABCMeta):
-    """The base class of backends, which read a file as bytes or as text."""
+    """The base class of backends that read files as bytes or as text."""
 
     _allow_symlink = False
 
@@ -42,9 +42,9 @@ class BaseStorageBackend(metaclass=ABCMeta):
     def get(self, filepath: Any) -> bytes:
         """Returns the content of a file."""
 
-    @abstractmethod
     def get_text(self, filepath: Any, encoding: str = "utf-8") -> str:
         """Returns the content of a text file."""
+        return self.get(filepath).decode(encoding)
 
 
 class _FileSystemBackend(BaseStorageBackend):
@@ -56,10 +56,6 @@ class _FileSystemBackend(BaseStorageBackend):
     @override
     def get(self, filepath: PathLike) -> bytes:
         return storage.read_bytes(self._path(filepath))
-
-    @override
-    def get_text(self, filepath: PathLike, encoding: str = "utf-8") -> str:
-        return self.get(filepath).decode(encoding)
 
     def put(self, obj: bytes | io.BytesIO, filepath: PathLike) -> None:
         """Writes a file. Creates missing folders."""
@@ -94,7 +90,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields a local path; a remote file is copied to this machine for the duration of the block."""
+        """Yields a local path. A remote file is copied to this machine for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
             local = os.path.join(folder, storage.base_name(self._path(filepath)))
             Path(local).write_bytes(self.get(filepath))
@@ -102,29 +98,23 @@ class _FileSystemBackend(BaseStorageBackend):
 
     def copyfile(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file into a folder or to a path on this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, self.get, self.put, self.isdir)
+        return self._copy_file(src, dst, self, self)
 
     def copyfile_from_local(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file from this machine to this storage and returns the path of the copy."""
-        return self._copy_file(src, dst, lambda path: Path(path).read_bytes(), self.put, self.isdir)
+        return self._copy_file(src, dst, LocalBackend(), self)
 
     def copyfile_to_local(self, src: PathLike, dst: PathLike) -> str:
         """Copies a file from this storage to this machine and returns the path of the copy."""
-        return self._copy_file(src, dst, self.get, LocalBackend().put, os.path.isdir)
+        return self._copy_file(src, dst, self, LocalBackend())
 
     @staticmethod
-    def _copy_file(
-        src: PathLike,
-        dst: PathLike,
-        read: Callable[[PathLike], bytes],
-        write: Callable[[bytes, PathLike], None],
-        is_folder: Callable[[PathLike], bool],
-    ) -> str:
-        target = os.fspath(dst)
-        if is_folder(target):
-            target = storage.join(target, storage.base_name(os.fspath(src)))
-        write(read(src), target)
-        return target
+    def _copy_file(src: PathLike, dst: PathLike, source: "_FileSystemBackend", target: "_FileSystemBackend") -> str:
+        path = os.fspath(dst)
+        if target.isdir(path):
+            path = storage.join(path, storage.base_name(os.fspath(src)))
+        target.put(source.get(src), path)
+        return path
 
     def copytree(self, src: PathLike, dst: PathLike) -> str:
         """Copies a folder to a path that does not exist yet and returns that path."""
@@ -236,7 +226,7 @@ class HardDiskBackend(LocalBackend):
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Reads files at URLs; writing is not supported.
+    """Reads files at URLs. Writing is not supported.
 
     Unlike the file systems of fsspec for these URLs, `get` needs no further packages.
     """
@@ -297,10 +287,6 @@ class LmdbBackend(BaseStorageBackend):
         with self._database.begin(write=False) as transaction:
             return bytes(transaction.get(os.fspath(filepath).encode("ascii")))
 
-    @override
-    def get_text(self, filepath: PathLike, encoding: str = "utf-8") -> str:
-        return self.get(filepath).decode(encoding)
-
 
 _backends: dict[str, type[BaseStorageBackend]] = {
     "local": LocalBackend,
@@ -325,7 +311,7 @@ def register_backend(
     force: bool = False,
     prefixes: str | Sequence[str] | None = None,
 ) -> Any:
-    """Registers a backend under a name and for prefixes of paths; can be used as a decorator.
+    """Registers a backend under a name and for prefixes of paths. Can be used as a decorator.
 
     Args:
         name: The name in `backend_args`.
@@ -355,7 +341,7 @@ def register_backend(
 
 
 def prefix_of(uri: PathLike | None) -> str:
-    """Returns the prefix of a path, such as "s3"; "" if it has none."""
+    """Returns the prefix of a path, such as "s3", or "" if it has none."""
     text = os.fspath(uri) if uri is not None else ""
     start, found, _ = text.partition("://")
     return start.rpartition(":")[2] if found else ""

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import accumulate, chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, TypeVar
+
+from typing_extensions import deprecated
 
 from footplate.errors import ConfigError
 
@@ -19,7 +21,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
-    """Converts a version to a tuple of numbers that is ordered like the versions.
+    """Converts a version to a tuple of numbers. Such tuples have the same order as the versions.
 
     Args:
         version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
@@ -90,8 +92,8 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
         raise ValueError(f"The lengths {lens} do not add up to the length of the list, {len(in_list)}.")
-    ends = list(accumulate(lengths))
-    return [in_list[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    items = iter(in_list)
+    return [list(islice(items, length)) for length in lengths]
 
 
 def concat_list(in_list: list[list[Any]]) -> list[Any]:
@@ -157,7 +159,7 @@ def get_object_from_string(obj_name: str) -> Any:
 def check_prerequisites(
     prerequisites: str | Sequence[str],
     checker: Callable[[str], bool],
-    msg_tmpl: str = "'{}' is needed by '{}' and was not found. Install it.",
+    msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
 ) -> Callable[[_Function], _Function]:
     """Returns a decorator that checks prerequisites.
 
@@ -178,15 +180,9 @@ def check_prerequisites(
     return decorate
 
 
-def _is_importable(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
-
-
-requires_package = functools.partial(check_prerequisites, checker=_is_importable)
+requires_package = functools.partial(
+    check_prerequisites, checker=lambda package: get_object_from_string(package) is not None
+)
 requires_executable = functools.partial(check_prerequisites, checker=lambda name: shutil.which(name) is not None)
 
 
@@ -223,14 +219,10 @@ def deprecated_function(since: str, removed_in: str, instructions: str) -> Calla
     """Returns a decorator that makes a deprecated function warn at each call."""
 
     def decorate(function: _Function) -> _Function:
-        message = f"'{function.__module__}.{function.__name__}' is deprecated since {since} and will be removed in "
-
-        @functools.wraps(function)
-        def warned(*args: Any, **kwargs: Any) -> Any:
-            warnings.warn(f"{message}{removed_in}. {instructions}", DeprecationWarning, stacklevel=2)
-            return function(*args, **kwargs)
-
-        return warned  # type: ignore[return-value]
+        name = f"{function.__module__}.{function.__name__}"
+        return deprecated(f"'{name}' is deprecated since {since} and will be removed in {removed_in}. {instructions}")(
+            function
+        )
 
     return decorate
 

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -128,17 +127,10 @@ class _BatchNormXd(_BatchNorm):
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     """Replaces the SyncBN layers of a model with batch norm layers that have the same state. Returns the model."""
-    kinds: list[type] = [nn.SyncBatchNorm]
-    of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", None)
-    if of_mmcv is not None:
-        kinds.append(of_mmcv)
-    if isinstance(module, tuple(kinds)):
+    of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", nn.SyncBatchNorm)
+    if isinstance(module, (nn.SyncBatchNorm, of_mmcv)):
         plain = _BatchNormXd(
-            module.num_features,  # type: ignore[arg-type]
-            module.eps,  # type: ignore[arg-type]
-            module.momentum,  # type: ignore[arg-type]
-            module.affine,  # type: ignore[arg-type]
-            module.track_running_stats,  # type: ignore[arg-type]
+            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
         )
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
             setattr(plain, name, getattr(module, name, None))
@@ -184,12 +176,4 @@ def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
 
 def merge_dict(*args: Mapping[str, Any]) -> dict[str, Any]:
     """Merges dicts; later values take precedence."""
-    merged: dict[str, Any] = {}
-    for each in args:
-        merged.update(each)
-    return merged
-
-
-def weights_to_cpu(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a state dict with its tensors on the CPU."""
-    return {key: value.cpu() if isinstance(value, torch.Tensor) else value for key, value in state_dict.items()}
+    return {key: value for each in args for key, value in each.items()}

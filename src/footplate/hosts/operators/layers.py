@@ -7,12 +7,13 @@ Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al.,
 """
 
 from collections import deque
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.hosts.operators.sampling import adjoint, gradients
+from footplate.hosts.operators.sampling import adjoint, write_gradients
 
 
 def _smallest(like: Tensor) -> float:
@@ -44,11 +45,9 @@ def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`."""
-
-    def loss(logits: Tensor) -> Tensor:
-        return _sigmoid_focal_loss(logits, target, weight, gamma, alpha)
-
-    grad_input.copy_(gradients(loss, (input,), torch.ones_like(input))[0])
+    settings = (target, weight, gamma, alpha)
+    ones = torch.ones_like(input)
+    write_gradients((grad_input,), lambda logits: _sigmoid_focal_loss(logits, *settings), (input,), ones)
 
 
 def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
@@ -64,7 +63,7 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,); 0 for negative classes."""
+    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,), with 0 for negative classes."""
     output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
 
 
@@ -72,11 +71,9 @@ def softmax_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
-
-    def loss(logits: Tensor) -> Tensor:
-        return _softmax_focal_loss(logits, target, weight, gamma, alpha)
-
-    grad_input.copy_(gradients(loss, (input.log(),), torch.ones_like(input[:, 0]))[0])
+    settings = (target, weight, gamma, alpha)
+    ones = torch.ones_like(input[:, 0])
+    write_gradients((grad_input,), lambda logits: _softmax_focal_loss(logits, *settings), (input.log(),), ones)
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
@@ -89,11 +86,9 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, 
     return output.reshape(count, channels, height * scale_factor, width * scale_factor)
 
 
-def carafe_naive_forward(
-    features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
-) -> None:
-    """Upsamples `features` with CARAFE and writes the result to `output`, (N, C, s * H, s * W)."""
-    output.copy_(_carafe(features, masks, kernel_size, group_size, scale_factor))
+def carafe_naive_forward(features: Tensor, masks: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the upsampled features to `output`, (N, C, s * H, s * W); see `_carafe` for the settings."""
+    output.copy_(_carafe(features, masks, *settings, **named))
 
 
 def carafe_naive_backward(
@@ -102,18 +97,12 @@ def carafe_naive_backward(
     masks: Tensor,
     bottom_grad: Tensor,
     mask_grad: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
+    *settings: Any,
+    **named: Any,
 ) -> None:
-    """Writes the gradients with respect to the features and the masks."""
-
-    def upsample(features: Tensor, masks: Tensor) -> Tensor:
-        return _carafe(features, masks, kernel_size, group_size, scale_factor)
-
-    of_features, of_masks = gradients(upsample, (features, masks), top_grad)
-    bottom_grad.copy_(of_features)
-    mask_grad.copy_(of_masks)
+    """Writes the gradients with respect to the features and the masks; see `_carafe` for the settings."""
+    targets, inputs = (bottom_grad, mask_grad), (features, masks)
+    write_gradients(targets, lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
 
 
 def carafe_forward(
@@ -123,16 +112,15 @@ def carafe_forward(
     routput: Tensor,
     rmasks: Tensor,
     output: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
+    *settings: Any,
+    **named: Any,
 ) -> None:
-    """Computes CARAFE and writes the result to `output`.
+    """Computes CARAFE and writes the result to `output`; see `_carafe` for the settings.
 
     Saves the input of `carafe_backward` in `rfeatures`. The other buffers are not used.
     """
     rfeatures.resize_(features.shape).copy_(features)
-    carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
+    carafe_naive_forward(features, masks, output, *settings, **named)
 
 
 def carafe_backward(
@@ -145,27 +133,28 @@ def carafe_backward(
     rmask_grad: Tensor,
     bottom_grad: Tensor,
     mask_grad: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
+    *settings: Any,
+    **named: Any,
 ) -> None:
-    """Writes the gradients with respect to the features and the masks."""
-    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, kernel_size, group_size, scale_factor)
+    """Writes the gradients with respect to the features and the masks; see `_carafe` for the settings."""
+    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *settings, **named)
 
 
-def _psa_mask(mask: Tensor, psa_type: int, mask_size: tuple[int, int]) -> Tensor:
-    """Returns the attention map (N, H * W, H, W) of masks (N, mask height * mask width, H, W).
+def _psa_mask(
+    mask: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int, w_mask: int, *_: int, **__: int
+) -> Tensor:
+    """Returns the attention map (N, H * W, H, W) of masks (N, h_mask * w_mask, H, W).
 
     Each pixel has a mask over its neighbors. Type 0 (collect) writes the values of a pixel's mask to the column of the
-    pixel. Type 1 (distribute) writes them to its row.
+    pixel. Type 1 (distribute) writes them to its row. The other arguments are not used.
     """
-    count, _, height, width = mask.shape
+    count, (height, width) = len(mask), mask.shape[2:]
     device = mask.device
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    down = torch.arange(mask_size[0], device=device) - (mask_size[0] - 1) // 2
-    across = torch.arange(mask_size[1], device=device) - (mask_size[1] - 1) // 2
-    y = (rows + down[:, None])[:, None, :, None].expand(-1, mask_size[1], -1, width)
-    x = (columns + across[:, None])[None, :, None, :].expand(mask_size[0], -1, height, -1)
+    down = torch.arange(h_mask, device=device) - (h_mask - 1) // 2
+    across = torch.arange(w_mask, device=device) - (w_mask - 1) // 2
+    y = (rows + down[:, None])[:, None, :, None].expand(-1, w_mask, -1, width)
+    x = (columns + across[:, None])[None, :, None, :].expand(h_mask, -1, height, -1)
     inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width)).flatten(0, 1).flatten(1)  # (kernel, H * W)
     neighbor = (y * width + x).flatten(0, 1).flatten(1)[inside]
     pixel = torch.arange(height * width, device=device).expand_as(inside)[inside]
@@ -175,36 +164,14 @@ def _psa_mask(mask: Tensor, psa_type: int, mask_size: tuple[int, int]) -> Tensor
     return output.view(count, height * width, height, width)
 
 
-def psamask_forward(
-    input: Tensor,
-    output: Tensor,
-    psa_type: int,
-    num_: int,
-    h_feature: int,
-    w_feature: int,
-    h_mask: int,
-    w_mask: int,
-    half_h_mask: int,
-    half_w_mask: int,
-) -> None:
-    """Writes the attention map of point-wise masks to `output`."""
-    output.copy_(_psa_mask(input, psa_type, (h_mask, w_mask)))
+def psamask_forward(input: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the attention map of point-wise masks to `output`; see `_psa_mask` for the settings."""
+    output.copy_(_psa_mask(input, *settings, **named))
 
 
-def psamask_backward(
-    grad_output: Tensor,
-    grad_input: Tensor,
-    psa_type: int,
-    num_: int,
-    h_feature: int,
-    w_feature: int,
-    h_mask: int,
-    w_mask: int,
-    half_h_mask: int,
-    half_w_mask: int,
-) -> None:
-    """Writes the gradient with respect to the masks to `grad_input`."""
-    grad_input.copy_(adjoint(lambda mask: _psa_mask(mask, psa_type, (h_mask, w_mask)), grad_input, grad_output))
+def psamask_backward(grad_output: Tensor, grad_input: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the gradient with respect to the masks to `grad_input`; see `_psa_mask` for the settings."""
+    grad_input.copy_(adjoint(lambda mask: _psa_mask(mask, *settings, **named), grad_input, grad_output))
 
 
 def masked_im2col_forward(

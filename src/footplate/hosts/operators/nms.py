@@ -22,7 +22,7 @@ _BLOCK = 64  # the number of boxes that `nms` compares with all others at once
 
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
-    """Returns the IoU of boxes (4, ...) with others (4, ...); the shapes are broadcast."""
+    """Returns the IoU of boxes (4, ...) with others (4, ...). The shapes are broadcast."""
     width = np.minimum(boxes[2], others[2])
     width -= np.maximum(boxes[0], others[0])
     height = np.minimum(boxes[3], others[3])
@@ -75,7 +75,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes (N, 5), whose last column is the score: each group is a remaining box and those it suppresses."""
+    """Groups boxes (N, 5), whose last column is the score, by the remaining box that suppresses them."""
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -157,8 +157,7 @@ def nms_rotated(
 
     With `multi_label`, the label of a box is its last column.
     """
-    found = dets[:, -1] if multi_label else None
-    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, found, iou_threshold)
+    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 
 def nms_quadri(

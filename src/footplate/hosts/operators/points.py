@@ -1,6 +1,7 @@
 """Operators on point clouds: neighbors, grouping, interpolation, points in boxes and polygons, voxels.
 
-Points are (..., 3): x, y, z. Functions write to the outputs that the caller allocated.
+Points are (..., 3): x, y, z. Functions write to the outputs that the caller allocated. `sizes` and `named` are
+the sizes of the tensors and are not used.
 
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
@@ -80,37 +81,37 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Writes the nearest points (B, N, 3) of each center (B, M, 3) and their squared distances, nearest first."""
+    """Writes the points (B, N, 3) nearest to each center (B, M, 3) and their squared distances, nearest first."""
     squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
     idx.copy_(found)
     dist2.copy_(squared)
 
 
 def furthest_point_sampling_forward(
-    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
+    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples `m` of the points (B, N, 3): the first point, then repeatedly the one farthest from the sampled points.
+    """Samples points (B, N, 3): the first point, then repeatedly the point farthest from the sampled points.
 
-    Writes the indices to `idx_tensor`.
+    Writes the indices to `idx_tensor`, (B, number of samples).
     """
+    batch = torch.arange(len(points_tensor))
     _sample_furthest(
-        lambda last: (points_tensor - points_tensor[torch.arange(b), last][:, None]).square().sum(-1),
-        temp_tensor,
-        idx_tensor,
+        lambda last: (points_tensor - points_tensor[batch, last][:, None]).square().sum(-1), temp_tensor, idx_tensor
     )
 
 
 def furthest_point_sampling_with_dist_forward(
-    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
+    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
     """Samples like `furthest_point_sampling_forward`, given the distances (B, N, N) between all points."""
-    _sample_furthest(lambda last: points_tensor[torch.arange(b), last], temp_tensor, idx_tensor)
+    batch = torch.arange(len(points_tensor))
+    _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
 
 
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `nearest` (B, N) contains the distances to the nearest sampled point, which are initially large.
+    `nearest` (B, N) contains the distances to the nearest sampled point. Initially, they are large.
     """
     last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
     for step in range(indices.size(1)):
@@ -119,41 +120,27 @@ def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, 
         last = nearest.argmax(1)
 
 
+def _positions(indices: Tensor, features: Tensor) -> Tensor:
+    """Expands the indices of points, (B, ...), to all channels of features (B, C, N)."""
+    return indices.long().flatten(1)[:, None].expand(-1, features.size(1), -1)
+
+
 def gather_points_forward(
-    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, b: int, c: int, n: int, npoints: int
+    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
     """Writes the features (B, C, N) of the points `idx_tensor` (B, npoints) to `out_tensor`, (B, C, npoints)."""
-    out_tensor.copy_(points_tensor.gather(2, idx_tensor.long()[:, None].expand(-1, c, -1)))
+    out_tensor.copy_(points_tensor.gather(2, _positions(idx_tensor, points_tensor)).view_as(out_tensor))
 
 
 def gather_points_backward(
-    grad_out_tensor: Tensor, idx_tensor: Tensor, grad_points_tensor: Tensor, b: int, c: int, n: int, npoints: int
+    grad_out_tensor: Tensor, idx_tensor: Tensor, grad_points_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
     """Adds the gradient of `gather_points_forward` to `grad_points_tensor`."""
-    grad_points_tensor.scatter_add_(2, idx_tensor.long()[:, None].expand(-1, c, -1), grad_out_tensor)
+    grad_points_tensor.scatter_add_(2, _positions(idx_tensor, grad_points_tensor), grad_out_tensor.flatten(2))
 
 
-def group_points_forward(
-    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, b: int, c: int, n: int, npoints: int, nsample: int
-) -> None:
-    """Writes the features (B, C, N) of the groups of points `idx_tensor` (B, npoints, nsample) to `out_tensor`."""
-    found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
-    out_tensor.copy_(found.view_as(out_tensor))
-
-
-def group_points_backward(
-    grad_out_tensor: Tensor,
-    idx_tensor: Tensor,
-    grad_points_tensor: Tensor,
-    b: int,
-    c: int,
-    n: int,
-    npoints: int,
-    nsample: int,
-) -> None:
-    """Adds the gradient of `group_points_forward` to `grad_points_tensor`."""
-    where = idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1)
-    grad_points_tensor.scatter_add_(2, where, grad_out_tensor.flatten(2))
+# The same for groups of points: `idx_tensor` is (B, npoints, nsample) and `out_tensor` (B, C, npoints, nsample).
+group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
 
 
 def _stacked_rows(idx: Tensor, idx_counts: Tensor, counts: Tensor) -> Tensor:
@@ -168,10 +155,8 @@ def stack_group_points_forward(
     idx_tensor: Tensor,
     idx_batch_cnt_tensor: Tensor,
     out_tensor: Tensor,
-    b: int,
-    c: int,
-    m: int,
-    nsample: int,
+    *sizes: int,
+    **named: int,
 ) -> None:
     """Writes the features (sum of N, C) of groups of points `idx_tensor` to `out_tensor`, (sum of M, C, nsample)."""
     rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor)
@@ -184,18 +169,15 @@ def stack_group_points_backward(
     idx_batch_cnt_tensor: Tensor,
     features_batch_cnt_tensor: Tensor,
     grad_features_tensor: Tensor,
-    b: int,
-    c: int,
-    m: int,
-    n: int,
-    nsample: int,
+    *sizes: int,
+    **named: int,
 ) -> None:
     """Adds the gradient of `stack_group_points_forward` to `grad_features_tensor`."""
     rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor).flatten()
-    grad_features_tensor.index_add_(0, rows, grad_out_tensor.transpose(1, 2).reshape(-1, c))
+    grad_features_tensor.index_add_(0, rows, grad_out_tensor.transpose(1, 2).flatten(0, 1))
 
 
-def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, b: int, n: int, m: int) -> None:
+def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
     """Writes the three points of `known` (B, M, 3) nearest to each point of `unknown` (B, N, 3), nearest first."""
     squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
     dist2.copy_(squared)
@@ -203,11 +185,11 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
 
 def three_interpolate_forward(
-    points_tensor: Tensor, idx_tensor: Tensor, weight_tensor: Tensor, out_tensor: Tensor, b: int, c: int, m: int, n: int
+    points_tensor: Tensor, idx_tensor: Tensor, weight_tensor: Tensor, out_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
     """Writes weighted sums of the features (B, C, M) of the three points in each row of `idx_tensor` (B, N, 3)."""
-    found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
-    out_tensor.copy_((found.view(b, c, n, 3) * weight_tensor[:, None]).sum(-1))
+    found = points_tensor.gather(2, _positions(idx_tensor, points_tensor))
+    out_tensor.copy_((found.view(*found.shape[:2], *idx_tensor.shape[1:]) * weight_tensor[:, None]).sum(-1))
 
 
 def three_interpolate_backward(
@@ -215,15 +197,12 @@ def three_interpolate_backward(
     idx_tensor: Tensor,
     weight_tensor: Tensor,
     grad_points_tensor: Tensor,
-    b: int,
-    c: int,
-    n: int,
-    m: int,
+    *sizes: int,
+    **named: int,
 ) -> None:
     """Adds the gradient of `three_interpolate_forward` to `grad_points_tensor`."""
-    where = idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1)
     grads = grad_out_tensor[..., None] * weight_tensor[:, None]
-    grad_points_tensor.scatter_add_(2, where, grads.flatten(2))
+    grad_points_tensor.scatter_add_(2, _positions(idx_tensor, grad_points_tensor), grads.flatten(2))
 
 
 def chamfer_distance_forward(
@@ -313,7 +292,7 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
 
 
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
-    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x; -1 outside the range."""
+    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x, or -1 if it is out of range."""
     voxel, inside = _voxels(points, voxel_size, coors_range)
     coors.copy_(torch.where(inside[:, None], voxel, -1))
 
@@ -342,8 +321,7 @@ def hard_voxelize_forward(
         voxel_num: Output, the number of voxels, a scalar.
         max_points: The maximum number of points per voxel; further points are dropped.
         max_voxels: The maximum number of voxels; points of further voxels are dropped.
-        _: Ignored arguments: the number of dimensions, which is 3, and `deterministic`. The result is always
-            deterministic.
+        _: Ignored: the number of dimensions is always 3, and the result is always deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]

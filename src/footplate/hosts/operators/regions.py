@@ -7,12 +7,12 @@ Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., 
 (2017); Qiu et al., BorderDet (2020); Yang et al., R3Det (2021).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from footplate.hosts.operators.sampling import adjoint, bilinear_corners, gradients, pixel_rows, weighted_rows
+from footplate.hosts.operators.sampling import adjoint, bilinear_corners, pixel_rows, weighted_rows, write_gradients
 
 
 class _Samples(NamedTuple):
@@ -213,7 +213,7 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first pixel of each bin, and the pixel after its last one, both ``(K, bins)`` and within the map."""
+    """Returns the first pixel of each bin and the end of its pixels, both (K, bins), clipped to the map."""
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
     return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)
@@ -235,9 +235,18 @@ def roi_pool_backward(
     grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
 
 
-def _rotated_points(
-    rois: Tensor, bins: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool, clockwise: bool
-) -> _Points:
+def _roi_align_rotated(
+    features: Tensor,
+    rois: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> Tensor:
+    """Returns RoIAlign over rotated RoIs, (K, C, rows, columns)."""
+    bins = (pooled_height, pooled_width)
     center_x, center_y = (rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
     widths, heights = (rois[:, 3:5] * spatial_scale).unbind(1)
     if not aligned:
@@ -250,53 +259,38 @@ def _rotated_points(
     cos, sin = angle.cos()[roi], angle.sin()[roi]
     y = down * cos - across * sin + center_y[roi]
     x = down * sin + across * cos + center_x[roi]
-    return _Points(samples, rois[:, 0].long()[roi], y, x)
+    return _mean_of_bins(features, _Points(samples, rois[:, 0].long()[roi], y, x), bins)
 
 
-def roi_align_rotated_forward(
-    input: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
-) -> None:
-    """Writes RoIAlign over rotated RoIs to `output` (K, C, rows, columns)."""
-    bins = (pooled_height, pooled_width)
-    points = _rotated_points(rois, bins, spatial_scale, sampling_ratio, aligned, clockwise)
-    output.copy_(_mean_of_bins(input, points, bins))
+def roi_align_rotated_forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes RoIAlign over rotated RoIs to `output`; see `_roi_align_rotated` for the settings."""
+    output.copy_(_roi_align_rotated(input, rois, *settings, **named))
 
 
 def roi_align_rotated_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    grad_input: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
+    grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any
 ) -> None:
-    """Writes the gradient of rotated RoIAlign with respect to its input to `grad_input`."""
-    bins = (pooled_height, pooled_width)
-    points = _rotated_points(rois, bins, spatial_scale, sampling_ratio, aligned, clockwise)
-    grad_input.copy_(adjoint(lambda features: _mean_of_bins(features, points, bins), grad_input, grad_output))
+    """Writes the gradient with respect to the input to `grad_input`; see `_roi_align_rotated` for the settings."""
+    grad_input.copy_(
+        adjoint(lambda features: _roi_align_rotated(features, rois, *settings, **named), grad_input, grad_output)
+    )
 
 
 def _deform_roi_pool(
     features: Tensor,
     offset: Tensor,
     rois: Tensor,
-    bins: tuple[int, int],
+    pooled_height: int,
+    pooled_width: int,
     spatial_scale: float,
     sampling_ratio: int,
     gamma: float,
 ) -> Tensor:
-    """Computes RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI."""
+    """Returns RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI.
+
+    `offset` is (K, 2, rows, columns), x before y, or empty.
+    """
+    bins = (pooled_height, pooled_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
     if offset.numel():
         size = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale * gamma
@@ -306,19 +300,10 @@ def _deform_roi_pool(
 
 
 def deform_roi_pool_forward(
-    input: Tensor,
-    rois: Tensor,
-    offset: Tensor,
-    output: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    gamma: float,
+    input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, *settings: Any, **named: Any
 ) -> None:
-    """Writes deformable RoI pooling to `output`. `offset` is (K, 2, rows, columns), x before y, or empty."""
-    bins = (pooled_height, pooled_width)
-    output.copy_(_deform_roi_pool(input, offset, rois, bins, spatial_scale, sampling_ratio, gamma))
+    """Writes deformable RoI pooling to `output`; see `_deform_roi_pool` for the settings."""
+    output.copy_(_deform_roi_pool(input, offset, rois, *settings, **named))
 
 
 def deform_roi_pool_backward(
@@ -328,31 +313,25 @@ def deform_roi_pool_backward(
     offset: Tensor,
     grad_input: Tensor,
     grad_offset: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    gamma: float,
+    *settings: Any,
+    **named: Any,
 ) -> None:
-    """Writes the gradients of deformable RoI pooling to `grad_input` and `grad_offset`."""
+    """Writes the gradients to `grad_input` and `grad_offset`; see `_deform_roi_pool` for the settings."""
 
-    def pool(features: Tensor, shifts: Tensor) -> Tensor:
-        bins = (pooled_height, pooled_width)
-        return _deform_roi_pool(features, shifts, rois, bins, spatial_scale, sampling_ratio, gamma)
+    def pool(features: Tensor, shifts: Tensor = offset) -> Tensor:
+        return _deform_roi_pool(features, shifts, rois, *settings, **named)
 
     if offset.numel():
-        of_input, of_offset = gradients(pool, (input, offset), grad_output)
-        grad_offset.copy_(of_offset)
+        write_gradients((grad_input, grad_offset), pool, (input, offset), grad_output)
     else:
-        (of_input,) = gradients(lambda features: pool(features, offset), (input,), grad_output)
-    grad_input.copy_(of_input)
+        write_gradients((grad_input,), pool, (input,), grad_output)
 
 
 def _border_points(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
     """Returns y and x of the points on the borders of boxes (N, B, 4): (N, 4, B, pool_size + 1).
 
-    The borders are top, left, bottom and right; the first two start at the top left corner, the others at the bottom
-    right one.
+    The borders are top, left, bottom and right. The first two start at the top left corner, and the others start at the
+    bottom right corner.
     """
     steps = torch.arange(pool_size + 1, device=boxes.device, dtype=boxes.dtype)
     left, top, right, bottom = boxes[..., None].unbind(2)
@@ -401,7 +380,7 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds samples at the center of the box of each pixel, and, with 5 points, at its corners, to the features."""
+    """Adds samples of the features at the center of each pixel's box and, with 5 points, also at its corners."""
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]
@@ -432,8 +411,5 @@ def rotated_feature_align_backward(
     top_grad: Tensor, best_bboxes: Tensor, bottom_grad: Tensor, spatial_scale: float, points: int
 ) -> None:
     """Writes the gradient with respect to the features to `bottom_grad`."""
-
-    def align(features: Tensor) -> Tensor:
-        return _rotated_feature_align(features, best_bboxes, spatial_scale, points)
-
-    bottom_grad.copy_(adjoint(align, bottom_grad, top_grad))
+    settings = (best_bboxes, spatial_scale, points)
+    bottom_grad.copy_(adjoint(lambda each: _rotated_feature_align(each, *settings), bottom_grad, top_grad))

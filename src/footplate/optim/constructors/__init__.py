@@ -1,4 +1,4 @@
-"""Constructors, which build optimizers and their parameter groups from `optim_wrapper` sections."""
+"""Constructors that build optimizers and their parameter groups from `optim_wrapper` sections."""
 
 from footplate.optim.constructors.default_constructor import (
     DefaultOptimWrapperConstructor,

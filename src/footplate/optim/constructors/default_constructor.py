@@ -217,7 +217,7 @@ class DefaultOptimWrapperConstructor:
             warn_of_unknown_keys(self.paramwise_cfg)
 
     def _warn(self, model: nn.Module) -> None:
-        """Warns about settings without effect. Called after `add_params`."""
+        """Warns about settings that have no effect. Called after `add_params`."""
         if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
             warn_of_unmatched_keys(self.rules, model)

@@ -1,4 +1,4 @@
-"""Constructors of the first generation, which build an optimizer from the `optimizer` section."""
+"""First-generation constructors that build an optimizer from the `optimizer` section."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from footplate.checks import check_pattern
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
@@ -53,9 +54,9 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Sets fields of parameters by regular expressions, as the older `paramwise_options` do.
+    """Sets fields of parameter groups by regular expressions, like the older `paramwise_options`.
 
-    `paramwise_cfg` maps patterns to settings. All patterns that are found in the name of a parameter apply, in their
+    `paramwise_cfg` maps patterns to settings. All patterns that match part of a parameter's name apply, in their
     order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
 
     Example:
@@ -99,11 +100,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 raise ArgumentError(
                     "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
                 )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                message = f"'{pattern}' is not a valid regular expression: {error}"
-                raise ArgumentError(message, key="paramwise_cfg", found=pattern) from error
+            check_pattern(pattern, key="paramwise_cfg")
 
     def _warn(self, model: nn.Module) -> None:
         """Does nothing, since patterns without a matching parameter are common in these configs."""

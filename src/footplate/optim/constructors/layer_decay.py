@@ -59,7 +59,7 @@ _LAYERS: dict[str, dict[str, LayerIndex]] = {
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """Multiplies the learning rate by `decay_rate` for each layer, or stage, between a parameter and the head.
+    """Multiplies the learning rate by `decay_rate` for each layer or stage between a parameter and the head.
 
     One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate`,
     `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the model must be a ConvNeXt
@@ -110,7 +110,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             check_choice("decay_type", cfg.get("decay_type", "layer_wise"), ("layer_wise", "stage_wise"))
 
     def _warn(self, model: nn.Module) -> None:
-        """Does nothing, since this constructor does not use the rules that the warnings are about."""
+        """Does nothing, since the warnings are about rules that this constructor does not use."""
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

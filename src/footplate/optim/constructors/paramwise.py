@@ -33,7 +33,7 @@ class ParamLocation:
 
     @property
     def path(self) -> str:
-        """The path of the parameter, with which custom keys are compared. It begins with a dot at the top level."""
+        """The path of the parameter, in which custom keys are searched for. It begins with a dot at the top level."""
         return f"{self.prefix}.{self.name}"
 
     @property
@@ -203,7 +203,7 @@ def warn_of_unmatched_keys(rules: ParamwiseRules, model: nn.Module) -> None:
 
 
 def warn_of_missing_fields(rules: ParamwiseRules) -> None:
-    """Warns about multipliers of a field that the optimizer does not have."""
+    """Warns about multipliers of fields that the optimizer does not have."""
     custom = [set(settings) for settings in rules.custom_keys.values()]
     for field, base, keys in (
         ("weight_decay", rules.base_wd, (*DECAY_MULTIPLIERS, "decay_mult")),

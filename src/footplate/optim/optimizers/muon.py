@@ -191,7 +191,7 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
                 yield {**group, "params": members, "use_muon": use_muon}
     log = _logger.info if counts[True] else _logger.warning
     log(
-        "Muon trains %d of %d tensors (%s of %s elements), and AdamW the others.",
+        "Muon trains %d of %d tensors (%s of %s elements). AdamW trains the others.",
         counts[True],
         sum(counts),
         f"{sizes[True]:,}",

@@ -85,12 +85,10 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         values = value if key == "eps" and isinstance(value, (list, tuple)) else [value]
         # Adafactor takes two numbers as `eps`, of which one may be None.
         numbers = [isinstance(each, (Real, Tensor, type(None))) and not isinstance(each, bool) for each in values]
-        expected = ""
-        if not all(numbers):
-            expected = "a number"
-        elif isinstance(value, (int, float)) and (value < 0 or (key == "momentum" and value > 1)):
-            expected = "at least 0" if value < 0 else "at most 1"
-        if expected:
+        is_low = isinstance(value, (int, float)) and value < 0
+        is_high = isinstance(value, (int, float)) and key == "momentum" and value > 1
+        if not all(numbers) or is_low or is_high:
+            expected = "a number" if not all(numbers) else "at least 0" if is_low else "at most 1"
             raise ArgumentError(f'"{key}" must be {expected}', key=key, found=value, origin=origin_of(cfg, key))
     for key, value in cfg.items():
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -109,29 +107,23 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
     except (ValueError, TypeError, LookupError) as error:  # raised by the constructor
-        raise _argument_error(cfg, error) from error
+        # The error has the key that most likely caused it: a number that is None, or the only list.
+        empty = next((key for key in _NUMBERS if key in cfg and cfg[key] is None), None)
+        lists = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
+        key = empty or (lists[0] if len(lists) == 1 else "")
+        message = f"optimizer '{cfg['type']}': {error}".rstrip(".") if empty is None else f'"{empty}" must be a number'
+        found = {"key": key, "found": cfg[key]} if key else {}
+        raise ArgumentError(message, origin=origin_of(cfg, key or "type"), **found) from error
     return built
 
 
 def is_schedule_free(optimizer: Any) -> bool:
-    """Checks whether an optimizer evaluates with different weights than it trains with."""
+    """Checks whether an optimizer uses different weights for training and evaluation."""
     return callable(getattr(optimizer, "eval", None)) and "train_mode" in optimizer.param_groups[0]
 
 
-def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
-    """Converts an exception of a constructor to an error with the key that most likely caused it."""
-    for key in _NUMBERS:
-        if key in cfg and cfg[key] is None:
-            return ArgumentError(f'"{key}" must be a number', key=key, found=None, origin=origin_of(cfg, key))
-    pairs = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
-    key = pairs[0] if len(pairs) == 1 else ""
-    found = {"key": key, "found": cfg[key]} if key else {}
-    text = f"optimizer '{cfg['type']}': {error}".rstrip(".")
-    return ArgumentError(text, origin=origin_of(cfg, key or "type"), **found)
-
-
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or the numeric default in the signature of the class."""
+    """Returns the value of `field` in `cfg`, or the default in the signature of the class if it is a number."""
     if isinstance(cfg, Mapping) and field in cfg:
         value: float | None = cfg[field]
         return value

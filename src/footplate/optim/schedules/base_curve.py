@@ -1,4 +1,4 @@
-"""The base class of curves, from which parameter schedules take their values."""
+"""The base class of curves, which compute the values of parameter schedules."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,13 +13,16 @@ ValueFunction = Callable[[float, float], float]
 """A function (current value, base value) -> next value."""
 
 ENDLESS = 1_000_000_000
-"""The `end` of a schedule without an end."""
+"""The value of `end` for a schedule that never ends."""
 
 
 def check_positions(name: str, values: Any, *, least: int) -> None:
-    """Raises an ArgumentError unless a position, or each of several positions, is an integer.
+    """Checks that a position, or each of several positions, is an integer of at least `least`.
 
     A schedule never reaches a position between two integers.
+
+    Raises:
+        ArgumentError: A position is not such an integer.
     """
     several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
     if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):

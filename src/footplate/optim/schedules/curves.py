@@ -79,7 +79,7 @@ class Linear(Curve):
 
 @dataclasses.dataclass(frozen=True)
 class QuadraticWarmup(Curve):
-    """Increases quadratically from near 0 to the base value.
+    """Increases quadratically from almost 0 to the base value.
 
     Source: the warm-up of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -214,7 +214,7 @@ class WithMinimum(Curve):
 
 
 def _cosine_decay(step: int, half: float) -> float:
-    """Returns the factor of the distance to the minimum in step `step` of a cosine decay with `half` steps."""
+    """Returns the factor for the distance to the minimum in step `step` of a cosine decay with `half` steps."""
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
 
 
@@ -324,7 +324,7 @@ ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_b
 
 
 def check_anneal_strategy(value: object) -> None:
-    """Raises an ArgumentError unless `value` is the name of an annealing function."""
+    """Checks the name of an annealing function. Raises an ArgumentError if it is unknown."""
     if value not in ANNEALINGS:
         raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=value)
 
@@ -376,8 +376,8 @@ class OneCycle(Cycle):
         final_div_factor: The first value divided by the last value.
         pct_start: The fraction of positions before the peak, 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Whether to return to the first value, in as many positions as it took to the peak, before the last
-            phase.
+        three_phase: Whether to return to the first value before the last phase, in as many positions as the increase
+            takes.
     """
 
     eta_max: float

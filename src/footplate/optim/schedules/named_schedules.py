@@ -98,14 +98,14 @@ def build_param_schedulers(
     """Builds the parameter schedules of a run.
 
     Args:
-        cfg: A dict with `type`, a schedule, a scheduler of torch, a list of these, or None. If there are several
+        cfg: A dict with `type`, a schedule, a torch scheduler, a list of these, or None. If there are several
             optimizers, it applies to all of them. To use different schedules, pass a dict with one such config per
             optimizer name.
         optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of schedules by epoch.
         max_iters: The default `end` of schedules by iteration.
-        counts_epochs: Whether the run counts epochs, for schedulers of torch.
+        counts_epochs: Whether the run counts epochs, for torch schedulers.
 
     Returns:
         The schedules in the order in which they are stepped, or a dict that maps optimizer names to such lists.
@@ -123,26 +123,19 @@ def build_param_schedulers(
         if any(isinstance(each, LRScheduler) for each in schedulers):
             names = ", ".join(f"{name}=..." for name in wrappers)
             raise ArgumentError(
-                "a scheduler of torch belongs to one optimizer, but there are several",
+                "a torch scheduler belongs to one optimizer, but there are several",
                 found=cfg,
                 notes=[f"Pass a dict with the scheduler of each optimizer: param_scheduler=dict({names})."],
             )
-        if isinstance(cfg, Mapping) and "type" not in cfg:
-            for name in cfg:
-                if name not in wrappers:
-                    raise ArgumentError(
-                        f"there is no optimizer '{name}'",
-                        key=name,
-                        found=list(wrappers),
-                        suggestion=nearest(name, wrappers),
-                    )
-            return {
-                name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.", counts_epochs=counts_epochs)
-                for name, each in cfg.items()
-            }
-        return {
-            name: _build_list(cfg, wrapper, lengths, counts_epochs=counts_epochs) for name, wrapper in wrappers.items()
-        }
+        is_by_name = isinstance(cfg, Mapping) and "type" not in cfg
+        built: dict[str, Schedules] = {}
+        for name, each in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
+            if name not in wrappers:
+                near = nearest(name, wrappers)
+                raise ArgumentError(f"there is no optimizer '{name}'", key=name, found=list(wrappers), suggestion=near)
+            prefix = f"{name}." if is_by_name else ""
+            built[name] = _build_list(each, wrappers[name], lengths, prefix=prefix, counts_epochs=counts_epochs)
+        return built
 
 
 def _build_list(
@@ -153,6 +146,18 @@ def _build_list(
     prefix: str = "",
     counts_epochs: bool,
 ) -> Schedules:
+    """Builds the schedules of one optimizer, and warns about those that do not fit the length of the run.
+
+    There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
+    final value, or if the last schedule ends at the base value, as a warm-up does.
+
+    Args:
+        cfg: The schedules; see `build_param_schedulers`.
+        optimizer: The optimizer or its wrapper.
+        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run, None if unknown.
+        prefix: The name of the optimizer with a dot, if there are several.
+        counts_epochs: Whether the run counts epochs.
+    """
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, LRScheduler, type(None))):
         raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
@@ -164,7 +169,27 @@ def _build_list(
         # Not for converted schedules, whose `end` in the config counts epochs while they count iterations.
         has_end = isinstance(entry, Mapping) and "end" in entry and not entry.get("convert_to_iter_based")
         end_keys.append(f"param_scheduler.{prefix}{f'{index}.' if is_list else ''}end" if has_end else "")
-    _warn_about_lengths(built, end_keys, lengths)
+    epoch_length = lengths["epoch_length"]
+    for schedule, key in zip(built, end_keys, strict=True):
+        total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
+        if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
+            continue
+        name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
+        advice = f"; to end with training, use --set {key}={total}" if key else ""
+        milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
+        unreached = [each for each in milestones if each + schedule.begin >= total]
+        if schedule.begin >= total:
+            _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)
+        elif total + 1 < schedule.end < ENDLESS:
+            _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
+        elif unreached:
+            _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)
+        last = max(
+            (each for each in built if each.param_name == schedule.param_name),
+            key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
+        )
+        if schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
+            _logger.warning("%s ends at %d, before the end of training at %d%s", name, schedule.end, total, advice)
     return built
 
 
@@ -189,39 +214,3 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
                 return converted
     built: ParamSchedule = PARAM_SCHEDULERS.build(cfg, optimizer, **defaults)
     return built
-
-
-def _warn_about_lengths(
-    schedules: Sequence[ParamSchedule], end_keys: Sequence[str], lengths: Mapping[str, int | None]
-) -> None:
-    """Warns about schedules that end, or have a milestone, after the end of training, or end before it.
-
-    There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
-    final value, or if the last schedule ends at the base value, as a warm-up does.
-
-    Args:
-        schedules: The schedules of one optimizer.
-        end_keys: The config key of the `end` of each schedule, "" if the config does not set it.
-        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run, None if unknown.
-    """
-    epoch_length = lengths["epoch_length"]
-    for schedule, key in zip(schedules, end_keys, strict=True):
-        total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
-        if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
-            continue
-        name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
-        advice = f"; to end with training, use --set {key}={total}" if key else ""
-        milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
-        unreached = [each for each in milestones if each + schedule.begin >= total]
-        if schedule.begin >= total:
-            _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)
-        elif total + 1 < schedule.end < ENDLESS:
-            _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
-        elif unreached:
-            _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)
-        last = max(
-            (each for each in schedules if each.param_name == schedule.param_name),
-            key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
-        )
-        if schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
-            _logger.warning("%s ends at %d, before the end of training at %d%s", name, schedule.end, total, advice)

@@ -120,15 +120,15 @@ class ParamSchedule:
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve. Schedules of code bases that skip the constructor of a named schedule do not pass it. The
-            settings of their curve are the attributes that they have set, and are not checked.
+        curve: The curve. Schedules of code bases that skip the constructor of a named schedule omit it. The settings of
+            their curve are then read from their attributes, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule acts.
         end: The position from which the schedule no longer acts. By default, it acts for the length of the curve, or
             to the end of training if the curve has no length.
-        last_step: The last completed position, after which the schedule continues without changing the groups. With
-            -1, it starts from the beginning.
+        last_step: The last completed position. The schedule continues after it, and its creation does not change the
+            groups. With -1, it starts from the beginning.
         by_epoch: Whether positions are epochs instead of iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
@@ -202,7 +202,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Returns a schedule that is stepped by iteration, from settings in epochs."""
+        """Builds a schedule that is stepped by iteration from settings in epochs."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     def _bind(self, bases: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Schedules that step a scheduler of torch."""
+"""Schedules that step a torch scheduler."""
 
 import copy
 from collections import Counter
@@ -17,7 +17,7 @@ _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch documents them as stepped after 
 
 
 class TorchSchedule(ParamSchedule):
-    """Steps a scheduler of torch, and saves its state.
+    """Steps a torch scheduler and saves its state.
 
     Args:
         optimizer: The optimizer or optimizer wrapper of the run.
@@ -66,7 +66,7 @@ class TorchSchedule(ParamSchedule):
             group["lr"] = rate
 
     def start(self) -> None:
-        """Does nothing: a scheduler of torch sets the first value when it is created."""
+        """Does nothing: a torch scheduler sets the first value when it is created."""
 
     def get_last_value(self) -> list[float]:
         """Returns the current learning rate of each group."""
@@ -77,7 +77,7 @@ class TorchSchedule(ParamSchedule):
         return {"type": type(self.scheduler).__name__, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state is that of a scheduler of the same type."""
+        """Checks whether a saved state belongs to a scheduler of the same type."""
         return {"by_epoch": self.by_epoch, "type": type(self.scheduler).__name__}.items() <= state_dict.items()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -128,10 +128,10 @@ class TorchPlateau(TorchSchedule):
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:
-    """Returns the schedule for a scheduler of torch, or None if `cfg` is something else.
+    """Returns the schedule for a torch scheduler, or None if `cfg` is something else.
 
     Args:
-        cfg: The scheduler, or a dict with it as `scheduler` and the optional keys `by_epoch` and `monitor`.
+        cfg: The scheduler, or a dict with the key `scheduler` and the optional keys `by_epoch` and `monitor`.
         optimizer: The optimizer or optimizer wrapper of the run.
         counts_epochs: Whether the run counts epochs.
 

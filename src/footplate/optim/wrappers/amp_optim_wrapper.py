@@ -101,7 +101,7 @@ class AmpOptimWrapper(OptimWrapper):
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         attributes = vars(self.optimizer)
-        before = attributes.get("step")  # a scheduler of torch sets it
+        before = attributes.get("step")  # torch schedulers set it
         if self._compiled_step is not None:
             attributes["step"] = self._compiled_step  # called by the scaler if the gradients are finite
         try:

@@ -21,7 +21,7 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientGuard:
-    """Decides whether a step may be taken, depending on whether its gradients are finite.
+    """Decides whether the optimizer may take a step, based on whether the gradients are finite.
 
     All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
     the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
@@ -127,6 +127,6 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
 
 
 def can_skip_on_device(optimizer: Optimizer) -> bool:
-    """Checks whether the kernel of the optimizer can skip a step depending on a flag on the device."""
+    """Checks whether the kernel of the optimizer can skip a step based on a flag on the device."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
     return is_fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -63,7 +63,7 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.items())
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Raises an error, since the optimizer to step is ambiguous.
+        """Raises an error, since it is unclear which optimizer to step.
 
         Raises:
             ArgumentError: Always.

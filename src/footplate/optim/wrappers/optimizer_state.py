@@ -26,7 +26,7 @@ class Layout:
     names: list[list[str]]
     """The names of the parameters of each group."""
     order: list[str]
-    """The names of all parameters of the model, in its order."""
+    """The names of all parameters, in the order of the model."""
     frozen: frozenset[str] = frozenset()
     """The names of frozen parameters, which states of other engines may not contain."""
 
@@ -94,7 +94,7 @@ def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> 
 def map_tensors(
     state: State, groups: Sequence[Mapping[str, Any]], convert: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> State:
-    """Returns `state` with the result of `convert(tensor, parameter)` in place of each tensor of a parameter.
+    """Returns `state` with each tensor of a parameter replaced by `convert(tensor, parameter)`.
 
     Args:
         state: `state` and `param_groups`, in the grouping of the optimizer.
@@ -182,7 +182,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a k
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Checks the shapes, types and settings of a saved state.
 
-    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers, only the
+    For torch optimizers, each parameter takes a trial step on the device "meta". For other optimizers, only the
     settings are checked.
 
     Args:
@@ -203,9 +203,21 @@ def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
                 raise CheckpointError(
                     f"the saved setting {setting} has the wrong type or is out of bounds", found=value
                 )
-    if type(optimizer).__module__.startswith("torch.optim"):
-        _check_values(optimizer, state["param_groups"])
-        _try_steps(optimizer, state)
+        if not type(optimizer).__module__.startswith("torch.optim"):
+            continue
+        # A constructor that rejects even the current settings cannot be used for checks.
+        error = None if _construction_error(optimizer, own) else _construction_error(optimizer, saved)
+        if error is not None:
+            message = f"the saved settings of group {number} of the optimizer are wrong: {error}"
+            raise CheckpointError(message) from error
+        if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # some settings do not support "meta"
+            continue
+        settings = {**own, **saved, **{key: own[key] for key in _IMPLEMENTATION if key in own}}
+        for name, parameter in zip(saved["params"], own["params"], strict=True):
+            problem, found = _state_problem(optimizer, settings, parameter, state["state"].get(name))
+            if problem:
+                where = f"the saved state of parameter {name} of the optimizer, in group {number},"
+                raise CheckpointError(f"{where} {problem}", found=found)
 
 
 def _is_like(value: Any, own: Any) -> bool:
@@ -228,57 +240,43 @@ def _is_like(value: Any, own: Any) -> bool:
     return True
 
 
-def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Checks saved settings by passing them to the constructor of the optimizer."""
+def _construction_error(optimizer: Optimizer, settings: Mapping[str, Any]) -> Exception | None:
+    """Returns the exception that the constructor of the optimizer raises for the settings of a group, if any."""
     known = inspect.signature(type(optimizer)).parameters
-    for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
-        for settings, is_own in ((own, True), (group, False)):
-            chosen = {key: settings[key] for key in known if key in settings and key not in ("params", "lr")}
-            rate = settings.get("lr", 0.0)
-            try:
-                type(optimizer)([torch.nn.Parameter(torch.zeros(1, 1))], lr=float(rate), **chosen)  # type: ignore[call-arg]
-            except Exception as error:
-                if is_own:  # the constructor does not accept even the current settings, so it cannot be used for checks
-                    return
-                raise CheckpointError(
-                    f"the saved settings of group {number} of the optimizer are wrong: {error}"
-                ) from error
+    chosen = {key: settings[key] for key in known if key in settings and key not in ("params", "lr")}
+    rate = settings.get("lr", 0.0)
+    try:
+        type(optimizer)([torch.nn.Parameter(torch.zeros(1, 1))], lr=float(rate), **chosen)  # type: ignore[call-arg]
+    except Exception as error:  # constructors may raise any exception
+        return error
+    return None
 
 
-def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
-        if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # some settings do not support "meta"
-            continue
-        for name, parameter in zip(saved["params"], own["params"], strict=True):
-            values = state["state"].get(name)
-            if values is None:
-                continue
-            where = f"the saved state of parameter {name} of the optimizer, in group {number},"
-            if not isinstance(values, Mapping):
-                raise CheckpointError(f"{where} is not a dict", found=type(values).__name__)
-            _check_kinds(where, values, parameter)
-            settings = {**own, **saved, **{key: own[key] for key in _IMPLEMENTATION if key in own}}
-            if not _steps(optimizer, settings, parameter, values):
-                shapes = {key: list(each.shape) for key, each in values.items() if isinstance(each, torch.Tensor)}
-                raise CheckpointError(
-                    f"{where} does not fit a parameter of shape {list(parameter.shape)}", found=shapes or list(values)
-                )
-
-
-def _check_kinds(where: str, values: Mapping[str, Any], parameter: torch.Tensor) -> None:
+def _state_problem(
+    optimizer: Optimizer, settings: Mapping[str, Any], parameter: torch.Tensor, values: Any
+) -> tuple[str, Any]:
+    """Describes why the saved state of a parameter is unusable, with the value found. Returns "" if it is usable."""
+    if values is None:  # nothing was saved for this parameter
+        return "", None
+    if not isinstance(values, Mapping):
+        return "is not a dict", type(values).__name__
+    tensors = {key: value for key, value in values.items() if isinstance(value, torch.Tensor)}
     for key, value in values.items():
-        if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+        number = value
+        if key in tensors and value.numel() == 1 and not value.is_complex():
             number = value.item()
-        elif isinstance(value, torch.Tensor):
-            if value.is_complex() != parameter.is_complex() or not (value.is_complex() or value.is_floating_point()):
-                raise CheckpointError(f"{where} has a tensor of the wrong dtype: '{key}'", found=value.dtype)
-            continue
-        else:
-            number = value
+        elif key in tensors:
+            is_complex = value.is_complex()
+            if is_complex != parameter.is_complex() or not (is_complex or value.is_floating_point()):
+                return f"has a tensor of the wrong dtype: '{key}'", value.dtype
         # Refuses NaN as well, and integers that do not fit a float.
         least = 0 if key == "step" else -sys.float_info.max
         if isinstance(number, (int, float)) and not least <= number <= sys.float_info.max:
-            raise CheckpointError(f"{where} has a number out of bounds: '{key}'", found=number)
+            return f"has a number out of bounds: '{key}'", number
+    if not _steps(optimizer, settings, parameter, values):
+        shapes = {key: list(each.shape) for key, each in tensors.items()}
+        return f"does not fit a parameter of shape {list(parameter.shape)}", shapes or list(values)
+    return "", None
 
 
 def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, values: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Steps an optimizer without the profiler entry of torch, if no profiler is active."""
+"""Steps an optimizer without torch's profiler entry if no profiler is active."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -28,7 +28,7 @@ class _Mixing(ABC):
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n with image `others[n]`; image n has a share of about `share`."""
+        """Mixes image n with image `others[n]`; the share of image n is about `share`."""
 
 
 @MODELS.register_module()
@@ -45,7 +45,7 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes image n, with weight `share`, and image `others[n]`, with weight ``1 - share``; labels likewise."""
+        """Adds image n with weight `share` and image `others[n]` with weight ``1 - share``. Mixes labels likewise."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 

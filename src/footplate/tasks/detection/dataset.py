@@ -111,7 +111,7 @@ class CocoDataset(BaseDataset):
         return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
 
     def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-        """Maps category ids to class indices; categories that are not selected are missing."""
+        """Maps the ids of the selected categories to class indices."""
         classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
         found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
         return {number: position for position, number in enumerate(found)}

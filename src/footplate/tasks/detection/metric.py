@@ -119,7 +119,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files, and returns a dict of the values, which is empty with `format_only`."""
+        """Writes the requested files and returns a dict of the values. It is empty with `format_only`."""
         numbers = [each.image_id for each in results]
         is_unique = len(set(numbers)) == len(numbers)
         if self.ann_file is not None and not is_unique:
@@ -129,7 +129,15 @@ class CocoMetric(BaseMetric[ImageResult]):
             numbers = list(range(len(numbers)))
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
-        self._write_files(found, truth)
+        if self.outfile_prefix is not None:
+            prefix = output_path(self.context.folder, self.outfile_prefix)
+            boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
+            masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
+            for kind, entries in (("bbox", boxes), ("segm", masks)):
+                if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
+                    commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
+            if self.ann_file is None and not self.format_only:
+                commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
         values: dict[str, float] = {}
         for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
@@ -180,18 +188,6 @@ class CocoMetric(BaseMetric[ImageResult]):
             annotations.append(each)
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
-
-    def _write_files(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
-        if self.outfile_prefix is None:
-            return
-        prefix = output_path(self.context.folder, self.outfile_prefix)
-        boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
-        masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
-        for kind, entries in (("bbox", boxes), ("segm", masks)):
-            if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
-                commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
-        if self.ann_file is None and not self.format_only:
-            commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
 
 
 class Curves(NamedTuple):

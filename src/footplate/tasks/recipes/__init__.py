@@ -1,4 +1,4 @@
-"""Finds the recipes, which are configs that ship with footplate."""
+"""Finds the recipes: configs that ship with footplate."""
 
 import ast
 import os

@@ -240,7 +240,7 @@ class FashionScenes:
         return self.pipeline(self.sample(index)) if self.sample_cache is None else self.sample_cache[index]
 
     def leading_samples(self, leading: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Applies the leading transforms to the scenes at `indices` and yields the results, for the sample cache."""
+        """Yields the result of the leading transforms for each scene at `indices`, for the sample cache."""
         return (leading(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -69,7 +69,15 @@ class BaseSegDataset(BaseDataset):
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
         self._has_truth = prefixes.get("seg_map_path") is not None
-        self.label_map = _label_map(self.METAINFO.get("classes"), (metainfo or {}).get("classes"), ignore_index)
+        self.label_map: dict[int, int] | None = None  # from the labels of `METAINFO` to those of the selected classes
+        known, wanted = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
+        if known is not None and wanted is not None and not isinstance(wanted, str) and list(wanted) != list(known):
+            missing = next((name for name in wanted if name not in known), None)
+            if missing is not None:
+                message, near = f"the dataset has no class '{missing}'", nearest(str(missing), known)
+                raise ArgumentError(message, key="metainfo.classes", suggestion=near)
+            places = {name: place for place, name in enumerate(wanted)}
+            self.label_map = {label: places.get(name, ignore_index) for label, name in enumerate(known)}
         super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -124,7 +132,7 @@ class BaseSegDataset(BaseDataset):
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Logs a warning if some label maps contain at most one class besides ignored pixels, as 0/255 masks do."""
+        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks."""
         classes = list(self._metainfo.get("classes") or ())
         if not self._has_truth or len(classes) < 2 or self.label_map is not None:
             return
@@ -170,15 +178,3 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
             yield path
         elif "." not in name or os.path.isdir(join(folder, path)):
             yield from _walk(folder, suffixes, path)
-
-
-def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> dict[int, int] | None:
-    """Maps the labels of all known classes to labels of the selected classes. Returns None if no labels change."""
-    if known is None or wanted is None or isinstance(wanted, str) or list(wanted) == list(known):
-        return None
-    for name in wanted:
-        if name not in known:
-            near = nearest(str(name), known)
-            raise ArgumentError(f"the dataset has no class '{name}'", key="metainfo.classes", suggestion=near)
-    places = {name: place for place, name in enumerate(wanted)}
-    return {label: places.get(name, ignore_index) for label, name in enumerate(known)}

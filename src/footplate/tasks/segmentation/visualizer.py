@@ -64,7 +64,7 @@ class SegLocalVisualizer(TaskVisualizer):
         return set(drawn)
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
-        """Returns the image in gray with the wrong pixels in red; pixels without a true class do not count as wrong."""
+        """Returns the image in gray with wrong pixels in red. Pixels without a true class are not marked."""
         true, predicted = (as_array(each.data)[0].astype(np.int64) for each in (truth, prediction))
         if true.shape != predicted.shape:
             return None

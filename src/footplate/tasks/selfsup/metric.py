@@ -1,4 +1,4 @@
-"""k-NN and linear probes, which evaluate features."""
+"""k-NN and linear probes for evaluating features."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -59,9 +59,9 @@ class Seen(NamedTuple):
 
 
 class _Probe(BaseMetric[Seen]):
-    """The base class of probes. A probe is fitted to samples with `part` "train" and evaluated on those with "test".
+    """The base class of probes, which report `top1`, the accuracy in percent.
 
-    It reports `top1`, the accuracy in percent.
+    A probe is fitted to the samples with `part` "train" and evaluated on those with `part` "test".
 
     Args:
         of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.

@@ -52,7 +52,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader, whose dataset is wrapped in an adapter and otherwise unchanged."""
+    """Replaces each split with a dataloader. Its dataset is wrapped in an adapter and otherwise unchanged."""
     data = draft.take("data")
     if data is None:
         return
@@ -64,7 +64,19 @@ def data(draft: Draft) -> None:
         common["persistent_workers"] = draft.take("persistent_workers")
         draft.became("persistent_workers", "persistent_workers of each loader")
     complete = [split for split in SPLITS if data.get(split) and _translate_split(draft, data, split, common)]
-    _keep_other_settings(draft, data, complete)
+    for key, value in data.items():
+        is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
+        if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
+            draft.write(f"{key}_dataset", value, "data")
+            near = nearest(key, _KNOWN)  # most often a user-defined name, so this is no `near` of the note
+            hint = f"; did you mean '{near}'?" if near else ""
+            draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it{hint}")
+        elif key in _LAUNCHER_KEYS:
+            draft.became(f"data.{key}", "removed: torchrun decides this")
+        elif key not in _KNOWN or key == "seed" or is_loader_left or (not complete and key not in SPLITS):
+            _keep(draft, "", {key: value})
+        elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
+            draft.became(f"data.{key}", "removed: it only affects training, and there is no data.train")
     if not data:
         draft.became("data", "removed: it is empty")
 
@@ -95,10 +107,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
             "data.samples_per_gpu", "is missing; 2 is used, but the original code base may have a different default"
         )
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
-    loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
-    loader.setdefault("sampler", _sampler(draft, settings))
-    loader.setdefault("collate_fn", {"type": "legacy_collate"})
-    loader["dataset"] = _dataset(data[split], split)
+    loader = _loader(draft, settings, data[split], test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}
     draft.write(name, with_origins(loader, data, {**old_names, "dataset": split}), "data")
     if split == "test" and not has_evaluation:
@@ -108,51 +117,32 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
     return True
 
 
-def _sampler(draft: Draft, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
+    """Returns a dataloader with its sampler. One or several datasets are wrapped in an adapter."""
     shuffle = check_flag("shuffle", settings.get("shuffle", True), key="data.shuffle")
-    aware = settings.get("class_aware_sampler")
-    if aware:
-        return {"type": "ClassAwareSampler", **aware}
-    if not draft.by_epoch and shuffle:
-        return {"type": "InfiniteSampler", "shuffle": shuffle}
-    rounded = {"round_up": settings["round_up"]} if "round_up" in settings else {}
-    return {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
-
-
-def _dataset(cfg: Any, split: str) -> ConfigDict:
-    """Wraps one or several datasets in the adapter and removes batch sizes, which belong to the loader."""
-    made = [
+    if settings.get("class_aware_sampler"):
+        sampler = {"type": "ClassAwareSampler", **settings["class_aware_sampler"]}
+    elif not draft.by_epoch and shuffle:
+        sampler = {"type": "InfiniteSampler", "shuffle": shuffle}
+    else:
+        rounded = {"round_up": settings["round_up"]} if "round_up" in settings else {}
+        sampler = {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
+    made = [  # batch sizes belong to the loader
         with_origins({key: value for key, value in each.items() if key != "samples_per_gpu"}, each)
         if isinstance(each, Mapping) and "samples_per_gpu" in each
         else each
         for each in _as_list(cfg)
     ]
     dataset = {"type": "ConcatDataset", "datasets": made} if isinstance(cfg, (list, tuple)) else made[0]
-    test_mode = {"test_mode": True} if split != "train" else {}
-    return ConfigDict({"type": "LegacyDataset", "dataset": dataset, **test_mode})
+    adapter = {"type": "LegacyDataset", "dataset": dataset, **({"test_mode": True} if test_mode else {})}
+    loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
+    loader.setdefault("sampler", sampler)
+    loader.setdefault("collate_fn", {"type": "legacy_collate"})
+    return {**loader, "dataset": ConfigDict(adapter)}
 
 
 def _as_list(cfg: Any) -> list[Any]:
     return list(cfg) if isinstance(cfg, (list, tuple)) else [cfg]
-
-
-def _keep_other_settings(draft: Draft, data: ConfigDict, complete: list[str]) -> None:
-    """Keeps settings that do not belong to a loader, and adds a note about each of them."""
-    for key, value in data.items():
-        is_known, split = key in _KNOWN, key.removesuffix("_dataloader")
-        if not is_known and isinstance(value, Mapping) and "type" in value:
-            draft.write(f"{key}_dataset", value, "data")
-            near = nearest(key, _KNOWN)  # most often a user-defined name, so this is no `near` of the note
-            hint = f"; did you mean '{near}'?" if near else ""
-            draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it{hint}")
-        elif not is_known or key == "seed" or (key in _LOADERS and split not in complete):
-            _keep(draft, "", {key: value})
-        elif key in _LAUNCHER_KEYS:
-            draft.became(f"data.{key}", "removed: torchrun decides this")
-        elif not complete and key not in SPLITS:
-            _keep(draft, "", {key: value})
-        elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
-            draft.became(f"data.{key}", "removed: it only affects training, and there is no data.train")
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
@@ -215,14 +205,9 @@ def workflow(draft: Draft) -> None:
     if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
         dataset["pipeline"] = data["train"]["pipeline"]
     settings = {**data, **(data.get("val_dataloader") or {})}
-    loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
-    loader.pop("drop_last", None)
-    loader.update(
-        sampler={"type": "DefaultSampler", "shuffle": False},
-        collate_fn={"type": "legacy_collate"},
-        dataset=_dataset(with_origins(dataset, data["val"]), "train"),
-    )
+    used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
+    loader = _loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
     hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
     draft.append("custom_hooks", hook, "workflow")
     unit = "epochs" if draft.by_epoch else "iterations"
-    draft.became("workflow", f"the hook WorkflowHook: losses on data.val, phases in {unit}")
+    draft.became("workflow", f"the hook WorkflowHook computes losses on data.val; phases are counted in {unit}")

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.first_generation.translation.draft import Draft, rule, with_origins
+from footplate.first_generation.translation.key_map import BEST_CHECKPOINT_KEYS
 from footplate.messages import format_interval, nearest
 
 METRIC = "LegacyMetric"
-_BEST = ("save_best", "rule", "greater_keys", "less_keys")
-_HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *_BEST)
+_HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *BEST_CHECKPOINT_KEYS)
 _OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
 
 
@@ -44,9 +44,9 @@ def evaluation(draft: Draft) -> None:
     splits = data if isinstance(data, Mapping) else {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
-        draft.became("evaluation", f"removed: there is no data.val to evaluate ({settings})")
+        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings})")
         return
-    _interval(draft, hook)
+    _translate_hook(draft, hook)
     for key in cfg:
         near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
         if near:
@@ -57,35 +57,29 @@ def evaluation(draft: Draft) -> None:
         draft.write(f"{mode}_evaluator", metric, "evaluation")
     arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
     draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
-    _best_checkpoint(draft, hook)
 
 
-def _interval(draft: Draft, hook: Mapping[str, Any]) -> None:
-    """Writes the validation interval of the training loop, or adds EvalHook if the loop cannot express the schedule."""
+def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
+    """Translates the schedule of the validation and the selection of the best checkpoint."""
     interval, start = hook.get("interval", 1), hook.get("start")
     by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
     often = format_interval(interval, "epoch" if by_epoch else "iteration")
     if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
-        draft.write("train_cfg.val_interval", interval, "evaluation")
-        if start is not None:
-            draft.write("train_cfg.val_begin", start, "evaluation")
-        if dynamic:
-            # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
-            draft.write("train_cfg.dynamic_intervals", [(mark + 1, each) for mark, each in dynamic], "evaluation")
+        # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
+        milestones = [(mark + 1, each) for mark, each in dynamic or ()]
+        loop = {"val_interval": interval, "val_begin": start, "dynamic_intervals": milestones or None}
+        draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None}, "evaluation")
         draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
-        return
-    if by_epoch and not draft.by_epoch:
-        draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
-    if draft.length is not None:
-        draft.write("train_cfg.val_begin", draft.length + 1, "evaluation")
-    entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
-    entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
-    draft.append("custom_hooks", entry, "evaluation")
-    draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
-
-
-def _best_checkpoint(draft: Draft, hook: Mapping[str, Any]) -> None:
-    best = {key: hook[key] for key in _BEST if hook.get(key) is not None}
+    else:  # the loop cannot express this schedule
+        if by_epoch and not draft.by_epoch:
+            draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
+        if draft.length is not None:
+            draft.write("train_cfg.val_begin", draft.length + 1, "evaluation")
+        entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
+        entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
+        draft.append("custom_hooks", entry, "evaluation")
+        draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
+    best = {key: hook[key] for key in BEST_CHECKPOINT_KEYS if hook.get(key) is not None}
     if not best.get("save_best"):
         for key in ("rule", "greater_keys", "less_keys", "out_dir"):
             if hook.get(key) is not None:

@@ -221,7 +221,7 @@ param_scheduler = [
 """,
 )
 def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy with momentum schedules, which are appended after the learning rate schedules."""
+    """Replaces a momentum policy with momentum schedules that follow the learning rate schedules."""
     _schedule(draft, "momentum")
 
 
@@ -280,4 +280,4 @@ def runner(draft: Draft) -> None:
         if key != source and value == draft.length:
             draft.became(key, f"removed: {source} already sets it")
         elif key != source:
-            draft.warn(key, f"{value} contradicts {source}, whose length {draft.length} is used")
+            draft.warn(key, f"{value} contradicts {source}; the length {draft.length} of {source} is used")

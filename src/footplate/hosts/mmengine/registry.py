@@ -1,12 +1,16 @@
-"""`DefaultScope` of `mmengine.registry`, as a view of footplate's default scope."""
+"""The build functions of `mmengine.registry`, and its `DefaultScope` as a view of footplate's default scope."""
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
 
 from footplate.hosts.mmengine.managers import ManagerMixin
-from footplate.registry import default_scope, set_default_scope, using_scope
+from footplate.registry import Registry, default_scope, set_default_scope, using_scope
+from footplate.registry.root import build_model
 
 _logger = logging.getLogger("footplate.hosts")
 
@@ -62,3 +66,19 @@ def init_default_scope(scope: str) -> None:
     if before not in (None, scope):
         _logger.warning("The default scope '%s' is replaced by '%s'.", before, scope)
     set_default_scope(scope)
+
+
+def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
+    """Builds a module from a config, or a `Sequential` from a list of configs."""
+    return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
+
+
+def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
+    """Builds a runner from the config of a run. `runner_type` selects another class than `Runner`."""
+    kind: Any = registry.get(cfg.get("runner_type", "Runner"))
+    return kind.from_cfg(cfg)
+
+
+def build_scheduler_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a schedule from a config. `convert_to_iter_based` converts epochs to iterations."""
+    return registry.build_entry(cfg, default_args=default_args)

@@ -1,6 +1,6 @@
 from torch import nn
 
-from footplate.hosts.mmengine.building import build_model_from_cfg
+from footplate.hosts.mmengine.registry import build_model_from_cfg
 from footplate.registry import Registry
 
 

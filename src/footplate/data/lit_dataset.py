@@ -1,0 +1,268 @@
+"""A dataset of LitData chunks: files of many samples that the library LitData has written with `optimize`."""
+
+import io
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from footplate.data.annotations import join_root, read_file
+from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
+from footplate.data.shared_memory import RecordStore
+from footplate.error_context import at_key
+from footplate.errors import DataError, MissingExtraError
+from footplate.registry import DATASETS
+from footplate.storage import FileStatus, join, missing_path_notes, status
+
+_THREADS = 8  # that query the sizes of chunks
+# A chunk begins with integers of 4 bytes: the number of samples, the offset of each sample, the end of the last one. A
+# sample begins with the size of each of its values.
+_OFFSET_BYTES = 4
+_RANGE = struct.Struct("<2I")
+_USUAL_FIELDS = {
+    "img_path": "image;img;jpg;jpeg;png",
+    "seg_map_path": "seg_map;mask",
+    "gt_label": "label;class;cls",
+    "record": "record;json",
+}
+# Without "pickle" and "graph", which can execute code, and without audio, video and documents.
+_ENCODED = ("image", "jpeg", "tifffile")  # files that the transforms decode
+_FORMATS: tuple[str, ...] = (*_ENCODED, "file", "bytes", "pil", "str", "text", "bool", "int", "float", "json")
+_FORMATS += ("numpy", "no_header_numpy", "tensor", "no_header_tensor")
+
+
+class _Chunk(NamedTuple):
+    path: str
+    size: int  # bytes
+    samples: int
+
+
+@DATASETS.register_module()
+class LitDataset(ShardedDataset):
+    """A dataset of LitData chunks, on disk or in an object store. Samples can be read in any order.
+
+    The library decodes the samples. footplate opens the chunks, copies remote ones to its cache, and chooses the order,
+    so that a run can be resumed at any sample. Chunks must be neither compressed nor encrypted.
+
+    Args:
+        folder: The path or URL of the folder with the chunks and their `index.json`.
+        fields: Maps keys of a record to keys of the samples, or to their indices if the samples are tuples; `;`
+            separates alternatives. A value under a key that ends in `_path` is an image for the transforms of the
+            pipeline: an encoded file, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)``, uint8. The items of a dict
+            under `record` are added to the record.
+            By default, the image is `img_path` (`image`, `img`, `jpg`, `jpeg` or `png`). `seg_map_path` (`seg_map` or
+            `mask`), `gt_label` (`label`, `class` or `cls`) and `record` (`record` or `json`) are used if they exist.
+        data_root: The folder or URL of a relative `folder`.
+        metainfo: Metadata of the dataset, such as `classes`.
+        settings: Arguments of `ShardedDataset` and `BaseDataset`: `cache_dir`, `cache_gb`, `pipeline`, `indices` ...
+
+    Raises:
+        DataError: A chunk is missing or incomplete, the index is invalid, or the samples lack a field.
+        ArgumentError: An argument is invalid.
+        MissingExtraError: The package litdata is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        fields: Mapping[str, str] | None = None,
+        data_root: str | None = "",
+        metainfo: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.folder = join_root(data_root or "", os.fspath(folder))
+        self._chunks: list[_Chunk] = []
+        self._statuses: list[FileStatus] = []
+        self._names: dict[str, str] = {}  # of the samples, by the key of the record
+        self._sizes_format = ""  # of the sizes of the values of a sample
+        self._decoder: Any = None
+        super().__init__(fields, data_root, metainfo, **settings)
+
+    def load_data_list(self) -> Any:
+        """Reads the index and checks the size of each chunk; returns a record of (chunk, position) for each sample."""
+        with at_key("folder"):
+            self._chunks, config = _read_index(self.folder)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                self._statuses = list(pool.map(_check_size, self._chunks))
+        self._sizes_format = f"<{len(config['data_format'])}I"
+        self._decoder, names = _create_decoder(config, self.folder)
+        self._names = self._find_names(names)
+        return RecordStore((number, at) for number, chunk in enumerate(self._chunks) for at in range(chunk.samples))
+
+    def read_sample(self, *entry: Any) -> StoredSample:
+        """Reads and decodes a sample; see `ShardedDataset.read_sample`."""
+        number, position = entry
+        chunk = self._chunks[number]
+        content = self._read(number, position)
+        try:
+            item = self._decoder.load_item_from_bytes(content, number)
+            found = item if isinstance(item, dict) else {str(index): value for index, value in enumerate(item)}
+            sample = StoredSample(chunk.path, str(position), {}, {})
+            if "record" in self._names:  # first, so that other fields replace its items
+                sample.values.update(_to_dict(found[self._names["record"]]))
+            for field, name in self._names.items():
+                if field.endswith("_path"):
+                    sample.files[field] = join(chunk.path, f"{position}.{name}"), _to_file(found[name])
+                elif field != "record":
+                    sample.values[field] = found[name]
+        except Exception as error:  # the library raises errors of many types for damaged data
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(f"sample {position} of the chunk '{chunk.path}' cannot be decoded: {reason}") from error
+        return sample
+
+    def _find_names(self, names: Sequence[str]) -> dict[str, str]:
+        """Returns the name in the samples of each field."""
+        wanted = self.fields or {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
+        found = {key: next((each for each in several if each in names), None) for key, several in wanted.items()}
+        required = ["img_path"] if self.fields is None else list(self.fields)
+        for key in required:
+            if found[key] is None:
+                raise DataError(
+                    f"the samples of '{self.folder}' have no '{key}'",
+                    key="fields",
+                    found=list(names),
+                    notes=[f"Set fields=dict({key}='...') to one of the names of the samples."],
+                )
+        return {key: name for key, name in found.items() if name is not None}
+
+    def _read(self, number: int, position: int) -> bytes:
+        """Returns the bytes of a sample, and checks the tables of offsets and sizes."""
+        chunk = self._chunks[number]
+        try:
+            with self.cache.open(chunk.path, self._statuses[number]) as stream:
+                stream.seek(_OFFSET_BYTES * (1 + position))
+                table = stream.read(_RANGE.size)
+                begin, end = _RANGE.unpack(table) if len(table) == _RANGE.size else (0, 0)
+                if not _OFFSET_BYTES * (2 + chunk.samples) <= begin <= end <= chunk.size:
+                    raise _damaged(chunk, f"sample {position} is from {begin} to {end} of {chunk.size} bytes")
+                stream.seek(begin)
+                content: bytes = stream.read(end - begin)
+        except OSError as error:
+            raise DataError(f"the chunk '{chunk.path}' cannot be read: {error}") from error
+        header = struct.calcsize(self._sizes_format)
+        sizes = struct.unpack_from(self._sizes_format, content) if len(content) >= header else ()
+        if header + sum(sizes) != end - begin or len(content) < end - begin:
+            raise _damaged(chunk, f"the sizes of the values of sample {position} do not add up to {end - begin} bytes")
+        return content
+
+
+def _damaged(chunk: _Chunk, found: str) -> DataError:
+    return DataError(
+        f"the chunk '{chunk.path}' is damaged, or was replaced during the run",
+        found=found,
+        notes=["Restore the chunk, or write the dataset again."],
+    )
+
+
+def _read_index(folder: str) -> tuple[list[_Chunk], dict[str, Any]]:
+    """Returns the chunks in `index.json` and their configuration; see `_check_config`."""
+    path = join(folder, "index.json")
+    content = read_file(path)
+    try:
+        index = json.loads(content)
+        if "shards" in index and "chunks" not in index:
+            raise DataError(
+                f"'{folder}' contains MDS shards, which are not supported",
+                notes=["Convert the dataset with `litdata.optimize`, or to WebDataset shards."],
+            )
+        config = dict(index["config"])
+        chunks = [
+            _Chunk(join(folder, each["filename"]), each["chunk_bytes"], each["chunk_size"]) for each in index["chunks"]
+        ]
+        is_valid = all(type(each.size) is int and type(each.samples) is int and each.samples > 0 for each in chunks)
+        is_valid = is_valid and all(os.sep not in each["filename"] for each in index["chunks"])
+        is_valid = is_valid and all(type(each) is str for each in config["data_format"] or ())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        raise DataError(f"'{path}' is not a valid index of LitData", notes=["Write the dataset again."])
+    if not chunks:
+        raise DataError(f"the dataset '{folder}' has no chunks")
+    _check_config(config, path)
+    return chunks, config
+
+
+def _check_config(config: Mapping[str, Any], path: str) -> None:
+    """Raises a DataError if the chunks have a form that cannot be read sample by sample, or execute code."""
+    for key in ("compression", "encryption"):
+        if config.get(key):
+            raise DataError(
+                f"the chunks of '{path}' use {key}, so their samples cannot be read in random order",
+                found=config[key],
+                notes=[f"Write the dataset without `{key}`. Images are compressed already."],
+            )
+    loader = config.get("item_loader") or "PyTreeLoader"
+    if loader != "PyTreeLoader":
+        raise DataError(f"the samples of '{path}' must be written with the default item loader", found=loader)
+    unsupported = [each for each in config["data_format"] or () if each.partition(":")[0] not in _FORMATS]
+    if unsupported or not config["data_format"]:
+        raise DataError(
+            f"values of this format cannot be read from '{path}'",
+            found=unsupported or None,
+            notes=[f"The formats are {', '.join(_FORMATS)}. A pickle is never opened, because it can execute code."],
+        )
+
+
+def _check_size(chunk: _Chunk) -> FileStatus:
+    """Returns the status of a chunk. Raises a DataError if its size differs from that in the index."""
+    try:
+        found = status(chunk.path)
+    except FileNotFoundError as error:
+        raise DataError(f"the chunk '{chunk.path}' does not exist", notes=missing_path_notes(chunk.path)) from error
+    except OSError as error:
+        raise DataError(f"the chunk '{chunk.path}' cannot be read: {error}") from error
+    if found.size != chunk.size:
+        raise DataError(
+            f"the size of the chunk '{chunk.path}' differs from index.json",
+            found=f"{found.size} bytes instead of {chunk.size}",
+            notes=["Copy the chunk again, or write the dataset again."],
+        )
+    return found
+
+
+def _create_decoder(config: Mapping[str, Any], folder: str) -> tuple[Any, list[str]]:
+    """Returns the item loader of the library, which decodes samples, and the names of the values in a sample."""
+    try:
+        from litdata.streaming import serializers  # type: ignore[import-not-found, unused-ignore]
+        from litdata.streaming.item_loader import PyTreeLoader  # type: ignore[import-not-found, unused-ignore]
+        from litdata.utilities._pytree import treespec_loads  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("litdata", extra="litdata", why="LitDataset") from error
+    known = serializers._get_serializers(dict.fromkeys(_ENCODED, serializers.BytesSerializer()))
+    decoder = PyTreeLoader()
+    try:
+        spec = treespec_loads(config["data_spec"])
+        decoder.setup({**config, "data_spec": spec}, [], {name: known[name] for name in _FORMATS})
+    except Exception as error:  # the library raises errors of many types
+        raise DataError(f"the library litdata cannot read the index of '{folder}': {error}") from error
+    if spec.type is dict:
+        return decoder, [str(name) for name in spec.context]
+    if spec.type in (list, tuple):
+        return decoder, [str(index) for index in range(len(spec.children_specs))]
+    raise DataError(f"the samples of '{folder}' must be dicts, lists or tuples", found=str(spec.type))
+
+
+def _to_dict(value: Any) -> dict[str, Any]:
+    """Returns the items of a `record`, which is a dict or JSON."""
+    found = json.loads(value) if isinstance(value, str | bytes) else value
+    if not isinstance(found, dict):
+        raise ValueError(f"'record' must be a dict, not {type(found).__name__}")
+    return found
+
+
+def _to_file(value: Any) -> bytes:
+    """Returns an image as the content of an image file, without loss."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, np.ndarray):
+        value = Image.fromarray(value)
+    if not isinstance(value, Image.Image):
+        raise ValueError(f"an image must be an encoded file, a PIL image or an array, not {type(value).__name__}")
+    stream = io.BytesIO()
+    value.save(stream, "TIFF")  # not compressed, and with all modes of PIL
+    return stream.getvalue()

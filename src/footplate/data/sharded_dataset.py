@@ -1,0 +1,124 @@
+"""The base class of datasets whose samples are stored in shards: large files that contain many samples."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footplate.checks import check_number
+from footplate.data.base_dataset import BaseDataset
+from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
+from footplate.errors import ArgumentError, DataError
+
+
+class StoredSample(NamedTuple):
+    """A sample as a shard contains it.
+
+    Attributes:
+        shard: The path or URL of the shard.
+        key: The name of the sample in the shard.
+        values: Items of the record.
+        files: The path and the content of each file that a transform loads, by the key of its path in the record.
+    """
+
+    shard: str
+    key: str
+    values: dict[str, Any]
+    files: dict[str, tuple[str, bytes]]
+
+
+class ShardedDataset(BaseDataset):
+    """A dataset whose samples are in shards, on disk or in an object store, and can be read in any order.
+
+    The first item of each entry of `data_list` is the index of its shard. Remote shards are copied to a local cache
+    when they are read.
+
+    Args:
+        fields: Maps keys of a record to names in a shard; `;` separates alternatives.
+        data_root: The folder or URL of relative paths.
+        metainfo: Metadata of the dataset, such as `classes`.
+        cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
+        cache_gb: The maximum size of the copies in GB. It must hold all shards that are read at the same time.
+        ignore_index: The label of ignored pixels in label maps.
+        reduce_zero_label: Whether to ignore label 0 of label maps and to reduce all other labels by one.
+        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+
+    Raises:
+        ArgumentError: An argument is invalid.
+    """
+
+    makes_samples = True  # a record is read from its shard
+
+    def __init__(
+        self,
+        fields: Mapping[str, str] | None = None,
+        data_root: str | None = "",
+        metainfo: Mapping[str, Any] | None = None,
+        *,
+        cache_dir: str = DEFAULT_FOLDER,
+        cache_gb: float = 50.0,
+        ignore_index: int = 255,
+        reduce_zero_label: bool = False,
+        **settings: Any,
+    ) -> None:
+        check_number("cache_gb", cache_gb, above=0)
+        for key, names in (fields or {}).items():
+            if not isinstance(names, str) or not names.strip(";"):
+                message = "a field must be a name in the shards, or several separated by ';'"
+                raise ArgumentError(message, key=f"fields.{key}", found=names)
+        if fields is not None and not fields:
+            raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
+        self.fields = None if fields is None else {key: split_names(each) for key, each in fields.items()}
+        self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
+        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
+        super().__init__(metainfo=metainfo, data_root=data_root, **settings)
+
+    def read_sample(self, *entry: Any) -> StoredSample:
+        """Reads the sample of an entry of `data_list` from its shard.
+
+        Raises:
+            DataError: The shard is missing or damaged, or a value cannot be parsed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not override read_sample()")
+
+    def filter_data(self) -> Any:
+        """Returns all records."""
+        return self.data_list
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Reads a sample. `file_contents` maps the keys of paths to the bytes of the files to load."""
+        self.full_init()
+        sample = self.read_sample(*self.data_list[idx])
+        record: dict[str, Any] = {}
+        if "classes" in self._metainfo:
+            record["num_classes"] = len(self._metainfo["classes"])
+        if "seg_map_path" in sample.files:
+            record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
+        record |= sample.values | {name: path for name, (path, _) in sample.files.items()}
+        label, count = record.get("gt_label"), record.get("num_classes")
+        if isinstance(label, int) and count is not None and not 0 <= label < count:
+            message = f"the class of the sample '{sample.key}' in the shard '{sample.shard}' must be"
+            raise DataError(f"{message} from 0 to {count - 1}", found=label)
+        idx = idx if idx >= 0 else len(self) + idx
+        contents = {name: content for name, (_, content) in sample.files.items()}
+        return {**record, "sample_idx": idx, "sample_key": sample.key, "file_contents": contents}
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class of a sample."""
+        return [int(self.get_data_info(idx)["gt_label"])]
+
+    def shard_numbers(self) -> NDArray[np.int32]:
+        """Returns the index of the shard of each sample, ``(N,)``, for `shard_window` of a sampler."""
+        self.full_init()
+        return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
+
+
+def split_names(names: str) -> list[str]:
+    """Returns the names that `;` separates, without empty ones.
+
+    Example:
+        >>> split_names("jpg; png;")
+        ['jpg', 'png']
+    """
+    return [each.strip() for each in names.split(";") if each.strip()]
