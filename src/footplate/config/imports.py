@@ -45,7 +45,8 @@ def import_custom(config: "Config | ConfigDict") -> None:
         problems["imports"] = "`custom_imports.imports` must be a list of module names"
     if not isinstance(allows_failed, bool):
         problems["allow_failed_imports"] = "`custom_imports.allow_failed_imports` must be True or False"
-    for key, problem in problems.items():
+    if problems:
+        key, problem = next(iter(problems.items()))
         raise ConfigError(
             problem,
             origin=origin_of(section, key),
