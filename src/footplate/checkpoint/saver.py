@@ -89,7 +89,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
             storage.remove(name)
         elif left := remove_sharded(name):
             _logger.warning(
-                "The folder '%s' is kept, because it contains files that footplate did not write: %s",
+                "The folder '%s' is kept, because it contains files that footplate did not write: %s.",
                 name,
                 list_names(left, _SHOWN_NAMES),
             )

@@ -62,7 +62,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
         except ConfigError as error:
             if not allows_failed:
                 raise
-            _logger.warning("%s; ignored because of allow_failed_imports=True", error.message)
+            _logger.warning("Ignored, because allow_failed_imports=True: %s.", error.message)
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
