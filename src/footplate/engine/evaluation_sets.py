@@ -72,9 +72,9 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     """Builds the evaluator of a section, or, for several loaders, a dict that maps names to evaluators.
 
     Args:
-        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict that maps
-            names of datasets to such sections. A dict of functions and objects without the name of a dataset counts as
-            the section of one evaluator.
+        cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
+            is built for each dataset. A dict of functions and objects without the name of a dataset counts as the
+            section of one evaluator.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 

@@ -146,7 +146,11 @@ def _check_state(optimizer: torch.optim.Optimizer) -> None:
     for owner, values in optimizer.state.items():
         odd = [each for each in walk(values) if each is not None and not isinstance(each, _STATE_TYPES)]
         if odd or not isinstance(values, Mapping):
-            found = f"a value of type '{type(odd[0]).__name__}'" if odd else f"the value '{owner}' of no parameter"
+            found = (
+                f"a value of type '{type(odd[0]).__name__}'"
+                if odd
+                else f"the entry '{owner}', which belongs to no parameter"
+            )
             raise CheckpointError(
                 f"a run with the optimizer {name} cannot be resumed, because its state contains {found}",
                 key="optim_wrapper.optimizer.type",
