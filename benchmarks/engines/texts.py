@@ -61,6 +61,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "rounds": (" (rounds: {count})", "（轮数：{count}）"),
     "baseline": (", relative to {engine}", "，相对于 {engine}"),
     "not_measured": ("not measured", "未测量"),
+    "gpu": ("One GPU: not measured yet", "单个 GPU：尚未测量"),
+    "gpu_about": (
+        "No GPU was available for this page, so the following rows are open. On a machine with a GPU, the commands "
+        "measure them. All of these scripts have been run on a CPU, `time_to_accuracy.py` only with recipes of "
+        "footplate.",
+        "生成本页时没有可用的 GPU，因此以下各项尚未测量。在有 GPU 的机器上，可以用表中的命令测量。"
+        "这些脚本都已在 CPU 上运行过，其中 `time_to_accuracy.py` 只用 footplate 的示例配置运行过。",
+    ),
+    "row": ("row", "测量内容"),
+    "command": ("command", "命令"),
     "rest": ("Further cases", "其他测试项目"),
     "what": ("Description of the cases", "测试项目的说明"),
     "differently": ("Setup of each engine", "各引擎的设置"),

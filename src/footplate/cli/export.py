@@ -12,8 +12,9 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        description="Export a trained model with its normalization and postprocessing. The written file is run and "
-        "compared with the model. To convert only a checkpoint, use `footplate checkpoint export`.",
+        description="Export a trained model with its normalization and postprocessing. The exported file is run, and "
+        "its outputs are compared with those of the model. To convert only a checkpoint, use `footplate checkpoint "
+        "export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")

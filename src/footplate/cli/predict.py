@@ -12,8 +12,8 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="predict on pictures and videos with a checkpoint",
-        description="Predict on pictures and videos with a checkpoint. Write a drawn picture and a JSON line for each "
-        "input. Classes, colors and preprocessing are those of the checkpoint's config.",
+        description="Predict on pictures and videos with a checkpoint. Write a picture with the predictions and a JSON "
+        "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
         epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
@@ -30,10 +30,10 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--device",
         metavar="NAME",
-        help="the device, such as cpu or cuda:1 (default: the accelerator, or cpu without one)",
+        help="the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: that of the test data)"
+        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: as in the test data)"
     )
     parser.add_argument(
         "--score",

@@ -98,7 +98,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
                 f"{world} processes cannot share {base} samples evenly",
                 key="auto_scale_lr.base_batch_size",
                 found=base,
-                notes=["Start a number of processes that divides it."],
+                notes=["Use a number of processes that divides base_batch_size."],
             )
         recorded = _recorded_size(cfg)
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.

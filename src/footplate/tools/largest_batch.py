@@ -1,4 +1,4 @@
-"""Finds the largest batch of a dataset, which determines how much memory a run needs."""
+"""Finds the largest batch of a dataset, which determines the memory that a run needs."""
 
 from collections.abc import Iterator
 from itertools import islice
