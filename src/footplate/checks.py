@@ -140,7 +140,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
 
 
 def check_score(name: str, value: object, *, key: str) -> float:
-    """Returns the value of the metric `name`, a number or an array with one element, as a float.
+    """Converts the value of the metric `name`, a number or an array with one element, to a float.
 
     Raises:
         ArgumentError: The value cannot be converted.

@@ -128,7 +128,7 @@ def _load(
             if names:
                 shown = list_names(names, _SHOWN_NAMES)
                 _logger.info(
-                    "Checkpoint '%s' contains objects of %d classes that were not instantiated: %s",
+                    "Checkpoint '%s' contains objects of %d classes that were not instantiated: %s.",
                     name,
                     len(names),
                     shown,

@@ -45,7 +45,8 @@ def import_custom(config: "Config | ConfigDict") -> None:
         problems["imports"] = "`custom_imports.imports` must be a list of module names"
     if not isinstance(allows_failed, bool):
         problems["allow_failed_imports"] = "`custom_imports.allow_failed_imports` must be True or False"
-    for key, problem in problems.items():
+    if problems:
+        key, problem = next(iter(problems.items()))
         raise ConfigError(
             problem,
             origin=origin_of(section, key),
@@ -61,7 +62,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
         except ConfigError as error:
             if not allows_failed:
                 raise
-            _logger.warning("%s; ignored because of allow_failed_imports=True", error.message)
+            _logger.warning("Ignored, because allow_failed_imports=True: %s.", error.message)
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:

@@ -110,7 +110,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
 
 def collective_timeout(dist_cfg: Mapping[str, Any] | None) -> float | None:
-    """Returns the timeout of collectives in seconds, or None for PyTorch's default."""
+    """Returns the timeout of collectives in seconds, or None if PyTorch's default applies."""
     timeout = check_dist_cfg(dist_cfg or {}).get("timeout")
     return None if timeout is None else timeout.total_seconds()
 

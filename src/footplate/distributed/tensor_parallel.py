@@ -48,7 +48,7 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
 
 
 def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
-    """Maps the names of the modules to split to their styles.
+    """Maps the name of each module to split to its style.
 
     Args:
         model: The model.

@@ -282,7 +282,7 @@ class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
-    global mean, so that many small batches give the result of one large batch up to the last digits. It is not a
+    global mean, so that many small batches give the same result as one large batch, except for rounding. It is not a
     subclass of torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
     """
 

@@ -102,11 +102,11 @@ class Components:
         return built
 
     def build_val_loop(self, loop: Any) -> Any:
-        """Builds the validation loop from `val_cfg`, or returns None if that is None."""
+        """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
         return self._evaluation_loop(loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
-        """Builds the test loop from `test_cfg`, or returns None if that is None."""
+        """Builds the test loop from `test_cfg`. Returns None if `test_cfg` is None."""
         return self._evaluation_loop(loop, "test")
 
     @staticmethod

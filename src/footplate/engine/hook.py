@@ -147,10 +147,10 @@ class Hook:
         """Called after a test."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with the checkpoint that is about to be saved. May change it."""
+        """Called with the checkpoint that is about to be saved. The hook may change it."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a checkpoint that was loaded, before it is used. May change it."""
+        """Called with a loaded checkpoint before it is used. The hook may change it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Called before each epoch. Iteration-based training calls it once."""
@@ -266,7 +266,7 @@ class Hook:
         return methods
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs. Empty for most hooks."""
+        """Returns the state that a resumed run needs. Most hooks have none."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong. Leaves no file and records no metric. Random states, buffers and
+    Warns about label maps that are likely wrong. It leaves no files and records no metrics. Random states, buffers and
     attributes are restored afterwards; see `Snapshot`.
 
     Raises:
@@ -323,7 +323,7 @@ class Snapshot:
                 undo()
 
     def _keep(self, value: Any) -> Iterable[Any]:
-        """Copies one value, and returns the values in it that must be copied next."""
+        """Copies one value, and returns the values that it contains and that must be copied next."""
         if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
             return ()
         self._seen[id(value)] = value

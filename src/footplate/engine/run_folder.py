@@ -188,7 +188,7 @@ def locked_for(runner: "Runner") -> Iterator[None]:
 
 
 def _open_and_lock(path: str, folder: str, key: str) -> int:
-    """Opens and locks the lock file, and repeats this if a run that ended has removed the file in between."""
+    """Opens and locks the lock file. Tries again if a run that has just ended removes the file."""
     while True:
         # The lock belongs to the process, not to the open file, so workers that outlive the process do not hold it.
         # Links are not followed, because the file that one points to would be overwritten.
@@ -235,7 +235,7 @@ def _close(descriptor: int) -> None:
 
 
 class Restart:
-    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that it saved itself.
+    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that this run saved.
 
     The pointer file in the folder may refer to a checkpoint of an earlier run. A run that starts over records this
     checkpoint, so that a restart does not resume from it if the run has failed before its own first save.

@@ -170,7 +170,7 @@ def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, d
 
 @contextmanager
 def _located(cfg: Config) -> Iterator[None]:
-    """Adds to errors the location of the value in the config, or the name of the file if the key is missing."""
+    """Adds the location of the value to errors, or the name of the config file if the key is missing."""
     try:
         with located(cfg):
             yield

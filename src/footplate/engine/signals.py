@@ -218,7 +218,7 @@ class Requests:
         return may_raise
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
-        """Exchanges the requests of all ranks. All ranks must call it in the same iteration.
+        """Exchanges the requests of all ranks. All ranks must call this method in the same iteration.
 
         Args:
             device: The device of the exchanged tensor.
@@ -263,7 +263,7 @@ class AgreementHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Answers the requests that arrived during an iteration: saves and stops the run.
+    """Saves and stops the run as requested during an iteration.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.

@@ -36,7 +36,8 @@ _MAX_RANKS = 16  # maximum number of ranks that save their own gradients: each t
 def participants(runner: "Runner") -> "dict[str, Stateful]":
     """Returns the components of a run whose state a checkpoint contains, in the order in which they are restored.
 
-    A key is the path of the state in the checkpoint. Objects that are added to the result are saved and restored too.
+    A key is the path of the state in the checkpoint. Objects that are added to the returned dict are also saved and
+    restored.
     """
     runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
     return {
@@ -337,7 +338,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
 
 
 def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
-    """Returns the seed of the run to resume. None if the run starts over or its checkpoint has no seed.
+    """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
 
     A run without a seed in its config has drawn one, and the order of its data depends on it.
     """

@@ -138,7 +138,7 @@ class TimeEstimator:
         self._validation, self._since = None, time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the given time, for which the process was suspended until now, from the measurements."""
+        """Excludes the seconds for which the process was suspended from the measurements."""
         if self._since is not None:
             self._since += seconds
         if self._validation is not None:

@@ -18,7 +18,7 @@ _NORMS = (_BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 @HOOKS.register_module()
 class FreezeHook(Hook):
-    """Freezes the parameters whose names match, until an iteration or epoch or for the whole run.
+    """Freezes parameters by name, either until an iteration or epoch, or for the whole run.
 
     A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
 

@@ -81,7 +81,7 @@ class LiveTerminal:
 
     @property
     def width(self) -> int:
-        """The number of columns available to lines: half of the terminal while it is being resized, to avoid wraps."""
+        """The number of columns available to lines. During a resize, it is half of the terminal, to avoid wraps."""
         columns = self._size().columns
         return max(columns // 2, min(columns, _MIN_COLUMNS)) if time.monotonic() < self._dragged_until else columns
 
@@ -323,7 +323,7 @@ class LiveNotebook:
             show_iterations(True)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Replaces the lines. If the last update was very recent, this is deferred to the next call or to `close`."""
+        """Replaces the lines. An update that follows too soon is deferred to the next call or to `close`."""
         self._lines = lines
         if time.monotonic() - self._shown_at >= _SECONDS_BETWEEN:
             self._send()

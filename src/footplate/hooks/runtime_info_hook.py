@@ -213,7 +213,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the given time, for which the process was suspended until now, from the iteration."""
+        """Excludes the seconds for which the process was suspended from the time of the iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:

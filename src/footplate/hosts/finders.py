@@ -172,7 +172,7 @@ class InstalledFinder(MetaPathFinder):
 
 
 def complete(module: ModuleType) -> None:
-    """Adds missing names to a module of an installed package; they are imported on first access."""
+    """Adds missing names to a module of an installed package. They are imported on first access."""
     names = names_of(module.__name__)
     if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
