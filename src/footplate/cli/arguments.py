@@ -118,6 +118,18 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trained(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments for a checkpoint, its config and the overrides to the parser."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    parser.add_argument(
+        "--config",
+        metavar="CONFIG",
+        help="a config file or the name of a recipe (default: the config in the checkpoint)",
+    )
+    add_overrides(parser)
+    add_trust(parser)
+
+
 def add_no_patches(parser: argparse.ArgumentParser) -> None:
     """Adds the option that disables patches of first-generation code."""
     parser.add_argument(
