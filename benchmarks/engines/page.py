@@ -7,7 +7,7 @@ from benchmarks.engines import judge, tables
 from benchmarks.engines.case import ENGINES, STEP, Case
 from benchmarks.engines.judge import GoalResult
 from benchmarks.engines.plot import draw
-from benchmarks.engines.remarks import DIFFERENTLY, TRIED
+from benchmarks.engines.remarks import DIFFERENTLY, OPEN_ON_GPU, TRIED
 from benchmarks.engines.results import Results
 from benchmarks.engines.texts import NAMES, pick, text
 
@@ -47,6 +47,10 @@ def _parts(cases: Sequence[Case], results: Results, language: str) -> Iterator[s
     yield f"![{text('plot', language)}]({_PICTURE})"
     names = [pick(NAMES[each], language) for each in ENGINES]
     yield tables.markdown([text("case", language), *names], tables.step_rows(cases, results, language))
+    yield f"## {text('gpu', language)}"
+    yield text("gpu_about", language)
+    head = [text("row", language), text("command", language)]
+    yield tables.markdown(head, [[pick(row, language), f"`{command}`"] for row, command in OPEN_ON_GPU])
     yield f"## {text('rest', language)}"
     yield from _rest(cases, results, language)
     yield from _reference(cases, results, language)

@@ -2,33 +2,32 @@
 
 DIFFERENTLY: dict[str, tuple[str, str]] = {
     "bare": (
-        "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
-        "computed by a formula. Clipping and averaging use multi-tensor functions, losses stay tensors "
-        "until they are logged, and validation uses `torch.inference_mode`. The loop saves no "
-        "checkpoints, cannot be resumed and does not check for NaN.",
-        "直接用 PyTorch 编写的训练循环。参数组由人工合并，学习率由公式计算。裁剪和平均使用多"
-        "张量函数，损失在写日志之前保持为张量，验证使用 `torch.inference_mode`"
-        "。不保存检查点，不能恢复训练，也不检查 NaN。",
+        "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates "
+        "are computed by a formula. Clipping and averaging use multi-tensor functions, losses stay "
+        "tensors until they are logged, and validation uses `torch.inference_mode`. The loop does "
+        "not save checkpoints, cannot be resumed and does not check for NaN.",
+        "直接用 PyTorch 编写的训练循环。参数组手动合并，学习率由公式计算。裁剪和平均使用多张量函数，"
+        "损失在写日志前保持为张量，验证使用 `torch.inference_mode`。该循环不保存检查点，不能恢复训练"
+        "，也不检查 NaN。",
     ),
     "footplate": (
         "All default hooks: runtime information, timer, sampler seeds, logger, schedules and "
-        "checkpoints (no checkpoint is saved, except in the case that measures saving). Gradients are "
-        "checked for NaN before each step. Each sample has its own random state. Optimizer steps create "
-        "no profiler entries unless a profiler is active ([decision "
+        "checkpoints (checkpoints are saved only in the case that measures saving). Gradients are "
+        "checked for NaN before each step. Each sample has its own random state. Optimizer steps "
+        "create profiler entries only if a profiler is active ([decision "
         "021](decisions/021-no-profiler-entries.md)). Validation uses `torch.no_grad`.",
         "启用全部默认钩子：运行信息、计时、采样器的随机种子、日志、参数调度器和检查点（只有测量保存的"
-        "项目才会保存检查点）。每次更新之前检查梯度中是否有 NaN。每个样本有自己的随机状态。只有在"
-        "进行性能分析时，优化器的更新才会产生性能分析条目（[决策 021](decisions/02"
-        "1-no-profiler-entries.md)）。验证使用 `torch.no_grad"
-        "`。",
+        "项目才会保存检查点）。每次更新前检查梯度中是否有 NaN。每个样本有自己的随机状态。只有在启用性"
+        "能分析器时，优化器的更新才会产生性能分析条目（[决策 021](decisions/021-no-profiler-entries.m"
+        "d)）。验证使用 `torch.no_grad`。",
     ),
     "ignite": (
-        "An `Engine` with the training step of the bare loop, which returns `loss.item()` as in the "
-        "documentation of ignite. It uses `LRScheduler`, `EMAHandler`, `Checkpoint` and a handler that "
-        "logs the last loss. Clipping, accumulation and mixed precision are user code.",
-        "`Engine` 使用纯 PyTorch 的训练步骤，并按照 ignite 的文档返回 `l"
-        "oss.item()`。使用 `LRScheduler`、`EMAHandler`、`Che"
-        "ckpoint` 和记录最后一个损失的处理器。梯度裁剪、梯度累积和混合精度由用户代码实现。",
+        "An `Engine` with the training step of the bare loop. The step returns `loss.item()`, as in "
+        "the documentation of ignite. The setup uses `LRScheduler`, `EMAHandler`, `Checkpoint` and a "
+        "handler that logs the last loss. Clipping, accumulation and mixed precision are user code.",
+        "`Engine` 使用纯 PyTorch 循环的训练步骤。该步骤按照 ignite 的文档返回 `loss.item()`。此外还使"
+        "用 `LRScheduler`、`EMAHandler`、`Checkpoint` 和记录最后一个损失的处理器。梯度裁剪、梯度累积"
+        "和混合精度由用户代码实现。",
     ),
     "mmengine": (
         "All default hooks, as in footplate. `paramwise_cfg` creates one parameter group per parameter. "
@@ -39,19 +38,18 @@ DIFFERENTLY: dict[str, tuple[str, str]] = {
     ),
     "onedl": ("A fork of mmengine, with the same setup.", "mmengine 的分支，设置相同。"),
     "lightning": (
-        "`self.log` for the loss in every step, and `CSVLogger` every 50 steps. There are no progress "
-        "bar, summary or checkpoints. Parameter groups are merged by hand. `EMAWeightAveraging` "
-        "averages the weights without buffers.",
-        "每一步用 `self.log` 记录损失，每 50 步使用 `CSVLogger`。没有进度"
-        "条、摘要和检查点。参数组由人工合并。`EMAWeightAveraging` 对权重取平均，"
-        "不包括 buffer。",
+        "`self.log` for the loss in every step, and `CSVLogger` every 50 steps. There is no progress "
+        "bar, no summary and no checkpoints. Parameter groups are merged by hand. "
+        "`EMAWeightAveraging` averages the weights without buffers.",
+        "每一步用 `self.log` 记录损失，每 50 步使用 `CSVLogger`。没有进度条、摘要和检查点。参数组手动"
+        "合并。`EMAWeightAveraging` 对权重取平均，不包括 buffer。",
     ),
     "transformers": (
-        "The optimizer and the schedule are passed to the `Trainer`. It logs every 50 steps, without a "
-        "progress bar or reports. It has no weight averaging, so a callback updates torch's "
-        "`AveragedModel`.",
-        "优化器和学习率调度器由外部传入。每 50 步写一次日志，没有进度条，也不上报。它没有权重平均"
-        "的功能，因此用回调更新 torch 的 `AveragedModel`。",
+        "The optimizer and the schedule are passed to the `Trainer`. It logs every 50 steps, without "
+        "a progress bar or reports. The `Trainer` does not support weight averaging, so a callback "
+        "updates torch's `AveragedModel`.",
+        "优化器和学习率调度器传给 `Trainer`。每 50 步写一次日志，没有进度条，也不上报数据。`Trainer` "
+        "不支持权重平均，因此用回调更新 torch 的 `AveragedModel`。",
     ),
 }
 
@@ -98,12 +96,13 @@ TRIED: dict[str, tuple[str, str]] = {
     ),
     "clipping": (
         "Unlike torch's function, footplate does not group gradients of the same dtype and device "
-        "twice, and does not multiply gradients within the limit by 1. Clipping then takes 0.57 of the "
-        "time of torch's function, or 0.71 if the limit is exceeded, with bit-identical results. The "
-        "norm also shows whether the gradients are finite, so no other check is needed.",
-        "与 torch 的函数不同，footplate 不会对数据类型和设备相同的梯度重复分组，范数"
-        "未超过上限时也不会乘以 1。裁剪的耗时因此是 torch 函数的 0.57 倍；超过上限时为 0"
-        ".71 倍，结果逐位一致。范数同时表明梯度是否有限，因此不需要再检查。",
+        "twice, and does not multiply gradients within the limit by 1. As a result, clipping takes "
+        "43% less time than torch's function, or 29% less if the limit is exceeded. The results are "
+        "bit-identical. The norm also shows whether the gradients are finite, so no other check is "
+        "needed.",
+        "与 torch 的函数不同，footplate 不会对数据类型和设备相同的梯度重复分组，范数未超过上限时也不"
+        "会乘以 1。因此，裁剪的耗时比 torch 的函数少 43%，超过上限时少 29%，结果逐位一致。范数同时表"
+        "明梯度是否有限，因此不需要再检查。",
     ),
     "accumulation": (
         "When both run in turns in the same process, the ratio to the bare loop is 1.014. Function "
@@ -113,24 +112,22 @@ TRIED: dict[str, tuple[str, str]] = {
         " 12 us，每四次迭代检查一次梯度。超出的部分是进程之间的波动。",
     ),
     "validation": (
-        "`torch.no_grad` takes about 25 us per batch more than `torch.inference_mode`, which the bare "
-        "loop uses. It remains the default, because with inference mode, tensors that a model or a "
-        "metric keeps from a validation would fail in the next training iteration ([decision "
-        "021](decisions/021-no-profiler-entries.md)). The next row of the table shows the result with "
-        "inference mode enabled in the config. Calls to the preprocessor, the evaluator and the "
-        "hooks take about 12 us per batch, and a log line every 50 batches takes 0.2 ms. "
-        "Initialization and writing the metrics take 0.9 ms in total, which is 9 us per batch in such a short "
-        "validation. An internal torch "
-        "guard that disables autograd would save 5 to 9 of the 25 us, but metrics that compute gradients would not "
-        "work.",
-        "`torch.no_grad` 每个批次比 `torch.inference_mode`（纯"
-        " PyTorch 循环使用后者）多用约 25 us。它仍是默认设置，因为使用 inference"
-        " mode 时，模型或指标在验证中保留的张量会在下一次训练迭代中出错（[决策 021](de"
-        "cisions/021-no-profiler-entries.md)）。上表的下一行是通"
-        "过配置字段启用 inference mode 后的结果。预处理器、评测器和钩子的调用每个批次约需 12"
-        " us，每 50 个批次一行的日志需要 0.2 ms。初始化和写入指标共需 0.9 ms，在"
-        "这样短的验证中相当于每个批次 9 us。如果使用 torch 内部的一种 guard，可以在 25 us 中节省"
-        " 5 到 9 us，但需要梯度的指标就无法得到梯度。",
+        "The bare loop uses `torch.inference_mode`. `torch.no_grad` takes about 25 us more per "
+        "batch. `torch.no_grad` remains the default. In inference mode, tensors that a model or a "
+        "metric keeps from a validation would cause an error in the next training iteration "
+        "([decision 021](decisions/021-no-profiler-entries.md)). The next row of the table shows the "
+        "result with inference mode enabled in the config. Calls to the preprocessor, the evaluator "
+        "and the hooks take about 12 us per batch, and a log line every 50 batches takes 0.2 ms. "
+        "Initialization and writing the metrics take 0.9 ms in total. In such a short validation, "
+        "this corresponds to 9 us per batch. An internal torch guard that disables autograd would "
+        "save 5 to 9 of the 25 us, but metrics that compute gradients would not work.",
+        "纯 PyTorch 循环使用 `torch.inference_mode`，而 `torch.no_grad` 每个批次要多用约 25 us。`torc"
+        "h.no_grad` 仍是默认设置，因为使用 inference mode 时，模型或指标在验证中保留的张量会在下一次"
+        "训练迭代中引发错误（[决策 021](decisions/021-no-profiler-entries.md)）。上表的下一行是在配置"
+        "中启用 inference mode 后的结果。调用预处理器、评测器和钩子每个批次约需 12 us，每 50 个批次一"
+        "行的日志需要 0.2 ms。初始化和写入指标共需 0.9 ms，在这样短的验证中相当于每个批次 9 us。如果"
+        "使用 torch 内部用于禁用自动求导的 guard，可以在 25 us 中节省 5 到 9 us，但需要计算梯度的指标"
+        "将无法使用。",
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory that the main process already has open, "
@@ -144,3 +141,55 @@ TRIED: dict[str, tuple[str, str]] = {
         "er 会占用运行训练内核的一个核，因此纯 PyTorch 也需要等待。",
     ),
 }
+
+# What only a GPU can measure, each with its command.
+OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
+    (
+        (
+            "A step of ResNet-50 with bfloat16, eager and compiled: footplate, bare loop, MMEngine and Lightning; "
+            "copies to the host between two log lines",
+            "ResNet-50 使用 bfloat16 的单步耗时（不编译和编译）：footplate、纯 PyTorch、MMEngine 和 Lightning；"
+            "两行日志之间向主机复制的次数",
+        ),
+        "python -m benchmarks.engines.gpu --environments",
+    ),
+    (
+        (
+            "A step of ResNet-50 with `cuda_graphs`, and with DDP and FSDP2 over NCCL, relative to plain training",
+            "ResNet-50 使用 `cuda_graphs`、以及基于 NCCL 的 DDP 和 FSDP2 时的单步耗时，与普通训练之比",
+        ),
+        "python -m benchmarks.one_device",
+    ),
+    (
+        ("Waits of the host per iteration of a config", "某个配置每次迭代中主机等待设备的次数"),
+        "footplate check CONFIG",
+    ),
+    (
+        (
+            "Time to accuracy of `fashion-seg`: footplate, bare loop, MMEngine and Lightning",
+            "`fashion-seg` 达到目标精度的时间：footplate、纯 PyTorch、MMEngine 和 Lightning",
+        ),
+        "python -m benchmarks.engines --cases fashion-seg",
+    ),
+    (
+        (
+            "Time to accuracy of `fashion-seg` and `fashion-det` with footplate",
+            "`fashion-seg` 和 `fashion-det` 用 footplate 达到目标精度的时间",
+        ),
+        "python benchmarks/time_to_accuracy.py",
+    ),
+    (
+        (
+            "Time to accuracy of a config of a code base, such as MMSegmentation, with footplate and MMEngine",
+            "代码库（例如 MMSegmentation）的配置用 footplate 和 MMEngine 达到目标精度的时间",
+        ),
+        "python benchmarks/time_to_accuracy.py CONFIG --metric mIoU --least 70 --engines footplate mmengine",
+    ),
+    (
+        (
+            "Memory with `activation_checkpointing`, `state_dtype` and `EMAHook(device='cpu')`",
+            "使用 `activation_checkpointing`、`state_dtype` 和 `EMAHook(device='cpu')` 时的内存",
+        ),
+        "python benchmarks/memory.py",
+    ),
+)

@@ -1,11 +1,13 @@
-"""Checks of argument and config values, which raise ArgumentError, and of checkpoint values, which raise ValueError.
+"""Checks the values of arguments, configs and checkpoints.
 
-In checks that raise ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The
-default of `key` is `name`.
+The checks of arguments and configs raise ArgumentError, and those of checkpoints raise ValueError. In checks that raise
+ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The default of `key` is
+`name`.
 """
 
 import math
 import numbers
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +140,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
 
 
 def check_score(name: str, value: object, *, key: str) -> float:
-    """Returns the value of the metric `name`, a number or an array with one element, as a float.
+    """Converts the value of the metric `name`, a number or an array with one element, to a float.
 
     Raises:
         ArgumentError: The value cannot be converted.
@@ -149,6 +151,19 @@ def check_score(name: str, value: object, *, key: str) -> float:
         return float(value)  # type: ignore[arg-type]  # other types raise TypeError
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"the metric '{name}' is not a single number", key=key, found=value) from error
+
+
+def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:
+    """Compiles a regular expression.
+
+    Raises:
+        ArgumentError: `pattern` is not a valid regular expression.
+    """
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        message = f"'{pattern}' is not a valid regular expression: {error}"
+        raise ArgumentError(message, key=key, found=pattern) from error
 
 
 def check_names(key: str, value: Any) -> list[str]:

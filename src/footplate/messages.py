@@ -69,7 +69,7 @@ def labeled(label: str, text: object) -> str:
 
 
 def format_interval(interval: int, noun: str) -> str:
-    """Formats the interval at which something is done.
+    """Formats an interval, such as that between two saves.
 
     >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
     ('every epoch', 'every 1200 iterations')
@@ -134,7 +134,7 @@ def edit_distance(first: str, second: str, replacement: int = 1) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes, using the largest unit in which the number is at least 1.
+    """Formats a number of bytes in the largest unit that gives a number of at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')

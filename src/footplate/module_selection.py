@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.checks import check_keys, check_names
+from footplate.checks import check_keys, check_names, check_pattern
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -76,18 +76,11 @@ def _patterns(value: Any) -> list[str]:
     names = _as_names([] if value is None else value)
     if not isinstance(names, (str, list, tuple)) or not all(isinstance(each, str) for each in names):
         raise ArgumentError("names must be a pattern or a list of patterns", found=value)
-    patterns = [names] if isinstance(names, str) else list(names)
-    for text in patterns:
-        try:
-            re.compile(text)
-        except re.error as error:
-            message = f"'{text}' is not a valid regular expression: {error}"
-            raise ArgumentError(message, found=text) from error
-    return patterns
+    return [check_pattern(each).pattern for each in ([names] if isinstance(names, str) else names)]
 
 
 def _as_names(value: Any) -> Any:
-    """Replaces classes, which a Python config may contain, with their names."""
+    """Replaces classes with their names. Only Python configs may contain classes."""
     if isinstance(value, (list, tuple)):
         return [_as_name(each) for each in value]
     return _as_name(value)

@@ -86,7 +86,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
         check_choice("backend", backend, _BACKENDS, key="compile.backend")
     if options is not None:
         if mode is not None:
-            raise ArgumentError("torch.compile takes either `mode` or `options`", key="compile.mode")
+            raise ArgumentError("`mode` and `options` of torch.compile cannot both be set", key="compile.mode")
         arguments["options"] = _checked_options(options)
     return arguments
 

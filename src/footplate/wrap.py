@@ -18,7 +18,7 @@ _NAME = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # "lr:" or "--set", which must st
 
 
 def terminal_width(stream: Any) -> int | None:
-    """Returns the width in columns of the terminal to which a stream writes, or None if it is not a terminal."""
+    """Returns the width of a stream's terminal in columns, or None if the stream is not a terminal."""
     if not getattr(stream, "isatty", bool)():
         return None
     try:
@@ -31,7 +31,7 @@ def terminal_width(stream: Any) -> int | None:
 def wrap_log(text: str, width: int) -> str:
     """Wraps a log message to the width of a terminal and indents continuation lines.
 
-    Lines are broken between fields, which are separated by two or more spaces. If a line has no fields, it is broken
+    Lines are broken between fields. Fields are separated by two or more spaces. If a line has no fields, it is broken
     between words. A line is broken between "name:" or "--name" and the value only if the two do not fit on one line. A
     word that is wider than the terminal, such as a path, is not broken. From the second line on, table rows are
     truncated after the last column that fits.
@@ -87,7 +87,7 @@ def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
     Args:
         line: The line.
         width: The number of columns.
-        start: The number of characters at the start of the line that are not broken, such as those of a label.
+        start: The length of the start of the line that is not broken, such as a label.
         indent: The indentation of continuation lines.
     """
     lines: list[str] = []

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from benchmarks.engines import gpu, page
 from benchmarks.engines.case import ENGINES, Case, Goal
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.environments import LISTS
+from benchmarks.engines.environments import LISTS, ROOT
 from benchmarks.engines.judge import Spread, judge, leads, ratio
+from benchmarks.engines.remarks import OPEN_ON_GPU
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
 from benchmarks.engines.stamps import Stamps
@@ -186,6 +189,29 @@ def test_page_shows_missed_goals_and_faster_engines(results: Results, tmp_path: 
     assert "slow.py:3(slow)" in rest
     assert differences(text, chinese.read_text(encoding="utf-8")) == []
     assert picture.read_text(encoding="utf-8").count("<circle") == 6 + 3  # the legend, and what was measured
+
+
+@pytest.mark.parametrize("command", [command for _, command in OPEN_ON_GPU])
+def test_page_names_a_command_for_each_open_row(results: Results, tmp_path: Path, command: str) -> None:
+    for path in page.write(list(CASES.values()), results, tmp_path)[:2]:
+        assert f"| `{command}` |" in path.read_text(encoding="utf-8")
+    assert f"| `{command}` |" in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    script = re.search(r"^python (?:-m )?(\S+)", command)
+    if script is not None:
+        name = script[1] if script[1].endswith(".py") else script[1].replace(".", "/")
+        assert any((ROOT / each).exists() for each in (name, f"{name}.py"))
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_is_measured() -> None:
+    path = ROOT / "benchmarks" / "time_to_accuracy.py"
+    chosen = ["fashion-seg", "--least", "1", "--interval", "2", "--rounds", "1"]
+    output = subprocess.run([sys.executable, path, *chosen], stdout=subprocess.PIPE, text=True, check=True).stdout
+    config, engine, metric, seconds, unit, iterations, value = output.splitlines()[-1].split()
+    assert (config, engine, metric, unit) == ("fashion-seg", "footplate", "mIoU", "s")
+    assert float(seconds) > 0
+    assert int(iterations) % 2 == 0
+    assert float(value) >= 1
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)

@@ -242,7 +242,7 @@ def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
         f"the content of '{url}' does not match the hash in its name",
         "  expected sha256 01234567...",
         f"     found sha256 {sha256}",
-        f"  The download is discarded. Save the correct file as '{cached_path(url, url)}'.",
+        f"  The download was discarded. Save the correct file as '{cached_path(url, url)}'.",
     ]
     assert files_in(cache) == []
 
@@ -254,7 +254,7 @@ def test_cached_file_with_a_wrong_digest_is_not_used_or_replaced(publisher: Serv
     with pytest.raises(CheckpointDamagedError) as caught:
         load_checkpoint("open-mmlab://small")
     assert str(caught.value).splitlines() == [
-        f"the weights at 'open-mmlab://small' are not used: the content of '{cache / name}' "
+        f"cannot use the weights at 'open-mmlab://small': the content of '{cache / name}' "
         "does not match the hash in its name",
         f"  expected sha256 {name[6:14]}...",
         f"     found sha256 {hashlib.sha256(b'other').hexdigest()}",

@@ -126,7 +126,7 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
     assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
     assert caplog.messages == [
-        f"Checkpoint '{path}': objects of 1 classes were not instantiated: {os.mkdir.__module__}.mkdir"
+        f"Checkpoint '{path}' contains objects of 1 classes that were not instantiated: {os.mkdir.__module__}.mkdir."
     ]
     load_checkpoint(path, trust=True)
     assert trap.exists()

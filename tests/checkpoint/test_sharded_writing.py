@@ -300,7 +300,7 @@ def test_unknown_files_in_a_checkpoint_are_kept(folder: Path, caplog: pytest.Log
         remove_checkpoint(folder)
     assert _held(folder) == {"notes.txt": b"mine", "rank_7-0a1b2c3d.bin/deep.txt": b"mine"}
     assert caplog.messages[-1].endswith(
-        "because it contains files that footplate did not write: notes.txt, rank_7-0a1b2c3d.bin"
+        "because it contains files that footplate did not write: notes.txt, rank_7-0a1b2c3d.bin."
     )
 
 

@@ -140,7 +140,7 @@ def test_json_of_several_processes_is_one_document(
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments, Config({})) == code
     error = {"type": "RankError", "message": "rank 1 (process 7) was killed by SIGKILL"}
-    lost = {"error": {**error, "notes": ["Standard error shows why."], "exit_code": code}}
+    lost = {"error": {**error, "notes": ["The cause is in the output on standard error."], "exit_code": code}}
     assert json.loads(arguments.results.getvalue()) == (printed or lost)
 
 

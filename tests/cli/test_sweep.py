@@ -41,43 +41,52 @@ def test_varied_key_may_be_invalid_and_interrupt_prints_how_to_continue(
     assert (code, told) == (130, "To continue the sweep, run the same command again.\n")
 
 
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Returns a function that returns the content of the report for the arguments of a sweep and its trials."""
+
+    def written(words: list[str], trials: list[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        monkeypatch.setattr(
+            "footplate.tools.report.write_report", lambda runs, path, **options: found.update(options, runs=runs)
+        )
+        monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
+        settings = study.SweepSettings(str(tmp_path / "tiny"), "accuracy")
+        command._write_report(trials, settings, build_parser().parse_args(["sweep", *words, "--param", LR]))
+        return found
+
+    return written
+
+
 def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: Callable[..., dict[str, Any]],
 ) -> None:
-    written: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "footplate.tools.report.write_report", lambda runs, path, **options: written.update(options, runs=runs)
-    )
     trials = [
         study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", ""),
         study.TrialInfo(2, {}, "failed", None, "b", ""),
     ]
-    monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
-    settings = study.SweepSettings(str(tmp_path / "tiny"), "accuracy")
-    command._write_report(trials, settings, "footplate train tiny.py")
-    assert written == {
+    assert report(["tiny.py"], trials) == {
         "runs": ["run of a"],
         "names": ["trial 4"],
         "title": "Sweep tiny",
-        "sweep": ("accuracy", trials, "footplate train tiny.py"),
+        "sweep": ("accuracy", trials, "footplate train tiny.py --set optimizer.lr=0.25"),
     }
+    assert report(["tiny.py"], trials[1:]) == {}
 
 
-def test_best_command_repeats_the_overrides_of_the_sweep() -> None:
-    arguments = build_parser().parse_args(
-        ["sweep", "my config.py", "--set", "a.b=[1, 2]", "--param", LR, "--cfg-options", "c=3"]
-    )
+def test_best_command_repeats_the_overrides_of_the_sweep(report: Callable[..., dict[str, Any]]) -> None:
     best = study.TrialInfo(4, {"optimizer.lr": 0.25, "model.type": "Net"}, "complete", 1.0, "a", "")
-    assert command._best_command(best, arguments) == (
+    assert report(["my config.py", "--set", "a.b=[1, 2]", "--cfg-options", "c=3"], [best])["sweep"].command == (
         "footplate train 'my config.py' --cfg-options c=3 --set optimizer.lr=0.25 model.type=Net 'a.b=[1, 2]'"
     )
 
 
 @pytest.mark.parametrize("given", ["optimizer.lr=1", "optimizer=dict(lr=1)"])
-def test_best_command_sets_the_searched_keys_after_those_that_would_replace_them(given: str) -> None:
-    arguments = build_parser().parse_args(["sweep", "a.py", "--set", given, "--param", LR])
+def test_best_command_sets_the_searched_keys_after_those_that_would_replace_them(
+    report: Callable[..., dict[str, Any]], given: str
+) -> None:
     best = study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", "")
-    assert command._best_command(best, arguments).endswith(" optimizer.lr=0.25")
+    assert report(["a.py", "--set", given], [best])["sweep"].command.endswith(" optimizer.lr=0.25")
 
 
 def _read_a_alone(folder: str) -> str:

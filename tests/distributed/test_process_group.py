@@ -110,7 +110,9 @@ def test_backend_matches_devices(
     monkeypatch: pytest.MonkeyPatch, there: bool, wanted: str | None, backend: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert process_group._choose_backend(wanted) == backend
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    seat = RankInfo(0, 1, 0, "here", 29500)
+    assert process_group._choose_device(seat, wanted, "pytorch") == (backend, 0 if there else None)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +128,11 @@ def test_backend_matches_devices(
 def test_device_of_each_rank(
     monkeypatch: pytest.MonkeyPatch, local_rank: int, devices: int, launcher: str, backend: str, device: int | None
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
     seat = RankInfo(5, 8, local_rank, "here", 29500)
     if device is not None:
-        assert process_group._choose_device(seat, backend, launcher) == device
+        assert process_group._choose_device(seat, backend, launcher) == (backend, device)
         return
     with pytest.raises(ArgumentError, match="rank 5 on .* has no device of its own") as caught:
         process_group._choose_device(seat, backend, launcher)

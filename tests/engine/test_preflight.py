@@ -174,8 +174,8 @@ def test_size_of_the_state_is_unknown_for_optimizers_that_need_a_closure_or_valu
     [
         ("AdaShift", "a value of type 'deque'"),
         ("Conda", "a value of type 'GaLoreProjector'"),
-        ("MADGRAD", "the value 'k' of no parameter"),
-        ("SPAM", "the value 'total_step' of no parameter"),
+        ("MADGRAD", "the entry 'k', which belongs to no parameter"),
+        ("SPAM", "the entry 'total_step', which belongs to no parameter"),
     ],
 )
 def test_optimizers_whose_state_a_checkpoint_does_not_restore_are_refused(name: str, found: str) -> None:

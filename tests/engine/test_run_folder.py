@@ -42,7 +42,7 @@ def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path) ->
     process.start()
     ready.wait(20)
     runner = Runner(**settings(tmp_path))
-    with pytest.raises(ArgumentError, match="Another run uses the folder") as caught:
+    with pytest.raises(ArgumentError, match="another run uses the folder") as caught:
         runner.train()
     assert caught.value.key == "work_dir"
     assert caught.value.notes[0].startswith(f"process {process.pid} on ")
@@ -97,7 +97,7 @@ def test_checkpoints_of_two_runs_do_not_go_to_one_folder(tmp_path: Path) -> None
 
 
 def _refused(cfg: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="Another run uses the folder '.*out/run'") as caught:
+    with pytest.raises(ArgumentError, match="another run uses the folder '.*out/run'") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
     assert caught.value.notes[-1] == "Use another work_dir or out_dir, or stop the other run."

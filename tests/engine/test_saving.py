@@ -166,6 +166,6 @@ def test_saver_reports_failures_only_where_the_run_can_stop(tmp_path: Path, capl
 
 
 def test_unknown_policy_suggests_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="on_save_error must be 'warn' or 'stop'") as caught:
+    with pytest.raises(ArgumentError, match="on_save_error must be one of warn, stop") as caught:
         Runner(**settings(tmp_path, on_save_error="warm"))
     assert (caught.value.key, caught.value.suggestion) == ("on_save_error", "warn")

@@ -81,7 +81,7 @@ def _in_place() -> None:
 
 
 def _deaf() -> None:
-    Requests._on_stop = lambda self, number, frame: (_ for _ in ()).throw(SystemExit(0))  # type: ignore[method-assign]
+    Requests._on_request = lambda self, number, frame: (_ for _ in ()).throw(SystemExit(0))  # type: ignore[method-assign]
 
 
 def _forgetful() -> None:

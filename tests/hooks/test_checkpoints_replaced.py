@@ -53,7 +53,7 @@ def test_run_without_resume_warns_about_replaced_files(
     _run(tmp_path / "work", 2, hook)
     assert _told(caplog) == [
         f"'{folder}' contains 4 checkpoints that this run does not continue: best_acc_epoch_1.{suffix}, "
-        f"epoch_1.{suffix}, epoch_2.{suffix} and 1 more. It overwrites those whose names it uses. To keep them, "
+        f"epoch_1.{suffix}, epoch_2.{suffix} and 1 more. The run overwrites those whose names it uses. To keep them, "
         f"choose another {'out_dir' if elsewhere else 'work_dir'}. To resume from them, pass --resume (resume=True).",
         f"'{folder}/epoch_1.{suffix}' existed before this run and is replaced.",
         f"'{folder}/best_acc_epoch_1.{suffix}' existed before this run and is replaced.",
@@ -74,7 +74,7 @@ def test_resume_from_earlier_checkpoint_warns_about_later_ones(
     caplog.clear()
     _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
     assert _told(caplog) == [
-        f"'{tmp_path}' contains 2 checkpoints that this run does not continue: epoch_2.pth, epoch_3.pth. It "
+        f"'{tmp_path}' contains 2 checkpoints that this run does not continue: epoch_2.pth, epoch_3.pth. The run "
         "overwrites those whose names it uses. To keep them, choose another work_dir.",
         f"'{tmp_path}/epoch_2.pth' existed before this run and is replaced.",
         f"'{tmp_path}/epoch_3.pth' existed before this run and is replaced.",
@@ -106,7 +106,7 @@ def test_stop_position_of_earlier_run_is_kept(tmp_path: Path, caplog: pytest.Log
         runner.saver.settle()
     assert load_checkpoint(tmp_path / f"on_signal_earlier.{suffix}")["meta"]["iter"] == 12
     assert load_checkpoint(tmp_path / f"on_signal.{suffix}")["meta"]["iter"] == 4
-    kept = "The checkpoint of an earlier run, which is at a later iteration, is kept as "
+    kept = "The checkpoint of an earlier run is at a later iteration and is kept as "
     assert [each for each in caplog.messages if each.startswith(kept)] == [
         f"{kept}{tmp_path}/on_signal_earlier.{suffix}"
     ] * 2

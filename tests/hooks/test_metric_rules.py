@@ -5,10 +5,10 @@ import pytest
 
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import (
+    MissingMetricError,
     best_metric_rules,
     check_rule,
     is_better,
-    missing_metric,
     order_metrics,
     rule_of,
 )
@@ -51,14 +51,14 @@ def test_unknown_name_is_refused() -> None:
     assert rule_of("speed", greater=["speed"]) == "greater"
     with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
         rule_of("speed")
-    with pytest.raises(ArgumentError, match="'greater' or 'less'"):
+    with pytest.raises(ArgumentError, match="rule must be one of greater, less"):
         check_rule("larger")
 
 
 def test_missing_metric_lists_all_metrics() -> None:
-    error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
+    error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
-    assert missing_metric("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
+    assert MissingMetricError("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
 
 
 def test_metrics_of_save_best_come_first() -> None:

@@ -148,5 +148,5 @@ def test_missing_pipeline_and_invalid_phase_are_refused(tmp_path: Path) -> None:
     hook = {"type": "PrepareTTAHook", "tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
     with pytest.raises(BuildError, match="'Points' has no pipeline to replace"):
         Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
-    with pytest.raises(ArgumentError, match="'test' or 'val'"):
+    with pytest.raises(ArgumentError, match="a phase must be one of test, val"):
         PrepareTTAHook(phases="train")

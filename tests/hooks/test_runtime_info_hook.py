@@ -297,7 +297,7 @@ def test_norm_of_accumulated_gradients(tmp_path: Path) -> None:
 def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="interval"):
         GradientNormHook(interval=0)
-    with pytest.raises(ArgumentError, match="invalid regular expression") as caught:
+    with pytest.raises(ArgumentError, match="is not a valid regular expression") as caught:
         GradientNormHook(groups={"first": "("})
     assert caught.value.key == "groups.first"
     with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:

@@ -20,7 +20,6 @@ from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters import Hook
 from footplate.hosts.finders import NamesFinder
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
-from footplate.registry.dotted_paths import resolve
 
 
 @pytest.fixture
@@ -31,10 +30,6 @@ def finder() -> Iterator[NamesFinder]:
     sys.meta_path.remove(finder)
     for title in [title for title in sys.modules if title.partition(".")[0] == "mmcv"]:
         del sys.modules[title]
-
-
-def test_resolve() -> None:
-    assert resolve("footplate.registry:HOOKS") is HOOKS
 
 
 @pytest.mark.parametrize("title", ["mmengine", "mmengine.hooks", "mmcv.ops", "json"])

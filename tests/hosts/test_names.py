@@ -1,16 +1,16 @@
 import inspect
+from pkgutil import resolve_name
 
 import pytest
 
 from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.registry import HOOKS
-from footplate.registry.dotted_paths import resolve
 
 
 @pytest.mark.parametrize("module", sorted(NAMES))
 def test_every_name_resolves(module: str) -> None:
     for name, target in NAMES[module].items():
-        found = resolve(target)
+        found = resolve_name(target)
         assert found is not None or name == "CUDA_HOME", name
         if inspect.isclass(found) or inspect.isfunction(found):
             assert found.__module__.startswith(("footplate.", "torch.")), name
@@ -27,7 +27,7 @@ def test_parent_modules_of_known_modules_exist() -> None:
 def test_registry_modules_exist_in_every_package(module: str) -> None:
     names = names_of(module)
     assert names is not None
-    assert resolve(names["HOOKS"]) is HOOKS
+    assert resolve_name(names["HOOKS"]) is HOOKS
 
 
 @pytest.mark.parametrize("module", ["mmcv.ops", "numpy", "mmsegment", "mmcv.runners"])

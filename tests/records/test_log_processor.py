@@ -257,7 +257,7 @@ def test_unmatched_rule_is_a_single_warning(
 )
 def test_window_beyond_capacity_is_a_warning(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     LogProcessor(**cfg)
-    assert caplog.messages == ["window_size 20000 is too large: only the latest 8192 values are kept."]
+    assert caplog.messages == ["window_size 20000 is too large: only the latest 8192 values are stored."]
 
 
 def recorded(count: int) -> MessageHub:

@@ -56,7 +56,7 @@ def test_history_is_created_once(hub: MessageHub) -> None:
 
 def test_unknown_scalar_suggests_a_similar_one(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 1.0)
-    with pytest.raises(KeyError, match="no scalar 'train/los' was recorded: did you mean 'train/loss'"):
+    with pytest.raises(KeyError, match="the scalar 'train/los' has not been recorded: did you mean 'train/loss'"):
         hub.get_scalar("train/los")
 
 

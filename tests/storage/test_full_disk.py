@@ -53,9 +53,12 @@ def _format_masks() -> None:
 
 
 def _write_boxes() -> None:
-    metric = CocoMetric(outfile_prefix="boxes")
+    metric = CocoMetric(format_only=True, outfile_prefix="boxes")
+    metric.dataset_meta = {"classes": ["a"]}
     metric.context = EvaluationContext(folder=".")
-    metric._write_files([{"image_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}], {"images": []})
+    found = {"bboxes": [[0.0, 0.0, 1.0, 1.0]], "scores": [0.5], "labels": [0]}
+    metric.process({}, [{"img_id": 1, "pred_instances": found}])
+    metric.compute_metrics(metric.results)
 
 
 def _copy_logs() -> None:

@@ -126,6 +126,21 @@ def test_global_batch_is_kept_by_accumulation(tmp_path: Path) -> None:
     assert again is cfg
 
 
+@pytest.mark.parametrize(
+    ("base", "samples", "limit"),
+    [
+        (320, "64 samples x 5", "dataset"),
+        (64, "64 samples x 1", "base_batch_size"),
+        (101, "101 samples x 1", "base_batch_size"),
+    ],
+)
+def test_no_batch_is_larger_than_the_dataset(tmp_path: Path, base: int, samples: str, limit: str) -> None:
+    changes = {"train_dataloader['dataset']": "dict(type='Points', size=64)"}
+    path = config(tmp_path, model="dict(type='Wide', size=4)", auto_scale_lr=f"dict(base_batch_size={base})", **changes)
+    expected = f"{samples} accumulated = base_batch_size {base}. Limit: a larger batch would exceed the {limit}."
+    assert chosen(path)[1] == f"batch_size='auto': {expected}"
+
+
 def test_resumed_run_keeps_its_size(tmp_path: Path) -> None:
     scale = "dict(enable=True, base_batch_size=48)"
     cfg, _ = chosen(config(tmp_path, model="dict(type='Wide', size=4, most=14)", auto_scale_lr=scale))

@@ -57,7 +57,7 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
             "warning",
             "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
-        ((10, 40), "unknown", "Needs three or more validations to judge."),
+        ((10, 40), "unknown", "At least three validations are needed."),
         ((40, 40, 40), "unknown", "At the end, the mIoU is at its best."),
     ],
 )

@@ -21,7 +21,7 @@ def importance(values: Sequence[dict[str, Any]], scores: Sequence[float], pruned
 
 def test_few_complete_trials_do_not_show_which_parameter_matters() -> None:
     text = importance([{"lr": number} for number in range(4)], [1, 2, 3, 4], pruned=9)
-    assert text == "4 complete trials are too few to say which parameter matters."
+    assert text == "At least 5 complete trials are needed to determine which parameter matters."
 
 
 def test_parameter_with_the_strongest_rank_correlation_matters_most() -> None:

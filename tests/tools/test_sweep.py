@@ -8,7 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.hooks.metric_rules import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError
 from footplate.tools.sweep_space import parse_parameter
 
 study = pytest.importorskip("footplate.tools.sweep")
@@ -58,7 +58,7 @@ def test_score_of_a_trial_is_its_best_validation(cfg: Config, tmp_path: Path, an
 
 def test_unknown_metric_stops_the_sweep_at_its_first_trial(tmp_path: Path, answer: Any) -> None:
     cfg = Config({"optimizer": {"lr": 0.1}})
-    wrong = missing_metric("the sweep", "mIuO", ["mIoU", "mAcc"], "--metric")
+    wrong = MissingMetricError("the sweep", "mIuO", ["mIoU", "mAcc"], "--metric")
     ran = answer(lambda config: ([], ("refused", wrong)))
     with pytest.raises(MissingMetricError) as caught:
         study.sweep(cfg, [LR], settings(tmp_path, metric="IoU/mIuO"))
@@ -76,7 +76,7 @@ def test_unknown_save_best_is_reported_at_its_config_key(tmp_path: Path, answer:
     (tmp_path / "a.py").write_text(
         "optimizer = dict(lr=0.1)\n\ndefault_hooks = dict(checkpoint=dict(save_best='mIoUs'))"
     )
-    answer(lambda config: ([], ("refused", missing_metric("the sweep", "mIoUs", ["mIoU"], "--metric"))))
+    answer(lambda config: ([], ("refused", MissingMetricError("the sweep", "mIoUs", ["mIoU"], "--metric"))))
     with pytest.raises(MissingMetricError) as caught:
         study.sweep(Config.fromfile(tmp_path / "a.py"), [LR], settings(tmp_path / "out", metric="mIoUs"))
     assert (caught.value.key, str(caught.value.origin)[-4:]) == ("default_hooks.checkpoint.save_best", "py:3")

@@ -33,7 +33,7 @@ CASE = fused_case(
     "fused",
     ("161 tensors, fused AdamW", "161 个张量，融合的 AdamW"),
     (
-        "The same as `norms`, with `fused=True`. The following cases also use it.",
-        "与 `norms` 相同，但使用 `fused=True`。以下各项也使用它。",
+        "The same as `norms`, with `fused=True`. The following cases also use the fused optimizer.",
+        "与 `norms` 相同，但使用 `fused=True`。以下各项也使用融合的优化器。",
     ),
 )

@@ -15,10 +15,10 @@ CASE = Case(
     goals=(
         Goal(
             (
-                "a step is at least 0.99 times as fast as in the fastest bare loop (with AMP and channels-last, "
-                "compiled or not), and nothing is copied to the host between log lines",
-                "每一步的速度不低于最快的纯 PyTorch 循环的 0.99 倍（使用 AMP 和 channe"
-                "ls last，编译或不编译），并且在两行日志之间不向主机复制数据",
+                "at least 0.99 times the speed of the fastest bare loop (with AMP and channels-last, "
+                "compiled or not), without copies to the host between log lines",
+                "速度不低于最快的纯 PyTorch 循环的 0.99 倍（使用 AMP 和 channels last，编译或不编译），并且在"
+                "两行日志之间不向主机复制数据",
             ),
             by="open",
         ),

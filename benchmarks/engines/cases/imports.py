@@ -6,12 +6,11 @@ CASE = Case(
     name="imports",
     title=("Imports and --help", "导入与 --help"),
     about=(
-        "Three durations, each measured in a new process: the time that `import ENGINE` adds to an empty process, "
-        "the time to import everything that training needs (including torch), and the time of "
-        "`footplate --help`. The values are medians of three.",
-        "在新进程中测量的三种耗时：`import 引擎` 比空进程多用的时间，导入训练所需的全部内容"
-        "（包括 torch）的时间，以及 `footplate --help` 的时间。取三次的中位"
-        "数。",
+        "Each duration is measured in a new process: the time that `import ENGINE` adds to an empty "
+        "process, the time to import everything that training needs (including torch), and the time "
+        "of `footplate --help`. The values are medians of three measurements.",
+        "每种耗时都在新进程中测量：`import 引擎` 比空进程多用的时间，导入训练所需的全部内容（包括 tor"
+        "ch）的时间，以及 `footplate --help` 的时间。取三次测量的中位数。",
     ),
     kind="imports",
     figures=(

@@ -22,7 +22,7 @@ CASE_2 = dataclasses.replace(
     CASE_0,
     name="loading-2",
     title=("Data loading, 2 workers", "数据加载，2 个 worker"),
-    about=("The same with two workers.", "同上，使用两个 worker。"),
+    about=("The same as `loading-0`, with two workers.", "与 `loading-0` 相同，但使用两个 worker。"),
     job=dataclasses.replace(_JOB, workers=2),
     seconds=(("", 4.0),),
 )

@@ -7,12 +7,11 @@ CASE = Case(
     name="long",
     title=("Long runs", "长时间运行"),
     about=(
-        "The case `tiny` for 100,000 iterations, or 1,000,000 iterations for the bare loop and "
-        "footplate. Times are medians over 10,000 iterations. Memory growth is that of the process "
+        "The case `tiny` runs for 100,000 iterations. The bare loop and footplate run for 1,000,000 "
+        "iterations. Times are medians over 10,000 iterations. Memory growth is that of the process "
         "itself from iteration 1,000 to iteration 100,000.",
-        "将 `tiny` 运行 100,000 次迭代，纯 PyTorch 和 footplate "
-        "运行 1,000,000 次。时间为 10,000 次迭代的中位数。内存增长是进程自身从第 "
-        "1,000 次到第 100,000 次迭代的增长。",
+        "`tiny` 运行 100,000 次迭代，其中纯 PyTorch 和 footplate 运行 1,000,000 次迭代。时间为 10,000"
+        " 次迭代的中位数。内存增长是进程自身从第 1,000 次到第 100,000 次迭代的增长。",
     ),
     kind="long",
     figures=(
@@ -29,8 +28,8 @@ CASE = Case(
     goals=(
         Goal(
             (
-                "after 1,000,000 iterations, within 10 percent of the start",
-                "1,000,000 次迭代之后，与开始时相差不超过 10%",
+                "after 1,000,000 iterations, within 10% of the start",
+                "1,000,000 次迭代后，与开始时相差不超过 10%",
             ),
             "us_1m",
             1.10,

@@ -18,8 +18,8 @@ CASE = Case(
         Goal(("at most 1.05 x the bare loop", "不超过纯 PyTorch 的 1.05 倍"), "us", 1.05, "ratio", "bare"),
         Goal(
             (
-                "the same, if footplate also uses `torch.inference_mode`",
-                "同上，footplate 也使用 `torch.inference_mode`",
+                "same as above, with `torch.inference_mode` in footplate",
+                "同上，但 footplate 也使用 `torch.inference_mode`",
             ),
             "us_inference",
             1.05,

@@ -8,8 +8,9 @@ CASE = Case(
     name="waiting",
     title=("Waiting for data", "等待数据"),
     about=(
-        "The share of the time that `fashion-seg` waits for batches from one worker, measured after iteration 20.",
-        "`fashion-seg` 等待一个 worker 提供批次的时间所占的比例，从第 20 次迭代之后开始测量。",
+        "This is the share of time that `fashion-seg` spends waiting for batches from one worker, "
+        "measured after iteration 20.",
+        "使用一个 worker 时，`fashion-seg` 等待批次的时间所占的比例，从第 20 次迭代后开始测量。",
     ),
     kind="segment",
     figures=(Figure("waited_percent", ("waiting", "等待"), "%", 2),),
@@ -21,7 +22,7 @@ CASE = Case(
     threads=0,
     goals=(
         Goal(
-            ("less than 2 percent of the time with one worker", "使用一个 worker 时低于 2%"),
+            ("less than 2% of the time with one worker", "使用一个 worker 时低于 2%"),
             "waited_percent",
             2.0,
             "value",

@@ -107,7 +107,7 @@ def validate(task: Task) -> float:
 
 
 def segment(scenes: Scenes) -> None:
-    model = scenes.model
+    model = scenes.model.to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = scenes.optimizer()
     bases = [group["lr"] for group in optimizer.param_groups]
     _set_rates(optimizer, bases, scenes.factor(0))

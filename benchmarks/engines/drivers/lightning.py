@@ -103,6 +103,8 @@ def segment(scenes: Scenes) -> None:
     validation: dict[str, Any] = {"limit_val_batches": 0}
     if scenes.val_interval:
         validation = {"val_check_interval": scenes.val_interval, "check_val_every_n_epoch": None}
-    trainer = _trainer(scenes.folder, max_steps=scenes.iterations, num_sanity_val_steps=0, **validation)
+    trainer = _trainer(
+        scenes.folder, accelerator="auto", max_steps=scenes.iterations, num_sanity_val_steps=0, **validation
+    )
     loaders = scenes.waited_for(scenes.train_loader()), scenes.val_loader()
     trainer.fit(_Segmentor(scenes), *loaders)

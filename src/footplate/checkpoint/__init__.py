@@ -1,4 +1,4 @@
-"""Saves and loads checkpoints. Saves are atomic. Loading verifies the content and executes no code from it."""
+"""Saves checkpoints atomically. Loads them after verifying their content, without executing code from them."""
 
 from footplate.checkpoint.contents import Contents, read_contents
 from footplate.checkpoint.digest import Digest

@@ -7,7 +7,7 @@
     s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
 
 `addresses.json` lists the published weights. A file on a storage backend of fsspec is downloaded only if its name
-contains a digest. Without a digest, the file may change, as the checkpoints of a run do, so it is read in place.
+contains a digest. Otherwise, it is read in place, because its content may change, for example during a run.
 """
 
 import difflib
@@ -86,7 +86,7 @@ def local_file(path: str) -> str:
         found = sha256_of_file(file)
         if not found.startswith(digest):
             raise CheckpointDamagedError(
-                f"the weights at '{path}' are not used: the content of '{file}' does not match the hash in its name",
+                f"cannot use the weights at '{path}': the content of '{file}' does not match the hash in its name",
                 notes=[
                     f"expected sha256 {digest}...",
                     f"   found sha256 {found}",
@@ -136,7 +136,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(path: str, url: str) -> str:
-    """Returns the path of cached weights, or the path to save them at. Files that other programs downloaded count, too.
+    """Returns the path of weights in the cache, even if they are not downloaded yet. Reuses files of other programs.
 
     Args:
         path: The address.
@@ -186,7 +186,7 @@ def _download(url: str, file: str) -> None:
                 notes=[
                     f"expected sha256 {digest}...",
                     f"   found sha256 {sha256.hexdigest()}",
-                    f"The download is discarded. Save the correct file as '{file}'.",
+                    f"The download was discarded. Save the correct file as '{file}'.",
                 ],
             )
 

@@ -39,8 +39,8 @@ def export_weights(
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
         add_prefix: A prefix to add to every key.
-        layout: "plain" for a bare state dict, "mmengine" for the entries `meta` and `state_dict`, which the
-            engines of both generations read.
+        layout: "plain" to write a bare state dict, or "mmengine" to write the entries `meta` and `state_dict`, as
+            expected by the engines of both generations.
 
     Returns:
         The number of tensors.

@@ -127,8 +127,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     the selected one.
 
     Raises:
-        CheckpointError: The folder cannot be read. Or no checkpoint is intact, but at least one cannot be read and may
-            be intact.
+        CheckpointError: The folder cannot be read, or no intact checkpoint is found and at least one cannot be read.
     """
     found = find_first_resumable(folder, read_verified_outline)
     return None if found is None else found[0]
@@ -193,7 +192,7 @@ def find_first_resumable(
 
 
 def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest intact checkpoint in the folder of `path` other than `path`, or None."""
+    """Returns the newest other intact checkpoint in the folder of `path`, or None if there is none."""
     damaged = storage.absolute(path)
     with contextlib.suppress(CheckpointError):
         for candidate in list_candidates(storage.parent(damaged)):
@@ -207,10 +206,10 @@ def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
 
-    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration. A
-    process that died before it could update the pointer has written those. A newer timestamp alone is not enough,
-    because the clock may have been wrong. A target on a different storage backend is ignored, and that backend is not
-    contacted.
+    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration. Such
+    checkpoints were written by a process that died before it could update the pointer. A newer timestamp alone is not
+    enough, because the clock may have been wrong. A target on a different storage backend is ignored, and that backend
+    is not contacted.
 
     Raises:
         CheckpointError: The folder exists but cannot be read.

@@ -39,7 +39,7 @@ def load_checkpoint(
     """Verifies a checkpoint and returns its content.
 
     Nothing in the file is imported or called. Objects that other engines saved become `OpaqueObject` placeholders.
-    NumPy arrays and numbers are returned as such.
+    NumPy arrays are returned as arrays, and NumPy scalars as numbers.
 
     Args:
         path: A path on a storage backend that fsspec supports, or an address of weights, such as
@@ -128,7 +128,10 @@ def _load(
             if names:
                 shown = list_names(names, _SHOWN_NAMES)
                 _logger.info(
-                    "Checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown
+                    "Checkpoint '%s' contains objects of %d classes that were not instantiated: %s.",
+                    name,
+                    len(names),
+                    shown,
                 )
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)

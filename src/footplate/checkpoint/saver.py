@@ -17,14 +17,13 @@ from footplate.checkpoint.serializable import bytes_in, rebuild, tensors_in, to_
 from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
 from footplate.checkpoint.verifying import BEST
+from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
-from footplate.errors import ArgumentError, CheckpointError
-from footplate.messages import format_bytes, list_names, nearest
-from footplate.storage import Sink
+from footplate.errors import CheckpointError
+from footplate.messages import format_bytes, list_names
 
 _logger = logging.getLogger("footplate.checkpoint")
-_POLICIES = ("warn", "stop")
 _SHOWN_NAMES = 3
 _ALIGNMENT = 64
 
@@ -47,13 +46,13 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
 
-def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
+def commit_checkpoint(state: Mapping[str, Any], path: str, drop: Callable[[], Any] = lambda: None) -> None:
     """Writes a state that `to_serializable` has already converted; see `save_checkpoint`.
 
     Args:
         state: The state.
         path: The output file.
-        wrap: Wraps the sink that receives the bytes.
+        drop: Called after each write, to drop the source pages from memory.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
@@ -67,7 +66,7 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink]
                 f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
             )
         with storage.atomic_file(path) as sink:
-            digesting = DigestSink(wrap(sink))
+            digesting = DigestSink(sink, drop)
             torch.save(state, digesting)  # type: ignore[arg-type]
             digesting.finish()
     except OSError as error:
@@ -90,7 +89,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
             storage.remove(name)
         elif left := remove_sharded(name):
             _logger.warning(
-                "The folder '%s' is kept, because it contains files that footplate did not write: %s",
+                "The folder '%s' is kept, because it contains files that footplate did not write: %s.",
                 name,
                 list_names(left, _SHOWN_NAMES),
             )
@@ -122,14 +121,7 @@ class BackgroundSaver:
     """
 
     def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
-        if on_error not in _POLICIES:
-            raise ArgumentError(
-                "on_save_error must be 'warn' or 'stop'",
-                key="on_save_error",
-                found=on_error,
-                suggestion=nearest(str(on_error), _POLICIES),
-            )
-        self.on_error = on_error
+        self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.ends = False  # whether the run ends after the current save, even if the save fails

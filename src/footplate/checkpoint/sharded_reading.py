@@ -8,9 +8,9 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -29,7 +29,6 @@ from footplate.distributed import gather_objects, get_rank, get_world_size, tens
 from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor, reshard, world_mesh
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 from footplate.messages import format_bytes
-from footplate.storage import Sink
 
 _PIECE_BYTES = 16 << 20
 
@@ -198,7 +197,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
             read_tensors(folder, layout, {name: tensors[name]})
             drop()
         state = _read_state(folder, layout, tensors, torch.device("cpu"))
-        commit_checkpoint(to_serializable(state), path, lambda sink: cast(Sink, _DroppingSink(sink, drop)))
+        commit_checkpoint(to_serializable(state), path, drop)
     return len(layout.tensors)
 
 
@@ -246,22 +245,3 @@ def _check_names(folder: str, path: str) -> None:
         raise ArgumentError("the name of a sharded checkpoint must end in .sharded", found=folder)
     if is_sharded_path(path):
         raise ArgumentError("the name of a checkpoint file must not end in .sharded", found=path)
-
-
-class _DroppingSink:
-    """Forwards bytes to a sink and regularly drops the source pages from memory."""
-
-    def __init__(self, sink: Sink, drop: Callable[[], Any]) -> None:
-        self._sink = sink
-        self._drop = drop
-        self._since = 0
-        self.flush = sink.flush
-
-    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Writes bytes to the sink. Drops the source pages once per `_PIECE_BYTES` bytes."""
-        written = self._sink.write(data)
-        self._since += written
-        if self._since >= _PIECE_BYTES:
-            self._drop()
-            self._since = 0
-        return written

@@ -245,9 +245,9 @@ def check_writable(folder: str) -> None:
 
 
 def remove_sharded(folder: str) -> list[str]:
-    """Removes a sharded checkpoint: its layout, then the other files that footplate wrote, then the folder if empty.
+    """Removes a sharded checkpoint: the layout first, then the other files of footplate and the empty folder.
 
-    For a symbolic link to a folder, only the link is removed.
+    If the path is a symbolic link, only the link is removed.
 
     Returns:
         The names of the files that were kept because footplate did not write them.

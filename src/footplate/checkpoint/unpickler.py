@@ -133,7 +133,7 @@ def unpickle(
 
     Args:
         stream: The file.
-        constructors: Maps known names to functions, which are called with the arguments in the pickle and must check
+        constructors: Maps known names to functions. Each one is called with the arguments in the pickle and must check
             them.
         constants: Maps known names that are not functions to their values.
         persistent: Returns the object for a persistent id.
@@ -339,7 +339,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
-    """Returns an operation that also counts its memory: `cost` bytes, or the size of the new value if that is None."""
+    """Returns an operation that counts its memory: `cost` bytes, or the size of the new value if `cost` is None."""
     operation = getattr(_Unpickler, _Base.dispatch[getattr(pickle, name)[0]].__name__)
 
     def push(unpickler: _Unpickler) -> None:

@@ -151,7 +151,16 @@ def load_weights(
         mismatched=tuple(mismatched),
     )
     if not report.loaded and (report.missing or report.mismatched):
-        raise CheckpointError(f"no weight in '{name}' fits the model", notes=_hints(report))
+        notes = _list_keys("with a different shape", report.mismatched)
+        notes = notes or ["The file has no tensors under this prefix."]
+        if report.unexpected and not report.mismatched:
+            first = report.unexpected[0]
+            notes = [
+                f"a key of the file: {first}",
+                f"a key of the model: {nearest(first, report.missing) or report.missing[0]}",
+                "Use `revise_keys` and `prefix` to convert one to the other.",
+            ]
+        raise CheckpointError(f"no weight in '{name}' fits the model", notes=notes)
     if strict and not report.is_complete:
         raise CheckpointError(f"the weights in '{name}' do not fit the model", notes=str(report).split("\n")[1:])
     _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
@@ -227,7 +236,7 @@ def rename_keys(
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns a mapping, the content of a pickled dict, or the state dict of a pickled module, and None for others.
+    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values.
 
     Raises:
         CheckpointError: The modules of a pickled module contain a circular reference.
@@ -267,17 +276,3 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
     if not entries:
         return []
     return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
-
-
-def _hints(report: LoadReport) -> list[str]:
-    if report.mismatched:
-        return _list_keys("with a different shape", report.mismatched)
-    if not report.unexpected:
-        return ["The file has no tensors under this prefix."]
-    saved = report.unexpected[0]
-    wanted = nearest(saved, report.missing) or report.missing[0]
-    return [
-        f"a key of the file: {saved}",
-        f"a key of the model: {wanted}",
-        "Use `revise_keys` and `prefix` to convert one to the other.",
-    ]

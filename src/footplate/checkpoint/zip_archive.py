@@ -49,7 +49,7 @@ class Archive:
     Raises:
         CheckpointDamagedError: The archive is truncated or corrupted. Methods raise it if a member does not exist or
             does not match its checksum.
-        CheckpointError: The archive is not one that torch writes.
+        CheckpointError: The archive was not written by torch.save.
     """
 
     def __init__(self, stream: IO[bytes], *, comment: int = 0) -> None:
@@ -58,9 +58,7 @@ class Archive:
         stream.seek(start)
         members = list(_read_directory(stream.read(size)))
         if len(members) != count:
-            raise CheckpointDamagedError(
-                "the number of members in its directory does not match the number that it states"
-            )
+            raise CheckpointDamagedError("the number of members in its directory differs from the stated number")
         names = {member.name.casefold(): member for member in members}  # torch ignores case
         if len(names) != len(members):
             twice = next(member.name for member in members if names[member.name.casefold()] is not member)
@@ -69,7 +67,7 @@ class Archive:
         self._ends = _checked_ends(members, start)
         self.root = root = next(iter(self.members), "").partition("/")[0]
         if f"{root}/data.pkl" not in self.members:
-            raise CheckpointError("it is an archive, but torch.save did not write it")
+            raise CheckpointError("it is an archive that was not written by torch.save")
         if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
             raise CheckpointDamagedError(f"it is ambiguous, because '{other}' is outside its folder '{root}'")
         if f"{root}/constants.pkl" in self.members:
@@ -211,7 +209,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
         if _ESCAPED in sizes:
             raise CheckpointDamagedError("its directory omits the size of a member")
         if method or flags & _ENCRYPTED or packed != size:
-            raise CheckpointError(f"its member '{name}' is compressed or encrypted, which torch.save never does")
+            raise CheckpointError(f"its member '{name}' is compressed or encrypted, unlike all files of torch.save")
         yield Member(name, start, size, checksum)
         position += name_size + extra_size + comment_size
 

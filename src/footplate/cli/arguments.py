@@ -31,29 +31,29 @@ _OTHER_TOOLS_OPTIONS = {
     "out": "add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')",
 }
 _OTHER_SWEEP_OPTIONS = {"work_dir": "did you mean --out?"}
-_NEVER = 1_000_000  # epochs or iterations; longer than any run
+_NEVER = 1_000_000  # epochs or iterations, more than in any run
 
 
 class Parser(argparse.ArgumentParser):
     """Parses the command line, or the part of it that belongs to one command.
 
-    Usage lines show only positional arguments and required options, in an order that the parser accepts. Errors take
+    Usage lines show only positional arguments and required options, in an order that the parser accepts. Errors have
     two lines and suggest the argument that was most likely meant.
     """
 
     _given: Sequence[str] = ()
-    hints: Mapping[str, str] = {}  # maps names that are not subcommands to the advice in the error message
+    hints: Mapping[str, str] = {}  # maps words that are not subcommands to the advice in the error message
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses the arguments, and stores them for error messages."""
+        """Parses the arguments and stores them for error messages."""
         self._given = sys.argv[1:] if args is None else args
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Exits with a line that states the error and a line that points to `--help`."""
+        """Exits after printing the error and a reference to `--help`."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
     def shorten_usage(self) -> None:
-        """Shortens the usage to positional arguments and required options. The help lists the others."""
+        """Shortens the usage to positional arguments and required options. The help lists the other options."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, argparse._SubParsersAction) for action in placed):
@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
             if each.option_strings and each.required:
                 words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
         parts = [*words, "[options]"]
-        if placed and placed[-1].nargs == argparse.REMAINDER:  # takes all options that follow
+        if placed and placed[-1].nargs == argparse.REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
         self.usage = " ".join(["%(prog)s", *parts])
 
@@ -110,12 +110,24 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that allows one checkpoint to execute code."""
+    """Adds the option that allows a checkpoint to execute code."""
     parser.add_argument(
         "--trust",
         metavar="FILE",
-        help="let this checkpoint execute code while it is loaded; use it only for your own files",
+        help="allow this checkpoint to execute code while it is loaded; use it only for your own files",
     )
+
+
+def add_trained(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments for a checkpoint, its config and the overrides to the parser."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    parser.add_argument(
+        "--config",
+        metavar="CONFIG",
+        help="a config file or the name of a recipe (default: the config in the checkpoint)",
+    )
+    add_overrides(parser)
+    add_trust(parser)
 
 
 def add_no_patches(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +135,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-patches",
         action="store_true",
-        help="do not replace names in first-generation code that PyTorch, NumPy and Python have removed",
+        help="do not restore the removed names of PyTorch, NumPy and Python that first-generation code uses",
     )
 
 
@@ -165,7 +177,7 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
 
 def set_work_dir(cfg: "Config", given: str | None) -> None:
-    """Sets the work_dir to `given`. If it is None, uses that of the config, or `work_dirs/<name of the config>`."""
+    """Sets the work_dir to `given` or, if `given` is None and the config sets none, to `work_dirs/<config name>`."""
     if given is not None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
@@ -177,14 +189,20 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
     Args:
         command: The parser of the command.
-        arguments: The arguments that it recognized.
-        unknown: The arguments that it did not recognize.
+        arguments: The recognized arguments.
+        unknown: The unrecognized arguments.
     """
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
     name = flag.lstrip("-").replace("-", "_")
-    cfg, key = _try_config(arguments), ""
+    cfg, key = None, ""
+    if getattr(arguments, "config", None) is not None and hasattr(arguments, "set"):
+        from footplate.config import Config
+        from footplate.tasks.recipes import find_config
+
+        with suppress(FootplateError, OSError):  # reported when the arguments are valid
+            cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     if cfg is not None and flag.startswith("--"):
         from footplate.config.key_paths import paths_ending, split_path
         from footplate.engine.sections import keys_read
@@ -193,7 +211,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
         with suppress(FootplateError):  # the name cannot be a key
             found = paths_ending(cfg._cfg_dict, name)
         read = keys_read(cfg)
-        used = [path for path in found if next(iter(split_path(path))) in read]  # preferred to variables
+        used = [path for path in found if next(iter(split_path(path))) in read]  # the others are variables
         key = (used or found or [""])[0]
     known = {each.lstrip("-").replace("-", "_"): each for each in command._option_string_actions}
     near = nearest(name, known)
@@ -212,15 +230,3 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     else:
         hint = others.get(name, hint)
     command.error(f"unrecognized arguments: {' '.join(unknown)}{f'; {hint}' if hint else ''}")
-
-
-def _try_config(arguments: argparse.Namespace) -> "Config | None":
-    from footplate.config import Config
-    from footplate.tasks.recipes import find_config
-
-    if getattr(arguments, "config", None) is None or not hasattr(arguments, "set"):
-        return None
-    try:
-        return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
-    except (FootplateError, OSError):  # reported once the rest of the line is valid
-        return None

@@ -16,8 +16,8 @@ def add_commands(subparsers: Any) -> None:
         "check",
         help="try a run before it starts",
         description="Try a run on the real data: build everything, train two iterations, validate one batch, save and "
-        "load. Then show what the run will do: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Leaves no files.",
+        "load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and warnings. "
+        "Leaves no files.",
     )
     add_config(parser)
     parser.add_argument(

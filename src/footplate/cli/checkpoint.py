@@ -38,7 +38,7 @@ def add_commands(subparsers: Any) -> None:
     show = add("show", show_contents, "show the contents of checkpoints")
     show.add_argument("files", **files)  # type: ignore[arg-type]
     show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
-    verify = add("verify", verify_files, "check that files are intact; exits with 1 if one is damaged")
+    verify = add("verify", verify_files, "check that files are intact; exits with 1 if a file is damaged")
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_argument("file", metavar="FILE", help="a checkpoint")
-    export.add_argument("--section", metavar="KEY", help="the entry that holds the weights, such as ema_state_dict")
+    export.add_argument("--section", metavar="KEY", help="the entry that contains the weights, such as ema_state_dict")
     export.add_argument(
         "--revise",
         metavar="PATTERN=TEXT",
@@ -92,7 +92,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
 
 def verify_files(arguments: argparse.Namespace) -> int:
-    """Prints whether each file is intact. Returns 1 if any file is not."""
+    """Prints whether each file is intact. Returns 1 if a file is damaged."""
     from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 
@@ -181,7 +181,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
-    """Returns the lines that describe a checkpoint, with at most `most` files and weights."""
+    """Describes a checkpoint as lines of text, with at most `most` files and weights."""
     from datetime import datetime, timezone
 
     from footplate.messages import format_bytes

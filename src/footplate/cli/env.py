@@ -12,7 +12,7 @@ def add_commands(subparsers: Any) -> None:
         "env",
         help="show the environment, for a bug report",
         description="Show package versions, processors, accelerators and the state of the git repository. Each run "
-        "writes the same to environment.json in its folder. With --json, lists all installed packages.",
+        "writes this information to environment.json in its folder. With --json, lists all installed packages.",
     )
     parser.set_defaults(run=run)
 

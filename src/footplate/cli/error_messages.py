@@ -1,4 +1,4 @@
-"""Formats errors. An error in user code is shown with the lines of user code, without those of footplate."""
+"""Formats errors. For an error in user code, shows only the lines of user code in the traceback."""
 
 import errno
 import os
@@ -19,19 +19,22 @@ _LIBRARIES = tuple(
 )
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
-# Errors while writing an open file, which do not name the file.
+# Errors from writing to an open file. They do not contain the name of the file.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-# Torch raises the error of a worker again in the main process, with the original traceback as its text.
+# Torch raises the error of a worker again in the main process. Its text contains the original traceback.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Returns the message and the exit code for an error, or None for a bug in footplate, which needs a traceback.
+    """Describes an error for the terminal.
 
     Args:
         error: The error.
-        progress: The progress of the run, which is shown with an error in user code.
+        progress: The progress of the run, to show with an error in user code.
+
+    Returns:
+        The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
     if isinstance(error, FootplateError):
         frames = user_frames(error.__cause__) if error.hides_cause and error.__cause__ is not None else []
@@ -56,7 +59,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 
     Args:
         error: The error.
-        message: The message for the terminal. If empty, the class and text of the error are used.
+        message: The message for the terminal. If empty, it consists of the class and text of the error.
         code: The exit code of the command.
     """
     if isinstance(error, KeyboardInterrupt):
@@ -77,8 +80,8 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
     """Raises an error that names the module of the model in which a torch operation failed, and its config section.
 
-    Does nothing for an error in user code, which is shown with its source lines, or in a distributed run, which reports
-    errors itself.
+    Does nothing in a distributed run, because it reports errors itself, and for errors in user code, because they are
+    shown with their source lines.
 
     Args:
         stage: The stage of the run, such as "the test".
@@ -98,7 +101,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the lines of user code in an error's traceback, the innermost first.
+    """Returns the frames of user code in an error's traceback, innermost first.
 
     User code is code outside footplate, the standard library and installed packages.
     """
@@ -123,7 +126,7 @@ def _location(frame: traceback.FrameSummary) -> str:
 
 
 def _summarize(error: BaseException) -> str:
-    """Returns the class and the first line of an error. For an error in a worker, describes the original error."""
+    """Returns the class and the first line of an error, or of the original error if it occurred in a worker."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
     if worker:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from footplate.cli.arguments import add_overrides, add_trust, override
+from footplate.cli.arguments import add_trained, override
 from footplate.cli.output import print_result
 
 
@@ -12,11 +12,12 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        description="Export a trained model with its normalization and postprocessing. The written file is run and "
-        "compared with the model. To convert only a checkpoint, use `footplate checkpoint export`.",
+        description="Export a trained model with its normalization and postprocessing. The exported file is run, and "
+        "its outputs are compared with those of the model. To convert only a checkpoint, use `footplate checkpoint "
+        "export`.",
         epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    add_trained(parser)
     parser.add_argument(
         "--to", metavar="FORMAT", required=True, help="onnx, torch-export, torchscript, or safetensors (weights only)"
     )
@@ -26,17 +27,10 @@ def add_commands(subparsers: Any) -> None:
         metavar="FILE",
         help="the file to write (default: the name of the checkpoint with a new suffix)",
     )
-    parser.add_argument(
-        "--config",
-        metavar="CONFIG",
-        help="a config file or the name of a recipe (default: the config in the checkpoint)",
-    )
-    add_overrides(parser)
     parser.add_argument("--opset", metavar="N", type=int, help="the version of the ONNX operators")
     parser.add_argument(
         "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
     )
-    add_trust(parser)
     parser.set_defaults(run=run)
 
 

@@ -1,12 +1,13 @@
-"""The commands that show configs: `footplate recipes`, `footplate explain` and `footplate diff`."""
+"""The commands that show configs and their keys: `footplate recipes`, `explain`, `diff` and `schema`."""
 
 import argparse
+import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
-from footplate.cli.output import print_json, print_result, print_text, wants_json
+from footplate.cli.output import as_json, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
 from footplate.wrap import wrap_for_screen
@@ -34,9 +35,9 @@ def add_commands(subparsers: Any) -> None:
     explain = subparsers.add_parser(
         "explain",
         help="show where each key of a config is set, or what the config does",
-        description="Show the resolved config with the file and line of every key, the history of one key, or a "
-        "topic: the hooks of each event, the schedule, the parameter groups, or what runs when. For a topic, the "
-        "components that it needs are built. Otherwise, no module of the config is imported.",
+        description="Show the resolved config with the file and line of every key, the history of a key, or a "
+        "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. For a "
+        "topic, builds the components that it needs. Otherwise, imports no module of the config.",
         epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
@@ -50,10 +51,10 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
-    explain.add_argument("--plot", metavar="FILE", help="for the topic schedule: also write it as an image")
-    explain.add_argument("--model", metavar="CONFIG", help="use the model of another config, for schedule and params")
+    explain.add_argument("--plot", metavar="FILE", help="for schedule: also write the schedule as an image")
+    explain.add_argument("--model", metavar="CONFIG", help="for schedule and params: use the model of another config")
     explain.add_argument(
-        "--epoch-length", metavar="N", type=int, help="the iterations per epoch, if the training data is not available"
+        "--epoch-length", metavar="N", type=int, help="the iterations per epoch if the training data is not available"
     )
     add_no_patches(explain)
     explain.set_defaults(run=explain_config)
@@ -67,6 +68,15 @@ def add_commands(subparsers: Any) -> None:
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
     diff.add_argument("second", metavar="B", help="the config to compare with")
     diff.set_defaults(run=diff_configs)
+    schema = subparsers.add_parser(
+        "schema",
+        help="print the JSON schema of config keys",
+        description="Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
+        "registered class with its keys, types, defaults and descriptions. Editors complete and check keys with it.",
+        epilog="Example: footplate schema --output footplate.schema.json",
+    )
+    schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
+    schema.set_defaults(run=print_schema)
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:
@@ -81,8 +91,10 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
 
 def explain_config(arguments: argparse.Namespace) -> int:
-    """Prints the explanation, or writes the resolved config to one file."""
+    """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
+    from footplate.cli.key_equivalents import equivalent_key
     from footplate.storage import check_output
+    from footplate.tools import explain_keys
 
     topic = arguments.key if arguments.key in TOPICS else None
     for option, topics in _TOPICS_OF_OPTIONS.items():
@@ -94,22 +106,13 @@ def explain_config(arguments: argparse.Namespace) -> int:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
-        from footplate.tools.explain_keys import source_files
-
-        check_output(arguments.dump, inputs=source_files(cfg))
+        check_output(arguments.dump, inputs=explain_keys.source_files(cfg))
         cfg.dump(arguments.dump)
         print_result(arguments, {"file": arguments.dump}, "")
-    elif topic is not None:
+        return 0
+    if topic is not None:
         _print_topic(topic, cfg, arguments)
-    else:
-        _print_keys(cfg, arguments)
-    return 0
-
-
-def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Explains a key or all keys. If the key does not exist, suggests the topic or key that was most likely meant."""
-    from footplate.tools import explain_keys
-
+        return 0
     key = (arguments.key or "").removeprefix(".")
     try:
         if wants_json(arguments):
@@ -117,20 +120,16 @@ def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
         else:
             print_text(explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg))
     except ConfigKeyError as error:
-        from footplate.cli.key_equivalents import equivalent_key
-
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
         if suggestion is not None:
             error.suggestion, error.notes = suggestion, ()
         raise
+    return 0
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Prints a topic, followed by the warnings about it. With --json, warnings go to standard error.
-
-    Wraps lines only on a terminal, so that redirected output does not depend on its width.
-    """
+    """Prints a topic and the warnings about it. With --json, warnings go to standard error."""
     from footplate.config import Config
     from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
@@ -170,7 +169,22 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     if not any(each.path == "randomness.seed" for each in differences):
         differences += compare_seeds(arguments.first, arguments.second)
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
-        # Keys about where a run is stored and how it was started do not change its result.
+        # The location of a run and the way in which it was started do not change its result.
         differences = [each for each in differences if each.path not in START_KEYS]
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0
+
+
+def print_schema(arguments: argparse.Namespace) -> int:
+    """Prints the schema, or writes it to a file."""
+    from footplate.storage import check_output, commit_bytes
+    from footplate.tools.config_schema import config_schema
+
+    if arguments.output:
+        check_output(arguments.output, suffixes=(".json",))
+        text = json.dumps(as_json(config_schema()), indent=2) + "\n"
+        commit_bytes(arguments.output, text.encode())
+        print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
+    else:
+        print_json(arguments, config_schema())
+    return 0

@@ -31,7 +31,7 @@ def add_commands(subparsers: Any) -> None:
     report = subparsers.add_parser(
         "report",
         help="write an HTML report of runs",
-        description="Write one HTML file with summary, curves, images, per-class results, config, environment and "
+        description="Write an HTML file with summary, curves, images, per-class results, config, environment and "
         "warnings. It works offline. Several work_dirs are compared side by side.",
         epilog="Example: footplate report work_dirs/a work_dirs/b --out compared.html",
     )
@@ -46,17 +46,17 @@ def add_commands(subparsers: Any) -> None:
     replay = subparsers.add_parser(
         "replay",
         help="inspect a failed iteration, layer by layer",
-        description="Repeat the iteration in which a run became NaN or infinite, from the capture that it saved, and "
-        "show it layer by layer. Exits with 1 if everything is finite. Writes no files.",
+        description="Repeat the iteration in which values became NaN or infinite, from the capture that the run saved, "
+        "and show it layer by layer. Exits with 1 if all values are finite. Writes no files.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
     replay.add_argument(
-        "--config", metavar="CONFIG", help="the config of the run (default: the one saved with the capture)"
+        "--config", metavar="CONFIG", help="the config of the run (default: the config saved with the capture)"
     )
     replay.add_argument("--iteration", metavar="N", type=int, help="inspect another iteration, counted from 1")
     replay.add_argument(
-        "--all", action="store_true", help="show every layer, not only those up to the first non-finite one"
+        "--all", action="store_true", help="show every layer, not only the layers up to the first non-finite one"
     )
     add_overrides(replay)
     add_no_patches(replay)

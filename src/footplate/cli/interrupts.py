@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALED = 128  # added to the signal number, this is the exit code of a process that a signal ended
+SIGNALED = 128  # plus the number of the signal is the exit code of a process that a signal has ended
 
 
 class StopSignal(KeyboardInterrupt):
@@ -19,14 +19,14 @@ class StopSignal(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = _SIGNALED + number
+        self.exit_code = SIGNALED + number
 
 
 @contextlib.contextmanager
 def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
-    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can print why it exits.
+    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can print the reason for its exit.
 
-    Signals that are ignored, such as SIGHUP under `nohup`, stay ignored. SIGINT raises KeyboardInterrupt in any case.
+    Ignored signals, such as SIGHUP under `nohup`, remain ignored. SIGINT always raises KeyboardInterrupt.
 
     Args:
         is_wanted: Whether to raise StopSignal. If False, the context manager has no effect.
@@ -51,7 +51,7 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
 
 
 def exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
-    """Returns the exit code of a command that an interrupt or `sys.exit` ends."""
+    """Returns the exit code of a command that is ended by an interrupt or `sys.exit`."""
     if isinstance(error, KeyboardInterrupt):
-        return int(getattr(error, "exit_code", _SIGNALED + signal.SIGINT))
+        return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
     return error.code if isinstance(error.code, int) else int(error.code is not None)

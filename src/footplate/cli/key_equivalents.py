@@ -32,11 +32,11 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that a config section of either generation accepts. The result is empty if they are unknown.
+    """Returns the keys that a config section of either generation accepts, or an empty tuple if they are unknown.
 
     Args:
         mapping: The config.
-        parts: The key path of the section; empty for the top-level keys.
+        parts: The key path of the section, empty for the top-level keys.
     """
     from footplate.config import Config
     from footplate.engine import config_keys
@@ -52,7 +52,7 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     if not is_first:
         return config_keys.accepted_keys(mapping, parts)
     here = tuple(parts)
-    # A run has one length, in one unit.
+    # The length of a run has one unit.
     excluded = {pair[1 - pair.index(path)] for pair in _ALTERNATIVES for path in pair if _has_key(cfg, path)}
     if not parts:
         return keys_read(cfg) - excluded
@@ -65,7 +65,7 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
 
 
 def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
-    """Returns the error for a rejected override, with the key of the config that was most likely meant.
+    """Returns an error for a rejected override that suggests the key that was most likely meant.
 
     Args:
         error: The original error.
@@ -92,7 +92,7 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
 def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces the key in an error about a translated config with the key that the user wrote.
 
-    Finds that key by its last part and its location.
+    Finds the user's key by its last part and its location.
 
     Args:
         error: The error.
@@ -119,7 +119,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _is_accepted(cfg: "Config", path: str) -> bool:
-    """Checks whether the config contains the section of a key, and the section accepts the key."""
+    """Checks whether the config contains the section of a key and the section accepts the key."""
     section, _, name = path.rpartition(".")
     return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
 

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from footplate.cli.interrupts import SIGNALED
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_SIGNALED = 128  # added to the signal number, this is the exit code of a process that a signal ended
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_AFTER_FIRST_RANK = 2.0  # seconds within which a launcher stops the other processes after the first rank failed
+_AFTER_FIRST_RANK = 2.0  # seconds that a launcher needs to stop the other processes after the first rank has failed
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         choices=_LAUNCHERS,
-        help="what started the processes: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
+        help="the launcher of the processes: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
     )
     parser.add_argument(
         "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
@@ -59,7 +59,7 @@ def refuse_launchers(command: str) -> None:
     """Raises an error if a command runs in several processes.
 
     Raises:
-        ArgumentError: Torchrun started this process.
+        ArgumentError: Torchrun has started several processes.
     """
     from footplate.errors import ArgumentError
 
@@ -68,12 +68,12 @@ def refuse_launchers(command: str) -> None:
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this process must start the ranks of the command, rather than run the command itself."""
+    """Checks whether this process must start the ranks of the command instead of running the command."""
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
 def is_first_rank() -> bool:
-    """Checks whether this is the first process of a distributed run, or the only process, without importing torch."""
+    """Checks whether this is the first or the only process of a run, without importing torch."""
     return all(os.environ.get(name, "0") == "0" for name in _LAUNCHED)
 
 
@@ -81,11 +81,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     """Runs this command in several processes with torchrun, after checking the config once.
 
     Returns:
-        The exit code of the process that failed first; 130 or 143 if a signal ended the processes.
+        The exit code of the process that failed first, or 130 or 143 if a signal ended the processes.
 
     Raises:
         ConfigError: The config is invalid.
-        ArgumentError: A number is invalid.
+        ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
     import torch
 
@@ -125,7 +125,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         except (OSError, ValueError):  # rank 0 died before or while writing
             is_consistent = False
     if not is_consistent:
-        notes = ["Standard error shows why."]
+        notes = ["The cause is in the output on standard error."]
         document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
     print_json(arguments, document)
     return code
@@ -135,7 +135,7 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
     """Runs Python with these arguments in several processes, like `torchrun --standalone`.
 
     Returns:
-        The exit code, and a description of what ended the processes, or "".
+        The exit code and, if it is not 0, a description of the failure.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -156,20 +156,20 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
-        return _SIGNALED + int(error.sigval), f"interrupted by {signal.Signals(error.sigval).name}"
+        return SIGNALED + int(error.sigval), f"interrupted by {signal.Signals(error.sigval).name}"
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode > 0:
             return int(first.exitcode), f"rank {rank} (process {first.pid}) failed with exit code {first.exitcode}"
-        code, problem = _SIGNALED - int(first.exitcode), f"rank {rank} (process {first.pid}) was killed"
+        code, problem = SIGNALED - int(first.exitcode), f"rank {rank} (process {first.pid}) was killed"
         problem = f"{problem} by {first.signal_name()}"
-        if all(failure.exitcode != code for failure in error.failures.values()):  # otherwise, that process reported it
+        if all(failure.exitcode != code for failure in error.failures.values()):  # no process has reported it
             print_error(f"error: {problem}\n")
         return code, problem
     finally:
         logging.disable(logging.NOTSET)
         for number, handler in handlers.items():
-            if signal.getsignal(number) != handler:  # torchrun leaves its own handler behind
+            if signal.getsignal(number) != handler:  # torchrun does not restore it
                 signal.signal(number, handler)
     return 0, ""
 
@@ -201,7 +201,7 @@ def run_as_rank(
         if code is None:
             from footplate.distributed import get_world_size, rank_from_environment
 
-            # Before the ranks are connected, all of them raise the same error. Only the first one should report it.
+            # Before the ranks are connected, all ranks raise the same error. Only the first rank should report it.
             if rank_from_environment() and get_world_size() == 1:
                 sys.stdout.flush()
                 time.sleep(_AFTER_FIRST_RANK)
@@ -210,4 +210,4 @@ def run_as_rank(
         on_failure(reported, code)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # a normal exit takes seconds on a busy machine, and there is nothing left to clean up
+        os._exit(code)  # a normal exit may take seconds, and there is nothing left to clean up

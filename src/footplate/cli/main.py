@@ -24,7 +24,7 @@ from footplate.cli.output import (
 )
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
-# function that takes the parsed arguments and returns the exit code. Modules import what they need only when they run.
+# function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = (
     "train",
     "test",
@@ -32,7 +32,6 @@ _MODULES = (
     "export",
     "run",
     "inspect_configs",
-    "schema",
     "models",
     "check",
     "plan",
@@ -57,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
     for name, command in subparsers.choices.items():
-        _add_common(command, prints_result=name != "run")  # the output of `run` is that of the script
+        _add_common(command, prints_result=name != "run")  # `run` prints only the output of the script
     return parser
 
 
@@ -89,16 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: The arguments. The default is `sys.argv[1:]`.
+        argv: The arguments. By default, `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0 for success; 1 for a negative result, such as different configs, or an error of user code; 2
+        The exit code: 0 for success; 1 for a negative result, such as different configs, or an error in user code; 2
         for invalid input; 3 for a non-finite loss; 4 for a run that finished but could not be saved; 129, 130 or 143
-        if a signal ended it.
+        if a signal ended the command.
     """
     open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # output may contain characters that its encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # the encoding may lack some characters of the output
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         arguments, unknown = build_parser().parse_known_args(argv)
@@ -154,7 +153,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
-    """Prints that a signal has interrupted a command, and returns the exit code."""
+    """Reports that a signal has interrupted a command, and returns the exit code."""
     code = exit_code_of(error)
     _print_document(arguments, error, code)
     sys.stderr.write("interrupted\n")
@@ -162,13 +161,13 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given. If there are several ranks, only the first one prints.
+    """Prints an error as a JSON document if `--json` is given. Of several ranks, only the first one prints.
 
     Args:
         arguments: The arguments of the command.
         error: The error.
         code: The exit code of the command.
-        message: The message for the terminal. If empty, the class and text of the error are used.
+        message: The message for the terminal. If empty, it consists of the class and text of the error.
     """
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data

@@ -21,13 +21,15 @@ def add_commands(subparsers: Any) -> None:
         "migrate",
         help="convert first-generation configs to the second generation",
         description="Convert a first-generation config, or a folder of configs, to the second generation. Base files "
-        "and comments are kept. A report lists what each key became and what you need to check.",
+        "and comments are kept. A report lists the new form of each key and the points that you need to check.",
         epilog="Example: footplate migrate old.py --output new.py",
     )
     parser.add_argument("config", metavar="OLD.py", nargs="?", help="a config file or the name of a recipe")
     parser.add_argument("-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py)")
     parser.add_argument(
-        "--tree", metavar="DIR", help="convert all .py configs below DIR, to --output (default: DIR_migrated)"
+        "--tree",
+        metavar="DIR",
+        help="convert all .py configs below DIR and write them to --output (default: DIR_migrated)",
     )
     dry = parser.add_mutually_exclusive_group()
     dry.add_argument("--diff", action="store_true", help="show the changes without writing files")
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` is in the folder of footplate, which must not change, else None."""
+    """Returns a path in the current folder if `old` is part of footplate, which must not change, otherwise None."""
     from footplate.errors import ArgumentError
 
     if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):

@@ -32,24 +32,10 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the models. Returns 1 if there are none."""
-    word = arguments.word.lower()
-    lines = [each for each in (*_registered(), *_of_packages(listed=bool(word))) if word in " ".join(each).lower()]
-    width, source = (max((len(each[place]) for each in lines), default=0) for place in (0, 1))
-    rows = [f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n" for each in lines]
-    print_result(arguments, lines, "".join(rows))
-    if not lines:
-        print_error(f"no model contains '{arguments.word}'\n")
-    return 0 if lines else 1
-
-
-def _registered() -> Iterator[_Line]:
-    """Yields the registered models of footplate and of installed code bases."""
     import importlib
 
     from footplate import hosts
-    from footplate.registry import MODELS
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
-    from footplate.registry.package_models import PackageModels
     from footplate.registry.scopes import CODE_BASES
 
     for package in CODE_BASES:  # the registry module of a code base registers its models
@@ -61,33 +47,40 @@ def _registered() -> Iterator[_Line]:
             importlib.import_module(f"{package}.registry")
         except Exception as error:  # a code base may need a package that is not installed
             print_error(labeled("warning", f"{package} cannot be imported: {type(error).__name__}: {error}") + "\n")
-    for registry in (MODELS, *MODELS.children.values()):
-        if isinstance(registry, PackageModels):
-            continue
-        prefix = "" if registry is MODELS else f"{registry.scope}."
-        for name, entry in sorted(registry.module_dict.items()):
-            package = str(entry.__module__).partition(".")[0]
-            help_text = (inspect.getdoc(entry) or "").strip().partition("\n")[0]
-            yield _Line(prefix + name, package, help_text)
+    word = arguments.word.lower()
+    lines = [each for each in _registered(with_packages=bool(word)) if word in " ".join(each).lower()]
+    width, source = (max((len(each[place]) for each in lines), default=0) for place in (0, 1))
+    rows = [f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n" for each in lines]
+    print_result(arguments, lines, "".join(rows))
+    if not lines:
+        print_error(f"no model contains '{arguments.word}'\n")
+    return 0 if lines else 1
 
 
-def _of_packages(*, listed: bool) -> Iterator[_Line]:
-    """Yields the models of installed packages. If `listed` is False, yields one line per package instead."""
+def _registered(*, with_packages: bool) -> Iterator[_Line]:
+    """Yields the registered models, followed by the models of installed packages.
+
+    If `with_packages` is False, yields a single line for each package.
+    """
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
     from footplate.registry.package_models import PackageModels
 
-    for registry in MODELS.children.values():
-        if not isinstance(registry, PackageModels) or not registry.is_installed:
-            continue
-        package = registry.scope
-        if not listed:
+    registries = [MODELS, *MODELS.children.values()]
+    for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):
+        prefix = "" if registry is MODELS else f"{registry.scope}."
+        if not isinstance(registry, PackageModels):
+            for name, entry in sorted(registry.module_dict.items()):
+                help_text = (inspect.getdoc(entry) or "").strip().partition("\n")[0]
+                yield _Line(prefix + name, str(entry.__module__).partition(".")[0], help_text)
+        elif registry.is_installed and not with_packages:
+            package = registry.scope
             yield _Line(f"{package}.*", package, f"run `footplate models {package}` to list its models")
-            continue
-        try:
-            source = registry.source
-        except FootplateError as error:
-            print_error(labeled("warning", error.message) + "\n")
-            continue
-        for name in source.names():
-            yield _Line(f"{package}.{name}", package, source.help(name))
+        elif registry.is_installed:
+            try:
+                source = registry.source
+            except FootplateError as error:
+                print_error(labeled("warning", error.message) + "\n")
+                continue
+            for name in source.names():
+                yield _Line(prefix + name, registry.scope, source.help(name))

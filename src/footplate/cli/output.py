@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from footplate.messages import PrintableFormatter, printable
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
-"""The environment variable with the path to which rank 0 writes its document for the process that started the ranks."""
+"""An environment variable: the path to which rank 0 writes its document for the process that started the ranks."""
 
 _STDOUT, _STDERR = 1, 2  # file descriptors; the second is the highest of the standard streams
 
@@ -35,8 +35,8 @@ def print_error(text: str) -> None:
 def open_streams() -> None:
     """Prepares the standard streams at the start of a command.
 
-    Opens closed streams (`>&-`), because otherwise another file could get their descriptors and receive the
-    output. Escapes control characters in tracebacks, and in warnings of commands without a log.
+    Opens closed streams (`>&-`), because another file could get their descriptors and receive the output. Escapes
+    control characters in tracebacks, and in warnings of commands without a log.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STDERR:
@@ -52,7 +52,7 @@ def open_streams() -> None:
 
 
 def output_has_reader(stream: TextIO) -> bool:
-    """Checks whether a stream has a reader. A pipe has none after its reader, such as `head`, has exited."""
+    """Checks whether a stream has a reader. After the reader of a pipe, such as `head`, has exited, it has none."""
     if not hasattr(select, "poll"):
         return False
     try:
@@ -76,8 +76,8 @@ def flush_output() -> None:
 def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
     """With `--json`, reserves standard output for the document: all other output goes to standard error.
 
-    This includes the output of other processes and of C code, which write to descriptor 1. It stays redirected after
-    the block, because such output may be written when the process exits.
+    This includes the output of other processes and of C code, which write to descriptor 1. The descriptor remains
+    redirected after the block, because they may write when the process exits.
 
     Args:
         arguments: The arguments of the command. `arguments.results` is set to the stream of the document.
@@ -114,7 +114,7 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
 def print_json(arguments: argparse.Namespace, data: object) -> None:
     """Prints the JSON document of a command to the stream that `reserving_stdout` has reserved.
 
-    Prints only the first document. An error after the result, for example at exit, is not printed.
+    Prints only the first document, so an error after the result, for example at exit, is not printed.
     """
     if getattr(arguments, "has_document", False):
         return
@@ -125,10 +125,10 @@ def print_json(arguments: argparse.Namespace, data: object) -> None:
 
 
 def as_json(value: object) -> Any:
-    """Converts a value to one that JSON can represent.
+    """Converts a value to a value that JSON can represent.
 
-    Dataclasses and named tuples become objects, numbers that are NaN or infinite become null, and values of other types
-    become text.
+    Dataclasses and named tuples become objects, NaN and infinite numbers become null, and values of other types become
+    text.
     """
     if isinstance(value, enum.Enum):
         return as_json(value.value)

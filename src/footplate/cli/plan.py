@@ -45,7 +45,7 @@ def add_commands(subparsers: Any) -> None:
         "--shards",
         metavar="N",
         type=int,
-        help="with --sharded: the devices that share one replica, as in FullyShard's mesh (default: all)",
+        help="with --sharded: the number of devices that share a replica, as in FullyShard's mesh (default: all)",
     )
     parser.add_argument(
         "--tensor-parallel",

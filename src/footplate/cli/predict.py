@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from footplate.cli.arguments import add_overrides, add_trust, override
+from footplate.cli.arguments import add_trained, override
 from footplate.cli.output import print_error, print_result
 
 
@@ -12,28 +12,22 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="predict on pictures and videos with a checkpoint",
-        description="Predict on pictures and videos with a checkpoint. Write a drawn picture and a JSON line for each "
-        "input. Classes, colors and preprocessing are those of the checkpoint's config.",
+        description="Predict on pictures and videos with a checkpoint. Write a picture with the predictions and a JSON "
+        "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
         epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    add_trained(parser)
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="a picture, a folder, a video, or a pattern such as 'images/*.png'"
     )
     parser.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
     parser.add_argument(
-        "--config",
-        metavar="CONFIG",
-        help="a config file or the name of a recipe (default: the config in the checkpoint)",
-    )
-    add_overrides(parser)
-    parser.add_argument(
         "--device",
         metavar="NAME",
-        help="the device, such as cpu or cuda:1 (default: the accelerator, or cpu without one)",
+        help="the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: that of the test data)"
+        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: as in the test data)"
     )
     parser.add_argument(
         "--score",
@@ -42,7 +36,6 @@ def add_commands(subparsers: Any) -> None:
         help="the minimum score of instances in detection (default: 0.3) and of classes in classification (default: 0)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
-    add_trust(parser)
     parser.set_defaults(run=run)
 
 

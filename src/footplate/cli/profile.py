@@ -13,10 +13,10 @@ def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
     parser = subparsers.add_parser(
         "profile",
-        help="measure where the time of an iteration goes",
-        description="Train a few iterations on real data, and show how much of their time is spent waiting for data, "
-        "in the data preprocessor, in forward and backward pass, in the optimizer and in hooks, with advice on what to "
-        "change. Leaves no files.",
+        help="measure the parts of an iteration",
+        description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
+        "preprocessor, in forward and backward pass, in the optimizer and in hooks, and suggest improvements. Leaves "
+        "no files.",
         epilog="Example: footplate profile config.py --iters 50",
     )
     add_config(parser)

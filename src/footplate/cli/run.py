@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs a script as the main module.
 
     Returns:
-        0 if the script ends without an error; otherwise 1, after printing the traceback.
+        0 if the script ends without an error, otherwise 1. Prints the traceback of the error.
 
     Raises:
         ArgumentError: There is no such script.
@@ -50,7 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     main.__file__, main.__loader__ = file, SourceFileLoader("__main__", file)
     vars(main).update(__builtins__=__builtins__, __cached__=None)
     sys.modules["__main__"] = main
-    _set_import_path(file)
+    # The script's folder replaces the current folder and that of the executable as the first entry.
+    while sys.path and os.path.abspath(sys.path[0]) in (os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))):
+        del sys.path[0]
+    if os.getcwd() in map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
+        sys.path.insert(0, os.getcwd())
+    if not getattr(sys.flags, "safe_path", False):  # an option of Python 3.11
+        sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
         with _setting_up_workers():
@@ -93,7 +99,7 @@ def _read(script: str) -> bytes:
 
 @contextmanager
 def _setting_up_workers() -> Iterator[None]:
-    """Within the block, makes spawned worker processes resolve imports to footplate before they import the script."""
+    """Makes worker processes that are spawned in the block use footplate's imports before they import the script."""
     import multiprocessing
     from multiprocessing import spawn
 
@@ -102,22 +108,12 @@ def _setting_up_workers() -> Iterator[None]:
     prepare = spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> dict[str, Any]:
-        # A worker unpickles the setup, which calls its functions, before it reads the other keys.
+        # Unpickling the setup calls its functions. A worker does this before it reads the other keys.
         return {"footplate": WorkerSetup(), **prepare(name)}
 
-    multiprocessing.set_forkserver_preload([])  # otherwise, the server itself would import the script
+    multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
     spawn.get_preparation_data = get_preparation_data
     try:
         yield
     finally:
         spawn.get_preparation_data = prepare
-
-
-def _set_import_path(file: str) -> None:
-    """Puts the script's folder first in `sys.path`, in place of the current folder and that of the executable."""
-    while sys.path and os.path.abspath(sys.path[0]) in (os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))):
-        del sys.path[0]
-    if os.getcwd() in map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
-        sys.path.insert(0, os.getcwd())
-    if not getattr(sys.flags, "safe_path", False):  # an option of Python 3.11
-        sys.path.insert(0, os.path.dirname(os.path.realpath(file)))

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +42,21 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
     parser.add_argument(
-        "--trials", metavar="N", type=int, default=20, help="the number of trials, earlier ones included (default: 20)"
+        "--trials", metavar="N", type=int, default=20, help="the number of trials, including earlier ones (default: 20)"
     )
     parser.add_argument(
         "--workers", metavar="N", type=int, default=1, help="the number of parallel trials (default: 1)"
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="the folder for study and trials (default: sweeps/<name of the config>)"
+        "--out", metavar="DIR", help="the folder for the study and the trials (default: sweeps/<name of the config>)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
-    parser.add_argument("--retry", action="store_true", help="run only the failed trials again")
+    parser.add_argument("--retry", action="store_true", help="rerun only the failed trials")
     parser.add_argument(
         "--keep-best",
         action="store_true",
-        help="keep a ledger of all trials, and only the checkpoints of the best one",
+        help="write a ledger of all trials and keep only the checkpoints of the best one",
     )
     add_no_patches(parser)
     parser.set_defaults(run=run)
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
         text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
-    report = _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
+    report = _write_report(trials, settings, arguments)
     text += f"\nreport: {report}\n" if report else ""
     ledger = os.path.join(settings.folder, "ledger.md") if arguments.keep_best else None
     text += f"ledger: {ledger}\n" if ledger else ""
@@ -122,22 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
-    """Returns the command that trains with the settings of a trial."""
-    from footplate.tools.sweep_space import overrides_of
-
-    command = ["footplate", "train", arguments.config]
-    if arguments.cfg_options:
-        command += ["--cfg-options", *arguments.cfg_options]
-    # The searched keys come first. A later `--set` of the same key or of a parent would replace their values.
-    given = [text.partition("=")[0] for text in arguments.set]
-    replaced = any(f"{key}.".startswith(f"{name}.") for key in best.values for name in given)
-    searched, others = overrides_of(best.values), list(arguments.set)
-    return shlex.join([*command, "--set", *(others + searched if replaced else searched + others)])
-
-
-def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
-    """Writes a report that lists all trials and compares the runs of the best ones.
+def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", arguments: argparse.Namespace) -> str | None:
+    """Writes a report that lists all trials, compares the runs of the best ones, and shows how to train the best one.
 
     Returns:
         The path of the report, or None if no trial has logged anything.
@@ -146,19 +133,26 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
     from footplate.tools.report import write_report
     from footplate.tools.report_sweep import SweepSummary
     from footplate.tools.runs import read_run
+    from footplate.tools.sweep_space import overrides_of
 
     runs = {}
     for trial in trials:
-        try:
+        with suppress(DataError):  # it ended before it logged any scalar
             runs[f"trial {trial.number}"] = read_run(trial.folder)
-        except DataError:
-            continue  # it ended before it logged any scalar
     if not runs:
         return None
+    command = ["footplate", "train", arguments.config]
+    if arguments.cfg_options:
+        command += ["--cfg-options", *arguments.cfg_options]
+    # The searched keys come first. A later `--set` of the same key or of a parent would replace their values.
+    best, given = trials[0].values, [text.partition("=")[0] for text in arguments.set]
+    replaced = any(f"{key}.".startswith(f"{name}.") for key in best for name in given)
+    searched, others = overrides_of(best), list(arguments.set)
+    command += ["--set", *(others + searched if replaced else searched + others)]
     path, shown = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
     name = os.path.basename(settings.folder)
     title = name if name.lower().startswith("sweep") else f"Sweep {name}"
-    summary = SweepSummary(settings.metric, trials, command)
+    summary = SweepSummary(settings.metric, trials, shlex.join(command))
     write_report([runs[each] for each in shown], path, names=shown, title=title, sweep=summary)
     return path
 
@@ -166,8 +160,8 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
 class SweepDisplay:
     """Shows the progress of trials. As a context manager, restores the terminal at the end.
 
-    On a terminal, each running trial has a live line. Otherwise, a line is printed when a trial starts. Parallel trials
-    call the methods from their own threads.
+    On a terminal, each running trial has a line that is updated. Otherwise, a line is printed when a trial starts.
+    Parallel trials call the methods from their own threads.
 
     Args:
         metric: The metric that the sweep optimizes.
@@ -239,7 +233,7 @@ def _describe(trial: "TrialInfo", metric: str) -> str:
 
 
 def _short_values(values: dict[str, Any]) -> str:
-    """Returns the settings of a trial as text, each with only the last part of its key."""
+    """Returns the settings of a trial as text, with only the last part of each key."""
     return ", ".join(
         f"{key.rpartition('.')[2]}={f'{value:.4g}' if isinstance(value, float) else value}"
         for key, value in values.items()

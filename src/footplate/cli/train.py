@@ -16,11 +16,12 @@ from footplate.messages import list_names
 if TYPE_CHECKING:
     from footplate.config import Config
     from footplate.engine import Runner
+    from footplate.hooks import ProgressHook
 
 NOT_SAVED = 4
 _MAX_KEYS = 6  # per list of keys in a message
 _LABEL_WIDTH = 17
-_FROM_FLAGS = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # the origins of their values
+_FROM_FLAGS = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of overrides
 
 
 def add_commands(subparsers: Any) -> None:
@@ -49,7 +50,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="keep|take",
         choices=("keep", "take"),
         help="with --resume: keep the optimizer settings of the checkpoint, or take those of the config (default: "
-        "keep; in a terminal, asks if --set changes one)",
+        "keep; a terminal prompts for an answer if --set changes such a setting)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     _apply_options(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
+    from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.first_generation.translation import is_first_generation
@@ -83,10 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     cfg, batch_size = choose_batch_size(cfg)
     runner = Runner.from_cfg(cfg, check=True)
-    _log_preparation(runner, batch_size)
+    with runner.buffered_log():
+        if batch_size:
+            runner.logger.info("%s", batch_size)
+        for code_base in hosts.used_code_bases():
+            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
+        if patches := hosts.describe_patches():
+            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
-    # A first-generation config is explained as it was written, not as it was translated.
+    # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
     runner.register_hook(explain)
     progress = ProgressHook()
@@ -96,19 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         with trusting(arguments.trust):
             runner.train()
     except BaseException as error:
-        from footplate.cli.error_messages import raise_module_error
-
-        progress.stop(runner)
-        has_begun = "train_loop" in runner.built
-        saved = f"; the last checkpoint is {runner.saver.last}" if has_begun and runner.saver.last else ""
-        done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-        arguments.progress = done + saved
-        # Otherwise torch raises errors about workers that exit with the process, which would hide the real error.
-        if hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with surviving_streams():
-            _print_stopped(runner, arguments, error)
-        raise_module_error(f"training, {arguments.progress},", error, runner)
+        _end_failed(runner, arguments, progress, error)
         raise
     with surviving_streams():
         if runner.train_loop.out_of_time:
@@ -119,19 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
-
-
-def _log_preparation(runner: "Runner", batch_size: str) -> None:
-    """Logs the automatic batch size, the code bases in use, and the names that were replaced in libraries."""
-    from footplate import hosts
-
-    with runner.buffered_log():
-        if batch_size:
-            runner.logger.info("%s", batch_size)
-        for code_base in hosts.used_code_bases():
-            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
-        if patches := hosts.describe_patches():
-            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
@@ -166,11 +149,11 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 
 def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
-    """Asks whether overridden optimizer settings should replace those of the checkpoint.
+    """Asks whether overridden optimizer settings should replace the settings in the checkpoint.
 
     Returns:
-        "keep" or "take"; None if no setting is overridden, there is no terminal to ask in, or the run has several
-        processes, which would all ask.
+        "keep" or "take". None if no setting is overridden, there is no terminal, or the run has several processes, all
+        of which would ask.
     """
     keys = [each.partition("=")[0].strip().lstrip("+") for each in (*arguments.set, *arguments.cfg_options)]
     keys = [each for each in keys if each.startswith("optim_wrapper.")]
@@ -188,7 +171,7 @@ def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
 
 
 def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
-    """Warns about keys that differ from the config with which the run in the work_dir was started."""
+    """Warns about keys whose values differ from the config with which the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
@@ -200,7 +183,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     changed = [each for each in compare(before, runner.cfg) if each.path not in START_KEYS]
     if not changed:
         return
-    # Compares key names too, since an override that equals the value in the file keeps the origin in the file.
+    # Key names are compared, too, because an override with the same value as in the file has the origin of the file.
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _FROM_FLAGS)]
     others = [each.path for each in changed if each.path not in given]
@@ -238,21 +221,38 @@ def resume_command(argv: Sequence[str]) -> str:
     return shlex.join(["footplate", *kept, "--resume"])
 
 
-def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
-    """Prints the command that resumes a stopped run and, if `--json` is given, the result of the run.
+def _end_failed(
+    runner: "Runner", arguments: argparse.Namespace, progress: "ProgressHook", error: BaseException
+) -> None:
+    """Ends the output of a run that was stopped by a signal or an error.
 
-    The result is printed only if a signal stopped the run. The caller prints errors.
+    Prints the command that resumes the run and, if `--json` is given and a signal stopped the run, its result.
+
+    Raises:
+        TrialError: A torch operation failed in a module of the model.
     """
+    from footplate.cli.error_messages import raise_module_error
     from footplate.engine.signals import Interrupted
+    from footplate.records import surviving_streams
 
-    if isinstance(error, Interrupted) or runner.requests.saved_after_error:
-        print_resume_command(runner, arguments)
-    if isinstance(error, Interrupted) and wants_json(arguments):
-        _print_paths(runner, arguments, state="stopped")
+    progress.stop(runner)
+    has_begun = "train_loop" in runner.built
+    saved = f"; the last checkpoint is {runner.saver.last}" if has_begun and runner.saver.last else ""
+    done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
+    arguments.progress = done + saved
+    # By default, torch raises errors about workers that exit with the process. They would hide the real error.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with surviving_streams():
+        if isinstance(error, Interrupted) or runner.requests.saved_after_error:
+            print_resume_command(runner, arguments)
+        if isinstance(error, Interrupted) and wants_json(arguments):
+            _print_paths(runner, arguments, state="stopped")
+    raise_module_error(f"training, {arguments.progress},", error, runner)
 
 
 def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
-    """Prints the paths of log, checkpoints, curves and images, and the command that shows them."""
+    """Prints the paths of log, checkpoints, curves and images, and the command that writes a report."""
     if runner.rank:
         return
     from footplate import storage
@@ -260,7 +260,7 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
     from footplate.records.scalar_names import RESERVED_NAMES
 
     def existing(path: str | None) -> str | None:
-        # In a copy of a run's folder, the recorded paths are those of the original files.
+        # In a copy of a run's folder, the recorded paths still refer to the original files.
         here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
         path = here if here and storage.exists(here) else path
         return path if path and storage.exists(path) else None

@@ -1,4 +1,4 @@
-"""Imports the modules in `custom_imports`, and lazily the names that pure-Python configs import."""
+"""Imports the modules in `custom_imports`, and lazily imports the names in pure-Python configs."""
 
 import importlib
 import logging
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
@@ -44,7 +45,8 @@ def import_custom(config: "Config | ConfigDict") -> None:
         problems["imports"] = "`custom_imports.imports` must be a list of module names"
     if not isinstance(allows_failed, bool):
         problems["allow_failed_imports"] = "`custom_imports.allow_failed_imports` must be True or False"
-    for key, problem in problems.items():
+    if problems:
+        key, problem = next(iter(problems.items()))
         raise ConfigError(
             problem,
             origin=origin_of(section, key),
@@ -60,7 +62,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
         except ConfigError as error:
             if not allows_failed:
                 raise
-            _logger.warning("%s; ignored because of allow_failed_imports=True", error.message)
+            _logger.warning("Ignored, because allow_failed_imports=True: %s.", error.message)
 
 
 def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
@@ -176,14 +178,10 @@ def import_lazily(path: str, origin: Origin) -> Any:
     """
     if not is_standard(path):
         return LazyObject(path, origin)
-    module, _, name = path.rpartition(".")
     try:
-        return importlib.import_module(path)
-    except ImportError as error:
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError):
-            raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
+        return resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         texts: The text of each file, bases first.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imported, which configs that inherit from it may use.
+        imported: The names that a pure-Python config imported. Configs that inherit from it may use them.
     """
 
     mapping: ConfigDict

@@ -35,7 +35,7 @@ class KeyOrigin(Place):
 
     Args:
         file: The file, or a source such as `--set`.
-        line: The line, counted from 1; 0 if there are no lines.
+        line: The line, counted from 1, or 0 if the source has no lines.
         replaced: The previous value of the key.
     """
 
@@ -58,7 +58,7 @@ class KeyOrigin(Place):
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values of a key in order, from that of the first base to `value`."""
+    """Returns all values of a key in order, from the value in the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)

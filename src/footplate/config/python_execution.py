@@ -131,10 +131,7 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
 
 
 def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
-    """Returns the keys that a config set, without its imports.
-
-    Functions are kept only in a pure-Python config.
-    """
+    """Returns the keys that a config set, without its imports. Includes functions only for a pure-Python config."""
     dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():

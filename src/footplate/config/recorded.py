@@ -1,4 +1,4 @@
-"""Writes and reads the configs that runs record, as data, so that reading one never executes code."""
+"""Writes and reads the configs that runs record. They are read as data, so that no code in them is executed."""
 
 import ast
 import json

@@ -133,7 +133,7 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
 
 
 def locate_module(module: str, asked_at: Origin | None = None) -> str:
-    """Returns the path of the config for `from package.configs.folder.name import *` in `read_base`.
+    """Returns the path of the config that `from package.configs.folder.name import *` in `read_base` refers to.
 
     Raises:
         ConfigError: The config does not exist.

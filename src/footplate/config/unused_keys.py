@@ -103,10 +103,10 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
     """
     top, found = cfg._cfg_dict, []
     for name in top:
-        path = _late_change(top, name) if isinstance(name, str) and name not in known else None
-        if path is None:
+        change = _late_change(top, name) if isinstance(name, str) and name not in known else None
+        if change is None:
             continue
-        origin = _origin_at(top, path)
+        path, origin = change
         if len(path) > 1:
             unchanged = _same_ending(top, path)
         else:
@@ -127,32 +127,31 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
     return found
 
 
-def _late_change(top: ConfigDict, name: str) -> list[Any] | None:
-    """Returns the key path of a change that was made after the variable was read, or None if there is none."""
+def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | None:
+    """Returns the key path and origin of a change that was made after the variable was read, or None."""
     origin = top._origins.get(name)
     if not isinstance(origin, KeyOrigin) or not origin.read:
         return None
-    changes = [path for path in _changes(top, [name]) if len(path) > 1 or not isinstance(top[name], ConfigDict)]
+    changes = [each for each in _changes(top, [name]) if len(each[0]) > 1 or not isinstance(top[name], ConfigDict)]
     if not origin.read_here:
         return changes[0] if changes else None
-    for path in changes:
-        now = _origin_at(top, path)
+    for path, now in changes:
         if not now.line:  # an override
-            return path
+            return path, now
         # Another key still has the old value from the same line of the base, and no key has the new one.
         others = [origin_of(*find_value(top, each)[:2]) for each in _same_ending(top, path)] if len(path) > 1 else []
         earlier = [link.origin for link in value_history(None, now)[:-1]]
         if now not in others and any(each is not None and each in others for each in earlier):
-            return path
+            return path, now
     return None
 
 
-def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
-    """Yields the key paths at and below `path` whose value was replaced with a different one."""
+def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[tuple[list[Any], KeyOrigin]]:
+    """Yields the key path and origin of each value at or below `path` that replaced a different value."""
     key = path[-1]
     origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
     if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:
-        yield path
+        yield path, origin
     if isinstance(value, ConfigDict):
         for inner in value:
             yield from _changes(value, [*path, inner])
@@ -161,11 +160,3 @@ def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
 def _same_ending(top: ConfigDict, path: list[Any]) -> list[str]:
     written = join_path(path)
     return [each for each in paths_ending(top, written) if each != written]
-
-
-def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
-    holder: Any = top
-    for key in path[:-1]:
-        holder = holder[key]
-    origin: KeyOrigin = holder._origins[path[-1]]
-    return origin

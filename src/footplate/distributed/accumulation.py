@@ -1,7 +1,7 @@
 """Saves and restores accumulated gradients that have not been reduced across ranks yet.
 
 In the middle of gradient accumulation, every rank has its own gradients. They are saved as a sharded tensor of shape
-`(ranks, *shape)`, of which every rank stores its row.
+`(ranks, *shape)`. Every rank stores its row.
 """
 
 from collections.abc import Iterable, Sequence

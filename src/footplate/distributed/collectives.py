@@ -38,7 +38,7 @@ def get_world_size() -> int:
 
 
 def set_tensor_parallel_size(size: int) -> None:
-    """Sets the number of consecutive ranks that share the layers of a model, and therefore train on the same batches.
+    """Sets the number of consecutive ranks that share the layers of a model and train on the same batches.
 
     Set it before samplers and loaders are built.
     """
@@ -52,7 +52,7 @@ def tensor_parallel_size() -> int:
 
 
 def get_data_rank() -> int:
-    """Returns the number of the group of ranks that train on the same batches as this rank."""
+    """Returns the index of the group of ranks that train on the same batches as this rank."""
     return get_rank() // _tensor_parallel_size
 
 
@@ -62,7 +62,7 @@ def get_data_world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Checks whether this process is rank 0, which writes all output."""
+    """Checks whether this process is rank 0. Only rank 0 writes output."""
     return get_rank() == 0
 
 
@@ -119,7 +119,7 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def gather_objects(value: _T) -> list[_T]:
-    """Returns the list of all ranks' values, ordered by rank, on every rank."""
+    """Returns the values of all ranks on every rank, ordered by rank."""
     if not is_distributed():
         return [value]
     found: list[Any] = [None] * get_world_size()
@@ -134,8 +134,8 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
 
     Args:
         results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
-        size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
-        device: The memory to send from, if the backend supports it.
+        size: The number of samples in the dataset. Further entries are padding that a sampler added. They are dropped.
+        device: The kind of memory from which to send, if the backend supports it.
     """
     if not is_distributed():
         return list(results[:size])
@@ -145,11 +145,20 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     lengths = _all_lengths(len(own), transfer)
     ordered: list[Any] = []
     for begin in range(0, max(lengths), _CHUNK_SIZE):
-        parts = _gather_bytes(pickle.dumps(own[begin : begin + _CHUNK_SIZE]), transfer)
-        if parts is not None:
-            parts = parts[:: tensor_parallel_size()]
-            rows = zip_longest(*map(pickle.loads, parts), fillvalue=_PADDING)  # trusted: sent by a rank of this run
-            ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
+        content = pickle.dumps(own[begin : begin + _CHUNK_SIZE])
+        sizes = _all_lengths(len(content), transfer)
+        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        padded = padded.to(transfer)
+        if not is_main_process():
+            dist.gather(padded)
+            continue
+        received = [torch.empty_like(padded) for _ in sizes]
+        dist.gather(padded, received)
+        contents = [each[:length].cpu().numpy().tobytes() for each, length in zip(received, sizes, strict=True)]
+        parts = map(pickle.loads, contents[:: tensor_parallel_size()])  # trusted: sent by a rank of this run
+        rows = zip_longest(*parts, fillvalue=_PADDING)
+        ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
     return ordered if is_main_process() else None
 
 
@@ -186,7 +195,8 @@ def check_same_parameters(model: nn.Module) -> None:
 def check_same_weights(model: nn.Module) -> None:
     """Checks that parameter values are the same on all ranks. Every rank must call this.
 
-    Compares sums of the parameters' bits, which are computed on their device. Sharded parameters are skipped.
+    Compares sums of the parameters' bits. The sums are computed on the device of the parameters. Sharded parameters are
+    skipped.
 
     Raises:
         RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.
@@ -244,17 +254,3 @@ def _all_lengths(length: int, device: torch.device) -> list[int]:
     lengths = [torch.zeros((), dtype=torch.int64, device=device) for _ in range(get_world_size())]
     dist.all_gather(lengths, torch.tensor(length, dtype=torch.int64, device=device))
     return [int(each) for each in lengths]
-
-
-def _gather_bytes(content: bytes, device: torch.device) -> list[bytes] | None:
-    """Returns the content of every rank on rank 0, and None on other ranks."""
-    lengths = _all_lengths(len(content), device)
-    padded = torch.zeros(max(lengths), dtype=torch.uint8)
-    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    padded = padded.to(device)
-    if get_rank() != 0:
-        dist.gather(padded)
-        return None
-    found = [torch.empty_like(padded) for _ in lengths]
-    dist.gather(padded, found)
-    return [each[:length].cpu().numpy().tobytes() for each, length in zip(found, lengths, strict=True)]

@@ -14,7 +14,6 @@ from typing import Any
 
 from footplate.distributed.failure_report import (
     Failure,
-    FailureReport,
     LostRank,
     RankStatus,
     describe_death,
@@ -156,10 +155,7 @@ class Hub(threading.Thread):
                 try:
                     self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
                 except OSError as error:
-                    if error.errno in (
-                        errno.EMFILE,
-                        errno.ENFILE,
-                    ):  # otherwise, the client has left
+                    if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise, the client has left
                         self._selector.unregister(self._server)
                         _logger.warning(
                             "Some ranks are not monitored: too many open files. Raise the limit with ulimit -n."
@@ -281,35 +277,33 @@ class Hub(threading.Thread):
         return any(each.status.rank == rank for each in self._failures)
 
     def _conclude(self) -> None:
+        """Sends the failure report to all ranks, or logs a warning if ranks only wait for each other."""
         self._deadline = None
         statuses = [status for _, status in sorted(self._statuses.items())]
-        report = self._make_report(statuses)
+        silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
+        waited = max((each.seconds for each in statuses if each.is_waiting), default=0.0)
+        is_late = bool(silent) or any(not each.is_waiting for each in statuses)
+        is_apart = is_late or len({str(each) for each in statuses}) > 1
+        cause = next((each for each in self._failures if not each.may_be_consequence), None)
+        report = None
+        if cause is None and self._dead:
+            report = describe_death([*self._dead.values()], statuses, self._hosts)
+        elif cause is None and is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
+            report = describe_timeout(statuses, waited, silent, self._hosts)
+        elif self._failures:
+            first = cause or self._failures[0]
+            same_error = [each.status.rank for each in self._failures if each.text == first.text]
+            report = describe_failure(first, same_error, self._world_size, self._hosts)
+        self._has_timeout = False
         if report is not None:
             self._has_reported = True
             self._broadcast("report", report=report)
-        else:
-            waited = max((each.seconds for each in statuses), default=0.0)
-            line, now = describe_waiting(statuses, waited), time.monotonic()
-            if line and now >= self._next_warning and 0 in self._channels:
-                self._channels[0].send("warning", line=line)
-                self._next_warning = now + waited / 2  # every waiting rank asks for the warning
-        self._has_timeout = False
-
-    def _make_report(self, statuses: list[RankStatus]) -> FailureReport | None:
-        cause = next((each for each in self._failures if not each.may_be_consequence), None)
-        if cause is None and self._dead:
-            return describe_death([*self._dead.values()], statuses, self._hosts)
-        silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
-        waited = max((each.seconds for each in statuses if each.is_waiting), default=0.0)
-        late = [each for each in statuses if not each.is_waiting]
-        is_apart = bool(late or silent) or len({str(each) for each in statuses}) > 1
-        if cause is None and is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
-            return describe_timeout(statuses, waited, silent, self._hosts)
-        if not self._failures:
-            return None
-        first = cause or self._failures[0]
-        same_error = [each.status.rank for each in self._failures if each.text == first.text]
-        return describe_failure(first, same_error, self._world_size, self._hosts)
+            return
+        longest = max((each.seconds for each in statuses), default=0.0)
+        line, now = describe_waiting(statuses, longest), time.monotonic()
+        if line and now >= self._next_warning and 0 in self._channels:
+            self._channels[0].send("warning", line=line)
+            self._next_warning = now + longest / 2  # every waiting rank asks for the warning
 
     def _broadcast(self, kind: str, **content: Any) -> None:
         """Sends a message to all ranks. Rank 0 receives it last, because the hub ends with its process."""

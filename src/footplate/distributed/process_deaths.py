@@ -102,7 +102,7 @@ def describe_exit_code(code: int) -> str:
 
 
 def enable_crash_dump(descriptor: int) -> None:
-    """Sets up that a crash of this process writes its stack to `descriptor`, unless faulthandler is enabled already."""
+    """Makes a crash of this process write its stack to `descriptor`, unless faulthandler is already enabled."""
     global _dump_descriptor
     if _dump_descriptor is not None or not faulthandler.is_enabled():
         faulthandler.enable(descriptor, all_threads=False)

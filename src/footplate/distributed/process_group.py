@@ -92,9 +92,9 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     if info is None:
         return
     info.export()
-    backend, timeout = _choose_backend(settings.get("backend")), settings.get("timeout")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(_choose_device(info, backend, launcher))
+    (backend, device), timeout = _choose_device(info, settings.get("backend"), launcher), settings.get("timeout")
+    if device is not None:
+        torch.cuda.set_device(device)
     try:
         store, rank, size = next(rendezvous("env://", **({} if timeout is None else {"timeout": timeout})))
         # The store survives a restart by torchrun, including addresses of processes that are gone.
@@ -110,7 +110,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
 
 def collective_timeout(dist_cfg: Mapping[str, Any] | None) -> float | None:
-    """Returns the timeout of collectives in seconds, or None for PyTorch's default."""
+    """Returns the timeout of collectives in seconds, or None if PyTorch's default applies."""
     timeout = check_dist_cfg(dist_cfg or {}).get("timeout")
     return None if timeout is None else timeout.total_seconds()
 
@@ -225,20 +225,19 @@ def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -
     return int(text)
 
 
-def _choose_backend(wanted: str | None) -> str:
-    """Returns the backend. NCCL becomes gloo on machines without GPUs, so that configs work on both."""
+def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[str, int | None]:
+    """Returns the backend and the index of the GPU of a rank, or None if the machine has no GPU.
+
+    NCCL becomes gloo on machines without GPUs, so that configs work on both. With srun and mpirun, each process may see
+    only its own GPU.
+    """
     if not torch.cuda.is_available():
-        return "gloo" if wanted is None or "nccl" in wanted else wanted
-    return _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted)
-
-
-def _choose_device(info: RankInfo, backend: str, launcher: str) -> int:
-    """Returns the device index of a rank. With srun and mpirun, each process may see only its own device."""
-    count = torch.cuda.device_count()
+        return "gloo" if wanted is None or "nccl" in wanted else wanted, None
+    backend, count = _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted), torch.cuda.device_count()
     if "nccl" in backend and info.local_rank >= count and (launcher == "pytorch" or count > 1):
         raise ArgumentError(
             f"rank {info.rank} on {socket.gethostname()} has no device of its own",
             key="launcher",
             notes=[f"local rank {info.local_rank}, devices: {count}; start at most one process per device"],
         )
-    return info.local_rank % count
+    return backend, info.local_rank % count

@@ -125,7 +125,7 @@ class RankMonitor(threading.Thread):
             self._may_leave.wait(_LEAVE_TIMEOUT)  # until the others know that the hub may exit
 
     def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
-        """Reports an error of this rank and returns the printed report, which contains the reason why all ranks exit.
+        """Reports an error of this rank, and returns the printed report with the reason why all ranks exit.
 
         Args:
             error: The error.
@@ -162,18 +162,25 @@ class RankMonitor(threading.Thread):
         return path if self.path and _append(path, dump) else ""
 
     def run(self) -> None:
-        """Handles messages and monitors the main thread until the process exits."""
+        """Handles messages and monitors the main thread until the process exits or the connection to the hub ends."""
         tick = min(1.0, self._limit / 20)
         while True:
             if select([self._channel], [], [], tick)[0]:
                 messages = self._channel.receive()
                 if messages is None:
-                    self._on_lost_hub()
-                    return
+                    break
                 self._timeout_sent_at = float("inf")  # the hub responds
                 for message in messages:
                     getattr(self, f"_on_{message.pop('kind')}")(**message)
             self._update_status()
+        if self._is_running and self.report is None and 0 in self._hosts:  # rank 0 has died
+            lost, dump = self._rank_0(), self._crash_channel.read_text(_EXIT_CODE_TIMEOUT)
+            if 0 in self._local_processes:
+                lost = lost._replace(exit_code=self._local_processes[0].exit_code(_EXIT_CODE_TIMEOUT))
+            if dump:
+                lost = lost._replace(line=innermost_line_of_dump(dump), log=self.save_crash(0, dump))
+            self._update_status()
+            self._end(describe_death([lost], [self._status], self._other_hosts()))
 
     def _update_status(self) -> None:
         """Inspects the main thread, and notifies the hub if the thread has been waiting for a long time."""
@@ -249,16 +256,6 @@ class RankMonitor(threading.Thread):
         if self._is_running:
             self._end(FailureReport(*report))
 
-    def _on_lost_hub(self) -> None:
-        if self._is_running and self.report is None and 0 in self._hosts:
-            lost, dump = self._rank_0(), self._crash_channel.read_text(_EXIT_CODE_TIMEOUT)
-            if 0 in self._local_processes:
-                lost = lost._replace(exit_code=self._local_processes[0].exit_code(_EXIT_CODE_TIMEOUT))
-            if dump:
-                lost = lost._replace(line=innermost_line_of_dump(dump), log=self.save_crash(0, dump))
-            self._update_status()
-            self._end(describe_death([lost], [self._status], self._other_hosts()))
-
     def _report_silence(self, status: RankStatus, text: str = "", code: int = 1) -> None:
         """Ends this rank because rank 0 does not respond. Each of the other ranks detects this on its own."""
         self._end(describe_silence(self._rank_0(), status, self._other_hosts(), text, code))
@@ -320,10 +317,11 @@ def start(*, limit: float, inspect_stack: InspectStack) -> RankMonitor | None:
     if hub is not None:
         os.register_at_fork(after_in_child=hub.close)
         hub.start()
-    channels = _connect([os.environ.get("MASTER_ADDR", "127.0.0.1"), host], port)
-    if channels is None:
+    addresses = [os.environ.get("MASTER_ADDR", "127.0.0.1"), host]
+    channel = _connect(addresses, port)
+    crash_channel = None if channel is None else _connect(addresses, port)
+    if channel is None or crash_channel is None:
         return None
-    channel, crash_channel = channels
     _current = RankMonitor(channel, crash_channel, limit=limit, inspect_stack=inspect_stack)
     crash_channel.send("crashes", rank=_current.rank, token=token)
     if hub is not None:
@@ -349,12 +347,9 @@ def current() -> RankMonitor | None:
     return _current if _current.group is dist.group.WORLD else None
 
 
-def _connect(addresses: list[str], port: int) -> tuple[Channel, Channel] | None:
+def _connect(addresses: list[str], port: int) -> Channel | None:
+    """Returns a connection to the first address that accepts one, or None if none does."""
     for address in addresses:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
-            sockets = [
-                opened.enter_context(socket.create_connection((address, port), _CONNECT_TIMEOUT)) for _ in range(2)
-            ]
-            opened.pop_all()
-            return Channel(sockets[0]), Channel(sockets[1])
+        with contextlib.suppress(OSError):
+            return Channel(socket.create_connection((address, port), _CONNECT_TIMEOUT))
     return None

@@ -1,4 +1,4 @@
-"""Sharded models: `FullyShard`, which configures FSDP2, and operations on tensors that may be sharded (DTensor).
+"""Sharded models: the configuration of FSDP2, and operations on tensors that may be sharded (DTensor).
 
 A DTensor is recognized by its attributes, because importing the class is slow.
 """
@@ -24,7 +24,6 @@ from footplate.registry import MODEL_WRAPPERS
 _T = TypeVar("_T")
 _logger = logging.getLogger("footplate.distributed")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
-_MESH_DIMENSIONS = 2
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -100,7 +99,13 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
-    layouts = [_sharded_dimensions(each) for each in tensors]
+    # The mesh of each DTensor and the dimensions in which its ranks hold shards rather than replicas.
+    layouts: list[tuple[Any, tuple[int, ...]] | None] = [None] * len(tensors)
+    for place, each in enumerate(tensors):
+        if is_dtensor(each):
+            placements = each.placements  # type: ignore[attr-defined]
+            sharded = tuple(at for at, placement in enumerate(placements) if not placement.is_replicate())
+            layouts[place] = each.device_mesh, sharded  # type: ignore[attr-defined]
     for layout in dict.fromkeys(each for each in layouts if each is not None):
         reduced = powers.clone()
         mesh, dimensions = layout
@@ -110,14 +115,6 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
         has_layout = torch.tensor([each is not None and each == layout for each in layouts], device=powers.device)
         powers = torch.where(has_layout, reduced, powers)
     return powers if is_maximum else powers ** (1 / order)
-
-
-def _sharded_dimensions(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
-    """Returns the mesh of a DTensor and the dimensions in which its ranks hold shards rather than replicas."""
-    if not is_dtensor(tensor):
-        return None
-    placements = tensor.placements  # type: ignore[attr-defined]
-    return tensor.device_mesh, tuple(at for at, each in enumerate(placements) if not each.is_replicate())  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=1)
@@ -186,7 +183,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         module: The unsharded model, on its device. With one process, it is returned unchanged.
         shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
             module names.
-        mesh: `(replicas, shards)`, whose product must be the number of processes. The weights are sharded within groups
+        mesh: `(replicas, shards)`. The product must be the number of processes. The weights are sharded within groups
             of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
             one group.
         tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
@@ -247,7 +244,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
 
 def _check_mesh(mesh: Any) -> None:
-    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == _MESH_DIMENSIONS):
+    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == 2):
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
     for number in mesh or ():
         check_count("each number of mesh", number, key="mesh")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from footplate.checks import check_count, check_keys
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed.collectives import set_tensor_parallel_size
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -43,19 +43,17 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a dict of module patterns and styles", key="plan", found=plan)
     for pattern, style in (plan or {}).items():
-        if style not in _STYLES:
-            message = f"the style of '{pattern}' must be one of {', '.join(_STYLES)}"
-            raise ArgumentError(message, key=f"plan.{pattern}", found=style, suggestion=nearest(str(style), _STYLES))
+        check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
     return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
 
 
 def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
-    """Maps the names of the modules to split to their styles.
+    """Maps the name of each module to split to its style.
 
     Args:
         model: The model.
-        settings: The result of `parse_tensor_parallel`. Without a plan, the attribute `_tp_plan` of the outermost
-            modules that have one is used. transformers sets it from `base_model_tp_plan` of its configs.
+        settings: The result of `parse_tensor_parallel`. If it has no plan, the plan is the `_tp_plan` of the outermost
+            modules that have this attribute. transformers sets it from `base_model_tp_plan` of its configs.
 
     Raises:
         ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
@@ -64,10 +62,27 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
     if settings.size == 1 and settings.plan is None:
         return {}
     modules = dict(model.named_modules())
-    plan = _plan_of_model(modules) if settings.plan is None else settings.plan
+    plan = dict(settings.plan or {})
+    if settings.plan is None:
+        roots: list[str] = []
+        for name, module in modules.items():
+            own = getattr(module, "_tp_plan", None)
+            if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+                roots.append(name)
+                plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+        if not plan:
+            example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
+            raise ArgumentError(
+                "the model has no plan for tensor parallelism",
+                key="plan",
+                found=[type(model).__name__],
+                notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
+            )
     styles: dict[str, str] = {}
     for pattern, style in plan.items():
-        names = [name for name in modules if _matches(name, pattern)]
+        parts = pattern.split(".")
+        same_depth = [name for name in modules if name.count(".") == pattern.count(".")]
+        names = [name for name in same_depth if all(map(fnmatchcase, name.split("."), parts))]
         if not names and settings.plan is not None:
             raise ArgumentError(
                 f"no module of the model matches '{pattern}'",
@@ -109,10 +124,13 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         # The input is split by heads, in dim 2 of (N, L, heads, C), or by features, in dim 2 of (N, L, C).
         "replicated_with_grad_allreduce": lambda layer: tp.SequenceParallel(sequence_dim=2, use_local_output=True),
     }
-    shared = _shared_parameters(model)
+    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}  # the owner, attribute and full name by parameter
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
     plan: dict[str, Any] = {name: build[style](model.get_submodule(name)) for name, style in styles.items()}
     tp.parallelize_module(model, mesh, plan, src_data_rank=None)
-    for owners in shared:
+    for owners in uses.values():
         tensors = [getattr(owner, name) for owner, name, _ in owners]
         if len({getattr(each, "placements", None) for each in tensors}) > 1:
             raise ArgumentError(
@@ -120,36 +138,11 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
                 key="plan",
                 found=[label for *_, label in owners],
             )
-        for owner, name, _ in owners:
+        for owner, name, _ in owners[1:]:
             setattr(owner, name, tensors[0])
     set_tensor_parallel_size(mesh.size())
-    # Loading and saving gather such weights in two steps, about which torch warns once per rank.
+    # Loading and saving gather such weights in two steps. torch warns about this once per rank.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-
-
-def _plan_of_model(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    plan: dict[str, str] = {}
-    roots: list[str] = []
-    for name, module in modules.items():
-        own = getattr(module, "_tp_plan", None)
-        if own and not any(not root or name.startswith(f"{root}.") for root in roots):
-            roots.append(name)
-            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
-    if not plan:
-        raise ArgumentError(
-            "the model has no plan for tensor parallelism",
-            key="plan",
-            found=[type(modules[""]).__name__],
-            notes=[
-                "Set `tensor_parallel=dict(size=..., plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'})`."
-            ],
-        )
-    return plan
-
-
-def _matches(name: str, pattern: str) -> bool:
-    parts, patterns = name.split("."), pattern.split(".")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
@@ -165,7 +158,7 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
     if not isinstance(layer, _LAYERS[style]):
         kinds = " or ".join(each.__name__ for each in _LAYERS[style])
         raise ArgumentError(
-            f"'{style}' splits only {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
+            f"the style '{style}' needs {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
         )
     if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
         return
@@ -178,12 +171,3 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
         if isinstance(number, int) and number % size:
             message = f"{label} must be divisible by the size of tensor_parallel, {size}"
             raise ArgumentError(message, key=key, found=number)
-
-
-def _shared_parameters(model: nn.Module) -> list[list[tuple[nn.Module, str, str]]]:
-    """Returns the owner, the attribute and the full name of each use of the parameters that are used several times."""
-    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
-    return [each for each in uses.values() if len(each) > 1]

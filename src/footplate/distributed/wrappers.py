@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -46,8 +46,8 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         module: A BaseModel.
         gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
             bit-exact.
-        kwargs: Arguments of DistributedDataParallel. `gradient_as_bucket_view` is True by default, which avoids a
-            second copy of the gradients.
+        kwargs: Arguments of DistributedDataParallel. To avoid a second copy of the gradients, `gradient_as_bucket_view`
+            is True by default.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
-        self._reduced = [
+        self._reduced = [  # the parameters to which the indices in errors refer
             (name, each)
             for name, each in module.named_parameters()
             if each.requires_grad and name not in self.parameters_to_ignore
@@ -80,7 +80,20 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             except RuntimeError as error:
                 if _UNUSED_PARAMETERS_MESSAGE not in str(error):
                     raise
-                raise _unused_parameters_error(self.module, self._reduced, str(error)) from error
+                indices = _INDICES.search(str(error))
+                unused = [self._reduced[int(index)] for index in indices.group(1).split()] if indices else []
+                modules = dict(self.module.named_modules())
+                owners = sorted({name.rpartition(".")[0] for name, _ in unused})
+                kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in owners]
+                notes = [f"they belong to {', '.join(kinds[:_MAX_NAMES])}", "Set find_unused_parameters=True."]
+                if any(not parameter.requires_grad for _, parameter in unused):
+                    notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
+                raise ArgumentError(
+                    f"{len(unused)} parameters were not used in the loss of the previous iteration: "
+                    + list_names([name for name, _ in unused], _MAX_NAMES),
+                    key="find_unused_parameters",
+                    notes=notes,
+                ) from error
         loss, log_vars = self.module.parse_losses(losses)
         optim_wrapper.update_params(loss)
         found: dict[str, torch.Tensor] = log_vars
@@ -94,11 +107,11 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         return super().no_sync()
 
     def val_step(self, data: Any) -> Any:
-        """Runs prediction on a validation batch."""
+        """Predicts on a validation batch."""
         return self.module.val_step(data)
 
     def test_step(self, data: Any) -> Any:
-        """Runs prediction on a test batch."""
+        """Predicts on a test batch."""
         return self.module.test_step(data)
 
     def rebuild_buckets(self) -> None:
@@ -218,8 +231,8 @@ def initialize_weights(model: nn.Module) -> bool:
     """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks.
 
     Returns:
-        Whether this froze or unfroze parameters. A wrapper for data parallelism must then be built again, because it
-        averages the gradients of the parameters that were trainable when it was built.
+        Whether the initialization froze or unfroze parameters. A wrapper for data parallelism must then be built again,
+        because it averages the gradients of the parameters that were trainable when it was built.
     """
     if is_sharded(model):
         return False  # it was initialized before sharding
@@ -237,10 +250,10 @@ def check_sync_bn(kind: object) -> None:
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
-    The model must be on its device. With one process, synchronized layers become plain ones, which is logged. With
-    several processes, all layers become synchronized if `kind` is "torch" or "mmcv", which mean the same. None does not
-    convert plain layers. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used
-    instead.
+    The model must be on its device. With one process, synchronized layers become plain ones, and a message is logged.
+    With several processes, all layers become synchronized if `kind` is "torch" or "mmcv". The two values have the same
+    meaning. None does not convert plain layers. torch's SyncBatchNorm does not support CPUs, so a layer with the same
+    state is used there.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:
@@ -261,20 +274,21 @@ class PlainBatchNorm(_BatchNorm):
     """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        _check_dimensions(input)
+        if input.dim() < 2:
+            raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
 
 
 class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
-    global mean, so that many small batches give the result of one large batch up to the last digits. It is not a
+    global mean, so that many small batches give the same result as one large batch, except for rounding. It is not a
     subclass of torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""
-        _check_dimensions(input)
+        self._check_input_dim(input)
         if not self.training:
             normalized: Tensor = super().forward(input)
             return normalized
@@ -316,39 +330,8 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
-    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields. Returns their number."""
+    """Changes the class of all SyncBatchNorm layers to `kind`, and returns the number of layers."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]
     return len(found)
-
-
-def _check_dimensions(input: Tensor) -> None:
-    if input.dim() < 2:
-        raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
-
-
-def _unused_parameters_error(
-    model: nn.Module, reduced: Sequence[tuple[str, nn.Parameter]], message: str
-) -> ArgumentError:
-    """Returns an error that lists the unused parameters and their modules.
-
-    Args:
-        model: The model.
-        reduced: The parameters whose gradients the wrapper averages, which are numbered in the message.
-        message: The message of DistributedDataParallel.
-    """
-    found = _INDICES.search(message)
-    unused = [reduced[int(index)] for index in found.group(1).split()] if found else []
-    modules = dict(model.named_modules())
-    owners = {name.rpartition(".")[0] for name, _ in unused}
-    kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
-    notes = [f"they belong to {', '.join(kinds[:_MAX_NAMES])}", "Set find_unused_parameters=True."]
-    if any(not parameter.requires_grad for _, parameter in unused):
-        notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
-    names = list_names([name for name, _ in unused], _MAX_NAMES)
-    return ArgumentError(
-        f"{len(unused)} parameters were not used in the loss of the previous iteration: {names}",
-        key="find_unused_parameters",
-        notes=notes,
-    )

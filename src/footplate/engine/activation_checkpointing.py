@@ -19,7 +19,7 @@ from footplate.engine.hook import Hook
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.messages import list_names
-from footplate.module_selection import Selection, check_selection, select_modules
+from footplate.module_selection import Selection, select_modules
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 KEY = "activation_checkpointing"
 _MAX_NAMES = 8
 _logger = logging.getLogger("footplate.engine")
-
-
-def check_activation_checkpointing(selection: Selection) -> None:
-    """Checks the value of the config key without a model; see `check_selection` for the errors."""
-    check_selection(selection)
 
 
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
@@ -82,9 +77,15 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         run = partial(kind.forward, self)
         if not torch.is_grad_enabled():
             return run(*args, **kwargs)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            """Returns the contexts of the two computations. torch itself restores its random generators."""
+            changed: list[tuple[dict[str, Any], str, Tensor]] = []
+            return _finding_changed_buffers(self, changed), _Repeating(self, (args, kwargs), changed)
+
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
-            settings["context_fn"] = partial(_contexts, self, (args, kwargs))
+            settings["context_fn"] = contexts
         # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
         return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
 
@@ -107,21 +108,15 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
-    """Creates a checkpointed module without its attributes, when it is unpickled or copied."""
+    """Creates a checkpointed module without its attributes. Called when a module is unpickled or copied."""
     module = make(*given)
     module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
     return module
 
 
-def _contexts(module: nn.Module, inputs: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Returns the contexts for the first and the second computation. torch itself restores its random generators."""
-    changed: list[tuple[dict[str, Any], str, Tensor]] = []
-    return _finding_changed_buffers(module, changed), _Repeating(module, inputs, changed)
-
-
 @contextmanager
 def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
-    """Adds to `changed` each buffer that the block changes, with its earlier value."""
+    """Appends the owner, the name and the earlier value of each buffer that the block changes to `changed`."""
     before = [
         (each, name, value, value._version, value.clone())
         for each in module.modules()

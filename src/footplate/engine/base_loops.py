@@ -75,7 +75,7 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """The base class of the training loops. The generator `batches` of a subclass defines what an epoch is.
+    """The base class of the training loops. A subclass implements the generator `batches`.
 
     A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
 
@@ -221,7 +221,7 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch. A subclass may override it to define what an iteration does."""
+        """Trains on one batch. A subclass may override it to change the iteration."""
         runner = self.runner
         runner.phase = Phase.STEP
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
@@ -325,7 +325,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter` if `run` or `run_epoch` is overridden, and answers requests, which the override does not."""
+        """Runs an iteration of an overridden `run` or `run_epoch`, and answers requests after it."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()
@@ -376,7 +376,7 @@ class BaseTrainLoop(BaseLoop):
         return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the interval that applies now. A subclass may override it to set another one."""
+        """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _validate(self) -> None:
@@ -398,7 +398,7 @@ class BaseTrainLoop(BaseLoop):
 
 
 def copied_state(value: Any) -> Any:
-    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` fails for those with a graph."""
+    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` rejects non-leaf tensors."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

@@ -35,8 +35,8 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Components:
     """The components of a runner that are built on first use, and the progress of the run.
 
-    A test run therefore needs no training data. The runner builds its other components at once: hooks, visualizer and
-    model.
+    Because of this, a test run needs no training data. The runner builds the hooks, the visualizer and the model at
+    once.
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
@@ -102,11 +102,11 @@ class Components:
         return built
 
     def build_val_loop(self, loop: Any) -> Any:
-        """Builds the validation loop from `val_cfg`, or returns None if that is None."""
+        """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
         return self._evaluation_loop(loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
-        """Builds the test loop from `test_cfg`, or returns None if that is None."""
+        """Builds the test loop from `test_cfg`. Returns None if `test_cfg` is None."""
         return self._evaluation_loop(loop, "test")
 
     @staticmethod
@@ -127,7 +127,11 @@ class Components:
         return build_model(model, self._sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training on several processes. A wrapped model is returned unchanged."""
+        """Wraps the model for training on several processes. A wrapped model is returned unchanged.
+
+        Raises:
+            ArgumentError: The processes that share layers have different seeds, or a loader was built earlier.
+        """
         if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
             settings = {"model_wrapper_cfg": model_wrapper_cfg}
             settings |= {key: self._sections[key] for key in ("find_unused_parameters", "sync_bn")}
@@ -141,8 +145,24 @@ class Components:
             find_unused_parameters=self._sections["find_unused_parameters"] is True,
             sync_bn=self._sections["sync_bn"],
         )
-        if tensor_parallel_size() > 1:
-            _check_same_batches(self._sections)
+        if tensor_parallel_size() == 1:
+            return wrapped
+        # Processes that share layers must read the same batches and draw the same random numbers.
+        if (self._sections["randomness"] or {}).get("diff_rank_seed"):
+            raise ArgumentError(
+                "diff_rank_seed cannot be combined with tensor_parallel",
+                key="randomness.diff_rank_seed",
+                notes=["Processes that share a layer must draw the same random numbers."],
+            )
+        for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            loader = self._sections[key]
+            if loader is not None and not isinstance(loader, Mapping):
+                raise ArgumentError(
+                    "tensor_parallel needs loaders that are built from a config",
+                    key=key,
+                    found=type(loader),
+                    notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
+                )
         return wrapped
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
@@ -236,11 +256,11 @@ class Components:
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def built_loops(self) -> list[Any]:
-        """Returns the loops that have been built. A loop that the config does not have is None."""
+        """Returns the loops that have been built, with None for each loop that the config does not define."""
         return [self.built[name] for name in _LOOPS if name in self.built]
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built. The loader of a loop without one is None."""
+        """Returns the loaders of the loops that have been built, with None for each loop without a loader."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
     def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
@@ -334,24 +354,3 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 backends[position] = in_work_dir(each)
         built: Visualizer = VISUALIZERS.build(with_origins({**settings, "vis_backends": backends}, cfg))
     return built
-
-
-def _check_same_batches(sections: Mapping[str, Any]) -> None:
-    """Checks that the processes that share layers read the same batches and draw the same random numbers.
-
-    Raises:
-        ArgumentError: The processes have different seeds, or a loader was built before the model was split.
-    """
-    if (sections["randomness"] or {}).get("diff_rank_seed"):
-        message = "diff_rank_seed cannot be combined with tensor_parallel"
-        notes = ["Processes that share a layer must draw the same random numbers."]
-        raise ArgumentError(message, key="randomness.diff_rank_seed", notes=notes)
-    for mode in ("train", "val", "test"):
-        loader = sections[f"{mode}_dataloader"]
-        if loader is not None and not isinstance(loader, Mapping):
-            raise ArgumentError(
-                "tensor_parallel needs loaders that are built from a config",
-                key=f"{mode}_dataloader",
-                found=type(loader),
-                notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
-            )

@@ -116,7 +116,7 @@ DEFAULT_TYPES = {
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
     """Returns the keys that a section of a second-generation config accepts. Empty if they are unknown.
 
-    No user modules are imported.
+    No user modules are imported. A section without `type` is described by its default class.
 
     Args:
         cfg: The config.
@@ -134,9 +134,19 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     if parts[0].endswith("_dataloader") and len(parts) == 2 and has_several_loaders(_child(cfg, parts[0])):
         return LOADER_KEYS
     path = ".".join(parts)
-    if path in FIXED_KEYS:
-        return FIXED_KEYS[path]
-    return _class_keys(section, path, registry) if registry is not None else ()
+    if path in FIXED_KEYS or registry is None:
+        return FIXED_KEYS.get(path, ())
+    kind = section.get("type") if isinstance(section, Mapping) else None
+    if kind is None and path == "train_cfg":
+        with suppress(ArgumentError):  # `by_epoch` is invalid, which the check of the config reports
+            kind = loop_settings(section, "train")["type"]
+    elif kind is None:
+        name = ".".join(parts[1:])
+        kind = DEFAULT_HOOKS.get(name, {}).get("type") if parts[0] == "default_hooks" else DEFAULT_TYPES.get(path)
+    if isinstance(kind, str):
+        kind = registry.get(kind) if kind in registry else None
+    names = class_arguments(kind, registry) if callable(kind) else None
+    return () if names is None else [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
@@ -147,23 +157,6 @@ def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] 
         return None
     passed = {"self", *PASSED_ARGUMENTS.get(registry, ())}
     return None if names is None else [name for name in names if name not in passed]
-
-
-def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
-    """Returns the keys that the class of a section accepts. Without a `type`, uses the default class of its path."""
-    kind = section.get("type") if isinstance(section, Mapping) else None
-    if kind is None and path == "train_cfg":
-        with suppress(ArgumentError):  # `by_epoch` is invalid, which the check of the config reports
-            kind = loop_settings(section, "train")["type"]
-    elif kind is None:
-        first, _, last = path.partition(".")
-        kind = DEFAULT_HOOKS.get(last, {}).get("type") if first == "default_hooks" else DEFAULT_TYPES.get(path)
-    if isinstance(kind, str):
-        kind = registry.get(kind) if kind in registry else None
-    names = class_arguments(kind, registry) if callable(kind) else None
-    if names is None:
-        return ()
-    return [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
 
 
 def _child(section: Any, part: str) -> Any:

@@ -1,4 +1,4 @@
-"""The validation loop and the test loop, which evaluate one dataset or several named ones."""
+"""The validation loop and the test loop. They evaluate one dataset or several named ones."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -54,9 +54,10 @@ class MeanLosses:
 class _EvaluationLoop(BaseLoop):
     """Runs the model on one or several datasets without gradients, and evaluates its predictions.
 
-    After a run, `metrics` contains its results, and `left_out` the names of the datasets that it skipped. During the
-    pass over a dataset, `dataloader`, `evaluator` and `current` belong to that dataset, and otherwise to the first one.
-    A hook may set `predictor`, whose `val_step` or `test_step` is then called instead of the model's.
+    After a run, `metrics` contains its results, and `left_out` contains the names of the datasets that it skipped.
+    During the pass over a dataset, `dataloader`, `evaluator` and `current` belong to that dataset. At any other time,
+    they belong to the first one. A hook may set `predictor`. The loop then calls its `val_step` or `test_step` instead
+    of that of the model.
 
     Args:
         runner: The runner that drives the loop.
@@ -70,8 +71,8 @@ class _EvaluationLoop(BaseLoop):
             be used in training or changed in place.
         loss: Whether to also report the model's losses, averaged over the samples.
         intervals: Maps names of datasets to the number of training epochs or iterations between two of their
-            validations, which must be a multiple of the training loop's `val_interval`. Every validation includes the
-            other datasets. The final validation includes all datasets.
+            validations. The number must be a multiple of the training loop's `val_interval`. Every validation includes
+            the other datasets. The final validation includes all datasets.
 
     Raises:
         ArgumentError: Names or intervals do not match, or a sharded model would predict in inference mode.
@@ -302,7 +303,7 @@ def is_of_user(method: Callable[..., Any]) -> bool:
 
 
 def _norms(wrapped: Any) -> bytes:
-    """Returns the norms of all weights and buffers as bytes, to compare them."""
+    """Returns the norms of all weights and buffers as bytes, for comparison."""
     model, measured = unwrap_model(wrapped), []
     for tensor in (local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())):
         if tensor.is_complex():

@@ -43,7 +43,7 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
     With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
     process.
 
-    If `build` is given, it builds each loader from its section and the seed, instead of `build_dataloader`.
+    If `build` is given, it replaces `build_dataloader`. It takes a section and the seed.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
@@ -69,12 +69,12 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
 
 
 def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
-    """Builds the evaluator of a section, or, for several loaders, a dict that maps names to evaluators.
+    """Builds the evaluator of a section. For several loaders, builds a dict that maps names to evaluators.
 
     Args:
-        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict that maps
-            names of datasets to such sections. A dict of functions and objects without the name of a dataset counts as
-            the section of one evaluator.
+        cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
+            is built for each dataset. A dict of functions and objects without the name of a dataset counts as the
+            section of one evaluator.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 
@@ -94,7 +94,7 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
 
 def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
-    """Checks whether a section maps datasets to evaluators, rather than being one evaluator for all datasets."""
+    """Checks whether a section maps names of datasets to evaluators, rather than defining one for all datasets."""
     if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
         return False
     return not (is_named(cfg) and cfg.keys().isdisjoint(sets))

@@ -189,6 +189,7 @@ class _Graphs:
         self._loss_gradient = torch.ones_like(self._loss)
         with without_autocast:
             self._replay_backward = capture(backward)
+        self._loss = self._loss.detach()  # frees the nodes of autograd
 
     def run(self, tensors: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Runs the forward pass.
@@ -201,7 +202,7 @@ class _Graphs:
         """
         torch._foreach_copy_(self._inputs, tensors)
         self._replay_forward()
-        loss = self._loss.detach().clone().requires_grad_()
+        loss = self._loss.clone().requires_grad_()
         loss.register_hook(self._run_backward)  # type: ignore[no-untyped-call]
         return loss, {name: value.clone() for name, value in self._log_vars.items()}
 

@@ -64,7 +64,7 @@ class Priority(enum.IntEnum):
 
 
 def get_priority(priority: int | str | Priority) -> int:
-    """Returns a priority as a number.
+    """Converts a priority to a number.
 
     Raises:
         ArgumentError: The name is unknown, or the number is not between 0 and 100.
@@ -101,9 +101,9 @@ class Hook:
           after_train
         after_run
 
-    During training iteration i, counted from 0, `runner.iter` is i in both events of the iteration. A hook that
-    treats training, validation and test alike overrides `_before_epoch`, `_after_epoch`, `_before_iter` or
-    `_after_iter`, which receive the `mode`. Only overridden methods are called.
+    During training iteration i, counted from 0, `runner.iter` is i in both events of the iteration. A hook that treats
+    training, validation and test alike overrides `_before_epoch`, `_after_epoch`, `_before_iter` or `_after_iter`.
+    These methods receive the `mode`. Only overridden methods are called.
 
     Example:
         >>> from footplate import HOOKS, Hook
@@ -147,10 +147,10 @@ class Hook:
         """Called after a test."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with the checkpoint that is about to be saved. May change it."""
+        """Called with the checkpoint that is about to be saved. The hook may change it."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a checkpoint that was loaded, before it is used. May change it."""
+        """Called with a loaded checkpoint before it is used. The hook may change it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Called before each epoch. Iteration-based training calls it once."""
@@ -247,9 +247,9 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the method to call for each event at which the hook acts.
+        """Maps the events at which the hook acts to the methods to call.
 
-        A method that takes only some of its event's arguments is called with those.
+        A method may take only some of the arguments of its event.
 
         Raises:
             ArgumentError: A method does not take the arguments of its event.
@@ -266,7 +266,7 @@ class Hook:
         return methods
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs. Empty for most hooks."""
+        """Returns the state that a resumed run needs. Most hooks have none."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -289,7 +289,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the method of an event. If it takes fewer arguments than the event has, the others are dropped."""
+    """Returns the method of an event. Drops the arguments of the event that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

@@ -128,8 +128,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """Builds all hooks of a config in the order in which they act.
 
     Args:
-        default_hooks: Maps names of default hooks to changes. None removes a hook, a dict without `type` keeps its
-            class, and other names add hooks.
+        default_hooks: Maps names of default hooks to changes. None removes a hook. A dict without `type` changes the
+            arguments of the default hook. Other names add hooks.
         custom_hooks: Hooks, or their config dicts with an optional `priority`.
 
     Raises:

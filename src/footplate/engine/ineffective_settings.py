@@ -129,7 +129,7 @@ def settings_of(runner: "Runner") -> Settings:
 
 
 def take_settings(runner: "Runner", before: Settings) -> None:
-    """Restores the optimizer settings of the config in a run that has just loaded those of its checkpoint.
+    """Replaces the optimizer settings that were loaded from a checkpoint with those of the config.
 
     Args:
         runner: The runner. Its schedules must be computed again afterwards.
@@ -142,20 +142,16 @@ def take_settings(runner: "Runner", before: Settings) -> None:
             for field in [each for each in given if each in saved and saved[each] != given[each]]:
                 value = given[field]
                 for key in {field, f"initial_{field}"} & group.keys():
-                    _set(group, key, value)
+                    if isinstance(group[key], torch.Tensor):
+                        group[key].fill_(value)
+                    else:
+                        stays_int = type(group[key]) is int and value == int(value or 0)  # type: ignore[arg-type]
+                        group[key] = int(value) if stays_int else value  # type: ignore[arg-type]
                 if isinstance(value, tuple) and field == "betas" and "initial_momentum" in group:
                     group["initial_momentum"] = value[0]
                 changes.add((f"{field} {_shown(value)}", _shown(saved[field])))
         for change, old in sorted(changes, key=str):
             _logger.info("The run resumes with the config's %s instead of the saved %s.", change, old)
-
-
-def _set(group: dict[str, Any], key: str, value: Value) -> None:
-    """Sets a field of a parameter group, which may store it as a tensor or as an int."""
-    if isinstance(group[key], torch.Tensor):
-        group[key].fill_(value)
-    else:
-        group[key] = int(value) if type(group[key]) is int and value == int(value or 0) else value  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Value:

@@ -70,7 +70,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         compile: Whether to compile, or the arguments of `torch.compile`. `target` selects the part to compile:
             "forward" for the model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects
             modules to compile one by one, see `select_modules`; modules of one structure share the compiled code.
-        channels_last: Whether to store four-dimensional weights in channels-last format, which speeds up convolutions.
+        channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
 
     Raises:
         ArgumentError: The model has no such submodule, a value is invalid, or the model has convolutions that corrupt

@@ -102,7 +102,7 @@ class NonFiniteHook(Hook):
     def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
         """Checks the losses at once if the log line has a non-finite loss.
 
-        The values of a log line are already on the host, so this needs no synchronization.
+        This needs no synchronization, because the values of a log line are already on the host.
 
         Args:
             runner: The runner, after an iteration.

@@ -6,7 +6,7 @@ from enum import Enum
 class Phase(Enum):
     """The current activity of a run. Failure reports contain the value.
 
-    `Runner.phase` holds the current phase. The loops set it by plain attribute assignments, whose cost per iteration is
+    `Runner.phase` holds the current phase. The loops set it by plain attribute assignments. Their cost per iteration is
     negligible. If an error is raised, the phase keeps its value and thus shows what failed.
 
     An evaluation that a hook starts within an iteration keeps the phase of the hook.

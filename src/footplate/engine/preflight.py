@@ -63,7 +63,7 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong. Leaves no file and records no metric. Random states, buffers and
+    Warns about label maps that are likely wrong. It leaves no files and records no metrics. Random states, buffers and
     attributes are restored afterwards; see `Snapshot`.
 
     Raises:
@@ -146,7 +146,11 @@ def _check_state(optimizer: torch.optim.Optimizer) -> None:
     for owner, values in optimizer.state.items():
         odd = [each for each in walk(values) if each is not None and not isinstance(each, _STATE_TYPES)]
         if odd or not isinstance(values, Mapping):
-            found = f"a value of type '{type(odd[0]).__name__}'" if odd else f"the value '{owner}' of no parameter"
+            found = (
+                f"a value of type '{type(odd[0]).__name__}'"
+                if odd
+                else f"the entry '{owner}', which belongs to no parameter"
+            )
             raise CheckpointError(
                 f"a run with the optimizer {name} cannot be resumed, because its state contains {found}",
                 key="optim_wrapper.optimizer.type",
@@ -319,7 +323,7 @@ class Snapshot:
                 undo()
 
     def _keep(self, value: Any) -> Iterable[Any]:
-        """Copies one value, and returns the values in it that must be copied next."""
+        """Copies one value, and returns the values that it contains and that must be copied next."""
         if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
             return ()
         self._seen[id(value)] = value

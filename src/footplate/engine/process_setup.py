@@ -110,11 +110,11 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: Returns the seed of the run to resume, which is used if `randomness` has none. If it returns None, a
-            random seed is drawn.
+        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to draw a random
+            seed.
 
     Returns:
-        The seed, which is the same on all processes.
+        The seed. It is the same on all processes.
     """
     check_randomness(randomness)
     seed = randomness.get("seed")
@@ -140,7 +140,7 @@ def warn_of_nondeterminism(
     seed: int,
     compiled: bool | Mapping[str, Any] | None = None,
 ) -> None:
-    """Warns about each setting that conflicts with `randomness.deterministic`, if that is set."""
+    """Warns about each setting that conflicts with `randomness.deterministic` if determinism is requested."""
     if not randomness.get("deterministic"):
         return
     if env_cfg.get("cudnn_benchmark"):
@@ -184,8 +184,8 @@ def keep_freed_memory(device: torch.device) -> None:
     When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has to
     map and clear each page again. If the address space of the process is limited (RLIMIT_AS), blocks above 1 MiB get
     their own mappings instead, and threads share one heap: a fragmented heap and the heaps of threads would use up the
-    address space. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
-    if the C library is not glibc.
+    address space. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or if the C library
+    is not glibc.
 
     Args:
         device: The device on which the model is trained.
@@ -198,19 +198,15 @@ def keep_freed_memory(device: torch.device) -> None:
         or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     ):
         return
+    import resource  # not on Windows
+
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked with; no library is opened
-        if _has_address_limit():
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_THRESHOLD, _SMALLEST_MAPPED)
         elif any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
             mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
-
-
-def _has_address_limit() -> bool:
-    import resource  # not on Windows
-
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def pick_device() -> torch.device:

@@ -123,10 +123,10 @@ class RunCheckpoints(Components):
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the state of the schedules, which also requires
+            resume_param_scheduler: Whether to restore the state of the schedules. This also requires
                 `resume_optimizer`. Otherwise, the schedules are moved to the position of the run.
-            map_location: The device to which the checkpoint is read. "default" is the CPU, from which tensors are
-                copied to their devices.
+            map_location: The device to which the checkpoint is read. "default" is the CPU. Tensors are then copied to
+                their devices.
         """
         self.resuming = True
         try:

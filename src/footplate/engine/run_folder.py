@@ -89,7 +89,7 @@ def enter_log_folder(runner: "Runner") -> None:
 def opened_log(
     runner: "Runner", records: Sequence[logging.LogRecord], log_file: Mapping[str, Any] | None
 ) -> Iterator[None]:
-    """Writes the log to the log folder of the run during the block. Nothing is written before the block.
+    """Writes the log to the log folder of the run during the block, starting with the command and the environment.
 
     In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first write
     only their errors, each to its own file. An error that ends the run is logged only to the file, because the code
@@ -107,7 +107,20 @@ def opened_log(
     os.makedirs(runner.log_dir, exist_ok=True)
     path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")
     with logging_to(path, records, **(log_file or {})), surviving_streams():
-        _log_start(runner)
+        program, *arguments = sys.argv or [""]
+        if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
+            program = "footplate"
+        _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
+        facts = {**describe_environment(), "seed": runner.seed}
+        commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+        for key, value in facts.items():
+            if isinstance(value, str):
+                _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
+        _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
+        if runner.world_size > 1:
+            size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
+            samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
+            _logger.info("%d processes%s", runner.world_size, samples)
         try:
             yield
         except EarlyExitError:
@@ -119,26 +132,6 @@ def opened_log(
             raise
 
 
-def _log_start(runner: "Runner") -> None:
-    """Logs the command and the environment of a run, and saves the environment as JSON."""
-    program, *arguments = sys.argv or [""]
-    if os.path.abspath(program) == _PROGRAM:
-        program = "footplate"
-    name = os.path.basename(program)
-    _logger.info("command: %s", shlex.join([name if name == "footplate" else program, *arguments]), extra=NOT_SHOWN)
-    facts = {**describe_environment(), "seed": runner.seed}
-    commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
-    for key, value in facts.items():
-        if isinstance(value, str):
-            _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
-    _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
-    if runner.world_size > 1:
-        loader = getattr(runner.built.get("train_loop"), "dataloader", None)
-        size = getattr(loader, "batch_size", None)
-        samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
-        _logger.info("%d processes%s", runner.world_size, samples)
-
-
 @contextlib.contextmanager
 def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     """Locks a folder during the block. The operating system releases the lock if this process dies.
@@ -146,7 +139,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     Yields a function that raises a CheckpointError if another run has created and locked a new folder at this path.
 
     Args:
-        folder: A local folder, which is created if needed.
+        folder: A local folder. It is created if needed.
         key: The config key of the folder, for the error message.
 
     Raises:
@@ -195,7 +188,7 @@ def locked_for(runner: "Runner") -> Iterator[None]:
 
 
 def _open_and_lock(path: str, folder: str, key: str) -> int:
-    """Opens and locks the lock file, and repeats this if a run that ended has removed the file in between."""
+    """Opens and locks the lock file. Tries again if a run that has just ended removes the file."""
     while True:
         # The lock belongs to the process, not to the open file, so workers that outlive the process do not hold it.
         # Links are not followed, because the file that one points to would be overwritten.
@@ -218,7 +211,7 @@ def _lock(descriptor: int, folder: str, key: str) -> None:
     except (BlockingIOError, PermissionError):
         holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
         raise ArgumentError(
-            f"Another run uses the folder '{folder}'.",
+            f"another run uses the folder '{folder}'",
             key=key,
             notes=[*([holder] if holder else []), f"Use {_SETTINGS[key]}, or stop the other run."],
         ) from None
@@ -242,7 +235,7 @@ def _close(descriptor: int) -> None:
 
 
 class Restart:
-    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that it saved itself.
+    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that this run saved.
 
     The pointer file in the folder may refer to a checkpoint of an earlier run. A run that starts over records this
     checkpoint, so that a restart does not resume from it if the run has failed before its own first save.
@@ -260,7 +253,7 @@ class Restart:
         self._resumes = False
 
     def begins_with(self, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
-        """Returns the `load_from` and `resume` that apply. All ranks must call it."""
+        """Returns the effective values of `load_from` and `resume`. All ranks must call it."""
         self._resumes = bool(resume)
         if not self._count:
             if is_main_process() and resume and (load_from is None or resume == "auto"):

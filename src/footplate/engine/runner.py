@@ -1,4 +1,4 @@
-"""The runner, which holds the state of a run and executes it."""
+"""The runner. It holds the state of a run and executes the run."""
 
 import logging
 import os
@@ -92,7 +92,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         find_unused_parameters: Whether the wrapper must expect parameters that do not take part in every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
-            compile, such as `"backbone"`; `regions` selects repeated modules, whose code is compiled once.
+            compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in MB, and the number of full log files to keep:
@@ -100,7 +100,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
             pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
-            default) keeps those of the checkpoint. "take" takes those of the config and moves its schedules to the
+            default) uses those of the checkpoint. "take" uses those of the config and moves its schedules to the
             position of the run.
         cuda_graphs: Whether to capture the forward and backward pass as CUDA graphs, for batches of fixed shapes.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
@@ -202,7 +202,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         self._loaded = False
         self._initial: state.InitialCheckpoint | None = None
         self.takes_settings = resume_settings == "take"
-        self.resuming = False  # while a checkpoint loads: whether the run resumes rather than only takes the weights
+        self.resuming = False  # whether the checkpoint that is being loaded provides more than the weights
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
         self._random: dict[str, Any] | None = None
@@ -272,7 +272,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
-            The model. For a plain torch module, which is trained in place, the `history` instead.
+            The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
         result = self.history if self.is_plain else self.model
         self.phase = Phase.BUILDING

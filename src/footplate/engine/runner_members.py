@@ -35,7 +35,7 @@ class RunnerMembers(Components):
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. If the runner has none, it is made from the arguments, with objects as text."""
+        """The config to record. Without a config, the arguments of the runner are recorded, with objects as text."""
         if self._sections["cfg"] is not None:
             return self.cfg
         defaults: dict[str, Any] = {}

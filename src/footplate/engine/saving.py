@@ -74,7 +74,7 @@ def checkpoint_to_save(
 
 
 def replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of replicated tensors, of which each rank writes a part to `path`."""
+    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each to `path`."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()
@@ -89,9 +89,19 @@ def save_on_request(runner: "Runner") -> str:
     When the run is resumed, it starts from this checkpoint.
     """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
-    path = os.path.join(folder, name)
-    if is_main_process():
-        _set_aside(path, os.path.join(folder, runner.saver.name_of(EARLIER)), runner.iter)
+    path, aside = os.path.join(folder, name), os.path.join(folder, runner.saver.name_of(EARLIER))
+    # An earlier run may have saved a later iteration there, which is still needed if this run started over by mistake.
+    if is_main_process() and max(runner.iter, _iteration_of(aside)) < _iteration_of(path):
+        try:
+            if not storage.is_local(path):
+                raise OSError(errno.ENOTSUP, "only local checkpoints can be renamed")
+            if is_sharded_path(aside):  # os.replace would replace a file but not a folder
+                remove_checkpoint(aside)
+            os.replace(path, aside)
+            _logger.warning("The checkpoint of an earlier run is at a later iteration and is kept as %s", aside)
+        except (OSError, CheckpointError) as error:
+            reason = getattr(error, "strerror", None) or error
+            _logger.warning("'%s' of an earlier run is at a later iteration, but is replaced: %s", path, reason)
     outer, runner.phase = runner.phase, Phase.SAVING
     runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     runner.phase = outer
@@ -102,9 +112,8 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
 
-    Does nothing if the run has already been saved, or if there are several processes, since the others are already in
-    the next iteration or wait there for this one. Also does nothing while a hook has replaced the weights for a
-    validation.
+    Does nothing if the run has already been saved, or while a hook has replaced the weights for a validation. Also does
+    nothing if there are several processes, because the others may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver
     if requests.saved_after_error or requests.must_finish_evaluation or runner.world_size > 1:
@@ -123,30 +132,6 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
     _logger.warning("Reading data failed. The run was %s", note)
     add_note(error, f"The run was {note}")
-
-
-def _set_aside(path: str, aside: str, done: int) -> None:
-    """Renames a checkpoint of an earlier run that is at a later iteration than this run, so that it is not lost.
-
-    It may still be needed if this run started over by mistake.
-
-    Args:
-        path: The checkpoint that would be overwritten.
-        aside: The path to move it to. A checkpoint there at an even later iteration is kept.
-        done: The number of iterations that this run has completed.
-    """
-    if not max(done, _iteration_of(aside)) < _iteration_of(path):
-        return
-    try:
-        if not storage.is_local(path):
-            raise OSError(errno.ENOTSUP, "only local checkpoints can be renamed")
-        if is_sharded_path(aside):  # os.replace would replace a file but not a folder
-            remove_checkpoint(aside)
-        os.replace(path, aside)
-        _logger.warning("The checkpoint of an earlier run, which is at a later iteration, is kept as %s", aside)
-    except (OSError, CheckpointError) as error:
-        reason = getattr(error, "strerror", None) or error
-        _logger.warning("'%s' of an earlier run, which is at a later iteration, is replaced: %s", path, reason)
 
 
 def _iteration_of(path: str) -> float:

@@ -177,6 +177,11 @@ def check_optimization(sections: Sections) -> None:
 
 def check_value(name: str, check: Callable[[Any], object], sections: Sections) -> None:
     """Runs the check of a single section, and adds its key to errors."""
+    with at_key(name):
+        check_whole(name, check, sections)
+
+
+def check_whole(name: str, check: Callable[[Any], object], sections: Sections) -> None:
+    """Runs the check of a single section. The errors of the check already contain the key."""
     if sections[name] is not None:
-        with at_key(name):
-            check(sections[name])
+        check(sections[name])

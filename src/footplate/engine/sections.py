@@ -11,7 +11,6 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.activation_checkpointing import check_activation_checkpointing
 from footplate.engine.components import build_log_processor
 from footplate.engine.config_compatibility import (
     in_second_generation,
@@ -38,15 +37,14 @@ from footplate.engine.section_checks import (
     check_train_loop,
     check_value,
     check_visualizer,
+    check_whole,
 )
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.messages import nearest
+from footplate.module_selection import check_selection
 from footplate.records import LogProcessor, check_level, check_log_file
-from footplate.registry import (
-    RUNNERS,
-    set_default_scope,
-)
+from footplate.registry import RUNNERS, set_default_scope
 from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
@@ -74,16 +72,6 @@ class Section(NamedTuple):
     check: Callable[[Sections], object] | None = None
     checked_at_start: bool = False
 
-    def check_kind(self, value: Any) -> None:
-        """Checks that a value is accepted. None is the default and always accepted.
-
-        Raises:
-            ArgumentError: The value is not accepted.
-        """
-        accepted = isinstance(value, self.accepts) if isinstance(self.accepts, tuple) else self.accepts(value)
-        if value is not None and not accepted:
-            raise ArgumentError(f"'{self.name}' must be {self.description}", key=self.name, found=value)
-
 
 def check_kinds(sections: Sections) -> None:
     """Checks that each section has an accepted value, and that each phase has all of its sections or none.
@@ -94,8 +82,11 @@ def check_kinds(sections: Sections) -> None:
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
-    for section in SECTIONS:
-        section.check_kind(sections[section.name])
+    for name, description, accepts, *_ in SECTIONS:
+        value = sections[name]
+        is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
+        if value is not None and not is_accepted:  # None is the default
+            raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         given = [name for name in names if sections[name] is not None]
         missing = [name for name in names if sections[name] is None]
@@ -179,7 +170,7 @@ def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, d
 
 @contextmanager
 def _located(cfg: Config) -> Iterator[None]:
-    """Adds to errors the location of the value in the config, or the name of the file if the key is missing."""
+    """Adds the location of the value to errors, or the name of the config file if the key is missing."""
     try:
         with located(cfg):
             yield
@@ -234,14 +225,8 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section(
-        "launcher",
-        "a string",
-        _STR,
-        lambda each: check_launcher("none" if each["launcher"] is None else each["launcher"]),
-        True,
-    ),
-    Section("env_cfg", "a dict", _DICT, lambda each: check_environment(each["env_cfg"] or {}), True),
+    Section("launcher", "a string", _STR, partial(check_whole, "launcher", check_launcher), True),
+    Section("env_cfg", "a dict", _DICT, partial(check_whole, "env_cfg", check_environment), True),
     Section(
         "log_processor",
         "a dict or a LogProcessor",
@@ -252,14 +237,10 @@ SECTIONS: tuple[Section, ...] = (
     Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO"), True),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", _STR),
-    Section("randomness", "a dict", _DICT, lambda each: check_randomness(each["randomness"] or {}), True),
+    Section("randomness", "a dict", _DICT, partial(check_whole, "randomness", check_randomness), True),
     Section("experiment_name", "a string", _STR),
     Section(
-        "on_save_error",
-        "'warn' or 'stop'",
-        _ANYTHING,
-        lambda each: BackgroundSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
-        True,
+        "on_save_error", "'warn' or 'stop'", _ANYTHING, partial(check_whole, "on_save_error", BackgroundSaver), True
     ),
     Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook), True),
     Section("preflight", "True or False", _BOOL),
@@ -274,7 +255,7 @@ SECTIONS: tuple[Section, ...] = (
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
         (str, list, tuple, Mapping),
-        partial(check_value, "activation_checkpointing", check_activation_checkpointing),
+        partial(check_value, "activation_checkpointing", check_selection),
     ),
     Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
     Section("cuda_graphs", "True or False", _BOOL, check_cuda_graphs, True),

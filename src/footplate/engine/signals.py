@@ -1,4 +1,4 @@
-"""Handles signals: requests to stop or save a run, which its loop answers between two iterations."""
+"""Handles signals that request a stop or a save. The loop of the run answers them between two iterations."""
 
 import logging
 import os
@@ -62,7 +62,7 @@ def refusing_exits() -> Iterator[None]:
     except SystemExit as error:
         line = innermost_user_line(traceback.walk_tb(error.__traceback__))
         raise ExitError(
-            f"User code raised SystemExit({error.code!r}) at {line}, and the run is not complete.",
+            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
             notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
         ) from error
 
@@ -109,7 +109,7 @@ class Requests:
 
     @property
     def save_at_once(self) -> bool:
-        """Whether a save is requested on a single process, which need not wait for other ranks."""
+        """Whether a save is requested and there is only one process, so that the save need not wait for other ranks."""
         return self.save and not self._has_ranks
 
     def alarm(self) -> None:
@@ -147,11 +147,11 @@ class Requests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
+        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_request)
         if hasattr(signal, "SIGUSR1"):  # Windows lacks this signal and the next two
-            handlers[signal.SIGUSR1] = self._on_save
+            handlers[signal.SIGUSR1] = self._on_request
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            handlers[signal.SIGHUP] = self._on_stop
+            handlers[signal.SIGHUP] = self._on_request
         if hasattr(signal, "SIGCHLD"):
             install_worker_death_handler()
             self._previous_on_child = signal.getsignal(signal.SIGCHLD)
@@ -164,9 +164,12 @@ class Requests:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             data_wait.missed_request = None
 
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+    def _on_request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker, which ends with its loader
+        if number == getattr(signal, "SIGUSR1", None):
+            self.save, self.pending = True, not self._has_ranks
+            return
         monitor = rank_monitor.current() if self._has_ranks else None
         if monitor is not None and monitor.is_ending:
             return  # another rank has failed, and the launcher ends the remaining ones
@@ -187,10 +190,6 @@ class Requests:
             self.stop, self.pending = number, True
             data_wait.missed_request = self._interrupt_wait
             self._interrupt_wait()
-
-    def _on_save(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._process:
-            self.save, self.pending = True, not self._has_ranks
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
         try:
@@ -219,7 +218,7 @@ class Requests:
         return may_raise
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
-        """Exchanges the requests of all ranks. All ranks must call it in the same iteration.
+        """Exchanges the requests of all ranks. All ranks must call this method in the same iteration.
 
         Args:
             device: The device of the exchanged tensor.
@@ -238,7 +237,7 @@ class Requests:
 
 
 class AgreementHook(Hook):
-    """Makes all ranks answer a request in the same iteration, whichever rank received it.
+    """Makes all ranks answer a request in the same iteration, no matter which rank received it.
 
     Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
     second, they exchange requests after every iteration.
@@ -264,7 +263,7 @@ class AgreementHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Answers the requests that arrived during an iteration: saves and stops the run.
+    """Saves and stops the run as requested during an iteration.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.

@@ -36,7 +36,8 @@ _MAX_RANKS = 16  # maximum number of ranks that save their own gradients: each t
 def participants(runner: "Runner") -> "dict[str, Stateful]":
     """Returns the components of a run whose state a checkpoint contains, in the order in which they are restored.
 
-    A key is the path of the state in the checkpoint. Objects that are added to the result are saved and restored too.
+    A key is the path of the state in the checkpoint. Objects that are added to the returned dict are also saved and
+    restored.
     """
     runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
     return {
@@ -93,7 +94,18 @@ class _Optimizer(_Component):
     def load_state_dict(self, state: Any) -> None:
         settings = settings_of(self.runner)
         self.runner.optim_wrapper.load_state_dict(state)
-        _take_gradients(self.runner, state)
+        model = unwrap_model(self.runner.model)
+        names = {id(each): name for name, each in model.named_parameters()}
+        for name, wrapper in self.runner.optim_wrapper.parts.items():
+            held = state.get(name, {}) if name else state
+            saved = held.get(_GRADIENTS_OF_RANKS)
+            if saved is None:
+                continue
+            parameters = _parameters_of(wrapper)
+            written = [group.get("param_names", ()) for group in held["param_groups"]]
+            if any(written):  # the gradients are matched to the parameters by name
+                saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
+            accumulation.restore_gradients(model, parameters, saved)
         (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
@@ -159,7 +171,7 @@ def capture(
     Args:
         runner: The runner.
         together: Whether all ranks call this function, so that the random states of all ranks are included.
-        save_optimizer: Whether to include the optimizer state. Without it, a resumed run is not bit-exact.
+        save_optimizer: Whether to include the optimizer state. A run that resumes without it is not bit-exact.
         save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
@@ -179,7 +191,24 @@ def capture(
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
     if save_optimizer and is_distributed():
-        _share_gradients(runner, checkpoint["optimizer"], together=together)
+        model = unwrap_model(runner.model)
+        for name, wrapper in runner.optim_wrapper.parts.items():
+            held = checkpoint["optimizer"][name] if name else checkpoint["optimizer"]
+            is_left = held.pop(_ACCUMULATED, None) is not None  # gradients of an unfinished accumulation round
+            # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
+            if not together or not any(gather_objects(is_left)):
+                continue
+            parameters = _parameters_of(wrapper)
+            if runner.world_size > _MAX_RANKS:
+                _logger.info(
+                    "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
+                    "processes, so a resumed run is not bit-identical.",
+                    runner.world_size,
+                )
+                held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
+            else:
+                held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
+                held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
 
@@ -201,44 +230,6 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     if trusted := trusted_files(runner.trusted):
         meta["trusted"] = trusted
     return meta
-
-
-def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces this rank's gradients of an unfinished accumulation round in `state` with those of all ranks."""
-    model = unwrap_model(runner.model)
-    for name, wrapper in runner.optim_wrapper.parts.items():
-        held = state[name] if name else state
-        is_left = held.pop(_ACCUMULATED, None) is not None
-        # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
-        if not together or not any(gather_objects(is_left)):
-            continue
-        parameters = _parameters_of(wrapper)
-        if runner.world_size > _MAX_RANKS:
-            _logger.info(
-                "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
-                "processes, so a resumed run is not bit-identical.",
-                runner.world_size,
-            )
-            held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
-        else:
-            held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
-            held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
-
-
-def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
-    """Restores the gradients that `_share_gradients` saved, matched to the parameters by name if names were saved."""
-    model = unwrap_model(runner.model)
-    names = {id(each): name for name, each in model.named_parameters()}
-    for name, wrapper in runner.optim_wrapper.parts.items():
-        held = state.get(name, {}) if name else state
-        saved = held.get(_GRADIENTS_OF_RANKS)
-        if saved is None:
-            continue
-        parameters = _parameters_of(wrapper)
-        written = [group.get("param_names", ()) for group in held["param_groups"]]
-        if any(written):
-            saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-        accumulation.restore_gradients(model, parameters, saved)
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
@@ -347,7 +338,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
 
 
 def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
-    """Returns the seed of the run to resume. None if the run starts over or its checkpoint has no seed.
+    """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
 
     A run without a seed in its config has drawn one, and the order of its data depends on it.
     """

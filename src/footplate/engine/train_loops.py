@@ -60,7 +60,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "epoch-based training needs a finite sampler",
                 key="type",
                 suggestion="IterBasedTrainLoop",
-                notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
+                notes=["Alternatively, set num_batch_per_epoch in train_dataloader, or use DefaultSampler."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._reading = False  # whether an epoch of the base class is in progress
@@ -195,7 +195,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """An endless iterator over the batches from the current position on, from which the loop draws its batches."""
+        """The endless iterator over the remaining batches. The loop draws its batches from it."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:
@@ -213,7 +213,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._stream, self._drawn = None, 0
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
-        """Trains on one batch. A subclass may override it to define what an iteration does."""
+        """Trains on one batch. A subclass may override it to change the iteration."""
         super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:

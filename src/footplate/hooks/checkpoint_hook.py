@@ -32,7 +32,7 @@ from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.engine.saving import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_names import best_prefix, folder_below
-from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
+from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, expand_rules, is_better, is_skipped, rule_of
 from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
 
@@ -42,7 +42,7 @@ _MOST_NAMES = 3
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
-    """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
+    """Saves checkpoints such as `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
     It acts after all other hooks, so that a checkpoint includes their changes. The best checkpoints are saved once the
     validation is done. An old checkpoint is removed only after the new one is on the disk.
@@ -60,8 +60,8 @@ class CheckpointHook(Hook):
             of the first validation.
         rule: "greater" or "less", one for all metrics or one per metric. By default, the rule is derived from the name
             of the metric.
-        greater_keys: Parts of the names of metrics for which greater is better.
-        less_keys: Parts of the names of metrics for which less is better.
+        greater_keys: Substrings of the names of metrics for which greater is better.
+        less_keys: Substrings of the names of metrics for which less is better.
         file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.
@@ -69,9 +69,9 @@ class CheckpointHook(Hook):
             only these keys.
         save_begin: The first epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
-        sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
-            shard. By default, checkpoints are sharded if the model is sharded. With False, the shards are gathered on
-            the first process.
+        sharded: Whether to save sharded checkpoints, such as the folder `iter_4000.sharded`. Each process writes its
+            shard to it. By default, checkpoints are sharded if the model is sharded. With False, the shards are
+            gathered on the first process.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -180,9 +180,7 @@ class CheckpointHook(Hook):
 
     def folder_in(self, runner: Runner) -> str:
         """Returns the folder for the checkpoints of a run."""
-        if self.out_dir is None:
-            return str(runner.checkpoint_dir)
-        return folder_below(self.out_dir, runner.work_dir)
+        return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves at intervals and at the end, when counting epochs."""
@@ -239,10 +237,10 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Raises ArgumentError unless a validation computes all metrics in `names`, by default those of `save_best`."""
+        """Raises ArgumentError if a validation lacks one of `names`, by default the metrics of `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
-                raise missing_metric("save_best", name, metrics, _SAVE_BEST)
+                raise MissingMetricError("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
@@ -276,7 +274,16 @@ class CheckpointHook(Hook):
         """Restores the state that `state_dict` returned. Malformed entries are dropped."""
         kept, best, saved_at = (state.get(key) for key in ("kept", "best", "saved_at"))
         self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
-        self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}
+        self._best = {}
+        for key, ranked in best.items() if isinstance(best, Mapping) else ():
+            entries = ranked if isinstance(ranked, list) else [ranked]  # older checkpoints have a single entry
+            self._best[str(key)] = [
+                dict(each)
+                for each in entries
+                if isinstance(each, Mapping)
+                and isinstance(each.get("path"), str)
+                and type(each.get("score")) in (int, float)
+            ]
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
@@ -325,8 +332,8 @@ class CheckpointHook(Hook):
         self._replaceable = {os.path.join(self._folder, each) for each in names}
         if names:
             runner.logger.warning(
-                "'%s' contains %s that this run does not continue: %s. It overwrites those whose names it uses. To "
-                "keep them, choose another %s.%s",
+                "'%s' contains %s that this run does not continue: %s. The run overwrites those whose names it uses. "
+                "To keep them, choose another %s.%s",
                 self._folder,
                 pluralize(len(names), "checkpoint"),
                 list_names(names, _MOST_NAMES),
@@ -437,13 +444,3 @@ class CheckpointHook(Hook):
 
     def _rule_of(self, key: str) -> str:
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
-
-
-def _ranked(best: Any) -> list[dict[str, Any]]:
-    """Returns the valid entries of a metric's best checkpoints. Older checkpoints have a single entry, not a list."""
-    entries = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
-    return [
-        dict(each)
-        for each in entries
-        if isinstance(each, Mapping) and isinstance(each.get("path"), str) and type(each.get("score")) in (int, float)
-    ]

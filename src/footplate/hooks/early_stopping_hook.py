@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count, check_score, read_count, read_number
+from footplate.checks import check_count, check_number, check_score, read_count, read_number
 from footplate.engine import Hook, Runner
 from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import check_rule, is_better, is_skipped, missing_metric, rule_of
+from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of
 from footplate.messages import nearest
 from footplate.registry import HOOKS
 
@@ -50,11 +50,8 @@ class EarlyStoppingHook(Hook):
         check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
-        if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
-            raise ArgumentError("min_delta must be a finite, non-negative number", key="min_delta", found=min_delta)
-        limit = 0.0 if stopping_threshold is None else stopping_threshold
-        if not isinstance(limit, (int, float)) or not math.isfinite(limit):
-            raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
+        check_number("min_delta", min_delta, least=0)
+        check_number("stopping_threshold", stopping_threshold, optional=True)
         self.monitor = monitor
         self.rule = rule_of(monitor, named_by="monitor") if rule is None else check_rule(rule)
         self.min_delta, self.patience = min_delta, patience
@@ -107,13 +104,13 @@ class EarlyStoppingHook(Hook):
         if self.monitor in metrics:
             return
         if self.strict:
-            raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+            raise MissingMetricError("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
         near = nearest(self.monitor, metrics)
         hint = f"Did you mean '{near}'?" if near else f"Metrics: {', '.join(metrics)}."
         _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and the last value, and the number of validations since the best value."""
+        """Returns the best and the latest value, and the number of validations since the best value."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -121,7 +118,7 @@ class EarlyStoppingHook(Hook):
         self.wait_count = read_count(state, "wait_count")
         self.best_score = read_number(state, "best_score", finite=False)
         last = state.get("last_score")  # older checkpoints lack this key
-        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):
+        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):  # NaN is possible
             raise ValueError("'last_score' must be a number or None")
         self.last_score = last
 

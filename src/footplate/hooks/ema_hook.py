@@ -1,7 +1,6 @@
 """Averages the weights during training, and validates, tests and saves with the average."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,15 +14,58 @@ from footplate.errors import ArgumentError, CheckpointError, FootplateError, Unk
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS
 
-_STATE = "ema_state_dict"
+AVERAGED_STATE = "ema_state_dict"
+
+
+class AveragedWeightsHook(Hook):
+    """The base class of hooks that validate, test and save with averaged weights.
+
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    """
+
+    priority = "NORMAL"
+    swaps_weights = True
+
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        """Gives the model its averaged or its training weights. Does nothing if it already has them."""
+        raise NotImplementedError
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Switches to the averaged weights."""
+        self._swap(runner, to_average=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Switches to the averaged weights."""
+        self._swap(runner, to_average=True)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restores the training weights of a resumed run."""
+        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
+        if saved is None or not runner.resuming:
+            return
+        if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
+            raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' of the checkpoint must be dicts")
+        if missing := [name for name in average if f"module.{name}" not in saved]:
+            raise CheckpointError(
+                f"the '{AVERAGED_STATE}' of the checkpoint does not contain all weights of the model", found=missing[0]
+            )
+        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
+        del checkpoint[AVERAGED_STATE]  # shows that a hook has restored it
 
 
 @HOOKS.register_module()
-class EMAHook(Hook):
-    """Keeps an average of the model's weights.
+class EMAHook(AveragedWeightsHook):
+    """Averages the weights of the model during training, and validates, tests and saves with the average.
 
-    Validations and tests use the average instead of the model's weights. In a checkpoint, `state_dict` holds the
-    average and `ema_state_dict` the weights with which training resumes.
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
@@ -39,9 +81,6 @@ class EMAHook(Hook):
         ArgumentError: The beginning is set twice or is negative, or an argument of the average is invalid.
     """
 
-    priority = "NORMAL"
-    swaps_weights = True
-
     def __init__(
         self,
         ema_type: str = "ExponentialMovingAverage",
@@ -51,12 +90,8 @@ class EMAHook(Hook):
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
-        begins = {
-            "begin_iter": check_count("begin_iter", begin_iter, least=0),
-            "begin_epoch": check_count("begin_epoch", begin_epoch, least=0),
-            "start_iters": check_count("start_iters", start_iters, least=0),
-        }
-        given = [name for name, value in begins.items() if value]
+        begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
+        given = [name for name, value in begins.items() if check_count(name, value, least=0)]
         if len(given) > 1:
             raise ArgumentError(f"only one of {', '.join(given)} may be set", key=given[0], found=begins[given[0]])
         self.strict_load = strict_load
@@ -79,7 +114,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the averaged model, or keeps that of the checkpoint or of an earlier training by this runner."""
+        """Builds the averaged model and loads its saved state. Keeps the model of an earlier run of this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -90,7 +125,9 @@ class EMAHook(Hook):
             except FootplateError:
                 raise
             except Exception as error:  # the state of a checkpoint may have any form
-                raise CheckpointError(f"the '{_STATE}' of the checkpoint does not fit the model: {error}") from error
+                raise CheckpointError(
+                    f"the '{AVERAGED_STATE}' of the checkpoint does not fit the model: {error}"
+                ) from error
             self._loaded = None
         self.ema_model = average
 
@@ -106,21 +143,10 @@ class EMAHook(Hook):
         else:
             self.ema_model.copy_from(self._model)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Swaps the weights of the model with their average."""
-        self._swap(to_average=True)
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Swaps the weights of the model back."""
-        self._swap(to_average=False)
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Swaps the weights of the model with their average."""
-        self._swap(to_average=True)
-
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Swaps the weights of the model back."""
-        self._swap(to_average=False)
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        """Swaps the weights of the model with their average, or back."""
+        if self._swapped != to_average:
+            self._swap_ema_parameters()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""
@@ -128,27 +154,18 @@ class EMAHook(Hook):
             return
         average = self.ema_model.state_dict()
         if self._swapped:
-            checkpoint[_STATE] = average
+            checkpoint[AVERAGED_STATE] = average
             return
         weights = checkpoint["state_dict"]
-        checkpoint[_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
+        checkpoint[AVERAGED_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
         checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores the training weights and the average from the checkpoint of a resumed run."""
-        saved = checkpoint.get(_STATE)
-        if saved is None or not runner.resuming:
-            return
-        average = checkpoint.get("state_dict")
-        if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
-            raise CheckpointError(f"'{_STATE}' and 'state_dict' of the checkpoint must be dicts")
-        if missing := [name for name in average if f"module.{name}" not in saved]:
-            raise CheckpointError(
-                f"the '{_STATE}' of the checkpoint does not contain all weights of the model", found=missing[0]
-            )
-        self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
-        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
-        del checkpoint[_STATE]  # shows that a hook has restored it: see leave_average
+        """Restores the training weights and the average of a resumed run."""
+        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
+        super().after_load_checkpoint(runner, checkpoint)
+        if saved is not None and average is not None and runner.resuming:
+            self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:
@@ -161,10 +178,6 @@ class EMAHook(Hook):
                 "ema_type must be a subclass of BaseAveragedModel", key="ema_type", found=self._cfg["type"]
             )
         return average
-
-    def _swap(self, *, to_average: bool) -> None:
-        if self.ema_model is not None and self._swapped != to_average:
-            self._swap_ema_parameters()
 
     # Subclasses in user code call these. They may override after_load_checkpoint and expect the average to exist there.
 
@@ -179,7 +192,7 @@ class EMAHook(Hook):
             self._swapped = not self._swapped
 
     def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
-        weights, average = checkpoint["state_dict"], checkpoint[_STATE]
+        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
         for name in weights:
             key = f"module.{name}"
             weights[name], average[key] = average[key], weights[name]
@@ -187,20 +200,20 @@ class EMAHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the method to call for each event; see `Hook.listeners`."""
         methods = super().listeners()
-        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
-            methods["after_load_checkpoint"] = partial(self._load_as_subclass, methods["after_load_checkpoint"])
-        return methods
+        load = methods["after_load_checkpoint"]
 
-    def _load_as_subclass(self, load: Callable[..., None], runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self._model = unwrap_model(runner.model)
-        average = self.ema_model = self.ema_model or self._averaged(self._model)
-        load(runner, checkpoint=checkpoint)
-        if runner.resuming:
-            checkpoint.pop(_STATE, None)  # as above
-            return
-        averaged, weights = average.state_dict(), self._model.state_dict()
-        if all(
-            torch.equal(averaged[f"module.{name}"], value.to(averaged[f"module.{name}"].device))
-            for name, value in weights.items()
-        ):
-            self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights
+        def load_as_subclass(runner: Runner, checkpoint: dict[str, Any]) -> None:
+            self._model = unwrap_model(runner.model)
+            average = self.ema_model = self.ema_model or self._averaged(self._model)
+            load(runner, checkpoint=checkpoint)
+            if runner.resuming:
+                checkpoint.pop(AVERAGED_STATE, None)  # shows that a hook has restored it
+                return
+            averaged, weights = average.state_dict(), self._model.state_dict()
+            pairs = [(averaged[f"module.{name}"], value) for name, value in weights.items()]
+            if all(torch.equal(mean, value.to(mean.device)) for mean, value in pairs):
+                self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights
+
+        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
+            methods["after_load_checkpoint"] = load_as_subclass
+        return methods

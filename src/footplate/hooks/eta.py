@@ -98,7 +98,15 @@ class TimeEstimator:
         if self._spans == 1 and iterations:
             self._seconds = self._weight = 0.0
         elif self._spans and rare:
-            _split_time(span - iterations * pace, rare)
+            # New events share the time that exceeds the usual durations of the others. If there are none, the usual
+            # durations are scaled.
+            seconds, new = span - iterations * pace, [each for each, _ in rare if not each.is_known]
+            known = sum(each.seconds * times for each, times in rare if each.is_known)
+            for each, times in rare:
+                if new and not each.is_known:
+                    each.add_duration(max(seconds - known, 0.0) / len(new) / times)
+                elif not new:
+                    each.add_duration(each.seconds * seconds / known if known > 0 else seconds / len(rare) / times)
             span = iterations * pace
         elif self._spans:
             usual = min(span, _MAX_RATIO * iterations * pace)
@@ -130,7 +138,7 @@ class TimeEstimator:
         self._validation, self._since = None, time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the given time, for which the process was suspended until now, from the measurements."""
+        """Excludes the seconds for which the process was suspended from the measurements."""
         if self._since is not None:
             self._since += seconds
         if self._validation is not None:
@@ -168,20 +176,3 @@ class TimeEstimator:
         """Returns the events that occurred since the last call, each with its number of occurrences."""
         counted = [(each, each.advance(self._done, between=between)) for each in self._events]
         return [(each, times) for each, times in counted if times]
-
-
-def _split_time(seconds: float, events: list[tuple[RecurringEvent, int]]) -> None:
-    """Splits elapsed time among simultaneous events.
-
-    Events that occur for the first time share the time that remains after the usual durations of the others. If there
-    are none, the time is split in proportion to the usual durations.
-    """
-    new = [each for each, _ in events if not each.is_known]
-    known = sum(each.seconds * times for each, times in events if each.is_known)
-    rest = seconds - known
-    for each, times in events:
-        if new and not each.is_known:
-            each.add_duration(max(rest, 0.0) / len(new) / times)
-        elif not new:
-            share = each.seconds * times / known if known > 0 else 1 / len(events)
-            each.add_duration(each.seconds + rest * share / times)

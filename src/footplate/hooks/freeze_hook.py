@@ -1,13 +1,12 @@
 """Freezes parts of a model, for some time or for the whole run."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from footplate.checks import check_count, check_names
+from footplate.checks import check_count, check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
@@ -19,16 +18,17 @@ _NORMS = (_BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 @HOOKS.register_module()
 class FreezeHook(Hook):
-    """Freezes the parameters whose names match, until an iteration or epoch or for the whole run.
+    """Freezes parameters by name, either until an iteration or epoch, or for the whole run.
 
     A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
 
     Args:
         patterns: Regular expressions that match the start of parameter names: "backbone", r"backbone\\.layer[12]".
         until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
-        until_epoch: The same in epochs. If neither is set, the parameters stay frozen to the end.
-        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. Such layers
-            stay in evaluation mode while they are frozen.
+        until_epoch: The number of epochs for which the parameters stay frozen. If neither is set, they stay frozen to
+            the end.
+        freeze_norm: Whether to freeze the running statistics of norm layers whose parameters are all frozen, too. Such
+            layers stay in evaluation mode while they are frozen.
 
     Raises:
         ArgumentError: A length is invalid, or a pattern is not a regular expression. Also raised when training begins,
@@ -50,19 +50,14 @@ class FreezeHook(Hook):
             if value is not None:
                 check_count(name, value)
         self.patterns = check_names("patterns", patterns)
-        self._compiled = []
-        for pattern in self.patterns:
-            try:
-                self._compiled.append(re.compile(pattern))
-            except re.error as error:
-                raise ArgumentError(f"invalid regular expression: {error}", key="patterns", found=pattern) from error
+        self._compiled = [check_pattern(each, key="patterns") for each in self.patterns]
         self.until_iter, self.until_epoch = until_iter, until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
         self._norms: list[nn.Module] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Freezes the parameters, unless the run is already past the end of freezing."""
+        """Freezes the parameters, unless the run has already reached the end of the freezing period."""
         self._unfreeze()
         if self._is_over(runner):
             return

@@ -51,7 +51,7 @@ class DistSamplerSeedHook(Hook):
     priority = "NORMAL"
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Sets the epoch of the sampler, or of the one inside the batch sampler."""
+        """Sets the epoch of the sampler, or of the sampler inside the batch sampler."""
         loader = runner.train_dataloader
         inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
         for sampler in (getattr(loader, "sampler", None), inner):

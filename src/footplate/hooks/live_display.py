@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.style import Style
 from rich.text import Text
 
 from footplate.messages import one_line
@@ -28,7 +27,7 @@ _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 # Clears everything after the cursor in two steps: tmux adds text that is cleared from the first row to its history.
 _CLEAR = f"\r\x1b7\x1b[B{_CLEAR_BELOW}\x1b8{_CLEAR_LINE}"
-# Terminals may report a new width late, tmux after a quarter of a second. Until then long lines are cut, not wrapped.
+# Terminals may report a new width with a delay (tmux: 0.25 s). Until then, long lines are cut, not wrapped.
 _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
 # Terminals that support these sequences show everything between them at once.
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
@@ -36,8 +35,8 @@ _RESIZED: int = getattr(signal, "SIGWINCH", 0)
 _SUSPENDED: int = getattr(signal, "SIGTSTP", 0)
 _CONTINUED: int = getattr(signal, "SIGCONT", 0)
 _DRAGGING = 1.0  # the seconds for which more changes of the width are likely after a change
-_MIN_COLUMNS = 40  # if the terminal has them
-_ROWS_PER_LINE = 4  # the number of rows that a wrapped line may take
+_MIN_COLUMNS = 40  # unless the terminal is narrower
+_ROWS_PER_LINE = 4  # the maximum number of rows of a wrapped line
 _SECONDS_BETWEEN = 0.2  # the minimum time between two updates in a notebook
 # Each color has a contrast of at least 4:1 with the page, in a light and in a dark theme.
 _COLORS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
@@ -82,7 +81,7 @@ class LiveTerminal:
 
     @property
     def width(self) -> int:
-        """The number of columns available to lines: half of the terminal while it is being resized, to avoid wraps."""
+        """The number of columns available to lines. During a resize, it is half of the terminal, to avoid wraps."""
         columns = self._size().columns
         return max(columns // 2, min(columns, _MIN_COLUMNS)) if time.monotonic() < self._dragged_until else columns
 
@@ -146,7 +145,16 @@ class LiveTerminal:
         lines = self._lines[: max(size.lines - 1, 1)]
         if not lines:
             return ""
-        begin = self._adapt_to_size(size, len(lines))
+        before, self._columns = self._columns, size.columns
+        most = size.lines - len(lines)
+        self._rows_above = min(self._rows_above, most)
+        begin = ""
+        if before and size.columns != before:
+            self._dragged_until = time.monotonic() + _DRAGGING
+        if size.columns < before:  # the terminal has wrapped the lines, so they need more rows
+            above = max(self._rows_above - len(lines) * math.ceil(before / size.columns), 0)
+            self._rows_above = max(above, min(_ROWS_PER_LINE * len(lines), most))
+            begin = f"{_CLEAR}\x1b[{self._rows_above - above}B" if self._rows_above > above else ""
         drawn = []
         for line in lines:
             plain = one_line(line.plain)
@@ -157,23 +165,6 @@ class LiveTerminal:
             drawn.append(captured.get() + _CLEAR_LINE)
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
         return begin + f"\r{_CUT}" + "\n".join(drawn) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
-
-    def _adapt_to_size(self, size: os.terminal_size, count: int) -> str:
-        """Stores the width of the terminal, and returns the output that moves the lines after it became narrower.
-
-        The terminal then wraps the lines of the display, so they need more rows. The output is empty otherwise.
-        """
-        before, self._columns = self._columns, size.columns
-        most = size.lines - count
-        self._rows_above = min(self._rows_above, most)
-        if size.columns == before or not before:
-            return ""
-        self._dragged_until = time.monotonic() + _DRAGGING
-        if size.columns > before:
-            return ""
-        above = max(self._rows_above - count * math.ceil(before / size.columns), 0)
-        self._rows_above = max(above, min(_ROWS_PER_LINE * count, most))
-        return f"{_CLEAR}\x1b[{self._rows_above - above}B" if self._rows_above > above else ""
 
     def _size(self) -> os.terminal_size:
         try:
@@ -332,14 +323,26 @@ class LiveNotebook:
             show_iterations(True)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Replaces the lines. If the last update was very recent, this is deferred to the next call or to `close`."""
+        """Replaces the lines. An update that follows too soon is deferred to the next call or to `close`."""
         self._lines = lines
         if time.monotonic() - self._shown_at >= _SECONDS_BETWEEN:
             self._send()
 
     def _send(self) -> None:
         self._shown_at = time.monotonic()
-        rows = ("".join(_span(*part[:2]) for part in line.render(self._console)) for line in self._lines)
+        rows = []
+        for line in self._lines:
+            spans = ""
+            for text, style, _ in line.render(self._console):
+                css = []
+                if style is not None:
+                    name = "" if style.color is None or os.environ.get("NO_COLOR") else style.color.name
+                    css += [f"color:{_COLORS[name]}"] if name in _COLORS else []
+                    css += ["font-weight:bold"] if style.bold else []
+                    css += ["opacity:.5"] if style.dim else []
+                escaped = html.escape(text)
+                spans += f'<span style="{";".join(css)}">{escaped}</span>' if css and text else escaped
+            rows.append(spans)
         bundle = {
             "text/html": f'<pre style="{_PAGE_STYLE}">' + "\n".join(rows) + "</pre>",
             "text/plain": "\n".join(line.plain.rstrip() for line in self._lines),
@@ -361,15 +364,3 @@ def running_shell() -> Any:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     is_notebook = getattr(shell, "kernel", None) is not None
     return shell if is_notebook and threading.current_thread() is threading.main_thread() else None
-
-
-def _span(text: str, style: Style | None) -> str:
-    """Returns text as HTML with a style."""
-    css = []
-    if style is not None:
-        color = "" if style.color is None or os.environ.get("NO_COLOR") else _COLORS.get(style.color.name, "")
-        css = [f"color:{color}"] if color else []
-        css += ["font-weight:bold"] if style.bold else []
-        css += ["opacity:.5"] if style.dim else []
-    escaped = html.escape(text)
-    return f'<span style="{";".join(css)}">{escaped}</span>' if css and text else escaped

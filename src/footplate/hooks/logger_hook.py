@@ -29,7 +29,7 @@ class LoggerHook(Hook):
         interval: The number of iterations between two log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
             epoch that is shorter than `interval` is always logged at its end.
-        interval_exp_name: The number of iterations between two log lines with the name of the experiment.
+        interval_exp_name: The number of iterations between two log lines that contain the name of the experiment.
         out_dir: The folder to which logs are copied at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after they are copied.
@@ -57,16 +57,12 @@ class LoggerHook(Hook):
         log_metric_by_epoch: bool = True,
         backend_args: Mapping[str, Any] | None = None,
     ) -> None:
-        check_count("interval", interval)
-        check_count("interval_exp_name", interval_exp_name)
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
-        self.interval = interval
-        self.ignore_last = ignore_last
-        self.interval_exp_name = interval_exp_name
-        self.out_dir = out_dir
+        self.interval, self.ignore_last = check_count("interval", interval), ignore_last
+        self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
+        self.out_dir, self.keep_local = out_dir, keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
-        self.keep_local = keep_local
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at, self._names_shown = -1, 0
         self._loaded: Mapping[str, Any] = {}
@@ -87,8 +83,7 @@ class LoggerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals.
 
-        Also logs the averaging window of the log lines, because the live display shows the latest values
-        instead.
+        Also logs the averaging window of the log lines, because the live display shows the latest values instead.
         """
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+from footplate.checks import check_choice
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -61,9 +62,7 @@ def check_rule(rule: str) -> Rule:
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".
     """
-    if rule not in ("greater", "less"):
-        raise ArgumentError("rule must be 'greater' or 'less'", key="rule", found=rule)
-    return cast(Rule, rule)
+    return cast(Rule, check_choice("rule", rule, ("greater", "less")))
 
 
 def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
@@ -84,7 +83,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation, which may include "auto"."""
+    """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
     return [best] if isinstance(best, str) else list(best)
@@ -100,11 +99,11 @@ def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Returns metrics in display order: those in `first` first, without per-class results and `support`.
+    """Returns the metrics in display order, starting with those in `first`. Omits per-class results and `support`.
 
     Args:
         names: All metrics.
-        first: The metrics of `save_best`, which are always shown.
+        first: The metrics of `save_best`. They are always included.
     """
     present = dict.fromkeys(names)
     ordered = {name: None for name in first if name in present}
@@ -116,31 +115,25 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 class MissingMetricError(ArgumentError):
-    """Raised when the config or a flag names a metric that no evaluator computes."""
-
-
-def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> MissingMetricError:
-    """Returns the error for a metric that a hook needs and no evaluator computes.
+    """A hook or a command needs a metric that no evaluator computes.
 
     Args:
-        what: The setting that names the metric, such as "save_best".
+        what: The setting that selects the metric, such as "save_best".
         name: The metric.
         metrics: The existing metrics.
         key: The key path of the setting in the config.
     """
-    written = metric_of_label(name)
-    suggestion = written if written in metrics else nearest(name, metrics)
-    notes = [f"metrics: {', '.join(metrics) or 'none'}"]
-    if suggestion is None:
-        notes.append(
-            "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+
+    def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
+        written = metric_of_label(name)
+        suggestion = written if written in metrics else nearest(name, metrics)
+        advice = "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+        super().__init__(
+            f"{what} selects the metric '{name}', which no evaluator computes",
+            key=key,
+            suggestion=suggestion,
+            notes=[f"metrics: {', '.join(metrics) or 'none'}", *([advice] if suggestion is None else [])],
         )
-    return MissingMetricError(
-        f"{what} selects the metric '{name}', which no evaluator computes",
-        key=key,
-        suggestion=suggestion,
-        notes=notes,
-    )
 
 
 def is_skipped(runner: Runner, name: str) -> bool:

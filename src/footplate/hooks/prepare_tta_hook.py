@@ -4,20 +4,18 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from footplate.checks import check_choice
 from footplate.data import Compose
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest
 from footplate.registry import HOOKS, MODELS
-
-_PHASES = ("test", "val")
 
 
 @HOOKS.register_module()
 class PrepareTTAHook(Hook):
-    """Makes tests or validations predict on several views of each sample and merge the predictions.
+    """Predicts on several views of each sample during tests or validations, and merges the predictions.
 
     A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
     checkpoints are not affected.
@@ -45,9 +43,7 @@ class PrepareTTAHook(Hook):
         self.tta_cfg, self.tta_pipeline = tta_cfg, tta_pipeline
         self.phases = [phases] if isinstance(phases, str) else list(phases)
         for phase in self.phases:
-            if phase not in _PHASES:
-                near = nearest(str(phase), _PHASES)
-                raise ArgumentError("phases must be 'test' or 'val'", key="phases", found=phase, suggestion=near)
+            check_choice("a phase", phase, ("test", "val"), key="phases")
 
     def before_run(self, runner: Runner) -> None:
         """Prepares the loops that this run has built."""
@@ -72,14 +68,13 @@ class PrepareTTAHook(Hook):
                         dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
     def _given(self, runner: Runner, own: str, in_config: str) -> Any:
-        found = getattr(self, own)
-        found = found if found is not None else runner.cfg.get(in_config)
+        found = runner.cfg.get(in_config) if getattr(self, own) is None else getattr(self, own)
         if found is None:
             raise ArgumentError(f"test-time augmentation needs '{in_config}'", key=in_config)
         return found
 
 
 def _innermost(dataset: Any) -> list[Any]:
-    """Returns the innermost datasets, which read the samples, inside all wrappers, concatenations and subsets."""
+    """Returns the datasets inside all wrappers, concatenations and subsets. They read the samples."""
     inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
     return [found for each in inside for found in _innermost(each)] if inside else [dataset]

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -65,13 +65,25 @@ class ProgressHook(Hook):
                 if isinstance(hook, IterTimerHook):
                     hook.exclude(seconds)
 
-        self._display = _choose_display(on_cell_end=lambda: self.stop(runner), on_resume=exclude)
-        if self._display is not None:
-            events = recurring_events(runner)
-            self._estimator = TimeEstimator(runner.max_iters, _validations(runner), events, done=runner.iter)
-            self._ticked = runner.iter
-            self._display.open()
-            self._draw(runner, runner.iter)
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
+        if not can_show or not is_main_process():
+            return
+        # Imported only if needed, because importing rich takes time.
+        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
+
+        shell = running_shell()
+        if is_terminal:
+            self._display = LiveTerminal(sys.stdout, exclude)
+        elif shell is not None:
+            self._display = LiveNotebook(shell, on_cell_end=lambda: self.stop(runner))
+        else:
+            return
+        events = recurring_events(runner)
+        self._estimator = TimeEstimator(runner.max_iters, _validations(runner), events, done=runner.iter)
+        self._ticked = runner.iter
+        self._display.open()
+        self._draw(runner, runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts measuring at the first iteration."""
@@ -211,22 +223,6 @@ def recurring_events(runner: Runner) -> list[RecurringEvent]:
     return events
 
 
-def _choose_display(
-    *, on_cell_end: Callable[[], None], on_resume: Callable[[float], None]
-) -> "LiveTerminal | LiveNotebook | None":
-    """Returns the display for a terminal with a movable cursor or for a notebook, or None if there is neither."""
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    if not is_main_process() or os.environ.get("TERM") == "dumb" or not (is_terminal or "IPython" in sys.modules):
-        return None
-    # Imported only if needed, because importing rich takes time.
-    from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
-
-    if is_terminal:
-        return LiveTerminal(sys.stdout, on_resume)
-    shell = running_shell()
-    return None if shell is None else LiveNotebook(shell, on_cell_end)
-
-
 def _validations(runner: Runner) -> list[int]:
     """Returns the iterations after which the run validates.
 
@@ -242,6 +238,6 @@ def _validations(runner: Runner) -> list[int]:
 
 
 def _best_rules(runner: Runner) -> dict[str, str | None]:
-    """Maps the metrics of `save_best` to their rules, which are set by the user or derived from the name."""
+    """Maps the metrics of `save_best` to their rules, whether set by the user or derived from the names."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}

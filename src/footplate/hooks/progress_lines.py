@@ -14,7 +14,7 @@ _GAP = "  "
 
 
 class Sparkline:
-    """A curve drawn with a few characters, with a limited number of values."""
+    """A curve of block characters that stores a limited number of values."""
 
     def __init__(self) -> None:
         self._values: list[float] = []
@@ -37,7 +37,7 @@ class Sparkline:
             self._per_value *= 2
 
     def draw(self, width: int) -> str:
-        """Returns the curve in at most `width` characters. The lowest bar is the minimum, the highest the maximum."""
+        """Draws the curve with at most `width` characters, scaled to the range of its values."""
         values = [*self._values, *([self._pending[-1]] if self._pending else [])]
         finite = [value for value in values if math.isfinite(value)]
         if len(finite) < 2 or width < 2:

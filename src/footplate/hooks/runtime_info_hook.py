@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
@@ -90,7 +90,7 @@ class RuntimeInfoHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the losses, which stay on the device."""
+        """Records the losses without copying them from the device."""
         histories = self._losses
         for name, value in (outputs or {}).items():
             if name not in histories:
@@ -121,7 +121,7 @@ class RuntimeInfoHook(Hook):
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
-        """Records that the stage of the loop is "train" again."""
+        """Records "train" as the stage of the loop."""
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -213,7 +213,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the given time, for which the process was suspended until now, from the iteration."""
+        """Excludes the seconds for which the process was suspended from the time of the iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
@@ -245,11 +245,7 @@ class GradientNormHook(Hook):
         self.interval = check_count("interval", interval)
         self.groups = dict(groups or {})
         for group, pattern in self.groups.items():
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                key = f"groups.{group}"
-                raise ArgumentError(f"invalid regular expression: {error}", key=key, found=pattern) from error
+            check_pattern(pattern, key=f"groups.{group}")
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
@@ -290,13 +286,10 @@ class GradientNormHook(Hook):
         for group, square in self._squares.items():
             self._histories[group].append(square.sqrt())
         self._squares = {}
-        self._stop_measuring()
+        self.after_train(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stops measuring."""
-        self._stop_measuring()
-
-    def _stop_measuring(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []

@@ -5,12 +5,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from footplate.config import import_custom, import_module
+from footplate.config.key_paths import walk
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
@@ -174,16 +175,9 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
     return max(fitting, key=fitting.__getitem__, default=None)
 
 
-def _types(value: Any) -> Iterator[str]:
-    """Yields the values of all `type` keys in nested values."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("type"), str):
-            yield value["type"]
-        for each in value.values():
-            yield from _types(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _types(each)
+def _types(value: Any) -> list[str]:
+    """Returns the values of all `type` keys in nested values."""
+    return [item for path, item in walk(value) if path[-1] == "type" and isinstance(item, str)]
 
 
 def _is_installed(scope: str) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,6 @@ from footplate.hosts.patches import patch
 from footplate.hosts.versions import is_first_generation, show_accepted_versions
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
-from footplate.registry.dotted_paths import resolve
 
 _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 
@@ -172,7 +172,7 @@ class InstalledFinder(MetaPathFinder):
 
 
 def complete(module: ModuleType) -> None:
-    """Adds missing names to a module of an installed package; they are imported on first access."""
+    """Adds missing names to a module of an installed package. They are imported on first access."""
     names = names_of(module.__name__)
     if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
@@ -202,7 +202,7 @@ def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) 
 
     def look_up(name: str) -> Any:
         if name in names:
-            found = resolve(names[name])
+            found = resolve_name(names[name])
         elif names_of(f"{title}.{name}") is not None:
             found = importlib.import_module(f"{title}.{name}")
         else:

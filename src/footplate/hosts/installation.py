@@ -65,7 +65,7 @@ def install(patches: bool = True) -> Report:
             Python.
 
     Returns:
-        A report, which is also logged.
+        A report. It is also logged.
 
     Example:
         >>> report = install()

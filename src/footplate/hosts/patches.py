@@ -172,7 +172,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, which is an array with one number."""
+        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, an array with one number."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
@@ -188,7 +188,7 @@ class _Replacer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Visits a class as a scope, which its methods do not see."""
+        """Visits a class as a scope that its methods do not see."""
         body = ast.Module(node.body, [])
         node.body = []
         self.generic_visit(node)  # decorators and base classes are read in the outer scope
@@ -199,7 +199,7 @@ class _Replacer(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """Visits a function as a scope; its parameters and variables hide imports of the same name."""
+        """Visits a function as a scope. Its parameters and variables hide imports of the same name."""
         body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
         node.body = []
         self.generic_visit(node)  # decorators and default values are read in the outer scope

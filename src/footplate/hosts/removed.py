@@ -24,7 +24,7 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     """Returns the content of a file written by `torch.save`. Files given by path are read without executing code.
 
     Args:
-        f: A path, or an open file, which torch reads.
+        f: A path, or an open file, to be read by torch.
         map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
             they select the CPU.
         args: Further arguments of `torch.load`, for an open file.
@@ -100,7 +100,7 @@ def strtobool(val: str) -> int:
 
 @total_ordering
 class LooseVersion:
-    """A version that compares by its numbers, like that of `distutils.version`.
+    """A version that is compared by its numbers, like `LooseVersion` of `distutils.version`.
 
     Args:
         vstring: The version.

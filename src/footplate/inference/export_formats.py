@@ -22,7 +22,7 @@ _DYNAMIC = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.
 
 @dataclass(frozen=True)
 class Request:
-    """The request to export a module.
+    """A request to export a module.
 
     Args:
         module: The module, in evaluation mode on the CPU.

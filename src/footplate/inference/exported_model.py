@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class ExportedModel(nn.Module):
     """Computes named tensors from images, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline.
 
-    The images are normalized and padded as by the data preprocessor of the model. Models of footplate's tasks return
+    Normalizes and pads the images as the data preprocessor of the model does. Models of footplate's tasks return
     probabilities and labels, boxes and scores, or features. Other models return the output of their mode "tensor".
 
     Args:
@@ -45,7 +45,7 @@ class ExportedModel(nn.Module):
         return tuple(self.named_outputs(images).values())
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps the names of the outputs to the outputs."""
+        """Returns a dict that maps the names of the outputs to their values."""
         inputs = self.preprocess(images)
         if hasattr(self.model, "predicted_tensors"):
             found = self.model.predicted_tensors(inputs)

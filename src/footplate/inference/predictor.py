@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -42,9 +43,8 @@ class Predictor:
     predictions equal those of `footplate test`.
 
     Args:
-        checkpoint: The path or address of a checkpoint, or an opened one.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read as
-            data.
+        checkpoint: The path or address of a checkpoint, or an opened checkpoint.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is read as data.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
         batch_size: The number of images in a batch. By default, that of the test data.
 
@@ -74,7 +74,12 @@ class Predictor:
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)
-            self._loop = _LoopSettings(cfg, f"{self._preprocessing.mode}_cfg")
+            key = f"{self._preprocessing.mode}_cfg"
+            settings = {} if cfg.get(key) is None else cfg.get(key)
+            if not isinstance(settings, Mapping):
+                raise ArgumentError(f"'{key}' must be a dict", key=key, found=settings)
+            flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
+            self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions
         self.model: Any = trained.build(self._device)
         self.metainfo = trained.metainfo
         self.batch_size = (
@@ -161,18 +166,6 @@ class Predictor:
         # A visualizer of a code base draws in this method and stores the drawn image.
         visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True)
         return visualizer.get_image()
-
-
-class _LoopSettings:
-    """The settings of a test loop that affect its predictions."""
-
-    def __init__(self, cfg: Config, key: str) -> None:
-        settings = cfg.get(key)
-        settings = {} if settings is None else settings
-        if not isinstance(settings, Mapping):
-            raise ArgumentError(f"'{key}' must be a dict", key=key, found=settings)
-        self.fp16 = bool(settings.get("fp16", False))
-        self.inference_mode = bool(settings.get("inference_mode", False))
 
 
 def as_image(image: Any) -> str | Pixels:

@@ -1,4 +1,4 @@
-"""The preprocessing of images for predictions: the pipeline of the test data, without loading annotations."""
+"""Preprocesses images for predictions with the pipeline of the test data, without loading annotations."""
 
 import os
 import re
@@ -28,7 +28,7 @@ _DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
 
 
 class Preprocessing:
-    """Converts images to batches as the test dataloader does, or the validation dataloader if there is no test data.
+    """Converts images to batches as the test dataloader does. Uses the validation data if there is no test data.
 
     Args:
         cfg: The config, in the second generation.

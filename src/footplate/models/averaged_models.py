@@ -54,13 +54,10 @@ class BaseAveragedModel(nn.Module):
             if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
                 message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
                 raise ArgumentError(message, key="device", found=str(device))
-            if not is_sharded(
-                model
-            ):  # without copies, `deepcopy` would need memory for a second model on the first device
-                copies = {
-                    id(each): each.detach().to(device, copy=True) for each in [*model.parameters(), *model.buffers()]
-                }
-                copies |= {id(each): nn.Parameter(copies[id(each)], requires_grad=False) for each in model.parameters()}
+            # The memo of `deepcopy`, which would otherwise need memory for a second model on the first device.
+            for each in () if is_sharded(model) else itertools.chain(model.parameters(), model.buffers()):
+                moved = each.detach().to(device, copy=True)
+                copies[id(each)] = nn.Parameter(moved, requires_grad=False) if isinstance(each, nn.Parameter) else moved
         averages = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, copies)
         self.module: Any = averages.requires_grad_(False)
         self.interval = interval

@@ -15,14 +15,14 @@ try:
 except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
-_GIT_TIMEOUT = 5  # seconds; git may have to check many files
+_GIT_TIMEOUT = 5  # seconds, enough to check many files
 _NO_COMMIT = "(initial)"
-_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # fields of git's lines for changed, renamed and conflicting files
+_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # in the lines that git prints for changed, renamed, conflicting files
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB: of the CUDA device if there is one, otherwise of this process."""
+    """Returns the peak memory use of a CUDA device in MiB, or of this process for other devices."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -35,10 +35,10 @@ def describe_environment() -> dict[str, Any]:
     """Returns the information about the environment that a bug report needs.
 
     Returns:
-        A dict of strings for the log: interpreter, processors, accelerator, main packages and git commit, followed by
-        `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
+        A dict with strings for the log (interpreter, processors, accelerator, main packages and git commit), followed
+        by `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
     """
-    git = _start_git(None)  # git runs while the rest is collected
+    git = _start_git(None)  # runs while the other facts are collected
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -63,7 +63,7 @@ def installed_packages() -> dict[str, str]:
     """Maps the lower-case name of every installed package to its version."""
     packages = {}
     for each in importlib.metadata.distributions():
-        # Reads only the headers: parsing the full metadata of many packages takes half a second.
+        # Read only the headers: parsing the full metadata of many packages takes half a second.
         header = (each.read_text("METADATA") or each.read_text("PKG-INFO") or "").partition("\n\n")[0]
         fields = dict(re.findall(r"^(Name|Version): *(.*\S) *$", header, re.MULTILINE))
         if len(fields) == 2:
@@ -72,11 +72,11 @@ def installed_packages() -> dict[str, str]:
 
 
 def git_tree(folder: str | None = None) -> dict[str, Any] | None:
-    """Returns the state of the git repository that contains a folder, by default the current one.
+    """Returns the state of the git repository that contains a folder, by default the current folder.
 
     Returns:
-        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit. None if there is
-        no repository or no commit.
+        The `commit`, the `branch` and `changed`, a list of the tracked files that differ from the commit. None if there
+        is no repository or no commit.
     """
     return _read_git(_start_git(folder))
 
@@ -112,6 +112,6 @@ def _read_git(process: "subprocess.Popen[str] | None") -> dict[str, Any] | None:
     if process.returncode or commit == _NO_COMMIT:
         return None
     changed = [line for line in lines if line[:1] in _FIELDS_BEFORE_PATH]
-    # A renamed file has its new path first, then a tab and its old path.
+    # For a renamed file, git prints the new path, a tab and the old path.
     paths = [line.split(" ", _FIELDS_BEFORE_PATH[line[0]])[-1].partition("\t")[0] for line in changed]
     return {"commit": commit, "branch": branch, "changed": paths}

@@ -1,4 +1,4 @@
-"""Stores the values of a scalar over a run, on their device until they are read."""
+"""Stores the values of a scalar over a run. Values remain on their device until they are read."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
 BUILTIN_STATISTICS = ("mean", "min", "max", "current")
-CAPACITY = 1 << 13  # the number of values that are kept per scalar
+CAPACITY = 1 << 13  # the number of latest values that are stored per scalar
 _CHUNK = 1024
 
 
@@ -27,7 +27,7 @@ class _Totals:
         self.parts: dict[str, Tensor] = {}
 
     def add(self, new: dict[str, Tensor], count: float) -> None:
-        """Adds the sum, minimum and maximum of further values; `count` is the sum of their counts."""
+        """Adds the sum, minimum and maximum of new values, whose counts sum to `count`."""
         self.count += count
         if self.parts:
             old = {name: part.to(new[name]) for name, part in self.parts.items()}
@@ -46,19 +46,19 @@ class _Totals:
 
 
 class HistoryBuffer:
-    """The history of a scalar in bounded memory; values are not copied from the accelerator until they are read.
+    """The history of a scalar in bounded memory. Values are not copied from the accelerator until they are read.
 
     `append` only stores a reference to a tensor on an accelerator. Every 1,024 values and before most reads, the
     values are moved to a ring buffer of `max_length` values on their device. Totals since the start of the run and the
-    epoch are kept separately, so that statistics over `"epoch"` and `"global"` windows are exact.
+    epoch are stored separately, so that statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
         log_history: The initial values.
-        count_history: Their counts.
-        max_length: The number of latest values to keep.
+        count_history: The counts of the initial values.
+        max_length: The number of latest values to store.
 
     Raises:
-        ValueError: There are more or fewer counts than values.
+        ValueError: The numbers of values and counts differ.
 
     Example:
         >>> from footplate.records import HistoryBuffer
@@ -91,7 +91,7 @@ class HistoryBuffer:
 
     @property
     def total(self) -> int:
-        """The number of values that were added, including those that are no longer kept."""
+        """The number of values that were added, including values that are no longer stored."""
         return self._written + len(self._pending)
 
     @property
@@ -107,12 +107,10 @@ class HistoryBuffer:
         """Adds a value: a number, or a detached 0-d tensor on any device.
 
         Args:
-            value: The value. If `count` is set, it is the sum over `count` items.
+            value: The value, or the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
-        if isinstance(value, Tensor) and value.is_cpu:
-            # Needs no copy from an accelerator. Hundreds of tiny tensors that outlive their iteration would fragment
-            # the heap.
+        if isinstance(value, Tensor) and value.is_cpu:  # many small tensors would fragment the heap
             value = value.item()
         pending = self._pending
         pending.append(value)
@@ -134,7 +132,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The values that are still kept and their counts, oldest first, as two float64 vectors `(N,)`."""
+        """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:
@@ -147,7 +145,7 @@ class HistoryBuffer:
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
         if type(window_size) is int and 0 < window_size <= len(self._pending) and self._pending_counts is None:
-            # The usual case of a log line needs no array.
+            # The usual case for a log line needs no array.
             recent = self._pending[-min(window_size, self._capacity) :]
             if not any(isinstance(value, Tensor) for value in recent):
                 return math.fsum(recent) / len(recent)
@@ -174,12 +172,12 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Registers `method(history, ...)` for `statistics` under its name. Can be used as a decorator."""
+        """Registers `method(history, ...)` under its name for `statistics`. Can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 
     def statistics(self, method_name: str, *args: Any, **kwargs: Any) -> float:
-        """Computes a statistic: mean, min, max, current, or a registered one.
+        """Computes a statistic: mean, min, max, current, or a registered statistic.
 
         Raises:
             KeyError: The statistic does not exist.
@@ -192,7 +190,7 @@ class HistoryBuffer:
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, from which a resumed run computes exactly the same statistics.
+        """Returns the state. A run that resumes from it computes exactly the same statistics.
 
         Values that are not in the ring yet are saved separately, because float sums depend on the grouping of values.
         """
@@ -240,7 +238,7 @@ class HistoryBuffer:
     def _latest(self, window: int | str | None) -> tuple[Values, Values]:
         wanted = min(int(window or 0), self._capacity)
         if 0 < wanted <= len(self._pending) and self._pending_counts is None:
-            # The usual case of a log line does not need the ring.
+            # The usual case for a log line does not need the ring.
             return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
         self._flush()
         return self._stored(wanted)
@@ -273,7 +271,7 @@ class HistoryBuffer:
         self._written += len(values)
         if has_counts and self._counts is None:
             self._counts = np.ones(self._capacity)
-        # Two slices if the values wrap around: an index tensor would have to be copied to the device.
+        # Two slices if the values wrap around, because an index tensor would have to be copied to the device.
         kept = min(len(values), self._capacity)
         start = (self._written - kept) % self._capacity
         first = min(kept, self._capacity - start)

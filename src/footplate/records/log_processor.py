@@ -31,7 +31,7 @@ _logger = logging.getLogger("footplate.records")
 class _LoggedRun(Protocol):
     """The state of a run that a log line shows.
 
-    For each mode, it also has a `<mode>_dataloader` and may have a `<mode>_loop`.
+    A run also has a `<mode>_dataloader`, and may have a `<mode>_loop`, for each mode.
     """
 
     @property
@@ -57,7 +57,7 @@ class LogProcessor:
         by_epoch: Whether log lines count epochs instead of iterations.
         custom_cfg: Additional or replaced values, such as `dict(data_src='loss', log_name='loss_large',
             method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default).
-            If `log_name` is not set, the value replaces the usual one. Other keys are passed to registered statistics.
+            Without a `log_name`, the value replaces the usual one. Other keys are passed to registered statistics.
         num_digits: The number of digits after the decimal point.
         log_with_hierarchy: Whether names include the phase, as in `train/loss`.
         mean_pattern: A regular expression. Matching scalars are averaged over the window; others show the latest value.
@@ -79,7 +79,7 @@ class LogProcessor:
         _warn_about_capacity(self.window_size)
         self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
-        # Published configs have a rule that reads '', whose other keys are those of an older engine.
+        # Published configs contain a rule that reads '' and whose other keys belong to an older engine.
         self.custom_cfg = [rule for rule in map(dict, custom_cfg or ()) if rule.get("data_src") != ""]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
@@ -88,7 +88,23 @@ class LogProcessor:
         names: list[Any] = []
         for index, rule in enumerate(self.custom_cfg):
             with at_key(f"custom_cfg[{index}]"):
-                self._check_rule(rule)
+                if "data_src" not in rule or "method_name" not in rule:
+                    raise ArgumentError("a rule of custom_cfg needs 'data_src' and 'method_name'", found=rule)
+                method = check_choice("method_name", rule["method_name"], known_statistics())
+                if method in BUILTIN_STATISTICS:
+                    check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
+                window = rule.get("window_size", "global")
+                if method == "current" and "window_size" in rule:
+                    problem = "the statistic 'current' has no window"
+                elif not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
+                    problem = "window_size must be a positive number, 'epoch' or 'global'"
+                elif window == "epoch" and not self.by_epoch:
+                    problem = "window_size 'epoch' needs by_epoch=True"
+                else:
+                    problem = ""
+                if problem:
+                    raise ArgumentError(problem, key="window_size", found=window)
+                _warn_about_capacity(window)
                 names.append(rule.get("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
                     raise ArgumentError(f"two rules of custom_cfg set '{names[-1]}'")
@@ -98,7 +114,7 @@ class LogProcessor:
 
         Args:
             runner: The runner.
-            batch_idx: The index of the batch in the epoch, or in the run when training by iterations.
+            batch_idx: The index of the batch in the epoch, or in the run if training counts iterations.
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
@@ -114,7 +130,7 @@ class LogProcessor:
             else:
                 batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
             tag["iter"] = runner.iter + 1
-        # The head is followed by learning rates, ETA, times, memory and, in training, all other values.
+        # The order of the values is: learning rates, ETA, times and, in training, memory and all others.
         rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
         parts = [self._head(runner, mode) + batch]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
@@ -140,7 +156,7 @@ class LogProcessor:
             runner: The runner.
             batch_idx: The number of batches.
             mode: "val" or "test".
-            with_non_scalar: Whether the dict includes metrics that are not scalars.
+            with_non_scalar: Whether to return metrics that are not scalars, too.
         """
         hub, prefix = runner.message_hub, f"{mode}/"
         metrics = self._collect(runner, mode, times=False)
@@ -163,23 +179,6 @@ class LogProcessor:
         line = one_line(f"{self._head(runner, mode)}[{size}/{size}]    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
-    def _check_rule(self, rule: Mapping[str, Any]) -> None:
-        if "data_src" not in rule or "method_name" not in rule:
-            raise ArgumentError("a rule of custom_cfg needs 'data_src' and 'method_name'", found=rule)
-        method = check_choice("method_name", rule["method_name"], known_statistics())
-        if method in BUILTIN_STATISTICS:
-            check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
-        window = rule.get("window_size", "global")
-        if method == "current" and "window_size" in rule:
-            raise ArgumentError("the statistic 'current' has no window", key="window_size", found=window)
-        if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
-            raise ArgumentError(
-                "window_size must be a positive number, 'epoch' or 'global'", key="window_size", found=window
-            )
-        if window == "epoch" and not self.by_epoch:
-            raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-        _warn_about_capacity(window)
-
     def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
         """Returns the values of all histories of the phase `mode`."""
         tag: dict[str, Any] = {}
@@ -190,34 +189,27 @@ class LogProcessor:
                 continue
             # Validation histories also contain values of earlier validations and of first-generation workflows.
             window = self.window_size if mode == "train" else min(self.window_size, history.since_mark)
-            is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # which is a mean already
+            is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric
             tag[self._name(mode, name)] = history.mean(window) if is_averaged else history.current()
         if mode == "train":
-            if not self._rules_are_matched:
-                self._rules_are_matched = True
-                self._warn_about_rules(histories)
+            is_first, self._rules_are_matched = not self._rules_are_matched, True
             for rule in self.custom_cfg:
-                if rule["data_src"] in histories:
-                    name = self._name(mode, rule.get("log_name", rule["data_src"]))
-                    method, history = rule["method_name"], histories[rule["data_src"]]
+                source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
+                if is_first and name != source and source in histories and name in histories:
+                    _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
+                if source in histories:
                     options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
-                    if method in BUILTIN_STATISTICS:  # `window_size` is the only option; they call it `window`
-                        tag[name] = history.statistics(method, *options.values())
+                    if method in BUILTIN_STATISTICS:  # the only option, `window_size`, is their argument `window`
+                        value = histories[source].statistics(method, *options.values())
                     else:
-                        tag[name] = history.statistics(method, **options)
+                        value = histories[source].statistics(method, **options)
+                    tag[self._name(mode, name)] = value
+                elif is_first:
+                    near = nearest(str(source), histories)
+                    hint = f" Did you mean '{near}'?" if near else ""
+                    _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
-
-    def _warn_about_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
-        """Warns about rules that read missing scalars or overwrite existing ones."""
-        for rule in self.custom_cfg:
-            source, name = rule["data_src"], rule.get("log_name", rule["data_src"])
-            if source not in histories:
-                near = nearest(str(source), histories)
-                hint = f" Did you mean '{near}'?" if near else ""
-                _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
-            elif name != source and name in histories:
-                _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
 
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
@@ -233,7 +225,7 @@ class LogProcessor:
 
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Maps names to the histories of a phase. In validation and test, it includes only those with current values."""
+    """Maps names to the histories of a phase. For validation and test, skips histories without current values."""
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
@@ -241,7 +233,7 @@ def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
 
 def _warn_about_capacity(window: int | str) -> None:
     if isinstance(window, int) and window > CAPACITY:
-        _logger.warning("window_size %d is too large: only the latest %d values are kept.", window, CAPACITY)
+        _logger.warning("window_size %d is too large: only the latest %d values are stored.", window, CAPACITY)
 
 
 def _padded(number: int, largest: int) -> str:

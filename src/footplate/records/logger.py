@@ -21,12 +21,12 @@ NOT_SHOWN = {"shown": False}
 # Marks records of single iterations, which `show_iterations(False)` hides from the screen.
 OF_ITERATION = {"of_iteration": True}
 LOG_FILE_KEYS = ("max_mb", "backups")  # of log_file
-_MAX_MB = 1e9  # larger than any disk; infinity cannot be converted to an integer
+_MAX_MB = 1e9  # excludes infinity, which cannot be converted to an integer
 _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
 
 
 class _Formatter(PrintableFormatter):
-    """Formats each record only once, although the screen, the log file and its size check need the line."""
+    """Formats each record only once for the screen, the log file and the check of the file size."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: str | None = getattr(record, "footplate_line", None)
@@ -50,10 +50,10 @@ _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", 
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to the current standard output, so that a live display stays intact.
+    """Writes to the current standard output, so that a live display remains intact.
 
-    On a terminal, lines are wrapped between words; a narrow terminal gets a shorter prefix. A pipe gets the same lines
-    as the log file.
+    On a terminal, lines are wrapped between words, with a shorter prefix if the terminal is narrow. A pipe receives the
+    same lines as the log file.
     """
 
     shows_iterations = True
@@ -76,7 +76,7 @@ class _ScreenHandler(logging.Handler):
 
 
 class _WarningCollector(_ScreenHandler):
-    """Collects warnings instead of showing log records."""
+    """Collects warnings, and does not show any log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -100,8 +100,8 @@ class _BufferHandler(logging.Handler):
 class _FileHandler(RotatingFileHandler):
     """Writes the log to a file, and starts a new file when it is full. With `maxBytes=0`, there is no limit.
 
-    Full files keep the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
-    Only the first failed write is reported, in one line; the standard library would print a traceback for each.
+    Full files have the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
+    Only the first failed write is reported, in one line. The standard library would print a traceback for each failure.
     """
 
     _has_reported = False
@@ -112,7 +112,7 @@ class _FileHandler(RotatingFileHandler):
         return super()._open()
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
-        # Makes one file system call instead of four in the standard library.
+        # Makes one file system call; the standard library would make four.
         if self.maxBytes <= 0 or self.stream is None:
             return False
         size = os.fstat(self.stream.fileno()).st_size
@@ -135,7 +135,7 @@ class _FileHandler(RotatingFileHandler):
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
-    """Returns the logger of footplate or of one of its packages, such as `get_logger("footplate.optim")`."""
+    """Returns the logger of footplate, or that of one of its packages, as in `get_logger("footplate.optim")`."""
     return logging.getLogger(name)
 
 
@@ -177,17 +177,17 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for each in shown:
             logger.removeHandler(each)
-        if all(isinstance(each, _BufferHandler) for each in logger.handlers):  # otherwise Python prints warnings itself
+        if all(isinstance(each, _BufferHandler) for each in logger.handlers):  # Python would print warnings itself
             logger.addHandler(logging.NullHandler())
 
 
 def show_iterations(shown: bool) -> None:
-    """Sets whether the screen shows lines of single iterations; the log file always contains them."""
+    """Sets whether the screen shows the lines of single iterations. The log file always contains them."""
     _ScreenHandler.shows_iterations = shown
 
 
 class _WarningFileHandler(_FileHandler):
-    """Writes warnings and errors as JSON lines, so that a report need not parse the log.
+    """Writes warnings and errors as JSON lines, so that reports do not have to parse the log.
 
     Args:
         log: The path of the log. The name of the new file ends in `.warnings.jsonl` instead of `.log`.
@@ -218,7 +218,7 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
-    """Yields a list that collects the log records of the block. `logging_to` takes it as `before`."""
+    """Yields a list that collects the log records of the block, for the argument `before` of `logging_to`."""
     handler = _BufferHandler()
     with _handled_by(handler):
         yield handler.records
@@ -230,13 +230,13 @@ def logging_to(
 ) -> Iterator[None]:
     """Writes the log to the file `path` for the duration of a block, in addition to the screen.
 
-    Warnings and errors are also written as JSON lines to a file next to it, whose name ends in `.warnings.jsonl`.
+    Warnings and errors are also written as JSON lines to a file in the same folder, `<name>.warnings.jsonl`.
 
     Args:
         path: The log file. When it is full, it is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that
             `path` is always the newest file.
         before: Records that were logged before the file was opened.
-        max_mb: The maximum size of a file in megabytes. With 0, there is no limit.
+        max_mb: The maximum size of a file in megabytes, or 0 for no limit.
         backups: The number of full files to keep.
     """
     limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups}
@@ -252,7 +252,7 @@ def logging_to(
 
 @contextmanager
 def logging_errors_to(path: str) -> Iterator[None]:
-    """Writes errors that are logged during a block to the same files as `logging_to`. The first one creates them."""
+    """Writes errors that are logged during a block to the same files as `logging_to`. The first error creates them."""
     handlers = _FileHandler(path, encoding="utf-8", delay=True), _WarningFileHandler(path)
     handlers[0].setFormatter(_FORMAT)
     for handler in handlers:
@@ -274,7 +274,7 @@ def collect_warnings() -> Iterator[list[str]]:
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
-    """Adds a handler to `logger` that writes to the file `path`, opened in `mode`, and returns the handler."""
+    """Adds a handler to `logger` that writes to the file `path`. Returns the handler."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
@@ -286,7 +286,7 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
 
     Args:
         message: The message.
-        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" is the
+        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" uses the
             logger of footplate.
         level: A level of the logging module.
     """

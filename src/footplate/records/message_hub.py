@@ -16,7 +16,7 @@ _logger = logging.getLogger("footplate.records")
 
 
 class Instances:
-    """A base class whose instances can be accessed globally by name; the latest one is the current instance.
+    """A base class whose instances can be accessed globally by name. The latest instance is the current one.
 
     Args:
         name: The name of this instance.
@@ -26,7 +26,7 @@ class Instances:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A class and its subclasses, such as visualizers, share one table.
+        # A class and its subclasses, such as visualizers, share a table.
         if Instances in cls.__bases__:
             cls._instance_dict = {}
 
@@ -61,23 +61,23 @@ class Instances:
 
     @classmethod
     def keep_instance(cls, instance: Any) -> None:
-        """Makes `instance` the current one and replaces an instance of the same name."""
+        """Makes `instance` the current instance. Replaces an instance of the same name."""
         cls._instance_dict.pop(instance.instance_name, None)
         cls._instance_dict[instance.instance_name] = instance
 
 
 class MessageHub(Instances):
-    """Stores the history of scalars, and the latest value of infos, by key.
+    """Stores the histories of scalars and the latest values of infos, by key.
 
-    Keys of scalars start with the phase, such as `"train/loss"` and `"val/mIoU"`. Code that records a value in every
+    Keys of scalars start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
     iteration should call `history(key)` once and append to the result. Checkpoints include the state of the hub,
     except for keys that were recorded with `resumed=False`.
 
     Args:
-        name: The name of the hub; the hub of a run has the name of the experiment.
+        name: The name of the hub. The hub of a run has the name of the experiment.
         log_scalars: The initial histories.
         runtime_info: The initial infos.
-        resumed_keys: Maps keys to whether checkpoints include them; by default, they do.
+        resumed_keys: Maps keys to whether checkpoints include them. By default, they include all keys.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class MessageHub(Instances):
     ) -> None:
         super().__init__(name)
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
-        """Maps keys to all histories."""
+        """Maps keys to histories."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
-        """Maps keys to all infos."""
+        """Maps keys to infos."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`. Creates it if nothing was recorded yet."""
+        """Returns the history of `key`. Creates it if it does not exist."""
         found = self.log_scalars.get(key)
         if found is None:
             found = self.log_scalars[key] = HistoryBuffer()
@@ -106,8 +106,8 @@ class MessageHub(Instances):
 
         Args:
             key: The key, such as `"train/loss"`.
-            value: A number, or a tensor or array with one element; tensors stay on their device.
-            count: The number of items over which `value` is the sum.
+            value: A number, or a tensor or array with one element. Tensors remain on their device.
+            count: The number of items, if `value` is a sum over several items.
             resumed: Whether checkpoints include the scalar.
 
         Raises:
@@ -132,13 +132,13 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets a value of the run, such as a path. Only its latest value is kept."""
+        """Sets an info of the run, such as a path, and replaces its previous value."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value
 
     def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
-        """Sets several values, as `update_info` does."""
+        """Sets several infos; see `update_info`."""
         for key, value in info_dict.items():
             self.update_info(key, value, resumed)
 
@@ -146,11 +146,11 @@ class MessageHub(Instances):
         """Returns the history of `key`.
 
         Raises:
-            KeyError: No scalar was recorded under this key.
+            KeyError: The scalar has not been recorded.
         """
         if key not in self.log_scalars:
             near = nearest(key, self.log_scalars)
-            raise KeyError(f"no scalar '{key}' was recorded" + (f": did you mean '{near}'?" if near else ""))
+            raise KeyError(f"the scalar '{key}' has not been recorded" + (f": did you mean '{near}'?" if near else ""))
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
@@ -172,7 +172,7 @@ class MessageHub(Instances):
     def load_state_dict(self, state_dict: "Mapping[str, Any] | MessageHub") -> None:
         """Restores the result of `state_dict`, or the content of another hub.
 
-        The existing history objects are kept, so that references stay valid.
+        Updates the existing history objects, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
         if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):

@@ -1,4 +1,4 @@
-"""The names of losses and metrics in the message hub, in log lines and in files."""
+"""Defines the names of losses and metrics in the message hub, in log lines and in files."""
 
 import logging
 import re
@@ -19,12 +19,12 @@ class ScalarNames:
         self._names: dict[tuple[str, str], str] = {}
 
     def name_of(self, mode: str, name: str, further: Collection[str] = ()) -> str:
-        """Returns the name under which a value is recorded: `<name>_of_model` if the name is reserved.
+        """Returns the name for recording a value: `<name>_of_model` if the name is reserved, otherwise `name`.
 
         Args:
             mode: "train", "val" or "test".
             name: The name of the loss or metric.
-            further: Further names that are reserved in this run.
+            further: Additional names that are reserved in this run.
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further
@@ -80,7 +80,7 @@ def is_of_class(name: str, names: Container[str]) -> bool:
     `IoU.shoe` is the result of a class if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are
     results of a class if there is `bbox_mAP` or `segm_mAP`.
     """
-    whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
+    whole, dot, _ = name.partition(".")  # names of classes may contain slashes
     before, slash, stem = whole.rpartition("/")
     if dot and f"{before}{slash}m{stem}" in names:
         return True

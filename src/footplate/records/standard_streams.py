@@ -13,12 +13,12 @@ from footplate.messages import printable
 _logger = logging.getLogger("footplate.records")
 _DISCONNECTED = (errno.EPIPE, errno.EIO)  # the reader of a pipe is gone, or a terminal is closed
 
-# Functions of live displays that adapt an urgent message; they get the text and whether the process is exiting.
+# Functions of live displays that adapt an urgent message, given the text and whether the process is exiting.
 SCREENS: list[Callable[[str, bool], str]] = []
 
 
 class _SurvivingStream:
-    """Wraps a stream and suppresses its errors."""
+    """Wraps a stream and suppresses its write errors."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream
@@ -38,7 +38,7 @@ class _SurvivingStream:
             self._stream.flush()
 
     def release(self) -> None:
-        """Discards text that cannot be written, so that Python does not fail when it flushes the stream at exit."""
+        """Discards text that cannot be written, because Python would fail to flush it at exit."""
         try:
             self._stream.flush()
         except OSError:
@@ -70,9 +70,9 @@ class _SurvivingStream:
 
 @contextlib.contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Suppresses errors of printing within the block, such as a broken pipe, a closed terminal or a full disk.
+    """Suppresses print errors within the block, such as those of a broken pipe, a closed terminal or a full disk.
 
-    Text that cannot be written is lost; this is logged once.
+    Text that cannot be written is lost. A warning about the loss is logged once.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
@@ -99,7 +99,7 @@ def print_urgent(line: str, *, exiting: bool = False) -> None:
         exiting: Whether the process exits afterwards without any cleanup.
     """
     if sys.__stderr__ is None:
-        return  # file descriptor 2 may belong to another file, even a checkpoint
+        return  # file descriptor 2 may belong to another file, such as a checkpoint
     text = f"{printable(line)}\n"
     for adapt in SCREENS:
         text = adapt(text, exiting)

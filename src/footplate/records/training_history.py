@@ -1,7 +1,7 @@
 """The history of a run: one row of scalars per epoch."""
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from torch import nn
@@ -12,10 +12,10 @@ Row = dict[str, float]
 
 
 class History(Sequence[Row]):
-    """The scalars of a run, with one row per epoch, or per validation interval when training by iterations.
+    """The scalars of a run, with one row per epoch, or per validation interval if training counts iterations.
 
-    A row has the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous row,
-    and the metrics of the validation as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
+    A row contains the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous
+    row, and the validation metrics as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
     is complete.
 
     Args:
@@ -41,9 +41,6 @@ class History(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
 
     def __repr__(self) -> str:
         names = dict.fromkeys(name for row in self.rows for name in row)

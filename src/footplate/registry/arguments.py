@@ -277,8 +277,8 @@ def check_annotations(
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Returns the first argument whose value does not match its annotation, and a description of the allowed types.
 
-    Returns None if all values match. Use it to explain a failure, not as a check: a class may accept values that its
-    annotations do not mention.
+    Returns None if all values match. Use this function to explain a failure, not as a check, because a class may accept
+    values that its annotations do not mention.
     """
     for key, allowed in argument_types(entry).items():
         if key not in settings or not allowed:
@@ -323,21 +323,16 @@ def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...
             continue
         is_checked = (getattr(each, "__module__", None) or "").partition(".")[0] in _CHECKED_PACKAGES
         for name in keyword_names(parameters):
-            if name not in found and name != "self":
-                found[name] = _types_of(parameters[name]) if is_checked else ()
+            if name in found or name == "self":
+                continue
+            annotation, empty = parameters[name].annotation, inspect.Parameter.empty
+            is_union = get_origin(annotation) in (Union, types.UnionType)
+            members = [get_origin(part) or part for part in (get_args(annotation) if is_union else (annotation,))]
+            found[name] = ()
+            if is_checked and annotation is empty and isinstance(parameters[name].default, bool):
+                found[name] = (bool,)
+            elif is_checked and isinstance(annotation, str):  # the module uses postponed annotations
+                found[name] = _POSTPONED.get(annotation, ())
+            elif is_checked and all(isinstance(part, type) and part not in (Any, empty) for part in members):
+                found[name] = tuple(members)
     return found
-
-
-def _types_of(parameter: inspect.Parameter) -> tuple[type, ...]:
-    """Returns the types that an annotation allows, or () if isinstance cannot check one of them."""
-    annotation = parameter.annotation
-    if annotation is parameter.empty and isinstance(parameter.default, bool):
-        return (bool,)
-    if isinstance(annotation, str):  # the module uses postponed annotations
-        return _POSTPONED.get(annotation, ())
-    if get_origin(annotation) in (Union, types.UnionType):
-        members = [get_origin(each) or each for each in get_args(annotation)]
-    else:
-        members = [get_origin(annotation) or annotation]
-    is_known = all(isinstance(each, type) and each is not Any and each is not parameter.empty for each in members)
-    return tuple(members) if is_known else ()

@@ -61,12 +61,6 @@ def is_from_executed_config(mapping: object, key: str = "type") -> bool:
     return isinstance(origin, Origin) and origin.file in _executed
 
 
-def resolve(path: str) -> Any:
-    """Imports and returns the object at `"module:name"`."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def import_object(path: str) -> Any:
     """Imports and returns the object at a dotted path, or returns None if it does not exist."""
     module, _, name = path.rpartition(".")

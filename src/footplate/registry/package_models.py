@@ -1,13 +1,14 @@
-"""Registries for the models of installed packages, which are looked up by names such as `timm.resnet18`."""
+"""Registries for the models of installed packages. Configs refer to the models by names such as `timm.resnet18`."""
 
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any
 
 from footplate.errors import BuildError, MissingExtraError, UnknownNameError
 from footplate.messages import nearest
-from footplate.registry.dotted_paths import resolve, top_level_spec
+from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.registry import Registry
 
 
@@ -75,7 +76,7 @@ class PackageModels(Registry):
                 raise BuildError(
                     f"the package '{self.scope}' cannot be imported: {type(error).__name__}: {error}", hides_cause=True
                 ) from error
-            self._source = resolve(self._source_path)(package)
+            self._source = resolve_name(self._source_path)(package)
         return self._source
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
@@ -22,7 +23,6 @@ from footplate.registry.dotted_paths import (
     is_footplate_alias,
     is_from_executed_config,
     module_exists,
-    resolve,
     top_level_spec,
 )
 from footplate.registry.registry_members import RegistryMembers
@@ -151,7 +151,7 @@ class Registry(RegistryMembers):
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function. Without `module`, returns a decorator.
 
-        A user class replaces a built-in of the same name; a warning is logged.
+        A user class replaces a built-in class of the same name, and a warning is logged.
 
         Args:
             name: One or several names. By default, the name of the class.
@@ -195,7 +195,7 @@ class Registry(RegistryMembers):
             cfg: The config. `type` is a name, a class or a lazily imported class. The other keys are arguments of the
                 constructor.
             args: Additional positional arguments.
-            kwargs: Additional keyword arguments, which `cfg` overrides. Both override the values in the dict
+            kwargs: Additional keyword arguments. `cfg` overrides them, and both override the values in the dict
                 `default_args`.
 
         Raises:
@@ -390,7 +390,7 @@ class Registry(RegistryMembers):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so its module does not have it yet
-        base = resolve(self._base) if self._base else None
+        base = resolve_name(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             raise self._wrong_base(entry)
 
@@ -422,7 +422,7 @@ class Registry(RegistryMembers):
         )
 
     def _wrong_base(self, entry: Any) -> BuildError:
-        base = resolve(self._base) if self._base else None
+        base = resolve_name(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)

@@ -1,4 +1,4 @@
-"""The default scope, and the code bases of OpenMMLab, whose import names are scopes."""
+"""Manages the default scope, and lists the code bases of OpenMMLab, whose import names are scopes."""
 
 import logging
 from collections.abc import Iterator
@@ -71,6 +71,6 @@ def explain_missing_scope(scope: str) -> list[str]:
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the installed code base that defines a class, or "". A user folder of the same name does not count."""
+    """Returns the installed code base that defines a class, or "". Ignores a user folder of the same name."""
     package = str(entry.__module__).partition(".")[0]
     return package if package in ("mmcv", *CODE_BASES) and not is_user_module(package) else ""

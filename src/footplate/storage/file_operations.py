@@ -28,7 +28,7 @@ class FileStatus(NamedTuple):
 
     Attributes:
         size: The size in bytes.
-        modified: The time of the last modification, in seconds since the epoch; 0 if unknown.
+        modified: The time of the last modification in seconds since the epoch, or 0 if unknown.
     """
 
     size: int

@@ -149,7 +149,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 
 
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
-    """Returns an image with one panel per scalar; each panel shows the curves of all runs.
+    """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
 
     Args:
         runs: The runs.
@@ -175,7 +175,7 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
     for name in names:
         if name not in known:
             raise ArgumentError(
-                f"no run has the scalar '{name}'",
+                f"the scalar '{name}' does not occur in any run",
                 suggestion=nearest(name, known),
                 notes=[f"known scalars: {', '.join(sorted(known))}"],
             )

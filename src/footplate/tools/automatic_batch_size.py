@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 from torch.utils.data import IterableDataset
 
 from footplate import storage
@@ -98,7 +99,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
                 f"{world} processes cannot share {base} samples evenly",
                 key="auto_scale_lr.base_batch_size",
                 found=base,
-                notes=["Start a number of processes that divides it."],
+                notes=["Use a number of processes that divides base_batch_size."],
             )
         recorded = _recorded_size(cfg)
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
@@ -230,9 +231,10 @@ def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
         process.start()
         sender.close()
         found = _Trial(0, "", None)
-        with suppress(EOFError):
+        with Console(stderr=True).status("Trying batch sizes") as status, suppress(EOFError):
             while True:
                 found = receiver.recv()
+                status.update(f"Trying batch sizes: {found.size} samples fit")
         process.join()
     if found.reason or found.failure:
         return found
@@ -255,7 +257,7 @@ def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: 
             _train(runner, size, prefetched)
             fits = size
             results.send(_Trial(fits, "", None))
-        whole = "dataset" if base is None else "base_batch_size"
+        whole = "base_batch_size" if fits * world == base else "dataset"
         results.send(_Trial(fits, f"a larger batch would exceed the {whole}", None))
     except BaseException as error:  # noqa: BLE001 - reported by the parent process
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -321,17 +323,19 @@ def _sizes(dataset: Any, world: int, base: int | None) -> Iterator[int]:
     """Yields the batch sizes to try, in ascending order.
 
     With `base`, these are the divisors of the samples that each process contributes to a step. Otherwise, they are 2,
-    3, 4, 6, 8, 12, ... up to the length of the dataset.
+    3, 4, 6, 8, 12, ... Except for the first size, none exceeds the samples of the dataset per process.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise ArgumentError("batch_size='auto' needs a dataset with a length", key="train_dataloader.dataset")
+    largest = max(len(dataset) // world, _SMALLEST)
     if base is not None:
         own = base // world
-        yield from (each for each in range(min(_SMALLEST, own), own + 1) if own % each == 0)
+        divisors = [each for each in range(min(_SMALLEST, own), own + 1) if own % each == 0]
+        yield from [each for each in divisors if each <= largest] or divisors[:1]
         return
     for power in count(1):
         for size in (1 << power, 3 << power >> 1):
-            if size > max(len(dataset) // world, _SMALLEST):
+            if size > largest:
                 return
             yield size
 

@@ -123,7 +123,7 @@ def explain_schedule(schedule: Schedule) -> str:
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per field that changes; the learning rate is always shown."""
+    """Returns an image with one panel per field that changes. The learning rate is always shown."""
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)

@@ -1,6 +1,6 @@
-"""Finds the largest batch of a dataset, which determines how much memory a run needs."""
+"""Finds the largest batch of a dataset, which determines the memory that a run needs."""
 
-from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -42,7 +42,13 @@ def largest_batch(loader: Any) -> Largest:
         for batch in loader:
             return Largest(batch, count or "unknown", "the first batch, since the dataset has no length")
         raise DataError("the dataloader has no batches")
-    recorded = list(_recorded_sizes(dataset, count))
+    recorded: list[tuple[int, int]] = []
+    # Records are not read if creating one is as costly as reading a sample.
+    makes_samples = any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset))
+    if hasattr(dataset, "get_data_info") and not makes_samples:
+        with suppress(AttributeError, KeyError, TypeError):  # no sizes, or a wrapper of a dataset without records
+            infos = (dataset.get_data_info(index) for index in range(count))
+            recorded = [(int(info["height"]), int(info["width"])) for info in infos]
     chosen: dict[int, None] = {}  # ordered set of indices
     measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
     for values in measures:
@@ -73,24 +79,6 @@ def largest_batch(loader: Any) -> Largest:
     else:
         sizes = f"{len(read)} inspected, of several sizes, at most {shape}"
     return Largest(collate(samples), count, f"batches of {batch_size}, {sizes}")
-
-
-def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields the height and width of every record, up to the first record that lacks either.
-
-    Yields nothing if creating a record is as costly as reading a sample.
-    """
-    makes_samples = any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset))
-    if makes_samples or not hasattr(dataset, "get_data_info"):
-        return
-    for index in range(count):
-        try:
-            info = dataset.get_data_info(index)
-        except AttributeError:  # a wrapper of a dataset that has no such method
-            return
-        if not isinstance(info, dict) or "height" not in info or "width" not in info:
-            return
-        yield int(info["height"]), int(info["width"])
 
 
 def _size(sample: Any) -> int:

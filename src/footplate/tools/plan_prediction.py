@@ -84,7 +84,12 @@ def predict(
     groups = cluster.devices // split  # groups of devices with different batches
     shards = min(shards or groups, groups)
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
-    here = _split_among(parts, split)
+    # Devices that share layers also share their weights and computations, but not their activations.
+    weights = parts.layer_weights / parts.weights if parts.weights else 0.0
+    shares = dict.fromkeys(("weights", "gradients", "optimizer", "largest_unit", "update"), weights)
+    shares |= {"forward": parts.layer_share, "backward": parts.layer_share}
+    divided: dict[str, Any] = {each: divided_among(getattr(parts, each), shares[each], split) for each in shares}
+    here = dataclasses.replace(parts, **divided)
     if parts.on_cores:
         sharing = cluster.per_node, parts.threads, parts.cores, parts.crowding, parts.switching
         names = ("forward", "backward", "update", "loading")
@@ -131,17 +136,6 @@ def predict(
         memory=sharded_bytes(*replica, here.largest_unit, shards) if sharded else replicated_bytes(*replica),
         checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
     )
-
-
-def _split_among(parts: "Measurements", devices: int) -> "Measurements":
-    """Returns the measurements of a device that shares its layers with others. Activations are counted in full."""
-    weights = parts.layer_weights / parts.weights if parts.weights else 0.0
-    shares = dict.fromkeys(("weights", "gradients", "optimizer", "largest_unit", "update"), weights)
-    shares |= {"forward": parts.layer_share, "backward": parts.layer_share}
-    changes: dict[str, Any] = {
-        name: divided_among(getattr(parts, name), share, devices) for name, share in shares.items()
-    }
-    return dataclasses.replace(parts, **changes)
 
 
 def predict_growth(parts: "Measurements", cluster: "Cluster", **sharding: Any) -> list[Prediction]:

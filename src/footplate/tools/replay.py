@@ -1,4 +1,4 @@
-"""Replays the iteration at which a run stopped, records it layer by layer, and describes it."""
+"""Replays the iteration at which a run failed, records it layer by layer, and describes it."""
 
 import math
 import os

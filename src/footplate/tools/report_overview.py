@@ -173,7 +173,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
         return _fit("bad", "not finite", text)
     if judged is None or len(judged[0].points) < _FEWEST_VALIDATIONS:
-        return _fit("unknown", "unknown", "Needs three or more validations to judge.")
+        return _fit("unknown", "unknown", "At least three validations are needed.")
     series, rule = judged
     name = name_in_log(run, series) if series.mode == "val" else series.name
     label = "validation loss" if losses else name

@@ -49,17 +49,26 @@ def describe_importance(sweep: SweepSummary) -> str:
     twenty sweeps. A parameter with more than two values that are not numbers has no rank correlation.
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
-    count = f"{len(trials)} complete trial{'' if len(trials) == 1 else 's'}"
+    count = f"{len(trials)} complete trials"
     if len(trials) < _FEWEST_TRIALS:
-        return f"{count} {'is' if len(trials) == 1 else 'are'} too few to say which parameter matters."
+        return f"At least {_FEWEST_TRIALS} complete trials are needed to determine which parameter matters."
     scores = [trial.score or 0.0 for trial in trials]
-    found = {key: _rank_correlation([trial.values.get(key) for trial in trials], scores) for key in _keys(trials)}
-    known = {key.rpartition(".")[2]: value for key, value in found.items() if value is not None}
-    if not known:
+    found: dict[str, float] = {}  # Spearman's rank correlations
+    for key in _keys(trials):
+        values: list[Any] = [trial.values.get(key) for trial in trials]
+        if not all(isinstance(value, (int, float)) for value in values):
+            names = sorted({str(value) for value in values})
+            if len(names) != 2:  # without an order
+                continue
+            values = [names.index(str(value)) for value in values]
+        one, two = _ranks(values), _ranks(scores)
+        if np.ptp(one) and np.ptp(two):
+            found[key.rpartition(".")[2]] = float(np.corrcoef(one, two)[0, 1])
+    if not found:
         return f"No parameter has a rank correlation with {sweep.metric} over {count}."
-    ranked = sorted(known, key=lambda key: -abs(known[key]))
-    texts = [f"{key} {known[key]:+.2f}".replace("-", "\u2212") for key in ranked]
-    if abs(known[ranked[0]]) < _NORMAL / math.sqrt(len(trials) - 1):
+    ranked = sorted(found, key=lambda key: -abs(found[key]))
+    texts = [f"{key} {found[key]:+.2f}".replace("-", "\u2212") for key in ranked]
+    if abs(found[ranked[0]]) < _NORMAL / math.sqrt(len(trials) - 1):
         return f"No parameter clearly matters. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
     return f"{ranked[0]} matters most. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
 
@@ -85,21 +94,8 @@ def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
     return list(dict.fromkeys(key for trial in trials for key in trial.values))
 
 
-def _rank_correlation(values: Sequence[Any], scores: Sequence[float]) -> float | None:
-    """Returns Spearman's rank correlation, or None if the values have no order or are all equal."""
-    if not all(isinstance(value, (int, float)) for value in values):
-        names = sorted({str(value) for value in values})
-        if len(names) != 2:
-            return None
-        values = [names.index(str(value)) for value in values]
-    one, two = _ranks(values), _ranks(scores)
-    if np.ptp(one) == 0 or np.ptp(two) == 0:
-        return None
-    return float(np.corrcoef(one, two)[0, 1])
-
-
 def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Returns the ranks of values; equal values share the mean of their ranks. Shape (N,)."""
+    """Returns the ranks ``(N,)`` of values. Equal values have the mean of their ranks."""
     _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2
     return means[places]

@@ -192,7 +192,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_value(value)}
             left -= len(line) + _LINE_OVERHEAD
             if left < 0:
-                _logger.warning("'%s' is very long. It is read up to line %d.", file, number - 1)
+                _logger.warning("'%s' is very long. Only its first %d lines are read.", file, number - 1)
                 return
             line["mode"] = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
             yield line
@@ -219,7 +219,7 @@ def _append_start(
 
     Drops the earlier lines from the iteration at which the start begins.
     """
-    # Validation steps count iterations if the first one is at least the last training step before it; else epochs.
+    # Validation steps count iterations if the first one is not lower than the preceding training step.
     for previous, following in pairwise(line for line in lines if "step" in line):
         if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
             epoch_length = None if following["step"] >= previous["iter"] else epoch_length

@@ -70,7 +70,7 @@ def simulate(
     readers: list[_Reader] = []
 
     def record(optimizer: Any, group: dict[str, Any], field: str) -> list[Any]:
-        """Returns the list of a field's values, which the simulation fills if schedules change the field."""
+        """Returns the list of a field's values. The simulation fills it if schedules change the field."""
         key = field_key(optimizer, field)
         if key not in group:
             return [None] * len(order)

@@ -60,7 +60,7 @@ class TrialInfo(NamedTuple):
     number: int
     values: dict[str, Any]  # by key
     state: str  # "complete", "pruned", "infeasible", "failed" or "repeated"
-    score: float | None  # the best metric, or the last one if the trial was stopped; None without a validation
+    score: float | None  # the best metric, or the last one if the trial was stopped; None if it was not validated
     folder: str  # the work_dir
     note: str  # the reason for a failed or infeasible trial, or the trial that this trial repeats
 
@@ -180,7 +180,7 @@ def _is_finite(score: float | None) -> bool:
 
 
 def sha256_of(cfg: Config) -> str:
-    """Returns a hash that identifies a trial's config; equal configs have equal hashes."""
+    """Returns a hash that identifies a trial's config. Equal configs have equal hashes."""
     content = {key: value for key, value in cfg.to_dict().items() if key not in START_KEYS}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 
@@ -290,6 +290,10 @@ class _Sweep:
             with lock:  # without it, two threads could get the same waiting trial from SQLite
                 return ask(*arguments, **options)
 
+        def report(study: Any, trial: Any) -> None:
+            self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
+            self._update_ledger()
+
         self.study.ask = ask_alone
         with self.processes.handling_interrupts():
             self.study.optimize(
@@ -297,13 +301,8 @@ class _Sweep:
                 n_trials=count,
                 n_jobs=self.settings.workers,
                 catch=(_TrialFailedError,),
-                callbacks=[self._end_trial],
+                callbacks=[report],
             )
-
-    def _end_trial(self, study: Any, trial: Any) -> None:
-        """Reports a trial that has ended, and updates the ledger."""
-        self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
-        self._update_ledger()
 
     def _update_ledger(self) -> None:
         """Updates the ledger if the sweep has one."""

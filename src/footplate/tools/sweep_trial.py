@@ -1,4 +1,4 @@
-"""Runs a trial of a sweep in a separate process, which reports metrics, can be pruned, and ends with the sweep."""
+"""Runs a trial of a sweep in a separate process that reports metrics, can be pruned, and ends with the sweep."""
 
 import math
 import multiprocessing
@@ -22,7 +22,7 @@ from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import EarlyExitError, Interrupted, Requests
 from footplate.errors import FootplateError
-from footplate.hooks.metric_rules import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError
 from footplate.records.standard_streams import print_urgent
 from footplate.registry.dotted_paths import mark_executed
 from footplate.tools.failing_module import is_out_of_memory
@@ -36,7 +36,7 @@ _REPEAT_INTERVAL = 0.5  # seconds in which repeated interrupts are one request, 
 
 
 class Request(NamedTuple):
-    """The config and the settings of a trial, which its process receives."""
+    """The config and the settings that the process of a trial receives."""
 
     config: Mapping[str, Any]  # the resolved config, with the trial's values and its work_dir
     metric: str
@@ -157,7 +157,7 @@ def run_in_process(
 
     Args:
         request: The config and the settings of the trial.
-        trial: The optuna trial, which receives each finite metric and decides on pruning.
+        trial: The optuna trial. It receives each finite metric and decides on pruning.
         on_progress: Called repeatedly with `done`, `length` and `score`.
         processes: Starts and ends the process.
 
@@ -280,7 +280,7 @@ class _ReportHook(Hook):
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises MissingMetricError if validation does not compute the metric. Called before training."""
         if self.metric not in metrics:
-            raise missing_metric("the sweep", self.metric, metrics, "--metric")
+            raise MissingMetricError("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Sends the metric and waits for the decision about pruning."""
@@ -293,7 +293,7 @@ class _ReportHook(Hook):
 
 
 def run_trial(request: Request, pipe: Connection, release: Connection) -> None:
-    """Runs a trial and sends messages `(kind, ...)` to the sweep; the last one is the outcome.
+    """Runs a trial and sends messages `(kind, ...)` to the sweep. The last message is the outcome.
 
     The sweep blocks interrupts while the process starts. A later interrupt ends the run: it saves and exits silently.
 

@@ -33,7 +33,8 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
     """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
 
     Attributes:
-        layout: `panels`, with the caption and the box x1 y1 x2 y2 of each panel, and `legend`, with labels and colors.
+        layout: A dict with the caption and the box x1 y1 x2 y2 of each of the `panels`, and the labels and colors of
+            the `legend`.
     """
 
     layout: dict[str, Any]
@@ -126,7 +127,7 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Curves with a common vertical axis; the note is shown to the right of the title."""
+    """Curves with a common vertical axis. The note is shown to the right of the title."""
 
     title: str
     curves: list[Curve]
@@ -137,8 +138,8 @@ class Panel(NamedTuple):
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
     """Maps the name of each curve that equals an earlier curve to the name of the earlier curve.
 
-    For example, if a loss has only one term, the term equals the loss. Constant curves are never duplicates, because
-    they may be equal by chance.
+    For example, if a loss has only one term, the term equals the loss. Constant curves do not count as duplicates,
+    because they may be equal by chance.
 
     Args:
         curves: Maps names to the points of a curve. The last coordinate of a point is its value.
@@ -153,7 +154,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def _without_duplicates(curves: Sequence[Curve]) -> list[Curve]:
-    """Removes curves that equal another curve. Of several equal curves, the total `loss` or the first one is kept."""
+    """Removes duplicate curves. Of equal curves, only the total `loss` or, if it differs, the first one remains."""
     ordered = sorted(curves, key=lambda curve: curve.label != "loss")
     repeated = find_duplicates({curve.label: curve.points for curve in ordered})
     return [curve for curve in curves if curve.label not in repeated]
@@ -171,7 +172,20 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Raises:
         DataError: The file has no scalars to draw.
     """
-    scalars = _read_scalars(scalars_path)
+    with open(scalars_path, encoding="utf-8") as file:
+        lines = [line for line in file if line.strip()]
+    scalars: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            parsed = json.loads(line)
+            if not isinstance(parsed, dict):
+                raise ValueError
+        except ValueError as error:
+            if 1 < number == len(lines) and not line.endswith("\n"):
+                break  # the process was killed while writing
+            name = os.path.basename(scalars_path)
+            raise DataError(f"'{name}' must have one JSON object per line", found=scalars_path) from error
+        scalars.append(parsed)
     # Only training lines contain the learning rate; all others are from validations.
     training = [line for line in scalars if "lr" in line]
     validation = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
@@ -192,25 +206,8 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     commit_image(out_path, plot(panels, "iteration" if any("iter" in line for line in training) else "step"))
 
 
-def _read_scalars(path: str) -> _Scalars:
-    with open(path, encoding="utf-8") as file:
-        lines = [line for line in file if line.strip()]
-    scalars = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            parsed = json.loads(line)
-            if not isinstance(parsed, dict):
-                raise ValueError
-        except ValueError as error:
-            if 1 < number == len(lines) and not line.endswith("\n"):
-                break  # the process died while writing
-            raise DataError(f"'{os.path.basename(path)}' must have one JSON object per line", found=path) from error
-        scalars.append(parsed)
-    return scalars
-
-
 def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
-    """Returns one curve per name, in the order of first appearance; x is the `step` of each log line."""
+    """Returns one curve per name, in the order of first appearance. x is the `step` of each log line."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for name, value in line.items():
@@ -248,7 +245,7 @@ def _validation_panels(curves: list[Curve]) -> Iterator[Panel]:
 
 
 def _panels_by_scale(title: str, curves: list[Curve]) -> list[Panel]:
-    """Returns one panel per scale, to separate fractions, percentages and larger values."""
+    """Returns one panel per scale, so that fractions, percentages and larger values are separate."""
     groups: dict[str, list[Curve]] = {"up to 100": [], "up to 1": [], "above 100": []}
     for curve in curves:
         most = max(abs(y) for _, y in curve.points)
@@ -298,7 +295,7 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
 def _draw_panel(
     draw: ImageDraw.ImageDraw, panel: Panel, x_range: tuple[float, float], *, top: int, height: int
 ) -> None:
-    """Draws one panel; positions are in pixels of the final image and are scaled up when drawn."""
+    """Draws a panel. Positions are in pixels of the final image and are scaled up for drawing."""
     y_range = _pad_range([y for curve in panel.curves for _, y in curve.points])
     colors = [_COLORS[number % len(_COLORS)] for number in range(len(panel.curves))]
 
@@ -376,7 +373,7 @@ def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
 
 
 def _spread(ends: list[tuple[float, int]], *, gap: float, low: float, high: float) -> list[tuple[float, int]]:
-    """Moves labels down until each is at least `gap` below the one above, then up if they leave the panel."""
+    """Moves labels down until each is at least `gap` below the previous one, then up if they leave the panel."""
     heights = [max(y, low) for y, _ in ends]
     for index in range(1, len(heights)):
         heights[index] = max(heights[index], heights[index - 1] + gap)

@@ -29,10 +29,10 @@ _LETTERS = dict(zip("bgrcmykw", _COLOR_NAMES, strict=True))
 
 
 class Drawing:
-    """An image to draw on; every `draw_*` method returns the drawing itself.
+    """An image to draw on. Every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. Lines are always solid, and all texts use the same font. `line_styles`,
+    to line widths, font sizes and alignments. Lines are always solid, and all texts have the same font. `line_styles`,
     `marker`, `font_families` and `font_properties` are accepted for compatibility and ignored.
 
     Args:
@@ -51,10 +51,10 @@ class Drawing:
             self.set_image(image)
 
     def set_image(self, image: Any) -> None:
-        """Sets the image: ``(H, W, 3)`` or ``(H, W)``, RGB, uint8 or values from 0 to 255.
+        """Sets the image: ``(H, W, 3)`` RGB or ``(H, W)`` gray, with values from 0 to 255.
 
         Raises:
-            ArgumentError: The image has another shape.
+            ArgumentError: The image has a different shape.
         """
         pixels = as_array(image)
         if pixels.ndim == 2:
@@ -68,7 +68,7 @@ class Drawing:
         return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
-        """Draws points ``(N, 2)`` as filled circles of radius `sizes`, which is 2 by default."""
+        """Draws points ``(N, 2)`` as filled circles with the radius `sizes`, by default 2."""
         return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(
@@ -81,7 +81,7 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws circles with centers ``(N, 2)`` and a common radius or radii ``(N,)``."""
+        """Draws circles with centers ``(N, 2)`` and a common radius, or radii ``(N,)``."""
         centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
@@ -109,10 +109,10 @@ class Drawing:
         """Draws the keypoints of objects: ``(N, K, 2)``, or ``(N, K, 3)`` with scores or visibilities.
 
         Args:
-            keypoints: x, y and optionally a score; points with a score below `score_thr` are not drawn.
-            colors: One color, or one per object.
-            sizes: The radius of a point, in pixels.
-            links: Pairs of keypoint indices to connect by a line if both are drawn.
+            keypoints: x, y and optionally a score. Points with a score below `score_thr` are not drawn.
+            colors: One color, or one color per object.
+            sizes: The radius of a point in pixels.
+            links: Pairs of keypoint indices. A line connects two keypoints if both are drawn.
             score_thr: The minimum score.
         """
         objects = as_array(keypoints).astype(float)
@@ -165,7 +165,7 @@ class Drawing:
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Draws masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
+        """Draws masks ``(H, W)`` or ``(N, H, W)``, bool, with the opacities `alphas`.
 
         Raises:
             ArgumentError: A mask does not have the size of the image.
@@ -196,19 +196,19 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``; the alignments determine which point of a text is at its position.
+        """Draws texts at positions ``(N, 2)``. The alignments determine the point of a text that is at its position.
 
         Args:
             texts: The texts.
-            positions: Their positions.
-            font_sizes: Their heights in pixels. The default depends on the size of the image.
-            colors: Their colors.
+            positions: The positions of the texts.
+            font_sizes: The heights of the texts in pixels. The default depends on the size of the image.
+            colors: The colors of the texts.
             vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
             font_families: Not used.
-            bboxes: The boxes under the texts, as dicts with a `facecolor` and an opacity `alpha`.
+            bboxes: The boxes behind the texts, as dicts with a `facecolor` and an opacity `alpha`.
             font_properties: Not used.
-            background: The color of a box under each text, instead of `bboxes`.
+            background: The color of a box behind each text. Replaces the colors in `bboxes`.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(several), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
@@ -240,7 +240,7 @@ class Drawing:
 
     @property
     def ax_save(self) -> "TextAxes":
-        """The axes to which visualizers of MMPretrain write text."""
+        """The axes for text, for visualizers of MMPretrain."""
         return TextAxes(self)
 
     @property
@@ -258,7 +258,7 @@ class Drawing:
         face_colors: Any,
         alpha: float,
     ) -> Self:
-        """Draws shapes, each with an outline and a fill. Blends them with the image if `alpha` is below 1."""
+        """Draws shapes with outlines and fills. Blends them with the image if `alpha` is below 1."""
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
         target = self._image if alpha >= 1 else self._image.copy()
         draw = ImageDraw.Draw(target)
@@ -280,7 +280,7 @@ class TextAxes:
         self._drawing = drawing
 
     def text(self, x: float, y: float, s: str, **style: Any) -> None:
-        """Draws text at a position. Only the size, color, alignments and box color in `style` are used."""
+        """Draws text at a position. Uses only the size, color, alignments and box color in `style`."""
         self._drawing.draw_texts(
             s,
             [[x, y]],
@@ -293,7 +293,7 @@ class TextAxes:
 
 
 def as_rgb(color: Color) -> RGB:
-    """Converts a color name ("red"), letter ("r"), code ("#ff0000") or three numbers from 0 to 255 to RGB.
+    """Converts a color name ("red"), letter ("r"), code ("#ff0000") or sequence of numbers from 0 to 255 to RGB.
 
     Raises:
         ArgumentError: The color is invalid.
@@ -312,7 +312,7 @@ def as_rgb(color: Color) -> RGB:
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns `count` colors, each clearly different from its neighbors in the list. The colors are always the same."""
+    """Returns a fixed list of `count` colors. Each color clearly differs from its neighbors in the list."""
     colors = []
     for position in range(count):
         lightness = (0.5, 0.65, 0.38)[position % 3]
@@ -358,7 +358,7 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
 
 
 def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
-    """Returns coordinates as ``(N, width)``, float; a flat array is split into rows."""
+    """Returns coordinates as ``(N, width)``, float. Splits a flat array into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
         raise ArgumentError(f"coordinates must have the shape (N, {width})", found=rows.shape)
@@ -366,7 +366,7 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one value for each of `count` shapes; a single value or a shorter list is repeated."""
+    """Returns one value for each of `count` shapes. Repeats a single value or a shorter list."""
     items = list(value) if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) else [value]
     if count and not items:
         raise ArgumentError("an empty list cannot be used to draw shapes or texts", found=value)
@@ -374,12 +374,12 @@ def _each(value: Any, count: int) -> list[Any]:
 
 
 def _widths(line_widths: Any, count: int) -> list[int]:
-    """Returns the width of each of `count` outlines in pixels, at least 1."""
+    """Returns the widths of `count` outlines in pixels, at least 1."""
     return [max(1, round(float(width))) for width in _each(line_widths, count)]
 
 
 def _color_each(colors: Any, count: int) -> list[RGB | None]:
-    """Returns one color for each of `count` shapes; "none" becomes None."""
+    """Returns one color for each of `count` shapes. "none" becomes None."""
     numbers = [each for each in colors if np.isscalar(each) and not isinstance(each, str)]
     if isinstance(colors, str) or len(colors) == len(numbers) == 3:  # a single color
         colors = [colors]

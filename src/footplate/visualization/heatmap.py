@@ -22,20 +22,20 @@ def draw_featmap(
     resize_shape: tuple[int, int] | None = None,
     alpha: float = 0.5,
 ) -> ImageArray:
-    """Returns an image of a feature map, from blue for low to red for high values.
+    """Returns an image of a feature map with colors from blue for low to red for high values.
 
     Args:
         featmap: ``(C, H, W)``, any range of values.
-        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is resized and blended with it.
+        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is resized to this image and blended with it.
         channel_reduction: "squeeze_mean" shows the mean of the channels. "select_max" shows the channel with the
             largest mean. None shows a grid of the `topk` channels with the largest means.
-        topk: The number of channels; -1 shows all.
-        arrangement: The rows and columns of the grid.
-        resize_shape: The height and width to resize to if there is no `overlaid_image`.
+        topk: The number of channels in the grid, or -1 for all.
+        arrangement: The numbers of rows and columns of the grid.
+        resize_shape: The height and width of the image if there is no `overlaid_image`.
         alpha: The weight of `overlaid_image`, between 0 and 1.
 
     Returns:
-        ``(H, W, 3)``, uint8, RGB; with several channels ``(rows * H, columns * W, 3)``.
+        ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid; uint8, RGB.
 
     Raises:
         ArgumentError: The map is not ``(C, H, W)``, or an argument is invalid.
@@ -66,7 +66,7 @@ def draw_featmap(
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
-    """Returns colors from blue through green to red for values from 0 to 1: ``(..., 3)``, uint8, RGB."""
+    """Maps values from 0 to 1 to colors from blue through green to red: ``(..., 3)``, uint8, RGB."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
     colors: ImageArray = np.rint(255 * channels).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The visualizer, which passes images, scalars and the config of a run to its writers."""
+"""Defines the visualizer, which passes images, scalars and the config of a run to its writers."""
 
 import logging
 import os
@@ -124,12 +124,12 @@ class Visualizer(Drawing, Instances):
         Args:
             name: The name of the image.
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: The annotations and predictions. If it is None, only the image is drawn.
+            data_sample: The annotations and predictions. If None, only the image is drawn.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.
-            wait_time: The minimum time to show it, in seconds.
-            out_file: The path to save the image to, instead of passing it to the writers.
+            wait_time: The minimum time in seconds for which to show the image.
+            out_file: The path to which to save the image, instead of passing it to the writers.
             step: The iteration or epoch.
         """
         drawn = self.render(image, data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
@@ -141,7 +141,7 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns the image of a sample, ``(H', W', 3)``, uint8, RGB; task visualizers override this method."""
+        """Returns the image of a sample, ``(H', W', 3)``, uint8, RGB. Task visualizers override this method."""
         self.set_image(image)
         return self.get_image()
 
@@ -153,12 +153,12 @@ class Visualizer(Drawing, Instances):
         continue_key: str = " ",
         backend: str = "matplotlib",
     ) -> None:
-        """Opens an image in the system's viewer, by default the last drawn image. Warns once if there is no display.
+        """Opens an image in the system's viewer. Warns once if there is no display.
 
         Args:
-            drawn_img: The image.
+            drawn_img: The image. By default, the last drawn image.
             win_name: The title.
-            wait_time: The minimum time to show it, in seconds.
+            wait_time: The minimum time in seconds for which to show the image.
             continue_key: Not used.
             backend: Not used.
         """
@@ -177,7 +177,7 @@ class Visualizer(Drawing, Instances):
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Maps the name of each writer to the state that it needs to continue in a resumed run."""
+        """Maps the names of writers to the states that they need to continue in a resumed run."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

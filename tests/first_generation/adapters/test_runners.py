@@ -173,7 +173,7 @@ def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:
         ({"work_dir": None}, 1, [("train", 1)], "EpochBasedRunner needs work_dir"),
         ({"max_epochs": None}, 1, [("train", 1)], "EpochBasedRunner needs max_epochs"),
         ({}, 1, [("val", 1)], "EpochBasedRunner needs training data"),
-        ({}, 1, [("train", 1), ("val", 1)], "each phase of the workflow needs a data loader"),
+        ({}, 1, [("train", 1), ("val", 1)], "each phase of the workflow needs a dataloader"),
     ],
 )
 def test_missing_argument_of_run_raises(
@@ -199,7 +199,7 @@ def test_unsupported_runner_feature_raises() -> None:
         def train(self, data_loader: Any) -> None:
             """Never called."""
 
-    with pytest.raises(ArgumentError, match="Own overrides train, which the engine does not call"):
+    with pytest.raises(ArgumentError, match="Own overrides train, but the engine does not call it"):
         Own(model)
 
 

@@ -62,7 +62,7 @@ def test_run_length_and_unit(given: dict[str, Any], by_epoch: bool, length: int 
     ],
 )
 def test_invalid_run_length_raises(given: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match="the length of a run must be a positive number") as raised:
+    with pytest.raises(ConfigError, match="the length of a run must be a positive integer") as raised:
         _ = Draft(given).length
     assert raised.value.key == key
 

@@ -148,7 +148,7 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
         "cpu",
         "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
     ),
-    ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner, whose length 12 is used"),
+    ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner; the length 12 of runner is used"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
     ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is an unknown key; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
@@ -166,9 +166,9 @@ def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
-        "the length of a run must be a positive number",
+        "the length of a run must be a positive integer",
     ),
-    ({"runner": None, "total_epochs": 0}, "the length of a run must be a positive number"),
+    ({"runner": None, "total_epochs": 0}, "the length of a run must be a positive integer"),
     ({"workflow": [("val", 1)]}, "workflow has no training phase"),
     ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow phase must be"),
     ({"workflow": [("train", 0)]}, "a workflow phase must be"),

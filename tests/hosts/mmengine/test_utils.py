@@ -74,7 +74,7 @@ def test_prerequisites() -> None:
     def needs() -> int:
         return 1
 
-    with pytest.raises(RuntimeError, match="'no_such' is needed by 'needs'"):
+    with pytest.raises(RuntimeError, match="'no_such' is required by 'needs'"):
         needs()
     assert utils.requires_executable("sh")(lambda: 1)() == 1
 

@@ -71,7 +71,7 @@ def test_missing_run_is_started_again_with_a_warning(caplog: pytest.LogCaptureFi
     writer.add_scalar("loss", 0.5, 3)
     assert writer.calls == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
     assert caplog.messages == [
-        "Kept cannot continue the run {'id': 'old'} (OSError: no such run) and starts a new one."
+        "Kept cannot continue the run {'id': 'old'} (OSError: no such run) and starts a new run."
     ]
 
 

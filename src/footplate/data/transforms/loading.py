@@ -90,9 +90,9 @@ class LoadImageFromFile(BaseTransform):
             for record in (results, results.get("ann_info") or {}):
                 for key in _PIXEL_ANNOTATIONS:
                     value = record.get(key)
-                    if value is not None and (
-                        not hasattr(value, "__len__") or len(value)
-                    ):  # arrays have no truth value
+                    # Not `if value`, because arrays have no truth value.
+                    is_empty = value is None or (hasattr(value, "__len__") and len(value) == 0)
+                    if not is_empty:
                         problem = f"'draft' does not support boxes, masks and label maps, but the image has '{key}'"
                         raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))

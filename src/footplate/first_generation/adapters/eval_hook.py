@@ -1,4 +1,4 @@
-"""The evaluation hook of the first generation, whose subclasses may customize the evaluation."""
+"""The evaluation hook of the first generation. Subclasses may customize the evaluation."""
 
 import bisect
 import itertools

@@ -87,7 +87,7 @@ class LegacyMetric(BaseMetric[Any]):
 
     Args:
         metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
-        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval`, which saves memory.
+        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval` to save memory.
         collect_device: See BaseMetric.
         options: Further arguments of `evaluate`.
 

@@ -135,7 +135,7 @@ class LoggerHook(Hook):
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    This is a base class for user-defined loggers, which may override `log` or `_log_info`. A `TextLoggerHook` in
+    User-defined loggers derive from this class and may override `log` or `_log_info`. A `TextLoggerHook` in
     `log_config` becomes the default LoggerHook.
 
     Args:

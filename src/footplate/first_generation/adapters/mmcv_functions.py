@@ -31,7 +31,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     """Builds an object from its config.
 
     Args:
-        cfg: `type`, a name or class, and the arguments of the constructor.
+        cfg: A dict with `type`, a name or class, and the arguments of the constructor.
         registry: The registry for names.
         default_args: Default values of the arguments.
 
@@ -39,7 +39,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
         BuildError: `registry` is not a Registry, or an argument is invalid.
     """
     if not isinstance(registry, Registry):
-        raise BuildError("the registry of build_from_cfg must be a Registry", found=registry)
+        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
     if registry is OPTIMIZERS:
         settings = {**(default_args or {}), **cfg}
         return _build_optimizer(settings, settings.pop("params"))
@@ -87,7 +87,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bo
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Saves the weights of a model, and the state of an optimizer or of each optimizer in a dict."""
+    """Saves the weights of a model and the state of its optimizer, or of each optimizer in a dict."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
@@ -200,7 +200,7 @@ def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None
 def get_logger(
     name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
 ) -> logging.Logger:
-    """Returns a child of footplate's logger, which writes to the same outputs.
+    """Returns a child of footplate's logger that writes to the same outputs.
 
     Args:
         name: The name of the child. If it is empty, footplate's logger itself is returned.

@@ -65,7 +65,7 @@ class DataContainer:
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     """Collates samples into a batch. Data containers follow their settings. Tensors and numbers are stacked.
 
-    Second-generation samples, which contain data elements, are collated by `pseudo_collate`.
+    Samples with data elements, as in the second generation, are collated by `pseudo_collate`.
 
     Args:
         samples: The samples, all with the same structure.

@@ -1,4 +1,4 @@
-"""Base classes of user-defined optimizer hooks, which step the optimizer themselves."""
+"""Base classes of user-defined hooks that step the optimizer."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -101,7 +101,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of accumulated iterations, which may be smaller at the end of the run.
+    The loss is divided by the number of accumulated iterations. At the end of the run, this number may be smaller.
 
     Args:
         cumulative_iters: The number of iterations.
@@ -121,7 +121,7 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
         warn_about_long_accumulation("cumulative_iters", self.cumulative_iters, runner.max_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Accumulates the gradients of the iteration, and steps after `cumulative_iters` iterations."""
+        """Accumulates the gradients of the iteration, and steps the optimizer after `cumulative_iters` iterations."""
         iteration, count = runner.iter, self.cumulative_iters
         first = iteration - iteration % count
         length = min(count, runner.max_iters - first)
@@ -131,8 +131,9 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
             runner.optimizer.zero_grad()
 
 
-class _HalfPrecision(OptimizerHook):
-    """Trains in half precision with loss scaling.
+@HOOKS.register_module()
+class Fp16OptimizerHook(OptimizerHook):
+    """OptimizerHook with half precision and loss scaling.
 
     Args:
         loss_scale: "dynamic", a number, or arguments of torch's GradScaler.
@@ -169,7 +170,7 @@ class _HalfPrecision(OptimizerHook):
         self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, runner: Any) -> None:
-        """Unscales and clips the gradients, and steps unless they are non-finite."""
+        """Unscales and clips the gradients, and steps the optimizer unless a gradient is non-finite."""
         assert self.loss_scaler is not None
         self.loss_scaler.unscale_(runner.optimizer)
         self.clip(runner)
@@ -178,10 +179,5 @@ class _HalfPrecision(OptimizerHook):
 
 
 @HOOKS.register_module()
-class Fp16OptimizerHook(_HalfPrecision):
-    """OptimizerHook with half precision and loss scaling."""
-
-
-@HOOKS.register_module()
-class GradientCumulativeFp16OptimizerHook(_HalfPrecision, GradientCumulativeOptimizerHook):
+class GradientCumulativeFp16OptimizerHook(Fp16OptimizerHook, GradientCumulativeOptimizerHook):
     """GradientCumulativeOptimizerHook with half precision and loss scaling."""

@@ -122,7 +122,7 @@ _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
 
 
 def view_of(runner: "Runner") -> "RunnerView":
-    """Returns the view of a runner, which all its hooks share."""
+    """Returns the view of a runner. All hooks of the runner share it."""
     view = _views.get(runner)
     if view is None:
         view = _views[runner] = RunnerView(runner)
@@ -132,7 +132,7 @@ def view_of(runner: "Runner") -> "RunnerView":
 class RunnerView:
     """Wraps a runner with the attributes and methods of a first-generation runner.
 
-    Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
+    Other attributes are read from the runner. Hooks may set attributes on the view, which other hooks can read.
 
     Args:
         runner: The runner.
@@ -167,7 +167,7 @@ class RunnerView:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _PRIVATE_COUNTERS:
-            raise AttributeError(f"a hook cannot set runner.{name}, since the training loop maintains the counters")
+            raise AttributeError(f"a hook cannot set runner.{name}, because the training loop maintains the counters")
         super().__setattr__(name, value)
 
     @property

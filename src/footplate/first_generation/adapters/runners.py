@@ -27,7 +27,7 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The metaclass of runner classes. It makes the view of a run, which hooks receive, an instance of the run's class.
+    """The metaclass of runner classes. It makes the view that hooks receive an instance of the class of its runner.
 
     Hooks of code bases check whether `runner` is an `EpochBasedRunner`.
     """
@@ -48,7 +48,7 @@ class BaseRunner(metaclass=_RunnerClass):
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict that maps names to optimizers. The model itself steps those of a dict.
+        optimizer: An optimizer, or a dict that maps names to optimizers, all of which the model steps itself.
         work_dir: The folder of the run.
         logger: Ignored; the run uses footplate's logger.
         meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
@@ -81,7 +81,7 @@ class BaseRunner(metaclass=_RunnerClass):
         for method in _LOOP_METHODS:
             if hasattr(type(self), method):
                 notes = ["Use a hook, or set a custom loop in train_cfg."]
-                raise ArgumentError(f"{name} overrides {method}, which the engine does not call", notes=notes)
+                raise ArgumentError(f"{name} overrides {method}, but the engine does not call it", notes=notes)
         self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
         self.meta = dict(meta or {})
         self.max_epochs, self.max_iters = max_epochs, max_iters
@@ -202,7 +202,7 @@ class BaseRunner(metaclass=_RunnerClass):
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         if len(data_loaders) != len(workflow):
-            raise ArgumentError("each phase of the workflow needs a data loader", key="workflow", found=workflow)
+            raise ArgumentError("each phase of the workflow needs a dataloader", key="workflow", found=workflow)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
         for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
             if value is None:

@@ -119,7 +119,7 @@ class UpdaterHook(Hook):
 
 @HOOKS.register_module()
 class LrUpdaterHook(UpdaterHook):
-    """Sets the learning rate to the value of `get_lr`, which subclasses implement.
+    """Sets the learning rate to the value of `get_lr`. Subclasses implement `get_lr`.
 
     The arguments are those of UpdaterHook. The warm-up multiplies the learning rate by its factor.
     """
@@ -140,7 +140,7 @@ class LrUpdaterHook(UpdaterHook):
 
 @HOOKS.register_module()
 class MomentumUpdaterHook(UpdaterHook):
-    """Sets the momentum, or the first beta, to the value of `get_momentum`, which subclasses implement.
+    """Sets the momentum, or the first beta, to the value of `get_momentum`. Subclasses implement `get_momentum`.
 
     The arguments are those of UpdaterHook. The warm-up divides the momentum by its factor.
     """

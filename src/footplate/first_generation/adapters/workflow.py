@@ -32,7 +32,7 @@ class WorkflowHook(Hook):
     recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
 
     Args:
-        workflow: The phases `[("train", n), ("val", m), ...]`, which are repeated until the end of training.
+        workflow: The phases `[("train", n), ("val", m), ...]`. They are repeated until the end of training.
         dataloader: The validation data: a dataloader or its config.
 
     Raises:

@@ -98,7 +98,7 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
 
     Args:
         folder: The folder.
-        output: The folder of the new configs, which keep their relative paths.
+        output: The folder of the new configs. They keep their relative paths.
 
     Raises:
         ConfigError: There is no config below the folder.
@@ -123,7 +123,7 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
 
 
 def _real_path(path: Path) -> Path:
-    """Resolves links as far as possible. Path.resolve() raises an error for circular links."""
+    """Resolves links as far as possible, because Path.resolve() raises an error for circular links."""
     return Path(os.path.realpath(path))
 
 
@@ -137,7 +137,7 @@ def _check_generation(config: Config) -> None:
 
 
 class _CollisionError(Exception):
-    """Two bases of a file write the same section, which a config cannot inherit twice."""
+    """Two bases of a file write the same section. A config cannot inherit a section twice."""
 
     def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
         super().__init__(key)
@@ -299,7 +299,7 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     """Writes all new files with the line endings of the old ones, or none of them if one fails.
 
     Args:
-        found: The migrated files. Files without text, which could not be read, are skipped.
+        found: The migrated files. Files that could not be read have no text and are skipped.
         replace: Whether to replace existing files.
 
     Raises:

@@ -56,7 +56,7 @@ def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
 
 
 def is_identical(first: Any, second: Any) -> bool:
-    """Checks whether two values are equal and of the same type: a tuple differs from a list, and True from 1."""
+    """Checks whether two values and their types are equal. A tuple differs from a list, and True differs from 1."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(is_identical(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
@@ -190,7 +190,7 @@ class SectionText(NamedTuple):
     """The text of a section.
 
     Attributes:
-        text: The text, which ends with a newline.
+        text: The text, including a final newline.
         reads: The variables that the text reads.
         comments: The comments of the old file that the text contains.
     """

@@ -173,7 +173,7 @@ class Draft:
         count = section.get(key.removeprefix("runner."))
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ConfigError(
-                "the length of a run must be a positive number", key=key, found=count, origin=self.origin(key)
+                "the length of a run must be a positive integer", key=key, found=count, origin=self.origin(key)
             )
         return RunLength(by_epoch, count)
 

@@ -190,7 +190,7 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
 
 
 def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether the comments on the value at `old`, which several paths may use, are written at `path`."""
+    """Checks whether the comments on the value at `old` belong to `path`. Several paths may use the same value."""
     if path[0] in ("val_dataloader", "test_dataloader"):
         return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
     return path[0] not in ("test_evaluator", "log_processor")

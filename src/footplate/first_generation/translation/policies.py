@@ -100,7 +100,7 @@ def _native_schedules(
 ) -> list[Entry] | None:
     """Returns equivalent second-generation schedules for a policy, or None if there are none.
 
-    After a warm-up, which scales the value, only schedules that multiply it are equivalent.
+    A warm-up scales the value, so only schedules that multiply the value can follow it.
     """
     kind = "LR" if field == "lr" else "Momentum"
     lowest, ratio = settings.get(f"min_{field}"), settings.get(f"min_{field}_ratio")

@@ -101,7 +101,7 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
 
 
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 is the CPU."""
+    """Returns the stream for copies to a device, or None for the CPU. The device may be an index. -1 is the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return _torch_stream(device)
@@ -206,7 +206,7 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
     """Returns the predictions of a model for a dataloader.
 
     Args:
-        model: The model, which is called as `model(return_loss=False, **batch)` and set to evaluation mode.
+        model: The model. It is set to evaluation mode and called as `model(return_loss=False, **batch)`.
         data_loader: The data.
     """
     model.eval()
@@ -224,7 +224,7 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
 def multi_gpu_test(
     model: nn.Module, data_loader: Any, tmpdir: str | None = None, gpu_collect: bool = False
 ) -> list[Any] | None:
-    """Returns the predictions of all processes on rank 0, in the order of the dataset, and None on others.
+    """Returns the predictions of all processes in the order of the dataset on rank 0, and None on other ranks.
 
     Args:
         model: See `single_gpu_test`.

@@ -1,4 +1,4 @@
-"""`Registry` of mmcv 1.x, which adds the registries that code bases create to footplate's registry tree."""
+"""The `Registry` of mmcv 1.x. It adds the registries of code bases to footplate's registry tree."""
 
 import inspect
 import sys

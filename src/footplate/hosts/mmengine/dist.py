@@ -222,7 +222,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
 
 
 def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
-    """Returns the tensors of all processes on process `dst`, and an empty list on others."""
+    """Returns the tensors of all processes on process `dst`, and an empty list on other processes."""
     gathered: list[Tensor | None] = list(all_gather(data, group))
     return gathered if get_rank(group) == dst else []
 
@@ -245,7 +245,7 @@ def all_gather_object(data: Any, group: Group = None) -> list[Any]:
 
 
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
-    """Returns the objects of all processes on process `dst`, and None on others."""
+    """Returns the objects of all processes on process `dst`, and None on other processes."""
     found = all_gather_object(data, group)
     return found if get_rank(group) == dst else None
 
@@ -270,7 +270,7 @@ def sync_random_seed(group: Group = None) -> int:
 
 
 def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: str | None = None) -> list[Any] | None:
-    """Returns the results of all processes in the order of the dataset on rank 0, and None on others.
+    """Returns the results of all processes in the order of the dataset on rank 0, and None on other ranks.
 
     Args:
         results: One result for each sample of this process.

@@ -1,4 +1,4 @@
-"""The functions of `mmengine.fileio`, which read and write files and objects on any storage backend."""
+"""The functions of `mmengine.fileio` for files and objects on any storage backend."""
 
 import io
 import json
@@ -187,7 +187,7 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 class PickleHandler(BaseFileHandler):
-    """Reads and writes pickle files. Only plain data is read; a file that refers to other classes is rejected.
+    """Reads and writes pickle files. Files that refer to classes other than plain data are rejected.
 
     Raises:
         CheckpointError: The file refers to a class other than the permitted data types.

@@ -1,4 +1,4 @@
-"""`BaseInferencer`, which applies a trained model to images and is extended by code bases."""
+"""`BaseInferencer`, the base class from which code bases derive their inferencers."""
 
 import logging
 import os
@@ -45,7 +45,9 @@ class _KwargsChecker(ABCMeta):
             if not isinstance(names, set):
                 raise AssertionError(f"{name}.{step}_kwargs must be a set, not {type(names).__name__}.")
             if common := seen & names:
-                raise AssertionError(f"{name}.{step}_kwargs has names of other steps: {', '.join(sorted(common))}.")
+                raise AssertionError(
+                    f"{name}.{step}_kwargs contains names of other steps: {', '.join(sorted(common))}."
+                )
             seen |= names
         return cls
 

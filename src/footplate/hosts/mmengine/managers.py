@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 
 class ManagerMeta(type):
-    """Metaclass that gives each class its own dict of named instances.
+    """The metaclass that creates a dict of named instances for each class.
 
     Raises:
         AssertionError: The constructor does not accept `name`.

@@ -1,4 +1,4 @@
-"""Storage backends, which are selected by name or by the prefix of a path."""
+"""Storage backends. They are selected by name or by the prefix of a path."""
 
 import io
 import json
@@ -24,7 +24,7 @@ Options = Mapping[str, Any] | None
 
 
 class BaseStorageBackend(metaclass=ABCMeta):
-    """The base class of backends, which read a file as bytes or as text."""
+    """The base class of backends that read files as bytes or as text."""
 
     _allow_symlink = False
 
@@ -226,7 +226,7 @@ class HardDiskBackend(LocalBackend):
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Reads files at URLs; writing is not supported.
+    """Reads files at URLs. Writing is not supported.
 
     Unlike the file systems of fsspec for these URLs, `get` needs no further packages.
     """

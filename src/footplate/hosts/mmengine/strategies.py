@@ -9,7 +9,7 @@ from footplate.errors import ConfigError
 
 
 class BaseStrategy:
-    """The base class of strategies. They contain settings for `FlexibleRunner`, which trains like footplate's runner.
+    """The base class of strategies. A strategy contains settings for `FlexibleRunner`.
 
     Args:
         settings: The settings. Only `work_dir`, `experiment_name`, `auto_scale_lr` and those that a subclass lists have
@@ -38,21 +38,21 @@ class SingleDeviceStrategy(BaseStrategy):
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """Trains with DistributedDataParallel; the settings are `model_wrapper` and `sync_bn`."""
+    """Trains with DistributedDataParallel. The settings are `model_wrapper` and `sync_bn`."""
 
     names = ("model_wrapper", "sync_bn")
 
 
 class FSDPStrategy(DDPStrategy):
-    """The FSDP strategy, which is not supported. To shard parameters, set `model_wrapper_cfg`."""
+    """Raises an error, because the FSDP strategy is not supported. To shard parameters, set `model_wrapper_cfg`."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
-    """The DeepSpeed strategy, which is not supported."""
+    """Raises an error, because the DeepSpeed strategy is not supported."""
 
 
 class ColossalAIStrategy(BaseStrategy):
-    """The Colossal-AI strategy, which is not supported."""
+    """Raises an error, because the Colossal-AI strategy is not supported."""
 
 
 _KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)

@@ -178,7 +178,7 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
     """Seeds Python, NumPy and PyTorch. Returns the seed.
 
     Args:
-        seed: The seed. By default, a random seed is drawn, which is the same for all processes.
+        seed: The seed. By default, a random seed is drawn. It is the same for all processes.
         deterministic: Whether cuDNN must choose deterministic algorithms.
         diff_rank_seed: Whether to add the rank to the seed.
     """

@@ -159,7 +159,7 @@ def get_object_from_string(obj_name: str) -> Any:
 def check_prerequisites(
     prerequisites: str | Sequence[str],
     checker: Callable[[str], bool],
-    msg_tmpl: str = "'{}' is needed by '{}' and was not found. Install it.",
+    msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
 ) -> Callable[[_Function], _Function]:
     """Returns a decorator that checks prerequisites.
 

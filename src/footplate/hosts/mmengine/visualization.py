@@ -31,7 +31,7 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
-    """Returns a list that repeats a value of one of the types `expand_dim` times; other values are unchanged."""
+    """Returns a list that repeats a value of one of the types `expand_dim` times. Other values are unchanged."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
 
 

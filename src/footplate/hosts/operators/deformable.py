@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.hosts.operators.sampling import gradients
+from footplate.hosts.operators.sampling import gradients, write_gradients
 
 
 class _Convolution(NamedTuple):
-    """The geometry of a deformable convolution; pairs are (vertical, horizontal)."""
+    """The geometry of a deformable convolution. Pairs are (vertical, horizontal)."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -73,7 +73,7 @@ class _Convolution(NamedTuple):
 
 
 def _convolution(settings: dict[str, int]) -> _Convolution:
-    """Builds the convolution from the keyword arguments of mmcv's functions; other arguments are ignored."""
+    """Builds the convolution from the keyword arguments of mmcv's functions. Other arguments are ignored."""
     if "kernel_h" in settings:
         names = (("stride_h", "stride_w"), ("pad_h", "pad_w"), ("dilation_h", "dilation_w"))
     else:
@@ -100,10 +100,8 @@ def deform_conv_backward_input(
     **settings: int,
 ) -> None:
     """Writes the gradients with respect to the input and the offset."""
-    convolution = _convolution(settings)
-    found = gradients(lambda x, shift: convolution.apply(x, shift, weight), (input, offset), grad_output)
-    grad_input.copy_(found[0])
-    grad_offset.copy_(found[1])
+    convolution, targets = _convolution(settings), (grad_input, grad_offset)
+    write_gradients(targets, lambda x, shift: convolution.apply(x, shift, weight), (input, offset), grad_output)
 
 
 def deform_conv_backward_parameters(
@@ -158,24 +156,10 @@ def modulated_deform_conv_backward(
     **settings: int,
 ) -> None:
     """Writes the gradients with respect to the input, the offset, the mask, the weight and the bias."""
-    found = gradients(_convolution(settings).apply, (input, offset, weight, mask), grad_output)
-    for target, gradient in zip((grad_input, grad_offset, grad_weight, grad_mask), found, strict=True):
-        target.copy_(gradient)
+    targets = (grad_input, grad_offset, grad_weight, grad_mask)
+    write_gradients(targets, _convolution(settings).apply, (input, offset, weight, mask), grad_output)
     if with_bias:
         grad_bias.copy_(grad_output.sum((0, 2, 3)))
-
-
-def _attend(value: Tensor, locations: Tensor, weights: Tensor, shapes: Tensor, starts: Tensor) -> Tensor:
-    count, _, heads, channels = value.shape
-    queries, levels, points = locations.shape[1], locations.shape[3], locations.shape[4]
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # (levels, N * heads, queries, points, 2)
-    sampled = []
-    for grid, (height, width), start in zip(grids, shapes.tolist(), starts.tolist(), strict=True):
-        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False))
-    weights = weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
-    attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return attended.view(count, heads * channels, queries).transpose(1, 2)
 
 
 def ms_deform_attn_forward(
@@ -196,7 +180,18 @@ def ms_deform_attn_forward(
         attention_weights: (N, queries, heads, levels, points).
         im2col_step: Not used.
     """
-    return _attend(value, sampling_locations, attention_weights, value_spatial_shapes, value_level_start_index)
+    count, _, heads, channels = value.shape
+    queries, levels, points = (sampling_locations.size(dim) for dim in (1, 3, 4))
+    shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
+    # (levels, N * heads, queries, points, 2)
+    grids = (2 * sampling_locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    sampled = []
+    for grid, (height, width), start in zip(grids, shapes, starts, strict=True):
+        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
+        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False))
+    weights = attention_weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
+    attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
+    return attended.view(count, heads * channels, queries).transpose(1, 2)
 
 
 def ms_deform_attn_backward(
@@ -212,10 +207,11 @@ def ms_deform_attn_backward(
     im2col_step: int,
 ) -> None:
     """Writes the gradients with respect to the values, the locations and the weights."""
+    targets = (grad_value, grad_sampling_loc, grad_attn_weight)
+    inputs = (value, sampling_locations, attention_weights)
 
     def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return _attend(value, locations, weights, value_spatial_shapes, value_level_start_index)
+        levels = (value_spatial_shapes, value_level_start_index)
+        return ms_deform_attn_forward(value, *levels, locations, weights, im2col_step)
 
-    found = gradients(attend, (value, sampling_locations, attention_weights), grad_output)
-    for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), found, strict=True):
-        target.copy_(gradient)
+    write_gradients(targets, attend, inputs, grad_output)

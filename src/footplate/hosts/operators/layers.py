@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.hosts.operators.sampling import adjoint, gradients
+from footplate.hosts.operators.sampling import adjoint, write_gradients
 
 
 def _smallest(like: Tensor) -> float:
@@ -47,7 +47,7 @@ def sigmoid_focal_loss_backward(
     """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`."""
     settings = (target, weight, gamma, alpha)
     ones = torch.ones_like(input)
-    grad_input.copy_(gradients(lambda logits: _sigmoid_focal_loss(logits, *settings), (input,), ones)[0])
+    write_gradients((grad_input,), lambda logits: _sigmoid_focal_loss(logits, *settings), (input,), ones)
 
 
 def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
@@ -63,7 +63,7 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,); 0 for negative classes."""
+    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,), with 0 for negative classes."""
     output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
 
 
@@ -73,7 +73,7 @@ def softmax_focal_loss_backward(
     """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
     settings = (target, weight, gamma, alpha)
     ones = torch.ones_like(input[:, 0])
-    grad_input.copy_(gradients(lambda logits: _softmax_focal_loss(logits, *settings), (input.log(),), ones)[0])
+    write_gradients((grad_input,), lambda logits: _softmax_focal_loss(logits, *settings), (input.log(),), ones)
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
@@ -101,10 +101,8 @@ def carafe_naive_backward(
     **named: Any,
 ) -> None:
     """Writes the gradients with respect to the features and the masks; see `_carafe` for the settings."""
-    inputs = (features, masks)
-    of_features, of_masks = gradients(lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
-    bottom_grad.copy_(of_features)
-    mask_grad.copy_(of_masks)
+    targets, inputs = (bottom_grad, mask_grad), (features, masks)
+    write_gradients(targets, lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
 
 
 def carafe_forward(

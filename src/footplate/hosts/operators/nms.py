@@ -22,7 +22,7 @@ _BLOCK = 64  # the number of boxes that `nms` compares with all others at once
 
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
-    """Returns the IoU of boxes (4, ...) with others (4, ...); the shapes are broadcast."""
+    """Returns the IoU of boxes (4, ...) with others (4, ...). The shapes are broadcast."""
     width = np.minimum(boxes[2], others[2])
     width -= np.maximum(boxes[0], others[0])
     height = np.minimum(boxes[3], others[3])
@@ -157,8 +157,7 @@ def nms_rotated(
 
     With `multi_label`, the label of a box is its last column.
     """
-    found = dets[:, -1] if multi_label else None
-    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, found, iou_threshold)
+    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 
 def nms_quadri(

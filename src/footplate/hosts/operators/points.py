@@ -111,7 +111,7 @@ def furthest_point_sampling_with_dist_forward(
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `nearest` (B, N) contains the distances to the nearest sampled point, which are initially large.
+    `nearest` (B, N) contains the distances to the nearest sampled point. Initially, they are large.
     """
     last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
     for step in range(indices.size(1)):
@@ -292,7 +292,7 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
 
 
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
-    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x; -1 outside the range."""
+    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x, or -1 if it is out of range."""
     voxel, inside = _voxels(points, voxel_size, coors_range)
     coors.copy_(torch.where(inside[:, None], voxel, -1))
 
@@ -321,8 +321,7 @@ def hard_voxelize_forward(
         voxel_num: Output, the number of voxels, a scalar.
         max_points: The maximum number of points per voxel; further points are dropped.
         max_voxels: The maximum number of voxels; points of further voxels are dropped.
-        _: Ignored arguments: the number of dimensions, which is 3, and `deterministic`. The result is always
-            deterministic.
+        _: Ignored: the number of dimensions is always 3, and the result is always deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]

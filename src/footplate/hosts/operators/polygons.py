@@ -21,7 +21,7 @@ def rotated_box_corners(boxes: Tensor) -> Tensor:
 
 
 def signed_areas(polygons: Tensor) -> Tensor:
-    """Returns the areas of polygons (..., corners, 2); negative if the corners go clockwise in a plane with y up."""
+    """Returns the areas of polygons (..., corners, 2). They are negative for clockwise corners in a plane with y up."""
     following = polygons.roll(-1, -2)
     return (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]).sum(-1) / 2
 
@@ -87,7 +87,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         first: (N, a, 2).
         second: (M, b, 2).
         of_first: Whether to divide by the area of the first polygon.
-        aligned: Whether to compare the polygons pair by pair; then N equals M.
+        aligned: Whether to compare the polygons pair by pair. If so, N equals M.
 
     Returns:
         (N, M), or (N,) if aligned. The overlap is 0 for polygons without an area.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from footplate.hosts.operators.sampling import adjoint, bilinear_corners, gradients, pixel_rows, weighted_rows
+from footplate.hosts.operators.sampling import adjoint, bilinear_corners, pixel_rows, weighted_rows, write_gradients
 
 
 class _Samples(NamedTuple):
@@ -317,20 +317,21 @@ def deform_roi_pool_backward(
     **named: Any,
 ) -> None:
     """Writes the gradients to `grad_input` and `grad_offset`; see `_deform_roi_pool` for the settings."""
-    inputs = (input, offset) if offset.numel() else (input,)
 
     def pool(features: Tensor, shifts: Tensor = offset) -> Tensor:
         return _deform_roi_pool(features, shifts, rois, *settings, **named)
 
-    for target, gradient in zip((grad_input, grad_offset), gradients(pool, inputs, grad_output), strict=False):
-        target.copy_(gradient)
+    if offset.numel():
+        write_gradients((grad_input, grad_offset), pool, (input, offset), grad_output)
+    else:
+        write_gradients((grad_input,), pool, (input,), grad_output)
 
 
 def _border_points(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
     """Returns y and x of the points on the borders of boxes (N, B, 4): (N, 4, B, pool_size + 1).
 
-    The borders are top, left, bottom and right; the first two start at the top left corner, the others at the bottom
-    right one.
+    The borders are top, left, bottom and right. The first two start at the top left corner, and the others start at the
+    bottom right corner.
     """
     steps = torch.arange(pool_size + 1, device=boxes.device, dtype=boxes.dtype)
     left, top, right, bottom = boxes[..., None].unbind(2)

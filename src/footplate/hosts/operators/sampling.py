@@ -73,6 +73,14 @@ def gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_
     return torch.autograd.grad(output, leaves, grad_output)
 
 
+def write_gradients(
+    targets: tuple[Tensor, ...], function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor
+) -> None:
+    """Writes the result of `gradients` to tensors."""
+    for target, gradient in zip(targets, gradients(function, inputs, grad_output), strict=True):
+        target.copy_(gradient)
+
+
 def adjoint(function: Callable[[Tensor], Tensor], like: Tensor, grad_output: Tensor) -> Tensor:
-    """Returns the gradient of a linear function with respect to its input, which has the shape of `like`."""
+    """Returns the gradient of a linear function with respect to an input in the shape of `like`."""
     return gradients(function, (torch.zeros_like(like),), grad_output)[0]

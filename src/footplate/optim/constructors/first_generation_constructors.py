@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from footplate.checks import check_pattern
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
@@ -99,11 +100,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 raise ArgumentError(
                     "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
                 )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                message = f"'{pattern}' is not a valid regular expression: {error}"
-                raise ArgumentError(message, key="paramwise_cfg", found=pattern) from error
+            check_pattern(pattern, key="paramwise_cfg")
 
     def _warn(self, model: nn.Module) -> None:
         """Does nothing, since patterns without a matching parameter are common in these configs."""

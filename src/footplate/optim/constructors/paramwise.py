@@ -33,7 +33,7 @@ class ParamLocation:
 
     @property
     def path(self) -> str:
-        """The path in which custom keys are searched. It begins with a dot at the top level of the model."""
+        """The path of the parameter, in which custom keys are searched for. It begins with a dot at the top level."""
         return f"{self.prefix}.{self.name}"
 
     @property

@@ -1,4 +1,4 @@
-"""Optimizers: those of torch, LARS, LAMB, Muon and, if it is installed, those of `pytorch_optimizer`."""
+"""The optimizers of torch, LARS, LAMB and Muon, and those of `pytorch_optimizer` if it is installed."""
 
 from footplate.optim.optimizers.layerwise import LAMB, LARS
 from footplate.optim.optimizers.muon import Muon, split_hidden_matrices

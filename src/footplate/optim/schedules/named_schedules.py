@@ -127,22 +127,15 @@ def build_param_schedulers(
                 found=cfg,
                 notes=[f"Pass a dict with the scheduler of each optimizer: param_scheduler=dict({names})."],
             )
-        if isinstance(cfg, Mapping) and "type" not in cfg:
-            for name in cfg:
-                if name not in wrappers:
-                    raise ArgumentError(
-                        f"there is no optimizer '{name}'",
-                        key=name,
-                        found=list(wrappers),
-                        suggestion=nearest(name, wrappers),
-                    )
-            return {
-                name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.", counts_epochs=counts_epochs)
-                for name, each in cfg.items()
-            }
-        return {
-            name: _build_list(cfg, wrapper, lengths, counts_epochs=counts_epochs) for name, wrapper in wrappers.items()
-        }
+        is_by_name = isinstance(cfg, Mapping) and "type" not in cfg
+        built: dict[str, Schedules] = {}
+        for name, each in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
+            if name not in wrappers:
+                near = nearest(name, wrappers)
+                raise ArgumentError(f"there is no optimizer '{name}'", key=name, found=list(wrappers), suggestion=near)
+            prefix = f"{name}." if is_by_name else ""
+            built[name] = _build_list(each, wrappers[name], lengths, prefix=prefix, counts_epochs=counts_epochs)
+        return built
 
 
 def _build_list(

@@ -17,7 +17,7 @@ from footplate.records.writers.tracker import InitTracker, Tracker, files_to_upl
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
-# ClearML must not patch other frameworks, because the writer reports everything itself.
+# ClearML must not patch other frameworks, because this writer reports all data.
 _CLEARML_DEFAULTS = {
     "auto_connect_frameworks": False,
     "auto_connect_arg_parser": False,
@@ -26,14 +26,14 @@ _CLEARML_DEFAULTS = {
 # By default, DVCLive commits to the user's git repository, and writes dvc.yaml to the current folder.
 _DVCLIVE_DEFAULTS = {"save_dvc_exp": False, "dvcyaml": None}
 _MLFLOW_MAX_LENGTH = 6000  # the maximum length of a parameter value
-_MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that names of metrics and parameters must not contain
+_MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that must not occur in names of metrics and parameters
 
 
 @VISBACKENDS.register_module()
 class ClearMLVisBackend(InitTracker):
     """Writes scalars, images and the config to a ClearML task.
 
-    If no server is configured, the task is created offline, so that the writer neither fails nor waits.
+    If no server is configured, the task is created offline, so that the writer neither fails nor waits for a server.
 
     Args:
         save_dir: The folder whose files are uploaded as artifacts.
@@ -85,7 +85,7 @@ class ClearMLVisBackend(InitTracker):
         if "id" in self.identity:
             settings = {"continue_last_task": self.identity["id"], **settings}
         task = task_type.init(**settings)
-        # Otherwise the steps of a continued task would be counted from its last step.
+        # By default, the steps of a continued task are counted from its last step.
         task.set_initial_iteration(0)
         self.identity = {"id": task.id}
         return task
@@ -169,14 +169,14 @@ class MLflowVisBackend(Tracker):
 
     Args:
         save_dir: The folder of the default store, and of the files that are logged as artifacts.
-        exp_name: The name of the experiment; by default "footplate" in the default store and "Default" in others.
+        exp_name: The name of the experiment. By default, "footplate" in the default store and "Default" in others.
         run_name: The name of the run.
         tags: The tags of the run.
         params: Parameters of the run in addition to those from the config.
         tracking_uri: The URI of the store. By default, the value of MLFLOW_TRACKING_URI, or a SQLite file in
             `save_dir`.
         artifact_suffix: The suffixes of the files in `save_dir` that are logged as artifacts at the end of the run.
-        tracked_config_keys: The top-level keys of the config that are logged as parameters; all by default.
+        tracked_config_keys: The top-level keys of the config that are logged as parameters. By default, all keys.
         artifact_location: The artifact location of a new experiment.
 
     Raises:
@@ -238,7 +238,7 @@ class MLflowVisBackend(Tracker):
         return library
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
-        # A store refuses to change the value of a parameter, which a continued run may try.
+        # A store refuses to change the value of a parameter, and a continued run may have changed values.
         new = {key: value for key, value in values.items() if key not in self._known_params}
         if new:
             self._library.log_params(new)

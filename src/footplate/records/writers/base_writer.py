@@ -1,4 +1,4 @@
-"""The base class of writers, a wrapper that calls several writers, and unsupported writers."""
+"""Defines the base class of writers, a wrapper that calls several writers, and classes for unsupported services."""
 
 import logging
 import numbers
@@ -22,7 +22,7 @@ class BaseVisBackend:
     All methods do nothing by default. A subclass overrides the methods for the data that it can store.
 
     Args:
-        save_dir: The output folder; set by a Visualizer.
+        save_dir: The output folder. A Visualizer sets it.
     """
 
     def __init__(self, save_dir: str | None = None) -> None:
@@ -55,9 +55,9 @@ class BaseVisBackend:
         """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Maps names to numbers; an entry "step" replaces the argument `step`.
+            scalar_dict: Maps names to numbers. An entry "step" replaces the argument `step`.
             step: The iteration or epoch.
-            file_path: A separate file for these scalars, if the writer stores files.
+            file_path: An additional file for these scalars if the writer stores files.
         """
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class BaseVisBackend:
 
 
 def moved(path: Any, before: str, now: str) -> Any:
-    """Replaces the parent folder `before` of a path with `now`. Other values are returned unchanged.
+    """Replaces the parent folder `before` of a path with `now`. Returns other values unchanged.
 
     >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
     ('work/b/vis_data', 'work/ab', None)
@@ -82,7 +82,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns a dict of all numbers, and of all tensors and arrays with one element, as floats."""
+    """Returns all numbers, and all tensors and arrays with one element, as floats. Omits other values."""
     found = {}
     for name, value in values.items():
         try:
@@ -98,8 +98,8 @@ class GuardedWriters:
     """Forwards each call to all writers.
 
     If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
-    is called again for the next data, and skipped after three consecutive failures. A FootplateError, which reports a
-    user error, is not suppressed.
+    is called again for the next data, but skipped after three consecutive failures. A FootplateError is not suppressed,
+    because it reports a user error.
 
     Args:
         writers: Maps names to writers. Writers that are added to the mapping later are called, too.
@@ -137,7 +137,7 @@ class GuardedWriters:
                 self._missed[name] = self._missed.get(name, 0) + 1
 
     def close(self) -> None:
-        """Closes all writers and logs the number of calls that each writer missed."""
+        """Closes all writers. Logs the number of calls that each writer missed."""
         self.call_all("close")
         for name, missed in self._missed.items():
             _logger.info("The writer '%s' missed %d calls.", name, missed)
@@ -149,7 +149,7 @@ class GuardedWriters:
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`. Ignores writers that were added or removed since."""
+        """Restores the result of `state_dict`. Ignores writers that were added or removed in the meantime."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])
@@ -159,11 +159,11 @@ class Refused:
     """A base class for unsupported classes to which published configs refer. It must be the first base class.
 
     Raises:
-        ArgumentError: Always, when the class is instantiated.
+        ArgumentError: The class is instantiated.
     """
 
     service: ClassVar[str] = ""
-    """The service that the class would need."""
+    """The service for which the class would be needed."""
     noun: ClassVar[str] = "writer"
     advice: ClassVar[str] = "register your own BaseVisBackend"
 

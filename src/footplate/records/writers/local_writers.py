@@ -1,4 +1,4 @@
-"""Writers of local files: JSON lines with images, and TensorBoard events."""
+"""Defines writers for local files: JSON lines, images and configs, and TensorBoard events."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ _MARK = "# Written by a run, which replaces this file only while it is unchanged
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
-    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON, to files in `save_dir`.
+    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON to files in `save_dir`.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
@@ -72,7 +72,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
 
-        The layout of an image of panels becomes a text of the file, as JSON; see `PanelImage`.
+        The layout of a `PanelImage` is stored in the file as JSON.
         """
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
         texts = PngInfo()
@@ -87,7 +87,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Appends a JSON line with several scalars, also to `file_path`, a path inside the folder."""
+        """Appends a JSON line with several scalars, and also appends it to `file_path`, a path inside the folder."""
         if file_path == self._scalars:
             raise ArgumentError(
                 f"file_path must not be '{self._scalars}', which already receives all scalars", found=file_path
@@ -107,7 +107,7 @@ class TensorboardVisBackend(Tracker):
     """Writes scalars, images and the config as TensorBoard events to `save_dir`.
 
     If a custom `save_dir` is set, a resumed run writes to the same folder and replaces the events that the earlier run
-    wrote after the checkpoint.
+    wrote after saving the checkpoint.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
@@ -119,7 +119,7 @@ class TensorboardVisBackend(Tracker):
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
         try:
-            # Imported here because the import is slow and most runs do not need it.
+            # The import is slow, and most runs do not need it.
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("tensorboard", extra="tensorboard", why=type(self).__name__) from error
@@ -149,12 +149,12 @@ class TensorboardVisBackend(Tracker):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Writes a config as Python, atomically. A config with objects is written as text that cannot be loaded again.
+    """Writes a config as Python, atomically. If it contains objects, writes it as text that cannot be loaded again.
 
     Args:
         config: The config.
         path: The output file.
-        signed: Whether to add a first line by which `is_written_config` recognizes the file.
+        signed: Whether to add a first line, so that `is_written_config` recognizes the file.
     """
     try:
         text = as_python(config)
@@ -165,7 +165,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Checks whether `write_config` wrote the file at `path` and the file is unchanged."""
+    """Checks whether the file at `path` was written by `write_config` and has not changed."""
     if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _MAX_CONFIG_SIZE:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Base classes of writers for tracking libraries: the run starts on first use, and a resumed run continues it."""
+"""Defines base classes of writers for tracking libraries, which start a run on first use and continue it on resume."""
 
 import importlib
 import inspect
@@ -16,7 +16,7 @@ from footplate.records.writers.base_writer import BaseVisBackend, moved, numbers
 from footplate.storage import output_path
 
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
-_OLD_PLACES = frozenset({"dir", "tracking_uri"})
+_OLD_PLACES = frozenset({"dir", "tracking_uri"})  # keys of the identity in earlier versions
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 _logger = logging.getLogger("footplate.records")
 
@@ -46,13 +46,13 @@ class Tracker(BaseVisBackend):
 
     @property
     def start(self) -> str:
-        """The name of `work_dir/<timestamp>`, for `identity`, or "" if `save_dir` is a custom folder."""
+        """The name of the folder `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
         name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
         return name if _START.fullmatch(name) else ""
 
     @property
     def experiment(self) -> Any:
-        """The library's object for the run, which is started on first use.
+        """The library's object for the run. The first access starts the run.
 
         If the run that `identity` describes cannot be continued, a new run is started. After a failed start, the same
         error is raised until the writer is closed, because another start might wait for a server again.
@@ -68,7 +68,7 @@ class Tracker(BaseVisBackend):
                 if not continued or isinstance(error, FootplateError):
                     raise
                 _logger.warning(
-                    "%s cannot continue the run %s (%s: %s) and starts a new one.",
+                    "%s cannot continue the run %s (%s: %s) and starts a new run.",
                     type(self).__name__,
                     continued,
                     type(error).__name__,
@@ -85,35 +85,35 @@ class Tracker(BaseVisBackend):
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes several scalars of the same step; an entry "step" replaces the argument `step`."""
+        """Writes several scalars of the same step. An entry "step" replaces the argument `step`."""
         found = numbers_in(scalar_dict)
         at = int(found.pop("step", step))
         if found:
             self._write(found, at)
 
     def close(self) -> None:
-        """Finishes the run; later writes continue it."""
+        """Finishes the run. Later writes continue it."""
         self._start_error = None
         if self._run is not None:
             self._finish()
             self._run = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the values that identify the run, or an empty dict if no run was started."""
+        """Returns the values that identify the run, or an empty dict if it was not started."""
         return dict(self.identity)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Sets the values that identify the run to continue."""
         self.identity = dict(state)
-        for key in _OLD_PLACES & self.identity.keys():  # from earlier versions; only the start time is used
+        for key in _OLD_PLACES & self.identity.keys():  # only the start time is used
             found = _START.findall(str(self.identity.pop(key)))
             self.identity.setdefault("start", found[-1] if found else "")
 
     def _continued(self, path: str) -> str | None:
         """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
 
-        The identity comes from a checkpoint, which may not be trustworthy. Only the time of an earlier start is
-        therefore used, and the result is always in the same work_dir.
+        The identity comes from a checkpoint that may not be trustworthy. Therefore, only the time of an earlier start
+        is used, and the result is always in the same work_dir.
         """
         if self.identity and self.start:
             start = str(self.identity.get("start"))
@@ -130,7 +130,7 @@ class Tracker(BaseVisBackend):
         raise NotImplementedError(f"{type(self).__name__} must implement _start")
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
-        """Writes numbers of the same step."""
+        """Writes the numbers of a step."""
         raise NotImplementedError(f"{type(self).__name__} must implement _write")
 
     def _finish(self) -> None:
@@ -139,7 +139,7 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """A writer for a library that starts a run with a single call, whose arguments are `init_kwargs`.
+    """A writer for a library that starts a run with a single call with the arguments `init_kwargs`.
 
     Args:
         save_dir: The folder for the library's files.
@@ -183,10 +183,10 @@ def import_library(module: str, *, extra: str, why: str) -> Any:
 
 
 def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Checks the names of arguments for `function` and returns a copy of the arguments.
+    """Checks the names of arguments for `function`, and returns a copy of the arguments.
 
     Raises:
-        ArgumentError: `function` has no argument of that name.
+        ArgumentError: `function` does not have one of the arguments.
     """
     known = inspect.signature(function).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):

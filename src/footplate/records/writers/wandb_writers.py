@@ -28,7 +28,7 @@ class LoggingTracker(InitTracker):
         self._write({name: self._library.Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
-        """Starts a run, or continues the run with the id in the identity."""
+        """Starts a run, or continues the run whose id is in the identity."""
         if "id" in self.identity:
             settings = {"id": self.identity["id"], "resume": "allow", **settings}
         run = self._library.init(**settings)
@@ -54,7 +54,7 @@ class WandbVisBackend(LoggingTracker):
         init_kwargs: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`.
         define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments of
             `define_metric`.
-        commit: The argument `commit` of `run.log`: whether each call completes a history step.
+        commit: Whether each call to `run.log` completes a history step.
         log_code_name: The name under which the code in the current folder is stored with the config. By default, the
             code is not stored.
         watch_kwargs: Arguments of `watch`, which `add_graph` calls.
@@ -112,7 +112,7 @@ class WandbVisBackend(LoggingTracker):
         if os.environ.get("WANDB_API_KEY") or self._library.login(prompt=False, verify=False):
             return {}
         if mode == "online":
-            # Otherwise the library would wait for input at the terminal.
+            # Without a login, the library would wait for input at the terminal.
             raise ArgumentError(
                 "mode 'online' of Weights & Biases needs a login",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],

@@ -129,7 +129,15 @@ class CocoMetric(BaseMetric[ImageResult]):
             numbers = list(range(len(numbers)))
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
-        self._write_files(found, truth)
+        if self.outfile_prefix is not None:
+            prefix = output_path(self.context.folder, self.outfile_prefix)
+            boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
+            masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
+            for kind, entries in (("bbox", boxes), ("segm", masks)):
+                if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
+                    commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
+            if self.ann_file is None and not self.format_only:
+                commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
         values: dict[str, float] = {}
         for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
@@ -180,18 +188,6 @@ class CocoMetric(BaseMetric[ImageResult]):
             annotations.append(each)
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
-
-    def _write_files(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
-        if self.outfile_prefix is None:
-            return
-        prefix = output_path(self.context.folder, self.outfile_prefix)
-        boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
-        masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
-        for kind, entries in (("bbox", boxes), ("segm", masks)):
-            if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
-                commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
-        if self.ann_file is None and not self.format_only:
-            commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
 
 
 class Curves(NamedTuple):

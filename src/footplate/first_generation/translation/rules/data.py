@@ -118,7 +118,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
 
 
 def _loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
-    """Returns a dataloader with its sampler and one or several datasets, which are wrapped in an adapter."""
+    """Returns a dataloader with its sampler. One or several datasets are wrapped in an adapter."""
     shuffle = check_flag("shuffle", settings.get("shuffle", True), key="data.shuffle")
     if settings.get("class_aware_sampler"):
         sampler = {"type": "ClassAwareSampler", **settings["class_aware_sampler"]}
@@ -210,4 +210,4 @@ def workflow(draft: Draft) -> None:
     hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
     draft.append("custom_hooks", hook, "workflow")
     unit = "epochs" if draft.by_epoch else "iterations"
-    draft.became("workflow", f"the hook WorkflowHook: losses on data.val, phases in {unit}")
+    draft.became("workflow", f"the hook WorkflowHook computes losses on data.val; phases are counted in {unit}")

@@ -44,7 +44,7 @@ def evaluation(draft: Draft) -> None:
     splits = data if isinstance(data, Mapping) else {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
-        draft.became("evaluation", f"removed: there is no data.val to evaluate ({settings})")
+        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings})")
         return
     _translate_hook(draft, hook)
     for key in cfg:

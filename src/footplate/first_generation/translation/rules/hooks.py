@@ -107,7 +107,7 @@ def log_config(draft: Draft) -> None:
     draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
     if left:
-        draft.warn("log_config.hooks", f"the text logger has no counterpart for {left}")
+        draft.warn("log_config.hooks", f"settings of the text logger without a counterpart: {left}")
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:

@@ -280,4 +280,4 @@ def runner(draft: Draft) -> None:
         if key != source and value == draft.length:
             draft.became(key, f"removed: {source} already sets it")
         elif key != source:
-            draft.warn(key, f"{value} contradicts {source}, whose length {draft.length} is used")
+            draft.warn(key, f"{value} contradicts {source}; the length {draft.length} of {source} is used")
