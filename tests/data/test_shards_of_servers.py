@@ -47,7 +47,7 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.handler = type("OwnHandler", (Handler,), {"downloads": []})
+        self.handler: Any = type("OwnHandler", (Handler,), {"downloads": []})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(self.handler, directory=str(folder)))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -145,7 +145,7 @@ def test_a_forbidden_shard_is_not_a_missing_shard(server: Server, tmp_path: Path
     def forbid(handler: Any) -> None:
         handler.send_error(403)
 
-    server.handler.do_GET = server.handler.do_HEAD = forbid  # type: ignore[method-assign, assignment]
+    server.handler.do_GET = server.handler.do_HEAD = forbid
     with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: 403"):
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
 
