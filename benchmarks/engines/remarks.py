@@ -146,42 +146,46 @@ TRIED: dict[str, tuple[str, str]] = {
 OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
     (
         (
-            "A step of ResNet-50 with bfloat16, eager and compiled: footplate, bare loop, MMEngine and Lightning; "
-            "copies to the host between two log lines",
-            "ResNet-50 使用 bfloat16 的单步耗时（不编译和编译）：footplate、纯 PyTorch、MMEngine 和 Lightning；"
-            "两行日志之间向主机复制的次数",
+            "Time of a step of ResNet-50 with bfloat16, eager and compiled, for footplate, bare loop, "
+            "MMEngine and Lightning; number of copies to the host between two log lines",
+            "footplate、纯 PyTorch、MMEngine 和 Lightning 使用 bfloat16 训练 ResNet-50 的单步耗时（编译和"
+            "不编译）；两行日志之间向主机复制的次数",
         ),
         "python -m benchmarks.engines.gpu --environments",
     ),
     (
         (
-            "A step of ResNet-50 with `cuda_graphs`, and with DDP and FSDP2 over NCCL, relative to plain training",
-            "ResNet-50 使用 `cuda_graphs`、以及基于 NCCL 的 DDP 和 FSDP2 时的单步耗时，与普通训练之比",
+            "Time of a step of ResNet-50 with `cuda_graphs` and with DDP and FSDP2 over NCCL, relative "
+            "to plain training",
+            "ResNet-50 使用 `cuda_graphs` 以及基于 NCCL 的 DDP 和 FSDP2 时的单步耗时（与普通训练之比）",
         ),
         "python -m benchmarks.one_device",
     ),
     (
-        ("Waits of the host per iteration of a config", "某个配置每次迭代中主机等待设备的次数"),
+        (
+            "Number of times that the host waits for the device in an iteration of a config",
+            "某个配置每次迭代中主机等待设备的次数",
+        ),
         "footplate check CONFIG",
     ),
     (
         (
-            "Time to accuracy of `fashion-seg`: footplate, bare loop, MMEngine and Lightning",
-            "`fashion-seg` 达到目标精度的时间：footplate、纯 PyTorch、MMEngine 和 Lightning",
+            "Time to accuracy of `fashion-seg` with footplate, bare loop, MMEngine and Lightning",
+            "用 footplate、纯 PyTorch、MMEngine 和 Lightning 训练 `fashion-seg` 达到目标精度的时间",
         ),
         "python -m benchmarks.engines --cases fashion-seg",
     ),
     (
         (
             "Time to accuracy of `fashion-seg` and `fashion-det` with footplate",
-            "`fashion-seg` 和 `fashion-det` 用 footplate 达到目标精度的时间",
+            "用 footplate 训练 `fashion-seg` 和 `fashion-det` 达到目标精度的时间",
         ),
         "python benchmarks/time_to_accuracy.py",
     ),
     (
         (
             "Time to accuracy of a config of a code base, such as MMSegmentation, with footplate and MMEngine",
-            "代码库（例如 MMSegmentation）的配置用 footplate 和 MMEngine 达到目标精度的时间",
+            "用 footplate 和 MMEngine 训练代码库（例如 MMSegmentation）的配置达到目标精度的时间",
         ),
         "python benchmarks/time_to_accuracy.py CONFIG --metric mIoU --least 70 --engines footplate mmengine",
     ),

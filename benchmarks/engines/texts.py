@@ -63,8 +63,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_measured": ("not measured", "未测量"),
     "gpu": ("One GPU: not measured yet", "单个 GPU：尚未测量"),
     "gpu_about": (
-        "No GPU was available for this page, so the following rows are open. On a machine with a GPU, the commands "
-        "measure them. All of these scripts have been run on a CPU, `time_to_accuracy.py` only with recipes of "
+        "No GPU was available for this page, so the following values have not been measured. On a "
+        "machine with a GPU, you can measure them with the commands in the table. All of these "
+        "scripts have been run on a CPU; `time_to_accuracy.py` has been run only with recipes of "
         "footplate.",
         "生成本页时没有可用的 GPU，因此以下各项尚未测量。在有 GPU 的机器上，可以用表中的命令测量。"
         "这些脚本都已在 CPU 上运行过，其中 `time_to_accuracy.py` 只用 footplate 的示例配置运行过。",

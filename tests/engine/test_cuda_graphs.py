@@ -5,6 +5,7 @@ The tests `test_on_gpu_...` need a CUDA device: pytest tests/engine/test_cuda_gr
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +362,8 @@ def test_unusable_settings_are_refused_by_check_and_train(
 ) -> None:
     monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cpu"))
     cfg = Config(settings(tmp_path / "work", cuda_graphs=True, **changes))
-    for build in (check_config, Runner.from_cfg):
+    # `footplate check` builds its trial without graphs, so the config must be refused before.
+    for build in (check_config, partial(check_config, built_next=True), Runner.from_cfg):
         with pytest.raises(ArgumentError, match=message) as caught:
             build(cfg)
         assert caught.value.key == key

@@ -1,20 +1,32 @@
 """Local copies of remote files, limited in size and shared by all processes of a machine."""
 
 import hashlib
+import logging
 import os
-import shutil
 import time
 from contextlib import suppress
 from typing import IO, Any
 
 from footplate.errors import DataError
-from footplate.storage import FileStatus, atomic_file, base_name, clean_stale, is_local, local_path, lock, open_file
+from footplate.storage import (
+    FileStatus,
+    atomic_file,
+    base_name,
+    clean_stale,
+    is_local,
+    local_path,
+    lock,
+    open_file,
+    read_pieces,
+)
 
+_logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
 _ATTEMPTS = 5  # another process may remove a copy before it is opened
 _USE_INTERVAL = 10.0  # seconds between two updates of the time at which a copy was last used
 _LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process that downloaded it has yet to open it
 _COPY_BYTES = 1 << 20
+_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a download that was interrupted is repeated
 
 
 class ShardCache:
@@ -44,7 +56,7 @@ class ShardCache:
             status: Its size and modification time. Each version of a remote shard has its own copy.
 
         Raises:
-            DataError: The shard cannot be downloaded, or has a different size.
+            DataError: The shard cannot be downloaded, after several attempts, or has a different size.
             OSError: The shard or the copy cannot be opened.
         """
         if is_local(shard):
@@ -75,12 +87,24 @@ class ShardCache:
     def _download(self, shard: str, path: str, size: int) -> None:
         clean_stale(self.folder)
         self._make_room(size)
-        with open_file(shard) as source, atomic_file(path) as target:
-            shutil.copyfileobj(source, target, _COPY_BYTES)
-            if source.tell() != size:
+        for seconds in (*_RETRY_SECONDS, None):
+            try:
+                self._copy(shard, path, size)
+            except ConnectionError as error:
+                if seconds is None:
+                    raise
+                _logger.warning("The download of '%s' is repeated in %g s: %s.", shard, seconds, error)
+                time.sleep(seconds)
+            else:
+                return
+
+    def _copy(self, shard: str, path: str, size: int) -> None:
+        with atomic_file(path) as target:
+            copied = sum(target.write(piece) for piece in read_pieces(shard, _COPY_BYTES))
+            if copied != size:
                 raise DataError(
                     f"the size of the shard '{shard}' differs from its index",
-                    found=f"{source.tell()} bytes instead of {size}",
+                    found=f"{copied} bytes instead of {size}",
                     notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )
 

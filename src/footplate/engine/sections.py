@@ -258,7 +258,7 @@ SECTIONS: tuple[Section, ...] = (
         partial(check_value, "activation_checkpointing", check_selection),
     ),
     Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
-    Section("cuda_graphs", "True or False", _BOOL, check_cuda_graphs, True),
+    Section("cuda_graphs", "True or False", _BOOL, check_cuda_graphs),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.

@@ -10,13 +10,17 @@ import shutil
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.storage import local_files
 from footplate.storage.local_files import Sink
 from footplate.storage.paths import Path, is_local, join, local_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_CONNECT_SECONDS = 30.0
+_READ_SECONDS = 60.0  # without any data
+_NOT_FOUND = (404, 410)  # HTTP status codes
 
 
 class FileStatus(NamedTuple):
@@ -40,8 +44,24 @@ def file_system(path: Path) -> tuple[Any, str]:
     import fsspec  # type: ignore[import-untyped]
 
     with _protocol_errors(os.fspath(path)):
-        found: tuple[Any, str] = fsspec.core.url_to_fs(os.fspath(path))
+        found: tuple[Any, str] = fsspec.core.url_to_fs(os.fspath(path), **_options(os.fspath(path)))
     return found
+
+
+def _options(path: str) -> dict[str, Any]:
+    """Returns options for HTTP without a limit for a whole download, which large files exceed on slow connections."""
+    protocol = path.partition("://")[0]
+    if protocol not in ("http", "https"):
+        return {}
+    import fsspec
+
+    try:
+        import aiohttp
+    except ImportError:  # fsspec raises an error that names the missing packages
+        return {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+    given = fsspec.config.conf.get(protocol, {}).get("client_kwargs", {})
+    return {"client_kwargs": {"timeout": timeout, **given}}
 
 
 def check_protocol(path: str) -> None:
@@ -63,6 +83,27 @@ def _protocol_errors(path: str) -> Iterator[None]:
     except (ValueError, ImportError) as error:
         protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
         raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path) from error
+
+
+@contextlib.contextmanager
+def _network_errors() -> Iterator[None]:
+    """Turns errors of storage packages into an OSError, also those that fsspec reports as a missing file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        is_lost = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if not is_lost and getattr(cause, "status", _NOT_FOUND[0]) in _NOT_FOUND:
+            raise
+        raise OSError(_describe(cause)) from error
+    except (OSError, FootplateError):
+        raise
+    except Exception as error:  # the types of the packages, which need not be installed
+        raise OSError(_describe(error)) from error
+
+
+def _describe(error: BaseException | None) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager
@@ -170,8 +211,30 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     if is_local(path):
         return local_files.open_file(local_path(path), mode, encoding)
     system, inner = file_system(path)
-    stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
+    with _network_errors():
+        stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
     return stream
+
+
+def read_pieces(path: Path, size: int) -> Iterator[bytes]:
+    """Yields the content of a file in pieces of at most `size` bytes.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        PermissionError: The file may not be read.
+        ConnectionError: Reading failed for another reason, so that another attempt may succeed.
+    """
+    position = 0
+    try:
+        with _network_errors(), open_file(path) as stream:
+            while piece := stream.read(size):
+                yield piece
+                position += len(piece)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        reason = f"reading failed after {position} bytes: {_describe(error)}"
+        raise ConnectionError(errno.ECONNABORTED, reason, os.fspath(path)) from error
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
@@ -190,7 +253,8 @@ def exists(path: Path) -> bool:
     if is_local(path):
         return os.path.exists(local_path(path))
     system, inner = file_system(path)
-    return bool(system.exists(inner))
+    with _network_errors():
+        return bool(system.exists(inner))
 
 
 def list_dir(folder: Path) -> list[str]:
@@ -203,7 +267,8 @@ def list_dir(folder: Path) -> list[str]:
         return sorted(os.listdir(local_path(folder)))
     system, inner = file_system(folder)
     system.invalidate_cache()
-    return sorted(posixpath.basename(entry.rstrip("/")) for entry in system.ls(inner, detail=False))
+    with _network_errors():
+        return sorted(posixpath.basename(entry.rstrip("/")) for entry in system.ls(inner, detail=False))
 
 
 def status(path: Path) -> FileStatus:
@@ -217,9 +282,13 @@ def status(path: Path) -> FileStatus:
         return FileStatus(found.st_size, found.st_mtime)
     system, inner = file_system(path)
     modified = 0.0
-    with contextlib.suppress(NotImplementedError):
-        modified = system.modified(inner).timestamp()
-    return FileStatus(int(system.size(inner)), modified)
+    with _network_errors():
+        with contextlib.suppress(NotImplementedError):
+            modified = system.modified(inner).timestamp()
+        size = system.size(inner)
+    if size is None:
+        raise OSError(f"the storage does not report the size of '{path}'")
+    return FileStatus(int(size), modified)
 
 
 def make_dirs(folder: Path) -> None:

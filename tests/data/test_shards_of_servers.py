@@ -1,0 +1,203 @@
+"""Shards on an HTTP server without range requests, and on a server of S3."""
+
+import contextlib
+import functools
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import pytest
+
+from footplate.data import WebDataset, batches, build_dataloader, shard_cache
+from footplate.errors import DataError
+from footplate.storage import file_operations
+from tests.data.shards import write_shards
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+Answer = Callable[[SimpleHTTPRequestHandler, bytes], bool]
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves files; `answer` replaces the answer to a request for a shard, unless it returns False."""
+
+    answer: Answer | None = None
+    downloads: list[str]
+
+    def do_GET(self) -> None:
+        if self.path.endswith(".tar"):
+            self.downloads.append(self.path)
+        content = Path(self.translate_path(self.path))
+        if self.answer is None or not content.is_file() or not type(self).answer(self, content.read_bytes()):  # type: ignore[misc]
+            super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Server:
+    """A running server with four shards.
+
+    Args:
+        folder: The folder with the shards.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.handler: Any = type("OwnHandler", (Handler,), {"downloads": []})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(self.handler, directory=str(folder)))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.shards = f"{self.url}/train-{{000..003}}.tar"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(shard_cache, "_RETRY_SECONDS", (0.0, 0.0))
+    write_shards(tmp_path / "data", (9, 3, 17, 8))
+    running = Server(tmp_path / "data")
+    yield running
+    with contextlib.suppress(OSError):
+        running.stop()
+
+
+def send_half(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+    """Announces a shard, sends a part of it and closes the connection."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[:3000])
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    return True
+
+
+def numbers(shards: str, folder: Path, workers: int = 0) -> list[list[int]]:
+    section = {
+        "dataset": {"type": "WebDataset", "shards": shards, "cache_dir": str(folder)},
+        "batch_size": 4,
+        "num_workers": workers,
+        "sampler": {"type": "DefaultSampler", "shuffle": True, "shard_window": 2},
+    }
+    return [[int(each) for each in batch["gt_label"]] for batch in batches(build_dataloader(section, seed=5))]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_of_a_server_equal_local_ones(server: Server, tmp_path: Path, workers: int) -> None:
+    local = numbers(str(tmp_path / "data"), tmp_path / "none")
+    assert numbers(server.shards, tmp_path / "cache", workers) == local
+    assert numbers(server.url, tmp_path / "cache", workers) == local  # a page that lists the shards
+    assert len(server.handler.downloads) == len(set(server.handler.downloads)) == 4
+
+
+def test_a_missing_shard_is_an_error_that_names_it(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the shard 'http://.*/train-004\.tar' does not exist"):
+        WebDataset(server.url + "/train-{000..004}.tar", cache_dir=str(tmp_path / "cache"))
+
+
+def test_an_interrupted_download_is_repeated(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted: set[str] = set()
+
+    def interrupt_once(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+        is_first = handler.path not in interrupted
+        interrupted.add(handler.path)
+        return is_first and send_half(handler, content)
+
+    server.handler.answer = interrupt_once
+    assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
+    assert len(server.handler.downloads) == 8
+    assert sum("is repeated in 0 s" in record.message for record in caplog.records) == 4
+
+
+def test_a_server_that_always_interrupts_is_an_error(server: Server, tmp_path: Path) -> None:
+    server.handler.answer = send_half
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be copied to .* after \d+ bytes"):
+        WebDataset(server.url + "/train-000.tar", cache_dir=str(tmp_path / "cache"))
+    assert len(server.handler.downloads) == 3
+    assert not list((tmp_path / "cache").glob("*.tar"))
+
+
+def test_a_server_that_stops_during_a_run_is_an_error(server: Server, tmp_path: Path) -> None:
+    dataset = WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+    for copy in (tmp_path / "cache").glob("*.tar"):
+        copy.unlink()
+    server.stop()
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be copied to .*[Cc]onnect"):
+        dataset[0]
+
+
+def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, tmp_path: Path) -> None:
+    server.stop()
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: Cannot connect to host"):
+        WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_forbidden_shard_is_not_a_missing_shard(server: Server, tmp_path: Path) -> None:
+    def forbid(handler: Any) -> None:
+        handler.send_error(403)
+
+    server.handler.do_GET = server.handler.do_HEAD = forbid
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: 403"):
+        WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_slow_server_is_awaited_but_not_one_that_sends_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_operations, "_READ_SECONDS", 1.0)
+    monkeypatch.setattr(shard_cache, "_RETRY_SECONDS", ())
+    finished = threading.Event()
+
+    def send_slowly(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        for begin in range(0, len(content), len(content) // 5):  # longer than the limit in total
+            handler.wfile.write(content[begin : begin + len(content) // 5])
+            time.sleep(0.3)
+        return True
+
+    def send_nothing(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+        finished.wait(20)
+        return True
+
+    server.handler.answer = send_slowly
+    assert len(WebDataset(server.url + "/train-000.tar", cache_dir=str(tmp_path / "cache"))) == 9
+    server.handler.answer = send_nothing
+    try:
+        with pytest.raises(DataError, match=r"/train-001\.tar' cannot be copied to .*(?i:timeout)"):
+            WebDataset(server.url + "/train-001.tar", cache_dir=str(tmp_path / "cache"))
+    finally:
+        finished.set()
+
+
+def test_shards_of_s3_equal_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    moto: Any = pytest.importorskip("moto.server", reason="moto is not installed")
+    write_shards(tmp_path / "data", (9, 3, 17, 8))
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:{1}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        system = fsspec.filesystem("s3")
+        system.mkdir("bucket")
+        system.put(f"{tmp_path / 'data'}/", "bucket/train/", recursive=True)
+        local = numbers(str(tmp_path / "data"), tmp_path / "none")
+        for workers in (0, 2):
+            cache = tmp_path / f"cache-{workers}"
+            assert numbers("s3://bucket/train/train-{000..003}.tar", cache, workers) == local
+        with pytest.raises(DataError, match=r"the shard 's3://bucket/train/train-004\.tar' does not exist"):
+            numbers("s3://bucket/train/train-{000..004}.tar", cache)
+    finally:
+        server.stop()
