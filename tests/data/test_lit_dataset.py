@@ -264,7 +264,7 @@ def write_index(folder: Path, *, chunks: bool = True, **config: Any) -> None:
         ({"data_format": ["bytes", "pickle"]}, "values of this format cannot be read"),
         ({"data_format": ["graph:pickle"]}, "values of this format cannot be read"),
         ({"data_format": None}, "values of this format cannot be read"),
-        ({"data_format": [3]}, "is not a valid index of LitData"),
+        ({"data_format": [3]}, "is not a valid LitData index"),
         ({"chunks": False}, "has no chunks"),
     ],
 )
@@ -284,7 +284,7 @@ def test_a_format_cannot_select_a_pickle_by_its_second_part(tmp_path: Path) -> N
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"chunks": [{}], "config": {}}', "[" * 100_000])
 def test_a_damaged_index_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
-    with pytest.raises(DataError, match="index.json' is not a valid index of LitData"):
+    with pytest.raises(DataError, match="index.json' is not a valid LitData index"):
         LitDataset(tmp_path)
 
 

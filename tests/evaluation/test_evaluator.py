@@ -60,7 +60,7 @@ def test_predictions_that_are_not_iterable_are_refused(predicted: Any, words: st
 def test_two_values_with_one_name_are_refused() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.process([1])
-    with pytest.raises(ArgumentError, match="two metrics return a value named 'count'\n  key \\[1\\]\n.*prefix"):
+    with pytest.raises(ArgumentError, match="two metrics return values named 'count'\n  key \\[1\\]\n.*prefix"):
         evaluator.evaluate(1)
 
 
