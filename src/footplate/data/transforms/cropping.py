@@ -1,9 +1,10 @@
 """Transforms that crop and pad images. Most of them also change the boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels. By convention, the `crop_size` of
-`RandomCrop` and the `size` of `Pad` are (height, width), whereas the sizes of transforms for classification are (width,
-height).
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
+
+By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (height, width). The sizes of transforms for
+classification are (width, height).
 """
 
 import math
