@@ -294,7 +294,7 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.Mo
     ("settings", "expected"),
     [
         ({"shard_window": 2, "shuffle": False}, "shard_window has no effect without shuffle"),
-        ({"shard_window": 2}, "shard_window needs a dataset of shards, such as WebDataset, but 'range' has none"),
+        ({"shard_window": 2}, "shard_window requires a dataset of shards, such as WebDataset, but 'range' has none"),
         ({"shard_window": 0}, "shard_window"),
     ],
 )

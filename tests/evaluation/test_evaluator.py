@@ -133,7 +133,7 @@ def test_evaluator_object_is_returned_unchanged() -> None:
     [
         ({"type": "CountingForTst"}, UnknownNameError, "unknown metric 'CountingForTst'\n.*\n.*'CountingForTest'"),
         ([{"type": "CountingForTest", "nam": "a"}], BuildError, r"key \[0\].nam\n.*\n.*'name'"),
-        ({"name": "a"}, ArgumentError, "needs the 'type' of a metric"),
+        ({"name": "a"}, ArgumentError, "must contain the 'type' of a metric"),
         (3, ArgumentError, "a metric, a list of metrics, or an Evaluator"),
         ("CountingForTest", ArgumentError, "a metric, a list of metrics, or an Evaluator"),
     ],

@@ -126,7 +126,7 @@ class LitDataset(ShardedDataset):
                     f"the samples of '{self.folder}' have no '{key}'",
                     key="fields",
                     found=list(names),
-                    notes=[f"Set fields=dict({key}='...') to one of the names of the samples."],
+                    notes=[f"Set fields=dict({key}='...') to a name that the samples contain."],
                 )
         return {key: name for key, name in found.items() if name is not None}
 
@@ -194,7 +194,7 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
             raise DataError(
                 f"the chunks of '{path}' use {key}, so their samples cannot be read in random order",
                 found=config[key],
-                notes=[f"Write the dataset without `{key}`. Images are compressed already."],
+                notes=[f"Write the dataset without `{key}`. Images are already compressed."],
             )
     loader = config.get("item_loader") or "PyTreeLoader"
     if loader != "PyTreeLoader":
@@ -202,7 +202,7 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
     unsupported = [each for each in config["data_format"] or () if each.partition(":")[0] not in _FORMATS]
     if unsupported or not config["data_format"]:
         raise DataError(
-            f"values of this format cannot be read from '{path}'",
+            f"the format of the samples of '{path}' is not supported",
             found=unsupported or None,
             notes=[
                 f"Use only the formats {', '.join(_FORMATS)}. Pickles are not loaded, because they can execute code."

@@ -73,7 +73,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
         indices = _indices_of(kind)
         if len(indices) != len(states):
             _logger.warning(
-                "The checkpoint has the random state of %d '%s' devices, but this machine has %d.",
+                "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d.",
                 len(states),
                 kind,
                 len(indices),

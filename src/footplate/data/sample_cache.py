@@ -180,7 +180,8 @@ def _select_cache(dataset: Any, settings: CacheSettings) -> SampleCache | None:
     if not loads and not getattr(dataset, "makes_samples", False):
         name = type(dataset).__name__
         _logger.warning(
-            "cache='memory': the pipeline of '%s' does not begin with a keepable transform. Not caching.", name
+            "cache='memory': the pipeline of '%s' does not begin with a keepable transform. Not caching its samples.",
+            name,
         )
         return None
     return SampleCache(pipeline, True, least=0)

@@ -169,7 +169,7 @@ def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
         raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
     if not hasattr(dataset, "shard_numbers"):
         name = type(dataset).__name__
-        message = f"shard_window needs a dataset of shards, such as WebDataset, but '{name}' has none"
+        message = f"shard_window requires a dataset of shards, such as WebDataset, but '{name}' has none"
         raise ArgumentError(message, key="shard_window", found=window)
     return torch.from_numpy(dataset.shard_numbers()).long()
 

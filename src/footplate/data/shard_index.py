@@ -177,7 +177,7 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     if compression is not None and not _is_header(block):  # the name of the first file may begin with BZ
         raise DataError(
             f"the shard '{shard}' is compressed with {compression}, so its samples cannot be read in random order",
-            notes=["Decompress the shards. Images are compressed already."],
+            notes=["Decompress the shards. Images are already compressed."],
         )
     members: list[Member] = []
     end = 0
