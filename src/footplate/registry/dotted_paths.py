@@ -151,7 +151,7 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
-    """Checks that no other file hides an installed package on the import path.
+    """Checks that no other file on the import path shadows an installed package.
 
     Raises:
         ConfigError: Python would import a file of this name instead of the package.
