@@ -143,7 +143,7 @@ def _import_attribute(module: str, name: str) -> Any:
 
 
 def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """Returns the spec of a top-level module without importing it, or None if there is none."""
+    """Returns the spec of a top-level module without importing it, or None if there is no such module."""
     try:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):

@@ -150,9 +150,9 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"total_epochs": 3}, "cpu", "total_epochs: 3 conflicts with runner; using the length 12 from runner"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
-    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is an unknown key; did you mean 'interval'?"),
+    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: unknown key; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
-    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: is passed to evaluate() of the"),
+    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: passed to the dataset's evaluate()"),
     ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
 ]
 

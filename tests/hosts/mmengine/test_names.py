@@ -86,7 +86,7 @@ def test_importing_an_unknown_name(statement: str, message: str) -> None:
 
 def test_reading_an_unknown_name() -> None:
     hosts.install()
-    with pytest.raises(AttributeError, match=r"'CheckpontHook' of 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
+    with pytest.raises(AttributeError, match=r"'CheckpontHook' in 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
         importlib.import_module("mmengine.hooks").CheckpontHook  # noqa: B018
     assert not hasattr(importlib.import_module("mmengine.hooks"), "__file__")
 

@@ -1,4 +1,4 @@
-"""Migrates files and trees of first-generation configs, and writes all new files or none."""
+"""Migrates single configs or folders of first-generation configs. Writes either all new files or none."""
 
 import difflib
 import os

@@ -275,14 +275,14 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     Args:
         results: One result for each sample of this process.
         size: The number of samples in the dataset.
-        device: The device from which the results are sent, "cpu" or "gpu".
+        device: The device on which the results are gathered, "cpu" or "gpu".
         tmpdir: Ignored; results are sent between processes instead of being written to a folder.
 
     Raises:
         NotImplementedError: The device is neither "cpu" nor "gpu".
     """
     if device not in ("cpu", "gpu", "npu"):
-        raise NotImplementedError(f"Results cannot be sent from the device '{device}'. Choose 'cpu' or 'gpu'.")
+        raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
     return _collect_results(results, size, "cpu" if device == "cpu" else "gpu")
 
 

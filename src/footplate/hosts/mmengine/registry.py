@@ -40,7 +40,7 @@ class DefaultScope(ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
-        """Returns an instance with the current default scope, or None if there is none."""
+        """Returns an instance with the current default scope, or None if no default scope is set."""
         scope = default_scope()
         if scope is None:
             return None

@@ -143,7 +143,7 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
 
 
 def get_object_from_string(obj_name: str) -> Any:
-    """Returns the object at a dotted path, or None if there is none."""
+    """Returns the object at a dotted path, or None if it does not exist."""
     parts = obj_name.split(".")
     for count in range(len(parts), 0, -1):
         try:

@@ -178,7 +178,7 @@ def ms_deform_attn_forward(
         value_level_start_index: The first pixel of each level, (levels,).
         sampling_locations: (N, queries, heads, levels, points, 2): x and y from 0 to 1.
         attention_weights: (N, queries, heads, levels, points).
-        im2col_step: Not used.
+        im2col_step: Ignored.
     """
     count, _, heads, channels = value.shape
     queries, levels, points = (sampling_locations.size(dim) for dim in (1, 3, 4))

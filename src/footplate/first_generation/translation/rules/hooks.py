@@ -90,7 +90,7 @@ def log_config(draft: Draft) -> None:
         return
     for key in cfg:
         if key not in _LOG_CONFIG_KEYS:
-            draft.warn(f"log_config.{key}", "is an unknown key", near=nearest(key, _LOG_CONFIG_KEYS))
+            draft.warn(f"log_config.{key}", "unknown key", near=nearest(key, _LOG_CONFIG_KEYS))
     interval = cfg.get("interval", 10)
     hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
     if len(hooks) < len(cfg.get("hooks") or ()):
@@ -149,7 +149,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if left:
         draft.warn(key, f"{backend} has no counterpart for {left}")
     if hook.get("interval", interval) != interval:
-        draft.warn(f"{key}.interval", f"is ignored; all writers use the interval {interval} from log_config")
+        draft.warn(f"{key}.interval", f"ignored; all writers use the interval {interval} from log_config")
     return [with_origins(made, hook)]
 
 
