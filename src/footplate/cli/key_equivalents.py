@@ -20,7 +20,7 @@ _ALTERNATIVES = (
 def equivalent_key(cfg: "Config", path: str) -> str | None:
     """Returns the equivalent of a key in the generation of a config, or None if there is no such key.
 
-    Keys that the config has are preferred to keys that its sections accept.
+    Keys that exist in the config are preferred to keys that its sections would accept.
     """
     from footplate.first_generation.translation import is_first_generation
     from footplate.first_generation.translation.key_map import counterparts

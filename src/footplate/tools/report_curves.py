@@ -93,7 +93,7 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:
-    """Returns a sort key. Training losses come first, then other training scalars, then the validation sets in turn."""
+    """Returns a sort key: training losses come first, then other training scalars, then the validation sets."""
     mode, name = key
     return (mode != "train", "loss" not in name) if mode == "train" else (mode != "train", mode, split_dataset(name)[0])
 

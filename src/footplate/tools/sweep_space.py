@@ -97,7 +97,7 @@ def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
 
 
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of a config with the values of a trial, by key."""
+    """Returns a copy of a config in which keys have the values of a trial."""
     changed = copy.deepcopy(cfg)
     apply_overrides(changed, overrides_of(values), strict=True)
     return changed

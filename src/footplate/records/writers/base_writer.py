@@ -82,7 +82,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns all numbers, and all tensors and arrays with one element, as floats. Omits other values."""
+    """Converts numbers, and tensors and arrays with one element, to floats. Omits other values."""
     found = {}
     for name, value in values.items():
         try:
