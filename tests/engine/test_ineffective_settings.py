@@ -209,7 +209,7 @@ def test_each_replaced_setting_is_logged_once(
 
     said = [each for each in caplog.messages if "is not used" in each]
     assert len(said) == 1
-    assert said[0].startswith(f"The config's {now} is not used: the run resumes with the saved {then}.")
+    assert said[0].startswith(f"Ignoring the config's {now} and resuming with the saved {then}.")
     field = now.partition(" ")[0]
     kept = runner.cfg.optim_wrapper.optimizer.get(field)
     assert kept == runner.optim_wrapper.param_groups[0][field]
