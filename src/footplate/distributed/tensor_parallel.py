@@ -89,7 +89,7 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
                 key=f"plan.{pattern}",
                 found=pattern,
                 suggestion=nearest(pattern, modules),
-                notes=["A pattern is the full name of a module. '*' matches any part of it between two dots."],
+                notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
             )
         styles |= dict.fromkeys(names, style)
     if not styles:
