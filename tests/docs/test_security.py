@@ -19,7 +19,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
         "tests/hosts/test_installation.py::test_the_plugin_of_a_first_generation_config_is_imported",
     ),
-    "They also import `<package>.registry`": (
+    "These commands also import `<package>.registry`": (
         "tests/registry/test_registry.py::test_registry_of_installed_package_is_found",
         "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
@@ -34,11 +34,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_overrides.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",
     ),
-    "Reading one executes nothing": (
+    "Reading the config executes nothing": (
         "tests/config/test_yaml_format.py::test_invalid_yaml_reports_the_line",
         "tests/faults/malice.py::_tagged",
     ),
-    "It inherits from data only.": (
+    "The config can inherit only from other data configs.": (
         "tests/config/test_loader.py::test_no_base_is_executed",
         "tests/config/test_loader.py::test_data_config_may_inherit_from_a_recipe",
     ),
