@@ -43,7 +43,7 @@ def test_export_prints_the_largest_difference(footplate: Command) -> None:
     [
         (["--to", "openvino"], "--to must be"),
         (["--to", "onnx", "-o", "a.pth"], "the output file name must end in .onnx"),
-        (["--to", "torchscript", "--opset", "18"], "an opset is only used for ONNX"),
+        (["--to", "torchscript", "--opset", "18"], "an opset can be set only for ONNX"),
     ],
 )
 def test_wrong_arguments_are_one_error(footplate: Command, arguments: list[str], message: str) -> None:

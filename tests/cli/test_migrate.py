@@ -106,7 +106,10 @@ BAD: dict[str, bytes] = {
         (["old.py", "-o", "old.py"], ["'old.py' is the old config itself"]),
         (["old.py", "-o", "old.py", "--force"], ["'old.py' is the old config itself"]),
         (["old.py", "-o", "folder"], ["'folder' is a folder", "Set --output to a file: folder/old.py"]),
-        (["old.py", "-o", "new.txt"], ["the output file needs the same suffix as the input", "did you mean 'new.py'?"]),
+        (
+            ["old.py", "-o", "new.txt"],
+            ["the output file must have the same suffix as the input", "did you mean 'new.py'?"],
+        ),
         (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),
         (["old.py", "-o", "there.py/new.py"], ["there.py' is a file, not a folder"]),
         (["--tree", "folder"], ["there is no .py file in this folder or its subfolders"]),

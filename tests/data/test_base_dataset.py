@@ -142,7 +142,7 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken])[2]
     assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
     assert caplog.record_tuples == [
-        ("footplate.data", logging.WARNING, "Sample 2 is skipped (1 so far): the image '2.jpg' cannot be read")
+        ("footplate.data", logging.WARNING, "Skipping sample 2 (1 skipped so far): the image '2.jpg' cannot be read")
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
@@ -176,7 +176,7 @@ def test_a_record_may_be_split(root: str) -> None:
             DataError,
             r"the class file 'c.txt' does not exist\n  key metainfo.classes\n  tried /",
         ),
-        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg' of data_prefix"),
+        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which is in data_prefix"),
         ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),
         ({"on_error": "ignore"}, ArgumentError, "one of stop, skip"),
         (

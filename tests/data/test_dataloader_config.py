@@ -154,7 +154,7 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
     ("changes", "kind", "message"),
     [
         ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
-        ({"dataset": None}, BuildError, "needs a 'dataset'"),
+        ({"dataset": None}, BuildError, "must have a 'dataset'"),
         ({"batch_size": 0}, ArgumentError, "batch_size must be an integer of at least 1\n  key batch_size\n.*: 0"),
         ({"batch_size": "2"}, ArgumentError, "batch_size must be an integer"),
         ({"num_workers": -1}, ArgumentError, "num_workers must be an integer of at least 0"),

@@ -261,10 +261,10 @@ def write_index(folder: Path, *, chunks: bool = True, **config: Any) -> None:
         ({"compression": "zstd"}, "use compression, so their samples cannot be read in random order"),
         ({"encryption": {"algorithm": "fernet"}}, "use encryption"),
         ({"item_loader": "TokensLoader"}, "must be written with the default item loader"),
-        ({"data_format": ["bytes", "pickle"]}, "values of this format cannot be read"),
-        ({"data_format": ["graph:pickle"]}, "values of this format cannot be read"),
-        ({"data_format": None}, "values of this format cannot be read"),
-        ({"data_format": [3]}, "is not a valid index of LitData"),
+        ({"data_format": ["bytes", "pickle"]}, "the format of the samples of .* is not supported"),
+        ({"data_format": ["graph:pickle"]}, "the format of the samples of .* is not supported"),
+        ({"data_format": None}, "the format of the samples of .* is not supported"),
+        ({"data_format": [3]}, "is not a valid LitData index"),
         ({"chunks": False}, "has no chunks"),
     ],
 )
@@ -284,7 +284,7 @@ def test_a_format_cannot_select_a_pickle_by_its_second_part(tmp_path: Path) -> N
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"chunks": [{}], "config": {}}', "[" * 100_000])
 def test_a_damaged_index_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
-    with pytest.raises(DataError, match="index.json' is not a valid index of LitData"):
+    with pytest.raises(DataError, match="index.json' is not a valid LitData index"):
         LitDataset(tmp_path)
 
 
@@ -292,7 +292,7 @@ def test_chunks_outside_of_the_folder_are_an_error(tmp_path: Path) -> None:
     write_index(tmp_path)
     text = (tmp_path / "index.json").read_text()
     (tmp_path / "index.json").write_text(text.replace("chunk-0-0.bin", "../chunk-0-0.bin"))
-    with pytest.raises(DataError, match="is not a valid index"):
+    with pytest.raises(DataError, match="is not a valid LitData index"):
         LitDataset(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_missing_devices_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     state["devices"] = {"tpu": [torch.zeros(1, dtype=torch.uint8)] * 2}
     with caplog.at_level(logging.WARNING):
         restore_rng(state)
-    assert caplog.messages == ["The checkpoint has the random state of 2 'tpu' devices, but this machine has 0."]
+    assert caplog.messages == ["The checkpoint was saved with 2 device(s) of type 'tpu', but this machine has 0."]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_samples_that_do_not_fit_are_not_cached(pictures: str, place: str, caplo
     assert_same(passes(cfg), plain)
     assert cfg["dataset"].sample_cache is None
     (line,) = [record.getMessage() for record in caplog.records if "may be used" in record.getMessage()]
-    assert "so they are not cached" in line
+    assert "Not caching them" in line
 
 
 def test_the_free_memory_is_the_default_limit(pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:

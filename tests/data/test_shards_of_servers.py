@@ -115,7 +115,7 @@ def test_an_interrupted_download_is_repeated(server: Server, tmp_path: Path, cap
     server.handler.answer = interrupt_once
     assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
     assert len(server.handler.downloads) == 8
-    assert sum("is repeated in 0 s" in record.message for record in caplog.records) == 4
+    assert sum("in 0 s, because it failed" in record.message for record in caplog.records) == 4
 
 
 def test_a_server_that_always_interrupts_is_an_error(server: Server, tmp_path: Path) -> None:

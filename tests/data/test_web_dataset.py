@@ -145,7 +145,7 @@ def npz() -> bytes:
     ("files", "fields", "expected"),
     [
         ({"png": b"", "cls": b"seven"}, None, "'b.cls' at offset .* cannot be parsed: invalid literal for int"),
-        ({"png": b"", "json": b"[1]"}, None, "'b.json' at offset .* a JSON object is expected, not list"),
+        ({"png": b"", "json": b"[1]"}, None, "'b.json' at offset .* it must be a JSON object, not list"),
         ({"png": b"", "json": b"{"}, None, "'b.json' at offset .* cannot be parsed: "),
         ({"png": b"", "json": b"[" * 100_000}, None, "'b.json' at offset .* cannot be parsed: "),
         ({"txt": b"\xff"}, {"text": "txt"}, "'b.txt' at offset .* cannot be parsed: "),
@@ -229,8 +229,8 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
         (3, ArgumentError, "shards must be a path or a list of paths"),
         ("{3..1}.tar", ArgumentError, r"the range '\{3..1\}' of shards is empty or too long"),
         ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
-        (["a.tar", "a.tar"], ArgumentError, "the shard '.*a.tar' is given twice"),
-        (["a.tar", "b.tar", "./a.tar"], ArgumentError, "the shard '.*a.tar' is given twice"),
+        (["a.tar", "a.tar"], ArgumentError, "the shard '.*a.tar' is listed twice"),
+        (["a.tar", "b.tar", "./a.tar"], ArgumentError, "the shard '.*a.tar' is listed twice"),
         ([Path("a.tar"), 3], ArgumentError, "shards must be a path or a list of paths"),
     ],
 )
@@ -294,7 +294,7 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.Mo
     ("settings", "expected"),
     [
         ({"shard_window": 2, "shuffle": False}, "shard_window has no effect without shuffle"),
-        ({"shard_window": 2}, "shard_window needs a dataset of shards, such as WebDataset, but 'range' has none"),
+        ({"shard_window": 2}, "shard_window requires a dataset of shards, such as WebDataset, but 'range' has none"),
         ({"shard_window": 0}, "shard_window"),
     ],
 )

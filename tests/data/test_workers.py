@@ -221,7 +221,7 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
     assert time.monotonic() - started < 60  # a hanging one would wait for 300
-    assert caught.value.notes[0] == "Raise the `timeout` of the data loader, or set it to 0 to wait without a limit."
+    assert caught.value.notes[0] == "Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."
     for process in loader.worker_progress.processes():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work

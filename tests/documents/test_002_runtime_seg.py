@@ -386,5 +386,5 @@ def test_custom_constructor_replaces_built_in_of_the_same_name(
         "    constructor='LearningRateDecayOptimizerConstructor', paramwise_cfg=dict(bias_lr_mult=2.0))",
     )
     runner = train(tmp_path, use, generation="second")
-    assert "'LearningRateDecayOptimizerConstructor' is replaced by mmseg.engine.optimizers.layer_decay" in caplog.text
+    assert "'LearningRateDecayOptimizerConstructor' with mmseg.engine.optimizers.layer_decay" in caplog.text
     assert sorted({group["lr"] for group in runner.optim_wrapper.param_groups}) == [0.01, 0.02]

@@ -92,7 +92,7 @@ def test_task_metric_needs_data_elements(name: str, sample: Any) -> None:
     kind = METRICS.get(name)
     metric = kind()
     metric.dataset_meta = {"classes": ("left", "right")}
-    with pytest.raises(ArgumentError, match="needs a data element or a dict for each sample") as caught:
+    with pytest.raises(ArgumentError, match="requires a data element or a dict for each sample") as caught:
         metric.process({}, [sample])
     assert caught.value.found == type(sample).__name__
 

@@ -60,7 +60,7 @@ def test_predictions_that_are_not_iterable_are_refused(predicted: Any, words: st
 def test_two_values_with_one_name_are_refused() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.process([1])
-    with pytest.raises(ArgumentError, match="two metrics return a value named 'count'\n  key \\[1\\]\n.*prefix"):
+    with pytest.raises(ArgumentError, match="two metrics return values named 'count'\n  key \\[1\\]\n.*prefix"):
         evaluator.evaluate(1)
 
 
@@ -133,7 +133,7 @@ def test_evaluator_object_is_returned_unchanged() -> None:
     [
         ({"type": "CountingForTst"}, UnknownNameError, "unknown metric 'CountingForTst'\n.*\n.*'CountingForTest'"),
         ([{"type": "CountingForTest", "nam": "a"}], BuildError, r"key \[0\].nam\n.*\n.*'name'"),
-        ({"name": "a"}, ArgumentError, "needs the 'type' of a metric"),
+        ({"name": "a"}, ArgumentError, "must contain the 'type' of a metric"),
         (3, ArgumentError, "a metric, a list of metrics, or an Evaluator"),
         ("CountingForTest", ArgumentError, "a metric, a list of metrics, or an Evaluator"),
     ],

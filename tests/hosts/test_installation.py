@@ -186,7 +186,7 @@ def test_find_spec_of_unknown_modules_returns_none() -> None:
     hosts.install()
     for title in ("mmengine.unknown", "mmengine.hooks.unknown", "mmcv.unknown"):
         assert importlib.util.find_spec(title) is None
-    with pytest.raises(ModuleNotFoundError, match="footplate does not provide 'unknown' of 'mmengine'"):
+    with pytest.raises(ModuleNotFoundError, match="footplate does not provide 'unknown' in 'mmengine'"):
         importlib.import_module("mmengine.unknown")
 
 
@@ -348,8 +348,8 @@ def test_the_plugin_of_a_first_generation_config_is_imported(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("../plugin/", "the folder of the plugin must be a package below the current folder"),
-        (3, "the folder of the plugin must be a package below the current folder"),
+        ("../plugin/", "the plugin folder must be a package inside the current folder"),
+        (3, "the plugin folder must be a package inside the current folder"),
         ("not_there/plugin/", "cannot import 'not_there.plugin': No module named 'not_there'"),
     ],
 )

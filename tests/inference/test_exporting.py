@@ -169,7 +169,7 @@ def test_weights_of_a_large_onnx_model_are_in_a_second_file(tmp_path: Path, monk
 @needs_onnx
 def test_unsupported_opset_is_an_error(tmp_path: Path) -> None:
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    with pytest.raises(ArgumentError, match=r"the model cannot be written with opset 99"):
+    with pytest.raises(ArgumentError, match=r"the model cannot be exported with opset 99"):
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx", opset=99)
     assert not (tmp_path / "a.onnx").exists()
 
@@ -227,7 +227,7 @@ def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
     [
         ("a.onnx", "openvino", {}, "--to must be"),
         ("a.pth", "onnx", {}, r"the output file name must end in \.onnx"),
-        ("a.pt", "torchscript", {"opset": 18}, "an opset is only used for ONNX"),
+        ("a.pt", "torchscript", {"opset": 18}, "an opset can be set only for ONNX"),
         ("a.pt", "torchscript", {"size": (0, 4)}, "--size must be"),
     ],
 )

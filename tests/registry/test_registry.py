@@ -92,7 +92,7 @@ def test_user_class_replaces_built_in(
         shapes.get("Square")
     assert shapes.get("Square") is own
     assert len(caplog.messages) == 1
-    assert "The built-in shape 'Square' is replaced by" in caplog.messages[0]
+    assert "Replacing the built-in shape 'Square' with" in caplog.messages[0]
 
 
 def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "footplate"):
         shapes.register_module(module=own)
         shapes.register_module(module=make_class("Square", "footplate.shapes"))
-    assert caplog.messages == ["The built-in shape 'Square' is replaced by users_code.Square."]
+    assert caplog.messages == ["Replacing the built-in shape 'Square' with users_code.Square."]
 
 
 def test_lookup_in_parent_and_other_scopes() -> None:

@@ -70,7 +70,7 @@ def load_data_file(path: str) -> Any:
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns the number of values that a node expands to. A value counts once for each reference (`*`, `<<`) to it."""
+    """Returns the number of values in a YAML node after expanding all references (`*`, `<<`)."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"it contains a number with more than {_LONGEST_NUMBER} characters")
@@ -100,8 +100,8 @@ def read_file(path: str) -> bytes:
 def read_record_file(record: dict[str, Any], key: str) -> bytes:
     """Returns the bytes of the file whose path is under `key`.
 
-    A dataset of shards has already read the file and stored its bytes under `key` in `file_contents`. They are removed
-    from there, so that they do not become part of the sample.
+    A dataset of shards has already read the file and stored its bytes under `key` in `file_contents`. This function
+    removes them, so that they do not become part of the sample.
 
     Raises:
         DataError: The file cannot be read.
@@ -132,7 +132,9 @@ def join_root(root: str, path: str) -> str:
 
 
 def coco_package(why: str) -> ModuleType:
-    """Imports the package that reads masks and computes COCO metrics. `why` names the feature that needs it.
+    """Imports the package that decodes COCO masks and computes COCO metrics.
+
+    `why` is the feature that needs the package, for the error message.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -144,15 +146,15 @@ def coco_package(why: str) -> ModuleType:
 
 
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Decodes a segmentation in COCO format to a boolean mask ``(H, W)``.
+    """Decodes a segmentation in COCO format into a boolean mask ``(H, W)``.
 
     Args:
-        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or run lengths, compressed or not. Polygons with fewer
-            than three corners are ignored.
+        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or compressed or uncompressed run lengths. Polygons with
+            fewer than three corners are ignored.
         shape: Height and width of the image.
 
     Raises:
-        DataError: The segmentation is malformed, or does not fit the size of the image.
+        DataError: The segmentation is malformed, or its size differs from that of the image.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Example:
@@ -178,7 +180,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that the time and memory needed to decode a mask are in proportion to the size of its image.
+    """Checks that decoding a mask takes no more time and memory than is reasonable for the size of its image.
 
     Raises:
         DataError: Run lengths do not match the image size, a corner is non-finite or far outside the image, or the
@@ -210,6 +212,6 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """Encodes a mask ``(H, W)`` as compressed run lengths that can be written as JSON."""
+    """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
     runs = coco_package("writing masks").mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}

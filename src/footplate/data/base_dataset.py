@@ -31,13 +31,13 @@ class BaseDataset(Dataset[Any]):
     """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
 
     A subclass overrides `load_data_list` to read other file formats, `parse_data_info` to convert records, and
-    `filter_data` to select records. `METAINFO` contains metadata of the whole dataset, such as `classes`.
+    `filter_data` to select records. `METAINFO` contains metadata about the whole dataset, such as `classes`.
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced with the lines of
-            the file.
-        data_root: The root folder of relative paths.
+        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
+            the lines of the file.
+        data_root: The folder to which relative paths are joined.
         data_prefix: Maps a key of the records to the folder that is prepended to relative paths under that key.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
@@ -47,9 +47,10 @@ class BaseDataset(Dataset[Any]):
         test_mode: Whether to raise an error if the pipeline returns None. If False, a different sample is used instead.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try after the pipeline returns None.
-        keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
-            only the others are applied again. True selects the leading transforms with `keepable = True`, such as those
-            that load files. The `cache` setting of a dataloader does the same, but checks the available memory first.
+        keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that only
+            the remaining transforms are applied at each access. True selects the leading transforms with `keepable =
+            True`, such as those that load files. The `cache` setting of a dataloader does the same, but checks the
+            available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
             None. It is counted in `skipped` and logged as a warning.
 
@@ -123,7 +124,7 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """A copy of the metadata of the whole dataset."""
+        """A copy of the dataset's metadata."""
         return copy.deepcopy(self._metainfo)
 
     @property
@@ -159,7 +160,7 @@ class BaseDataset(Dataset[Any]):
         return store.arrays
 
     def load_data_list(self) -> list[Any]:
-        """Reads the annotation file and returns the records from `parse_data_info`."""
+        """Reads the annotation file and converts its records with `parse_data_info`."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
@@ -172,11 +173,14 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Converts a record of the annotation file to one or more records, with paths joined to `data_prefix`."""
+        """Converts a raw record to one or more records of the dataset.
+
+        By default, only joins its paths to `data_prefix`.
+        """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
-                    f"a record of '{self.ann_file}' lacks the key '{key}' of data_prefix",
+                    f"a record of '{self.ann_file}' lacks the key '{key}', which is in data_prefix",
                     key="data_prefix",
                     found=list(raw_data_info),
                 )
@@ -196,7 +200,7 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices in a sample. `ClassBalancedDataset` requires this method."""
+        """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` requires this method."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
@@ -245,18 +249,18 @@ class BaseDataset(Dataset[Any]):
         raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
     def _read_or_skip(self, read: Callable[[int], Any], idx: int) -> Any:
-        """Returns the result of `read` for one record, or None if it cannot be read and may be skipped."""
+        """Returns the result of `read` for one record, or None if reading fails and `on_error` is "skip"."""
         try:
             return read(idx)
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise
-            _logger.warning("Sample %d is skipped (%d so far): %s", idx, self._skipped.add(), error)
+            _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self._skipped.add(), error)
             return None
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merges metainfo into its defaults. A value that is the path of a file is replaced with the lines of the file."""
+    """Merges metainfo into the defaults, and replaces values that are paths of files with the lines of the files."""
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):

@@ -1,4 +1,7 @@
-"""Plans the samples of each batch of a pass. A pass can start at any batch and has the same length on every rank."""
+"""Plans the batches of a pass over the data.
+
+A pass can start at any batch and has the same length on every rank.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -52,7 +55,7 @@ class UnevenSplit(NamedTuple):
         return max(-((done - most) // batch_size), 0)
 
     def share(self, done: int, batch_size: int) -> float:
-        """Returns this rank's number of samples in the batch after `done` samples, divided by the mean over ranks."""
+        """Returns the size of this rank's batch after `done` samples, divided by the mean batch size over all ranks."""
         end = done + batch_size
         total = min(end * self.world_size, self.size) - min(done * self.world_size, self.size)
         local = max(min(end, self.local_size) - done, 0)
@@ -60,17 +63,17 @@ class UnevenSplit(NamedTuple):
 
 
 class BatchPlan(Sampler[BatchKey]):
-    """Yields the samples of each batch of a pass.
+    """Yields the samples of each batch in a pass over the data.
 
     Args:
-        loader: The loader whose samplers and batch size are used. The plan does not store it: with a reference cycle,
-            joining each persistent worker would take seconds.
-        seed: The seed of samplers that draw random numbers.
+        loader: The loader whose samplers and batch size are used. The plan does not store the loader, because a
+            reference cycle would delay joining each persistent worker by seconds.
+        seed: The seed for samplers that draw random numbers.
         limit: The maximum number of batches per pass.
 
     Attributes:
-        most: The maximum number of batches in the current pass, including those before `start`.
-        split: The distribution of samples over the ranks, if their number of batches may differ.
+        most: The maximum number of batches in the current pass, including those skipped at its start.
+        split: The distribution of samples over the ranks, or None if their numbers of samples are equal or unknown.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
 

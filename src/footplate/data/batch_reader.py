@@ -38,7 +38,8 @@ class BatchKey(NamedTuple):
 class ReadFailure:
     """An error that a worker sends to the main process, where `throw` raises it.
 
-    `cause` is the exception of the dataset, and `trace` its traceback. `worker` is None in the main process.
+    `cause` is the exception that the dataset raised, and `trace` is its traceback. `worker` is the index of the worker,
+    or None if the error occurred in the main process.
     """
 
     def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
@@ -46,7 +47,7 @@ class ReadFailure:
 
     @classmethod
     def of(cls, message: str, cause: BaseException, notes: Sequence[str]) -> "ReadFailure":
-        """Creates the failure for an exception that was just caught."""
+        """Creates a failure from an exception that was just caught."""
         worker, trace = get_worker_info(), "".join(traceback.format_exception(cause))
         return cls(DataError(message, notes=notes), cause, trace, worker.id if worker else None)
 
@@ -78,7 +79,7 @@ class BatchReader(Dataset[Any]):
 
     Args:
         dataset: The dataset of samples.
-        collate: Collates a list of samples to a batch.
+        collate: Collates a list of samples into a batch.
         seed: The seed of the run.
         progress: Records the current sample of each worker.
         reused_blocks: The number of memory blocks that a worker reuses; 0 if batches will be pinned.

@@ -50,7 +50,7 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    In a list of dicts, each dict is one sample. For other batches, the first available of these is returned: the length
+    In a list of dicts, each dict is one sample. For any other batch, returns the first available of these: the length
     of the first tensor or array among the entries, the length of the first list, the number of samples in the first
     dict, or 1.
 

@@ -24,7 +24,7 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Stacks tensors, arrays and numbers of N samples into ``(N, ...)``, and puts strings and data elements in lists.
+    """Stacks tensors, arrays and numbers from N samples into ``(N, ...)``, and puts strings and data elements in lists.
 
     Raises:
         DataError: Tensors differ in shape, or a value cannot be stacked.

@@ -45,10 +45,11 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     """Builds a dataloader from a section of a config.
 
     Args:
-        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
-            torch's DataLoader. `cache`, either "memory" or "device", caches the results of the leading deterministic
-            transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned unchanged.
-        seed: The seed of sample order and augmentation.
+        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any other argument
+            that torch's DataLoader accepts. `cache`, either "memory" or "device", caches the results of the leading
+            deterministic transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned
+            unchanged.
+        seed: The seed for sample order and augmentation.
 
     Raises:
         BuildError: A key is unknown, or `dataset` is missing.
@@ -142,10 +143,10 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error for a dataset or a list of dataloader configs, which would be used as a list of batches."""
+    """Raises an error if `loader` is a dataset or a list of configs, whose items would be treated as batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
-            "a data loader must yield batches, but a dataset yields single samples",
+            "a data loader must yield batches, but a dataset yields individual samples",
             found=type(loader),
             notes=["Pass DataLoader(dataset, batch_size=...)."],
         )
@@ -203,7 +204,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
             suggestion=nearest(str(unknown), LOADER_KEYS),
         )
     if cfg.get("dataset") is None:
-        raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
+        raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
@@ -286,7 +287,7 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any] | None:
     """Returns the function under `worker_init_fn`, or None if there is none.
 
-    A function that is specified by a dict also receives those of `num_workers`, `rank` and `seed` that it takes.
+    A function that is specified by a dict also receives `num_workers`, `rank` and `seed` if it accepts them.
     """
     given = settings.get("worker_init_fn")
     if given is None:
@@ -302,7 +303,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
 
 def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns the object under `key`. A config is built with `arguments`."""
+    """Returns the object under `key`. If it is a config, builds it with `arguments`."""
     entry = settings.get(key)
     if not isinstance(entry, Mapping):
         return entry

@@ -29,7 +29,7 @@ class _DatasetWrapper(Dataset[Any]):
 
     @property
     def metainfo(self) -> Any:
-        """The metadata of the wrapped dataset, or of the first one."""
+        """The metadata of the wrapped dataset, or of the first one if there are several."""
         return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
@@ -46,7 +46,7 @@ class _DatasetWrapper(Dataset[Any]):
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices in a sample."""
+        """Returns the indices of the categories that occur in a sample."""
         dataset, inner = self._locate(idx)
         return dataset.get_cat_ids(inner)  # type: ignore[no-any-return]
 
@@ -66,7 +66,7 @@ class ConcatDataset(_DatasetWrapper):
     Args:
         datasets: Datasets, or configs for DATASETS.
         lazy_init: Whether to defer the initialization of the datasets until `full_init` is called.
-        ignore_keys: Keys of metainfo that may differ. The values of the first dataset are used.
+        ignore_keys: Metainfo keys whose values may differ. The values of the first dataset are used.
 
     Raises:
         ArgumentError: `datasets` is empty, or the datasets differ in their metainfo.
@@ -97,7 +97,7 @@ class ConcatDataset(_DatasetWrapper):
 
     @cached_property
     def cumulative_sizes(self) -> list[int]:
-        """The index after the last sample of each dataset."""
+        """The cumulative lengths of the datasets: for each dataset, the index that follows its last sample."""
         self.full_init()
         return list(accumulate(len(dataset) for dataset in self.datasets))
 
@@ -118,7 +118,7 @@ class ConcatDataset(_DatasetWrapper):
 
 @DATASETS.register_module()
 class RepeatDataset(_DatasetWrapper):
-    """Repeats a dataset, to make the epochs of a small dataset longer.
+    """Repeats a small dataset to make its epochs longer.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
@@ -157,7 +157,8 @@ class ClassBalancedDataset(_DatasetWrapper):
     Raises:
         ArgumentError: `oversample_thr` is not greater than 0 and at most 1.
 
-    Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, 5.2.
+    Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, section
+    5.2.
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A dataset of LitData chunks: files of many samples that the library LitData has written with `optimize`."""
+"""A dataset of LitData chunks: files of many samples, written by LitData's `optimize`."""
 
 import io
 import json
@@ -46,20 +46,20 @@ class _Chunk(NamedTuple):
 class LitDataset(ShardedDataset):
     """A dataset of LitData chunks, on disk or in an object store. Samples can be read in any order.
 
-    The library decodes the samples. footplate opens the chunks, copies remote ones to its cache, and chooses the order,
-    so that a run can be resumed at any sample. Chunks must be neither compressed nor encrypted.
+    LitData decodes the samples. footplate opens the chunks, copies remote ones to its cache, and chooses the order, so
+    that a run can be resumed at any sample. Chunks must be neither compressed nor encrypted.
 
     Args:
         folder: The path or URL of the folder with the chunks and their `index.json`.
         fields: Maps keys of a record to keys of the samples, or to their indices if the samples are tuples; `;`
             separates alternatives. A value under a key that ends in `_path` is an image for the transforms of the
-            pipeline: an encoded file, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)``, uint8. The items of a dict
-            under `record` are added to the record.
-            By default, the image is `img_path` (`image`, `img`, `jpg`, `jpeg` or `png`). `seg_map_path` (`seg_map` or
-            `mask`), `gt_label` (`label`, `class` or `cls`) and `record` (`record` or `json`) are used if they exist.
-        data_root: The folder or URL of a relative `folder`.
-        metainfo: Metadata of the dataset, such as `classes`.
-        settings: Arguments of `ShardedDataset` and `BaseDataset`: `cache_dir`, `cache_gb`, `pipeline`, `indices` ...
+            pipeline: an encoded file, a PIL image, or a uint8 array of shape ``(H, W)`` or ``(H, W, 3)``. The items of
+            a dict under `record` are added to the record. By default, `img_path` is read from `image`, `img`, `jpg`,
+            `jpeg` or `png`. Three more keys are read if the samples have them: `seg_map_path` from `seg_map` or `mask`,
+            `gt_label` from `label`, `class` or `cls`, and `record` from `record` or `json`.
+        data_root: The folder or URL to which a relative `folder` is joined.
+        metainfo: Metadata about the dataset, such as `classes`.
+        settings: Arguments for `ShardedDataset` and `BaseDataset`: `cache_dir`, `cache_gb`, `pipeline`, `indices` ...
 
     Raises:
         DataError: A chunk is missing or incomplete, the index is invalid, or the samples lack a field.
@@ -116,7 +116,7 @@ class LitDataset(ShardedDataset):
         return sample
 
     def _find_names(self, names: Sequence[str]) -> dict[str, str]:
-        """Returns the name in the samples of each field."""
+        """Maps each field to its name in the samples."""
         wanted = self.fields or {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
         found = {key: next((each for each in several if each in names), None) for key, several in wanted.items()}
         required = ["img_path"] if self.fields is None else list(self.fields)
@@ -126,7 +126,7 @@ class LitDataset(ShardedDataset):
                     f"the samples of '{self.folder}' have no '{key}'",
                     key="fields",
                     found=list(names),
-                    notes=[f"Set fields=dict({key}='...') to one of the names of the samples."],
+                    notes=[f"Set fields=dict({key}='...') to a name that the samples contain."],
                 )
         return {key: name for key, name in found.items() if name is not None}
 
@@ -180,7 +180,7 @@ def _read_index(folder: str) -> tuple[list[_Chunk], dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_valid = False
     if not is_valid:
-        raise DataError(f"'{path}' is not a valid index of LitData", notes=["Write the dataset again."])
+        raise DataError(f"'{path}' is not a valid LitData index", notes=["Write the dataset again."])
     if not chunks:
         raise DataError(f"the dataset '{folder}' has no chunks")
     _check_config(config, path)
@@ -188,13 +188,13 @@ def _read_index(folder: str) -> tuple[list[_Chunk], dict[str, Any]]:
 
 
 def _check_config(config: Mapping[str, Any], path: str) -> None:
-    """Raises a DataError if the chunks have a form that cannot be read sample by sample, or execute code."""
+    """Raises a DataError if samples cannot be read individually from the chunks, or if reading could execute code."""
     for key in ("compression", "encryption"):
         if config.get(key):
             raise DataError(
                 f"the chunks of '{path}' use {key}, so their samples cannot be read in random order",
                 found=config[key],
-                notes=[f"Write the dataset without `{key}`. Images are compressed already."],
+                notes=[f"Write the dataset without `{key}`. Images are already compressed."],
             )
     loader = config.get("item_loader") or "PyTreeLoader"
     if loader != "PyTreeLoader":
@@ -202,14 +202,16 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
     unsupported = [each for each in config["data_format"] or () if each.partition(":")[0] not in _FORMATS]
     if unsupported or not config["data_format"]:
         raise DataError(
-            f"values of this format cannot be read from '{path}'",
+            f"the format of the samples of '{path}' is not supported",
             found=unsupported or None,
-            notes=[f"The formats are {', '.join(_FORMATS)}. A pickle is never opened, because it can execute code."],
+            notes=[
+                f"Use only the formats {', '.join(_FORMATS)}. Pickles are not loaded, because they can execute code."
+            ],
         )
 
 
 def _check_size(chunk: _Chunk) -> FileStatus:
-    """Returns the status of a chunk. Raises a DataError if its size differs from that in the index."""
+    """Returns the file status of a chunk. Raises a DataError if its size differs from that in the index."""
     try:
         found = status(chunk.path)
     except FileNotFoundError as error:
@@ -226,7 +228,7 @@ def _check_size(chunk: _Chunk) -> FileStatus:
 
 
 def _create_decoder(config: Mapping[str, Any], folder: str) -> tuple[Any, list[str]]:
-    """Returns the item loader of the library, which decodes samples, and the names of the values in a sample."""
+    """Returns LitData's item loader, which decodes samples, and the names of the values in a sample."""
     try:
         from litdata.streaming import serializers  # type: ignore[import-not-found, unused-ignore]
         from litdata.streaming.item_loader import PyTreeLoader  # type: ignore[import-not-found, unused-ignore]
@@ -239,7 +241,7 @@ def _create_decoder(config: Mapping[str, Any], folder: str) -> tuple[Any, list[s
         spec = treespec_loads(config["data_spec"])
         decoder.setup({**config, "data_spec": spec}, [], {name: known[name] for name in _FORMATS})
     except Exception as error:  # the library raises errors of many types
-        raise DataError(f"the library litdata cannot read the index of '{folder}': {error}") from error
+        raise DataError(f"litdata cannot read the index of '{folder}': {error}") from error
     if spec.type is dict:
         return decoder, [str(name) for name in spec.context]
     if spec.type in (list, tuple):
@@ -256,7 +258,7 @@ def _to_dict(value: Any) -> dict[str, Any]:
 
 
 def _to_file(value: Any) -> bytes:
-    """Returns an image as the content of an image file, without loss."""
+    """Encodes an image losslessly and returns the bytes of the file. Returns encoded images unchanged."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, np.ndarray):

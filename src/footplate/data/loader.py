@@ -19,7 +19,7 @@ _IN_USE = 2  # batches per worker in the main process: one being trained on, and
 
 
 def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset, or None if it is unknown, as for streams."""
+    """Returns the length of a loader or dataset, or None if it is unknown, as it is for streams."""
     try:
         return len(loader)
     except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
@@ -36,8 +36,8 @@ class SampleLoader(DataLoader[Any]):
 
     Args:
         dataset: A map-style dataset.
-        seed: The seed of sample order and augmentation.
-        batch_size: The number of samples per batch. With None, single samples are yielded instead of batches.
+        seed: The seed for sample order and augmentation.
+        batch_size: The number of samples per batch. With None, individual samples are yielded instead of batches.
         shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
         sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
             the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
@@ -45,7 +45,7 @@ class SampleLoader(DataLoader[Any]):
         drop_last: Whether to drop an incomplete last batch.
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
-        options: Further arguments of torch's DataLoader.
+        options: Additional arguments for torch's DataLoader.
 
     Attributes:
         share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
@@ -111,7 +111,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def endless(self) -> bool:
-        """Whether a pass is endless."""
+        """Whether a pass never ends."""
         ends = self.is_limited or bool(self.custom_samplers)
         return not ends and any(getattr(each, "endless", False) for each in self._plan.samplers)
 
@@ -140,7 +140,7 @@ class SampleLoader(DataLoader[Any]):
         return self._plan.batches_from(sample)
 
     def count_once(self) -> None:
-        """Disables padding, so that each sample is read exactly once, as with `round_up=False` of a DefaultSampler.
+        """Disables padding, so that each sample is read exactly once, as by a DefaultSampler with `round_up=False`.
 
         Other samplers are not changed.
         """
@@ -155,7 +155,7 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next pass. The first pass has the epoch that is set on a sampler, or 0."""
+        """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
         epochs = (getattr(each, "epoch", None) for each in self._plan.samplers)
         epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
         try:

@@ -60,7 +60,7 @@ class DataPosition:
         return 0 if self._endless or not length else (iteration + self._ahead) // length
 
     def batch_at(self, iteration: int, epoch: int | None = None) -> int:
-        """Returns the index of the batch of an iteration in its pass."""
+        """Returns the index, within its pass, of the batch that an iteration uses."""
         length = length_of(self._loader)
         if epoch is not None:
             return iteration - epoch * (length or 0)
@@ -165,8 +165,8 @@ class DataPosition:
                 own.load_state_dict(state["samplers"], epoch)
             else:
                 _logger.warning(
-                    "The sampler in the config differs from the one in the checkpoint. The saved sampler state is not "
-                    "used, and the run is no longer bit-exact."
+                    "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
+                    "sampler state. The run is no longer bit-exact."
                 )
         if state.get("generator") is not None and self._generator is not None:
             device = self._generator.device

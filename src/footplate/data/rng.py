@@ -62,7 +62,8 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     """Sets every generator to the state that `capture_rng` returned.
 
     The whole state is checked before any generator is changed; see `check_rng` for the errors. Devices that do not
-    exist on this machine are skipped with a warning. `part` is the key path of the state for error messages.
+    exist on this machine are skipped with a warning. `part` is the key path of the state in the checkpoint, for error
+    messages.
     """
     checked = check_rng(state, part)
     random.setstate(checked.python)
@@ -72,7 +73,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
         indices = _indices_of(kind)
         if len(indices) != len(states):
             _logger.warning(
-                "The checkpoint has the random state of %d '%s' devices, but this machine has %d.",
+                "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d.",
                 len(states),
                 kind,
                 len(indices),
@@ -185,16 +186,16 @@ def _checked_words(words: Any, count: int) -> torch.Tensor:
 
 @contextmanager
 def _checking(part: str) -> Iterator[None]:
-    """Converts any exception of a check to a CheckpointError that names the part."""
+    """Converts any exception raised in the block to a CheckpointError that names the part."""
     try:
         yield
     except _InvalidStateError as error:
         message, found = error.args
         raise CheckpointError(
-            f"the random state '{part}' of the checkpoint {message}", found=found, notes=_ADVICE
+            f"the random state '{part}' in the checkpoint {message}", found=found, notes=_ADVICE
         ) from None
     except Exception as error:
-        message = f"the random state '{part}' of the checkpoint cannot be restored: {type(error).__name__}: {error}"
+        message = f"the random state '{part}' in the checkpoint cannot be restored: {type(error).__name__}: {error}"
         raise CheckpointError(message, notes=_ADVICE) from error
 
 
@@ -210,7 +211,7 @@ def _accelerator() -> str | None:
 
 
 def _indices_of(kind: str) -> range:
-    """Returns the indices of the devices of a type on this machine."""
+    """Returns the indices of this machine's devices of a given type."""
     return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
 
 

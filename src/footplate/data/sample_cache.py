@@ -1,4 +1,4 @@
-"""Caches samples in memory or on the device, as set by `cache` of a dataloader or `keep_in_memory` of a dataset."""
+"""Caches samples in memory or on the device, for a dataloader's `cache` or a dataset's `keep_in_memory`."""
 
 import copy
 import logging
@@ -125,7 +125,7 @@ class _DeviceStore:
 
 
 def has_flag(transform: Any, flag: str) -> bool:
-    """Returns the value of a transform's class flag. A subclass that overrides `transform` must set the flag again."""
+    """Checks whether a transform's class sets `flag`. A subclass that overrides `transform` must set it again."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])
@@ -137,15 +137,15 @@ def has_flag(transform: Any, flag: str) -> bool:
 def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
     """Caches the results of the leading deterministic transforms. The remaining transforms are applied at each access.
 
-    Wrapped datasets are cached one by one. If a dataset does not fit, it is not cached and a warning is logged.
+    Wrapped datasets are cached individually. If a dataset does not fit, it is not cached and a warning is logged.
 
     Args:
         dataset: A dataset with `pipeline`, `leading_samples` and `sample_cache`, or a wrapper of such datasets.
         settings: The place and the maximum size of the cache.
 
     Returns:
-        The place where all samples are stored, "memory" or "device". None if the places differ or some datasets are not
-        cached.
+        The place where all samples are stored, "memory" or "device", or None if the places differ or not all datasets
+        are cached.
     """
     if wrapped := wrapped_datasets(dataset):
         places = {cache_samples(each, settings) for each in wrapped}
@@ -174,12 +174,15 @@ def _select_cache(dataset: Any, settings: CacheSettings) -> SampleCache | None:
             return SampleCache(pipeline, len(is_fixed), least=0, device=device)
         first_random = type(pipeline.transforms[is_fixed.index(False)]).__name__
         _logger.warning(
-            "cache='device': %s may be random and runs on the host, so samples are cached in memory.", first_random
+            "cache='device': %s may be random and runs on the CPU. Caching samples in memory instead.", first_random
         )
     loads = bool(pipeline.transforms) and has_flag(pipeline.transforms[0], "keepable")
     if not loads and not getattr(dataset, "makes_samples", False):
         name = type(dataset).__name__
-        _logger.warning("cache='memory': the pipeline of '%s' does not begin with a keepable transform.", name)
+        _logger.warning(
+            "cache='memory': the pipeline of '%s' does not begin with a keepable transform. Not caching its samples.",
+            name,
+        )
         return None
     return SampleCache(pipeline, True, least=0)
 
@@ -196,7 +199,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
     if not reads[0]:
         raise DataError(f"the dataset '{name}' is empty")
     if not _is_same(*reads):
-        _logger.warning("cache: the samples of '%s' differ between two reads, so they are not cached.", name)
+        _logger.warning("cache: the samples of '%s' differ between two reads. Not caching them.", name)
         return False
     cache.fill(reads[0])
     size = cache.num_bytes / len(reads[0]) * len(dataset)
@@ -207,7 +210,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
         limit = _USABLE * free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if limit is not None and size > limit:
         _logger.warning(
-            "cache='%s': the samples of '%s' need %.2f GB, but only %.2f GB may be used, so they are not cached.",
+            "cache='%s': the samples of '%s' need %.2f GB, but only %.2f GB may be used. Not caching them.",
             settings.place,
             name,
             size / 1e9,

@@ -23,15 +23,15 @@ _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class _SeededSampler(Sampler[int]):
-    """A sampler whose global order of samples depends only on a seed. Each rank takes its share of the samples.
+    """A sampler whose global order of samples is determined by a seed. The samples are divided among the ranks.
 
     Args:
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each pass.
-        seed: The seed of the order. By default, all ranks share a random seed.
-        shard_window: The number of shards from which samples are mixed. The shards are shuffled, and each enters the
-            mix after the previous one, so that only about this many are read at the same time. By default, all
-            samples are mixed.
+        seed: The seed for shuffling. By default, all ranks share a random seed.
+        shard_window: The number of shards whose samples are mixed. The order of the shards is random, and samples are
+            mixed only with those of nearby shards, so that only about this many shards are read at the same time. By
+            default, all samples are mixed.
 
     Raises:
         DataError: The dataset is empty.
@@ -82,12 +82,12 @@ class DefaultSampler(_SeededSampler):
     Args:
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each epoch.
-        seed: The seed of the order. By default, all ranks share a random seed.
+        seed: The seed for shuffling. By default, all ranks share a random seed.
         round_up: Whether to repeat the first samples at the end, so that every rank has the same number of samples. If
             False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
             batches.
-        shard_window: The number of shards from which samples are mixed; see `WebDataset`. By default, all samples are
-            mixed. The shards are shuffled, and each enters the mix after the previous one.
+        shard_window: The number of shards whose samples are mixed; see `WebDataset`. The order of the shards is random,
+            and samples are mixed only with those of nearby shards. By default, all samples are mixed.
 
     Raises:
         DataError: The dataset is empty.
@@ -141,7 +141,7 @@ class DefaultSampler(_SeededSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(_SeededSampler):
-    """Visits the samples in endless passes. As in DefaultSampler, the ranks share one global order."""
+    """Repeats the samples endlessly. As in DefaultSampler, the ranks share one global order."""
 
     endless = True
 
@@ -169,7 +169,7 @@ def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
         raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
     if not hasattr(dataset, "shard_numbers"):
         name = type(dataset).__name__
-        message = f"shard_window needs a dataset of shards, such as WebDataset, but '{name}' has none"
+        message = f"shard_window requires a dataset of shards, such as WebDataset, but '{name}' has none"
         raise ArgumentError(message, key="shard_window", found=window)
     return torch.from_numpy(dataset.shard_numbers()).long()
 
@@ -184,7 +184,11 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 
 
 def can_start_anywhere(sampler: Any) -> bool:
-    """Checks whether `iterate_from` matches `__iter__`. It does not if a subclass overrides only `__iter__`."""
+    """Checks whether a sampler can start at any index with `iterate_from`.
+
+    This is not possible if a subclass overrides only `__iter__`, because the two methods may then yield different
+    samples.
+    """
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
@@ -200,8 +204,8 @@ def is_custom(sampler: Any) -> bool:
 class CustomSamplers:
     """Restores the state of custom samplers in a resumed run, so that they continue as in an uninterrupted run.
 
-    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. For other
-    samplers, all earlier passes are iterated again without reading data.
+    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. To restore
+    other samplers, all earlier passes are iterated again without reading data.
 
     Args:
         samplers: The custom samplers of a loader.
@@ -217,12 +221,16 @@ class CustomSamplers:
         return bool(self._samplers)
 
     def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
-        """Advances the samplers to the start of pass `epoch`. Iterating over `start_pass(n)` performs pass n."""
+        """Advances the samplers to the start of pass `epoch`. `start_pass(n)` returns an iterable over pass n."""
         if not self._samplers:
             return
         if epoch > self._passes:
             names = ", ".join(type(each).__name__ for each in self._samplers)
-            _logger.info("%s: %d earlier passes are repeated without reading data.", names, epoch - self._passes)
+            _logger.info(
+                "Restoring %s: repeating earlier passes without reading data. Number of passes: %d.",
+                names,
+                epoch - self._passes,
+            )
         for earlier in range(self._passes, epoch):
             deque(start_pass(earlier), maxlen=0)
         self._passes = max(self._passes, epoch + 1)
@@ -237,7 +245,7 @@ class CustomSamplers:
         return self._states_at_start if is_started else self._get_states()
 
     def can_load(self, states: Sequence[Any]) -> bool:
-        """Checks whether there is a state for each sampler, and each sampler can load one."""
+        """Checks whether `states` contains one state per sampler and all samplers can load states."""
         return len(states) == len(self._samplers) and self._have_state
 
     def load_state_dict(self, states: Sequence[dict[str, Any]], epoch: int) -> None:

@@ -57,7 +57,7 @@ class SampleGenerators:
     """Provides separate states of the global random generators for code that reads samples.
 
     The generators are seeded before each sample. The numpy generator is replaced rather than copied: copying its state
-    would add half the time of reading a small batch. This discards the normally distributed value that the run's numpy
+    would make reading a small batch 50% slower. This discards the normally distributed value that the run's numpy
     generator may have buffered, since `np.random.randn` generates values in pairs.
     """
 
@@ -66,7 +66,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Activates these states for a block, and restores those of the run afterwards."""
+        """Activates these states during the block, and restores those of the run afterwards."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
@@ -86,7 +86,7 @@ class SamplerGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Activates these states for a block, and restores those of the run afterwards."""
+        """Activates these states during the block, and restores those of the run afterwards."""
         with preserve_random_state():
             if self._states is None:
                 seed_generators(self._seed)

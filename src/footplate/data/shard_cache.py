@@ -30,13 +30,14 @@ _RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a download that was in
 
 
 class ShardCache:
-    """Downloads remote shards when they are first read, and removes those that were not used for the longest time.
+    """Downloads remote shards when they are first read, and removes the least recently used ones.
 
-    The size may exceed `max_bytes` by the shards that are being downloaded or were downloaded within the last second.
+    The total size may exceed `max_bytes` by the size of the shards that are being downloaded or were downloaded within
+    the last second.
 
     Args:
-        folder: The folder of the copies.
-        max_bytes: The total size of the copies.
+        folder: The folder for the copies.
+        max_bytes: The maximum total size of the copies.
     """
 
     def __init__(self, folder: str, max_bytes: float) -> None:
@@ -49,14 +50,14 @@ class ShardCache:
         return os.path.join(self.folder, f"{digest}{tag}-{base_name(url)}")
 
     def open(self, shard: str, status: FileStatus) -> IO[Any]:
-        """Opens a shard for reading: a local one directly, a remote one as a local copy.
+        """Opens a shard for reading. If the shard is remote, opens a local copy.
 
         Args:
             shard: The path or URL.
             status: Its size and modification time. Each version of a remote shard has its own copy.
 
         Raises:
-            DataError: The shard cannot be downloaded, after several attempts, or has a different size.
+            DataError: The shard cannot be downloaded after several attempts, or its size differs from `status`.
             OSError: The shard or the copy cannot be opened.
         """
         if is_local(shard):
@@ -93,7 +94,7 @@ class ShardCache:
             except ConnectionError as error:
                 if seconds is None:
                     raise
-                _logger.warning("The download of '%s' is repeated in %g s: %s.", shard, seconds, error)
+                _logger.warning("Retrying the download of '%s' in %g s, because it failed: %s.", shard, seconds, error)
                 time.sleep(seconds)
             else:
                 return
@@ -109,7 +110,7 @@ class ShardCache:
                 )
 
     def _make_room(self, size: int) -> None:
-        """Removes the copies that were not used for the longest time, until `size` more bytes fit."""
+        """Removes the least recently used copies until `size` more bytes fit."""
         youngest = time.time() - _LEAST_AGE
         with lock(os.path.join(self.folder, "removal")):
             copies = []

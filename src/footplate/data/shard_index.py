@@ -1,7 +1,7 @@
 """Indexes of tar shards: the position of every file in a shard, so that samples can be read in any order.
 
-The index of `a.tar` is `a.tar.index.json`. It is written once and contains the size and the modification time of the
-shard, and for each file its name, the offset and the size of its content, and the checksum in its tar header.
+The index of `a.tar` is `a.tar.index.json`. It is written once. It contains the size and the modification time of the
+shard. For each file, it contains the name, the offset and the size of the content, and the checksum in the tar header.
 """
 
 import json
@@ -47,7 +47,7 @@ class Member(NamedTuple):
         name: Its name.
         offset: The offset of its content in the shard, in bytes.
         size: The size of its content in bytes.
-        checksum: The checksum in its header, which covers name, size and time of modification.
+        checksum: The checksum in its header, which covers name, size and modification time.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Member(NamedTuple):
 
 
 class ShardSample(NamedTuple):
-    """The files of a sample by their lowercase extension, such as `jpg` or `seg.png`."""
+    """The key of a sample, and its files by lowercase extension, such as `jpg` or `seg.png`."""
 
     key: str
     members: dict[str, Member]
 
 
 class ShardIndex(NamedTuple):
-    """The samples of a shard, and the version of the shard that they were found in.
+    """The samples of a shard, and the version of the shard in which they were found.
 
     Attributes:
         path: The path of the index file; empty if it could not be saved.
@@ -84,7 +84,7 @@ class _IndexFile(NamedTuple):
 
 
 def load_index(shard: str, cache: ShardCache) -> ShardIndex:
-    """Returns the index of a shard. Creates the index if there is none, or if the shard was copied since.
+    """Returns the index of a shard. Creates the index if it is missing or out of date.
 
     A new index is written next to a local shard, or to the folder of `cache` if the shard is remote or its folder is
     read-only. An index is out of date if the size or the modification time of the shard differs. The shard is then
@@ -120,7 +120,10 @@ def load_index(shard: str, cache: ShardCache) -> ShardIndex:
 
 
 def _check_ends(shard: str, file: _IndexFile) -> None:
-    """Checks the first and the last header of a local shard, which may have changed at equal size and time."""
+    """Checks the first and the last header of a local shard.
+
+    The content of a shard may change while its size and modification time stay the same.
+    """
     if is_local(shard) and file.members:
         with open_file(local_path(shard)) as stream:
             for member in (file.members[0], file.members[-1]):
@@ -129,7 +132,7 @@ def _check_ends(shard: str, file: _IndexFile) -> None:
 
 
 def check_header(header: bytes, member: Member, shard: str, index: str) -> None:
-    """Checks that the header of a file in a shard is the one in the index.
+    """Checks that the header of a file in a shard matches the index.
 
     Args:
         header: The 512 bytes before the content of the file.
@@ -138,7 +141,7 @@ def check_header(header: bytes, member: Member, shard: str, index: str) -> None:
         index: The path of the index, for error messages; empty if it could not be saved.
 
     Raises:
-        DataError: It is a different header, so the shard has changed since it was indexed.
+        DataError: The header differs, so the shard has changed since it was indexed.
     """
     try:
         is_same = int(header[_CHECKSUM].strip(b"\0 "), 8) == member.checksum
@@ -174,7 +177,7 @@ def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
     if compression is not None and not _is_header(block):  # the name of the first file may begin with BZ
         raise DataError(
             f"the shard '{shard}' is compressed with {compression}, so its samples cannot be read in random order",
-            notes=["Decompress the shards. Images are compressed already."],
+            notes=["Decompress the shards. Images are already compressed."],
         )
     members: list[Member] = []
     end = 0
@@ -267,7 +270,7 @@ def _duplicate(what: str, shard: str, first: int, member: Member) -> DataError:
 
 
 def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: Iterable[str]) -> str:
-    """Writes an index to the first path that can be written. Returns this path, or "" if there is none."""
+    """Writes an index to the first writable path. Returns this path, or "" if there is none."""
     content = json.dumps({"version": _VERSION, **current._asdict(), "members": members}, separators=(",", ":"))
     for path in paths:
         with suppress(OSError):

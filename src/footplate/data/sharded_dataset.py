@@ -13,13 +13,13 @@ from footplate.errors import ArgumentError, DataError
 
 
 class StoredSample(NamedTuple):
-    """A sample as a shard contains it.
+    """A sample that was read from a shard.
 
     Attributes:
         shard: The path or URL of the shard.
         key: The name of the sample in the shard.
-        values: Items of the record.
-        files: The path and the content of each file that a transform loads, by the key of its path in the record.
+        values: Items to add to the record.
+        files: Maps keys of the record to the path and the content of a file that a transform loads.
     """
 
     shard: str
@@ -36,13 +36,13 @@ class ShardedDataset(BaseDataset):
 
     Args:
         fields: Maps keys of a record to names in a shard; `;` separates alternatives.
-        data_root: The folder or URL of relative paths.
-        metainfo: Metadata of the dataset, such as `classes`.
+        data_root: The folder or URL to which relative paths are joined.
+        metainfo: Metadata about the dataset, such as `classes`.
         cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
         cache_gb: The maximum size of the copies in GB. It must hold all shards that are read at the same time.
         ignore_index: The label of ignored pixels in label maps.
-        reduce_zero_label: Whether to ignore label 0 of label maps and to reduce all other labels by one.
-        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        reduce_zero_label: Whether to ignore label 0 of label maps and to decrease all other labels by one.
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -87,7 +87,7 @@ class ShardedDataset(BaseDataset):
         return self.data_list
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reads a sample. `file_contents` maps the keys of paths to the bytes of the files to load."""
+        """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""
         self.full_init()
         sample = self.read_sample(*self.data_list[idx])
         record: dict[str, Any] = {}
@@ -109,13 +109,13 @@ class ShardedDataset(BaseDataset):
         return [int(self.get_data_info(idx)["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
-        """Returns the index of the shard of each sample, ``(N,)``, for `shard_window` of a sampler."""
+        """Returns the index of each sample's shard, ``(N,)``. A sampler with `shard_window` calls this method."""
         self.full_init()
         return np.fromiter((each[0] for each in self.data_list), dtype=np.int32, count=len(self.data_list))
 
 
 def split_names(names: str) -> list[str]:
-    """Returns the names that `;` separates, without empty ones.
+    """Splits a string at `;` and returns the non-empty names.
 
     Example:
         >>> split_names("jpg; png;")

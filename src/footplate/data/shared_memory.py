@@ -102,10 +102,10 @@ def trim_heap() -> None:
 
 
 class SharedCount:
-    """A counter in memory that the main process shares with its forked or spawned workers. Copies are independent.
+    """A counter in memory that the main process shares with its forked or spawned workers.
 
     Each worker has its own slot, so that no locks are needed. A counter that is created with `slots` shares their
-    memory.
+    memory. A copy of a counter starts with its value and is independent of it.
     """
 
     def __init__(self, value: int = 0, slots: Any = None) -> None:
@@ -137,7 +137,7 @@ class Block(NamedTuple):
 
 
 def allocate_block(size: int) -> Block:
-    """Returns a block for `size` bytes that is used only once."""
+    """Allocates a block of `size` bytes that is used for only one batch."""
     memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # even if the default device is not the CPU
     memory[0] = _NEW
     return Block(memory.share_memory_())  # type: ignore[no-untyped-call]
@@ -147,7 +147,7 @@ class BlockPool:
     """Blocks of shared memory that a worker reuses, so that each is sent only once and its pages stay mapped.
 
     The main process marks a block as free when the last tensor or array of its batch is deleted. If the main process
-    keeps more than `most` batches, further blocks are used only once.
+    keeps more than `most` batches, additional blocks are used only once.
     """
 
     def __init__(self, worker: int, most: int) -> None:
@@ -155,7 +155,7 @@ class BlockPool:
         self._memories: list[Tensor] = []
 
     def allocate(self, size: int) -> Block:
-        """Returns a block for `size` bytes, marked as in use."""
+        """Returns a block of at least `size` bytes, and marks it as in use."""
         states = [int(memory[0]) for memory in self._memories]
         free = [number for number, state in enumerate(states) if state != _IN_USE]
         number = next((each for each in free if len(self._memories[each]) >= _HEADER + size), None)
@@ -172,7 +172,7 @@ class BlockPool:
 
 
 class PackedBatch:
-    """A pickled batch whose dense tensors and arrays are in one block of shared memory.
+    """A pickled batch whose dense tensors and arrays are stored in one block of shared memory.
 
     Torch sends each tensor separately, with several messages between the processes. This takes the main process a few
     hundred microseconds for each image and label map of a batch.

@@ -49,24 +49,25 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 class WebDataset(ShardedDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    The files of a sample have the same name up to the first dot, the key, and follow each other in a shard. On first
-    use, each shard is indexed; see `load_index`. Remote shards are copied to a local cache when they are read.
+    The files of a sample are next to each other in a shard. Their names are the same up to the first dot; this part is
+    the key of the sample. On first use, each shard is indexed; see `load_index`. Remote shards are copied to a local
+    cache when they are read.
 
     Args:
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.
-        fields: Maps keys of a record to extensions; `;` separates alternatives. Files under a key that ends in
-            `_path` are loaded by the transforms of the pipeline. Others are parsed by their extension: `cls`, `index`
-            and `id` are integers, `txt` is text, `json` is JSON, `npy` is an array, and all others are bytes. The
-            items of a JSON object under `record` are added to the record. Every sample must have all fields.
-            By default, the image is `img_path`, and the first sample determines which of `seg_map_path` (`seg.png` or
-            `mask.png`), `gt_label` (`cls`) and `record` (`json`) all samples have.
-        data_root: The folder or URL of relative paths.
-        metainfo: Metadata of the dataset, such as `classes`.
+        fields: Maps keys of a record to extensions; `;` separates alternatives. If a key ends in `_path`, the
+            transforms of the pipeline load the file. Other files are parsed according to their extension: `cls`,
+            `index` and `id` are integers, `txt` is text, `json` is JSON, `npy` is an array, and all others are bytes.
+            The items of a JSON object under `record` are added to the record. Every sample must have all fields. By
+            default, `img_path` is the image. Three more keys are read from every sample if the first sample has them:
+            `seg_map_path` from `seg.png` or `mask.png`, `gt_label` from `cls`, and `record` from `json`.
+        data_root: The folder or URL to which relative paths are joined.
+        metainfo: Metadata about the dataset, such as `classes`.
         cache_dir: The folder for copies of remote shards, and for indexes that cannot be written next to the shards.
         cache_gb: The maximum size of the copies in GB. It must hold all shards that are read at the same time.
         ignore_index: The label of ignored pixels in label maps.
-        reduce_zero_label: Whether to ignore label 0 of label maps and to reduce all other labels by one.
-        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        reduce_zero_label: Whether to ignore label 0 of label maps and to decrease all other labels by one.
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
         DataError: A shard is missing, damaged or does not match its index, or a sample lacks a field.
@@ -154,7 +155,7 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
     Args:
         shards: A list of paths, a folder, or a path with ranges of numbers in braces.
-        root: The folder or URL of relative paths.
+        root: The folder or URL to which relative paths are joined.
 
     Raises:
         DataError: There are no shards.
@@ -173,7 +174,7 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     pairs = itertools.pairwise(sorted(found, key=absolute))
     twice = next((one for one, other in pairs if absolute(one) == absolute(other)), None)
     if twice is not None:
-        raise ArgumentError(f"the shard '{twice}' is given twice", key="shards", found=shards)
+        raise ArgumentError(f"the shard '{twice}' is listed twice", key="shards", found=shards)
     return found
 
 
@@ -209,7 +210,7 @@ def _missing_field(field: str, extensions: Sequence[str], shard: str, sample: Sh
         f"the sample '{sample.key}' at offset {offset} of the shard '{shard}' has no '{field}'",
         key="fields",
         found=[f"{sample.key}.{extension}" for extension in sample.members],
-        notes=[f"A file must have one of the extensions {', '.join(extensions)}, or set fields=dict({field}='...')."],
+        notes=[f"Add a file with one of the extensions {', '.join(extensions)}, or set fields=dict({field}='...')."],
     )
 
 
@@ -219,7 +220,7 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
     try:
         value = _PARSERS.get(extension, bytes)(content)
         if field == "record" and not isinstance(value, dict):
-            raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
+            raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
     except (ValueError, EOFError, RecursionError, OverflowError, MemoryError) as error:
         message = f"'{member.name}' at offset {member.offset} of the shard '{shard}' cannot be parsed"
         reason = (str(error) or type(error).__name__).splitlines()[0]

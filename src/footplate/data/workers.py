@@ -42,7 +42,7 @@ _FIELDS = 3  # per worker: process, position + 1, index
 
 
 class DataWait:
-    """Records whether this process is waiting for data at a point where a signal handler may raise an error.
+    """Records whether this process is waiting for data, so that a signal handler may raise an error.
 
     This is the case while the process reads a sample or waits for a worker, but not while it swaps or stores the random
     generators of the run.
@@ -187,8 +187,8 @@ class MonitoredLoader(DataLoader[Any]):
     """A loader that detects within a second that a worker has exited.
 
     Torch detects immediately if a worker is killed or exits with an error. If a worker exits with code 0, torch notices
-    only after the whole `timeout`; this loader checks every second. Time in which this process was suspended, such as
-    by Ctrl-Z, does not count towards the timeout.
+    only after the whole `timeout`; this loader checks every second. Time during which this process is suspended, for
+    example by Ctrl-Z, does not count towards the timeout.
     """
 
     def _get_iterator(self) -> Any:
@@ -252,7 +252,8 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
     """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
 
-    Torch may raise its error at any point in the main process, so the block must include all code that runs meanwhile.
+    Torch may raise its error at any point in the main process, so the `with` block must include all code that runs
+    while the loaders have workers.
 
     Raises:
         DataError: A worker died or did not respond in time.
@@ -338,7 +339,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
         reading = ", ".join(str(index) for index in samples if index is not None)
         return DataError(
             f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
-            notes=["Raise the `timeout` of the data loader, or set it to 0 to wait without a limit."],
+            notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
         )
     if not death:
         return None

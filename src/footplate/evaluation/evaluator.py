@@ -16,8 +16,9 @@ class Evaluator:
     """Passes the predictions for each batch to all metrics and merges their values.
 
     Args:
-        metrics: One or several metrics: objects, dicts for METRICS, functions of (predictions, batch), or objects like
-            those of torchmetrics. Functions and such objects can also be given as a dict that maps names to them.
+        metrics: One metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
+            (predictions, batch), or an object with the torchmetrics API. A dict can map names to functions and such
+            objects.
     """
 
     key = ""  # the config section of the evaluator, for error messages
@@ -79,10 +80,10 @@ class Evaluator:
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns a dict of the values of all metrics, for a dataset of `size` samples.
+        """Returns the values of all metrics as one dict, for a dataset of `size` samples.
 
         Raises:
-            ArgumentError: Two metrics return a value with the same name.
+            ArgumentError: Two metrics return values with the same name.
         """
         values: dict[str, Any] = {}
         for index, metric in enumerate(self.metrics):
@@ -91,7 +92,7 @@ class Evaluator:
             for name, value in found.items():
                 if name in values:
                     raise ArgumentError(
-                        f"two metrics return a value named '{name}'",
+                        f"two metrics return values named '{name}'",
                         key=self._metric_key(index),
                         notes=[metric.rename_advice],
                     )
@@ -143,7 +144,7 @@ def build_evaluator(cfg: Any) -> Evaluator:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
         return built
     if isinstance(cfg, Mapping) and "type" not in cfg and not is_named(cfg):
-        raise ArgumentError("the config of an evaluator needs the 'type' of a metric", found=dict(cfg))
+        raise ArgumentError("the config of an evaluator must contain the 'type' of a metric", found=dict(cfg))
     if isinstance(cfg, Evaluator):
         return cfg
     if cfg is None or isinstance(cfg, (str, int, float)):

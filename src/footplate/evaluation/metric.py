@@ -34,11 +34,11 @@ _PLAIN = (int, float, str, bool, type(None))
 class RunningSum(list[_T]):
     """A replacement for a list of results that adds each result to a sum instead of storing it.
 
-    Samplers may repeat samples at the end, so that all ranks have the same number of samples. The last results are
-    therefore held back, so that `sum_of_first` can exclude them.
+    Samplers may repeat samples at the end, so that all ranks have the same number of samples. Therefore, the latest
+    results are not added to the sum immediately, so that `sum_of_first` can exclude them.
 
     Args:
-        added: A function that returns the sum of two results.
+        added: A function that takes two results and returns their sum.
 
     Example:
         >>> results = RunningSum(lambda one, other: one + other)
@@ -154,7 +154,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @property
     def title(self) -> str:
-        """The prefix of table titles: "night: " for the dataset `night`, "" if there is only one dataset."""
+        """The prefix for table titles, such as "night: " for the dataset `night`; "" if there is only one dataset."""
         return f"{self.context.dataset}: " if self.context.dataset else ""
 
     @property
@@ -185,8 +185,8 @@ class BaseMetric(ABC, Generic[_Result]):
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the per-class results of the run. Call it in `compute_metrics`.
 
-        The file is `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its tables. If there
-        is no run, this method does nothing.
+        The table is written to `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its
+        tables. If there is no run, this method does nothing.
 
         Args:
             name: The name of the table, such as "IoU".
@@ -257,23 +257,26 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
     for sample in samples:
         if not isinstance(sample, Mapping):
             raise ArgumentError(
-                f"the metric '{name}' needs a data element or a dict for each sample",
+                f"the metric '{name}' requires a data element or a dict for each sample",
                 found=type(sample).__name__,
                 notes=["Return a list of these from the model in mode 'predict'."],
             )
         missing = next((key for key in needed if key not in sample), None)
         if missing is not None:
             raise ArgumentError(
-                f"the metric '{name}' needs the key '{missing}' in each sample", found=sorted(map(str, sample))
+                f"the metric '{name}' requires the key '{missing}' in each sample", found=sorted(map(str, sample))
             )
 
 
 def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
-    """Returns the names of the classes of the dataset. Raises a DataError if its metainfo has no classes."""
+    """Returns the class names of the dataset. Raises a DataError if its metainfo has no classes."""
     classes = (metric.dataset_meta or {}).get("classes")
     if not classes:
         name = type(metric).__name__
-        raise DataError(f"{name} needs the classes of the dataset", notes=["metainfo has no 'classes'"])
+        raise DataError(
+            f"{name} requires the class names of the dataset",
+            notes=["The metainfo of the dataset must contain 'classes'."],
+        )
     return tuple(str(name) for name in classes)
 
 
@@ -284,7 +287,7 @@ class DumpResults(BaseMetric[Any]):
     Args:
         out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the folder of the run,
             `work_dir/<timestamp>`.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
     """
 
     def __init__(self, out_file_path: str, **settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""Metrics that are not derived from BaseMetric: functions of a batch, and objects with the API of torchmetrics."""
+"""Metrics that are not derived from BaseMetric: functions, and objects with the torchmetrics API."""
 
 import math
 import numbers
@@ -21,9 +21,9 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
     """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
 
     Args:
-        function: A function of the predictions and the batch, both on the device of the predictions. It returns a
-            number or a dict of numbers.
-        name: The name of the number, or the prefix of the keys of the dict; by default, the name of the function.
+        function: A function that takes the predictions and the batch, both on the device of the predictions, and
+            returns a number or a dict of numbers.
+        name: The name of the number, or the prefix for the keys of the dict; by default, the name of the function.
 
     Raises:
         ArgumentError: A lambda has no name.
@@ -38,7 +38,8 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         self.usual_name = getattr(function, "__name__", type(function).__name__)
         if name is None and self.usual_name == "<lambda>":
             raise ArgumentError(
-                "a metric that is a lambda needs a name", notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."]
+                "a lambda that is used as a metric must have a name",
+                notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
@@ -48,7 +49,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         self.results += [values] * batch_size_of(data_batch)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Returns a dict of the means."""
+        """Returns the means as a dict."""
         names = dict.fromkeys(name for each in results for name in each)
         found = {name: [each[name] for each in results if name in each] for name in names}
         # fsum is exact, but raises an error for inf - inf, which must be NaN.
@@ -59,12 +60,12 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
 class UpdatedMetric(BaseMetric[int]):
     """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
-    Predictions with an attribute `logits`, such as those of transformers, are replaced by their logits. In a
-    distributed run, the object itself combines the results of all processes, as torchmetrics objects do.
+    Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
+    In a distributed run, the object itself combines the results of all processes, as torchmetrics objects do.
 
     Args:
         metric: The object.
-        name: The name of the number, or the prefix of the keys of a dict; by default, the name of its class.
+        name: The name of the number, or the prefix for the keys of a dict; by default, the name of its class.
     """
 
     takes_whole_batches = True
@@ -98,11 +99,11 @@ class UpdatedMetric(BaseMetric[int]):
 
 
 def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
-    """Returns a BaseMetric for a BaseMetric, its config dict, a function, or an object like those of torchmetrics.
+    """Converts a metric to a BaseMetric.
 
     Args:
-        metric: The metric.
-        name: The name of a function or object.
+        metric: A BaseMetric, its config dict, a function, or an object with the torchmetrics API.
+        name: The name of the metric if it is a function or object.
 
     Raises:
         ArgumentError: `metric` is something else, or `name` is given for a BaseMetric.
@@ -138,8 +139,8 @@ def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, f
 
     Args:
         values: A number, or a dict of numbers.
-        usual_name: The name of a single number if `name` is None.
-        name: The name of a single number, or the prefix of the keys of a dict.
+        usual_name: The default name of a single number.
+        name: The name of a single number, or the prefix for the keys of a dict.
 
     Raises:
         ArgumentError: A value is not a number.

@@ -15,14 +15,15 @@ _logger = logging.getLogger("footplate")
 
 
 class EvaluationContext(NamedTuple):
-    """The run and the dataset for which a metric is computed.
+    """Describes the run and the dataset for which a metric is computed.
 
     Attributes:
         folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" if there is no run.
         mode: "val" or "test".
         dataset: The name of the dataset; "" if there is only one.
         step: A function that returns the number of training iterations of the evaluated model.
-        is_trial: Whether a check computes the metric from a single batch; such results are not recorded.
+        is_trial: Whether this is a trial with a single batch, as run by `footplate check`. Its results are not
+            recorded.
     """
 
     folder: str = ""
@@ -57,7 +58,7 @@ def append_table(context: EvaluationContext, name: str, classes: Sequence[str], 
     try:
         append_line(os.path.join(context.folder, "vis_data", "per_class.jsonl"), json.dumps(line))
     except OSError as error:
-        _logger.warning("The per-class results of iteration %d were not written: %s", line["step"], error)
+        _logger.warning("The per-class results of iteration %d could not be written: %s", line["step"], error)
 
 
 def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:

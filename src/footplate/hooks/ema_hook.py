@@ -90,8 +90,12 @@ class EMAHook(AveragedWeightsHook):
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
-        begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
-        given = [name for name, value in begins.items() if check_count(name, value, least=0)]
+        begins = {
+            "begin_iter": check_count("begin_iter", begin_iter, least=0),
+            "begin_epoch": check_count("begin_epoch", begin_epoch, least=0),
+            "start_iters": check_count("start_iters", start_iters, least=0),
+        }
+        given = [name for name, value in begins.items() if value]
         if len(given) > 1:
             raise ArgumentError(f"only one of {', '.join(given)} may be set", key=given[0], found=begins[given[0]])
         self.strict_load = strict_load

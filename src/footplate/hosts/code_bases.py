@@ -66,7 +66,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
         if not parts or not all(part.isidentifier() for part in parts):
             raise ConfigError(
-                "the folder of the plugin must be a package below the current folder",
+                "the plugin folder must be a package inside the current folder",
                 key=key,
                 origin=origin_of(cfg, key),
                 found=path,
@@ -97,7 +97,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         The code bases with their versions, such as "mmdet 3.3.0".
 
     Raises:
-        ConfigError: A code base is installed but cannot be imported, or a file of the user has its name.
+        ConfigError: A code base is installed but cannot be imported, or a user file has the same name.
     """
     default = cfg.get("default_scope")
     if default is None and is_first_generation_config(cfg):
@@ -130,7 +130,10 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports a code base. A first-generation code base registers its classes and builds datasets itself."""
+    """Imports a code base. For a first-generation code base, also imports the modules that register its classes.
+
+    Its datasets are then built with its own `build_dataset`.
+    """
     module = importlib.import_module(scope)
     if not _is_first_generation(scope):
         return module

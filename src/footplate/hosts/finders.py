@@ -104,9 +104,9 @@ class OperatorsFinder(MetaPathFinder, Loader):
 class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
-    Missing names of mmcv 1.x are added to the modules of mmcv. A code base is shown a version of mmcv that it accepts.
+    Missing names of mmcv 1.x are added to the modules of mmcv. Each code base sees a version of mmcv that it accepts.
     In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
-    first-generation code base is imported, modules below the current folder count as first-generation code, too.
+    first-generation code base is imported, modules in the current folder count as first-generation code, too.
 
     Args:
         completed: The packages to which missing names are added.

@@ -64,7 +64,7 @@ DISTRIBUTIONS = {
 
 
 def names_of(module: str) -> Names | None:
-    """Returns the names of a module, or None if footplate does not provide the module.
+    """Returns the names that footplate provides in a module, or None if it does not provide the module.
 
     Any module named `registry` or `builder` contains all registries, because files that users add to a code base
     import them with relative imports.

@@ -1,4 +1,4 @@
-"""Patches first-generation code and mmcv that use names since removed from PyTorch, NumPy and Python.
+"""Patches first-generation code and mmcv where they use names that PyTorch, NumPy or Python have removed.
 
 Only modules of first-generation code bases and mmcv are patched, when they are imported. Their files are not changed.
 """
@@ -172,7 +172,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, an array with one number."""
+        """Converts the one-element array in `score[i] = np.array(value).reshape(-1)` to a number."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)

@@ -24,11 +24,11 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     """Returns the content of a file written by `torch.save`. Files given by path are read without executing code.
 
     Args:
-        f: A path, or an open file, to be read by torch.
+        f: A path, or an open file. Open files are read with `torch.load`.
         map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
             they select the CPU.
-        args: Further arguments of `torch.load`, for an open file.
-        kwargs: Further keyword arguments of `torch.load`, for an open file.
+        args: Additional arguments for `torch.load`, used only for an open file.
+        kwargs: Additional keyword arguments for `torch.load`, used only for an open file.
     """
     if isinstance(f, str | os.PathLike):
         has_device = isinstance(map_location, str | torch.device)
@@ -71,7 +71,7 @@ def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
 
 
 def uint8(value: Any = 0) -> Any:
-    """Returns `numpy.uint8(value)`, but wraps out-of-range numbers."""
+    """Returns `numpy.uint8(value)`, but wraps around out-of-range numbers."""
     return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 

@@ -1,4 +1,4 @@
-"""Uses trained models: predicts on images and exports models to other formats."""
+"""Inference with trained models, and their export to other formats."""
 
 from footplate.inference.exporting import Export, ExportError, describe_export, export_model, output_path_of
 from footplate.inference.predicted_files import predict_files

@@ -1,4 +1,4 @@
-"""Writes a module in each export format, and reads it back to run it."""
+"""The export formats: functions that write a module to a file and load the file to run it."""
 
 import importlib
 import json
@@ -26,11 +26,11 @@ class Request:
 
     Args:
         module: The module, in evaluation mode on the CPU.
-        images: An example of its input.
-        names: The names of its outputs.
+        images: An example input.
+        names: The names of the outputs.
         path: The file to write.
-        metainfo: Text to store in the file, such as the classes.
-        opset: The version of the ONNX operators, or None for the default.
+        metainfo: Metadata to store in the file, such as the classes.
+        opset: The ONNX opset version, or None for the default.
         is_dynamic: Whether the batch size, height and width of the input may vary, if the model supports it.
     """
 
@@ -71,9 +71,9 @@ def _write_onnx(request: Request) -> None:
     written = program.model.opset_imports.get("")
     if request.opset not in (None, written):  # torch only warns
         raise ArgumentError(
-            f"the model cannot be written with opset {request.opset}",
+            f"the model cannot be exported with opset {request.opset}",
             key="--opset",
-            notes=[f"It can be written with opset {written}."],
+            notes=[f"Use opset {written}."],
         )
     program.model.metadata_props.update(request.metainfo)
     program.save(request.path)
@@ -117,7 +117,7 @@ def import_onnx(package: str) -> Any:
 
 @contextmanager
 def exportable_operators() -> Iterator[None]:
-    """Disables fused transformer layers, which cannot be exported. Silences warnings of tracers."""
+    """Disables fused transformer layers, which cannot be exported. Suppresses tracer warnings."""
     outer = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     logger = logging.getLogger("torch.onnx")  # warns about packages that the model does not use

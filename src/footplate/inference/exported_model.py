@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 
 class ExportedModel(nn.Module):
-    """Computes named tensors from images, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline.
+    """Computes named tensors from a batch of images.
 
-    Normalizes and pads the images as the data preprocessor of the model does. Models of footplate's tasks return
-    probabilities and labels, boxes and scores, or features. Other models return the output of their mode "tensor".
+    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
+
+    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
+    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
+    "tensor".
 
     Args:
-        model: A model, in evaluation mode.
+        model: A model in evaluation mode.
     """
 
     mean: Tensor

@@ -64,19 +64,19 @@ def export_model(
 ) -> Export:
     """Writes a model with its preprocessing and postprocessing to a file, and runs the file to verify it.
 
-    The input is `images`, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline, at the size that
-    the pipeline resizes to. A safetensors file contains only the weights.
+    The input of the exported model is named `images`. It is a float32 tensor ``(N, C, H, W)`` with values from 0 to
+    255, in the channel order and at the size that the pipeline produces. A safetensors file contains only the weights.
 
     Args:
         trained: The model.
         target: The file to write.
         to: The format, one of `NAMES`.
-        opset: The version of the ONNX operators.
+        opset: The ONNX opset version; only for the format "onnx".
         size: Height and width of the example input. By default, those of an example image after the pipeline.
 
     Raises:
-        ArgumentError: The format is unknown, `target` is not a local file with its suffix, or an option does not fit
-            the format.
+        ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
+            does not support an option.
         ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
         MissingExtraError: A package that the format needs is not installed.
     """
@@ -84,7 +84,7 @@ def export_model(
     if not storage.is_local(target) or (os.path.exists(target) and not os.path.isfile(target)):
         raise ArgumentError("the output must be a local file, not a remote path, a folder or a device", found=target)
     if opset is not None and to != "onnx":
-        raise ArgumentError("an opset is only used for ONNX", key="--opset", found=opset)
+        raise ArgumentError("an opset can be set only for ONNX", key="--opset", found=opset)
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(_CPU)
@@ -256,7 +256,7 @@ def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> floa
 
 
 def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:
-    """Returns an error that contains the operator, and the line and the module in which it is called."""
+    """Returns an error that names the unsupported operator, and the line and the module that call it."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
@@ -275,7 +275,7 @@ def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "
 
 
 class _Text(str):
-    """A string that an error shows without quotation marks."""
+    """A string that is shown without quotation marks in an error message."""
 
     def __repr__(self) -> str:
         return str(self)

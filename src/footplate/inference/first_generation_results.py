@@ -14,7 +14,7 @@ def as_data_element(result: Any) -> Any:
 
     Args:
         result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
-            ``(N, 5)`` for each class, or a tuple of such a list and a list of the masks of each class.
+            ``(N, 5)`` for each class, or a tuple of such a list and a list with the masks for each class.
     """
     if _is_array(result, 2, "iu"):
         return BaseDataElement(pred_sem_seg=PixelData(data=torch.as_tensor(result.copy())[None]))

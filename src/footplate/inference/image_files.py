@@ -23,7 +23,7 @@ class ImageFile(NamedTuple):
         name: A unique name for output files, without a suffix. It may contain folders.
         path: The path of the file.
         frame: The index of the frame, or None for a picture.
-        pixels: The frame, ``(H, W, 3)``, uint8, RGB, or None for a picture, because its file is read later.
+        pixels: The frame as a uint8 RGB array ``(H, W, 3)``. None for a picture, because its file is read later.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ImageFile(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An input that could not be read, and the error message."""
+    """An input that could not be read, with its error message."""
 
     input: str
     error: str
@@ -114,7 +114,7 @@ def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Ite
 
 
 def load_rgb(path: str) -> Pixels:
-    """Returns the pixels of a picture for drawing, ``(H, W, 3)``, uint8, RGB."""
+    """Returns the pixels of a picture for drawing, as a uint8 RGB array ``(H, W, 3)``."""
     loader = LoadImageFromFile(channel_order="rgb")
     pixels: Pixels = loader({"img_path": path})["img"]
     return pixels
@@ -155,7 +155,7 @@ def _frames(path: str) -> Iterator[Pixels]:
 
 
 def is_video(path: str) -> bool:
-    """Checks whether a path has the suffix of a video."""
+    """Checks whether a path has the suffix of a video file."""
     return path.lower().endswith(VIDEOS)
 
 

@@ -1,4 +1,4 @@
-"""Predicts on files and folders, and writes drawn pictures and one JSON line per image."""
+"""Predicts on files and folders. Writes one JSON line per image, and pictures with the predictions drawn on them."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instanc
 
 
 class Summary(NamedTuple):
-    """The result of a prediction on files."""
+    """The result of `predict_files`."""
 
     images: int  # the number of images
     seconds: float  # the time for all images
@@ -41,18 +41,19 @@ def predict_files(
     """Predicts on pictures, folders, patterns and videos, and writes the results to a folder.
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
-    maps in `labels`. The lines are first written to `predictions.jsonl.partial`. It replaces an earlier
-    `predictions.jsonl` at the end. Inputs that cannot be read are skipped and listed in the result.
+    maps in `labels`. The lines are first written to `predictions.jsonl.partial`. At the end, this file replaces
+    `predictions.jsonl`. Inputs that cannot be read are skipped and listed in the result.
 
     Args:
         predictor: The predictor.
         paths: The paths of pictures, folders and videos, and patterns such as `images/*.png`.
         out: The folder to write to.
-        score: The minimum score of instances and classes. By default, 0.3 for instances, and no minimum for classes.
-        draw: Whether to draw pictures.
+        score: The minimum score for instances and classes. By default, 0.3 for instances, and no minimum for classes.
+        draw: Whether to write pictures with the predictions drawn on them.
 
     Raises:
-        ArgumentError: A path matches no picture, or the output folder contains pictures or labels from another source.
+        ArgumentError: A path matches no picture, or the output folder contains `pictures` or `labels` but no
+            predictions.
         DataError: No picture or video can be read.
         MissingExtraError: There is a video, and OpenCV is not installed.
     """
@@ -92,18 +93,18 @@ def predict_files(
 
 
 def _save_image(path: str, pixels: npt.NDArray[Any]) -> None:
-    """Writes a PNG file quickly, with little compression and no sync, because the prediction can be repeated."""
+    """Writes a PNG file quickly, with little compression and no sync, because a lost file can be predicted again."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
-    """Converts a prediction to JSON values, except for a label map, which becomes an array under `labels`.
+    """Converts a prediction to JSON-serializable values, except for a label map, which is an array under `labels`.
 
     Args:
         prediction: A data element of any task, a tensor, or a dict or a list of these.
         metainfo: A dict that contains the names of the `classes`.
-        score: The minimum score of instances and classes.
+        score: The minimum score for instances and classes; see `predict_files`.
     """
     if not hasattr(prediction, "metainfo"):
         return {"prediction": _plain(prediction)}
@@ -181,7 +182,7 @@ def _name(label: int, classes: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Converts a value for JSON. Arrays and tensors become lists of rounded numbers, and other objects become text."""
+    """Makes a value JSON-serializable. Arrays and tensors become lists of rounded numbers, other objects text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -39,12 +39,13 @@ class Predictor:
     """Predicts on images with a trained model.
 
     Images pass through the pipeline of the test data in the config, or of the validation data if there is no test data.
-    Transforms that load annotations are skipped. The default batch size is that of the same data, so that the
+    Transforms that load annotations are skipped. By default, the batch size of the same data is used, so that the
     predictions equal those of `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint, or an opened checkpoint.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is read as data.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used. It is
+            read as data, without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
         batch_size: The number of images in a batch. By default, that of the test data.
 
@@ -54,8 +55,8 @@ class Predictor:
         batch_size: The number of images in a batch.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read, lacks weights of the model, or contains no config although
-            `config` is None.
+        CheckpointError: The checkpoint cannot be read or lacks weights of the model, or both `config` and the config in
+            the checkpoint are missing.
         ArgumentError: There is no such device, or the config has no data whose pipeline preprocesses images.
     """
 
@@ -98,8 +99,8 @@ class Predictor:
         """Returns the prediction for an image, or the predictions for a list of images, as data elements on the CPU.
 
         Args:
-            images: The path of an image, an array ``(H, W, 3)`` or ``(H, W)``, uint8, RGB, a Pillow image, or a list of
-                these.
+            images: The path of an image, a Pillow image, a uint8 array (RGB ``(H, W, 3)`` or grayscale ``(H, W)``), or
+                a list of these.
 
         Raises:
             DataError: An image cannot be read.
@@ -114,7 +115,7 @@ class Predictor:
         """Runs the pipeline on an image and returns a sample for `predict_batch`.
 
         Args:
-            image: The path of an image, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            image: The path of an image, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             index: The index of the image among all images.
 
         Raises:
@@ -132,12 +133,12 @@ class Predictor:
         return [each.to("cpu") if hasattr(each, "to") else each for each in found]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
-        """Draws a prediction on an image and returns the result, ``(H', W', 3)``, uint8, RGB.
+        """Draws a prediction on an image and returns the result as a uint8 RGB array ``(H', W', 3)``.
 
         Returns the image without the prediction if the prediction cannot be drawn.
 
         Args:
-            image: The image, as for `__call__`.
+            image: The path of an image, a Pillow image, or an array, as for `__call__`.
             prediction: The prediction.
             score: The minimum score of detected instances to draw.
         """
@@ -169,7 +170,7 @@ class Predictor:
 
 
 def as_image(image: Any) -> str | Pixels:
-    """Returns the path of an image, or its pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+    """Returns the path of an image, or its pixels as a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
 
     Raises:
         ArgumentError: The value is neither a path nor an image.
@@ -185,7 +186,7 @@ def as_image(image: Any) -> str | Pixels:
     if not is_image or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         found = (image.shape, str(image.dtype)) if isinstance(image, np.ndarray) else type(image)
         raise ArgumentError(
-            "an image must be a path, a Pillow image, or an array (H, W, 3) or (H, W) of uint8", found=found
+            "an image must be a path, a Pillow image, or a uint8 array of shape (H, W, 3) or (H, W)", found=found
         )
     return image  # type: ignore[no-any-return]
 

@@ -31,11 +31,11 @@ class Preprocessing:
     """Converts images to batches as the test dataloader does. Uses the validation data if there is no test data.
 
     Args:
-        cfg: The config, in the second generation.
+        cfg: The config, in second-generation form.
 
     Attributes:
-        mode: "test" or "val", the data to which the pipeline belongs.
-        batch_size: The batch size of that data.
+        mode: "test" or "val", depending on which data the pipeline belongs to.
+        batch_size: The batch size of this data.
         image_size: The height and width of an example image, before the pipeline.
 
     Raises:
@@ -80,7 +80,7 @@ class Preprocessing:
         """Returns the preprocessed sample of an image.
 
         Args:
-            image: The path of a file, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            image: The path of a file, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             index: The index of the image, which becomes its `sample_idx` and `img_id`.
             name: The `img_path` of an image that is not a file.
 
@@ -107,7 +107,7 @@ class Preprocessing:
         return sample
 
     def _load(self, results: dict[str, Any]) -> Any:
-        """Loads a file. Converts all errors to DataError, because the loaders of code bases may raise any type."""
+        """Loads a file. Converts all errors to DataError, because custom loaders may raise any type."""
         try:
             return self._loader(results)
         except FootplateError:
@@ -123,7 +123,7 @@ def _file(path: str) -> dict[str, Any]:
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Returns "test" and the section of the test data, or "val" and that of the validation data if there is none."""
+    """Returns "test" and the test section, or "val" and the validation section if there is no test data."""
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
         if has_several_loaders(section):  # uses the first of several datasets

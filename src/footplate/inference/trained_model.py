@@ -29,7 +29,7 @@ class TrainedModel:
     Args:
         path: The path or address of the checkpoint.
         content: The result of `load_checkpoint`.
-        cfg: The config that the model was trained with.
+        cfg: The config with which the model was trained.
     """
 
     path: str
@@ -67,7 +67,7 @@ class TrainedModel:
             return replace(self, cfg=in_second_generation(self.cfg))
 
     def build(self, device: torch.device) -> nn.Module:
-        """Builds the model of a prepared config, loads the weights of the checkpoint, and selects evaluation mode.
+        """Builds the model from a prepared config, loads the weights from the checkpoint, and sets evaluation mode.
 
         Raises:
             CheckpointError: The checkpoint does not contain all weights of the model.
@@ -94,7 +94,7 @@ def open_trained(
 
     Raises:
         ConfigError: The config cannot be read.
-        CheckpointError: The checkpoint cannot be read, or contains no config although `config` is None.
+        CheckpointError: The checkpoint cannot be read, or both `config` and the config in the checkpoint are missing.
     """
     path = os.fspath(checkpoint)
     content = load_checkpoint(path)
@@ -130,7 +130,7 @@ def select_device(name: str | None) -> torch.device:
         known = ["cpu", *(f"cuda:{index}" for index in range(count))]
         known += ["mps"] if torch.backends.mps.is_available() else []
         raise ArgumentError(
-            f"there is no device '{name}'", notes=[f"The devices of this machine are: {', '.join(known)}."]
+            f"there is no device '{name}'", notes=[f"Use one of the devices of this machine: {', '.join(known)}."]
         ) from error
     return device
 

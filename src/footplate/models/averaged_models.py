@@ -27,8 +27,8 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
-        device: The device of the averages; by default, that of the model. On a different device, the averages take no
-            memory of the model's device, but each update copies the weights and waits for the copy.
+        device: The device of the averages; by default, that of the model. On a different device, the averages take up
+            no memory on the model's device, but each update copies the weights and waits for the copy.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
     Raises:
@@ -144,7 +144,7 @@ class BaseAveragedModel(nn.Module):
         self._own_tensors = self._source = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the state to copy or pickle, without the source model, which may not support copying or pickling."""
+        """Returns the state for copying and pickling, without the source model, which may not support either."""
         return {**self.__dict__, "_own_tensors": None, "_source": None}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
@@ -169,7 +169,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
     Args:
         model: The model to average.
         momentum: The weight of the new values, above 0 and below 1; usually a small number.
-        settings: The arguments of `BaseAveragedModel`.
+        settings: Arguments for `BaseAveragedModel`.
 
     Raises:
         ArgumentError: `momentum` is out of range.
@@ -220,7 +220,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         model: The model to average.
         momentum: The final weight of the new values.
         gamma: The decay constant; a larger value makes the momentum decay more slowly.
-        settings: The arguments of `BaseAveragedModel`.
+        settings: Arguments for `BaseAveragedModel`.
 
     Raises:
         ArgumentError: `gamma` or `momentum` is out of range.
@@ -238,7 +238,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 
 @MODELS.register_module()
 class WarmUpEMA(ExponentialMovingAverage):
-    """The exponential moving average of the first generation's EMA hook, with a warm-up.
+    """An exponential moving average with a warm-up, as computed by the EMA hook of the first generation.
 
     The weight of the new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
 
@@ -246,7 +246,7 @@ class WarmUpEMA(ExponentialMovingAverage):
         model: The model to average; its initial values are the initial averages.
         momentum: The weight of the new values after the warm-up, for an interval of 1.
         warm_up: The warm-up constant; a larger value makes the weight grow more slowly.
-        settings: The arguments of `BaseAveragedModel`.
+        settings: Arguments for `BaseAveragedModel`.
 
     Raises:
         ArgumentError: `warm_up` or `momentum` is out of range.
@@ -262,7 +262,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`, including in the first update."""
+        """Updates the averages with the current weights of `model`. The first update averages too."""
         own, source = self._tensor_pairs(model)
         if self._count % self.interval == 0:
             self._update(own, source)
@@ -345,7 +345,7 @@ def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
 
 
 def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-    """Returns `values` on the device of `targets`. Waits only once for all copies to the CPU."""
+    """Copies `values` to the device of `targets` and returns the copies. Copies to the CPU are awaited together."""
     device, source = targets[0].device, values[0].device
     if device == source:
         return values
@@ -356,7 +356,7 @@ def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the dict and the name of each parameter or buffer. A tensor with several names is listed once.
+    """Returns the containing dict and the name of each parameter or buffer, listing shared tensors only once.
 
     Args:
         model: The model.

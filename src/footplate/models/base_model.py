@@ -31,8 +31,8 @@ class BaseModel(BaseModule, ABC):
     """A network that returns its losses, predictions or raw output, depending on `mode`.
 
     Args:
-        data_preprocessor: A module, or a dict for MODELS, that moves a batch to the device of the model and converts
-            it to the arguments of `forward`. By default the batch is only moved.
+        data_preprocessor: A module, or a dict for MODELS, that moves a batch to the device of the model and converts it
+            to the arguments of `forward`. By default, the batch is only moved.
         init_cfg: See `BaseModule`.
 
     Example:
@@ -77,7 +77,7 @@ class BaseModel(BaseModule, ABC):
         """Runs one training step.
 
         Args:
-            data: The batch of the dataloader.
+            data: A batch from the dataloader.
             optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:
@@ -170,7 +170,7 @@ class BaseTTAModel(BaseModel):
 
 
 def trained_model(model: nn.Module) -> nn.Module:
-    """Returns the model that is trained and saved: the one inside all wrappers and inside a BaseTTAModel."""
+    """Returns the model that is trained and saved, after removing all wrappers and BaseTTAModel."""
     inner = unwrap_model(model)
     return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 

@@ -24,7 +24,7 @@ def truncated_normal_(
 ) -> Tensor:
     """Fills a tensor from a truncated normal distribution, using the inverse of its cumulative distribution function.
 
-    The result of `nn.init.trunc_normal_` for a given seed depends on the version of torch.
+    Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version.
 
     Args:
         tensor: The tensor.

@@ -1,7 +1,7 @@
-"""Builds models of timm, torchvision, transformers and segmentation_models_pytorch by name.
+"""Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
 Without `pretrained=True`, nothing is downloaded. Arguments that would make a package read other files, or download from
-addresses that a config chooses, raise an error.
+addresses in a config, raise an error.
 """
 
 import inspect
@@ -30,7 +30,7 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
         is_address = name == "architecture" and ":" in str(value)  # the name of a timm model on a server or in a folder
         if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
             raise ArgumentError(
-                "models of transformers are built only from their configs; nothing is downloaded",
+                "transformers models are built only from their configs, without downloading weights or code",
                 key=place,
                 found=value,
                 notes=["Use load_from to load weights."],
@@ -53,7 +53,7 @@ def _refuse(settings: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if settings.get(name) is not None:
             raise ArgumentError(
-                f"a config may not set '{name}', which chooses files to read or download",
+                f"a config must not set '{name}', which selects files to read or download",
                 key=name,
                 found=settings[name],
                 notes=["Use load_from or init_cfg to load weights, or build the model in Python."],
@@ -65,7 +65,7 @@ def _first_line(entry: Any) -> str:
 
 
 class TimmModels(ModelSource):
-    """The models of timm. With `features_only=True`, they are backbones. A name may have a tag: `resnet18.a1_in1k`."""
+    """The timm models. With `features_only=True`, they are backbones. A name may contain a tag: `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
@@ -76,28 +76,28 @@ class TimmModels(ModelSource):
         return bool(self.package.is_model(name))
 
     def help(self, name: str) -> str:
-        """Returns the first line of the documentation of a model."""
+        """Returns the first line of a model's documentation."""
         return _first_line(self.package.model_entrypoint(name))
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model with the arguments of `timm.create_model`."""
+        """Builds a model. Accepts the same arguments as `timm.create_model`."""
         _refuse(settings, *_TIMM_FILES)
         return self.package.create_model(name, **settings)
 
 
 class TorchvisionModels(ModelSource):
-    """The models of torchvision. `pretrained=True` selects the default weights."""
+    """The torchvision models. `pretrained=True` loads the default weights."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
         return list(self.package.models.list_models())
 
     def help(self, name: str) -> str:
-        """Returns the first line of the documentation of a model."""
+        """Returns the first line of a model's documentation."""
         return _first_line(self.package.models.get_model_builder(name))
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model with the arguments of its function in torchvision."""
+        """Builds a model. Accepts the same arguments as the torchvision function of this name."""
         parameters = inspect.signature(self.package.models.get_model_builder(name)).parameters
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
@@ -107,7 +107,7 @@ class TorchvisionModels(ModelSource):
 
 
 class TransformersModels(ModelSource):
-    """The model classes of transformers, built from their config without weights."""
+    """The transformers model classes, built from their config without pretrained weights."""
 
     @cache  # noqa: B019 - there is one object per package
     def names(self) -> list[str]:
@@ -137,7 +137,7 @@ class TransformersModels(ModelSource):
 
 
 class SegmentationModels(ModelSource):
-    """The architectures of segmentation_models_pytorch, such as `Unet`."""
+    """The segmentation_models_pytorch architectures, such as `Unet`."""
 
     def names(self) -> list[str]:
         """Returns the names of the architectures."""
@@ -146,11 +146,11 @@ class SegmentationModels(ModelSource):
         return sorted(name for name, each in classes.items() if issubclass(each, base) and each is not base)
 
     def help(self, name: str) -> str:
-        """Returns the first line of the documentation of an architecture."""
+        """Returns the first line of an architecture's documentation."""
         return _first_line(getattr(self.package, name))
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model with the arguments of its class. Without `pretrained`, `encoder_weights` defaults to None."""
+        """Builds a model from the arguments for its class. Without `pretrained`, `encoder_weights` defaults to None."""
         if not pretrained:
             settings.setdefault("encoder_weights", None)
         _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments

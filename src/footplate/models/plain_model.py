@@ -45,9 +45,9 @@ class PlainModel(BaseModel):
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: A function of the module and the batch that returns the loss.
-        validation_step: A function of the module and the batch that returns the predictions. By default, they are the
-            output of the module.
+        training_step: A function that takes the module and the batch and returns the loss.
+        validation_step: A function that takes the module and the batch and returns the predictions. By default, the
+            output of the module is returned.
 
     Raises:
         ArgumentError: Both `loss` and `training_step` are given, an argument is not a function, or the loss has
@@ -146,7 +146,10 @@ class PlainModel(BaseModel):
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=given,
-                    notes=[_ADVICE, "If you only validate or test, validation_step=..., of the same form, is enough."],
+                    notes=[
+                        _ADVICE,
+                        "If you only validate or test, pass just validation_step=..., a function of the same form.",
+                    ],
                 ) from error
             raise
 
@@ -210,7 +213,7 @@ def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
         sections: The runner's arguments, as a dict.
 
     Raises:
-        ArgumentError: A function is given for a model that has its own train_step.
+        ArgumentError: `loss`, `training_step` or `validation_step` is given for a model that has its own `train_step`.
     """
     functions = {name: sections[name] for name in FUNCTIONS}
     if is_plain(model):

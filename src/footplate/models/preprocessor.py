@@ -38,7 +38,7 @@ class BaseDataPreprocessor(nn.Module):
         """Returns the batch that is passed to `BaseModel.forward`.
 
         Args:
-            data: The batch of the dataloader.
+            data: A batch from the dataloader.
             training: Whether the batch is used for training.
         """
         return self.cast_data(data)
@@ -84,8 +84,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         bgr_to_rgb: Whether to swap the first and the third channel.
         rgb_to_bgr: The same as `bgr_to_rgb`; at most one of them may be set.
         non_blocking: See `BaseDataPreprocessor`.
-        batch_augments: Callables, or dicts for MODELS, that are applied in training, one after the other. Each takes
-            and returns `(inputs, data_samples)`.
+        batch_augments: Callables, or dicts for MODELS, that are applied in order during training. Each takes and
+            returns `(inputs, data_samples)`.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         return batch
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Adapts the samples of a stacked batch to the size of its inputs. Does nothing by default."""
+        """Adapts the data samples of a stacked batch to the size of the padded images. Does nothing by default."""
 
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:

@@ -59,14 +59,14 @@ class Residual(nn.Module):
 
 @MODELS.register_module()
 class SmallResNet(BaseModule):
-    """A backbone of one convolution and several stages of residual blocks.
+    """A backbone with one convolution followed by several stages of residual blocks.
 
     Each stage after the first one halves the resolution.
 
     Args:
-        in_channels: The number of channels of the images.
-        widths: The number of channels of each stage.
-        depths: The number of residual blocks of each stage.
+        in_channels: The number of image channels.
+        widths: The number of channels in each stage.
+        depths: The number of residual blocks in each stage.
         stem_stride: The stride of the first convolution.
         init_cfg: See `BaseModule`.
 

@@ -57,8 +57,8 @@ def build_object(
         source: The mapping that the settings come from, for the location in errors.
 
     Raises:
-        BuildError: An argument is unknown or missing, or the constructor raised while building from a config file.
-        FootplateError: The constructor raised it. The location in the config is added.
+        BuildError: An argument is unknown or missing, or the constructor failed on values from a config file.
+        FootplateError: The constructor raised this error. The location in the config is added to it.
     """
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
@@ -113,7 +113,7 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: A value does not match the annotation of its argument as bool, int or float.
+        ArgumentError: A value does not match the annotation `bool`, `int` or `float` of its argument.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -137,7 +137,7 @@ def _constructor_error(
     """Returns the error to raise after a constructor failed, with the offending argument if it can be determined.
 
     The offending argument is the first one whose value does not match its annotation. If there is none, it is the only
-    argument whose name occurs in the message, the only one whose value does, or the only one that was changed.
+    one whose name occurs in the error message, the only one whose value occurs in it, or the only one that was changed.
     """
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)

@@ -143,7 +143,7 @@ def _import_attribute(module: str, name: str) -> Any:
 
 
 def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """Returns the spec of a top-level module without importing it, or None if there is none."""
+    """Returns the spec of a top-level module without importing it, or None if there is no such module."""
     try:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -151,7 +151,7 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
-    """Checks that no other file hides an installed package on the import path.
+    """Checks that no other file on the import path shadows an installed package.
 
     Raises:
         ConfigError: Python would import a file of this name instead of the package.

@@ -40,7 +40,7 @@ class ModelSource(ABC):
 
 
 class PackageModels(Registry):
-    """Finds the models of a package by name, without registering them. The package is imported on first lookup.
+    """Looks up the models of a package by name, without registering them. Imports the package on first lookup.
 
     Args:
         package: The name of the package, which is the scope of the registry.

@@ -117,7 +117,7 @@ class Registry(RegistryMembers):
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """The entries of this registry by name, excluding its parent and children."""
+        """Maps names to the entries of this registry, without those of its parent and children."""
         self._import_locations()
         return self._entries
 
@@ -183,8 +183,8 @@ class Registry(RegistryMembers):
 
         Raises:
             UnknownNameError: There is no such name. The message suggests the most similar one.
-            BuildError: A config may not refer to the object at the dotted path. The object is not called, and only user
-                modules are imported.
+            BuildError: Configs may not refer to the object at the dotted path. The object is not called, and no module
+                except user modules is imported.
         """
         return self._get(key, trusted=False)
 
@@ -317,7 +317,7 @@ class Registry(RegistryMembers):
             self._entries[name] = entry
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the locations one after the other, until the built-in entry `wanted` is registered."""
+        """Imports the locations in order until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:
@@ -436,4 +436,4 @@ def _is_built_in(entry: Any) -> bool:
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
     if code_base_of(by):
         return  # configs of an installed code base refer to the classes of that code base
-    _logger.warning("The built-in %s '%s' is replaced by %s.%s.", noun, name, by.__module__, by.__qualname__)
+    _logger.warning("Replacing the built-in %s '%s' with %s.%s.", noun, name, by.__module__, by.__qualname__)

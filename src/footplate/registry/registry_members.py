@@ -17,7 +17,7 @@ class RegistryMembers:
 
     @property
     def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        """The entries by name; code bases may modify this dict."""
+        """Maps names to entries. Code bases may modify this dict."""
         return cast("dict[str, Callable[..., Any]]", cast("Registry", self).module_dict)
 
     @property

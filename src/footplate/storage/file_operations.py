@@ -49,7 +49,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns options for HTTP without a limit for a whole download, which large files exceed on slow connections."""
+    """Returns the fsspec options for a URL. For HTTP, they remove the time limit on a whole download."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https"):
         return {}
@@ -87,7 +87,7 @@ def _protocol_errors(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Turns errors of storage packages into an OSError, also those that fsspec reports as a missing file."""
+    """Converts errors from storage packages to OSError, including those that fsspec reports as a missing file."""
     try:
         yield
     except FileNotFoundError as error:
@@ -182,12 +182,12 @@ def append_line(path: str, line: str) -> None:
 
 
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
-    """Writes an image atomically, in the format of the suffix of `path`; see `atomic_file`.
+    """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
 
     Args:
         path: The path of the file.
         image: The image.
-        options: Options of the format, for Pillow.
+        options: Format options, passed to Pillow.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
@@ -217,7 +217,7 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
 
 
 def read_pieces(path: Path, size: int) -> Iterator[bytes]:
-    """Yields the content of a file in pieces of at most `size` bytes.
+    """Yields the content of a file in chunks of at most `size` bytes.
 
     Raises:
         FileNotFoundError: The file does not exist.

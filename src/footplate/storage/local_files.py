@@ -236,7 +236,7 @@ def _with_file_name(path: str) -> Iterator[None]:
 
 
 def _open_locked(path: str, flags: int, *, wait: bool) -> int | None:
-    """Opens and locks a file. Returns its descriptor, or None if another process removed it before it was locked."""
+    """Opens and locks a file. Returns its descriptor, or None if the file was removed before it could be locked."""
     descriptor = os.open(path, flags, 0o666)
     if fcntl:
         with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there

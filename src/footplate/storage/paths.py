@@ -66,7 +66,7 @@ def is_link(path: Path) -> bool:
 
 
 def join(folder: Path, *names: str) -> str:
-    """Returns the path of a file below `folder`.
+    """Joins names to the path of a folder.
 
     Example:
         >>> join("memory://run", "a.pth")

@@ -162,7 +162,7 @@ def test_missing_annotations_are_reported(record: Any, arguments: Any, message: 
     ("labels", "message"),
     [
         (np.zeros((2, 3, 3), np.uint8), "must have one channel, not 3"),
-        (np.full((2, 3), 300, np.uint16), "must have labels from 0 to 255"),
+        (np.full((2, 3), 300, np.uint16), "must contain only labels from 0 to 255"),
     ],
 )
 def test_invalid_label_maps_are_refused(tmp_path: Path, labels: Any, message: str) -> None:

@@ -217,7 +217,7 @@ def test_second_generation_arguments_raise() -> None:
         def after_train_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
             """Has an argument too many."""
 
-    with pytest.raises(ArgumentError, match="A first-generation hook needs after_train_iter"):
+    with pytest.raises(ArgumentError, match="after_train_iter must take the runner as its only argument"):
         Mixed().listeners()
 
 
@@ -240,5 +240,5 @@ def test_closure_hook_with_unknown_event_raises() -> None:
     with pytest.raises(ArgumentError) as caught:
         ClosureHook("after_train_itr", print)
     assert caught.value.suggestion == "after_train_iter"
-    with pytest.raises(ArgumentError, match="fn must be callable"):
+    with pytest.raises(ArgumentError, match="fn must be a function that takes the runner"):
         ClosureHook("after_run", None)  # type: ignore[arg-type]

@@ -192,7 +192,7 @@ def test_unsupported_runner_feature_raises() -> None:
         EpochBasedRunner(model, batch_processor=lambda *args: {})
     with pytest.raises(BuildError, match="takes no argument 'max_epoch'"):
         build_runner({"type": "EpochBasedRunner", "max_epoch": 3}, default_args={"model": model})
-    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before it runs"):
+    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before run\\(\\) is called"):
         _ = EpochBasedRunner(model).message_hub
 
     class Own(EpochBasedRunner):

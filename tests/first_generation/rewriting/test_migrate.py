@@ -435,7 +435,7 @@ def test_check_output_file_raises_for_unusable_paths(tmp_path: Path) -> None:
     (tmp_path / "circle.py").symlink_to("circle.py")
     for output, message in (
         (tmp_path / "folder", "is a folder"),
-        (tmp_path / "new.txt", "the output file needs the same suffix as the input"),
+        (tmp_path / "new.txt", "the output file must have the same suffix as the input"),
         (old, "is the old config itself"),
         (tmp_path / "link.py", "is the old config itself"),
     ):

@@ -140,19 +140,19 @@ def test_user_defined_keys_are_kept() -> None:
 
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
-    ({"device": "cuda"}, "cpu", "device: 'cuda' is not used; the run is on 'cpu', the device of this machine"),
-    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: [0, 1] is not used; the run is on 'cpu'"),
+    ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu', the device of this machine"),
+    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: ignoring [0, 1]; the run uses the CPU"),
     ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: to train on 2 devices, use torchrun --nproc-per-node 2"),
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
         "cpu",
         "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
     ),
-    ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner; the length 12 of runner is used"),
+    ({"total_epochs": 3}, "cpu", "total_epochs: 3 conflicts with runner; using the length 12 from runner"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
-    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is an unknown key; did you mean 'interval'?"),
+    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: unknown key; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
-    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: is passed to evaluate() of the"),
+    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: passed to the dataset's evaluate()"),
     ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
 ]
 

@@ -40,41 +40,41 @@ def test_every_name_of_the_tables_exists(module: str) -> None:
     [
         (
             "from mmengine.hooks import CheckpontHook",
-            "footplate does not provide 'CheckpontHook' of 'mmengine.hooks', and MMEngine defines no such name up to "
+            "footplate does not provide 'CheckpontHook' in 'mmengine.hooks', and MMEngine defines no such name up to "
             "0.10.7. Did you mean 'CheckpointHook'?",
         ),
         (
             "from mmengine.hooks import MMLogger",
-            "footplate does not provide 'MMLogger' of 'mmengine.hooks'. Import it from 'mmengine'.",
+            "footplate does not provide 'MMLogger' in 'mmengine.hooks'. Import it from 'mmengine'.",
         ),
         (
             "from mmengine.runner import wrap_forward",
-            "footplate does not provide 'wrap_forward' of 'mmengine.runner' (in MMEngine since 0.9.0).",
+            "footplate does not provide 'wrap_forward' in 'mmengine.runner' (in MMEngine since 0.9.0).",
         ),
         (
             "from mmengine.optim import ZeroRedundancyOptimizer",
-            "footplate does not provide 'ZeroRedundancyOptimizer' of 'mmengine.optim' (in MMEngine since 0.3.0).",
+            "footplate does not provide 'ZeroRedundancyOptimizer' in 'mmengine.optim' (in MMEngine since 0.3.0).",
         ),
         (
             "import mmengine.model.wrappers.test_time_aug",
-            "footplate does not provide 'test_time_aug' of 'mmengine.model.wrappers' "
+            "footplate does not provide 'test_time_aug' in 'mmengine.model.wrappers' "
             "(in MMEngine from 0.2.0 to 0.3.2).",
         ),
         (
             "import mmengine.analysis.jit_handles",
-            "footplate does not provide 'jit_handles' of 'mmengine.analysis' (in MMEngine since 0.6.0).",
+            "footplate does not provide 'jit_handles' in 'mmengine.analysis' (in MMEngine since 0.6.0).",
         ),
         (
             "from mmengine.fileo import load",
-            "footplate does not provide 'fileo' of 'mmengine', and MMEngine defines no such name up to 0.10.7. Did you "
+            "footplate does not provide 'fileo' in 'mmengine', and MMEngine defines no such name up to 0.10.7. Did you "
             "mean 'fileio'?",
         ),
         (
             "from mmengine.dist import LoggrHook",
-            "footplate does not provide 'LoggrHook' of 'mmengine.dist', and MMEngine defines no such name up to "
+            "footplate does not provide 'LoggrHook' in 'mmengine.dist', and MMEngine defines no such name up to "
             "0.10.7. Did you mean 'LoggerHook' of 'mmengine.hooks'?",
         ),
-        ("from mmengine.utils import _f", "footplate does not provide '_f' of 'mmengine.utils'."),
+        ("from mmengine.utils import _f", "footplate does not provide '_f' in 'mmengine.utils'."),
     ],
 )
 def test_importing_an_unknown_name(statement: str, message: str) -> None:
@@ -86,7 +86,7 @@ def test_importing_an_unknown_name(statement: str, message: str) -> None:
 
 def test_reading_an_unknown_name() -> None:
     hosts.install()
-    with pytest.raises(AttributeError, match=r"'CheckpontHook' of 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
+    with pytest.raises(AttributeError, match=r"'CheckpontHook' in 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
         importlib.import_module("mmengine.hooks").CheckpontHook  # noqa: B018
     assert not hasattr(importlib.import_module("mmengine.hooks"), "__file__")
 

@@ -127,7 +127,7 @@ def test_an_image_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: py
     dataset = made(root, on_error="skip")
     assert int(dataset[1]["data_samples"].gt_sem_seg.data[0, 0, 0]) != 1
     assert dataset.skipped == 1
-    assert "Sample 1 is skipped (1 so far): the image" in caplog.text
+    assert "Skipping sample 1 (1 skipped so far): the image" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_trial_finds_an_output_dir_that_cannot_be_written(tmp_path: Path) -> N
 
 def test_a_trial_finds_a_sample_without_img_path(tmp_path: Path) -> None:
     nameless = SegDataSample(pred_sem_seg=PixelData(data=torch.zeros(2, 2)))
-    with pytest.raises(ArgumentError, match="'IoUMetric' needs the key 'img_path' in each sample"):
+    with pytest.raises(ArgumentError, match="'IoUMetric' requires the key 'img_path' in each sample"):
         process_in_trial(tmp_path, nameless)
 
 
@@ -169,7 +169,7 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
 def test_classes_are_needed(meta: Mapping[str, Any] | None) -> None:
     metric = IoUMetric()
     metric.dataset_meta = meta
-    with pytest.raises(DataError, match="needs the classes"):
+    with pytest.raises(DataError, match="requires the class names"):
         metric.process(None, [sample([[0]], [[0]]).to_dict()])
 
 

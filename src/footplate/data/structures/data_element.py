@@ -139,12 +139,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields. Code bases read this attribute."""
+        """The names of the data fields. Existing code reads this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields. Code bases read this attribute."""
+        """The names of the metainfo fields. Existing code reads this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:

@@ -1,8 +1,10 @@
 """Transforms that crop and pad images. Most of them also change the boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels. By convention, the `crop_size` of `RandomCrop` and the
-`size` of `Pad` are (height, width), whereas the sizes of transforms for classification are (width, height).
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
+
+By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (height, width). The sizes of transforms for
+classification are (width, height).
 """
 
 import math
@@ -160,7 +162,7 @@ class Pad(BaseTransform):
         pad_val: float | Mapping[str, float] = 0,
     ) -> None:
         if (size is None) == (size_divisor is None):
-            raise ArgumentError("Pad needs either size or size_divisor", key="size", found=size)
+            raise ArgumentError("Pad requires either size or size_divisor, but not both", key="size", found=size)
         self.size = None if size is None else check_size("size", size)
         self.divisor = 1 if size_divisor is None else check_count("size_divisor", size_divisor)
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}

@@ -1,7 +1,7 @@
 """Transforms that resize, flip and warp images together with their boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels.
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 """
 
 import math
@@ -50,7 +50,7 @@ class Resize(BaseTransform):
         clip_object_border: bool = True,
     ) -> None:
         if (scale is None) == (scale_factor is None):
-            raise ArgumentError("Resize needs either scale or scale_factor", key="scale", found=scale)
+            raise ArgumentError("Resize requires either scale or scale_factor, but not both", key="scale", found=scale)
         self.scale = None if scale is None else _positive_pair("scale", scale)
         self.scale_factor = None if scale_factor is None else _positive_pair("scale_factor", scale_factor)
         self.keep_ratio = keep_ratio

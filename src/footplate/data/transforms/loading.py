@@ -26,7 +26,9 @@ _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombErr
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Loads the image at `img_path` as `img`, ``(H, W, 3)`` or ``(H, W)``, uint8, with `img_shape` and `ori_shape`.
+    """Loads the image at `img_path` as `img`, a uint8 array ``(H, W, 3)`` or ``(H, W)``.
+
+    Also adds `img_shape` and `ori_shape`, the height and width.
 
     Args:
         to_float32: Whether to convert the values to float32.
@@ -34,9 +36,9 @@ class LoadImageFromFile(BaseTransform):
             file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
         ignore_empty: Whether to drop a sample whose image cannot be read, instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
-        draft: Decodes a JPEG file at 1/2, 1/4 or 1/8 of its size, as long as the shorter side keeps at least this
-            number of pixels. This is faster if a later transform shrinks the image. `ori_shape` remains the original
-            size. Images with boxes, masks or label maps are not supported.
+        draft: The minimum length of the shorter side in pixels. A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size
+            if the shorter side keeps at least this length. This is faster if a later transform shrinks the image.
+            `ori_shape` remains the original size. Images with boxes, masks or label maps are not supported.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
         file_client_args: Accepted for compatibility and ignored, like `backend_args`.
@@ -119,19 +121,19 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    With None, an annotation is loaded if the record has it. With True, a missing annotation is an error. With False,
-    the annotation is not loaded.
+    If a setting is None, the annotation is loaded if the record has it. If it is True, a missing annotation is an
+    error. If it is False, the annotation is not loaded.
 
     Args:
-        with_bbox: Whether to load boxes: `gt_bboxes` ``(N, 4)``, float32, and `gt_ignore_flags` ``(N,)``, bool.
-        with_label: Whether to load the classes of the boxes: `gt_bboxes_labels` ``(N,)``, int64.
-        with_mask: Whether to load instance masks: `gt_masks` ``(N, H, W)``, bool.
-        with_seg: Whether to load the label map: `gt_seg_map` ``(H, W)``, uint8. The `label_map` of a record maps
+        with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
+        with_label: Whether to load the classes of the boxes as `gt_bboxes_labels` (int64, ``(N,)``).
+        with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
+        with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). The `label_map` of a record maps
             labels to other labels.
         reduce_zero_label: Whether to replace label 0 with 255, which is ignored, and subtract 1 from the other labels.
             By default, the record determines this.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
-        box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.
+        box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
@@ -215,7 +217,9 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
             notes=["Use a label map of the same size as the image."],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
-        raise DataError(f"the label map '{path}' must have labels from 0 to {_IGNORED}", found=int(labels.max()))
+        raise DataError(
+            f"the label map '{path}' must contain only labels from 0 to {_IGNORED}", found=int(labels.max())
+        )
     return labels.astype(np.uint8)
 
 

@@ -24,7 +24,7 @@ class PhotoMetricDistortion(BaseTransform):
     changed in HSV, and only for images with three channels. The channel order may be RGB or BGR.
 
     Args:
-        brightness_delta: The maximum change of values, in the range 0 to 255.
+        brightness_delta: The maximum change of pixel values, which range from 0 to 255.
         contrast_range: The smallest and the largest factor for the values.
         saturation_range: The smallest and the largest factor for the saturation.
         hue_delta: The maximum rotation of the hue; 180 is a full circle.

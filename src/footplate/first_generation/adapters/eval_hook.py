@@ -24,7 +24,7 @@ class EvalHook(Hook):
     """Validates every `interval` epochs or iterations, counted from `start`.
 
     A subclass may override `_do_evaluate` or `evaluate`. The values that these methods assign to
-    `runner.log_buffer.output` are the metrics of the validation.
+    `runner.log_buffer.output` become the validation metrics.
 
     Args:
         dataloader: The validation data. By default, the validation loop of the config is used.
@@ -37,13 +37,13 @@ class EvalHook(Hook):
             computes them. In a subclass that customizes the evaluation, the model is called with `return_loss=False`.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
-        out_dir: Another folder for the best checkpoint.
+        out_dir: The folder for the best checkpoint. By default, the work_dir.
         file_client_args: Ignored; `out_dir` determines the storage.
         dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
-        gpu_collect: Whether to collect results through the accelerators.
+        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
         tmpdir: Ignored; results are collected with the process group.
         broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
-        eval_kwargs: Arguments of the dataset's `evaluate`, if `dataloader` is given.
+        eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 
     Raises:
         ArgumentError: `interval` or `start` is invalid.
@@ -97,7 +97,7 @@ class EvalHook(Hook):
 
         Args:
             runner: The runner.
-            results: The results of the model.
+            results: The predictions of the model.
 
         Returns:
             The value of the metric that `save_best` selects. None if `save_best` is not set or `evaluate` does not
@@ -109,7 +109,7 @@ class EvalHook(Hook):
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks. `before_run` also sets up the validation loop and the best checkpoint."""
+        """Maps events to callbacks. `before_run` also sets up validation and the saving of the best checkpoint."""
         found = super().listeners()
         own = found.get("before_run")
 
@@ -146,7 +146,7 @@ class EvalHook(Hook):
         return True
 
     def _do_evaluate(self, runner: Any) -> None:
-        """Computes the results of the model and evaluates them on rank 0."""
+        """Runs the model on the validation data and evaluates its predictions on rank 0."""
         options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
         results = self.test_fn(runner.model, self.dataloader, **options)
         if runner.rank == 0:
@@ -166,7 +166,7 @@ _POSITIONAL = (
 
 
 def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
-    """Returns the results of a model in the order of the dataset, from all processes."""
+    """Gathers the predictions of all processes and returns them in dataset order."""
     model.eval()
     parts = gather_objects([each for batch in dataloader for each in model(return_loss=False, **batch)])
     parts = parts[:: tensor_parallel_size()]
@@ -192,7 +192,7 @@ class _HookValidation(ValLoop):
     Args:
         runner: The runner.
         hook: The hook.
-        metric: The metric that the preflight check computes.
+        metric: The metric that is passed to `ValLoop`, so that the preflight check can compute it.
     """
 
     def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:

@@ -82,14 +82,14 @@ _METRICS = {
 class LegacyMetric(BaseMetric[Any]):
     """Calls the dataset's `evaluate(results, metric=..., logger=..., ...)` with the settings of `evaluation`.
 
-    The results are those of the model, in the order of the dataset. For a dataset without `evaluate`, the metrics of
-    the given names are computed.
+    `results` contains the predictions of the model in dataset order. If the dataset has no `evaluate`, the metrics
+    whose names are given in `metric` are computed.
 
     Args:
         metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
         pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval` to save memory.
         collect_device: See BaseMetric.
-        options: Further arguments of `evaluate`.
+        options: Additional keyword arguments for `evaluate`.
 
     Raises:
         ArgumentError: The dataset has no `evaluate`, and no metric has the given name.
@@ -165,7 +165,7 @@ class LegacyMetric(BaseMetric[Any]):
 
 
 def _encode_masks(result: Any) -> Any:
-    """Encodes the masks of an instance segmentation result of MMDetection, `(boxes, masks)`, as its tests do."""
+    """Encodes the masks in an MMDetection result `(boxes, masks)`, like MMDetection's test functions."""
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
         return result
     boxes, masks = result

@@ -104,15 +104,15 @@ class Hook(EngineHook):
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
-        """Checks whether the number of the current epoch, counted from 1, is a multiple of `n`."""
+        """Checks whether the current epoch, counted from 1, is a multiple of `n`."""
         return n > 0 and bool((runner.epoch + 1) % n == 0)
 
     def every_n_inner_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether the number of the current iteration in its epoch, counted from 1, is a multiple of `n`."""
+        """Checks whether the current iteration, counted from 1 within its epoch, is a multiple of `n`."""
         return n > 0 and bool((runner.inner_iter + 1) % n == 0)
 
     def every_n_iters(self, runner: Any, n: int) -> bool:
-        """Checks whether the number of the current iteration in the run, counted from 1, is a multiple of `n`."""
+        """Checks whether the current iteration, counted from 1 within the run, is a multiple of `n`."""
         return n > 0 and bool((runner.iter + 1) % n == 0)
 
     def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
@@ -138,9 +138,9 @@ class Hook(EngineHook):
                 inspect.signature(getattr(self, event)).bind(None)
             except TypeError as error:
                 raise ArgumentError(
-                    f"{type(self).__name__}.{event} has the wrong arguments",
+                    f"{type(self).__name__}.{event} must take the runner as its only argument",
                     notes=[
-                        f"A first-generation hook needs {event}(self, runner).",
+                        f"Define the method as {event}(self, runner).",
                         "To use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook.",
                     ],
                 ) from error
@@ -181,7 +181,7 @@ class ClosureHook(Hook):
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
         check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
         if not callable(fn):
-            raise ArgumentError("fn must be callable with the runner", key="fn", found=fn)
+            raise ArgumentError("fn must be a function that takes the runner", key="fn", found=fn)
         setattr(self, fn_name, fn)
 
 
@@ -195,7 +195,7 @@ def _handles(hook: Hook, event: str) -> bool:
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns a callback that calls the method of an event with a view of the runner."""
+    """Returns a callback that calls the hook's method for `event` with a view of the runner."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")

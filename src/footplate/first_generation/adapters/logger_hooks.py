@@ -98,11 +98,11 @@ class LoggerHook(Hook):
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Maps a name for each optimizer to the learning rate of its first parameter group."""
+        """Returns a dict with the learning rate of each optimizer's first parameter group."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Maps a name for each optimizer to the momentum of its first parameter group."""
+        """Returns a dict with the momentum of each optimizer's first parameter group."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -113,7 +113,7 @@ class LoggerHook(Hook):
         add_mode: bool = True,
         tags_to_skip: tuple[str, ...] = ("time", "data_time"),
     ) -> "OrderedDict[str, Any]":
-        """Returns the averages, learning rates and momenta to log, by name.
+        """Returns a dict of the averages, learning rates and momenta to log.
 
         Args:
             runner: The runner.
@@ -143,8 +143,9 @@ class TextLoggerHook(LoggerHook):
         interval: See LoggerHook.
         ignore_last: See LoggerHook.
         reset_flag: See LoggerHook.
-        interval_exp_name: The number of iterations between two lines with the name of the experiment, for subclasses.
-        options: Ignored; the log is in the work_dir.
+        interval_exp_name: The number of iterations between log lines that show the experiment name. Only subclasses
+            use it.
+        options: Ignored; the log is written to the work_dir.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class TextLoggerHook(LoggerHook):
         """Does nothing, because `scalars.json` contains the values. Subclasses call or override it."""
 
     def _get_max_memory(self, runner: Any) -> int:
-        """Returns the largest amount of memory of the GPU that tensors have used, in MB."""
+        """Returns the peak GPU memory allocated for tensors, in MB."""
         return torch.cuda.max_memory_allocated() // 2**20
 
 
@@ -203,14 +204,14 @@ _Settings = Mapping[str, Any] | None
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes the logged values with the writer from VISBACKENDS that a subclass names in `backend`.
+    """Writes the logged values with a writer from VISBACKENDS. Subclasses set its name as `backend`.
 
     Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
     user-defined subclasses.
 
     Args:
-        settings: Arguments of the writer.
-        logging: Arguments of LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
+        settings: Arguments for the writer.
+        logging: Arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
     """
 
     backend = ""
@@ -245,11 +246,11 @@ class WriterLoggerHook(LoggerHook):
         self._guard.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state with which a resumed run continues the same run of the service."""
+        """Returns the state from which a resumed run continues the same run in the tracking service."""
         return self._guard.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads the state from `state_dict`."""
+        """Restores a state returned by `state_dict`."""
         self._state = state
 
 
@@ -259,7 +260,7 @@ class TensorboardLoggerHook(WriterLoggerHook):
 
     Args:
         log_dir: A folder in the work_dir, by default `tf_logs`.
-        interval: See LoggerHook, also for the other arguments.
+        interval: See LoggerHook for this argument and the remaining ones.
     """
 
     backend = "TensorboardVisBackend"
@@ -278,8 +279,8 @@ class WandbLoggerHook(WriterLoggerHook):
     """Writes to a Weights & Biases run.
 
     Args:
-        init_kwargs: Arguments of `wandb.init`.
-        interval: See LoggerHook, also for the arguments in `logging`.
+        init_kwargs: Arguments for `wandb.init`.
+        interval: See LoggerHook for this argument and those in `logging`.
         commit: Whether each call to `wandb.log` ends a step.
         with_step: Ignored; the step is always passed.
         log_artifact: Ignored; artifacts are not uploaded.
@@ -314,7 +315,7 @@ class MlflowLoggerHook(WriterLoggerHook):
         tags: The tags of the run.
         params: The parameters of the run.
         log_model: Ignored; models are not uploaded.
-        interval: See LoggerHook, also for the other arguments.
+        interval: See LoggerHook for this argument and the remaining ones.
     """
 
     backend = "MLflowVisBackend"
@@ -336,8 +337,8 @@ class ClearMLLoggerHook(WriterLoggerHook):
     """Writes to a ClearML task.
 
     Args:
-        init_kwargs: Arguments of `Task.init`.
-        interval: See LoggerHook, also for the other arguments.
+        init_kwargs: Arguments for `Task.init`.
+        interval: See LoggerHook for this argument and the remaining ones.
     """
 
     backend = "ClearMLVisBackend"
@@ -352,9 +353,9 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
     Args:
         model_file: Ignored; models are not logged.
-        interval: See LoggerHook, also for `ignore_last`, `reset_flag` and `by_epoch`.
+        interval: See LoggerHook for this argument, `ignore_last`, `reset_flag` and `by_epoch`.
         path: The folder; an alias of `dir`.
-        live: Arguments of DVCLive's `Live`: `dir`, `report` ...
+        live: Arguments for DVCLive's `Live`, such as `dir` and `report`.
     """
 
     backend = "DVCLiveVisBackend"

@@ -99,14 +99,15 @@ def save_checkpoint(
 def imfrombytes(
     content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Decodes an image, `(H, W, 3)`, `(H, W, 4)` or `(H, W)`, uint8.
+    """Decodes an image to a uint8 array of shape `(H, W, 3)`, `(H, W, 4)` or `(H, W)`.
 
     Args:
         content: The encoded image.
-        flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
-        channel_order: "bgr" or "rgb", for the flag "color".
-        backend: The backend whose result is reproduced, "cv2" by default. Pillow decodes all images. With "pillow" and
-            "unchanged", palette images, such as label maps, are returned as indices, and otherwise as colors.
+        flag: "color", "grayscale", or "unchanged" to keep the channels of the file, with colors in BGR order.
+        channel_order: "bgr" or "rgb"; used only if `flag` is "color".
+        backend: The mmcv backend whose behavior to reproduce, by default "cv2". Images are always decoded with Pillow.
+            Palette images, such as label maps, are converted to colors, unless `backend` is "pillow" and `flag` is
+            "unchanged".
 
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
@@ -147,7 +148,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-    """Returns a decorator without effect. AmpOptimWrapper already runs the method in mixed precision."""
+    """Returns a decorator that has no effect, because AmpOptimWrapper already enables mixed precision."""
     return lambda function: function
 
 

@@ -18,7 +18,7 @@ from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
 
 class DataContainer:
-    """A value with settings for its collation.
+    """A value and the settings for collating it.
 
     Args:
         data: The value.
@@ -50,7 +50,7 @@ class DataContainer:
 
     @property
     def datatype(self) -> Any:
-        """The type of the tensor, or the class of another value."""
+        """The type of the tensor, or the class of the value if it is not a tensor."""
         return self._data.type() if isinstance(self._data, Tensor) else type(self._data)
 
     def size(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,9 +63,9 @@ class DataContainer:
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch. Data containers follow their settings. Tensors and numbers are stacked.
+    """Collates samples into a batch. Tensors and numbers are stacked; data containers follow their own settings.
 
-    Samples with data elements, as in the second generation, are collated by `pseudo_collate`.
+    Second-generation samples, which contain data elements, are collated by `pseudo_collate`.
 
     Args:
         samples: The samples, all with the same structure.

@@ -21,10 +21,10 @@ class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
     The translation moves `optimizer_config` into the optimizer wrapper and does not use this hook. A user-defined
-    subclass, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the step of the wrapper.
+    subclass, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the wrapper's step.
 
     Args:
-        grad_clip: Arguments of torch's `clip_grad_norm_`.
+        grad_clip: Arguments for torch's `clip_grad_norm_`.
         detect_anomalous_params: Whether to log parameters that the loss does not depend on.
 
     Raises:
@@ -47,7 +47,7 @@ class OptimizerHook(Hook):
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Maps events to callbacks. The step uses the settings from before schedules changed them."""
+        """Maps events to callbacks. The optimizer step uses the values from before schedules changed them."""
         found = super().listeners()
         step = found["after_train_iter"]
 
@@ -105,10 +105,10 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
 
     Args:
         cumulative_iters: The number of iterations.
-        settings: Arguments of OptimizerHook.
+        settings: Arguments for OptimizerHook.
 
     Raises:
-        ArgumentError: `cumulative_iters` is not a positive number.
+        ArgumentError: `cumulative_iters` is not a positive integer.
     """
 
     def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
@@ -136,11 +136,11 @@ class Fp16OptimizerHook(OptimizerHook):
     """OptimizerHook with half precision and loss scaling.
 
     Args:
-        loss_scale: "dynamic", a number, or arguments of torch's GradScaler.
+        loss_scale: "dynamic", a number, or arguments for torch's GradScaler.
         coalesce: Ignored; torch reduces the gradients.
         bucket_size_mb: Ignored; torch reduces the gradients.
         distributed: Ignored; torch reduces the gradients.
-        settings: Arguments of the hook without half precision.
+        settings: Arguments for the base class.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The built-in policies of `lr_config` and `momentum_config` as hooks, for code that derives its own policies."""
+"""The built-in policies of `lr_config` and `momentum_config` as hooks from which code can derive its own policies."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ class _PolicyHook(UpdaterHook):
 
     Args:
         values: The settings of the policy as positional arguments.
-        settings: The settings of the policy as keyword arguments, and arguments of UpdaterHook.
+        settings: The settings of the policy as keyword arguments, and arguments for UpdaterHook.
 
     Raises:
         ArgumentError: A setting is passed twice, or too many settings are passed.
@@ -74,7 +74,7 @@ class _MomentumPolicyHook(_PolicyHook, MomentumUpdaterHook):
 
 
 def _hook(policy: str, base: type[_PolicyHook]) -> type[_PolicyHook]:
-    """Returns the hook of a policy, registered under the name of the first generation, such as StepLrUpdaterHook."""
+    """Returns the hook class for a policy, registered under its first-generation name, such as StepLrUpdaterHook."""
     kind = "Lr" if issubclass(base, LrUpdaterHook) else "Momentum"
     name = f"{policy[0].upper()}{policy[1:]}{kind}UpdaterHook"
     document = f"The '{policy}' policy of `{base.field}_config`."

@@ -62,7 +62,7 @@ class LogBuffer:
 
     @property
     def n_history(self) -> OrderedDict[str, list[float]]:
-        """Maps names to the numbers of samples of the recorded values."""
+        """Maps names to the sample counts of the recorded values."""
         return OrderedDict((name, counts.tolist()) for name, _, counts in self._histories())
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
@@ -72,7 +72,7 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Writes the means of the latest `n` values to `output`. With 0, uses all values since the last `clear`."""
+        """Stores the means of the latest `n` values in `output`. With 0, uses all values since the last `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
@@ -245,7 +245,7 @@ class RunnerView:
     ) -> str:
         """Saves a checkpoint and returns its path.
 
-        Its name is determined by `filename_tmpl`, by default `epoch_{}.pth` or `iter_{}.pth`.
+        `filename_tmpl` determines the file name. The default is `epoch_{}.pth` or `iter_{}.pth`.
         """
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1

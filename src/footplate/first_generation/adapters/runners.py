@@ -27,9 +27,9 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The metaclass of runner classes. It makes the view that hooks receive an instance of the class of its runner.
+    """The metaclass of runner classes. It makes `isinstance(view, EpochBasedRunner)` true in an epoch-based run.
 
-    Hooks of code bases check whether `runner` is an `EpochBasedRunner`.
+    Hooks in code bases use such checks on the view that they receive as `runner`.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -42,8 +42,8 @@ class _RunnerClass(type):
 class BaseRunner(metaclass=_RunnerClass):
     """Collects the settings of a run. `run` trains with the engine's Runner.
 
-    After the run, other attributes, such as `runner.outputs`, are those of a RunnerView. The engine has its own loops,
-    so subclasses cannot override `train`, `val` or `run_iter`.
+    After the run, all other attributes, such as `runner.outputs`, are read from a RunnerView. The engine has its own
+    loops, so subclasses cannot override `train`, `val` or `run_iter`.
 
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
@@ -51,7 +51,7 @@ class BaseRunner(metaclass=_RunnerClass):
         optimizer: An optimizer, or a dict that maps names to optimizers, all of which the model steps itself.
         work_dir: The folder of the run.
         logger: Ignored; the run uses footplate's logger.
-        meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
+        meta: The `seed` and `exp_name` of the run, and additional metadata for checkpoints.
         max_iters: The length of an iteration-based run.
         max_epochs: The length of an epoch-based run.
 
@@ -119,7 +119,7 @@ class BaseRunner(metaclass=_RunnerClass):
         self._add_section("optimizer_config", optimizer_config, "ABOVE_NORMAL")
 
     def register_checkpoint_hook(self, checkpoint_config: Any) -> None:
-        """Sets `checkpoint_config`: a config section, a hook, or None for no checkpoints."""
+        """Sets `checkpoint_config`: a config section, a hook, or None to save no checkpoints."""
         self._add_section("checkpoint_config", checkpoint_config, "NORMAL")
 
     def register_logger_hooks(self, log_config: Any) -> None:
@@ -189,7 +189,7 @@ class BaseRunner(metaclass=_RunnerClass):
         length: int | None = None,
         **lengths: int,
     ) -> None:
-        """Trains to the end.
+        """Trains until the run is complete.
 
         Args:
             data_loaders: One dataloader for each phase of the workflow.
@@ -252,7 +252,7 @@ class BaseRunner(metaclass=_RunnerClass):
     def __getattr__(self, name: str) -> Any:
         ran = self.__dict__.get("_ran")
         if ran is None:
-            raise AttributeError(f"{type(self).__name__} has no '{name}' before it runs")
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before run() is called")
         return getattr(view_of(ran), name)
 
 
@@ -275,7 +275,7 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
 
     Args:
         cfg: The config section `runner`: `type`, the length and optionally a `constructor`.
-        default_args: Further arguments of the runner: `model`, `optimizer`, `work_dir`, `logger`, `meta`.
+        default_args: Additional arguments for the runner: `model`, `optimizer`, `work_dir`, `logger`, `meta`.
     """
     settings = dict(cfg)
     constructor = settings.pop("constructor", "DefaultRunnerConstructor")

@@ -13,7 +13,7 @@ _Values = dict[str, list[float]]
 
 
 class UpdaterHook(Hook):
-    """Sets one field of every parameter group to the value that a subclass computes, with a warm-up.
+    """Sets one field of every parameter group to a value computed by a subclass, with an optional warm-up.
 
     Args:
         by_epoch: Whether the value changes between epochs rather than between iterations.
@@ -121,7 +121,7 @@ class UpdaterHook(Hook):
 class LrUpdaterHook(UpdaterHook):
     """Sets the learning rate to the value of `get_lr`. Subclasses implement `get_lr`.
 
-    The arguments are those of UpdaterHook. The warm-up multiplies the learning rate by its factor.
+    The arguments are those of UpdaterHook. During warm-up, the learning rate is multiplied by the warm-up factor.
     """
 
     priority = "VERY_HIGH"
@@ -142,7 +142,7 @@ class LrUpdaterHook(UpdaterHook):
 class MomentumUpdaterHook(UpdaterHook):
     """Sets the momentum, or the first beta, to the value of `get_momentum`. Subclasses implement `get_momentum`.
 
-    The arguments are those of UpdaterHook. The warm-up divides the momentum by its factor.
+    The arguments are those of UpdaterHook. During warm-up, the momentum is divided by the warm-up factor.
     """
 
     priority = "HIGH"

@@ -82,7 +82,7 @@ class WorkflowHook(Hook):
         return {"looked_at": self._validated_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads the state from `state_dict`."""
+        """Restores a state returned by `state_dict`."""
         self._validated_at = state["looked_at"]
 
     def due_after(self, done: int, *, last: bool = False) -> int:
@@ -90,7 +90,7 @@ class WorkflowHook(Hook):
 
         Args:
             done: The number of completed training epochs or iterations.
-            last: Whether training ends there. If so, the remaining validation phases of the cycle are due.
+            last: Whether training ends at that point. If so, the remaining validation phases of the cycle are due.
 
         Returns:
             The number of passes over the data in an epoch-based run, or the number of batches in an iteration-based

@@ -1,4 +1,4 @@
-"""Rewrites first-generation config files. Base files, expressions and comments are kept."""
+"""Rewrites first-generation config files and keeps their base files, expressions and comments."""
 
 from footplate.first_generation.rewriting.migrate import (
     MigratedFile,

@@ -1,4 +1,4 @@
-"""Migrates files and trees of first-generation configs, and writes all new files or none."""
+"""Migrates single configs or folders of first-generation configs. Writes either all new files or none."""
 
 import difflib
 import os
@@ -50,8 +50,9 @@ class MigratedFile(NamedTuple):
 def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
     """Migrates a config and its base files without writing anything to disk.
 
-    Base files stay separate files, at the same relative paths from the new config as before. If another file already
-    exists there, as it does next to the old config, the name of a changed base gets the suffix `_migrated`.
+    Base files remain separate files and keep their paths relative to the config. If another file already exists at
+    such a path, the suffix `_migrated` is added to the name of a changed base. This is the case if the new config is
+    next to the old one.
 
     Args:
         path: The config.
@@ -94,14 +95,14 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
 
 
 def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
-    """Migrates all .py configs below a folder without writing anything to disk.
+    """Migrates all .py configs in a folder and its subfolders without writing anything to disk.
 
     Args:
         folder: The folder.
         output: The folder of the new configs. They keep their relative paths.
 
     Raises:
-        ConfigError: There is no config below the folder.
+        ConfigError: There is no config in the folder or its subfolders.
     """
     folder, output = _real_path(folder), _real_path(output)
     configs = [each for each in folder.rglob("*.py") if not each.is_dir()]
@@ -137,7 +138,7 @@ def _check_generation(config: Config) -> None:
 
 
 class _CollisionError(Exception):
-    """Two bases of a file write the same section. A config cannot inherit a section twice."""
+    """Two bases of a file define the same section. A config cannot inherit a section twice."""
 
     def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
         super().__init__(key)
@@ -155,7 +156,7 @@ class _Migration:
         self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
 
     def run(self) -> list[MigratedFile]:
-        """Returns the migrated files. If two bases would write the same section, only one of them writes it."""
+        """Returns the migrated files. If two bases would define the same section, only one of them does."""
         while True:
             with tempfile.TemporaryDirectory() as folder:
                 self._trial_folder = Path(folder)
@@ -164,7 +165,7 @@ class _Migration:
                 except _CollisionError as found:
                     # Withhold the section from the last base that is not a run. Files that need it write it themselves.
                     if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
-                        raise ConfigError("two base files write the same section", key=found.key) from found
+                        raise ConfigError("two base files define the same section", key=found.key) from found
 
     def _migrate(self, path: Path, file: ConfigFile) -> MigratedFile:
         plan, notes, text = None, list[Note](), file.source.text
@@ -192,7 +193,7 @@ class _Migration:
     def _rewritten(
         self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
     ) -> tuple[str, list[Note]]:
-        """Writes a file with the old expressions, then with plain values for sections that resolve differently."""
+        """Returns the new text and notes. Sections that do not resolve as expected are written as plain values."""
         inherited: dict[str, Any] = {}
         for base in file.bases:
             found = self._load_trial(base)
@@ -266,7 +267,7 @@ def check_output_file(source: Path, output: Path | None) -> None:
         raise ArgumentError(f"'{output}' is a folder", notes=[f"Set --output to a file: {output / source.name}"])
     if output.suffix != source.suffix:
         raise ArgumentError(
-            "the output file needs the same suffix as the input",
+            "the output file must have the same suffix as the input",
             found=str(output),
             suggestion=f"{output.stem}{source.suffix}",
         )

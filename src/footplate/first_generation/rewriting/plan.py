@@ -1,4 +1,4 @@
-"""Assigns the translated sections and their values to the files of a config tree."""
+"""Determines which file of a config tree contains which translated sections and values."""
 
 import os
 from collections import Counter
@@ -43,10 +43,10 @@ class FilePlan(NamedTuple):
 
     Attributes:
         expected: The config that the file must resolve to with its bases.
-        keys: The top-level keys that the file writes.
+        keys: The top-level keys that the file sets.
         notes: The notes of the translation.
-        removed: The first-generation keys that the new file does not have.
-        is_whole: Whether the file is a complete run, rather than a base of other configs.
+        removed: The first-generation keys that are removed from the file.
+        is_whole: Whether the file configures a complete run, rather than serving as a base for other configs.
     """
 
     expected: Values
@@ -61,7 +61,7 @@ class ConfigTree:
 
     Args:
         paths: The absolute paths of the files.
-        with_bases: Whether base files also belong to the tree, wherever they are.
+        with_bases: Whether to include all base files, even those that are not in `paths`.
 
     Attributes:
         files: Maps paths to files. Bases come before the files that inherit from them.
@@ -159,7 +159,7 @@ class ConfigTree:
 
 
 def _is_run(config: Config) -> bool:
-    """Checks whether a config is a complete run, with a model and a length."""
+    """Checks whether a config describes a complete run, with a model and a length."""
     return "model" in config and any(key in config for key in _LENGTH_KEYS)
 
 

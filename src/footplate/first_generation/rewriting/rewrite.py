@@ -1,4 +1,4 @@
-"""Writes the second-generation counterpart of a first-generation file."""
+"""Generates the second-generation counterpart of a first-generation file."""
 
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
@@ -22,12 +22,12 @@ def rewrite(
 ) -> str:
     """Returns the text of the second-generation counterpart of a file.
 
-    Statements of first-generation keys are replaced with sections. Everything else, including comments, is kept. If
-    other lines read a replaced variable, it is kept too and deleted at the end of the file.
+    Statements that set first-generation keys are replaced with sections. Everything else, including comments, is kept.
+    If other lines read a replaced variable, its statement is kept, and the variable is deleted at the end of the file.
 
     Args:
         source: The first-generation file.
-        sections: The sections that the new file writes.
+        sections: The sections that the new file contains.
         removed: Names of the variables whose statements are replaced.
         renamed: Maps names of base files to new names. None removes a base.
         by_value: Sections that are written as plain values, without the expressions of the source file.
@@ -68,7 +68,7 @@ def rewrite(
 
 
 def _positions(source: SourceFile, texts: Mapping[str, SectionText], replaced: list[Statement]) -> dict[int, list[str]]:
-    """Maps the `id` of each replaced statement to the sections that replace it. 0 is the end of the file."""
+    """Maps the `id` of each replaced statement to the sections that replace it. Key 0 is the end of the file."""
     last_lines = {each.name: each.last for each in reversed(source.statements) if each.assigns}
     positions: dict[int, list[str]] = {}
     for key, section in texts.items():

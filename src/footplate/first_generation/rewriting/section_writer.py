@@ -24,7 +24,7 @@ def config_difference(
 ) -> dict[str, Any]:
     """Returns the values that a file must add to the inherited config.
 
-    A dict is merged into the inherited one. It has `_delete_` if inherited keys must be removed. None removes an
+    A dict is merged into the inherited one. It contains `_delete_` if inherited keys must be removed. None removes an
     inherited key. Values for which `is_written` returns True are included even if they are inherited.
     """
     difference: dict[str, Any] = {}
@@ -47,7 +47,7 @@ def config_difference(
 
 
 def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
-    """Checks whether a file writes the value at a path or any entry of it."""
+    """Checks whether a file assigns the value at a path or any of its entries."""
     if is_written(path) or (isinstance(value, Mapping) and is_written((*path, DELETE))):
         return True
     return isinstance(value, Mapping) and any(
@@ -75,10 +75,10 @@ class OldExpression(NamedTuple):
     """An expression of the first-generation file.
 
     Attributes:
-        code: The source text, or None if the expression cannot be reused as a whole.
+        code: The source text, or None if it cannot be reused unchanged.
         indentation: The indentation of the line on which the expression starts.
         column: The column at which the expression starts.
-        keys: The keys that the expression writes, or None if it is not a dict or unpacks another mapping.
+        keys: The keys of the dict, or None if the expression is not a dict or unpacks another mapping.
         is_list: Whether the expression is a list or a tuple, or None if unknown.
         reads: The variables that the expression reads.
         comments: The comments on the entry.
@@ -100,9 +100,9 @@ class ExpressionFinder:
 
     Args:
         source: The first-generation file.
-        removed: Other variables that the new file no longer defines. An expression that reads one of them is not
-            reused as a whole.
-        by_value: Sections that reuse no expressions.
+        removed: Variables that the new file no longer defines, in addition to the first-generation keys. An expression
+            that reads one of them is not reused unchanged.
+        by_value: Sections for which no expressions are reused.
     """
 
     def __init__(self, source: SourceFile, removed: Set[str], by_value: Iterable[str] = ()) -> None:
@@ -141,7 +141,7 @@ class ExpressionFinder:
         )
 
     def is_written(self, path: KeyPath) -> bool:
-        """Checks whether the old file writes the value at a path as a whole, rather than entries of it."""
+        """Checks whether the old file assigns the value at a path, and not only some entries of a dict there."""
         if path[-1] == DELETE or same_meaning(path):
             return any(self._source.expression(old) is not None for old in (*old_paths(path), *same_meaning(path)))
         found = self.find(path)
@@ -172,7 +172,7 @@ class _Entry(NamedTuple):
 
     @property
     def reusable(self) -> OldExpression | None:
-        """The old expression, if it can be reused as a whole."""
+        """The old expression, or None if it cannot be reused."""
         old = self.old
         if old is None or old.code is None:
             return None
@@ -215,7 +215,7 @@ class SectionWriter:
         self._reused: list[OldExpression] = []
 
     def write(self, values: Mapping[KeyPath, Any]) -> SectionText:
-        """Writes `name = value` or `name["key"] = value` for each path, and each comment of the old file only once."""
+        """Returns `name = value` or `name["key"] = value` for each path. Each old comment is written only once."""
         text, before = "", set(self._written_comments)
         self._reused = []
         for path, value in values.items():
@@ -227,7 +227,7 @@ class SectionWriter:
         return SectionText(text, reads, frozenset(comments | (self._written_comments - before)))
 
     def _text(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
-        """Writes the value of an entry, on one line if it fits before the `after` characters that follow it."""
+        """Returns the text of a value. Uses one line if there is room for it and the `after` characters that follow."""
         old = entry.reusable
         column = indent + len(entry.prefix)
         code = "" if old is None else str(old.code)
@@ -262,7 +262,7 @@ class SectionWriter:
         return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
 
     def _one_line(self, entry: _Entry, reused: list[OldExpression]) -> str | None:
-        """Writes a value on one line, or returns None if an old expression or a comment needs more lines."""
+        """Returns a value on one line, or None if an old expression or a comment needs more lines."""
         old = entry.reusable
         if old is not None:
             reused.append(old)

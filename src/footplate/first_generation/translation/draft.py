@@ -14,7 +14,7 @@ from footplate.first_generation.translation.policies import RunLength
 
 
 class Kind(enum.Enum):
-    """The attention that a note needs from the user."""
+    """The level of attention that a note requires from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
@@ -68,7 +68,7 @@ class Draft:
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
         notes: The notes so far.
-        sources: Maps each path to the first-generation key from which it was translated.
+        sources: Maps each translated path to its first-generation key.
 
     Raises:
         ConfigError: The length of the run is invalid.
@@ -215,7 +215,7 @@ class Rule(NamedTuple):
         apply: Applies the rule to a draft.
         before: The example, as config source.
         after: The result for the example, as config source.
-        given: Further lines of the example that the rule reads but does not translate.
+        given: Additional lines of the example, which the rule reads but does not translate.
     """
 
     id: str

@@ -16,8 +16,8 @@ class Move(NamedTuple):
     Attributes:
         new: The second-generation key path; `*` matches any one part.
         old: The first-generation key paths that the value may come from, the preferred one first.
-        kind: "value" if both generations write the same value, "meaning" if they write it differently, "hint" if the
-            second-generation path only serves suggestions and does not occur in translated configs.
+        kind: "value" if the value is the same in both generations. "meaning" if its notation differs. "hint" if the
+            entry is used only for suggestions, because the second-generation path does not occur in translated configs.
     """
 
     new: Path
@@ -190,7 +190,7 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
 
 
 def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether the comments on the value at `old` belong to `path`. Several paths may use the same value."""
+    """Checks whether `path` receives the comments on the value at `old`, which several paths may use."""
     if path[0] in ("val_dataloader", "test_dataloader"):
         return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
     return path[0] not in ("test_evaluator", "log_processor")
@@ -210,7 +210,7 @@ def _matched(pattern: Path, path: Path) -> list[str] | None:
 
 
 def _filled(pattern: Path, stars: list[str]) -> Path:
-    """Returns a pattern with its stars replaced with the last of the given matches."""
+    """Returns a pattern with its stars replaced by matches. Uses the last matches if there are more than stars."""
     left = iter(stars[len(stars) - _count_stars(pattern) :])
     return tuple(next(left) + part[1:] if part.startswith("*") else part for part in pattern)
 

@@ -78,7 +78,7 @@ def warn_about_leftovers(cfg: AnyConfig) -> None:
 
 
 def _is_setting(cfg: AnyConfig, key: str) -> bool:
-    """Checks whether a key is a setting of the run, and not a variable that other lines of the config read."""
+    """Checks whether a key is a setting of the run rather than a variable that other lines of the config use."""
     origin = origin_of(cfg, key)
     return key in cfg and not (isinstance(origin, KeyOrigin) and origin.read)
 
@@ -92,7 +92,7 @@ class Translation(NamedTuple):
     Attributes:
         sections: The second-generation config.
         notes: Notes about the first-generation keys.
-        sources: Maps each path to the first-generation key from which it was translated.
+        sources: Maps each translated path to its first-generation key.
         taken: The first-generation keys that were translated.
     """
 

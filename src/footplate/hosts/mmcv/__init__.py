@@ -1,1 +1,1 @@
-"""The names of mmcv 1.x that mmcv 2 no longer has."""
+"""The names from mmcv 1.x that mmcv 2 no longer provides."""

@@ -1,4 +1,4 @@
-"""Functions of mmcv 1.x that neither mmcv 2 nor MMEngine has."""
+"""Functions from mmcv 1.x that neither mmcv 2 nor MMEngine provides."""
 
 import getpass
 import socket
@@ -37,7 +37,7 @@ def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_jit_tracing() -> bool:
-    """Checks whether `torch.jit` traces the current code."""
+    """Checks whether `torch.jit` is tracing the current code."""
     return bool(torch._C._get_tracing_state())
 
 
@@ -57,7 +57,7 @@ def get_host_info() -> str:
 
 
 def get_time_str() -> str:
-    """Returns the local time as `20261122_010203`."""
+    """Returns the local time in the format `20261122_010203`."""
     return time.strftime("%Y%m%d_%H%M%S")
 
 
@@ -95,13 +95,13 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
     """Unpacks the data containers of a call.
 
     Returns:
-        The positional arguments and the keyword arguments, each in a tuple of length 1: the part of this process.
+        The positional and the keyword arguments for this process, each in a tuple of length 1.
     """
     return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
 
 
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copies to a device, or None for the CPU. The device may be an index. -1 is the CPU."""
+    """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 means the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return _torch_stream(device)
@@ -152,10 +152,10 @@ class IterLoader:
 
 
 class LossScaler:
-    """The loss scale for training in half precision.
+    """Computes the loss scale for training in half precision.
 
     Args:
-        init_scale: The scale at the start.
+        init_scale: The initial scale.
         mode: "dynamic", or "static" to keep the scale.
         scale_factor: The factor by which a dynamic scale changes.
         scale_window: The number of iterations without overflow after which a dynamic scale grows.
@@ -198,7 +198,7 @@ class LossScaler:
         return dict(vars(self))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`."""
+        """Restores a state returned by `state_dict`."""
         vars(self).update(state_dict)
 
 
@@ -224,20 +224,20 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
 def multi_gpu_test(
     model: nn.Module, data_loader: Any, tmpdir: str | None = None, gpu_collect: bool = False
 ) -> list[Any] | None:
-    """Returns the predictions of all processes in the order of the dataset on rank 0, and None on other ranks.
+    """Gathers the predictions of all processes on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
         model: See `single_gpu_test`.
         data_loader: The data of this process.
-        tmpdir: Not used, because results are sent instead of being written to a folder.
-        gpu_collect: Whether to send the results from the accelerators.
+        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
+        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
     """
     found = single_gpu_test(model, data_loader)
     return collect_results(found, len(data_loader.dataset), "gpu" if gpu_collect else "cpu")
 
 
 def _refused(what: str) -> Callable[..., Any]:
-    """Returns a class that raises an error when it is instantiated. Code bases only use it on devices torch lacks."""
+    """Returns a class that raises an error when it is instantiated. Code bases use it only to train on IPUs."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")

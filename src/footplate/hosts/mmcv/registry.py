@@ -54,7 +54,7 @@ class Registry(_Registry):
         self.parent, self._entries = parent, present._entries
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class like the base class. The decorator can also be used without parentheses."""
+        """Registers a class as in the base class. The decorator can also be used without parentheses."""
         if inspect.isclass(name):
             return super().register_module(module=name)
         return super().register_module(name, force, module=module)

@@ -55,7 +55,7 @@ class _Analyzer:
 
     Args:
         model: The model.
-        inputs: A tensor, or a tuple of the arguments of its forward method.
+        inputs: A tensor, or a tuple of arguments for the forward method.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -117,7 +117,7 @@ class ActivationAnalyzer(_Analyzer):
 def complexity_stats_table(
     flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
 ) -> str:
-    """Returns a table of the modules of a model with their parameters, operations and activations."""
+    """Returns a table that lists the parameters, operations and activations of each module of a model."""
     model, parameters = flops._model, parameter_count(flops._model)
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
     table = Table("module", "#parameters or shape", "#flops", "#activations", box=box.ASCII2)
@@ -153,13 +153,13 @@ def get_model_complexity_info(
     show_table: bool = True,
     show_arch: bool = True,
 ) -> dict[str, Any]:
-    """Returns the operations, activations and parameters of a model, as numbers and as strings.
+    """Counts the operations, activations and parameters of a model. Returns the counts as numbers and as strings.
 
     Args:
         model: The model.
         input_shape: The shape of an input without the batch dimension, (C, H, W), or a tuple of shapes for several
             inputs.
-        inputs: An alternative to `input_shape`: a tensor, or a tuple of the arguments of the forward method.
+        inputs: An alternative to `input_shape`: a tensor, or a tuple of arguments for the forward method.
         show_table: Whether to include a table as `out_table`.
         show_arch: Whether to include a tree of the modules as `out_arch`.
 

@@ -1,4 +1,4 @@
-"""The functions of `mmengine.runner.checkpoint`. Nothing in a file is executed."""
+"""The functions of `mmengine.runner.checkpoint`. No code from a checkpoint is executed."""
 
 import re
 from collections import OrderedDict
@@ -19,7 +19,7 @@ _STRIP_WRAPPER: ReviseKeys = ((r"^module\.", ""),)
 
 
 class CheckpointLoader:
-    """Loads checkpoints with the loader for the prefix of their address. Code bases register their own prefixes."""
+    """Loads each checkpoint with the loader registered for the prefix of its address. Code bases may add loaders."""
 
     _schemes: ClassVar[dict[str, Loader]] = {}
 
@@ -52,7 +52,7 @@ class CheckpointLoader:
         Args:
             filename: A path, or an address with a prefix.
             map_location: The device for the tensors; the CPU by default.
-            logger: Not used, because messages go to footplate's log.
+            logger: Ignored; messages go to footplate's log.
         """
         for prefix in sorted(cls._schemes, key=len, reverse=True):
             if re.match(prefix, str(filename)):
@@ -66,7 +66,7 @@ def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
-    """Returns the weights under a key prefix of a checkpoint; the prefix is removed from the keys.
+    """Returns the weights from a checkpoint whose keys start with a prefix. Removes the prefix from the keys.
 
     Raises:
         AssertionError: No key has the prefix.
@@ -76,7 +76,7 @@ def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any =
     start = prefix if prefix.endswith(".") else f"{prefix}."
     found = OrderedDict((key[len(start) :], value) for key, value in weights.items() if key.startswith(start))
     if not found:
-        raise AssertionError(f"No key of '{filename}' starts with '{start}'.")
+        raise AssertionError(f"No key in '{filename}' starts with '{start}'.")
     return found
 
 
@@ -107,7 +107,7 @@ def load_checkpoint(
         filename: The path or address.
         map_location: The device for the tensors; the CPU by default.
         strict: Whether all keys must match.
-        logger: Not used, because mismatches are reported in footplate's log.
+        logger: Ignored; mismatches are reported in footplate's log.
         revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
     """
     checkpoint = _load_checkpoint(filename, map_location)

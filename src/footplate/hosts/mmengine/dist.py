@@ -101,7 +101,7 @@ def infer_launcher() -> str:
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device on which tensors must be for the backend of a group."""
+    """Returns the device on which a group's backend expects tensors."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))
@@ -163,7 +163,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
     if size <= 1:
         return
     if op not in _OPERATIONS:
-        raise ValueError(f"There is no operation '{op}'. Choose one of {', '.join(_OPERATIONS)}.")
+        raise ValueError(f"Unknown operation '{op}'. Choose one of {', '.join(_OPERATIONS)}.")
     reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
     torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
     if op == "mean":
@@ -172,7 +172,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
-    """Reduces the tensors of a dict over the processes, in place and in the order of their keys."""
+    """Reduces the tensors of a dict over the processes, in place and in sorted key order."""
     for key in sorted(data):
         all_reduce(data[key], op, group)
 
@@ -270,19 +270,19 @@ def sync_random_seed(group: Group = None) -> int:
 
 
 def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: str | None = None) -> list[Any] | None:
-    """Returns the results of all processes in the order of the dataset on rank 0, and None on other ranks.
+    """Gathers the results of all processes on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
         results: One result for each sample of this process.
-        size: The number of samples of the dataset.
-        device: The device from which the results are sent, "cpu" or "gpu".
-        tmpdir: Not used, because results are sent instead of being written to a folder.
+        size: The number of samples in the dataset.
+        device: The device on which the results are gathered, "cpu" or "gpu".
+        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
 
     Raises:
         NotImplementedError: The device is neither "cpu" nor "gpu".
     """
     if device not in ("cpu", "gpu", "npu"):
-        raise NotImplementedError(f"Results cannot be sent from the device '{device}'. Choose 'cpu' or 'gpu'.")
+        raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
     return _collect_results(results, size, "cpu" if device == "cpu" else "gpu")
 
 

@@ -30,7 +30,7 @@ class FileClient:
     Args:
         backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
         prefix: The prefix of paths, such as "s3".
-        options: Arguments of the backend.
+        options: Arguments for the backend.
     """
 
     _instances: ClassVar[dict[str, BaseStorageBackend]] = instances
@@ -58,7 +58,7 @@ class FileClient:
 
 
 def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
-    """Returns a function that calls a method of the storage backend of a path.
+    """Returns a function that calls a method of the storage backend to which a path belongs.
 
     Args:
         method: The name of the method.
@@ -125,7 +125,7 @@ def _as_json(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"JSON has no type for {type(value).__name__}: {value!r}")
+    raise TypeError(f"JSON cannot represent the type {type(value).__name__}. Found: {value!r}")
 
 
 class JsonHandler(BaseFileHandler):
@@ -173,7 +173,7 @@ _DATA_NAMES = {
 
 
 class _DataUnpickler(pickle.Unpickler):
-    """Reads pickles of plain data: numbers, strings, containers and arrays."""
+    """Reads pickle files that contain only plain data: numbers, strings, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _DATA_NAMES.get(module, ()) or (
@@ -247,7 +247,7 @@ def load(
         file_format: The format. By default, it is derived from the suffix of the path.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
-        kwargs: Arguments of the reader.
+        kwargs: Additional arguments for the reader.
 
     Raises:
         CheckpointError: A pickle file refers to a class other than the permitted data types.
@@ -277,7 +277,7 @@ def dump(
         file_format: The format. By default, it is derived from the suffix of the path.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
-        kwargs: Arguments of the writer.
+        kwargs: Additional arguments for the writer.
     """
     handler = _handler(file, file_format)
     if file is None:

@@ -35,7 +35,7 @@ _logger = logging.getLogger("footplate.hosts")
 
 
 class _KwargsChecker(ABCMeta):
-    """Checks that the keyword arguments of an inferencer's steps are given as disjoint sets of names."""
+    """Checks that the argument names of an inferencer's steps are disjoint sets."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
@@ -115,7 +115,8 @@ class BaseInferencer(metaclass=_KwargsChecker):
             inputs: The path of an image or a folder, an array, or a list of these.
             return_datasamples: Whether to return data elements rather than dicts.
             batch_size: The number of images in a batch.
-            kwargs: Arguments of the four steps. `preprocess_kwargs` and so on list the names that belong to each step.
+            kwargs: Arguments for the four steps. The class attributes `preprocess_kwargs`, `forward_kwargs`,
+                `visualize_kwargs` and `postprocess_kwargs` list the argument names of each step.
 
         Returns:
             The output of `postprocess`.
@@ -151,7 +152,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     @abstractmethod
     def visualize(self, inputs: list[Any], preds: Any, show: bool = False, **kwargs: Any) -> Any:
-        """Returns drawn images, or None."""
+        """Draws the predictions and returns the images, or returns None."""
 
     @abstractmethod
     def postprocess(
@@ -169,7 +170,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads the weights and the metadata of the dataset. Warns about random weights if there is no checkpoint."""
+        """Loads the weights and the dataset's metadata. Warns about random weights if there is no checkpoint."""
         if checkpoint is None:
             _logger.warning("No checkpoint was given, so the weights of the model are random.")
             return
@@ -192,7 +193,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     @abstractmethod
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
-        """Returns the function that converts an input to the format of the model."""
+        """Returns the function that converts an input to the format that the model expects."""
 
     def _init_visualizer(self, cfg: Any) -> Any:
         """Returns the visualizer of the config, or None."""
@@ -235,7 +236,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
-        """Yields the published models that the metafiles of a folder list."""
+        """Yields the published models listed in the metafiles in a folder."""
         with open(os.path.join(dir, "model-index.yml"), encoding="utf-8") as file:
             index = yaml.safe_load(file)
         for name in index["Import"]:
@@ -263,7 +264,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     @staticmethod
     def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
-        """Returns the names of the published models of a code base that match a regular expression."""
+        """Returns the names of a code base's published models, filtered by a regular expression."""
         scope = scope or default_scope()
         if scope is None:
             raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")

@@ -15,11 +15,11 @@ class MMLogger(logging.Logger, ManagerMixin):
     Args:
         name: The name for `get_instance`.
         logger_name: The name that log lines show.
-        log_file: A further file for the records of this logger.
+        log_file: An additional file for the records of this logger.
         log_level: The minimum level of records to log.
         file_mode: The mode in which the file is opened.
-        distributed: Not used, because footplate's log determines which processes write.
-        file_handler_cfg: Not used, because footplate's log rotates its file.
+        distributed: Ignored; footplate's log determines which processes write.
+        file_handler_cfg: Ignored; footplate's log rotates its own file.
     """
 
     def __init__(

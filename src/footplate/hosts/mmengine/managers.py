@@ -22,10 +22,10 @@ class ManagerMeta(type):
 
 
 class ManagerMixin(metaclass=ManagerMeta):
-    """The base of classes whose instances can be accessed by name, such as loggers.
+    """The base class for classes whose instances can be accessed by name, such as loggers.
 
     Args:
-        name: The name of the instance; not empty.
+        name: The name of the instance. Must not be empty.
     """
 
     _instance_dict: ClassVar[dict[str, Any]]
@@ -75,7 +75,7 @@ class TimerError(Exception):
 
 
 class Timer:
-    """Measures time, in seconds. As a context manager, it prints the time that the block took.
+    """Measures time in seconds. When used as a context manager, prints the duration of the block.
 
     Args:
         start: Whether to start immediately.

@@ -5,7 +5,7 @@ Names = dict[str, str]
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Maps space-separated names to attributes of a module. `renamed` maps names to attributes of other names."""
+    """Maps space-separated names to attributes of a module. `renamed` maps names to attributes with different names."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 

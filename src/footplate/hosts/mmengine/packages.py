@@ -51,7 +51,7 @@ def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
     Args:
         cfg_path: See `get_config`.
         pretrained: Whether to load the published weights.
-        kwargs: Default arguments of the model.
+        kwargs: Default arguments for the model.
     """
     cfg = get_config(cfg_path, pretrained)
     with using_scope(cfg_path.partition("::")[0]):

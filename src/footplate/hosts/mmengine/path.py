@@ -46,12 +46,12 @@ def scandir(
     recursive: bool = False,
     case_sensitive: bool = True,
 ) -> Iterator[str]:
-    """Yields the paths of files relative to a folder, without hidden files.
+    """Yields the paths of the files in a folder, relative to the folder. Skips hidden files.
 
     Args:
         dir_path: The folder.
         suffix: The suffixes of the files to yield. By default, all files are yielded.
-        recursive: Whether to enter subfolders.
+        recursive: Whether to include subfolders.
         case_sensitive: Whether the suffix is case-sensitive.
 
     Raises:

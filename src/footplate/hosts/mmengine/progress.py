@@ -76,7 +76,7 @@ def track_progress(
         tasks: A sequence, or a tuple of an iterator and the number of its items.
         bar_width: See `ProgressBar`.
         file: See `ProgressBar`.
-        kwargs: Further arguments of the function.
+        kwargs: Additional keyword arguments for the function.
     """
     return [func(task, **kwargs) for task in track_iter_progress(tasks, bar_width, file)]
 
@@ -123,11 +123,11 @@ def track_parallel_progress(
         tasks: A sequence, or a tuple of an iterator and the number of its items.
         nproc: The number of processes.
         initializer: A function that each process calls first.
-        initargs: Its arguments.
+        initargs: The arguments for `initializer`.
         bar_width: See `ProgressBar`.
         chunksize: The number of tasks that a process takes at a time.
         skip_first: Whether to start the timer only after the first results.
-        keep_order: Whether the results are in the order of the tasks.
+        keep_order: Whether to return the results in the order of the tasks.
         file: See `ProgressBar`.
     """
     iterator, count = iterate_in_order(tasks)
@@ -147,7 +147,7 @@ def track_parallel_progress(
 
 
 class _Call:
-    """Calls a function with the items of a tuple or dict as its arguments. Can be sent to other processes."""
+    """A picklable callable that passes the items of a tuple or dict to a function as arguments."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func

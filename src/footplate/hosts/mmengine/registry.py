@@ -40,7 +40,7 @@ class DefaultScope(ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
-        """Returns an instance with the current default scope, or None if there is none."""
+        """Returns an instance with the current default scope, or None if no default scope is set."""
         scope = default_scope()
         if scope is None:
             return None
@@ -64,7 +64,7 @@ def init_default_scope(scope: str) -> None:
     """Sets the default scope, and warns if it replaces another."""
     before = default_scope()
     if before not in (None, scope):
-        _logger.warning("The default scope '%s' is replaced by '%s'.", before, scope)
+        _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)
     set_default_scope(scope)
 
 
@@ -74,7 +74,7 @@ def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str
 
 
 def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
-    """Builds a runner from the config of a run. `runner_type` selects another class than `Runner`."""
+    """Builds a runner from the config of a run. `runner_type` selects a class other than `Runner`."""
     kind: Any = registry.get(cfg.get("runner_type", "Runner"))
     return kind.from_cfg(cfg)
 

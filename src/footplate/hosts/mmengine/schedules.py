@@ -14,7 +14,7 @@ _OF_THE_BASE = _SETTINGS | {"_global_step", "_groups", "_key", "_slots"}
 
 
 class _UnknownCurve(Curve):
-    """The curve of a schedule that computes its values itself."""
+    """A placeholder curve for schedules that compute their own values."""
 
     def ends_at_base(self) -> bool:
         """Returns True, so that there is no warning about the end of the schedule."""
@@ -59,7 +59,7 @@ class _ParamScheduler(ParamSchedule):
         raise NotImplementedError(f"{type(self).__name__} must define _get_value.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the base class, and all further attributes that a checkpoint can contain."""
+        """Returns the state of the base class, and all additional attributes that a checkpoint can contain."""
         own = {}
         for key in vars(self).keys() - _OF_THE_BASE:
             with suppress(CheckpointError):
@@ -67,13 +67,13 @@ class _ParamScheduler(ParamSchedule):
         return {**own, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the result of `state_dict`, except `begin`, `end` and the other settings of the base class."""
+        """Restores a state returned by `state_dict`, except `begin`, `end` and the other settings of the base class."""
         vars(self).update({key: state_dict[key] for key in state_dict.keys() & vars(self).keys() - _OF_THE_BASE})
         super().load_state_dict(state_dict)
 
 
 class _OfField:
-    """Passes a fixed field of the optimizer groups, such as "lr", to the constructor of a schedule."""
+    """Passes a fixed parameter group field, such as "lr", to the constructor of a schedule."""
 
     _field: str
 

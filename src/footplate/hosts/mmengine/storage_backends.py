@@ -48,7 +48,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
 
 class _FileSystemBackend(BaseStorageBackend):
-    """A backend for any storage that fsspec supports. The protocol of the path determines which one is used."""
+    """A backend for any storage that fsspec supports. The protocol of the path determines the storage."""
 
     def _path(self, filepath: PathLike) -> str:
         return os.fspath(filepath)
@@ -85,7 +85,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return getattr(system, method)(path, *arguments, **options)
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
-        """Joins names to a path."""
+        """Appends components to a path."""
         return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
 
     @contextmanager
@@ -131,7 +131,7 @@ class _FileSystemBackend(BaseStorageBackend):
     @staticmethod
     def _copy_tree(src: PathLike, dst: PathLike, source: "_FileSystemBackend", target: "_FileSystemBackend") -> str:
         if target.exists(dst):
-            raise FileExistsError(f"'{dst}' exists. Pass a path that does not exist yet.")
+            raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
         for name in source.list_dir_or_file(src, list_dir=False, recursive=True):
             target.put(source.get(source.join_path(src, name)), target.join_path(dst, name))
         return os.fspath(dst)
@@ -154,7 +154,7 @@ class _FileSystemBackend(BaseStorageBackend):
         self._system(dir_path, "rm", recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates `dst` as a link to `src`, or as a copy if links are not supported. Returns whether it is a link."""
+        """Links `dst` to `src`, or copies `src` if links are not supported. Returns whether `dst` is a link."""
         (self.copytree if self.isdir(src) else self.copyfile)(src, dst)
         return False
 
@@ -166,20 +166,20 @@ class _FileSystemBackend(BaseStorageBackend):
         suffix: str | tuple[str, ...] | None = None,
         recursive: bool = False,
     ) -> Iterator[str]:
-        """Yields the paths of folders and files relative to `dir_path`, without hidden files.
+        """Yields the paths of folders and files relative to `dir_path`. Skips hidden files.
 
         Args:
             dir_path: The folder.
             list_dir: Whether to yield folders.
             list_file: Whether to yield files.
             suffix: The suffixes of the files to yield; all by default. Requires `list_dir=False`.
-            recursive: Whether to enter subfolders.
+            recursive: Whether to include subfolders.
 
         Raises:
             TypeError: `suffix` is given for folders, or is not a string or a tuple of strings.
         """
         if list_dir and suffix is not None:
-            raise TypeError("'suffix' needs list_dir=False, because folders have no suffix.")
+            raise TypeError("'suffix' requires list_dir=False, because folders have no suffix.")
         if suffix is not None and not isinstance(suffix, str | tuple):
             raise TypeError(f"'suffix' must be a string or a tuple of strings, not {type(suffix).__name__}.")
         return self._entries(self._path(dir_path), "", list_dir, list_file, suffix, recursive)
@@ -228,7 +228,7 @@ class HardDiskBackend(LocalBackend):
 class HTTPBackend(_FileSystemBackend):
     """Reads files at URLs. Writing is not supported.
 
-    Unlike the file systems of fsspec for these URLs, `get` needs no further packages.
+    Unlike fsspec's HTTP file system, `get` needs no additional packages.
     """
 
     @override
@@ -243,8 +243,8 @@ class PetrelBackend(_FileSystemBackend):
 
     Args:
         path_mapping: Maps path prefixes to their replacements.
-        enable_mc: Not used.
-        conf_path: Not used, because fsspec reads its own configuration.
+        enable_mc: Ignored.
+        conf_path: Ignored; fsspec reads its own configuration.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class LmdbBackend(BaseStorageBackend):
         readonly: See `lmdb.open`.
         lock: See `lmdb.open`.
         readahead: See `lmdb.open`.
-        options: Further options of `lmdb.open`.
+        options: Additional options for `lmdb.open`.
 
     Raises:
         MissingExtraError: The package lmdb is not installed.
@@ -354,7 +354,7 @@ def get_file_backend(
 
     Args:
         uri: The path.
-        backend_args: A dict with the name of a backend under `backend`, and arguments of its constructor.
+        backend_args: A dict with the name of a backend under `backend`, and the arguments for its constructor.
         enable_singleton: Whether to return the same object for the same arguments.
 
     Raises:

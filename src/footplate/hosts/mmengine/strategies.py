@@ -65,7 +65,7 @@ class FlexibleRunner(Runner):
         model: The model, or its config dict.
         work_dir: The folder for checkpoints and logs.
         strategy: A strategy, its config dict, or None for the default.
-        arguments: Further arguments of `Runner`.
+        arguments: Additional arguments for `Runner`.
 
     Raises:
         ConfigError: footplate has no such strategy, or no such setting.

@@ -40,7 +40,7 @@ def mmcv_full_available() -> bool:
 
 
 def torch_meshgrid(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Returns `torch.meshgrid` with the indexing "ij"."""
+    """Calls `torch.meshgrid` with `indexing="ij"`."""
     return torch.meshgrid(*tensors, indexing="ij")
 
 
@@ -65,7 +65,7 @@ def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int 
 
 
 def collect_env() -> "OrderedDict[str, str]":
-    """Returns a dict of the versions of Python, PyTorch, CUDA and the libraries."""
+    """Returns a dict with the versions of Python, PyTorch, CUDA and other libraries."""
     found: OrderedDict[str, str] = OrderedDict()
     found["sys.platform"] = sys.platform
     found["Python"] = sys.version.replace("\n", "")
@@ -101,7 +101,7 @@ def tensor2imgs(
         to_bgr: Whether to convert the images from RGB to BGR.
 
     Returns:
-        Arrays (H, W, C), uint8.
+        A list of uint8 arrays of shape (H, W, C).
     """
     channels = tensor.size(1)
     shift = torch.tensor(mean if mean is not None else [0.0] * channels).view(-1, 1, 1)
@@ -257,7 +257,7 @@ def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Ma
 
 
 def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
-    """Checks whether an object has all `expected_attrs` with their values."""
+    """Checks whether an object has all `expected_attrs` with the expected values."""
     return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
 
 

@@ -12,7 +12,7 @@ from footplate.messages import nearest
 def unprovided_names() -> dict[str, str]:
     """Maps the names that footplate does not provide to the versions of MMEngine that have them.
 
-    Modules are included with their full names. `scripts/mmengine_names.py` writes the file.
+    Modules are included with their full names. `scripts/mmengine_names.py` generates the data file.
     """
     table = json.loads(Path(__file__).with_name("unknown_names.json").read_text(encoding="utf-8"))
     return {name: versions for versions, names in table.items() for name in names.split()}
@@ -21,7 +21,7 @@ def unprovided_names() -> dict[str, str]:
 def describe_unknown_name(module: str, name: str) -> str:
     """Returns an error message about a name that footplate does not provide in a module of `mmengine`.
 
-    The message contains the module that has the name, the versions of MMEngine that define it, or a similar name.
+    The message mentions the module that provides the name, the versions of MMEngine that define it, or a similar name.
 
     Args:
         module: The module, such as `mmengine.hooks`.
@@ -29,7 +29,7 @@ def describe_unknown_name(module: str, name: str) -> str:
     """
     from footplate.hosts.mmengine.packages import __version__  # imports models, which most runs do not need here
 
-    message = f"footplate does not provide '{name}' of '{module}'"
+    message = f"footplate does not provide '{name}' in '{module}'"
     elsewhere = [title for title, names in MODULES.items() if name in names]
     if elsewhere:
         return f"{message}. Import it from '{min(elsewhere, key=len)}'."

@@ -21,7 +21,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
-    """Converts a version to a tuple of numbers. Such tuples have the same order as the versions.
+    """Converts a version to a tuple of numbers. These tuples sort in the same order as the versions.
 
     Args:
         version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
@@ -143,7 +143,7 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
 
 
 def get_object_from_string(obj_name: str) -> Any:
-    """Returns the object at a dotted path, or None if there is none."""
+    """Returns the object at a dotted path, or None if it does not exist."""
     parts = obj_name.split(".")
     for count in range(len(parts), 0, -1):
         try:
@@ -193,7 +193,7 @@ def deprecated_api_warning(
 
     Args:
         name_dict: Maps old names to new names.
-        cls_name: The class of the function, for the warning.
+        cls_name: The name of the function's class, shown in the warning.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -296,7 +296,7 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
 
 
 def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
-    """Returns an iterator over tasks and their number. An iterator without a length must be given as a tuple.
+    """Returns an iterator over the tasks, and their number. Iterators without a length must be passed in a tuple.
 
     Raises:
         TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.

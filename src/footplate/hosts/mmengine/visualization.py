@@ -10,7 +10,7 @@ from footplate.visualization import ImageArray, as_rgb
 
 
 def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
-    """Converts a tensor or an array to an array."""
+    """Converts a tensor to a NumPy array. Returns an array unchanged."""
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
@@ -31,7 +31,7 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
-    """Returns a list that repeats a value of one of the types `expand_dim` times. Other values are unchanged."""
+    """Repeats a value of a valid type `expand_dim` times in a list. Returns other values unchanged."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
 
 
@@ -58,6 +58,6 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
 
 
 def img_from_canvas(canvas: Any) -> ImageArray:
-    """Returns the image of a matplotlib canvas, (H, W, 3), uint8, RGB."""
+    """Returns the content of a matplotlib canvas as a uint8 RGB array of shape (H, W, 3)."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

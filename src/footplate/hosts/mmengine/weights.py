@@ -1,4 +1,4 @@
-"""The functions of `mmengine.model` for weights and layers: initialization, batch norm and anomalous parameters."""
+"""The functions of `mmengine.model` for weight initialization, batch norm and anomalous parameters."""
 
 import sys
 import warnings
@@ -46,7 +46,7 @@ def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float 
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Fills a tensor from a normal distribution that is truncated at `a` and `b`."""
+    """Fills a tensor with values from a normal distribution that is truncated at `a` and `b`."""
     return truncated_normal_(tensor, mean, std, a, b)
 
 

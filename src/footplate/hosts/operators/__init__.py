@@ -1,1 +1,1 @@
-"""The operators of `mmcv._ext`, in PyTorch: they run on any device, without a compiler."""
+"""The operators of `mmcv._ext`, implemented in PyTorch. They run on any device and need no compiler."""

@@ -85,7 +85,7 @@ def _convolution(settings: dict[str, int]) -> _Convolution:
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **settings: int
 ) -> None:
-    """Writes the deformable convolution to `output`; `columns` and `ones` are not used."""
+    """Computes a deformable convolution and writes it to `output`. `columns` and `ones` are not used."""
     output.copy_(_convolution(settings).apply(input, offset, weight).view_as(output))
 
 
@@ -99,7 +99,7 @@ def deform_conv_backward_input(
     columns: Tensor,
     **settings: int,
 ) -> None:
-    """Writes the gradients with respect to the input and the offset."""
+    """Writes the gradients with respect to the input and the offset to `grad_input` and `grad_offset`."""
     convolution, targets = _convolution(settings), (grad_input, grad_offset)
     write_gradients(targets, lambda x, shift: convolution.apply(x, shift, weight), (input, offset), grad_output)
 
@@ -133,7 +133,7 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **settings: int,
 ) -> None:
-    """Writes the modulated deformable convolution to `output`; `ones` and `columns` are not used."""
+    """Computes a modulated deformable convolution and writes it to `output`. `ones` and `columns` are not used."""
     found = _convolution(settings).apply(input, offset, weight, mask)
     output.copy_((found + bias[:, None, None] if with_bias else found).view_as(output))
 
@@ -155,7 +155,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **settings: int,
 ) -> None:
-    """Writes the gradients with respect to the input, the offset, the mask, the weight and the bias."""
+    """Computes the gradients from `grad_output` and writes them to the other `grad_*` tensors."""
     targets = (grad_input, grad_offset, grad_weight, grad_mask)
     write_gradients(targets, _convolution(settings).apply, (input, offset, weight, mask), grad_output)
     if with_bias:
@@ -178,7 +178,7 @@ def ms_deform_attn_forward(
         value_level_start_index: The first pixel of each level, (levels,).
         sampling_locations: (N, queries, heads, levels, points, 2): x and y from 0 to 1.
         attention_weights: (N, queries, heads, levels, points).
-        im2col_step: Not used.
+        im2col_step: Ignored.
     """
     count, _, heads, channels = value.shape
     queries, levels, points = (sampling_locations.size(dim) for dim in (1, 3, 4))
@@ -206,7 +206,7 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Writes the gradients with respect to the values, the locations and the weights."""
+    """Computes the gradients from `grad_output` and writes them to the other `grad_*` tensors."""
     targets = (grad_value, grad_sampling_loc, grad_attn_weight)
     inputs = (value, sampling_locations, attention_weights)
 

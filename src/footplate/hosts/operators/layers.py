@@ -100,7 +100,7 @@ def carafe_naive_backward(
     *settings: Any,
     **named: Any,
 ) -> None:
-    """Writes the gradients with respect to the features and the masks; see `_carafe` for the settings."""
+    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
     targets, inputs = (bottom_grad, mask_grad), (features, masks)
     write_gradients(targets, lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
 
@@ -136,7 +136,7 @@ def carafe_backward(
     *settings: Any,
     **named: Any,
 ) -> None:
-    """Writes the gradients with respect to the features and the masks; see `_carafe` for the settings."""
+    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
     carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *settings, **named)
 
 

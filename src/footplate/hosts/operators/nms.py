@@ -43,7 +43,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
     Args:
         order: The indices of the boxes, best first.
-        suppressed: A function of a box and other boxes. It returns whether the box suppresses each of the others.
+        suppressed: A function that takes a box and other boxes, and returns a mask of the boxes that it suppresses.
     """
     groups = []
     while len(order):
@@ -55,7 +55,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Returns the indices of the remaining boxes, best first, int64."""
+    """Returns the int64 indices of the remaining boxes, best first."""
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
     kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
@@ -104,7 +104,7 @@ def softnms(
         min_score: Boxes whose score falls below this value are removed.
         method: 0 removes boxes, 1 lowers scores linearly with the overlap, 2 lowers scores with a Gaussian of the
             overlap.
-        offset: See the docstring of the module.
+        offset: See the module docstring.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
     remaining = np.arange(len(array))

@@ -47,9 +47,9 @@ def ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Writes the first `nsample` points (B, N, 3) within the radius of each center (B, M, 3) to `idx`, (B, M, nsample).
+    """Finds the first `nsample` points (B, N, 3) between `min_radius` and `max_radius` of each center (B, M, 3).
 
-    Centers without points keep the values of `idx`.
+    Writes their indices to `idx`, (B, M, nsample). For centers without such points, `idx` is unchanged.
     """
     squared = _squared_distances(new_xyz, xyz)
     hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
@@ -66,9 +66,9 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Writes the neighbors of centers (sum of M, 3) within the points (sum of N, 3) of the same sample to `idx`.
+    """Finds the neighbors of centers (sum of M, 3) among the points (sum of N, 3) of the same sample.
 
-    Indices count within a sample. The first index of a center without points is -1.
+    Writes their indices within the sample to `idx`. The first index of a center without neighbors is -1.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
     parts = []
@@ -81,7 +81,7 @@ def stack_ball_query_forward(
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
-    """Writes the points (B, N, 3) nearest to each center (B, M, 3) and their squared distances, nearest first."""
+    """Writes indices and squared distances of the points (B, N, 3) nearest to each center (B, M, 3), nearest first."""
     squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
     idx.copy_(found)
     dist2.copy_(squared)
@@ -178,7 +178,10 @@ def stack_group_points_backward(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
-    """Writes the three points of `known` (B, M, 3) nearest to each point of `unknown` (B, N, 3), nearest first."""
+    """Finds the three points of `known` (B, M, 3) nearest to each point of `unknown` (B, N, 3), nearest first.
+
+    Writes their indices to `idx` and their squared distances to `dist2`, both (B, N, 3).
+    """
     squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
     dist2.copy_(squared)
     idx.copy_(found)
@@ -319,8 +322,8 @@ def hard_voxelize_forward(
         coors: Output (max_voxels, 3), as z, y, x.
         num_points_per_voxel: Output (max_voxels,).
         voxel_num: Output, the number of voxels, a scalar.
-        max_points: The maximum number of points per voxel; further points are dropped.
-        max_voxels: The maximum number of voxels; points of further voxels are dropped.
+        max_points: The maximum number of points per voxel; additional points are dropped.
+        max_voxels: The maximum number of voxels; points in additional voxels are dropped.
         _: Ignored: the number of dimensions is always 3, and the result is always deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)

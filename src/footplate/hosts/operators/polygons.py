@@ -142,7 +142,7 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 divides by the union, 1 by the first area."""
+    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 divides by the union, 1 by the first box."""
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
@@ -160,7 +160,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Writes gradient and value of the generalized IoU of pairs of hulls and quadrilaterals to `output`, (N, 19).
+    """Writes gradient and value of the generalized IoU of hull-quadrilateral pairs to `output`, (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """

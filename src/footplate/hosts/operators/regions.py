@@ -129,9 +129,10 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes RoIAlign of `input` (N, C, H, W) to `output` (K, C, rows, columns). `pool_mode` is 0 for max, 1 for mean.
+    """Applies RoIAlign to `input` (N, C, H, W) and writes the result to `output` (K, C, rows, columns).
 
-    For max, the coordinates of the largest values are written to `argmax_y` and `argmax_x`.
+    `pool_mode` is 0 for max and 1 for mean. For max, the coordinates of the largest values are written to `argmax_y`
+    and `argmax_x`.
     """
     bins = (aligned_height, aligned_width)
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
@@ -380,7 +381,7 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds samples of the features at the center of each pixel's box and, with 5 points, also at its corners."""
+    """Returns the features plus samples at the center and, with 5 points, the corners of each pixel's box."""
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]

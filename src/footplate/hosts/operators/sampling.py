@@ -76,7 +76,7 @@ def gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_
 def write_gradients(
     targets: tuple[Tensor, ...], function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor
 ) -> None:
-    """Writes the result of `gradients` to tensors."""
+    """Writes the results of `gradients` to `targets`."""
     for target, gradient in zip(targets, gradients(function, inputs, grad_output), strict=True):
         target.copy_(gradient)
 

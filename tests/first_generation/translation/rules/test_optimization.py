@@ -78,7 +78,7 @@ def test_all_reduce_settings_are_noted(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "kind", "text"), [(12, Kind.BECAME, "removed: runner already"), (9, Kind.WARNING, "9 contradicts")]
+    ("total", "kind", "text"), [(12, Kind.BECAME, "removed: runner already"), (9, Kind.WARNING, "9 conflicts with")]
 )
 def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
     assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

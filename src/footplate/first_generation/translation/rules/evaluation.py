@@ -50,7 +50,7 @@ def evaluation(draft: Draft) -> None:
     for key in cfg:
         near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
         if near:
-            draft.warn(f"evaluation.{key}", "is passed to evaluate() of the dataset", near=near)
+            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", near=near)
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode in ("val", "test") if splits.get("test") else ("val",):
         draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"}, "evaluation")

@@ -45,7 +45,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_ep
 """,
 )
 def checkpoint_config(draft: Draft) -> None:
-    """Replaces `checkpoint_config` with the default hook `checkpoint`."""
+    """Replaces `checkpoint_config` with the default `checkpoint` hook."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -83,14 +83,14 @@ visualizer = dict(
 """,
 )
 def log_config(draft: Draft) -> None:
-    """Replaces the text logger with the default hook `logger`, and other loggers with backends of the visualizer."""
+    """Replaces the text logger with the default `logger` hook, and other loggers with visualizer backends."""
     cfg = draft.take("log_config")
     if cfg is None:
         draft.became("log_config", "removed: the default log interval is used")
         return
     for key in cfg:
         if key not in _LOG_CONFIG_KEYS:
-            draft.warn(f"log_config.{key}", "is an unknown key", near=nearest(key, _LOG_CONFIG_KEYS))
+            draft.warn(f"log_config.{key}", "unknown key", near=nearest(key, _LOG_CONFIG_KEYS))
     interval = cfg.get("interval", 10)
     hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
     if len(hooks) < len(cfg.get("hooks") or ()):
@@ -107,7 +107,7 @@ def log_config(draft: Draft) -> None:
     draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
     if left:
-        draft.warn("log_config.hooks", f"settings of the text logger without a counterpart: {left}")
+        draft.warn("log_config.hooks", f"these text logger settings have no counterpart: {left}")
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:
@@ -149,7 +149,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if left:
         draft.warn(key, f"{backend} has no counterpart for {left}")
     if hook.get("interval", interval) != interval:
-        draft.warn(f"{key}.interval", f"is not used; all writers use the interval of log_config, {interval}")
+        draft.warn(f"{key}.interval", f"ignored; all writers use the interval {interval} from log_config")
     return [with_origins(made, hook)]
 
 

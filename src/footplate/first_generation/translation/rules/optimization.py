@@ -64,7 +64,7 @@ def optimizer(draft: Draft) -> None:
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `optim_wrapper` section of one optimizer."""
+    """Returns the `optim_wrapper` section for one optimizer."""
     optimizer = with_origins(dict(cfg), cfg)
     constructor = optimizer.pop("constructor", None)
     paramwise = optimizer.pop("paramwise_cfg", None)
@@ -280,4 +280,4 @@ def runner(draft: Draft) -> None:
         if key != source and value == draft.length:
             draft.became(key, f"removed: {source} already sets it")
         elif key != source:
-            draft.warn(key, f"{value} contradicts {source}; the length {draft.length} of {source} is used")
+            draft.warn(key, f"{value} conflicts with {source}; using the length {draft.length} from {source}")

@@ -24,7 +24,7 @@ randomness = dict(seed=0, deterministic=True)
 """,
 )
 def renamed(draft: Draft) -> None:
-    """Moves settings of the process and the random seed into `env_cfg` and `randomness`."""
+    """Moves process settings into `env_cfg` and random seed settings into `randomness`."""
     for key, path in RENAMED.items():
         if (value := draft.take(key)) is not None:
             draft.write(path, value, key)
@@ -37,7 +37,7 @@ def renamed(draft: Draft) -> None:
     after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
 )
 def dist_params(draft: Draft) -> None:
-    """Moves the backend of distributed training into `env_cfg`."""
+    """Moves the settings for distributed training into `env_cfg`."""
     given = draft.take("dist_params")
     if given:
         kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
@@ -45,7 +45,7 @@ def dist_params(draft: Draft) -> None:
         draft.became("dist_params", "env_cfg.dist_cfg")
         for key in given:
             if key not in kept:
-                draft.warn(f"dist_params.{key}", "has no effect; the launcher decides this")
+                draft.warn(f"dist_params.{key}", "has no effect; the launcher determines this setting")
 
 
 @rule(
@@ -89,14 +89,14 @@ def device(draft: Draft) -> None:
     if kind is not None:
         wanted = str(kind).partition(":")[0]
         if draft.device is not None and wanted != draft.device:
-            draft.warn("device", f"'{kind}' is not used; the run is on '{draft.device}', the device of this machine")
+            draft.warn("device", f"ignoring '{kind}'; the run uses '{draft.device}', the device of this machine")
         else:
             draft.became("device", "removed: a run uses the available accelerator")
     if gpus is None:
         return
     count = len(gpus) if isinstance(gpus, (list, tuple, range)) else 1
     if draft.device == "cpu" and count:
-        draft.warn("gpu_ids", f"{list(gpus) if count > 1 else gpus} is not used; the run is on 'cpu'")
+        draft.warn("gpu_ids", f"ignoring {list(gpus) if count > 1 else gpus}; the run uses the CPU")
     elif count > 1:
         draft.warn("gpu_ids", f"to train on {count} devices, use torchrun --nproc-per-node {count}")
     else:
