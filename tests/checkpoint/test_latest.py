@@ -64,7 +64,7 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
     assert find_latest(tmp_path) == paths[0]
     cut, altered = sorted(caplog.messages)
-    assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: the end record of the archive is")
+    assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: the end of the archive is")
     assert altered.startswith(
         f"Skipped: checkpoint '{paths[2]}' is damaged: its content does not match its checksum; expected sha256 "
     )

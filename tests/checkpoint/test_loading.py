@@ -126,7 +126,8 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
     assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
     assert caplog.messages == [
-        f"Checkpoint '{path}' contains objects that were not instantiated, of these classes: {os.mkdir.__module__}.mkdir."
+        f"Checkpoint '{path}' contains objects that were not instantiated, of these classes: "
+        f"{os.mkdir.__module__}.mkdir."
     ]
     load_checkpoint(path, trust=True)
     assert trap.exists()

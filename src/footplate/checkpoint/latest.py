@@ -161,8 +161,8 @@ def find_first_resumable(
     pointer = read_pointer(folder)
     if pointer and not storage.is_same_storage(pointer, folder):
         _logger.warning(
-            "Ignoring the pointer '%s', because its target %r is on a different storage backend. To resume from the "
-            "target, pass `--resume PATH`.",
+            "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
+            "pass `--resume PATH`.",
             storage.join(folder, POINTER),
             pointer,
         )

@@ -149,7 +149,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     stream.seek(max(0, end))
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
-        raise CheckpointDamagedError("the end record of the archive is missing or misplaced")
+        raise CheckpointDamagedError("the end of the archive is missing or misplaced")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     locator = stream.read(_END_64_LOCATOR.size)
@@ -160,7 +160,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
             raise CheckpointDamagedError("the end of the archive is incomplete")
         end_64 = _END_64_LOCATOR.unpack(locator)[2]
         if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-            raise CheckpointDamagedError("its ZIP64 end record is misplaced")
+            raise CheckpointDamagedError("the ZIP64 end of the archive is misplaced")
         end = stream.seek(end_64)
         record = stream.read(_END_64.size)
         if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
