@@ -70,7 +70,8 @@ def written(spread: Spread, digits: int) -> str:
     """Formats median and quartiles; a single value has no quartiles."""
     if spread.rounds == 1:
         return f"{spread.median:,.{digits}f}"
-    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f} to {spread.high:,.{digits}f})".replace(" to ", "–")
+    between = " to " if spread.low < 0 else "–"  # a dash before a minus sign is hard to read
+    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f}{between}{spread.high:,.{digits}f})"
 
 
 def _step_cell(case: Case, engine: str, results: Results) -> str:

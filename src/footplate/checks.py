@@ -186,7 +186,7 @@ def read_entry(state: Any, key: str) -> Any:
         ValueError: The state is not a dict.
     """
     if not isinstance(state, Mapping):
-        raise ValueError(f"the state with '{key}' must be a dict, not {_shown(state)}")
+        raise ValueError(f"the state that contains '{key}' must be a dict, not {_shown(state)}")
     return state[key]
 
 
@@ -221,7 +221,7 @@ def check_saved_number(
     except OverflowError:  # an int may be arbitrarily large
         is_valid = False
     if not is_valid or (finite and not math.isfinite(value)):
-        raise ValueError(f"'{name}' must be a number within its bounds, not {_shown(value)}")
+        raise ValueError(f"'{name}' must be a number within the allowed range, not {_shown(value)}")
     return value  # type: ignore[no-any-return]  # an int is returned unchanged
 
 

@@ -68,7 +68,9 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def changes_in(section: object, key: str = "") -> dict[str, Origin]:
-    """Maps the key paths of values that were set in a different file than their section, or by `--set`, to origins.
+    """Returns the origins of values that were set by `--set` or in a different file than their section.
+
+    The keys of the result are the key paths of the values.
 
     Args:
         section: A section of a config.

@@ -57,7 +57,7 @@ class FootplateError(Exception):
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The value that was found.
         suggestion: The valid word that was probably meant.
-        notes: Further lines.
+        notes: Additional lines.
         hides_cause: Whether the message ends with a hint that `--debug` shows where `__cause__` was raised.
 
     Attributes:
@@ -184,7 +184,7 @@ class NonFiniteError(FootplateError):
     Args:
         message: A sentence that states what is non-finite and since when.
         iteration: The first affected iteration, counted from 1; None if unknown.
-        notes: Further lines.
+        notes: Additional lines.
     """
 
     exit_code = 3
@@ -221,8 +221,8 @@ class MissingExtraError(FootplateError, ImportError):
 
     Args:
         package: The package to import.
-        extra: The extra of footplate that installs it.
-        why: The feature that needs it.
+        extra: footplate's extra that installs it.
+        why: The feature that requires it.
     """
 
     def __init__(self, package: str, *, extra: str, why: str) -> None:

@@ -92,7 +92,7 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     Args:
         word: The word to correct.
         candidates: The valid words.
-        similarity: The share of letters that must match, from 0 to 1. The default depends on the length of the word.
+        similarity: The fraction of letters that must match, from 0 to 1. The default depends on the length of the word.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
@@ -134,7 +134,7 @@ def edit_distance(first: str, second: str, replacement: int = 1) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit that gives a number of at least 1.
+    """Formats a number of bytes in the largest unit in which it is at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')

@@ -93,7 +93,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
 
 def _checked_options(options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
-        raise ArgumentError("the options of torch.compile must be a dict", key="compile.options", found=options)
+        raise ArgumentError("the options for torch.compile must be a dict", key="compile.options", found=options)
     for name, value in options.items():
         key = f"compile.options.{name}"
         if name not in _OPTIONS:

@@ -40,7 +40,7 @@ DATA = [
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
-        "16 samples do not fill a batch of 64, and drop_last drops them",
+        "the dataset is smaller than one batch (16 < 64), and drop_last drops incomplete batches",
         "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),

@@ -277,7 +277,7 @@ def test_records_of_a_resumed_run_contain_the_saved_learning_rate(tiny: Path, fo
     footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
     (tiny.parent / "work/iter_8.pth").unlink()
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "The config's lr 0.1 is not used: the run resumes with the saved 0.2." in said
+    assert "Ignoring the config's lr 0.1 and resuming with the saved 0.2." in said
     log_dir = sorted(each for each in (tiny.parent / "work").iterdir() if each.is_dir())[-1]
     for record in (tiny.parent / "work/tiny.py", log_dir / "vis_data/config.py"):
         assert Config.fromfile(str(record)).optim_wrapper.optimizer.lr == 0.2

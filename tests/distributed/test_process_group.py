@@ -66,9 +66,9 @@ def test_initialize_twice(on_ranks: Callable[..., list[Any]]) -> None:
     ("settings", "message", "key", "near"),
     [
         ({"bakend": "gloo"}, "dist_cfg has no key 'bakend'", "bakend", "backend"),
-        ({"timeout": "1h"}, "a timeout must be a positive number of seconds", "timeout", None),
-        ({"timeout": 0}, "a timeout must be a positive number of seconds", "timeout", None),
-        ({"timeout": True}, "a timeout must be a positive number of seconds", "timeout", None),
+        ({"timeout": "1h"}, "timeout must be a positive number of seconds", "timeout", None),
+        ({"timeout": 0}, "timeout must be a positive number of seconds", "timeout", None),
+        ({"timeout": True}, "timeout must be a positive number of seconds", "timeout", None),
         ({"port": 70000}, "port must be at most 65,535", "port", None),
         ({"init_backend": "deepspeed"}, "init_backend must be 'torch'", "init_backend", None),
     ],
@@ -248,7 +248,7 @@ def test_export_sets_torchrun_variables(monkeypatch: pytest.MonkeyPatch) -> None
         ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' did not set SLURM_STEP_NUM_TASKS"),
         ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
         ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
-        ("pytorch", {**_TORCHRUN, "WORLD_SIZE": "four"}, "launcher 'pytorch' needs a number in WORLD_SIZE"),
+        ("pytorch", {**_TORCHRUN, "WORLD_SIZE": "four"}, "launcher 'pytorch' requires a number in WORLD_SIZE"),
     ],
 )
 def test_missing_launcher_variable_raises(

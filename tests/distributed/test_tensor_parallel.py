@@ -211,7 +211,7 @@ def test_layers_are_split_and_keep_shared_weights(on_ranks: OnRanks) -> None:
     [
         ({"blocks.*.fc1": "column"}, "plan.blocks.*.fc1", "must be one of colwise, rowwise"),
         ({"blocks.fc1": "colwise"}, "plan.blocks.fc1", "no module of the model matches 'blocks.fc1'"),
-        ({"blocks.*.norm": "colwise"}, "plan.blocks.0.norm", "'colwise' needs Linear layers"),
+        ({"blocks.*.norm": "colwise"}, "plan.blocks.0.norm", "'colwise' requires Linear layers"),
         (None, "plan", "the model has no plan for tensor parallelism"),
         ({}, "plan", "plan must be a dict"),
         ({"blocks.*.fc1": "colwise"}, "plan.blocks.0.fc1", "out_features of 'blocks.0.fc1' must be divisible"),
@@ -268,7 +268,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
             (f"{start}tensor_parallel.plan", "the plan must split layers that share a weight in the same way"),
             (f"{start}tensor_parallel", "sync_bn cannot be combined with tensor_parallel"),
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
-            ("train_dataloader", "tensor_parallel needs loaders that are built from a config"),
+            ("train_dataloader", "tensor_parallel requires loaders that are built from a config"),
         ]
 
 

@@ -179,7 +179,7 @@ def test_graphs_are_captured_again_when_a_hook_changes_an_attribute(
     backend = RecordedGraphs()
     assert_same(run(tmp_path / "b", backend, hooks=[DoubleTheScores()], log_level="INFO", **length), plain)
     assert backend.replays == [1] * 6
-    assert "The CUDA graphs are captured again, because the attribute 'factor' has changed." in caplog.messages
+    assert "Recapturing the CUDA graphs, because the attribute 'factor' has changed." in caplog.messages
 
 
 def test_train_step_is_restored_after_training(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ class Constant(Graphed):
 )
 def test_step_that_changes_python_values_is_refused_before_a_capture(tmp_path: Path, model: Any, part: str) -> None:
     backend = RecordedGraphs()
-    with pytest.raises(ArgumentError, match=f"a CUDA graph would not update {part}, as"):
+    with pytest.raises(ArgumentError, match=f"a CUDA graph would not update {part}"):
         run(tmp_path, backend, model=model)
     assert (backend.warm_ups, backend.replays) == (3, [])
 
@@ -352,9 +352,13 @@ def test_models_that_graphs_cannot_train_are_refused(tmp_path: Path, model: Any,
     [
         ({}, "cuda_graphs", "`cuda_graphs` needs a CUDA device"),
         ({"activation_checkpointing": "stem"}, "cuda_graphs", "a graph cannot restore random states"),
-        ({"compile": {"mode": "reduce-overhead"}}, "compile", "a compiler that makes its own CUDA graphs"),
-        ({"compile": {"backend": "cudagraphs"}}, "compile", "a compiler that makes its own CUDA graphs"),
-        ({"compile": {"options": {"triton.cudagraphs": True}}}, "compile", "a compiler that makes its own CUDA graphs"),
+        ({"compile": {"mode": "reduce-overhead"}}, "compile", "a compiler that creates its own CUDA graphs"),
+        ({"compile": {"backend": "cudagraphs"}}, "compile", "a compiler that creates its own CUDA graphs"),
+        (
+            {"compile": {"options": {"triton.cudagraphs": True}}},
+            "compile",
+            "a compiler that creates its own CUDA graphs",
+        ),
     ],
 )
 def test_unusable_settings_are_refused_by_check_and_train(

@@ -124,7 +124,7 @@ def test_hook_method_may_take_fewer_or_any_arguments() -> None:
 def test_method_with_wrong_signature_raises(method: str, function: Any, expected: str) -> None:
     kind: Any = type("Own", (Hook,), {method: function})
     with pytest.raises(
-        ArgumentError, match=f"Own.{method} does not take the arguments that the engine passes"
+        ArgumentError, match=f"Own.{method} does not accept the arguments that the engine passes"
     ) as caught:
         HookList().register(kind())
     assert caught.value.notes == (f"expected: {method}(self, {expected})",)

@@ -171,10 +171,10 @@ def test_rates_without_a_common_value_are_only_logged(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING, "footplate"):
         _, runner = resumed(tmp_path, first, {**sgd(0.1), "paramwise_cfg": {"bias_lr_mult": 0.5}})
     assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
-    told = [each for each in caplog.messages if "is not used" in each]
-    assert [each.partition(":")[0] for each in told] == [
-        "The config's lr 0.05 is not used",
-        "The config's lr 0.1 is not used",
+    told = [each for each in caplog.messages if "Ignoring the config's" in each]
+    assert [each.partition(" and ")[0] for each in told] == [
+        "Ignoring the config's lr 0.05",
+        "Ignoring the config's lr 0.1",
     ]
 
 
@@ -207,9 +207,9 @@ def test_each_replaced_setting_is_logged_once(
     with caplog.at_level(logging.WARNING, "footplate"):
         _, runner = resumed(tmp_path, build(**first), build(**second))
 
-    said = [each for each in caplog.messages if "is not used" in each]
+    said = [each for each in caplog.messages if "Ignoring the config's" in each]
     assert len(said) == 1
-    assert said[0].startswith(f"The config's {now} is not used: the run resumes with the saved {then}.")
+    assert said[0].startswith(f"Ignoring the config's {now} and resuming with the saved {then}.")
     field = now.partition(" ")[0]
     kept = runner.cfg.optim_wrapper.optimizer.get(field)
     assert kept == runner.optim_wrapper.param_groups[0][field]
@@ -226,7 +226,7 @@ def test_unchanged_settings_log_no_warning(
     with caplog.at_level(logging.WARNING, "footplate"):
         resumed(tmp_path, wrapper, wrapper, param_scheduler=schedule)
 
-    assert not [each for each in caplog.messages if "is not used" in each]
+    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
 
 
 def test_optimizer_state_in_groups_is_not_a_setting(tmp_path: Path) -> None:

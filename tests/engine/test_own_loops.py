@@ -359,7 +359,7 @@ def test_loop_method_with_wrong_signature_raises(
     cfg[key] = {**cfg[key], "type": "Wrong"}
     cfg[key].pop("by_epoch", None)
     runner = Runner(**cfg)
-    with pytest.raises(ArgumentError, match=rf"Wrong.{method} does not take the arguments") as caught:
+    with pytest.raises(ArgumentError, match=rf"Wrong.{method} does not accept the arguments") as caught:
         runner.test() if key == "test_cfg" else runner.train()
     assert caught.value.key == key
     assert caught.value.notes == (f"expected: {expected}",)

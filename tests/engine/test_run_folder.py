@@ -191,7 +191,7 @@ def test_resume_warns_about_a_later_start_without_a_checkpoint(
     anew.record()
     assert Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume) == (load_from, resume)
     assert caplog.messages == [
-        f"{tmp_path}: the latest run in this folder started over and saved no checkpoint. An earlier run is resumed. "
+        f"{tmp_path}: the latest run in this folder started over and saved no checkpoint. Resuming an earlier run. "
         "To start over, remove `resume` (or `--resume`)."
     ]
     caplog.clear()

@@ -269,14 +269,14 @@ def test_settings_replaced_in_a_resumed_run_are_reported(tmp_path: Path, caplog:
     changed["optim_wrapper"]["optimizer"]["lr"] = 7.5
     with caplog.at_level(logging.WARNING, "footplate"):
         run(changed, resume=True)
-    assert [each for each in caplog.messages if "is not used" in each] == [
-        f"The config's lr 7.5 is not used: the run resumes with the saved {saved:g}. "
+    assert [each for each in caplog.messages if "Ignoring the config's" in each] == [
+        f"Ignoring the config's lr 7.5 and resuming with the saved {saved:g}. "
         "To use the config's lr, set resume_settings='take' (--resume-settings take)."
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()
     run(config(tmp_path, by_epoch=True), resume=True)
-    assert not [each for each in caplog.messages if "is not used" in each]
+    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
 
 
 @pytest.mark.parametrize("schedule", [None, {"type": "PolyLR", "power": 1.0, "by_epoch": True, "end": 3}])
@@ -297,8 +297,8 @@ def test_resumed_run_takes_the_settings_of_the_config(
         taken = rates(0.5, resume=True, resume_settings="take", log_level="INFO")
     assert taken == [*before[:2], 2 * before[2]]
     assert [each for each in caplog.messages if "instead of the saved" in each] == [
-        "The run resumes with the config's lr 0.5 instead of the saved 0.25.",
-        "The run resumes with the config's weight_decay 0.05 instead of the saved 0.025.",
+        "Resuming with the config's lr 0.5 instead of the saved 0.25.",
+        "Resuming with the config's weight_decay 0.05 instead of the saved 0.025.",
     ]
 
 
@@ -526,7 +526,7 @@ def test_optimizer_with_settings_none_resumes_bit_exactly(
     resumed = trained("parts", resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
     assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
     assert resumed.optim_wrapper.param_groups[0].get("step", 12) == 12
-    assert not [each for each in caplog.messages if "is not used" in each]
+    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
 
 
 def test_learning_rate_set_by_the_optimizer_cannot_be_scheduled(tmp_path: Path) -> None:
@@ -568,7 +568,7 @@ def test_saved_state_that_is_not_a_dict_raises_when_loaded(tmp_path: Path) -> No
     save_checkpoint(checkpoint, path)
     with pytest.raises(
         CheckpointError,
-        match="from 'run.hooks.CheckpointHook' of the checkpoint: it must be a dict",
+        match="cannot restore 'run.hooks.CheckpointHook' from the checkpoint: it must be a dict",
     ):
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
 

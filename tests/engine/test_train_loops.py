@@ -306,7 +306,9 @@ def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> Non
 
 
 def test_loader_without_batches_raises(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="3 samples do not fill a batch of 4, and drop_last drops them"):
+    with pytest.raises(
+        DataError, match=r"the dataset is smaller than one batch \(3 < 4\), and drop_last drops incomplete batches"
+    ):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
 
 

@@ -33,7 +33,7 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
         each.getMessage()
         for each in caplog.records
         if each.levelno == logging.WARNING
-        and ("does not continue" in each.getMessage() or "replaced" in each.getMessage())
+        and ("may overwrite" in each.getMessage() or "Overwriting" in each.getMessage())
     ]
     caplog.clear()
     return found
@@ -52,12 +52,12 @@ def test_run_without_resume_warns_about_replaced_files(
     (folder / "best_acc_epoch_1.onnx").write_bytes(b"")  # an exported model is no checkpoint
     _run(tmp_path / "work", 2, hook)
     assert _told(caplog) == [
-        f"'{folder}' contains 4 checkpoints that this run does not continue: best_acc_epoch_1.{suffix}, "
-        f"epoch_1.{suffix}, epoch_2.{suffix} and 1 more. The run overwrites those whose names it uses. To keep them, "
-        f"choose another {'out_dir' if elsewhere else 'work_dir'}. To resume from them, pass --resume (resume=True).",
-        f"'{folder}/epoch_1.{suffix}' existed before this run and is replaced.",
-        f"'{folder}/best_acc_epoch_1.{suffix}' existed before this run and is replaced.",
-        f"'{folder}/epoch_2.{suffix}' existed before this run and is replaced.",
+        f"'{folder}' contains 4 checkpoints that this run may overwrite: best_acc_epoch_1.{suffix}, "
+        f"epoch_1.{suffix}, epoch_2.{suffix} and 1 more. To keep existing checkpoints, choose a "
+        f"different {'out_dir' if elsewhere else 'work_dir'}. To resume from them, pass --resume (resume=True).",
+        f"Overwriting '{folder}/epoch_1.{suffix}', which existed before this run.",
+        f"Overwriting '{folder}/best_acc_epoch_1.{suffix}', which existed before this run.",
+        f"Overwriting '{folder}/epoch_2.{suffix}', which existed before this run.",
     ]
 
 
@@ -74,10 +74,10 @@ def test_resume_from_earlier_checkpoint_warns_about_later_ones(
     caplog.clear()
     _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
     assert _told(caplog) == [
-        f"'{tmp_path}' contains 2 checkpoints that this run does not continue: epoch_2.pth, epoch_3.pth. The run "
-        "overwrites those whose names it uses. To keep them, choose another work_dir.",
-        f"'{tmp_path}/epoch_2.pth' existed before this run and is replaced.",
-        f"'{tmp_path}/epoch_3.pth' existed before this run and is replaced.",
+        f"'{tmp_path}' contains 2 checkpoints that this run may overwrite: epoch_2.pth, epoch_3.pth. "
+        "To keep existing checkpoints, choose a different work_dir.",
+        f"Overwriting '{tmp_path}/epoch_2.pth', which existed before this run.",
+        f"Overwriting '{tmp_path}/epoch_3.pth', which existed before this run.",
     ]
 
 
@@ -93,7 +93,7 @@ def test_best_files_are_not_mentioned_without_save_best(tmp_path: Path, caplog: 
     _run(tmp_path / "work", 1)
     caplog.clear()
     _run(tmp_path / "work", 1, {"save_best": None, "rule": None})
-    assert "contains 1 checkpoint that this run does not continue: epoch_1.pth. " in _told(caplog)[0]
+    assert "contains 1 checkpoint that this run may overwrite: epoch_1.pth. " in _told(caplog)[0]
     assert CheckpointHook()._replaceable == set()
 
 
@@ -106,7 +106,7 @@ def test_stop_position_of_earlier_run_is_kept(tmp_path: Path, caplog: pytest.Log
         runner.saver.settle()
     assert load_checkpoint(tmp_path / f"on_signal_earlier.{suffix}")["meta"]["iter"] == 12
     assert load_checkpoint(tmp_path / f"on_signal.{suffix}")["meta"]["iter"] == 4
-    kept = "The checkpoint of an earlier run is at a later iteration and is kept as "
+    kept = "Keeping a checkpoint of an earlier run at a later iteration as "
     assert [each for each in caplog.messages if each.startswith(kept)] == [
         f"{kept}{tmp_path}/on_signal_earlier.{suffix}"
     ] * 2

@@ -166,7 +166,7 @@ def test_skipped_samples_are_counted_at_the_end(tmp_path: Path, caplog: pytest.L
 
     train = loader(dataset=Broken())
     Runner(**settings(tmp_path, train_dataloader=train)).train()
-    assert "3 samples could not be read and were skipped; see the warnings above." in caplog.messages
+    assert "Unreadable samples skipped: 3. See the warnings above." in caplog.messages
 
 
 def test_foreign_file_is_not_replaced_by_the_config(tmp_path: Path) -> None:

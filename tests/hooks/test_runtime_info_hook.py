@@ -160,7 +160,7 @@ def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog:
     assert min(values(hub, "train/grad_norm")) > 0
     for name in NamesItsLossesAsTheLogDoes.NAMES:
         assert set(values(hub, f"train/{name}_of_model")) == {-99.0}
-        said = [each for each in caplog.messages if each.startswith(f"The log reserves the name '{name}', so the loss")]
+        said = [each for each in caplog.messages if each.startswith(f"The name '{name}' is reserved in the log")]
         assert len(said) == 1
     lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
     trained_lines = [line for line in lines if "loss" in line]

@@ -92,7 +92,9 @@ def test_state_is_loaded_into_existing_histories(hub: MessageHub) -> None:
 def test_history_of_another_engine_is_skipped(hub: MessageHub, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         hub.load_state_dict({"log_scalars": {"train/loss": object()}, "runtime_info": {"epoch": 3}})
-    assert caplog.messages == ["The history of 'train/loss' is not restored: a different engine wrote the checkpoint."]
+    assert caplog.messages == [
+        "Not restoring the history of 'train/loss', because a different engine wrote the checkpoint."
+    ]
     assert (dict(hub.log_scalars), hub.get_info("epoch")) == ({}, 3)
 
 

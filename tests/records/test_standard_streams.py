@@ -33,7 +33,9 @@ def test_print_errors_are_suppressed_and_logged_once(
         print("one", flush=True)
         sys.stdout.writelines(["two\n", "three\n"])
     assert sys.stdout is stream
-    assert caplog.messages == [f"Text for standard output is lost ({os.strerror(number)}). The run continues."]
+    assert caplog.messages == [
+        f"Cannot write to standard output ({os.strerror(number)}). The text is lost, but the run continues."
+    ]
     with pytest.raises(OSError, match=os.strerror(number)):
         print("behind it")
 

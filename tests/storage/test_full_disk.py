@@ -144,7 +144,7 @@ def test_run_with_full_disk_leaves_no_partial_curves(
     runner = Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[Full()]))
     runner.train()
     assert not Path(runner.log_dir, "curves.png").exists()
-    assert "Curves cannot be drawn" in caplog.text
+    assert "Cannot draw the curves" in caplog.text
 
 
 def test_commit_image_uses_format_of_suffix(tmp_path: Path) -> None:

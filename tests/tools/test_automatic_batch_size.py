@@ -231,7 +231,7 @@ def test_first_generation_config_gets_a_size(tmp_path: Path) -> None:
         (
             {"model_wrapper_cfg": "dict(type='FullyShard')"},
             "model_wrapper_cfg.type",
-            "cannot measure a sharded model",
+            "does not support sharded models",
         ),
         ({"train_dataloader['batchsize']": "3"}, "train_dataloader.batchsize", "takes no argument"),
     ],

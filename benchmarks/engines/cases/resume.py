@@ -27,7 +27,7 @@ CASE = Case(
     goals=(
         Goal(
             (
-                "after iteration 100,000, within 10% of the time after iteration 100",
+                "resuming after iteration 100,000 takes within 10% of the time that it takes after iteration 100",
                 "第 100,000 次迭代后与第 100 次迭代后相差不超过 10%",
             ),
             "ms_100k",

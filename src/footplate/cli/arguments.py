@@ -135,12 +135,12 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-patches",
         action="store_true",
-        help="do not restore the removed names of PyTorch, NumPy and Python that first-generation code uses",
+        help="do not patch first-generation code that uses names removed from PyTorch, NumPy or Python",
     )
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Loads the config that the arguments name, and applies their overrides."""
+    """Loads the config given by the arguments, and applies their overrides."""
     from footplate.config import Config
     from footplate.tasks.recipes import find_config
 

@@ -30,7 +30,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tries a run and prints the summary."""
+    """Checks a config with a short trial and prints the summary."""
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
     from footplate.records.logger import collect_warnings

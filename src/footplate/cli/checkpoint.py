@@ -42,7 +42,9 @@ def add_commands(subparsers: Any) -> None:
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
-    average.add_argument("--shares", metavar="X", type=float, nargs="+", help="the share of each file (default: equal)")
+    average.add_argument(
+        "--shares", metavar="X", type=float, nargs="+", help="the weight of each file (default: equal)"
+    )
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_argument("file", metavar="FILE", help="a checkpoint")
@@ -115,7 +117,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
 
 
 def average_files(arguments: argparse.Namespace) -> int:
-    """Writes the mean of the weights."""
+    """Averages the weights of several checkpoints and writes the result."""
     from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusted_files, trusting
     from footplate.storage import check_output
 
@@ -132,7 +134,7 @@ def average_files(arguments: argparse.Namespace) -> int:
 
 
 def export_file(arguments: argparse.Namespace) -> int:
-    """Writes only the weights."""
+    """Writes the weights of a checkpoint to a file."""
     from footplate.checkpoint import export_weights, trusting
     from footplate.errors import ArgumentError
 
@@ -161,7 +163,7 @@ def export_file(arguments: argparse.Namespace) -> int:
 
 
 def consolidate_folder(arguments: argparse.Namespace) -> int:
-    """Writes a sharded checkpoint to a single file."""
+    """Converts a sharded checkpoint to a single file."""
     from footplate.checkpoint import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
@@ -171,7 +173,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
 
 
 def shard_file(arguments: argparse.Namespace) -> int:
-    """Writes a single file as a sharded checkpoint."""
+    """Converts a single file to a sharded checkpoint."""
     from footplate.checkpoint import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)

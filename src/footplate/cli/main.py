@@ -161,7 +161,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given. Of several ranks, only the first one prints.
+    """Prints an error as a JSON document if `--json` is given. In a distributed run, only the first rank prints.
 
     Args:
         arguments: The arguments of the command.

@@ -29,7 +29,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--tree",
         metavar="DIR",
-        help="convert all .py configs below DIR and write them to --output (default: DIR_migrated)",
+        help="convert all .py configs in DIR and write them to --output (default: DIR_migrated)",
     )
     dry = parser.add_mutually_exclusive_group()
     dry.add_argument("--diff", action="store_true", help="show the changes without writing files")
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` is part of footplate, which must not change, otherwise None."""
+    """Returns a path in the current folder if `old` belongs to footplate and must not change, otherwise None."""
     from footplate.errors import ArgumentError
 
     if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):

@@ -52,7 +52,7 @@ def open_streams() -> None:
 
 
 def output_has_reader(stream: TextIO) -> bool:
-    """Checks whether a stream has a reader. After the reader of a pipe, such as `head`, has exited, it has none."""
+    """Checks whether a stream has a reader. A pipe has none after its reader, such as `head`, has exited."""
     if not hasattr(select, "poll"):
         return False
     try:
@@ -125,7 +125,7 @@ def print_json(arguments: argparse.Namespace, data: object) -> None:
 
 
 def as_json(value: object) -> Any:
-    """Converts a value to a value that JSON can represent.
+    """Converts a value to a JSON-serializable value.
 
     Dataclasses and named tuples become objects, NaN and infinite numbers become null, and values of other types become
     text.

@@ -18,7 +18,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trained(parser)
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a picture, a folder, a video, or a pattern such as 'images/*.png'"
+        "paths", metavar="PATH", nargs="+", help="an image, a folder, a video, or a pattern such as 'images/*.png'"
     )
     parser.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
     parser.add_argument(

@@ -26,7 +26,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
-    rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="the arguments of the script")
+    rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")
     rest.required = False  # argparse would report that ARGS are missing as well
     parser.set_defaults(run=run)
 
@@ -99,7 +99,7 @@ def _read(script: str) -> bytes:
 
 @contextmanager
 def _setting_up_workers() -> Iterator[None]:
-    """Makes worker processes that are spawned in the block use footplate's imports before they import the script."""
+    """Makes worker processes spawned in the block set up footplate's imports before they import the script."""
     import multiprocessing
     from multiprocessing import spawn
 

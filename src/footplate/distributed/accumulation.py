@@ -23,7 +23,7 @@ from footplate.distributed.sharding import (
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the already reduced gradient of each sharded parameter, and None for each of the other parameters."""
+    """Returns the reduced gradient of each sharded parameter, and None for all other parameters."""
     return [each.grad if is_dtensor(each) else None for each in parameters]
 
 
@@ -57,7 +57,7 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
 
     Args:
         model: The model.
-        parameters: The parameters.
+        parameters: Some of the model's parameters.
         saved: The result of `unreduced_gradients`, sharded or as full tensors.
     """
     states = _fsdp_states(model)
@@ -82,7 +82,7 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
 
 
 def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the mean over all ranks of the unreduced gradients, sharded like the parameters.
+    """Averages the unreduced gradients over all ranks and returns the means, sharded like the parameters.
 
     The gradients themselves do not change. The entry is None if no rank has a gradient. Every rank must call this.
 

@@ -134,7 +134,8 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
 
     Args:
         results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
-        size: The number of samples in the dataset. Further entries are padding that a sampler added. They are dropped.
+        size: The number of samples in the dataset. Additional entries are padding that a sampler added, and are
+            dropped.
         device: The kind of memory from which to send, if the backend supports it.
     """
     if not is_distributed():
@@ -163,7 +164,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
-    """Returns the number of samples of a rank if `size` samples are assigned to ranks in turn.
+    """Returns the number of samples of a rank if `size` samples are assigned to ranks round-robin.
 
     Example:
         >>> [local_sample_count(7, rank, 3) for rank in range(3)]
@@ -242,7 +243,7 @@ def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: s
 
 
 def _transfer_device(device: str) -> torch.device:
-    """Returns the requested device if the backend supports it, and otherwise a device that it supports."""
+    """Returns the requested device if the backend supports it, or a supported device otherwise."""
     kinds = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None and accelerator.type in kinds and (device == "gpu" or "cpu" not in kinds):

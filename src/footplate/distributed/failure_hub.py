@@ -66,10 +66,10 @@ class Channel:
             self._socket.sendall(data)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Waits for data and returns the complete messages, or None at the end of the connection.
+        """Waits for data and returns the complete messages, or None if the connection has ended.
 
-        Data that is not a message is treated as the end, because anyone can connect to an open port. If it follows a
-        message, it is kept for the next call or for `read_text`.
+        Data that is not a message is treated as the end of the connection, because anyone can connect to an open port.
+        If it follows a message, it is kept for the next call or for `read_text`.
         """
         try:
             chunk = self._socket.recv(_CHUNK_BYTES)
@@ -167,7 +167,7 @@ class Hub(threading.Thread):
                     self._conclude()
 
     def close(self) -> None:
-        """Closes the sockets of the hub in a forked process."""
+        """Closes the hub's sockets. Called in forked processes."""
         self._server.close()
         for channel in [*self._channels.values(), *self._crash_channels.values()]:
             channel.close()
@@ -262,7 +262,10 @@ class Hub(threading.Thread):
         return lost
 
     def _decide_within(self, seconds: float) -> None:
-        """Asks all ranks for their status and sets a deadline for the decision."""
+        """Schedules the failure report for at most `seconds` from now.
+
+        The first call asks all ranks for their status. Later calls can only move the deadline earlier.
+        """
         if self._has_reported:
             return
         deadline = time.monotonic() + seconds
@@ -277,7 +280,7 @@ class Hub(threading.Thread):
         return any(each.status.rank == rank for each in self._failures)
 
     def _conclude(self) -> None:
-        """Sends the failure report to all ranks, or logs a warning if ranks only wait for each other."""
+        """Sends the failure report to all ranks, or logs a warning if ranks are merely waiting for each other."""
         self._deadline = None
         statuses = [status for _, status in sorted(self._statuses.items())]
         silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
@@ -306,6 +309,6 @@ class Hub(threading.Thread):
             self._next_warning = now + longest / 2  # every waiting rank asks for the warning
 
     def _broadcast(self, kind: str, **content: Any) -> None:
-        """Sends a message to all ranks. Rank 0 receives it last, because the hub ends with its process."""
+        """Sends a message to all ranks. Rank 0 receives it last, because the hub runs in its process."""
         for rank in sorted(self._channels, reverse=True):
             self._channels[rank].send(kind, **content)

@@ -102,7 +102,7 @@ def describe_exit_code(code: int) -> str:
 
 
 def enable_crash_dump(descriptor: int) -> None:
-    """Makes a crash of this process write its stack to `descriptor`, unless faulthandler is already enabled."""
+    """Makes this process write its stack to `descriptor` if it crashes, unless faulthandler is already enabled."""
     global _dump_descriptor
     if _dump_descriptor is not None or not faulthandler.is_enabled():
         faulthandler.enable(descriptor, all_threads=False)

@@ -1,4 +1,4 @@
-"""Initializes the process group of the processes that a launcher has started."""
+"""Initializes the process group for processes that a launcher has started."""
 
 import datetime
 import os
@@ -29,7 +29,7 @@ _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suff
 
 
 class _Variables(NamedTuple):
-    """The environment variables that a launcher sets. If a field has several, the first one that is set is used."""
+    """The environment variables that a launcher sets. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set them
     ranks: tuple[str, ...]
@@ -128,7 +128,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         check_keys("dist_cfg", settings, DIST_KEYS, prefix="")
         backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
         if not isinstance(backend, (str, type(None))):
-            raise ArgumentError("a backend must be a string", key="backend", found=backend)
+            raise ArgumentError("backend must be a string", key="backend", found=backend)
         if settings.get("init_backend", "torch") != "torch":
             raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
         if port is not None:
@@ -136,7 +136,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
             settings["timeout"] = datetime.timedelta(seconds=timeout)
         elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-            raise ArgumentError("a timeout must be a positive number of seconds", key="timeout", found=timeout)
+            raise ArgumentError("timeout must be a positive number of seconds", key="timeout", found=timeout)
     return settings
 
 
@@ -215,21 +215,21 @@ def _variable(launcher: str, names: tuple[str, ...]) -> str:
 
 
 def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -> int:
-    """Returns the number in the first environment variable in `names` that is set."""
+    """Returns the integer value of the first environment variable in `names` that is set."""
     name = next((each for each in names if each in os.environ), None)
     if name is None and default is not None:
         return default
     text = _variable(launcher, names)
     if not text.strip().isdigit():
-        raise ArgumentError(f"launcher '{launcher}' needs a number in {name}", key="launcher", found=text)
+        raise ArgumentError(f"launcher '{launcher}' requires a number in {name}", key="launcher", found=text)
     return int(text)
 
 
 def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[str, int | None]:
-    """Returns the backend and the index of the GPU of a rank, or None if the machine has no GPU.
+    """Returns the backend and the GPU index of a rank. The index is None if the machine has no GPU.
 
-    NCCL becomes gloo on machines without GPUs, so that configs work on both. With srun and mpirun, each process may see
-    only its own GPU.
+    Gloo replaces NCCL on machines without GPUs, so that configs work with and without GPUs. With srun and mpirun, each
+    process may see only its own GPU.
     """
     if not torch.cuda.is_available():
         return "gloo" if wanted is None or "nccl" in wanted else wanted, None

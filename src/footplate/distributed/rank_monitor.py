@@ -72,7 +72,7 @@ class RankMonitor(threading.Thread):
 
     Attributes:
         report: The reason why all ranks exit, once it is known.
-        is_ending: Whether a failure is known, so that all ranks will exit.
+        is_ending: Whether all ranks will exit because a failure was reported.
         iteration: Returns the current iteration, counted from 1, or None.
         path: The log file of this rank for errors; empty if there is none.
         warn: Logs a warning.
@@ -110,7 +110,7 @@ class RankMonitor(threading.Thread):
         return self._is_running
 
     def begin(self) -> None:
-        """Notifies the hub that a run begins: if the process exits from now on, it has died."""
+        """Notifies the hub that a run begins. If the process exits during the run, the hub reports it as dead."""
         self._is_running = True
         self._may_leave.clear()
         self._channel.send("begin")
@@ -148,7 +148,7 @@ class RankMonitor(threading.Thread):
         return self.report or FailureReport(text, code, [self.rank], [self.rank])
 
     def close(self) -> None:
-        """Closes the file descriptors of the monitor in a forked process."""
+        """Closes the monitor's file descriptors. Called in forked processes."""
         self._is_running = False
         disable_crash_dump()
         self._channel.close()

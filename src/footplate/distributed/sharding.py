@@ -172,9 +172,9 @@ def FullyShard(  # noqa: N802 - the name that configs use
     offload: str | None = None,
     forward_methods: Sequence[str] = (),
 ) -> nn.Module:
-    """Shards parameters, gradients and optimizer states across ranks with torch's `fully_shard`.
+    """Shards parameters, gradients and optimizer states across ranks with PyTorch's `fully_shard`.
 
-    Each module that `shard` selects forms a communication group. The remaining parameters form one more group. Weights
+    Each module that `shard` selects forms a communication group. The remaining parameters form another group. Weights
     are initialized before sharding, so that they do not depend on the number of ranks.
 
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
@@ -188,8 +188,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
             one group.
         tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
             number as `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the
-            plan of the model is used. These processes train on the same batches. With a `mesh`, the product of all
-            three numbers must be the number of processes.
+            model's own plan is used. These processes train on the same batches. With a `mesh`, the product of all three
+            numbers must be the number of processes.
         mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
             `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
@@ -223,7 +223,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     for parameter in strided:
         parameter.data = parameter.data.contiguous()
     if strided:
-        _logger.info("FullyShard does not support channels_last. %d weights were made contiguous.", len(strided))
+        _logger.info("FullyShard does not support channels_last. Weights made contiguous: %d.", len(strided))
     with at_key("tensor_parallel"):
         split_layers(module, styles, layer_mesh)
     from torch.distributed import fsdp
@@ -259,7 +259,7 @@ def _fully_shard_arguments(
     *,
     tensor_parallel: int,
 ) -> tuple[dict[str, Any], Any]:
-    """Returns the arguments of `fully_shard` for every module, and the mesh of the ranks that share layers, if any.
+    """Returns the arguments for `fully_shard`, and the mesh of the ranks that share layers, if any.
 
     Every rank must call this.
     """
@@ -307,7 +307,7 @@ def _fully_shard_arguments(
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the value of `mixed_precision` to the arguments of torch's MixedPrecisionPolicy."""
+    """Converts the value of `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     found: dict[str, Any] = {}
     for key, value in cfg.items():

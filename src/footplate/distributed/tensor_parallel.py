@@ -1,4 +1,4 @@
-"""Tensor parallelism: splits layers across the processes of a group with torch's `parallelize_module`."""
+"""Tensor parallelism: splits layers across the processes of a group with PyTorch's `parallelize_module`."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -25,14 +25,14 @@ _SHOWN_NAMES = 3
 
 
 class TensorParallel(NamedTuple):
-    """The value of the key `tensor_parallel`."""
+    """The parsed value of the key `tensor_parallel`."""
 
     size: int  # processes that share the layers
     plan: Mapping[str, str] | None  # maps patterns of module names to styles; None uses the plan of the model
 
 
 def parse_tensor_parallel(value: Any) -> TensorParallel:
-    """Checks the key `tensor_parallel`: a number, or a dict with `size` and `plan`. None means a size of 1.
+    """Parses `tensor_parallel`, which is a number or a dict with `size` and `plan`. None means a size of 1.
 
     Raises:
         ArgumentError: A key, a number or a style is invalid.
@@ -41,7 +41,7 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
     check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
-        raise ArgumentError("plan must be a dict of module patterns and styles", key="plan", found=plan)
+        raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
     for pattern, style in (plan or {}).items():
         check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
     return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
@@ -53,7 +53,7 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
     Args:
         model: The model.
         settings: The result of `parse_tensor_parallel`. If it has no plan, the plan is the `_tp_plan` of the outermost
-            modules that have this attribute. transformers sets it from `base_model_tp_plan` of its configs.
+            modules that have this attribute. transformers sets it from the `base_model_tp_plan` in its configs.
 
     Raises:
         ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
@@ -89,7 +89,7 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
                 key=f"plan.{pattern}",
                 found=pattern,
                 suggestion=nearest(pattern, modules),
-                notes=["A pattern is the full name of a module. '*' matches any part of it between two dots."],
+                notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
             )
         styles |= dict.fromkeys(names, style)
     if not styles:
@@ -158,7 +158,7 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
     if not isinstance(layer, _LAYERS[style]):
         kinds = " or ".join(each.__name__ for each in _LAYERS[style])
         raise ArgumentError(
-            f"the style '{style}' needs {kinds} layers, and '{name}' is not one", key=key, found=type(layer)
+            f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
         )
     if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
         return

@@ -46,8 +46,8 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         module: A BaseModel.
         gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
             bit-exact.
-        kwargs: Arguments of DistributedDataParallel. To avoid a second copy of the gradients, `gradient_as_bucket_view`
-            is True by default.
+        kwargs: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
+            `gradient_as_bucket_view` is True by default.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         """Trains on one batch, with the forward pass of DistributedDataParallel.
 
         Raises:
-            ArgumentError: Some parameters were not used in the previous loss, so their gradients are missing.
+            ArgumentError: Some parameters did not contribute to the previous loss, so their gradients are missing.
         """
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, True)
@@ -140,7 +140,7 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
     Args:
         model: The model.
         cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with one of these names as `type` and arguments
-            of torch's PowerSGDState.
+            for PyTorch's PowerSGDState.
 
     Raises:
         ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
@@ -199,7 +199,7 @@ def wrap_model(
     Args:
         model: The model, on its device.
         cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether to expect parameters that are not used in every loss.
+        find_unused_parameters: Whether to expect parameters that do not contribute to every loss.
         sync_bn: "torch" synchronizes the batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
@@ -209,7 +209,7 @@ def wrap_model(
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
-            _logger.info("%s is not used, because there is only one process.", kind)
+            _logger.info("Ignoring %s, because there is only one process.", kind)
         if sync_bn and tensor_parallel_size() > 1:
             raise ArgumentError("sync_bn cannot be combined with tensor_parallel", key="tensor_parallel", found=sync_bn)
         if is_sharded(model) or not is_distributed():
@@ -252,8 +252,8 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 
     The model must be on its device. With one process, synchronized layers become plain ones, and a message is logged.
     With several processes, all layers become synchronized if `kind` is "torch" or "mmcv". The two values have the same
-    meaning. None does not convert plain layers. torch's SyncBatchNorm does not support CPUs, so a layer with the same
-    state is used there.
+    meaning. With None, plain layers are not converted. PyTorch's SyncBatchNorm does not support CPUs, so a layer with
+    the same state is used there.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:
@@ -283,7 +283,7 @@ class RankwiseBatchNorm(PlainBatchNorm):
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
     global mean, so that many small batches give the same result as one large batch, except for rounding. It is not a
-    subclass of torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
+    subclass of PyTorch's SyncBatchNorm, because DistributedDataParallel rejects that class on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
             return run(*args, **kwargs)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            """Returns the contexts of the two computations. torch itself restores its random generators."""
+            """Returns the contexts of the two computations. PyTorch restores its own random generators."""
             changed: list[tuple[dict[str, Any], str, Tensor]] = []
             return _finding_changed_buffers(self, changed), _Repeating(self, (args, kwargs), changed)
 
@@ -116,7 +116,7 @@ def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
 
 @contextmanager
 def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
-    """Appends the owner, the name and the earlier value of each buffer that the block changes to `changed`."""
+    """For each buffer that the block changes, appends its owner, name and earlier value to `changed`."""
     before = [
         (each, name, value, value._version, value.clone())
         for each in module.modules()
@@ -132,7 +132,7 @@ def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, An
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Runs the block with earlier buffers and random states of Python and NumPy, then restores the current ones.
+    """Runs the block with earlier buffers and Python and NumPy random states, and then restores the current ones.
 
     Each backward pass enters this context.
     """

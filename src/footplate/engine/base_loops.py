@@ -34,7 +34,7 @@ class ValidationLeftError(Exception):
 class BaseLoop:
     """The base class of all loops. A loop has a runner and a data loader.
 
-    `calls` contains the methods that the engine calls and a subclass may override, with their positional arguments.
+    `calls` maps each method that the engine calls and a subclass may override to the names of its positional arguments.
 
     Args:
         runner: The runner that drives the loop.
@@ -162,7 +162,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def max_epochs(self) -> int:
-        """The total number of epochs of the run, or 1 if it counts iterations."""
+        """The total number of epochs of the run, or 1 if the run counts iterations."""
         return self._max_epochs
 
     @property
@@ -172,7 +172,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def finished(self) -> bool:
-        """Whether the run is complete: all iterations, and everything that follows the last one."""
+        """Whether the run is complete, including everything that follows the last iteration."""
         if self._position < self._end:
             return False
         return not self._validation_is_due() if self.ended is None else self.ended
@@ -235,7 +235,10 @@ class BaseTrainLoop(BaseLoop):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position of the run, without the position in its data."""
+        """Returns the iteration, the epoch and the validation state of the run.
+
+        `data_state` returns the position in the data.
+        """
         return {
             "iter": self._iter,
             "epoch": self._epoch,
@@ -245,7 +248,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the position of a run. Training resumes from there."""
+        """Restores the state that `state_dict` and `data_state` returned. Training resumes from there."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints of other engines lack this: assume that the validation at this position is done.
         state = {"validated_at": self._position, "validation_requested": False, **state}
@@ -259,7 +262,7 @@ class BaseTrainLoop(BaseLoop):
             self._iter = done if self.by_epoch else self._iter
 
     def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
-        """Returns the position in the data after a number of iterations and epochs."""
+        """Returns the position in the data after `iteration` iterations and `epoch` epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
     def save_within_validation(self) -> None:
@@ -325,7 +328,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Runs an iteration of an overridden `run` or `run_epoch`, and answers requests after it."""
+        """Runs an iteration of an overridden `run` or `run_epoch`, and then answers stop and save requests."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()
@@ -336,7 +339,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
-        """Checks that a resumed run reads the right batch. Called before each iteration of an overridden loop."""
+        """Checks that a resumed run reads the correct batch. Called before each iteration of an overridden loop."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
@@ -348,7 +351,7 @@ class BaseTrainLoop(BaseLoop):
             kill_workers([self.dataloader, self.runner.val_dataloader])
 
     def _restore_epoch_start(self) -> None:
-        """Restores the random state from before the epoch if the run waits for the first batch of the epoch."""
+        """Restores the random state from before the epoch if the epoch has not yet read its first batch."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -361,7 +364,7 @@ class BaseTrainLoop(BaseLoop):
         restore_rng(random)
 
     def _continue_epoch(self) -> None:
-        """Restores the checkpoint's random state after the hooks of the epoch start, and validates if due."""
+        """Restores the random state from the checkpoint once the epoch-start hooks have run, and validates if due."""
         self.runner.restore_random_state()
         if self._validation_is_due():
             self._validate()

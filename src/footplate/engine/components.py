@@ -33,10 +33,10 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
 class Components:
-    """The components of a runner that are built on first use, and the progress of the run.
+    """Builds the components of a runner on first use, and provides the progress of the run.
 
-    Because of this, a test run needs no training data. The runner builds the hooks, the visualizer and the model at
-    once.
+    A test run therefore needs no training data. The runner itself builds the hooks, the visualizer and the model
+    immediately.
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
@@ -78,7 +78,7 @@ class Components:
         return self.build_param_scheduler(self._sections["param_scheduler"])
 
     def build_train_loop(self, loop: Any) -> BaseTrainLoop:
-        """Builds the training loop from `train_cfg`, with the loader of `train_dataloader`.
+        """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
 
         A subclass may override this method and the other `build_*` methods to build a component differently.
         """
@@ -92,7 +92,8 @@ class Components:
                 samples = length_of(loader.dataset)
                 if samples:
                     raise DataError(
-                        f"{samples} samples do not fill a batch of {loader.batch_size}, and drop_last drops them",
+                        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
+                        "and drop_last drops incomplete batches",
                         key="drop_last",
                     )
         with at_key("train_cfg"):
@@ -158,7 +159,7 @@ class Components:
             loader = self._sections[key]
             if loader is not None and not isinstance(loader, Mapping):
                 raise ArgumentError(
-                    "tensor_parallel needs loaders that are built from a config",
+                    "tensor_parallel requires loaders that are built from a config",
                     key=key,
                     found=type(loader),
                     notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
@@ -327,7 +328,7 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. A relative `save_dir` of the visualizer or of a backend refers to the work_dir.
+    """Builds the visualizer. A relative `save_dir` of the visualizer or a backend is relative to the work_dir.
 
     Args:
         visualizer: The visualizer, its config dict, or None for one that writes scalars and images to the log folder.

@@ -34,7 +34,7 @@ class ConfigTranslator(ABC):
 
 @cache
 def translators() -> tuple[ConfigTranslator, ...]:
-    """Returns one object of each registered translator."""
+    """Returns an instance of each registered translator class."""
     return tuple(each() for each in TRANSLATORS.module_dict.values())
 
 
@@ -56,7 +56,7 @@ class Unsupported(NamedTuple):
     """A top-level key that another engine supports and footplate does not.
 
     Attributes:
-        changes_results: Whether a run without the key ends with different weights. Such a key raises an error.
+        changes_results: Whether ignoring the key changes the trained weights. Such a key raises an error.
         advice: What to do instead.
     """
 
@@ -85,7 +85,7 @@ _INSTEAD_OF_STRATEGY = {
 
 
 def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
-    """Raises an error for a key that changes results in other engines and has no effect here.
+    """Raises an error for a key that has no effect here but changes results in other engines.
 
     Raises:
         ConfigError: The config has such a key. The message suggests an alternative.
@@ -105,7 +105,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
 
 
 def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
-    """Yields a warning for each key that changes no results in other engines and has no effect here."""
+    """Yields a warning for each key that has no effect here and does not change results in other engines."""
     for key, known in _found(cfg):
         if not known.changes_results:
             origin = origin_of(cfg, key)

@@ -114,9 +114,9 @@ DEFAULT_TYPES = {
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
-    """Returns the keys that a section of a second-generation config accepts. Empty if they are unknown.
+    """Returns the keys that a section of a second-generation config accepts, or none if they are unknown.
 
-    No user modules are imported. A section without `type` is described by its default class.
+    Does not import user modules. For a section without `type`, the default class determines the keys.
 
     Args:
         cfg: The config.

@@ -1,4 +1,4 @@
-"""The config key `cuda_graphs`: its check, the hook that enables it, and the layer over `torch.cuda`."""
+"""The config key `cuda_graphs`: its check, the hook that enables it, and the backend that uses `torch.cuda`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _OWN_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile
 
 
 class CudaBackend:
-    """Captures with `torch.cuda.CUDAGraph`, on a stream of its own."""
+    """Captures CUDA graphs with `torch.cuda.CUDAGraph` on a separate stream."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
@@ -28,7 +28,7 @@ class CudaBackend:
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """Runs the block on the stream of the captures. Work before and after the block waits as in one stream."""
+        """Runs the block on the capture stream, and synchronizes it with the current stream before and after."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             yield
@@ -43,7 +43,7 @@ class CudaBackend:
 
 
 def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
-    """Checks whether a run with these sections can use CUDA graphs.
+    """Checks that a run with these sections can use CUDA graphs.
 
     Raises:
         ArgumentError: There is no CUDA device, there are several processes, or another key conflicts with graphs.
@@ -58,7 +58,7 @@ def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
         or options.get("triton.cudagraphs")
     ):
         raise ArgumentError(
-            "`cuda_graphs` and a compiler that makes its own CUDA graphs cannot both be set",
+            "`cuda_graphs` and a compiler that creates its own CUDA graphs cannot both be set",
             key="compile",
             found=sections["compile"],
             notes=["Use another mode of `compile`, such as 'max-autotune-no-cudagraphs', or " + TURN_OFF],

@@ -30,7 +30,7 @@ class MeanLosses:
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds the scalar mean losses of a batch of `count` samples. A repeated batch has a `count` of 0."""
+        """Adds the mean losses (scalars) of a batch of `count` samples. A repeated batch has a `count` of 0."""
         if not count:
             return
         self._count += count
@@ -63,7 +63,7 @@ class _EvaluationLoop(BaseLoop):
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict that
             maps their names to these; the metrics are then named `name/mIoU`.
-        evaluator: An evaluator, a metric, or the config dict or list of config dicts of metrics. For several datasets,
+        evaluator: An evaluator, a metric, the config dict of a metric, or a list of such dicts. For several datasets,
             it may also be a dict that maps their names to these.
         fp16: Whether to predict in half precision where the device supports it.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. It is faster for
@@ -75,7 +75,8 @@ class _EvaluationLoop(BaseLoop):
             the other datasets. The final validation includes all datasets.
 
     Raises:
-        ArgumentError: Names or intervals do not match, or a sharded model would predict in inference mode.
+        ArgumentError: The names of datasets do not match, an interval is invalid, or a sharded model would predict in
+            inference mode.
     """
 
     mode = ""
@@ -101,7 +102,7 @@ class _EvaluationLoop(BaseLoop):
         self.inference_mode = check_flag("inference_mode", inference_mode)
         if inference_mode and is_sharded(unwrap_model(runner.model)):
             raise ArgumentError(
-                "a sharded model cannot predict in inference mode, because weights that are gathered there cannot be "
+                "a sharded model cannot predict in inference mode, because weights gathered in that mode cannot be "
                 "trained",
                 key="inference_mode",
                 found=inference_mode,
@@ -251,7 +252,7 @@ class TestLoop(_EvaluationLoop):
 
 @contextmanager
 def predicting(loop: Any, device: torch.device) -> Iterator[None]:
-    """Runs the block under the conditions of a loop: without gradients, in the loop's precision and inference mode.
+    """Runs the block with gradients disabled, in the precision and inference mode of a loop.
 
     Args:
         loop: The loop. Its attributes `inference_mode` and `fp16` are used; a user's loop may lack them.
@@ -284,8 +285,8 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
 def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
     """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
 
-    If so, the run is not saved until the hooks restore them. The hooks of footplate are not checked, because they put
-    the right weights into a checkpoint that is saved in the meantime. Weights are compared by their norms.
+    If so, the run is not saved until the hooks restore them. Built-in hooks are not checked, because they put
+    the correct weights into a checkpoint that is saved in the meantime. Weights are compared by their norms.
     """
     changes = False
     for event in events:
@@ -297,7 +298,7 @@ def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
 
 
 def is_of_user(method: Callable[..., Any]) -> bool:
-    """Checks whether the method of a hook is user code, rather than code of footplate."""
+    """Checks whether the method of a hook is user code rather than part of footplate."""
     module = f"{type(getattr(method, '__self__', None)).__module__}."
     return not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
 

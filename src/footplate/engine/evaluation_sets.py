@@ -20,7 +20,7 @@ class EvaluationSet(NamedTuple):
         name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
         dataloader: Its batches.
         evaluator: Its metrics.
-        interval: The number of epochs or iterations between its validations. If None, every validation includes it.
+        interval: The number of epochs or iterations between validations on it. If None, every validation includes it.
     """
 
     name: str
@@ -73,8 +73,8 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
     Args:
         cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
-            is built for each dataset. A dict of functions and objects without the name of a dataset counts as the
-            section of one evaluator.
+            is built for each dataset. A dict of functions and objects in which no key is the name of a dataset counts
+            as the section of a single evaluator.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 
@@ -125,7 +125,7 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
     """
     if not isinstance(intervals, (Mapping, type(None))):
         raise ArgumentError(
-            "'intervals' must be a dict that maps datasets to numbers", key="intervals", found=intervals
+            "'intervals' must be a dict that maps dataset names to numbers", key="intervals", found=intervals
         )
     for name, value in (intervals or {}).items():
         if name not in sets:

@@ -1,4 +1,4 @@
-"""A training step as graphs: its operations are captured once, and then repeated without running Python."""
+"""Runs a training step as graphs: its operations are captured once and then replayed without running Python."""
 
 import logging
 import random
@@ -26,10 +26,10 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class GraphBackend(Protocol):
-    """Captures operations and repeats them. All graphs of a backend share one memory pool."""
+    """Captures and replays operations. All graphs of a backend share one memory pool."""
 
     def warm_up(self) -> AbstractContextManager[None]:
-        """Returns the context in which iterations before a capture run."""
+        """Returns a context for the iterations that run before a capture."""
 
     def capture(self, function: Callable[[], None], /) -> Callable[[], None]:
         """Captures the operations of a function without executing them. Returns a function that executes them."""
@@ -38,14 +38,14 @@ class GraphBackend(Protocol):
 class GraphedStep:
     """A training step whose forward and backward passes are graphs.
 
-    Each kind of batch has its own graphs. The kind is given by the shapes, dtypes and devices of the tensors, by the
-    numbers in the batch, and by the modules in evaluation mode and the frozen parameters of the model. The first
-    iterations of a kind run without graphs, on the stream of the captures. The data preprocessor, the optimizer step
+    Each kind of batch has its own graphs. The kind is determined by the shapes, dtypes and devices of the tensors, by
+    the numbers in the batch, and by the modules in evaluation mode and the frozen parameters of the model. The first
+    iterations of a kind run without graphs, on the capture stream. The data preprocessor, the optimizer step
     and everything else run as usual.
 
     Args:
         model: The model, on its device.
-        backend: Captures and repeats operations.
+        backend: Captures and replays operations.
     """
 
     def __init__(self, model: BaseModel, backend: GraphBackend) -> None:
@@ -61,7 +61,7 @@ class GraphedStep:
 
         Raises:
             ArgumentError: The batches have too many shapes, or the model depends on something that a graph cannot
-                repeat.
+                replay.
             GraphCaptureError: The capture failed.
         """
         with optim_wrapper.optim_context(self._model):
@@ -88,7 +88,7 @@ class GraphedStep:
         """Drops all graphs if attributes or tensors of the model were replaced after the first capture."""
         changed = _first_difference(self._state, _state_of(self._model)) if self._graphs else None
         if changed is not None:
-            _logger.info("The CUDA graphs are captured again, because %s has changed.", changed)
+            _logger.info("Recapturing the CUDA graphs, because %s has changed.", changed)
             self._graphs.clear()
             self._warm_ups.clear()
 
@@ -110,7 +110,7 @@ class GraphedStep:
             changed = next(constants, None) or _first_difference(before, after)
             if changed is not None:
                 raise ArgumentError(
-                    f"a CUDA graph would not update {changed}, as the training step does",
+                    f"unlike the training step, a CUDA graph would not update {changed}",
                     key=KEY,
                     notes=["Compute it on the device, in a tensor that is changed in place, or " + TURN_OFF],
                 )
@@ -227,14 +227,14 @@ class _Graphs:
 
 
 class _NotCaptured:
-    """Stands for a value of a batch that a graph cannot take into account, such as metadata. Using it is an error."""
+    """A placeholder for a batch value that a graph cannot capture, such as metadata. Using it raises an error."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def _refuse(self, *args: object) -> Any:
         raise ArgumentError(
-            f"the training step uses '{self._path[1:]}' of the batch, which is not a tensor",
+            f"the training step uses '{self._path[1:]}' from the batch, which is not a tensor",
             key=KEY,
             notes=["A CUDA graph would use the value of one batch for all. Pass a tensor, or " + TURN_OFF],
         )
@@ -243,7 +243,7 @@ class _NotCaptured:
 
 
 def _describe(value: Any, path: str, tensors: list[Tensor]) -> Iterator[tuple[str, Any]]:
-    """Yields the path of each value of a batch, and what a graph depends on. Appends the tensors to `tensors`."""
+    """Yields the path of each value in a batch and its properties that are fixed in a graph. Fills `tensors`."""
     if isinstance(value, Tensor):
         tensors.append(value)
         yield path, (value.shape, value.dtype, value.device)
@@ -258,7 +258,7 @@ def _describe(value: Any, path: str, tensors: list[Tensor]) -> Iterator[tuple[st
 
 
 def _with_tensors(value: Any, path: str, tensors: Iterator[Tensor]) -> Any:
-    """Returns a batch with other tensors, and with `_NotCaptured` in place of metadata and other objects."""
+    """Returns a copy of a batch with its tensors replaced by `tensors`, and other objects by `_NotCaptured`."""
     if isinstance(value, Tensor):
         return next(tensors)
     if isinstance(value, dict):
@@ -279,11 +279,12 @@ def _too_many_kinds(first: Any, last: Any) -> ArgumentError:
     earlier = dict(first[0])
     paths = [path for path, each in last[0] if each != earlier.get(path)]
     found = [f"{path[1:]}: {_shown(earlier.get(path))} and {_shown(dict(last[0])[path])}" for path in paths[:2]]
+    unseen = "their structure, the frozen parameters, or the modules in evaluation mode"
     return ArgumentError(
         f"`cuda_graphs` supports at most {_MOST_GRAPHS} kinds of batches, because each needs its own graph",
         key=KEY,
         notes=[
-            f"Two of them differ in {'; '.join(found) or 'their structure, or in frozen or evaluated modules'}.",
+            f"Two of them differ in {'; '.join(found) or unseen}.",
             "Give all batches the same shapes (a fixed image size, padded targets, drop_last=True), or " + TURN_OFF,
         ],
     )
@@ -294,7 +295,7 @@ def _shown(value: Any) -> str:
 
 
 def _state_of(model: nn.Module) -> dict[str, Any]:
-    """Returns what a graph takes from a model at its capture: plain attributes, and the addresses of tensors."""
+    """Returns the model state that a capture fixes: plain attributes, and the addresses of tensors."""
     state: dict[str, Any] = {
         f"the tensor '{name}'": each.data_ptr() for name, each in chain(model.named_parameters(), model.named_buffers())
     }
@@ -306,7 +307,7 @@ def _state_of(model: nn.Module) -> dict[str, Any]:
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
-    """Returns the states of the random generators whose numbers a graph would not draw again."""
+    """Returns the states of the random generators that replaying a graph does not advance."""
     numpy = np.random.get_state(legacy=False)["state"]
     states: dict[str, Any] = {
         "the random state of Python": random.getstate(),

@@ -191,19 +191,19 @@ class Hook:
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Called after each training iteration. `outputs` are its losses, on the device."""
+        """Called after each training iteration. `outputs` contains its losses, on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Called after each batch of a validation. `outputs` are its predictions."""
+        """Called after each batch of a validation. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
         self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Called after each batch of a test. `outputs` are its predictions."""
+        """Called after each batch of a test. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
@@ -279,7 +279,7 @@ class Hook:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook overrides the method of an event or the shared method of all modes."""
+    """Checks whether a hook overrides the method for an event or the method shared by all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     when, _, rest = event.partition("_")
@@ -289,7 +289,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the method of an event. Drops the arguments of the event that the method does not take."""
+    """Returns the method for an event. The returned callable drops event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
@@ -333,6 +333,6 @@ def check_accepts(
     except TypeError as error:
         declared = expected or (*arguments, *keywords)
         raise ArgumentError(
-            f"{type(owner).__name__}.{method} does not take the arguments that the engine passes",
+            f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
             notes=[f"expected: {method}({', '.join(['self', *declared])})"],
         ) from error

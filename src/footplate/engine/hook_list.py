@@ -21,7 +21,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 
 
 class HookList(Sequence[Hook]):
-    """The hooks of a run in their order, and the methods to call at each event.
+    """The hooks of a run in execution order, and the methods to call at each event.
 
     The list of an event's methods is built when hooks are registered, so that an iteration only has to call them.
     """

@@ -1,4 +1,4 @@
-"""Warns about settings without effect, because the run ends too early or its checkpoint overrides them.
+"""Warns about settings that have no effect because the run ends too early or its checkpoint overrides them.
 
 On request, a resumed run uses the optimizer settings of its config.
 """
@@ -132,7 +132,7 @@ def take_settings(runner: "Runner", before: Settings) -> None:
     """Replaces the optimizer settings that were loaded from a checkpoint with those of the config.
 
     Args:
-        runner: The runner. Its schedules must be computed again afterwards.
+        runner: The runner. Its schedules must be recomputed afterwards.
         before: The result of `settings_of` from before the state was loaded.
     """
     loaded = settings_of(runner)
@@ -151,7 +151,7 @@ def take_settings(runner: "Runner", before: Settings) -> None:
                     group["initial_momentum"] = value[0]
                 changes.add((f"{field} {_shown(value)}", _shown(saved[field])))
         for change, old in sorted(changes, key=str):
-            _logger.info("The run resumes with the config's %s instead of the saved %s.", change, old)
+            _logger.info("Resuming with the config's %s instead of the saved %s.", change, old)
 
 
 def _plain(value: Any) -> Value:
@@ -184,7 +184,7 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
             replaced = sorted((pair for pair in pairs if pair[0] != pair[1]), key=str)
             for now, saved in replaced:
                 _logger.warning(
-                    "The config's %s %s is not used: the run resumes with the saved %s. To use the config's %s, set "
+                    "Ignoring the config's %s %s and resuming with the saved %s. To use the config's %s, set "
                     "resume_settings='take' (--resume-settings take).",
                     field,
                     _shown(now),
@@ -214,7 +214,7 @@ def _shown(value: Value) -> str:
 
 
 def _common_value(written: Any, pairs: Changes, *, scales: bool = False) -> set[Value]:
-    """Returns a set with the value that gives all groups their saved setting, or an empty set if there is none.
+    """Returns a set with the one value that gives all groups their saved setting, or an empty set if there is none.
 
     >>> _common_value(0.3, {(0.3, 0.1), (0.03, 0.01)}), _common_value(None, {(0.0, 0.5)})
     ({0.1}, {0.5})

@@ -20,8 +20,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     Args:
         optim_wrapper: The wrapper of one optimizer, or of several.
         loader: The training loader.
-        cfg: The value of `auto_scale_lr`, a dict with `enable` and `base_batch_size`, the number of samples per
-            iteration on all processes together.
+        cfg: The value of `auto_scale_lr`, a dict with `enable` and `base_batch_size` (the number of samples per
+            iteration over all processes).
 
     Raises:
         ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
@@ -35,7 +35,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     batch = next((size for size in sizes if isinstance(size, int)), None)
     if batch is None:
         raise ArgumentError(
-            "auto_scale_lr needs the number of samples in a batch, and the training loader has no batch_size",
+            "auto_scale_lr requires the number of samples in a batch, but the training loader has no batch_size",
             key="enable",
             notes=["Set `train_dataloader=dict(batch_size=...)`."],
         )

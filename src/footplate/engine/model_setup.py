@@ -69,7 +69,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         model: The model, on its device and not yet wrapped.
         compile: Whether to compile, or the arguments of `torch.compile`. `target` selects the part to compile:
             "forward" for the model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects
-            modules to compile one by one, see `select_modules`; modules of one structure share the compiled code.
+            modules to compile individually (see `select_modules`). Modules with the same structure share the compiled
+            code.
         channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
 
     Raises:
@@ -114,7 +115,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
 
 def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
-    """Compiles modules in place. Modules of the same structure share the compiled code."""
+    """Compiles modules in place. Modules with the same structure share the compiled code."""
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
         for part in parts:

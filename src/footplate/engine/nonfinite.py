@@ -1,4 +1,4 @@
-"""Checks for non-finite losses, gradients and weights, the policy for them, and the capture to replay a failure."""
+"""Handles non-finite losses, gradients and weights, and saves a capture for replaying a failure."""
 
 import contextlib
 import logging
@@ -82,8 +82,8 @@ class NonFiniteHook(Hook):
         if is_unchecked:
             _logger.info(
                 "Gradients are not checked on this device, so a non-finite gradient is noticed only in the next loss. "
-                "To skip such steps, set fused=True in the optimizer, or on_nonfinite=dict(grad='skip'), with which "
-                "each iteration waits for the device."
+                "To skip such steps, set fused=True in the optimizer, or on_nonfinite=dict(grad='skip'), which "
+                "makes each iteration wait for the device."
             )
 
     def after_train_iter(
@@ -161,7 +161,8 @@ def check_weights(runner: "Runner") -> None:
         runner.nonfinite.check(runner, done, stop=True)
         rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done} (learning rate {rate:g}) and are not saved",
+            f"the weights contain NaN or infinity after iteration {done} (learning rate {rate:g}), "
+            "so they are not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
@@ -227,9 +228,9 @@ def _last_good(runner: "Runner") -> str:
 def capturing(runner: "Runner") -> Iterator[None]:
     """Saves a capture if the block raises a NonFiniteError. A note on the error explains how to replay the capture.
 
-    A capture consists of the last good checkpoint, some facts about the run, and the config. State, seed and config
-    determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the replay
-    starts from the beginning. A capture adds no cost to an iteration.
+    A capture consists of the last good checkpoint, the config, and the other settings that a replay needs. State, seed
+    and config determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the
+    replay starts from the beginning. A capture adds no cost to an iteration.
     """
     try:
         yield

@@ -12,7 +12,7 @@ class Phase(Enum):
     An evaluation that a hook starts within an iteration keeps the phase of the hook.
 
     Three parts of the engine depend on it:
-        - A stop request ends the wait for a batch in the two data loading phases only. In all other phases, the loop
+        - A stop request ends the wait for a batch only in the two data loading phases. In all other phases, the loop
           handles the request between two iterations.
         - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
         - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one

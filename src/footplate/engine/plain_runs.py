@@ -24,7 +24,7 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
         given: Maps the names of the runner's arguments to their values.
 
     Raises:
-        ArgumentError: Arguments contradict each other.
+        ArgumentError: Arguments conflict with each other.
     """
     sections = {**given, "train_cfg": _with_length(given)}
     if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):

@@ -98,7 +98,7 @@ def preflight(runner: "Runner") -> None:
 
 
 def optimizer_growth(optim_wrapper: Any) -> int | None:
-    """Returns the bytes that the first step adds to the optimizer state, or None if they cannot be determined.
+    """Returns the bytes that the first step adds to the optimizer state, or None if the number cannot be determined.
 
     A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
 
@@ -260,7 +260,7 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
-    """Returns the names of the metrics of a dataset.
+    """Returns the names of the metrics that are computed for a dataset.
 
     The list is empty if one batch is not enough to determine them. Returns None if there is no batch.
     """

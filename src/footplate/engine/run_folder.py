@@ -1,4 +1,4 @@
-"""The folder of a run: its log, the lock that allows one run per folder, and traces of earlier runs and restarts.
+"""Manages the folder of a run: its log, the lock that allows one run per folder, and restarts by torchrun.
 
 `work_dir` contains the logs and the lock. Checkpoints are also saved there, or in a remote `home`.
 """
@@ -54,7 +54,7 @@ def folders_of(work_dir: str) -> tuple[str, str]:
 
 
 def unused_name(work_dir: str) -> str:
-    """Returns the current time as the name of a folder that does not exist in `work_dir`."""
+    """Returns a folder name that does not exist in `work_dir`: the current time, with a number if needed."""
     now = time.strftime("%Y%m%d_%H%M%S")
     names = itertools.chain([now], (f"{now}_{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))
@@ -98,7 +98,7 @@ def opened_log(
     Args:
         runner: The runner.
         records: The records that were logged before the log file was open.
-        log_file: The size limits of the log file, see `Runner`.
+        log_file: The size limits of the log file; see `Runner`.
     """
     if not is_main_process():
         with logging_errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
@@ -260,8 +260,8 @@ class Restart:
                 recorded = self._recorded()
                 if recorded and recorded == self._pointer():
                     _logger.warning(
-                        "%s: the latest run in this folder started over and saved no checkpoint. An earlier run is "
-                        "resumed. To start over, remove `resume` (or `--resume`).",
+                        "%s: the latest run in this folder started over and saved no checkpoint. Resuming an earlier "
+                        "run. To start over, remove `resume` (or `--resume`).",
                         self._home,
                     )
             return load_from, resume
@@ -292,7 +292,7 @@ class Restart:
         return _read_text(self._record_path) or ""
 
     def _pointer(self) -> str:
-        """Returns the content and the time of the pointer file. A later checkpoint may have the same name."""
+        """Returns the content and the modification time of the pointer file. Checkpoint names may be reused."""
         path = storage.join(self._home, "last_checkpoint")
         content = _read_text(path)
         return "" if content is None else f"{content} {storage.status(path).modified}"

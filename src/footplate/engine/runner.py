@@ -83,13 +83,13 @@ class Runner(RunCheckpoints, RunnerMembers):
         default_scope: The registry scope that is searched first.
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
         experiment_name: The name of the run.
-        cfg: The whole config, saved with the run.
+        cfg: The complete config, saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
         on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`, each
             "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate.
         model_wrapper_cfg: The wrapper of the model for training on several processes.
-        find_unused_parameters: Whether the wrapper must expect parameters that do not take part in every loss.
+        find_unused_parameters: Whether the wrapper must expect parameters that do not contribute to every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
             compile, such as `"backbone"`. `regions` selects repeated modules, and their code is compiled once.
@@ -233,15 +233,15 @@ class Runner(RunCheckpoints, RunnerMembers):
     def from_cfg(
         cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False, **overrides: Any
     ) -> "Runner":
-        """Builds a runner from a whole config. A first-generation config is translated first.
+        """Builds a runner from a complete config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
             is_checked: Whether the config is a result of `sections.check_config` or `sections.runner_config`.
-            overrides: Values to merge into the config, as with `--cfg-options`, and arguments of the Runner that are
-                not keys of a config, such as `max_epochs`.
+            overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
+                config keys, such as `max_epochs`.
 
         Raises:
             ArgumentError: An override is neither a config key nor an argument.

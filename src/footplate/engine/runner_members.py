@@ -60,7 +60,7 @@ class RunnerMembers(Components):
         is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
         if os.path.lexists(path) and not is_replaceable:
             self.logger.warning(
-                "'%s' was not written by a run, so it is kept. The config is written to '%s'.", path, inside
+                "Keeping '%s', which was not written by a run. Writing the config to '%s'.", path, inside
             )
             path = inside
         write_config(self.cfg, path, signed=True)

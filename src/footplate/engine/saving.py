@@ -74,7 +74,7 @@ def checkpoint_to_save(
 
 
 def replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each to `path`."""
+    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each tensor to `path`."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()
@@ -98,10 +98,15 @@ def save_on_request(runner: "Runner") -> str:
             if is_sharded_path(aside):  # os.replace would replace a file but not a folder
                 remove_checkpoint(aside)
             os.replace(path, aside)
-            _logger.warning("The checkpoint of an earlier run is at a later iteration and is kept as %s", aside)
+            _logger.warning("Keeping a checkpoint of an earlier run at a later iteration as %s", aside)
         except (OSError, CheckpointError) as error:
             reason = getattr(error, "strerror", None) or error
-            _logger.warning("'%s' of an earlier run is at a later iteration, but is replaced: %s", path, reason)
+            _logger.warning(
+                "Overwriting '%s', a checkpoint of an earlier run at a later iteration, because it could not be "
+                "moved: %s",
+                path,
+                reason,
+            )
     outer, runner.phase = runner.phase, Phase.SAVING
     runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     runner.phase = outer

@@ -1,4 +1,4 @@
-"""Checks single sections of a config without loading data or weights."""
+"""Checks individual sections of a config without loading data or weights."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping

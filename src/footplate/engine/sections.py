@@ -134,7 +134,8 @@ def runner_config(cfg: Config) -> Config:
 
     Raises:
         ConfigKeyError: An unknown key resembles a known one.
-        ConfigError: A key is not supported or cannot be translated, or keys of both generations contradict each other.
+        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict with each
+            other.
     """
     check_top_level_keys(cfg, known_keys())
     refuse_unsupported(cfg)

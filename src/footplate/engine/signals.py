@@ -82,9 +82,9 @@ class Requests:
         stop: The number of the signal that requests a stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
             replaced the weights of the model, or because a hook has started the evaluation.
-        evaluations: The number of running evaluations. A hook of one may start another.
+        evaluations: The number of running evaluations. A hook may start an evaluation during another one.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
-        nears_limit: Whether the time limit of training is near, by the clock of this rank.
+        nears_limit: Whether the time limit of training is near, according to the clock of this rank.
         out_of_time: Whether all ranks have agreed to end training because of its time limit.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
@@ -206,7 +206,7 @@ class Requests:
             raise InterruptedWaitError
 
     def _may_raise(self) -> bool:
-        """Checks whether a handler may raise an error now: the run waits for a batch, and no step is half done.
+        """Checks whether a handler may raise an error now: the run waits for a batch, and no step is in progress.
 
         Returns True at most once for each batch.
         """

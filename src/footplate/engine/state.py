@@ -58,7 +58,7 @@ class _Component:
         self.runner = runner
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
-        """Prepares a component whose state is missing in the checkpoint, or is skipped on request."""
+        """Prepares a component whose state is missing from the checkpoint, or is skipped on request."""
 
 
 class _Current:
@@ -135,7 +135,7 @@ class _Schedules(_Component):
                 continue
             _logger.warning(
                 "The schedules in the config (%s) differ from those in the checkpoint (%s). "
-                "The schedules in the config are used and moved to iteration %d.",
+                "Using the schedules in the config, moved to iteration %d.",
                 ", ".join(type(each).__name__ for each in several) or "none",
                 ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
                 self.runner.train_loop.iter,
@@ -147,7 +147,7 @@ class _Schedules(_Component):
         several = schedules.values() if isinstance(schedules, Mapping) else [schedules]
         _move_schedules(self.runner, list(chain.from_iterable(several)))
         if not left_out:
-            _logger.info("The checkpoint has no schedules. Those of the config are moved to iteration %d.", done)
+            _logger.info("The checkpoint has no schedules. Moving those in the config to iteration %d.", done)
 
 
 class _Hooks(_Component):
@@ -201,8 +201,8 @@ def capture(
             parameters = _parameters_of(wrapper)
             if runner.world_size > _MAX_RANKS:
                 _logger.info(
-                    "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
-                    "processes, so a resumed run is not bit-identical.",
+                    "The checkpoint was saved during gradient accumulation. It contains the mean of the gradients of "
+                    "%d processes, so a resumed run is not bit-identical.",
                     runner.world_size,
                 )
                 held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
@@ -239,13 +239,12 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
 def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collection[str] = ()) -> None:
     """Restores the state that `capture` returned, except weights and random generators.
 
-    From a checkpoint of a different engine, it restores what the checkpoint contains: position, optimizer and
-    schedules.
+    From a checkpoint of a different engine, it restores the position, the optimizer and the schedules, if present.
 
     Args:
         runner: The runner.
         checkpoint: The checkpoint.
-        left_out: The paths of the states that are not restored.
+        left_out: The paths of the states to skip.
     """
     averaged = checkpoint.get("ema_state_dict")
     if isinstance(averaged, Mapping):  # no hook has taken the averaged weights, which include the training weights
@@ -269,7 +268,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Returns a copy of the dict at a key path of a checkpoint, or an empty dict if there is none.
+    """Returns a copy of the dict at a key path in a checkpoint, or an empty dict if there is none.
 
     Raises:
         CheckpointError: The value at the key path is not a dict.
@@ -287,7 +286,7 @@ def _as_dict(found: Any, part: str) -> dict[str, Any]:
 
 
 def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
-    message = f"the run cannot resume from '{part}' of the checkpoint: {reason}"
+    message = f"cannot restore '{part}' from the checkpoint: {reason}"
     return CheckpointError(message, found=found, notes=[_ADVICE])
 
 
@@ -299,7 +298,7 @@ def _naming_part(part: str) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        message = f"the run cannot resume from '{part}' of the checkpoint: {type(error).__name__}: {error}"
+        message = f"cannot restore '{part}' from the checkpoint: {type(error).__name__}: {error}"
         raise CheckpointError(message, notes=[_ADVICE]) from error
 
 
@@ -340,7 +339,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
 def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
     """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
 
-    A run without a seed in its config has drawn one, and the order of its data depends on it.
+    A run whose config has no seed draws a random one, which determines the order of its data.
     """
     if not resume:
         return None

@@ -144,7 +144,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         if self._reading or self._iter != self._began_at or done <= 0:
             return
         _logger.warning(
-            "The run was saved after %d batches of epoch %d, and %s reads its data by itself: this epoch starts over. "
+            "The run was saved after %d batches of epoch %d, but %s reads its own data, so this epoch starts over. "
             "Call super().run_epoch() to resume within an epoch.",
             done,
             self._epoch + 1,
@@ -208,7 +208,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._own_stream = stream
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the position of a run. Training resumes from there."""
+        """Restores the state that `state_dict` and `data_state` returned. Training resumes from there."""
         super().load_state_dict(state)
         self._stream, self._drawn = None, 0
 

@@ -40,7 +40,7 @@ def is_due(done: int, end: int, begin: int, interval: int) -> bool:
 
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
-    """Checks `dynamic_intervals` and returns its pairs of a milestone and an interval."""
+    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs."""
     pairs = intervals if isinstance(intervals, Sequence) else ()
     valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
     if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):

@@ -1,4 +1,4 @@
-"""The built-in hooks. Files without `hook` in their names contain code that several hooks share."""
+"""The built-in hooks. Files without `hook` in their names contain code shared by several hooks."""
 
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.early_stopping_hook import EarlyStoppingHook

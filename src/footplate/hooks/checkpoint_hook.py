@@ -44,24 +44,23 @@ _MOST_NAMES = 3
 class CheckpointHook(Hook):
     """Saves checkpoints such as `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    It acts after all other hooks, so that a checkpoint includes their changes. The best checkpoints are saved once the
-    validation is done. An old checkpoint is removed only after the new one is on the disk.
+    This hook runs after all other hooks, so that a checkpoint includes their changes. The best checkpoints are saved at
+    the end of validation. An old checkpoint is removed only after the new one is on disk.
 
     Args:
         interval: The number of epochs or iterations between two checkpoints. With -1, none are saved at intervals.
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: A folder to use instead of the work_dir. Checkpoints are saved in its subfolder with the name of the
-            work_dir.
+        out_dir: A folder to use instead of the work_dir. Checkpoints are saved in a subfolder named after the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
             of the first validation.
         rule: "greater" or "less", one for all metrics or one per metric. By default, the rule is derived from the name
             of the metric.
-        greater_keys: Substrings of the names of metrics for which greater is better.
-        less_keys: Substrings of the names of metrics for which less is better.
+        greater_keys: Substrings of the names of metrics for which higher is better.
+        less_keys: Substrings of the names of metrics for which lower is better.
         file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.
@@ -121,7 +120,9 @@ class CheckpointHook(Hook):
         self.less_keys = check_names("less_keys", less_keys or LESS)
         self.save_best = check_names("save_best", save_best)
         if "auto" in self.save_best and len(self.save_best) > 1:
-            raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=self.save_best)
+            raise ArgumentError(
+                "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
+            )
         prefixes: dict[str, str] = {}  # two metrics with the same file names would remove each other's files
         for metric in self.save_best:
             other = prefixes.setdefault(best_prefix(metric), metric)
@@ -208,7 +209,7 @@ class CheckpointHook(Hook):
             return
         self._metrics = dict(metrics or {})
         if not metrics:  # some datasets have no metrics as long as a model predicts nothing
-            runner.logger.warning("The validation has no metrics, so no best checkpoint is saved.")
+            runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
         if getattr(type(runner.val_loop), "run", None) is not ValLoop.run:  # a user's loop need not call after_val
             self.after_val(runner)
 
@@ -237,7 +238,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Raises ArgumentError if a validation lacks one of `names`, by default the metrics of `save_best`."""
+        """Raises ArgumentError if `metrics` lacks one of `names`, which default to the metrics in `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
                 raise MissingMetricError("save_best", name, metrics, _SAVE_BEST)
@@ -287,9 +288,10 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
-        """Removes files that this run did not write from `_kept` and `_best`. A loaded checkpoint may list any file.
+        """Drops entries from `_kept` and `_best` whose files this run did not write.
 
-        If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
+        A loaded checkpoint may list any file. The files themselves are not deleted. If the checkpoint folder is a copy,
+        paths in the original folder are first replaced with those in the copy.
         """
 
         def moved(path: str) -> str:
@@ -309,7 +311,7 @@ class CheckpointHook(Hook):
             self._best[key] = [each for each in best if each["path"] not in foreign]
         if present := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
             runner.logger.warning(
-                "'%s' lists files that this run did not write. They are not removed: %s",
+                "Keeping these files, which '%s' lists but this run did not write: %s",
                 runner.saver.last,
                 list_names(map(repr, present), _MOST_NAMES),
             )
@@ -332,8 +334,8 @@ class CheckpointHook(Hook):
         self._replaceable = {os.path.join(self._folder, each) for each in names}
         if names:
             runner.logger.warning(
-                "'%s' contains %s that this run does not continue: %s. The run overwrites those whose names it uses. "
-                "To keep them, choose another %s.%s",
+                "'%s' contains %s that this run may overwrite: %s. To keep existing checkpoints, choose a different "
+                "%s.%s",
                 self._folder,
                 pluralize(len(names), "checkpoint"),
                 list_names(names, _MOST_NAMES),
@@ -348,7 +350,7 @@ class CheckpointHook(Hook):
         return storage.parent(path) == self._folder.rstrip("/")
 
     def _is_own(self, path: str, prefix: str = "") -> bool:
-        """Checks whether this run may write `path`: it is in the checkpoint folder and matches `filename_tmpl`."""
+        """Checks whether `path` is in the checkpoint folder and its name matches `filename_tmpl`."""
         name = storage.base_name(path)
         is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
         return is_named and self._is_in_folder(path)
@@ -383,7 +385,7 @@ class CheckpointHook(Hook):
         path = os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
         if path in self._replaceable:
             self._replaceable.discard(path)
-            runner.logger.warning("'%s' existed before this run and is replaced.", path)
+            runner.logger.warning("Overwriting '%s', which existed before this run.", path)
         return path
 
     @property
@@ -418,7 +420,7 @@ class CheckpointHook(Hook):
                 if each["path"] not in held and self._is_own(each["path"], best_prefix(key)):
                     remove_checkpoint(each["path"])
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
-            runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
+            runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, key, name)
 
         def undo() -> None:
             self._best[key] = before
@@ -440,7 +442,7 @@ class CheckpointHook(Hook):
         final = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
         storage.commit_bytes(final, content)
         storage.remove(draft)
-        runner.logger.info("The checkpoint is published as %s.", final)
+        runner.logger.info("Published the checkpoint as %s.", final)
 
     def _rule_of(self, key: str) -> str:
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")

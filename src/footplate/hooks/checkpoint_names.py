@@ -13,7 +13,7 @@ _TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
-    """Returns the folder below the `out_dir` of the hook for the checkpoints of a run in `work_dir`."""
+    """Returns the subfolder of the hook's `out_dir` for the checkpoints of a run in `work_dir`."""
     return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
@@ -23,7 +23,7 @@ def best_prefix(key: str) -> str:
 
 
 def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the templates for the names of a run's checkpoints, given its config of either generation."""
+    """Returns the file name templates of a run's checkpoints, from a config of either generation."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     own = hook.get("filename_tmpl")
     with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports

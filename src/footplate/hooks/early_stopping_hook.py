@@ -62,7 +62,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Stops a resumed run immediately if early stopping has already ended it."""
+        """Stops a resumed run immediately if early stopping had already ended it."""
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(

@@ -27,7 +27,7 @@ class AveragedWeightsHook(Hook):
     swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        """Gives the model its averaged or its training weights. Does nothing if it already has them."""
+        """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""
         raise NotImplementedError
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -52,10 +52,10 @@ class AveragedWeightsHook(Hook):
         if saved is None or not runner.resuming:
             return
         if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
-            raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' of the checkpoint must be dicts")
+            raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' in the checkpoint must be dicts")
         if missing := [name for name in average if f"module.{name}" not in saved]:
             raise CheckpointError(
-                f"the '{AVERAGED_STATE}' of the checkpoint does not contain all weights of the model", found=missing[0]
+                f"the '{AVERAGED_STATE}' in the checkpoint does not contain all weights of the model", found=missing[0]
             )
         checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
         del checkpoint[AVERAGED_STATE]  # shows that a hook has restored it
@@ -70,15 +70,16 @@ class EMAHook(AveragedWeightsHook):
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another averaged model that is registered in MODELS.
-        strict_load: Whether a loaded checkpoint must have every key of the average.
+        strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
         begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
         begin_epoch: The epoch at which averaging begins.
         start_iters: An alias of `begin_iter`.
-        settings: Arguments of the average, such as `momentum`, `interval`, `update_buffers` and `device`. With
-            `device="cpu"`, the average takes no memory of the accelerator.
+        settings: Arguments for the averaged model, such as `momentum`, `interval`, `update_buffers` and `device`. With
+            `device="cpu"`, the average uses no accelerator memory.
 
     Raises:
-        ArgumentError: The beginning is set twice or is negative, or an argument of the average is invalid.
+        ArgumentError: The start of averaging is set twice or is negative, or an argument for the averaged model is
+            invalid.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class EMAHook(AveragedWeightsHook):
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
         if "device" in settings and torch.empty(0, device=settings["device"]).device.type == "meta":
-            raise ArgumentError("the device of the average must store values", key="device", found="meta")
+            raise ArgumentError("the average cannot be on the meta device", key="device", found="meta")
         self._loaded: Mapping[str, Any] | None = None
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
@@ -118,7 +119,7 @@ class EMAHook(AveragedWeightsHook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the averaged model and loads its saved state. Keeps the model of an earlier run of this runner."""
+        """Builds the averaged model and loads its saved state. If the model already exists, it is reused."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -130,7 +131,7 @@ class EMAHook(AveragedWeightsHook):
                 raise
             except Exception as error:  # the state of a checkpoint may have any form
                 raise CheckpointError(
-                    f"the '{AVERAGED_STATE}' of the checkpoint does not fit the model: {error}"
+                    f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
                 ) from error
             self._loaded = None
         self.ema_model = average
@@ -148,7 +149,7 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        """Swaps the weights of the model with their average, or back."""
+        """Swaps the model's weights with their average, or swaps them back."""
         if self._swapped != to_average:
             self._swap_ema_parameters()
 

@@ -46,7 +46,7 @@ class RecurringEvent:
         return self._passed - before
 
     def is_rare(self, pace: float) -> bool:
-        """Checks whether the event is too rare to be measured together with iterations of `pace` seconds."""
+        """Checks whether the event is too rare to be included in the measured time of iterations of `pace` seconds."""
         count = len(self._points)
         return count < 2 or (self._points[-1] - self._points[0]) / (count - 1) * pace >= _RARE
 
@@ -59,10 +59,10 @@ class RecurringEvent:
 class TimeEstimator:
     """Estimates the remaining time from the durations of iterations, recurring events and validations.
 
-    The time of known events, such as saves and epoch starts, is multiplied by their remaining number. An iteration that
-    takes much longer than usual without a known event must contain an unknown one. When unknown events recur, their
-    extra time is spread evenly over all iterations. The first measured span includes one-time work, so it is used only
-    until the next one is measured.
+    The duration of known events, such as saves and epoch starts, is multiplied by the number of remaining occurrences.
+    An iteration that takes much longer than usual without a known event must contain an unknown one. When unknown
+    events recur, their extra time is spread evenly over all iterations. The first measured span includes one-time work,
+    so it is used only until the next one is measured.
 
     Args:
         length: The number of iterations of the run.
@@ -126,19 +126,19 @@ class TimeEstimator:
         self._since, self._validation, self._paused_at = None, (time.monotonic(), 0.0), done
 
     def continue_validation(self, share: float) -> None:
-        """Records the completed share of the validation."""
+        """Records the completed fraction of the validation."""
         if self._validation is not None:
             self._validation = (self._validation[0], share)
 
     def end_validation(self) -> None:
-        """Records the end of the validation. Time is measured again, including the start of workers."""
+        """Records the end of the validation and resumes timing. The start of workers is included in the measurement."""
         if self._validation is not None:
             self._validated += 1
             self._validation_seconds += time.monotonic() - self._validation[0]
         self._validation, self._since = None, time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the seconds for which the process was suspended from the measurements."""
+        """Excludes `seconds` from the measurements, because the process was suspended for that time."""
         if self._since is not None:
             self._since += seconds
         if self._validation is not None:
@@ -146,12 +146,12 @@ class TimeEstimator:
 
     @property
     def is_paused(self) -> bool:
-        """Whether time measurement is paused, as it is before the first iteration and during validation."""
+        """Whether timing is paused, as it is before the first iteration and during validation."""
         return self._since is None
 
     @property
     def seconds_per_iteration(self) -> float | None:
-        """The seconds that a usual iteration takes, or None before the first measurement."""
+        """The duration of a typical iteration in seconds, or None before the first measurement."""
         return self._seconds / self._weight if self._weight else None
 
     def seconds_left(self, done: int) -> float | None:

@@ -23,16 +23,17 @@ class FreezeHook(Hook):
     A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
 
     Args:
-        patterns: Regular expressions that match the start of parameter names: "backbone", r"backbone\\.layer[12]".
+        patterns: Regular expressions that match the start of parameter names, such as "backbone" or
+            r"backbone\\.layer[12]".
         until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
         until_epoch: The number of epochs for which the parameters stay frozen. If neither is set, they stay frozen to
             the end.
-        freeze_norm: Whether to freeze the running statistics of norm layers whose parameters are all frozen, too. Such
+        freeze_norm: Whether to also freeze the running statistics of norm layers whose parameters are all frozen. Such
             layers stay in evaluation mode while they are frozen.
 
     Raises:
-        ArgumentError: A length is invalid, or a pattern is not a regular expression. Also raised when training begins,
-            if a pattern matches no parameter or all parameters would be frozen.
+        ArgumentError: `until_iter` or `until_epoch` is invalid, or a pattern is not a regular expression. Also raised
+            when training begins, if a pattern matches no parameter or all parameters would be frozen.
     """
 
     priority = "VERY_HIGH"
@@ -92,21 +93,21 @@ class FreezeHook(Hook):
                     self._norms.append(module)
         until = "for the whole run" if self.until_epoch is None else f"until epoch {self.until_epoch}"
         until = until if self.until_iter is None else f"until iteration {self.until_iter}"
-        runner.logger.info("%d of %d parameters are frozen %s.", len(self._frozen), len(named), until)
+        runner.logger.info("Freezing %d of %d parameters %s.", len(self._frozen), len(named), until)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Unfreezes the parameters when they are due. Keeps norm layers in evaluation mode until then."""
+        """Unfreezes the parameters when the freezing period ends. Keeps norm layers in evaluation mode until then."""
         if not self._frozen:
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("From iteration %d on, all parameters are trained.", runner.iter + 1)
+            runner.logger.info("Training all parameters from iteration %d on.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
                 module.eval()
 
     def after_train(self, runner: Runner) -> None:
-        """Unfreezes the parameters, because another training may follow."""
+        """Unfreezes the parameters, because the model may be trained again."""
         self._unfreeze()
 
     def _is_over(self, runner: Runner) -> bool:

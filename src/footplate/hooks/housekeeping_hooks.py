@@ -46,7 +46,7 @@ class ParamSchedulerHook(Hook):
 
 @HOOKS.register_module()
 class DistSamplerSeedHook(Hook):
-    """Calls `set_epoch` of the training sampler before each epoch, so that every epoch has its own order."""
+    """Calls the training sampler's `set_epoch` before each epoch, so that every epoch has a different order."""
 
     priority = "NORMAL"
 
@@ -64,7 +64,7 @@ class DistSamplerSeedHook(Hook):
 class UnevenStepHook(Hook):
     """Weights the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
-    A run whose ranks have batches of different sizes adds this hook automatically. A rank that has no samples left
+    The hook is added automatically if the batch sizes of the ranks differ. A rank that has no samples left
     repeats one with weight 0. If it skipped the iteration, the other ranks would wait for its gradients forever.
     """
 

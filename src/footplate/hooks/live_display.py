@@ -81,7 +81,7 @@ class LiveTerminal:
 
     @property
     def width(self) -> int:
-        """The number of columns available to lines. During a resize, it is half of the terminal, to avoid wraps."""
+        """The number of columns available to lines. During a resize, it is half the terminal width to avoid wraps."""
         columns = self._size().columns
         return max(columns // 2, min(columns, _MIN_COLUMNS)) if time.monotonic() < self._dragged_until else columns
 
@@ -126,7 +126,7 @@ class LiveTerminal:
         self._put(lambda: self._release(rest))
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Draws lines in place of the previous ones. Each is cut to the width of the terminal."""
+        """Draws lines in place of the previous ones. Each line is truncated to the width of the terminal."""
         self._lines = lines
         if not self._is_in_background():
             self._put(lambda: _BEGIN + self._hide_cursor() + (self._draw() if lines else _CLEAR) + _END)
@@ -195,9 +195,9 @@ class LiveTerminal:
         self._screen.flush()
 
     def _redraw_after(self, number: int, frame: FrameType | None) -> None:
-        """Redraws after a change of the width or a return to the foreground, since the next update may be far off.
+        """Redraws the lines when the terminal is resized or the process returns to the foreground.
 
-        A write in progress uses the new width anyway.
+        The next update may be far off. A write in progress already uses the new width.
         """
         if os.getpid() == self._process:
             self._is_cursor_hidden = self._is_cursor_hidden and number != _CONTINUED
@@ -290,7 +290,7 @@ class _StreamAbove(io.TextIOBase):
 class LiveNotebook:
     """Shows lines in one output of the running cell. Each call replaces the previous lines.
 
-    While the lines are shown, log lines about single iterations go only to the log file. When the cell ends, even
+    While the lines are shown, per-iteration log lines are written only to the log file. When the cell ends, even
     with an error or interrupt, the last lines stay visible and log lines are printed again.
 
     Args:
@@ -314,7 +314,7 @@ class LiveNotebook:
         self._shell.events.register("post_execute", self._on_cell_end)
 
     def close(self) -> None:
-        """Shows the last lines and resets logging."""
+        """Shows the last lines, and prints log lines again."""
         with suppress(ValueError):  # the callback was already removed
             self._shell.events.unregister("post_execute", self._on_cell_end)
         try:

@@ -34,7 +34,7 @@ class LoggerHook(Hook):
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after they are copied.
         file_client_args: Ignored; the path determines the storage.
-        log_metric_by_epoch: Whether metrics are recorded with the epoch as their step rather than the iteration. In
+        log_metric_by_epoch: Whether to record metrics with the epoch, rather than the iteration, as their step. In
             iteration-based training, the step is always the iteration. A validation or test without training uses the
             step of the loaded checkpoint.
         backend_args: Ignored; the path determines the storage.
@@ -81,7 +81,7 @@ class LoggerHook(Hook):
         self._loaded = meta if isinstance(meta, Mapping) else {}
 
     def before_train(self, runner: Runner) -> None:
-        """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals.
+        """Determines whether to log at the end of an epoch or of the run, in addition to the intervals.
 
         Also logs the averaging window of the log lines, because the live display shows the latest values instead.
         """
@@ -144,7 +144,7 @@ class LoggerHook(Hook):
         """Logs the number of training samples that could not be read."""
         skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
         if skipped:
-            runner.logger.warning("%d samples could not be read and were skipped; see the warnings above.", skipped)
+            runner.logger.warning("Unreadable samples skipped: %d. See the warnings above.", skipped)
 
     def after_run(self, runner: Runner) -> None:
         """Copies the logs to `out_dir` and closes the visualization backends."""
@@ -206,7 +206,7 @@ class CurveHook(Hook):
                 draw_curves(scalars, path, epoch_length=length)
             except (DataError, OSError) as error:
                 # A run must not fail because of an image: there may be nothing to draw, or no disk space.
-                runner.logger.warning("Curves cannot be drawn: %s", error)
+                runner.logger.warning("Cannot draw the curves: %s", error)
                 return
             runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
 

@@ -27,8 +27,8 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
 
     Args:
         key: The metric.
-        greater: Names, or parts of names, of metrics for which greater is better.
-        less: Names, or parts of names, of metrics for which less is better.
+        greater: Names, or parts of names, of metrics for which higher is better.
+        less: Names, or parts of names, of metrics for which lower is better.
         named_by: The config key that contains the metric, for the error message.
 
     Raises:
@@ -57,7 +57,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
 
 
 def check_rule(rule: str) -> Rule:
-    """Checks a rule of a config and returns it.
+    """Checks a rule from a config and returns it.
 
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".

@@ -21,15 +21,15 @@ class PrepareTTAHook(Hook):
     checkpoints are not affected.
 
     Args:
-        tta_cfg: The config of the merging model, without `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model`
-            of the config.
-        tta_pipeline: The pipeline of the datasets. Defaults to `tta_pipeline` of the config.
+        tta_cfg: The config of the merging model, without `module`, such as `dict(type="SegTTAModel")`. Defaults to the
+            config's `tta_model`.
+        tta_pipeline: The pipeline of the datasets. Defaults to the config's `tta_pipeline`.
         phases: "test", "val" or both.
 
     Raises:
         ArgumentError: A phase is unknown. Also raised when a run begins, if the model or the pipeline is missing, or if
             the loop is set to compute losses.
-        BuildError: When a run begins, a dataset has no pipeline.
+        BuildError: A dataset has no pipeline when a run begins.
     """
 
     priority = "VERY_LOW"
@@ -70,11 +70,11 @@ class PrepareTTAHook(Hook):
     def _given(self, runner: Runner, own: str, in_config: str) -> Any:
         found = runner.cfg.get(in_config) if getattr(self, own) is None else getattr(self, own)
         if found is None:
-            raise ArgumentError(f"test-time augmentation needs '{in_config}'", key=in_config)
+            raise ArgumentError(f"test-time augmentation requires '{in_config}'", key=in_config)
         return found
 
 
 def _innermost(dataset: Any) -> list[Any]:
-    """Returns the datasets inside all wrappers, concatenations and subsets. They read the samples."""
+    """Unwraps wrappers, concatenations and subsets, and returns the datasets that read the samples."""
     inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
     return [found for each in inside for found in _innermost(each)] if inside else [dataset]

@@ -1,4 +1,4 @@
-"""Profiles a part of training with torch's profiler."""
+"""Profiles a part of training with PyTorch's profiler."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -35,12 +35,12 @@ class ProfilerHook(Hook):
         profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
-        schedule: Arguments of `torch.profiler.schedule`: `wait`, `warmup`, `active`, `repeat`, `skip_first`, in
+        schedule: Arguments for `torch.profiler.schedule`: `repeat`, and `wait`, `warmup`, `active` and `skip_first` in
             iterations.
-        on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table,
-            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes it for TensorBoard, `dict(type="json_trace",
-            path=...)` for chrome://tracing. It can also be a function that takes the profiler. Paths are relative to
-            the log folder of the run.
+        on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
+            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes the trace for TensorBoard, and
+            `dict(type="json_trace", path=...)` writes it for chrome://tracing. A function that takes the profiler is
+            also accepted. Paths are relative to the log folder of the run.
         record_shapes: Whether to record the shapes of operator inputs.
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.

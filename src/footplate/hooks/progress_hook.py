@@ -86,7 +86,7 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Starts measuring at the first iteration."""
+        """Starts timing at the first iteration."""
         if self._display is not None and self._estimator.is_paused:
             self._estimator.tick(0)
 
@@ -106,7 +106,7 @@ class ProgressHook(Hook):
             self._draw(runner, done)
 
     def before_val(self, runner: Runner) -> None:
-        """Adds a line for the validation."""
+        """Adds a line for validation."""
         loop: Any = runner.val_loop
         if self._display is None or loop is None:
             return
@@ -121,7 +121,7 @@ class ProgressHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Updates the line of the validation."""
+        """Updates the validation line."""
         if self._validation is not None:
             done, length = self._validation[0] + 1, self._validation[1]
             self._validation = (done, length)
@@ -130,7 +130,7 @@ class ProgressHook(Hook):
                 self._draw(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Removes the line of the validation. Stores its metrics and updates the best value of each metric."""
+        """Removes the validation line. Stores the metrics and updates the best value of each metric."""
         if self._validation is None:
             return
         self._validation = None
@@ -189,7 +189,7 @@ class ProgressHook(Hook):
         self._drawn_at = time.monotonic()
 
     def _read_losses(self, outputs: Mapping[str, Any]) -> None:
-        """Reads all losses with one copy from the device."""
+        """Reads all losses with a single copy from the device."""
         from footplate.hooks.progress_lines import Sparkline
 
         tensors = {

@@ -57,14 +57,14 @@ class Progress(NamedTuple):
         length: The number of iterations of the run.
         left: The seconds left, or None if unknown.
         pace: The seconds per iteration, or None if unknown.
-        waiting: The share of an iteration spent waiting for data. None if it is not measured, NaN before the first
+        waiting: The fraction of the iteration time spent waiting for data. None if not measured; NaN before the first
             iteration.
         memory: The memory in use, in MiB.
-        rate: The learning rate. None if the optimizer has none, NaN before the first iteration.
+        rate: The learning rate. None if the optimizer has none; NaN before the first iteration.
         losses: Maps the name of each loss to its curve.
         metrics: Maps each metric to its latest value, its best value, and the iteration of the best value.
-        validation: The number of completed batches and the number of all batches of the current validation, or None if
-            no validation is running.
+        validation: The numbers of completed and of all batches in the current validation, or None if no validation is
+            running.
     """
 
     done: int

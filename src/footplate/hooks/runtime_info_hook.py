@@ -117,11 +117,11 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Records "val" as the stage of the loop, and marks the start of the scalars of this validation."""
+        """Records "val" as the loop stage, and marks where the scalars of this validation begin."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
-        """Records "train" as the stage of the loop."""
+        """Records "train" as the loop stage."""
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -131,7 +131,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
-        """Records "test" as the stage of the loop, and marks the start of the scalars of this test."""
+        """Records "test" as the loop stage, and marks where the scalars of this test begin."""
         _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -156,7 +156,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns the log name, the first parameter group, and the key of the learning rate of each optimizer."""
+    """Returns, for each optimizer, the log name, the first parameter group, and the key of the learning rate."""
     if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
         return [
             (f"{name}.{rate}", group, key)
@@ -179,7 +179,7 @@ class IterTimerHook(Hook):
         self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # by mode: times, data times
 
     def before_train(self, runner: Runner) -> None:
-        """Looks up the histories once."""
+        """Looks up the histories of the training times once, rather than in every iteration."""
         self._train_time, self._train_data_time = self._histories_of(runner, "train")
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
@@ -209,11 +209,11 @@ class IterTimerHook(Hook):
         self._since = now
 
     def after_val(self, runner: Runner) -> None:
-        """Excludes a validation from the time of the next training iteration."""
+        """Excludes validation from the duration of the next training iteration."""
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the seconds for which the process was suspended from the time of the iteration."""
+        """Excludes `seconds` from the duration of the iteration, because the process was suspended for that time."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
@@ -271,7 +271,7 @@ class GradientNormHook(Hook):
         self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in groups}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Starts measuring if the interval is complete."""
+        """Starts measuring the norms in the last iteration of each interval."""
         if (runner.iter + 1) % self.interval == 0 and not self._handles:
             self._handles = [
                 each.optimizer.register_step_pre_hook(self._measure) for each in runner.optim_wrapper.parts.values()
@@ -280,7 +280,7 @@ class GradientNormHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the norms after a step was taken, and stops measuring."""
+        """Records the norms after an optimizer step, and stops measuring."""
         if not self._squares:
             return
         for group, square in self._squares.items():

@@ -49,7 +49,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
             curve = None if isinstance(each, ReduceOnPlateau) else getattr(each, "curve", None)
             if curve is None or each.param_name != "lr" or not curve.ends_at_base():
                 raise ArgumentError(
-                    "a schedule-free optimizer supports no schedule except a warm-up",
+                    "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",
                     found=type(each).__name__,
                     notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
@@ -57,7 +57,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
         if any(isinstance(module, _BatchNorm) for module in model.modules()):
             _logger.warning(
                 "The statistics of batch normalization layers belong to the training weights, not to the averaged "
-                "weights of the schedule-free optimizer. Use a different normalization layer, or compute them again."
+                "weights of the schedule-free optimizer. Use a different normalization layer, or recompute them."
             )
         for optimizer in _optimizers(runner):
             optimizer.train()

@@ -20,7 +20,7 @@ class TimeLimitHook(Hook):
     """Stops training early enough for the final validation and the final checkpoint to finish before the limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The time is counted from the start of training in
-    this process, so a resumed run has the whole time again. The end is estimated from the longest validation and save
+    this process, so a resumed run gets the full time again. The end is estimated from the longest validation and save
     so far. Before the first validation, each of its batches is assumed to take as long as a training iteration.
 
     Args:
@@ -41,7 +41,7 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Starts to measure the first iteration."""
+        """Starts timing the first iteration."""
         self._since = time.monotonic()
 
     def after_train_iter(
@@ -55,7 +55,7 @@ class TimeLimitHook(Hook):
             runner.requests.end_training()
 
     def before_val(self, runner: Runner) -> None:
-        """Starts to measure a validation."""
+        """Starts timing validation."""
         self._since = time.monotonic()
 
     def after_val(self, runner: Runner) -> None:
@@ -73,13 +73,13 @@ class TimeLimitHook(Hook):
             runner.train_loop.end_early()
 
     def after_run(self, runner: Runner) -> None:
-        """Warns if the run ended too late."""
+        """Warns if the run exceeded the time limit."""
         late = time.monotonic() - self._end
         if runner.train_loop.out_of_time and late > 0:
             runner.logger.warning("The run ended %.0f s after max_hours=%g.", late, self.max_hours)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the seconds of the longest validation and the longest save."""
+        """Returns the durations of the longest validation and the longest save, in seconds."""
         return {"validation": self._validation, "saving": self._saving}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

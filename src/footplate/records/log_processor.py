@@ -55,7 +55,7 @@ class LogProcessor:
     Args:
         window_size: The number of latest iterations over which losses and times are averaged.
         by_epoch: Whether log lines count epochs instead of iterations.
-        custom_cfg: Additional or replaced values, such as `dict(data_src='loss', log_name='loss_large',
+        custom_cfg: Rules that add or replace values, such as `dict(data_src='loss', log_name='loss_large',
             method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default).
             Without a `log_name`, the value replaces the usual one. Other keys are passed to registered statistics.
         num_digits: The number of digits after the decimal point.
@@ -156,7 +156,7 @@ class LogProcessor:
             runner: The runner.
             batch_idx: The number of batches.
             mode: "val" or "test".
-            with_non_scalar: Whether to return metrics that are not scalars, too.
+            with_non_scalar: Whether to also return metrics that are not scalars.
         """
         hub, prefix = runner.message_hub, f"{mode}/"
         metrics = self._collect(runner, mode, times=False)

@@ -135,7 +135,7 @@ class _FileHandler(RotatingFileHandler):
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
-    """Returns the logger of footplate, or that of one of its packages, as in `get_logger("footplate.optim")`."""
+    """Returns footplate's logger, or the logger of one of its packages, as in `get_logger("footplate.optim")`."""
     return logging.getLogger(name)
 
 
@@ -182,7 +182,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
 
 
 def show_iterations(shown: bool) -> None:
-    """Sets whether the screen shows the lines of single iterations. The log file always contains them."""
+    """Sets whether the screen shows per-iteration log lines. The log file always contains them."""
     _ScreenHandler.shows_iterations = shown
 
 
@@ -286,8 +286,8 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
 
     Args:
         message: The message.
-        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" uses the
-            logger of footplate.
+        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" uses
+            footplate's logger.
         level: A level of the logging module.
     """
     if logger is None:

@@ -77,7 +77,7 @@ class MessageHub(Instances):
         name: The name of the hub. The hub of a run has the name of the experiment.
         log_scalars: The initial histories.
         runtime_info: The initial infos.
-        resumed_keys: Maps keys to whether checkpoints include them. By default, they include all keys.
+        resumed_keys: Maps keys to whether checkpoints include them. By default, checkpoints include all keys.
     """
 
     def __init__(
@@ -181,7 +181,9 @@ class MessageHub(Instances):
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
             else:
-                _logger.warning("The history of '%s' is not restored: a different engine wrote the checkpoint.", key)
+                _logger.warning(
+                    "Not restoring the history of '%s', because a different engine wrote the checkpoint.", key
+                )
         # Infos of a different engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 

@@ -55,7 +55,9 @@ class _SurvivingStream:
                 self._redirect_to_null()
             if not self._has_warned:
                 self._has_warned = True
-                _logger.warning("Text for %s is lost (%s). The run continues.", self._name, error.strerror)
+                _logger.warning(
+                    "Cannot write to %s (%s). The text is lost, but the run continues.", self._name, error.strerror
+                )
 
     def _redirect_to_null(self) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -72,7 +74,7 @@ class _SurvivingStream:
 def surviving_streams() -> Iterator[None]:
     """Suppresses print errors within the block, such as those of a broken pipe, a closed terminal or a full disk.
 
-    Text that cannot be written is lost. A warning about the loss is logged once.
+    Text that cannot be written is lost, and a warning is logged once.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):

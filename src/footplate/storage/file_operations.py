@@ -106,8 +106,7 @@ def _describe(error: BaseException | None) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Sink]:
+def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
     """Opens a sink for the new content of a file. `path` either receives the complete content or is unchanged.
 
     The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
@@ -117,10 +116,11 @@ def atomic_file(path: Path) -> Iterator[Sink]:
     Raises:
         OSError: Writing failed. The previous file is unchanged.
     """
-    if is_local(path):
-        with local_files.atomic_file(local_path(path)) as sink:
-            yield sink
-        return
+    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
+
+
+@contextlib.contextmanager
+def _atomic_remote_file(path: Path) -> Iterator[Sink]:
     system, target = file_system(path)
     folder, name = posixpath.split(target)
     temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")

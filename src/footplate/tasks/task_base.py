@@ -40,8 +40,8 @@ class Pyramid(nn.Module):
     The stem folds blocks of 2 x 2 pixels into channels, so that no convolution runs at full resolution.
 
     Args:
-        widths: The number of channels of each stage. The first stage has half the resolution of the image; each further
-            stage has half the resolution of the previous one.
+        widths: The number of channels of each stage. The first stage has half the resolution of the image; each
+            subsequent stage has half the resolution of the previous one.
         depths: The number of residual blocks of each stage.
         levels: The number of stages to decode, counted from the deepest one; all by default.
 
@@ -202,7 +202,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image of a pipeline's results. Raises a DataError if no image was loaded."""
+    """Returns the image in a pipeline's results. Raises a DataError if no image was loaded."""
     if key not in results:
         raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
     return results[key]
@@ -229,7 +229,7 @@ def check_classes(
         labels: Integers, of any shape.
         num_classes: The number of classes.
         least: The lowest valid label.
-        details: Further arguments of DataError, such as `key`.
+        details: Additional arguments for DataError, such as `key`.
     """
     outside = labels[(labels < least) | (labels >= num_classes)]
     if len(outside):

@@ -42,8 +42,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: For ground truth and prediction, the name of the data field, and the name of the metainfo field with
-            the size in pixels, (height, width), to which its coordinates refer.
+        fields: Two names each for ground truth and prediction: the data field, and the metainfo field with the size
+            (height, width) in pixels to which its coordinates refer.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -53,7 +53,7 @@ class TaskVisualizer(Visualizer):
     _palette: Sequence[Color] | None = None
 
     def class_name(self, label: int) -> str:
-        """Returns the name of a class, such as "class 7" if the name is unknown."""
+        """Returns the name of a class, or a placeholder such as "class 7" if the name is unknown."""
         classes = self._classes or self.dataset_meta.get("classes") or ()
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
@@ -86,7 +86,7 @@ class TaskVisualizer(Visualizer):
         """Draws the image, ground truth, prediction and their difference side by side. Missing parts are omitted.
 
         Args:
-            image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             data_sample: The sample of the image, with ground truth, prediction, or both.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
@@ -176,7 +176,7 @@ class BaseVisualizationHook(Hook):
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
-        """Returns additional arguments of the visualizer's `add_datasample` for one image."""
+        """Returns additional arguments for the visualizer's `add_datasample` for one image."""
         return {}
 
     def _after_iter(

@@ -1,4 +1,4 @@
-"""Summarizes and compares runs: times, best values, checkpoints, and curves as an image or a table."""
+"""Summarizes and compares the times, best values and checkpoints of runs, and exports their curves."""
 
 import csv
 import io
@@ -68,7 +68,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the metrics of a run with their rules, without per-class results. Metrics of `save_best` come first."""
+    """Returns the metrics of a run and their rules, excluding per-class results. Metrics in `save_best` come first."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
     ranked = []
@@ -81,7 +81,7 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics of `save_best` in the config of a run, and the rules that the config sets for metrics."""
+    """Returns the metrics that a run's config lists in `save_best`, and the rules that the config sets for metrics."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
             return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
@@ -96,7 +96,7 @@ def find_best(series: Series, rule: Rule) -> dict[str, Any]:
 
 
 def name_in_log(run: Run, series: Series) -> str:
-    """Returns the name of a series as the log writes it: `val/<name>` if training has a series of the same name."""
+    """Returns the name of a series in the log, which is `val/<name>` if training has a series of the same name."""
     if series.mode == "train":
         return series.name
     recorded = {f"train/{series.name}"} if run.find(series.name, "train") is not None else ()

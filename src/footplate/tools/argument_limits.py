@@ -10,10 +10,10 @@ _BOUNDS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "
 
 
 def argument_limits(entry: Callable[..., Any]) -> dict[str, dict[str, Any]]:
-    """Returns the limits of the arguments of a class or function, as JSON schema keywords.
+    """Returns the limits on the arguments of a class or function as JSON schema keywords.
 
-    The limits are read from calls to `check_count`, `check_fraction`, `check_number` and `check_choice` with the name
-    of an argument and the argument itself. Calls that depend on other arguments are ignored.
+    The limits are read from calls to `check_count`, `check_fraction`, `check_number` and `check_choice` that pass the
+    name of an argument and the argument itself. Calls that depend on other arguments are ignored.
     """
     found: dict[str, dict[str, Any]] = {}
     for each in reversed(getattr(entry, "__mro__", (entry,))):
@@ -27,7 +27,7 @@ def argument_limits(entry: Callable[..., Any]) -> dict[str, dict[str, Any]]:
 
 
 def _calls(node: ast.AST, condition: ast.Compare | None) -> Iterator[tuple[ast.Call, ast.Compare | None]]:
-    """Yields each call in a function with the comparison that decides whether it runs, or None if it always runs.
+    """Yields each call in a function, with the comparison on which it depends, or None if it is unconditional.
 
     Skips calls in loops and under other conditions.
     """
@@ -48,9 +48,9 @@ def _calls(node: ast.AST, condition: ast.Compare | None) -> Iterator[tuple[ast.C
 def _checked_limits(
     call: ast.Call, condition: ast.Compare | None, names: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Returns the limits that a call checks, by the name of the argument. Values that skip the call are allowed too.
+    """Maps the argument that a call checks to its limits. Also allows the values for which the call is skipped.
 
-    The result is empty if the call is not a check, a bound is computed, or the condition is about something else.
+    The result is empty if the call is not a check, a bound is computed, or the condition does not concern the argument.
     """
 
     def value(node: ast.expr) -> Any:

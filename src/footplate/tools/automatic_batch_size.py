@@ -1,4 +1,4 @@
-"""Chooses the batch size of a run by trial: `train_dataloader.batch_size='auto'`."""
+"""Finds the largest batch size that fits into memory, for `train_dataloader.batch_size='auto'`."""
 
 import ctypes
 import multiprocessing
@@ -63,7 +63,7 @@ def is_automatic(cfg: Config) -> bool:
 
 
 def without_automatic_size(cfg: Config) -> Config:
-    """Returns a second-generation config with the smallest batch size if it is "auto", otherwise the given config."""
+    """Returns the given config or, if its batch size is "auto", a second-generation config with the smallest size."""
     return _with(runner_config(cfg), {_SIZE: _SMALLEST}) if is_automatic(cfg) else cfg
 
 
@@ -72,17 +72,18 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
 
     A separate process trains on the largest samples of the dataset to find the size. With
     `auto_scale_lr.base_batch_size`, every optimizer step still uses that number of samples: the batch size is a divisor
-    of the samples per process, and gradients are accumulated. A resumed run uses its recorded batch size.
+    of the samples per process, and gradients are accumulated. A resumed run uses its recorded batch size. Every rank
+    must call this function before the process group is created.
 
     Args:
-        cfg: A config of either generation. Every rank must call this, before the ranks are connected.
+        cfg: A config of either generation.
 
     Returns:
         The second-generation config with the batch size, and a sentence for the log. If the batch size is not "auto",
         the given config and "".
 
     Raises:
-        ArgumentError: Not even the smallest batch fits, or the config sets keys that contradict an automatic size.
+        ArgumentError: Not even the smallest batch fits, or the config sets keys that conflict with an automatic size.
         FootplateError: The run cannot be built.
     """
     if not is_automatic(cfg):
@@ -144,13 +145,11 @@ def _check(cfg: Config) -> None:
     if sys.platform != "linux":
         raise ArgumentError("batch_size='auto' needs Linux", key=_SIZE, found=_AUTO)
     if _value(cfg, "train_dataloader.batch_sampler") is not None:
-        raise ArgumentError(
-            "batch_size='auto' does not work with a batch sampler", key="train_dataloader.batch_sampler"
-        )
+        raise ArgumentError("batch_size='auto' does not support batch samplers", key="train_dataloader.batch_sampler")
     wrapper = cfg.get("model_wrapper_cfg") or {}
     if "type" in wrapper and MODEL_WRAPPERS.resolve(wrapper["type"], wrapper) is FullyShard:
         raise ArgumentError(
-            "batch_size='auto' cannot measure a sharded model",
+            "batch_size='auto' does not support sharded models",
             key="model_wrapper_cfg.type",
             found=wrapper["type"],
             notes=["Set the batch size. `footplate plan` estimates the memory."],
@@ -162,7 +161,7 @@ def _check(cfg: Config) -> None:
         base_batch_size({**cfg["auto_scale_lr"], "enable": True})
     if "optimizer" not in (cfg.get("optim_wrapper") or {}):
         raise ArgumentError(
-            "batch_size='auto' can accumulate the gradients of one optimizer only",
+            "batch_size='auto' supports gradient accumulation only with a single optimizer",
             key="optim_wrapper",
             notes=["Remove auto_scale_lr.base_batch_size, or set the batch size."],
         )
@@ -201,7 +200,7 @@ def _recorded_size(cfg: Config) -> int:
 
 
 def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dict[str, Any], str]:
-    """Returns the config values for a largest possible batch size, by key path, and a sentence that describes them."""
+    """Returns the config values, by key path, for the largest batch size that fits, and a sentence about them."""
     processes = f" x {world} processes" if world > 1 else ""
     if base is None:
         return {_SIZE: size}, f"{size} samples{processes}."
@@ -276,7 +275,7 @@ def _try_sizes(cfg: Config, folder: str, world: int, base: int | None, results: 
 def _build(cfg: Config, folder: str) -> Runner:
     """Builds a run for one process, creates its averages and optimizer state, and limits its memory.
 
-    Two iterations of training create the state. Afterwards, the process may use a share of the memory that is left.
+    Two training iterations create the state. Afterwards, the process may use only a fraction of the remaining memory.
     """
     settings = {"type": "OptimWrapper", **cfg["optim_wrapper"]}
     if "optimizer" in settings:
@@ -365,7 +364,7 @@ def _train(runner: Runner, samples: int, prefetched: int) -> None:
 
 
 class _StopHook(Hook):
-    """Stops a run after its first optimizer step, before validation."""
+    """Stops a run after two iterations, before validation."""
 
     priority = 100
 

@@ -1,4 +1,4 @@
-"""Checks a config with a short trial: builds everything, trains two iterations, validates one batch, saves, loads."""
+"""Checks a config with a short trial of the run, which trains, validates, saves and loads."""
 
 import logging
 import os
@@ -217,8 +217,8 @@ def _validate(runner: Runner, hook: "_TrialHook") -> tuple[float | None, list[st
     """Validates the largest batch of each validation dataset twice, and computes the metrics if one batch is enough.
 
     Returns:
-        The estimated seconds for all datasets, from the second passes, or None if the run has no validation; the names
-        of the losses and metrics; and the largest batch of each dataset.
+        The estimated validation time in seconds, based on the second passes, or None if the run has no validation; the
+        names of the losses and metrics; and the largest batch of each dataset.
     """
     loop: Any = runner.val_loop  # a custom loop has one dataset
     own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
@@ -263,7 +263,7 @@ def _validate(runner: Runner, hook: "_TrialHook") -> tuple[float | None, list[st
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
     """Calls RuntimeInfoHook and the user's hooks at the given events.
 
-    Skips hooks that save checkpoints, and all other hooks of footplate, because they write files.
+    Skips all other footplate hooks, and hooks that save checkpoints, because they write files.
     """
     for event in events:
         for method in runner.hooks.at(event):
@@ -277,7 +277,7 @@ class _TrialHook(Hook):
     """Measures two iterations, then stops the run.
 
     Attributes:
-        stage: The current stage of the run, and the config key that an error in this stage names.
+        stage: The current stage of the run, and the config key to report for errors in this stage.
     """
 
     priority = 100  # runs after every other hook
@@ -317,7 +317,7 @@ class _TrialHook(Hook):
 
 @contextmanager
 def _warning_of_padding(runner: Runner) -> Iterator[None]:
-    """Warns if most pixels of the training batches in the block are padding."""
+    """Warns after the block if most pixels in its training batches are padding."""
     shares: list[float] = []
 
     def measure(preprocessor: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
@@ -389,7 +389,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
 
 
 def _join_ranks(values: Sequence[str]) -> str:
-    """Joins the values of all ranks: the value alone if all are equal, otherwise each value with its rank.
+    """Joins the values of all ranks into text: a single value if all are equal, otherwise each value with its rank.
 
     Shortens long lists.
 

@@ -94,7 +94,7 @@ def config_schema() -> Schema:
 
 
 def describe_arguments(entry: Any) -> dict[str, str]:
-    """Returns the descriptions of arguments in the docstrings of a class and its base classes, by argument.
+    """Maps arguments to their descriptions in the docstrings of a class and its base classes.
 
     Reads `Args:` sections in Google style.
     """
@@ -148,7 +148,7 @@ def _section(name: str, accepts: Any) -> Schema:
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
-    """Returns the schemas of the arguments of all entries of a registry, by entry.
+    """Maps each entry of a registry to the schema of its arguments.
 
     The name of the registry maps to a schema that selects an entry by `type`.
     """
@@ -220,7 +220,7 @@ def _object(keys: Collection[str], path: str = "") -> Schema:
 
 
 def _types(accepts: Any, without: str = "") -> list[Schema]:
-    """Returns the schemas of the types that a section accepts, or an empty list if a function decides."""
+    """Returns the schemas of the types that a section accepts, or an empty list if a function validates the section."""
     types = accepts if isinstance(accepts, tuple) else ()
     return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
 

@@ -67,8 +67,8 @@ def read_either(name: str) -> Config:
 def compare(first: Config, second: Config) -> list[Difference]:
     """Returns the keys whose values differ between two configs.
 
-    Ignores the order of keys, and does not distinguish lists from tuples, nor imported names from dotted strings.
-    Items of a list, such as the steps of a pipeline, are matched by their type.
+    Ignores the order of keys. Treats lists like tuples, and imported names like dotted strings. List items, such as the
+    steps of a pipeline, are matched by their type.
     """
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
@@ -142,7 +142,7 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
 def _below(side: Side, key: Any) -> Side | None:
     """Returns an entry of a dict or an item of a list, or None if it does not exist.
 
-    If its own origin is unknown, its origin is that of the container.
+    If the origin of the value is unknown, uses the origin of its container.
     """
     is_dict = isinstance(side.value, dict)
     if key not in side.value if is_dict else key is None:

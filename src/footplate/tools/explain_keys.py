@@ -135,7 +135,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
 
 
 def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
-    """Yields the lines of a value. Dicts and lists that contain dicts are written with one line per item."""
+    """Yields the lines of a value. Dicts, and lists that contain dicts, have one line per item."""
     if isinstance(value, dict) and value:
         inner = indent + _INDENT if key or end else indent
         if key or end:

@@ -66,7 +66,7 @@ def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns the hooks at each event with their priorities, and the names of hooks that are not installed, as data."""
+    """Returns data on the hooks at each event and their priorities, and the names of hooks that are not installed."""
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }
@@ -74,7 +74,7 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
 
 
 def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
-    """Describes the lengths and intervals of loops, logging, checkpoints and schedules as data.
+    """Returns the lengths and intervals of loops, logging, checkpoints and schedules.
 
     Args:
         cfg: A config of either generation.
@@ -82,8 +82,8 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:
-        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint`, `schedules` and `notes`. Values are None or
-        empty if the config has no such part. `notes` lists inconsistencies.
+        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint`, `schedules` and `notes`. A value is None or
+        empty if the config has no such section. `notes` lists inconsistencies.
 
     Raises:
         FootplateError: A component cannot be built.
@@ -206,7 +206,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the types of an evaluator's metrics. With several datasets, each type follows the name of its dataset."""
+    """Returns the types of an evaluator's metrics. With several datasets, each type is prefixed with its dataset."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

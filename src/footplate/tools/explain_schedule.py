@@ -150,7 +150,11 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Returns a table of the values at round iterations, the last iteration, and the first extremes of each track."""
+    """Returns the rows of a table of values.
+
+    The table shows the values at iteration 0, at multiples of a round step, at the last iteration, and where each track
+    first reaches its maximum and minimum.
+    """
     found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
     extremes = {place for places in found.values() for place in places}
     round_ones = set(_round_iterations(schedule.length))

@@ -33,7 +33,7 @@ class TrialError(FootplateError):
         error: The original error.
         key: The config section that most likely caused it.
         module: The name of the module that raised it, or "" if unknown.
-        notes: Further lines of the message. By default, the message suggests `--debug`.
+        notes: Additional lines of the message. By default, the message suggests `--debug`.
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:

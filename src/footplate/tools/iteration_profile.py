@@ -53,7 +53,7 @@ class IterationProfile(NamedTuple):
         return sum(self.parts.values())
 
     def as_data(self) -> dict[str, Any]:
-        """Returns the profile as plain values for JSON."""
+        """Returns the profile as a JSON-serializable dict."""
         return {**self._asdict(), "seconds": self.seconds}
 
     def __str__(self) -> str:
@@ -68,8 +68,8 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
 
-    On an accelerator, the device is synchronized before and after each part. An iteration becomes slower if work on the
-    host and on the device would otherwise overlap.
+    On an accelerator, the device is synchronized before and after each part. This slows down iterations in which work
+    on the host and on the device would otherwise overlap.
 
     Args:
         cfg: The result of `check_config`.
@@ -104,7 +104,7 @@ class _Timer:
 
     Attributes:
         seconds: The time spent in each part, without the time of inner parts.
-        whole: The time spent in the functions with each name, including inner parts.
+        whole: The time spent in functions, by name, including inner parts.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -143,7 +143,7 @@ class _Timer:
         self._last = now
 
     def timed(self, part: str, function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
-        """Wraps a function so that each call is measured as a part, and under its name."""
+        """Wraps a function so that the time of each call counts toward `part`, and in `whole` toward `name`."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.begin(part)

@@ -1,4 +1,4 @@
-"""Measures the parts of a training step on this machine, and describes the cluster that a plan is for."""
+"""Measures the parts of a training step on this machine, and describes the cluster to plan for."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ class Measurements:
 
     @classmethod
     def read(cls, path: str) -> "Measurements":
-        """Reads a file that `write` has written. Users may edit the file.
+        """Reads a file written by `write`. Users may have edited it.
 
         Raises:
             ArgumentError: The file cannot be read, or a value is invalid.
@@ -91,7 +91,7 @@ class Measurements:
         """Builds the measurements from a dict.
 
         Raises:
-            ArgumentError: A key is unknown or missing, or a value is not a non-negative number.
+            ArgumentError: A key is unknown or missing, or a value is negative or not a number.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if not isinstance(content, dict):
@@ -262,7 +262,7 @@ def _time_steps(runner: Runner, number: int) -> tuple[Any, list[tuple[float, ...
         if batch is not None:
             read.append((batch, time.perf_counter() - begin))
         elif not read:
-            raise DataError("the training dataloader has no batches to measure with", key="train_dataloader")
+            raise DataError("the training dataloader has no batches", key="train_dataloader")
         batch, loading = read[step % len(read)]
         times = [_now(runner.device)]
         try:

@@ -77,8 +77,8 @@ def predict(
         sharded: Whether weights and optimizer state are sharded rather than replicated.
         shards: The number of devices that share a replica of the weights. By default, all devices with different
             batches.
-        tensor_parallel: The number of devices that share each layer and train on the same batches. On a cluster whose
-            number of devices it does not divide, their greatest common divisor is used.
+        tensor_parallel: The number of devices that share each layer and train on the same batches. If it does not
+            divide the number of devices in the cluster, their greatest common divisor is used.
     """
     split = math.gcd(tensor_parallel, cluster.devices)
     groups = cluster.devices // split  # groups of devices with different batches
@@ -144,7 +144,7 @@ def predict_growth(parts: "Measurements", cluster: "Cluster", **sharding: Any) -
     Args:
         parts: The measurements of one device.
         cluster: The machines.
-        sharding: The keyword arguments of `predict`.
+        sharding: Keyword arguments for `predict`.
     """
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1

@@ -89,7 +89,7 @@ def read_facts(path: str) -> dict[str, Any]:
     facts = load_checkpoint(path, "meta").get(CAPTURE)
     if not isinstance(facts, Mapping):
         raise ArgumentError(
-            f"'{path}' is not a capture of a non-finite iteration", notes=["Captures end with '.capture'."]
+            f"'{path}' is not a capture of a non-finite iteration", notes=["The names of captures end in '.capture'."]
         )
     for key, kind in _FACTS.items():
         if key not in facts:

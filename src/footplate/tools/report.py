@@ -38,7 +38,8 @@ def write_report(
     Args:
         runs: The runs. Several runs are compared. The best run is shown first, but runs of a sweep keep their order.
         path: The path of the file.
-        names: The names of the runs. By default, the folder names, with as many parent folders as make them distinct.
+        names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
+            them.
         title: The title of the page. By default, the names of the runs.
         sweep: The sweep to which the runs belong.
 

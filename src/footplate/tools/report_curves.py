@@ -76,8 +76,8 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
     """Maps each scalar that duplicates an earlier one to the name of the earlier one.
 
-    Duplicates have the same values in all runs, the same mode and the same validation set. A loss only duplicates
-    losses, and a learning rate only learning rates.
+    Duplicates have the same values in all runs, the same mode and the same validation set. A loss can only duplicate
+    another loss, and a learning rate only another learning rate.
     """
     kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it

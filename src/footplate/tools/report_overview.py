@@ -1,4 +1,4 @@
-"""Computes the first screen of a report: the headline metric, the state and the cost of each run."""
+"""Collects the data for the first screen of a report: the headline metric, state and cost of each run."""
 
 import math
 import re
@@ -112,7 +112,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
 
 
 def _state(run: Run, iterations: int) -> dict[str, Any]:
-    """Returns the number of completed iterations, read from scalars and checkpoint names, and the planned number."""
+    """Returns the numbers of completed and planned iterations. The former is read from scalars and checkpoint names."""
     length = run.epoch_length or 0
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
@@ -153,9 +153,9 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best value while the training loss falls.
 
-    Validation is judged by its loss if there is one, otherwise by the headline metric, which can still improve when
-    the loss already gets worse. If the headline metric, a validation loss or the training loss is non-finite at the
-    end, the run failed, regardless of its best value.
+    Uses the validation loss if there is one, otherwise the headline metric, which may keep improving after the loss has
+    started to get worse. If the headline metric, a validation loss or the training loss is non-finite at the end, the
+    run failed, regardless of its best value.
 
     Returns:
         A dict with the `answer` (a few words), a `note` that qualifies the answer or "", a `text` with the numbers, and

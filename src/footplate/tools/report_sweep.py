@@ -1,4 +1,4 @@
-"""Computes what a report shows about a sweep and about the configs of many runs."""
+"""Computes the parts of a report that describe a sweep and the configs of many runs."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _NORMAL = 1.96  # 95% of a normal distribution lie within this number of standar
 
 
 class SweepSummary(NamedTuple):
-    """The sweep that a report shows."""
+    """The data of a sweep, for a report."""
 
     metric: str
     trials: "Sequence[TrialInfo]"  # the best first
@@ -45,8 +45,8 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
 def describe_importance(sweep: SweepSummary) -> str:
     """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
 
-    Only complete trials count. A parameter matters only if such a correlation occurs by chance in fewer than one of
-    twenty sweeps. A parameter with more than two values that are not numbers has no rank correlation.
+    Only complete trials count. A parameter counts as important only if such a correlation would occur by chance in
+    fewer than 5% of sweeps. A non-numeric parameter with more than two values has no rank correlation.
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
     count = f"{len(trials)} complete trials"
@@ -95,7 +95,7 @@ def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
 
 
 def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Returns the ranks ``(N,)`` of values. Equal values have the mean of their ranks."""
+    """Returns the ranks ``(N,)`` of values. Equal values receive the mean of their ranks."""
     _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2
     return means[places]

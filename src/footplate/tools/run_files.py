@@ -29,7 +29,7 @@ def is_safe(file: Path, folder: Path) -> bool:
     except (OSError, RuntimeError, ValueError):
         return False
     if regular and not inside:
-        _logger.warning("'%s' is skipped, since it links to a file outside the run's folder.", file)
+        _logger.warning("Skipping '%s', because it links to a file outside the run's folder.", file)
     return regular and inside
 
 
@@ -79,7 +79,7 @@ def read_logs(files: Sequence[Path], limit: int = _MOST_OF_LOGS) -> list[list[st
             _logger.warning("%s", error.message)
             lines.clear()
         if is_cut:
-            _logger.warning("'%s' is very long. Only its last %d lines are read.", file, len(lines))
+            _logger.warning("'%s' is very long. Reading only its last %d lines.", file, len(lines))
         logs.insert(0, list(lines))
         left -= max(used, 0)
     return logs
@@ -125,5 +125,5 @@ def config_of(folder: Path) -> Config | None:
         except ConfigError as error:
             reason = reason or f"{error.message} ({file})"
     if reason:
-        _logger.warning("The config of the run cannot be read: %s", reason)
+        _logger.warning("Cannot read the config of the run: %s", reason)
     return None

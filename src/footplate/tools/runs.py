@@ -82,7 +82,7 @@ class Run(NamedTuple):
     checkpoints: list[Path]  # files and sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns the series with a name, or None if the run has no such series."""
+        """Returns the series with the given name, or None if the run has no such series."""
         return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
 
 
@@ -192,7 +192,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_value(value)}
             left -= len(line) + _LINE_OVERHEAD
             if left < 0:
-                _logger.warning("'%s' is very long. Only its first %d lines are read.", file, number - 1)
+                _logger.warning("'%s' is very long. Reading only its first %d lines.", file, number - 1)
                 return
             line["mode"] = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
             yield line
@@ -217,7 +217,7 @@ def _append_start(
 ) -> list[dict[str, Any]]:
     """Appends the lines of a start to those of earlier starts, with the training iteration of each line as `at`.
 
-    Drops the earlier lines from the iteration at which the start begins.
+    Removes earlier lines from the first iteration of the start onward.
     """
     # Validation steps count iterations if the first one is not lower than the preceding training step.
     for previous, following in pairwise(line for line in lines if "step" in line):
@@ -261,7 +261,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 else:
                     omitted.add(key)
     if omitted:
-        _logger.warning("The run has more than %d scalars. %d of them are omitted.", _MOST_SERIES, len(omitted))
+        _logger.warning("The run has more than %d scalars. Omitting %d of them.", _MOST_SERIES, len(omitted))
     return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
 
 
@@ -280,7 +280,7 @@ def checkpoint_size(path: Path) -> int:
 
 
 def _warnings(folder: Path) -> list[str]:
-    """Returns the warnings and errors of a run. They are read from the text logs for runs of other engines."""
+    """Returns the warnings and errors of a run. For runs of other engines, reads them from the text logs."""
     lines = []
     files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
     for line in (line for log in read_logs(files) for line in log):
@@ -316,7 +316,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
         elif len(steps) < _MOST_STEPS and (named in found or len(found) < _MOST_TABLES):
             found.setdefault(named, {})[table.step] = table
     if unknown:
-        _logger.warning("%d lines of the per-class results cannot be read and are skipped.", unknown)
+        _logger.warning("Skipping unreadable lines in the per-class results: %d.", unknown)
     return [steps[step] for steps in reversed(found.values()) for step in sorted(steps)]
 
 

@@ -109,7 +109,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
     for hook in translation.sections.get("custom_hooks") or ():
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
             _logger.warning(
-                "%s is a custom policy, which runs only during training and is not simulated.", hook["type"]
+                "%s is a custom policy, which runs only during training. The simulation ignores it.", hook["type"]
             )
     return translation.sections
 
@@ -122,7 +122,7 @@ def run_length(
     Args:
         train_cfg: The section `train_cfg`, in the second generation.
         epoch_length: The iterations per epoch, or None if unknown.
-        hints: The notes of the error if `epoch_length` is needed but unknown.
+        hints: The notes to attach to the error if `epoch_length` is needed but unknown.
 
     Raises:
         ArgumentError: The length of the run or of an epoch is unknown.

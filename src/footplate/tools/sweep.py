@@ -321,7 +321,7 @@ class _Sweep:
             )
 
     def _unfinished_trials(self) -> list[Any]:
-        """Returns the trials to rerun: the interrupted ones, or the failed ones with `retry`."""
+        """Returns the trials to rerun: the interrupted ones or, with `retry`, the failed ones."""
         states = optuna.trial.TrialState
         running = self.study.get_trials(states=(states.RUNNING,))  # the sweep's process was killed
         failed = self.study.get_trials(states=(states.FAIL,))

@@ -97,14 +97,14 @@ def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
 
 
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of a config in which keys have the values of a trial."""
+    """Returns a copy of a config with the values of a trial."""
     changed = copy.deepcopy(cfg)
     apply_overrides(changed, overrides_of(values), strict=True)
     return changed
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
-    """Formats the values of a trial as arguments of `--set`.
+    """Formats the values of a trial as arguments for `--set`.
 
     >>> overrides_of({"model.depth": 18, "model.type": "ResNet"})
     ['model.depth=18', 'model.type=ResNet']

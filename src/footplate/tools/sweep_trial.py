@@ -93,7 +93,7 @@ class TrialProcesses:
             pipe: The sweep's end of the pipe that carries no data.
 
         Raises:
-            KeyboardInterrupt: An interrupt arrived in the meantime.
+            KeyboardInterrupt: An interrupt arrived before or during the start.
         """
         self._pipes[process] = pipe
         if self.interrupted:
@@ -283,7 +283,7 @@ class _ReportHook(Hook):
             raise MissingMetricError("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Sends the metric and waits for the decision about pruning."""
+        """Sends the metric to the sweep and waits for its pruning decision."""
         found = metrics or {}
         self.check_metrics(list(found))
         with suppress(OSError, EOFError):

@@ -55,7 +55,7 @@ def counting_cuda_synchronizations() -> Iterator[Counter[str]]:
 
 @contextmanager
 def counting_host_reads() -> Iterator[Counter[str]]:
-    """Counts how often a block on the CPU would wait for an accelerator, by line of code (`file:line`).
+    """Counts how often the block, which runs on the CPU, would wait for an accelerator, by line (`file:line`).
 
     Detects operators whose result the host needs, such as `item`, `nonzero` and indexing with a mask, and copies to
     the CPU. Does not count calls to optimizers and their wrappers, nor copies whose target device is not written
@@ -67,7 +67,7 @@ def counting_host_reads() -> Iterator[Counter[str]]:
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operators that wait."""
+    """Counts operators for which the host would wait."""
 
     def __init__(self, found: Counter[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -41,16 +41,16 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> PanelImage:
-    """Arranges images of one size side by side, with captions above and a legend below.
+    """Arranges images of the same size side by side, with captions above and a legend below.
 
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
 
     Args:
-        panels: Maps captions to images, each ``(H, W, 3)``, uint8, RGB.
+        panels: Maps captions to RGB images ``(H, W, 3)``, uint8.
         legend: The colors and their meanings.
 
     Returns:
-        ``(H', W', 3)``, uint8, RGB.
+        An RGB image ``(H', W', 3)``, uint8.
 
     Raises:
         ArgumentError: There are no images, or their sizes differ.

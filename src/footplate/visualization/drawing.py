@@ -36,7 +36,7 @@ class Drawing:
     `marker`, `font_families` and `font_properties` are accepted for compatibility and ignored.
 
     Args:
-        image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+        image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
 
     Example:
         >>> import numpy as np
@@ -64,7 +64,7 @@ class Drawing:
         self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
 
     def get_image(self) -> ImageArray:
-        """Returns the drawn image: ``(H, W, 3)``, uint8, RGB."""
+        """Returns the drawn RGB image ``(H, W, 3)``, uint8."""
         return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
@@ -165,7 +165,7 @@ class Drawing:
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Draws masks ``(H, W)`` or ``(N, H, W)``, bool, with the opacities `alphas`.
+        """Draws boolean masks ``(H, W)`` or ``(N, H, W)`` with the opacities `alphas`.
 
         Raises:
             ArgumentError: A mask does not have the size of the image.
@@ -196,7 +196,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``. The alignments determine the point of a text that is at its position.
+        """Draws texts at positions ``(N, 2)``. The alignments determine which point of a text is at its position.
 
         Args:
             texts: The texts.
@@ -336,7 +336,7 @@ def text_font(size: int) -> Font:
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
-    """Returns the image of a sample, ``(H, W, 3)``, RGB, or None if it has no image.
+    """Returns the RGB image ``(H, W, 3)`` of a sample, or None if it has no image.
 
     Args:
         path: The image file, or None for an image that was composed in memory.

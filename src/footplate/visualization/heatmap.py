@@ -35,7 +35,7 @@ def draw_featmap(
         alpha: The weight of `overlaid_image`, between 0 and 1.
 
     Returns:
-        ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid; uint8, RGB.
+        A uint8 RGB image ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
 
     Raises:
         ArgumentError: The map is not ``(C, H, W)``, or an argument is invalid.

@@ -26,7 +26,7 @@ class Visualizer(Drawing, Instances):
 
     Args:
         name: The name for `get_instance`.
-        image: The initial image: ``(H, W, 3)``, uint8, RGB.
+        image: The initial RGB image ``(H, W, 3)``, uint8.
         vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config has no name.
         save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
@@ -94,7 +94,7 @@ class Visualizer(Drawing, Instances):
         self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Passes an image ``(H, W, 3)``, uint8, RGB to every writer."""
+        """Passes an RGB image ``(H, W, 3)``, uint8, to every writer."""
         self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
@@ -123,7 +123,7 @@ class Visualizer(Drawing, Instances):
 
         Args:
             name: The name of the image.
-            image: ``(H, W, 3)``, uint8, RGB.
+            image: An RGB image ``(H, W, 3)``, uint8.
             data_sample: The annotations and predictions. If None, only the image is drawn.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
@@ -141,7 +141,7 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns the image of a sample, ``(H', W', 3)``, uint8, RGB. Task visualizers override this method."""
+        """Returns the RGB image ``(H', W', 3)`` of a sample, uint8. Task visualizers override this method."""
         self.set_image(image)
         return self.get_image()
 

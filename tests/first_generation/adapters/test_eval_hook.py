@@ -91,7 +91,7 @@ def test_without_values_there_is_no_best_checkpoint(tmp_path: Path, caplog: pyte
     hook = OwnEvaluation(torch.utils.data.DataLoader(Empty(8), batch_size=4), save_best="accuracy")
     trained(tmp_path, hook)
     assert not list(tmp_path.glob("best_*"))
-    assert "The validation has no metrics, so no best checkpoint is saved." in caplog.text
+    assert "Validation returned no metrics, so no best checkpoint is saved." in caplog.text
 
 
 def test_it_is_a_first_generation_hook() -> None:

@@ -44,7 +44,7 @@ def test_failing_writer_is_a_single_warning(caplog: pytest.LogCaptureFixture) ->
     assert caplog.messages == [
         "The writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device). The run continues; the "
         "writer is skipped after 3 failures in a row.",
-        "The writer 'ill' missed 3 calls.",
+        "Calls that the writer 'ill' missed: 3.",
     ]
 
 
@@ -57,7 +57,7 @@ def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture
         writers.close()
     assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, -1], [1, -1], 4)
     assert len([each for each in caplog.records if each.levelno == logging.WARNING]) == 1
-    assert caplog.messages[-1] == "The writer 'ill' missed 6 calls."
+    assert caplog.messages[-1] == "Calls that the writer 'ill' missed: 6."
 
 
 def test_failures_are_reset_for_the_next_run() -> None:

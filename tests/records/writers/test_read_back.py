@@ -130,7 +130,7 @@ def test_missing_run_is_started_again(kind: str, tmp_path: Path, caplog: pytest.
     [
         ("WandbVisBackend", "Not logged in to Weights & Biases: the run is stored offline"),
         ("SwanlabVisBackend", "Not logged in to SwanLab: the run is stored offline"),
-        ("ClearMLVisBackend", "No ClearML server is configured: the task is stored offline."),
+        ("ClearMLVisBackend", "No ClearML server is configured. Storing the task offline."),
     ],
     indirect=["kind"],
 )

@@ -70,9 +70,7 @@ def test_missing_run_is_started_again_with_a_warning(caplog: pytest.LogCaptureFi
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 0.5, 3)
     assert writer.calls == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
-    assert caplog.messages == [
-        "Kept cannot continue the run {'id': 'old'} (OSError: no such run) and starts a new run."
-    ]
+    assert caplog.messages == ["Kept cannot continue the run {'id': 'old'} (OSError: no such run). Starting a new run."]
 
 
 def test_failed_start_is_not_repeated() -> None:

@@ -46,7 +46,7 @@ def test_a_subset_of_the_folders_may_be_named(
     bag, shoe = classes.index("bag"), classes.index("shoe")
     assert read(found, folder) == [("bag/1.png", bag), ("bag/deep/er/2.PNG", bag), ("shoe/4.png", shoe)]
     assert list(found.metainfo["classes"]) == classes
-    assert caplog.messages == [f"These folders in '{folder / 'pictures'}' are not classes and are ignored: coat"]
+    assert caplog.messages == [f"Ignoring folders in '{folder / 'pictures'}' that are not classes: coat"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_empty_class_folder_is_reported(folder: Path, caplog: pytest.LogCaptu
     [
         ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  '.*' has no 'nowhere'"),
         ({"data_prefix": "pictures/bag/deep/er"}, "no class folders"),
-        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images below"),
+        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images in"),
         ({"data_prefix": "pictures", "classes": ["a", "b"]}, "contains 3 folders, but there are 2 classes"),
         ({"data_prefix": "pictures", "classes": ["bag", "cat"]}, "contains 3 folders, but there are 2 classes"),
         # By the order of the folders the pictures of a bag would be called shoes.

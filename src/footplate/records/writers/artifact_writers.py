@@ -37,7 +37,7 @@ class ClearMLVisBackend(InitTracker):
 
     Args:
         save_dir: The folder whose files are uploaded as artifacts.
-        init_kwargs: Arguments of `Task.init`, such as `project_name` and `task_name`.
+        init_kwargs: Arguments for `Task.init`, such as `project_name` and `task_name`.
         artifact_suffix: The suffixes of the files that are uploaded as artifacts at the end of the run.
 
     Raises:
@@ -62,7 +62,7 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.connect_configuration(config.to_dict(), name="config")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
@@ -75,7 +75,7 @@ class ClearMLVisBackend(InitTracker):
             has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)
-            _logger.warning("No ClearML server is configured: the task is stored offline.")
+            _logger.warning("No ClearML server is configured. Storing the task offline.")
         if task_type.is_offline():
             # Disables the library's online check for updates.
             with suppress(ImportError, AttributeError):
@@ -111,7 +111,7 @@ class DVCLiveVisBackend(InitTracker):
         save_dir: The folder for DVCLive's files.
         artifact_suffix: The suffixes of the files that are logged as artifacts at the end of the run if
             `save_dvc_exp` is True, which needs a DVC repository.
-        init_kwargs: Arguments of `dvclive.Live`, such as `report` and `save_dvc_exp=True`.
+        init_kwargs: Arguments for `dvclive.Live`, such as `report` and `save_dvc_exp=True`.
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
@@ -135,7 +135,7 @@ class DVCLiveVisBackend(InitTracker):
         self.experiment.log_params(_yaml_value(config.to_dict()))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
         live = self.experiment
         live.step = step
         live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
@@ -214,7 +214,7 @@ class MLflowVisBackend(Tracker):
         library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
     def _start(self) -> Any:

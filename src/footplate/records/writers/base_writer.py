@@ -64,7 +64,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs to continue the output of this run, as a dict of plain values."""
+        """Returns a dict, without custom objects, that a resumed run needs to continue the output of this run."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class GuardedWriters:
         """Closes all writers. Logs the number of calls that each writer missed."""
         self.call_all("close")
         for name, missed in self._missed.items():
-            _logger.info("The writer '%s' missed %d calls.", name, missed)
+            _logger.info("Calls that the writer '%s' missed: %d.", name, missed)
         self._missed.clear()
         self._failures.clear()
 

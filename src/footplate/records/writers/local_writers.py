@@ -130,7 +130,7 @@ class TensorboardVisBackend(Tracker):
         self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
         self.experiment.add_image(
             name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
         )

@@ -68,7 +68,7 @@ class Tracker(BaseVisBackend):
                 if not continued or isinstance(error, FootplateError):
                     raise
                 _logger.warning(
-                    "%s cannot continue the run %s (%s: %s) and starts a new run.",
+                    "%s cannot continue the run %s (%s: %s). Starting a new run.",
                     type(self).__name__,
                     continued,
                     type(error).__name__,
@@ -139,7 +139,7 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """A writer for a library that starts a run with a single call with the arguments `init_kwargs`.
+    """A writer for a library that starts a run with a single call, to which `init_kwargs` are passed.
 
     Args:
         save_dir: The folder for the library's files.

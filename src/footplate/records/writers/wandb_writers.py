@@ -24,7 +24,7 @@ class LoggingTracker(InitTracker):
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
         self._write({name: self._library.Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
@@ -51,13 +51,13 @@ class WandbVisBackend(LoggingTracker):
 
     Args:
         save_dir: The folder for the library's files.
-        init_kwargs: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`.
-        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments of
+        init_kwargs: Arguments for `wandb.init`, such as `project`, `name` and `mode="offline"`.
+        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments for
             `define_metric`.
         commit: Whether each call to `run.log` completes a history step.
         log_code_name: The name under which the code in the current folder is stored with the config. By default, the
             code is not stored.
-        watch_kwargs: Arguments of `watch`, which `add_graph` calls.
+        watch_kwargs: Arguments for `watch`, which `add_graph` calls.
 
     Raises:
         MissingExtraError: The package wandb is not installed.
@@ -131,7 +131,7 @@ class SwanlabVisBackend(LoggingTracker):
 
     Args:
         save_dir: The folder for SwanLab's files.
-        init_kwargs: Arguments of `swanlab.init`, such as `project`, `name` and `mode="local"`.
+        init_kwargs: Arguments for `swanlab.init`, such as `project`, `name` and `mode="local"`.
 
     Raises:
         MissingExtraError: The package swanlab is not installed, or its dashboard is missing in the mode "local".
@@ -169,7 +169,7 @@ class TrackioVisBackend(LoggingTracker):
 
     Args:
         save_dir: Not used.
-        init_kwargs: Arguments of `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
+        init_kwargs: Arguments for `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
 
     Raises:
         MissingExtraError: The package trackio is not installed.

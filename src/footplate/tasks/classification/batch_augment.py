@@ -22,7 +22,7 @@ class _Mixing(ABC):
         self.alpha = alpha
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed inputs, ``(N, C, H, W)``, float, and soft labels, ``(N, num_classes)``."""
+        """Returns the mixed float inputs ``(N, C, H, W)`` and their soft labels ``(N, num_classes)``."""
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
@@ -36,7 +36,7 @@ class Mixup(_Mixing):
     """Computes the weighted sum of two images, and of their labels with the same weights.
 
     Args:
-        alpha: Both parameters of the Beta distribution of the first image's weight.
+        alpha: The value of both parameters of the Beta distribution from which the first image's weight is drawn.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -55,8 +55,8 @@ class CutMix(_Mixing):
     """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
-        alpha: Both parameters of the Beta distribution of the first image's share, before the rectangle is clipped to
-            the image.
+        alpha: The value of both parameters of the Beta distribution from which the first image's share of the area is
+            drawn, before the rectangle is clipped to the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -80,7 +80,7 @@ class RandomBatchAugment:
     """Applies one randomly chosen augmentation to each batch.
 
     Args:
-        augments: One or several augmentations: objects or configs for MODELS.
+        augments: One or several augmentations, as objects or configs for MODELS.
         probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
             unchanged.
 

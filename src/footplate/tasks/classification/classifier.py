@@ -25,8 +25,8 @@ class ImageClassifier(TaskModel):
         backbone: Maps images to feature maps. Like the neck and the head, it is a module or a config for MODELS.
         neck: Maps feature maps to the inputs of the head.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
-        train_cfg: A dict with `augments`, one or several batch augmentations; an alternative to `batch_augments` of the
-            preprocessor.
+        train_cfg: A dict whose entry `augments` contains one or several batch augmentations. Set either this or the
+            preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
         flip_test: Whether to average the features of the image and of the flipped image for predictions.

@@ -30,7 +30,7 @@ _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palett
 
 @METRICS.register_module()
 class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
-    """The confusion matrix, reported as `confusion_matrix/result`, ``(C, C)``, int64.
+    """The confusion matrix, an int64 tensor ``(C, C)`` that is reported as `confusion_matrix/result`.
 
     Rows are true classes, columns are predicted classes. A matrix of at most 100 classes is also written to the
     per-class results of the run.
@@ -38,7 +38,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     Args:
         num_classes: The number of classes; by default, that of the scores or of the dataset.
         ignore_index: Samples with this class are ignored.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
 
     Raises:
         DataError: A class is out of range, or a sample does not have exactly one true class.

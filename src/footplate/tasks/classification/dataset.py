@@ -26,14 +26,14 @@ class CustomDataset(BaseDataset):
         data_root: The root folder of relative paths.
         data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
         ann_file: The text file under `data_root`; empty if the folders define the classes.
-        with_label: Whether images have labels. If False, all images below the folder are used, and samples have only
-            `img_path`.
+        with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
+            samples have only `img_path`.
         extensions: The file extensions of images, case-insensitive.
         metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
             is named after a class, the label is the index of that class. If every class is named after a folder, other
             folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
-        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
     Raises:
         DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
@@ -85,7 +85,7 @@ class CustomDataset(BaseDataset):
             ]
         if not found:
             raise DataError(
-                f"there are no images below '{folder}'",
+                f"there are no images in '{folder}'",
                 key="data_prefix",
                 notes=[f"Images are files that end in {', '.join(self.extensions)}"],
             )
@@ -118,9 +118,7 @@ class CustomDataset(BaseDataset):
         self._metainfo["classes"] = tuple(classes)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if left_out := [name for name in folders if name not in classes]:
-                _logger.warning(
-                    "These folders in '%s' are not classes and are ignored: %s", folder, ", ".join(left_out)
-                )
+                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(left_out))
             return {name: classes.index(name) for name in folders if name in classes}
         if len(classes) != len(folders):
             raise DataError(
@@ -139,7 +137,7 @@ class CustomDataset(BaseDataset):
         return {name: label for label, name in enumerate(folders)}
 
     def _images(self, folder: str) -> Iterator[str]:
-        """Yields all images below a folder, in the order of the folder listings."""
+        """Yields all images in a folder and its subfolders, in the order of the folder listings."""
         count = 0
         for name in self._names(folder):
             if self._is_image(name):

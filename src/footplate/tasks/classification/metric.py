@@ -141,7 +141,7 @@ class Accuracy(BaseMetric[Ranked]):
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
             With several thresholds, one value is reported for each: `top1_thr-0.50`, `top1_no-thr`.
         ignore_index: Samples with this class are ignored.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
 
     Raises:
         ArgumentError: A k is not positive, or a threshold is not a number.
@@ -222,7 +222,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
             for a list of one value per class (`precision_classwise`).
         num_classes: The number of classes; by default, that of the scores or of the dataset.
         ignore_index: Samples with this class are ignored.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
 
     Raises:
         ArgumentError: An item or the average is unknown.
@@ -261,7 +261,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
             self.results.append(Outcome(true_label(sample), predicted, count))
 
     def compute_metrics(self, results: list[Outcome]) -> dict[str, Any]:
-        """Returns a dict of the values."""
+        """Returns a dict of the metrics."""
         counted = [each for each in results if each.truth != self.ignore_index]
         truth = np.array([each.truth for each in counted], dtype=np.int64)
         values: dict[str, Any] = {}
@@ -279,7 +279,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
 def precision_recall_f1(
     predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
 ) -> dict[str, Any]:
-    """Returns "precision", "recall", "f1-score" in percent and "support", as numbers or as lists over classes.
+    """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as lists by class.
 
     Args:
         predicted: The predicted classes, ``(N,)``, or -1 for no prediction.

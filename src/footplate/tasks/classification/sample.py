@@ -1,4 +1,4 @@
-"""The data sample of classification, and the transform and the preprocessor that fill it."""
+"""The data sample for classification, and the transform and the preprocessor that fill it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ class ClsDataSample(BaseDataElement):
 
     Attributes:
         gt_label: The true classes, ``(K,)``, int64; usually one.
-        gt_score: The soft labels, ``(C,)``, float, for example of mixed images.
+        gt_score: The soft labels, ``(C,)``, float, such as those of mixed images.
         pred_label: The predicted classes, ``(K,)``, int64.
         pred_score: The probability of each class, ``(C,)``, float.
 
@@ -104,8 +104,8 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
 class PackInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of classification models.
 
-    The results contain an image, ``(H, W, C)`` or ``(H, W)``, and, if the ground truth is known, one or several classes
-    as `gt_label`, or soft labels as `gt_score`, ``(C,)``.
+    The results contain an image of shape ``(H, W, C)`` or ``(H, W)``. If the ground truth is known, they also contain
+    one or several classes as `gt_label`, or soft labels of shape ``(C,)`` as `gt_score`.
 
     Args:
         input_key: The key of the image.
@@ -129,7 +129,7 @@ class PackInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a ClsDataSample."""
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a ClsDataSample)."""
         image = loaded_image(results, self.input_key)
         sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
         if "gt_label" in results:
@@ -149,9 +149,9 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         bgr_to_rgb: The same as `to_rgb`.
         to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
-        batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
-            of augmentations.
-        settings: Arguments of `ImgDataPreprocessor`, such as `mean` and `std`.
+        batch_augments: Arguments for RandomBatchAugment, such as `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a
+            list of augmentations.
+        settings: Arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
 
     Raises:
         ArgumentError: `num_classes` is required but not given.

@@ -29,7 +29,7 @@ class ClsVisualizer(TaskVisualizer):
     Args:
         classes: The names of the classes; by default, those of the dataset.
         topk: The number of classes to show.
-        settings: Arguments of `Visualizer`.
+        settings: Arguments for `Visualizer`.
 
     Raises:
         ArgumentError: `topk` is not positive.
@@ -57,7 +57,7 @@ class ClsVisualizer(TaskVisualizer):
         """Returns the image with its true class, next to the bars of the prediction.
 
         Args:
-            image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             data_sample: A sample with `gt_label`, `pred_score`, or both.
             draw_gt: Whether to show the true class.
             draw_pred: Whether to draw the prediction.
@@ -97,7 +97,7 @@ class ClsVisualizationHook(BaseVisualizationHook):
     Args:
         draw: Whether to draw anything.
         only_wrong: Whether to draw only misclassified images.
-        settings: Further arguments of `BaseVisualizationHook`.
+        settings: Additional arguments for `BaseVisualizationHook`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.

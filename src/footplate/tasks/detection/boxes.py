@@ -26,7 +26,7 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized IoU, from -1 to 1, of boxes ``(..., 4)`` with the boxes at the same index, ``(..., )``.
+    """Returns the generalized IoU ``(..., )``, from -1 to 1, of each box ``(..., 4)`` and the box at the same index.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """

@@ -41,7 +41,7 @@ class ImageResult(NamedTuple):
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
-    """Returns the predictions and, optionally, the ground truth of a DetDataSample, given as a dict.
+    """Returns the predictions and, optionally, the ground truth of a DetDataSample that is passed as a dict.
 
     Raises:
         DataError: Predictions, ground truth or masks are missing.

@@ -31,7 +31,7 @@ class CocoDataset(BaseDataset):
 
     Accepts the arguments of `BaseDataset`, with these meanings:
 
-    - `ann_file`: The COCO file, JSON.
+    - `ann_file`: The COCO JSON file.
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
     - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default, all in the order of
       the file.

@@ -1,4 +1,4 @@
-"""Detection models: the base class with its postprocessing, and the models of transformers."""
+"""Detection models: the base class with its postprocessing, and transformers models."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class BaseDetector(TaskModel):
 
     Args:
         num_classes: The number of classes.
-        test_cfg: The postprocessing of predictions: arguments of `Selection`.
+        test_cfg: The postprocessing of predictions: arguments for `Selection`.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
@@ -51,11 +51,11 @@ class BaseDetector(TaskModel):
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the losses for images ``(N, 3, H, W)``, given the true instances of each image."""
+        """Returns the losses for images ``(N, 3, H, W)``, given the ground-truth instances of each image."""
 
     @abstractmethod
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores ``(N, P, C)``, from 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
+        """Returns scores ``(N, P, C)`` from 0 to 1, and boxes ``(N, P, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
         """Returns the losses for images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
@@ -123,7 +123,7 @@ class Selection:
 
 
 def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
-    """Returns the true instances of each image of a batch.
+    """Returns the ground-truth instances of each image of a batch.
 
     Raises:
         DataError: The ground truth is missing, or has a class out of range.
@@ -146,12 +146,12 @@ class TransformersDetector(BaseDetector):
 
     Args:
         num_classes: The number of classes.
-        config: `model_type`, such as "rt_detr", and any arguments of the config of that model.
-        settings: Arguments of `BaseDetector`. By default, `test_cfg` disables non-maximum suppression, which these
+        config: `model_type`, such as "rt_detr", and any arguments for the config of that model.
+        settings: Arguments for `BaseDetector`. By default, `test_cfg` disables non-maximum suppression, which these
             models do not need.
 
     Raises:
-        ArgumentError: The detection model is unknown to transformers, or its config is rejected.
+        ArgumentError: The detection model is unknown to transformers, or transformers rejects its config.
         MissingExtraError: The package transformers or scipy is not installed.
 
     Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
@@ -187,7 +187,7 @@ class TransformersDetector(BaseDetector):
             raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
 
     def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
+        """Returns scores ``(N, Q, C)`` from 0 to 1, and boxes ``(N, Q, 4)`` as x1 y1 x2 y2 in pixels of the inputs."""
         found = self.detector(pixel_values=inputs)
         logits = found.logits.float()
         # Models with a background class have one more score, and use softmax instead of sigmoid.

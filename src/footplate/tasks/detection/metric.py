@@ -50,7 +50,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             `<prefix>.bbox.json`, `<prefix>.segm.json`, and without an annotation file also `<prefix>.gt.json`.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
-        settings: Arguments of `BaseMetric`; the default prefix is "coco".
+        settings: Arguments for `BaseMetric`; the default prefix is "coco".
 
     Raises:
         ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
@@ -119,7 +119,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files and returns a dict of the values. It is empty with `format_only`."""
+        """Writes the requested files and returns a dict of the metrics, which is empty if `format_only` is set."""
         numbers = [each.image_id for each in results]
         is_unique = len(set(numbers)) == len(numbers)
         if self.ann_file is not None and not is_unique:

@@ -22,8 +22,8 @@ class DetDataSample(BaseDataElement):
     """The ground truth and the prediction for one image; `img_id`, `img_path`, `img_shape` etc. are metainfo.
 
     Attributes:
-        gt_instances: The true instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model input,
-            `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
+        gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
+            input, `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
         ignored_instances: Instances that are ignored in the evaluation, such as crowds, with the same fields.
         pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
             `scores` ``(N,)``, and for some models `masks`.
@@ -46,7 +46,8 @@ class DetDataSample(BaseDataElement):
 class PackDetInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of detection models.
 
-    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_bboxes` ``(N, 4)``,
+    The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
+    `gt_bboxes` ``(N, 4)``,
     `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
 
     Args:
@@ -64,7 +65,7 @@ class PackDetInputs(BaseTransform):
         self.with_masks = with_masks
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a DetDataSample."""
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a DetDataSample)."""
         image = np.asarray(loaded_image(results))
         sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_bboxes" in results:
@@ -90,16 +91,16 @@ class PackDetInputs(BaseTransform):
 class DetDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
 
-    Sets `batch_input_shape`, the padded size of the batch, and `pad_shape` in each sample.
+    Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
 
     Args:
         mean: The value to subtract from each channel.
         std: The value to divide each channel by.
         pad_size_divisor: Height and width are padded to multiples of this number.
         pad_value: The padding value of images, applied after normalization.
-        pad_mask: Whether to pad the true masks to the size of the images.
+        pad_mask: Whether to pad the ground-truth masks to the size of the images.
         mask_pad_value: The padding value of masks.
-        settings: Further arguments of `ImgDataPreprocessor`.
+        settings: Additional arguments for `ImgDataPreprocessor`.
     """
 
     def __init__(

@@ -135,7 +135,7 @@ def assign(
 
     Args:
         grid: The output of the network.
-        instances: The true instances of each image.
+        instances: The ground-truth instances of each image.
         top: The maximum number of positions per instance.
         score_power: The exponent of the class score in the rating.
         iou_power: The exponent of the IoU in the rating.
@@ -188,7 +188,7 @@ class SmallDetector(BaseDetector):
         head_width: The number of channels in a head.
         box_weight: The weight of the box loss relative to the classification loss.
         flip_test: Whether to average the predictions for the image and the flipped image.
-        settings: Arguments of `BaseDetector`.
+        settings: Arguments for `BaseDetector`.
 
     Raises:
         ArgumentError: `test_cfg` is invalid.
@@ -224,7 +224,7 @@ class SmallDetector(BaseDetector):
         return grid
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss_cls`, `loss_bbox` and `iou`, the weighted mean generalized IoU of the assigned boxes."""
+        """Returns `loss_cls`, `loss_bbox` and `iou` (the weighted mean generalized IoU of the assigned boxes)."""
         grid = self.outputs(inputs)
         targets = assign(grid, instances)
         sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance

@@ -1,4 +1,4 @@
-"""Draws an image with its true and predicted instances side by side, with a legend."""
+"""Draws an image with its ground-truth and predicted instances side by side, with a legend."""
 
 import os
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ _TEXT_SIZE = 12
 class DetLocalVisualizer(TaskVisualizer):
     """Draws boxes, classes, masks and keypoints of a DetDataSample on its image. Small images are enlarged.
 
-    The coordinates of true boxes refer to an image of the size `img_shape`, those of predicted boxes to the original
-    image of the size `ori_shape`. Keypoints are the field `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``,
-    connected by the `skeleton_links` of the dataset's `metainfo`.
+    Coordinates of ground-truth boxes refer to an image of size `img_shape`. Coordinates of predicted boxes refer to the
+    original image of size `ori_shape`. Keypoints are read from the field `keypoints` of the instances, with shape ``(N,
+    K, 2)`` or ``(N, K, 3)``, and are connected by the `skeleton_links` in the dataset's `metainfo`.
 
     Args:
         bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset, extended
@@ -36,7 +36,7 @@ class DetLocalVisualizer(TaskVisualizer):
         text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
-        settings: Arguments of `Visualizer`.
+        settings: Arguments for `Visualizer`.
 
     Raises:
         ArgumentError: `alpha` is not between 0 and 1.
@@ -77,11 +77,11 @@ class DetLocalVisualizer(TaskVisualizer):
 
         Args:
             name: The name of the image.
-            image: ``(H, W, 3)``, uint8, RGB.
+            image: An RGB image ``(H, W, 3)``, uint8.
             data_sample: The sample of the image.
-            args: Further positional arguments of `Visualizer.add_datasample`.
+            args: Additional positional arguments for `Visualizer.add_datasample`.
             pred_score_thr: The minimum score of predictions to draw.
-            settings: Further keyword arguments of `Visualizer.add_datasample`.
+            settings: Additional keyword arguments for `Visualizer.add_datasample`.
         """
         if data_sample is not None and "pred_instances" in data_sample:
             found = data_sample.pred_instances
@@ -135,7 +135,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         wait_time: The minimum time to show an image, in seconds.
         test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
             instead of being sent to the visualization backends.
-        settings: Further arguments of `BaseVisualizationHook`.
+        settings: Additional arguments for `BaseVisualizationHook`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.

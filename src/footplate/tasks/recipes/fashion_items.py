@@ -1,4 +1,4 @@
-"""The images of clothes, shoes and bags that footplate includes, and the dataset of single images."""
+"""The images of clothes, shoes and bags that footplate includes, and the dataset of individual images."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -192,7 +192,7 @@ class FashionScenes:
         split: "train" or "test".
         length: The number of scenes; by default 100,000 for training and 500 for testing.
         seed: The random seed of the scenes.
-        style: Arguments of `SceneStyle`, such as `dict(turn=10, stretch=0.15)`.
+        style: Arguments for `SceneStyle`, such as `dict(turn=10, stretch=0.15)`.
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:

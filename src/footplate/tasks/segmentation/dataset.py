@@ -28,7 +28,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
 class BaseSegDataset(BaseDataset):
-    """A dataset of a folder of images and a folder of label maps with matching names.
+    """A dataset of images in one folder and label maps with matching names in another.
 
     A label map is a single-channel image of class indices, with 255 for ignored pixels::
 
@@ -42,10 +42,10 @@ class BaseSegDataset(BaseDataset):
         metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
             that are omitted here are ignored.
         data_root: The root folder of relative paths.
-        data_prefix: The folders: `img_path`, and `seg_map_path` if there are label maps.
+        data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
-        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
         DataError: A folder does not exist, or an image has no label map.
@@ -149,18 +149,18 @@ class BaseSegDataset(BaseDataset):
             f"ignored pixels ({self.ignore_index})"
         ]
         _logger.warning(
-            "%s inspected in '%s' contain only %s. Missing classes: %s. "
-            "Label maps contain class indices, from 0 to %d.",
+            "Found only %s in the %s inspected in '%s'. Missing classes: %s. "
+            "Label maps must contain class indices from 0 to %d.",
+            " and ".join(contained),
             pluralize(count, "label map"),
             self.data_prefix["seg_map_path"],
-            " and ".join(contained),
             list_names((name for label, name in enumerate(classes) if label not in present), _MOST_NAMES),
             len(classes) - 1,
         )
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
-    """Yields the files below a folder, as paths relative to it."""
+    """Yields the relative paths of all files in a folder and its subfolders."""
     here = join(folder, below) if below else folder
     try:
         names = list_dir(here)

@@ -26,7 +26,7 @@ _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
-    """The number of pixels of each class, ``(C,)`` each, int64."""
+    """Pixel counts per class, each an int64 array ``(C,)``."""
 
     intersect: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class Areas(NamedTuple):
 class IoUMetric(BaseMetric[Areas]):
     """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
-    A class without true or predicted pixels has no value and is excluded from the means.
+    A class with neither ground-truth nor predicted pixels has no value and is excluded from the means.
 
     Args:
         ignore_index: Pixels with this label are ignored.
@@ -48,7 +48,7 @@ class IoUMetric(BaseMetric[Areas]):
         output_dir: The folder for predictions as PNG files, named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the value of every class, such as `IoU.dress`.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
 
     Raises:
         ArgumentError: A metric is unknown, or `format_only` is set without `output_dir`.
@@ -105,7 +105,7 @@ class IoUMetric(BaseMetric[Areas]):
                 self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns a dict of the values. It is empty with `format_only`."""
+        """Returns a dict of the metrics, which is empty if `format_only` is set."""
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:

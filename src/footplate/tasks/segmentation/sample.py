@@ -1,4 +1,4 @@
-"""The data sample of segmentation, and the transform and the preprocessor that fill it."""
+"""The data sample for segmentation, and the transform and the preprocessor that fill it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -31,9 +31,9 @@ class SegDataSample(BaseDataElement):
     """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
 
     Attributes:
-        gt_sem_seg: The true classes, `data` of ``(1, H, W)``, integers.
-        pred_sem_seg: The predicted classes, `data` of ``(1, H, W)``, int64.
-        seg_logits: The scores before softmax, `data` of ``(C, H, W)``, float.
+        gt_sem_seg: The ground-truth classes; `data` contains integers ``(1, H, W)``.
+        pred_sem_seg: The predicted classes; `data` is an int64 tensor ``(1, H, W)``.
+        seg_logits: The scores before softmax; `data` is a float tensor ``(C, H, W)``.
 
     Example:
         >>> import torch
@@ -53,7 +53,8 @@ class SegDataSample(BaseDataElement):
 class PackSegInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of segmentation models.
 
-    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_seg_map`, ``(H, W)``.
+    The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)`` and, if the ground truth is known, `gt_seg_map` of
+    shape ``(H, W)``.
 
     Args:
         meta_keys: The keys to store as metainfo, if present.
@@ -68,7 +69,7 @@ class PackSegInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a SegDataSample."""
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a SegDataSample)."""
         image = np.asarray(loaded_image(results))
         sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_seg_map" in results:
@@ -98,7 +99,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
         bgr_to_rgb: Whether to swap the first and the third channel.
         rgb_to_bgr: The same as `bgr_to_rgb`.
-        batch_augments: Batch augmentations, called in training one after the other as `augment(inputs, data_samples)`.
+        batch_augments: Batch augmentations, called one after the other in training as `augment(inputs, data_samples)`.
         test_cfg: `size` or `size_divisor` for validation and test.
 
     Raises:
@@ -134,7 +135,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Pads the inputs to `size` or `size_divisor`, and in training the label maps to the same size."""
+        """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
         (least_height, least_width), divisor = self._train_padding if training else self._test_padding
         height, width = batch["inputs"].shape[-2:]
         bottom = max(least_height, -(-height // divisor) * divisor) - height

@@ -69,7 +69,7 @@ class BaseSegmentor(TaskModel):
         return self._full_scores(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
-        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent; each sample needs `gt_sem_seg`."""
+        """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self._full_scores(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
@@ -175,7 +175,7 @@ class SmallSegmentor(BaseSegmentor):
         num_classes: The number of classes, including the background.
         widths: The number of channels of each stage of the network.
         depths: The number of residual blocks of each stage.
-        settings: Arguments of `BaseSegmentor`.
+        settings: Arguments for `BaseSegmentor`.
 
     Example:
         >>> import torch
@@ -206,8 +206,8 @@ class SegFormer(BaseSegmentor):
 
     Args:
         num_classes: The number of classes, including the background.
-        config: Arguments of transformers' `SegformerConfig`, such as `hidden_sizes`, `depths`, `sr_ratios`.
-        settings: Arguments of `BaseSegmentor`.
+        config: Arguments for transformers' `SegformerConfig`, such as `hidden_sizes`, `depths`, `sr_ratios`.
+        settings: Arguments for `BaseSegmentor`.
 
     Raises:
         MissingExtraError: The package transformers is not installed.

@@ -1,4 +1,4 @@
-"""Draws an image, its true and predicted label maps and an error map side by side, with a legend."""
+"""Draws an image, its ground-truth and predicted label maps, and an error map side by side, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ class SegLocalVisualizer(TaskVisualizer):
         classes: The names of the classes; by default, those of the dataset.
         palette: The colors of the classes; by default, those of the dataset, or distinct colors if it has none.
         alpha: The opacity of the colors, 0 to 1.
-        settings: Arguments of `Visualizer`.
+        settings: Arguments for `Visualizer`.
 
     Raises:
         ArgumentError: `alpha` is not between 0 and 1, or the numbers of names and colors differ.
@@ -78,7 +78,7 @@ class SegLocalVisualizer(TaskVisualizer):
 class SegVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions of every `interval`-th batch of a validation or test run.
 
-    Takes the arguments of `BaseVisualizationHook`.
+    Takes the same arguments as `BaseVisualizationHook`.
 
     Source: the hooks page of the MMSegmentation documentation, "SegVisualizationHook".
     """

@@ -65,7 +65,7 @@ class _Probe(BaseMetric[Seen]):
 
     Args:
         of: "features" to probe the features of the model, or "pixels" to probe the pixels of the images as a baseline.
-        settings: Arguments of `BaseMetric`.
+        settings: Arguments for `BaseMetric`.
 
     Raises:
         DataError: A sample has no class or part, or a part has no samples.
@@ -126,7 +126,7 @@ class KNNProbe(_Probe):
     Args:
         k: The number of neighbors.
         temperature: The vote of a neighbor has the weight ``exp(cosine / temperature)``.
-        settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
+        settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
 
     Raises:
         DataError: There are fewer than k training samples, or a sample has no class or part.
@@ -149,7 +149,7 @@ class KNNProbe(_Probe):
             DataError: There are fewer than k training features.
         """
         if self.k > len(features):
-            raise DataError(f"k is {self.k}, but there are only {len(features)} training images", key="k")
+            raise DataError(f"k={self.k} exceeds the number of training images ({len(features)})", key="k")
         cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
         nearest, places = cosines.topk(self.k, dim=1)
         votes = nearest.new_zeros(len(queries), num_classes)
@@ -163,7 +163,7 @@ class LinearProbe(_Probe):
 
     Args:
         l2: The weight of the L2 regularization.
-        settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
+        settings: `of`, "features" or "pixels", and the arguments for `BaseMetric`.
 
     Raises:
         DataError: A sample has no class or part.

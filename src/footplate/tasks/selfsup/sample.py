@@ -1,4 +1,4 @@
-"""The data sample of self-supervised learning, and the transforms and the preprocessor that fill it."""
+"""The data sample for self-supervised learning, and the transforms and the preprocessor that fill it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal

@@ -142,7 +142,7 @@ def draw_neighbors(
     """Returns an image in which each row shows a query, followed by its nearest neighbors.
 
     Args:
-        queries: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
+        queries: RGB images ``(h, w, 3)`` of the same size, uint8.
         neighbors: The neighbors of each query, the nearest first.
         same: Whether each neighbor has the class of the query. Its frame is blue if it does, and orange otherwise.
     """
@@ -159,9 +159,9 @@ def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guess
     Masked pixels are gray in the second column. The third column shows the reconstruction for masked pixels only.
 
     Args:
-        images: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
-        hidden: The masked pixels, ``(h, w)`` each, bool.
-        guessed: The reconstructions, in the form of `images`.
+        images: RGB images ``(h, w, 3)`` of the same size, uint8.
+        hidden: For each image, a bool array ``(h, w)`` that is True for masked pixels.
+        guessed: The reconstructions, with the same shape and dtype as `images`.
     """
     rows = []
     for image, gone, guess in zip(images, hidden, guessed, strict=True):
@@ -173,7 +173,7 @@ def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guess
 
 
 def planes_to_image(planes: object) -> Image:
-    """Converts ``(1 or 3, h, w)`` with values from 0 to 255 to an image ``(h, w, 3)``, uint8, RGB."""
+    """Converts channels ``(1 or 3, h, w)`` with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 

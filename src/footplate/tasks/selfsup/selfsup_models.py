@@ -21,7 +21,7 @@ from footplate.tasks.task_base import Part, TaskModel, build_part
 class BaseSelfSup(TaskModel):
     """The base class of models with backbone, neck and head that learn from views of images and predict features.
 
-    Inputs are a list of views, ``(N, C, H, W)`` each, float. Features are computed from the first view.
+    Inputs are a list of views, each a float tensor ``(N, C, H, W)``. Features are computed from the first view.
 
     Args:
         backbone: The network to pretrain. Like the neck and the head, it is a module or a config for MODELS.
