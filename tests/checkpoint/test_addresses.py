@@ -199,8 +199,8 @@ def test_file_without_a_digest_is_used_with_a_warning(cache: Path, caplog: pytes
     torch.save(WEIGHTS, cache / "model.pth")
     assert local_file("https://host/model.pth") == str(cache / "model.pth")
     assert caplog.messages == [
-        f"Using '{cache}/model.pth' for 'https://host/model.pth'. Its name contains no digest, so its content cannot "
-        "be verified."
+        f"Using '{cache}/model.pth' for 'https://host/model.pth'. The file name contains no digest, so the content "
+        "cannot be verified."
     ]
 
 

@@ -72,7 +72,7 @@ def test_missing_package_is_named_in_the_error(tmp_path: Path, source: Path, mon
 
 @pytest.mark.parametrize(("name", "layout"), [("w.pth", "other"), ("w.safetensors", "mmengine")])
 def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str) -> None:
-    with pytest.raises(ArgumentError, match="cannot be written in this layout"):
+    with pytest.raises(ArgumentError, match="does not support this layout"):
         export_weights(source, tmp_path / name, layout=layout)
 
 
@@ -147,7 +147,7 @@ def test_average_of_one_checkpoint_is_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
 def test_invalid_shares_are_rejected(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
-    with pytest.raises(ArgumentError, match="one share for each"):
+    with pytest.raises(ArgumentError, match="one share per checkpoint"):
         average_weights(_save(tmp_path, *[1.0] * count), shares)
 
 

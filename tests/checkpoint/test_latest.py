@@ -64,7 +64,7 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
     assert find_latest(tmp_path) == paths[0]
     cut, altered = sorted(caplog.messages)
-    assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: the end of the archive is not")
+    assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: the end of the archive is")
     assert altered.startswith(
         f"Skipped: checkpoint '{paths[2]}' is damaged: its content does not match its checksum; expected sha256 "
     )
@@ -393,8 +393,8 @@ def test_unused_checkpoint_with_more_iterations_is_reported(
     assert find_latest(tmp_path / "work") == taken
     farther = tmp_path / place / "iter_8.pth"
     assert caplog.messages == [
-        f"Resuming from '{taken}' (iteration 4). '{farther}' (iteration 8) is at a later iteration and is not used, "
-        "nor 1 more. To resume from it, pass `--resume PATH`."
+        f"Resuming from '{taken}' (iteration 4). Ignoring '{farther}', which is at a later iteration (8), and "
+        "1 other later checkpoint. To resume from a later checkpoint, pass `--resume PATH`."
     ]
 
 
@@ -408,7 +408,7 @@ def test_pointer_takes_precedence_over_file_dates(
     write_pointer(tmp_path, str(tmp_path / "iter_4.pth"))
     assert find_latest(tmp_path) == str(tmp_path / "iter_4.pth")
     assert [each.partition("' (")[2][:11] for each in caplog.messages] == ["iteration 4"]
-    assert "iter_8.pth' (iteration 8) is at a later iteration and is not used. To" in caplog.text
+    assert "iter_8.pth', which is at a later iteration (8). To" in caplog.text
 
 
 def test_nearer_checkpoints_are_not_read_for_their_position(

@@ -126,13 +126,14 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
     assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
     assert caplog.messages == [
-        f"Checkpoint '{path}' contains objects of 1 classes that were not instantiated: {os.mkdir.__module__}.mkdir."
+        f"Checkpoint '{path}' contains objects that were not instantiated, of these classes: "
+        f"{os.mkdir.__module__}.mkdir."
     ]
     load_checkpoint(path, trust=True)
     assert trap.exists()
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert caplog.messages[1:] == [f"Trusting checkpoint '{path}' (sha256 {digest}): code in it may be executed."]
-    with pytest.raises(CheckpointError, match="torch cannot load it: FileExistsError"):
+    with pytest.raises(CheckpointError, match="PyTorch cannot load it: FileExistsError"):
         load_checkpoint(path, trust=True)
 
 

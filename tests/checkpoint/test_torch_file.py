@@ -70,7 +70,7 @@ def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path)
     file = tmp_path / "old.pth"
     file.write_bytes(_saved_as_tar(torch.arange(6.0).view(2, 3)))
     assert torch.load(file, weights_only=False)["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(CheckpointError, match=r"a tar archive, the unsupported format of torch before 0\.2") as caught:
+    with pytest.raises(CheckpointError, match=r"a tar archive, a format from before PyTorch 0\.2") as caught:
         load_checkpoint(file)
     assert not isinstance(caught.value, CheckpointDamagedError)
     assert "torch.load(path, weights_only=False)" in str(caught.value)

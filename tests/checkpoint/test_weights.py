@@ -91,7 +91,7 @@ def test_keys_are_revised_in_order() -> None:
     found = rename_keys(weights, [(r"^model\.", "net."), (r"^net\.a", "net.first")])
     assert list(found) == ["net.first.w", "net.b.w"]
     assert found._metadata == {"net.first": {"version": 2}}  # type: ignore[attr-defined]
-    with pytest.raises(CheckpointError, match=r"two keys of 'a state dict' become 'model\.x\.w'"):
+    with pytest.raises(CheckpointError, match=r"two keys of 'a state dict' are both renamed to 'model\.x\.w'"):
         rename_keys(weights, [(r"\.[ab]\.", ".x.")])
 
 

@@ -66,7 +66,7 @@ def test_other_archives_are_recognized(pack: Pack, members: dict[str, bytes], wo
 @pytest.mark.parametrize("place", [0, -22])
 def test_unexpected_bytes_are_detected(pack: Pack, place: int) -> None:
     packed = pack(_GOOD)
-    with pytest.raises(CheckpointDamagedError, match="its ZIP central directory is not where it should be"):
+    with pytest.raises(CheckpointDamagedError, match="its ZIP central directory is misplaced"):
         Archive(io.BytesIO(packed[:place] + b"PK\x01\x02 junk" + packed[place:]))
 
 

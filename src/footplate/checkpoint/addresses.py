@@ -1,12 +1,12 @@
-"""Downloads weights from an address to the cache of `torch.hub`.
+"""Downloads weights from an address to the `torch.hub` cache.
 
     torchvision://resnet50                       a torchvision model; also resnet50.imagenet1k_v2
-    open-mmlab://detectron2/resnet50_caffe       backbones that OpenMMLab publishes; also openmmlab:// and mmcls://
+    open-mmlab://detectron2/resnet50_caffe       backbones published by OpenMMLab; also openmmlab:// and mmcls://
     https://host/weights-0123abcd.pth            any server; also http://
     hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
     s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
 
-`addresses.json` lists the published weights. A file on a storage backend of fsspec is downloaded only if its name
+`addresses.json` lists the published weights. A file on an fsspec storage backend is downloaded only if its name
 contains a digest. Otherwise, it is read in place, because its content may change, for example during a run.
 """
 
@@ -55,7 +55,7 @@ _CHUNK_BYTES = 1 << 18
 def local_file(path: str) -> str:
     """Returns the local path of the weights at an address. Downloads weights that are not in the cache.
 
-    If several processes of a machine need the same file, the first one downloads it and the others wait.
+    If several processes on a machine need the same file, the first one downloads it and the others wait.
 
     Args:
         path: An address, or the path of a file, which is returned unchanged.
@@ -95,7 +95,7 @@ def local_file(path: str) -> str:
             )
     elif os.path.dirname(file) == _shared_folder():
         _logger.warning(
-            "Using '%s' for '%s'. Its name contains no digest, so its content cannot be verified.", file, path
+            "Using '%s' for '%s'. The file name contains no digest, so the content cannot be verified.", file, path
         )
     return file
 
@@ -136,7 +136,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(path: str, url: str) -> str:
-    """Returns the path of weights in the cache, even if they are not downloaded yet. Reuses files of other programs.
+    """Returns the cache path of weights, even if they are not downloaded yet. Reuses files from other programs.
 
     Args:
         path: The address.
@@ -172,7 +172,7 @@ def _hugging_face() -> str:
 
 
 def _download(url: str, file: str) -> None:
-    """Downloads a URL to a file. The file appears only if it is complete and its digest is correct."""
+    """Downloads a URL to a file. The file is created only after its digest has been verified."""
     _logger.info("Downloading '%s' to '%s'.", url, file)
     digest, sha256 = _digest_in(file), hashlib.sha256()
     storage.clean_stale(os.path.dirname(file))  # left over from interrupted downloads
@@ -195,7 +195,7 @@ def _read_chunks(url: str, file: str) -> Iterator[bytes]:
     """Yields the content of a URL in chunks. If standard error is a terminal, shows a progress bar there.
 
     Raises:
-        CheckpointError: The content cannot be read. The message contains the path at which the user can save it.
+        CheckpointError: The content cannot be read. The message contains the path to which the user can save the file.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -96,7 +96,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
 
 
 def _describe(value: Any) -> str:
-    """Describes an entry without tensors."""
+    """Returns a short description of an entry that contains no tensors."""
     if isinstance(value, OpaqueObject):
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
@@ -110,7 +110,8 @@ def _describe(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Formats a scalar. For any other value, returns only its type, because its text may be arbitrarily long."""
+    """Formats a scalar. For any other value, returns only the name of its type, because its text may be arbitrarily
+    long."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"

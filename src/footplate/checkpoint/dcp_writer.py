@@ -171,7 +171,7 @@ class FolderWriter(StorageWriter):
         remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in files))
 
     def drop(self) -> None:
-        """Removes the files of this save, unless the folder already contains a checkpoint."""
+        """Removes the files that this save wrote, unless the folder already contains a checkpoint."""
         with contextlib.suppress(OSError):
             if self._save is not None and not is_committed(self.folder):
                 names = storage.list_dir(self.folder)

@@ -28,25 +28,25 @@ _CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading 
 
 
 class Digest(NamedTuple):
-    """The digest and the time that are recorded in a checkpoint."""
+    """The digest and the save time recorded in a checkpoint."""
 
     sha256: str | None  # the recorded SHA-256 as 64 hexadecimal digits, or None in files of other programs
     saved: int  # the time of the save in nanoseconds since the epoch, or 0 if unknown
 
     @property
     def length(self) -> int:
-        """The length of the comment at the end of the file in bytes, or 0 if there is no digest."""
+        """The length, in bytes, of the comment at the end of the file, or 0 if there is no digest."""
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 
 class DigestSink:
-    """Forwards an archive to another sink while it is written, and appends the digest.
+    """Forwards the bytes of an archive to another sink and appends the digest.
 
     An error in the other sink is stored and raised by `finish`, because torch's writer crashes on exceptions.
 
     Args:
         sink: The sink that receives the bytes.
-        drop: Called after each write, to drop the source pages from memory.
+        drop: Called after each write, to release the memory pages of the data that was written.
     """
 
     def __init__(self, sink: storage.Sink, drop: Callable[[], Any] = lambda: None) -> None:
@@ -94,7 +94,7 @@ class DigestSink:
 
 
 def read_digest(stream: IO[bytes]) -> Digest:
-    """Returns the digest that is recorded at the end of an open file, without verifying it.
+    """Returns the digest recorded at the end of an open file, without verifying it.
 
     Raises:
         OSError: The file cannot be read.

@@ -33,10 +33,10 @@ def export_weights(
     """Writes only the weights of a checkpoint to a file.
 
     Args:
-        source: A checkpoint of footplate or another engine, or a safetensors file.
-        target: The output file. `.pth`, `.pt` and `.ckpt` are written by `torch.save`, `.safetensors` by safetensors.
+        source: A checkpoint from footplate or another engine, or a safetensors file.
+        target: The output file. Its suffix selects the format: `.pth`, `.pt` and `.ckpt` are PyTorch files.
         section: The entry that contains the weights, such as `ema_state_dict`. By default, it is detected.
-        revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
         add_prefix: A prefix to add to every key.
         layout: "plain" to write a bare state dict, or "mmengine" to write the entries `meta` and `state_dict`, as
@@ -46,16 +46,17 @@ def export_weights(
         The number of tensors.
 
     Raises:
-        CheckpointError: The source has no such weights, two keys become equal, or the target cannot be written.
-        ArgumentError: The target is the source or has an unsupported suffix, or the layout is unknown or not supported
-            by safetensors.
-        MissingExtraError: The target is a safetensors file, and the package is not installed.
+        CheckpointError: The source does not contain the requested weights, two keys are renamed to the same key, or the
+            target cannot be written.
+        ArgumentError: The target and the source are the same file, the target has an unsupported suffix, or the layout
+            is unknown or not supported by safetensors.
+        MissingExtraError: The target is a safetensors file, and the safetensors package is not installed.
     """
     storage.check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
     origin, name = os.fspath(source), os.fspath(target)
     is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
     if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
-        raise ArgumentError(f"'{name}' cannot be written in this layout", key="layout", found=layout)
+        raise ArgumentError(f"'{name}' does not support this layout", key="layout", found=layout)
     content = load_checkpoint(source)
     if section is None:
         weights = weights_of(content, origin)
@@ -98,7 +99,8 @@ def average_weights(
 
     Args:
         paths: The checkpoints.
-        shares: The weight of each checkpoint in the mean. By default, all are equal. They are divided by their sum.
+        shares: The weight of each checkpoint in the mean. The weights are normalized to sum to 1 and are equal by
+            default.
 
     Raises:
         ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
@@ -110,7 +112,7 @@ def average_weights(
     parts = list(shares) if shares is not None else [1.0] * len(paths)
     if not paths or len(parts) != len(paths) or not sum(parts):
         raise ArgumentError(
-            "averaging needs at least one checkpoint, and one share for each", key="shares", found=shares
+            "averaging needs at least one checkpoint, and one share per checkpoint", key="shares", found=shares
         )
     sums: dict[str, torch.Tensor] = {}
     first: OrderedDict[str, Any] = OrderedDict()
@@ -145,7 +147,7 @@ def average_weights(
 
 
 def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:
-    """Adds `value * share` to a sum in pieces, because the full product would double the memory of a large tensor."""
+    """Adds `value * share` to a sum piece by piece, because the full product could need too much memory."""
     wide = torch.float64 if value.dtype.itemsize > 1 else torch.float32  # exact enough for 8-bit weights
     wide = torch.complex128 if value.is_complex() else wide
     if key not in sums:

@@ -14,6 +14,7 @@ from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_sharded_path, s
 from footplate.checkpoint.sharded_writing import has_own_layout
 from footplate.checkpoint.verifying import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.messages import pluralize
 
 POINTER = "last_checkpoint"
 _logger = logging.getLogger("footplate.checkpoint")
@@ -26,10 +27,10 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that a run can resume from the files that it names.
+    """Returns `filename_tmpl` after checking that a run can resume from checkpoints with such names.
 
     Raises:
-        ArgumentError: The template has no number, or resuming ignores files of such names.
+        ArgumentError: The template has no placeholder for the number, or resuming would ignore files with such names.
     """
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
@@ -57,7 +58,9 @@ def checked_template(value: Any) -> str:
 
 
 def is_considered(name: str) -> bool:
-    """Checks whether resuming considers a file with this name. The target of `last_checkpoint` may have any name.
+    """Checks whether resuming considers a file with this name.
+
+    This does not apply to the target of `last_checkpoint`, which may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -134,7 +137,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def read_verified_outline(path: str) -> Mapping[Any, Any]:
-    """Verifies a checkpoint and returns its content with its tensors on the device 'meta'.
+    """Verifies a checkpoint and returns its content with its tensors on the meta device.
 
     Raises:
         CheckpointError: The checkpoint is damaged or cannot be read.
@@ -184,7 +187,7 @@ def find_first_resumable(
         if _RUN_KEYS & content.keys():
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
-        _logger.info("Skipped: checkpoint '%s' contains weights, but no training state to resume.", path)
+        _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
         del content  # free the memory before the next one is read
     if unreadable is not None:
         raise unreadable
@@ -192,7 +195,7 @@ def find_first_resumable(
 
 
 def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest other intact checkpoint in the folder of `path`, or None if there is none."""
+    """Returns the newest intact checkpoint in the same folder other than `path` itself, or None if there is none."""
     damaged = storage.absolute(path)
     with contextlib.suppress(CheckpointError):
         for candidate in list_candidates(storage.parent(damaged)):
@@ -256,7 +259,7 @@ def _pointer_target(folder: str) -> str | None:
 
 
 def _saved(path: str) -> int:
-    """Returns the time at which a checkpoint was saved in nanoseconds, or 0 if it cannot be read."""
+    """Returns the time, in nanoseconds, at which a checkpoint was saved, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0
@@ -277,7 +280,7 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
-    """Warns if another checkpoint, such as that of an earlier run, is at a later iteration than the selected one."""
+    """Warns if another checkpoint, such as one from an earlier run, is at a later iteration than the selected one."""
     later, wanted = {}, _NUMBERED.fullmatch(storage.base_name(selected))
     for path in others:
         found = _NUMBERED.fullmatch(storage.base_name(path))
@@ -289,11 +292,11 @@ def _warn_of_later_iteration(selected: str, iteration: float, others: list[str])
     if later:
         path = max(later, key=lambda each: later[each])
         _logger.warning(
-            "Resuming from '%s' (iteration %d). '%s' (iteration %d) is at a later iteration and is not used%s. To "
-            "resume from it, pass `--resume PATH`.",
+            "Resuming from '%s' (iteration %d). Ignoring '%s', which is at a later iteration (%d)%s. To resume from a "
+            "later checkpoint, pass `--resume PATH`.",
             selected,
             iteration,
             path,
             later[path],
-            f", nor {len(later) - 1} more" if len(later) > 1 else "",
+            f", and {pluralize(len(later) - 1, 'other later checkpoint')}" if len(later) > 1 else "",
         )

@@ -45,9 +45,8 @@ def load_checkpoint(
         path: A path on a storage backend that fsspec supports, or an address of weights, such as
             `torchvision://resnet50`; see `footplate.checkpoint.addresses`. The file may be a `.safetensors` file.
         map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
-        trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
-            files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
-            the file.
+        trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Set it only for files
+            that you created. The load is logged. `trusting(path)` has the same effect for all code that loads the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
         in_place: Whether to read `path` through fsspec instead of downloading it to the cache. A checkpoint to resume
@@ -86,7 +85,7 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
 
     Returns:
         The path and the content on the CPU, or None if there is no checkpoint. The content is None for a trusted file
-        and for a sharded checkpoint, because all ranks load it together.
+        or a sharded checkpoint, because every rank must load such a checkpoint itself.
 
     Raises:
         CheckpointError: See `find_latest`.
@@ -122,16 +121,13 @@ def _load(
             try:
                 loaded = torch.load(stream, map_location=device, weights_only=False)
             except Exception as error:
-                raise CheckpointError(f"torch cannot load it: {type(error).__name__}: {error}") from error
+                raise CheckpointError(f"PyTorch cannot load it: {type(error).__name__}: {error}") from error
         else:
             loaded, names, _ = read_content(stream, device=device)
             if names:
                 shown = list_names(names, _SHOWN_NAMES)
                 _logger.info(
-                    "Checkpoint '%s' contains objects of %d classes that were not instantiated: %s.",
-                    name,
-                    len(names),
-                    shown,
+                    "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s.", name, shown
                 )
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
@@ -157,7 +153,7 @@ def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor
 
 
 def import_safetensors(why: str) -> Any:
-    """Returns the module `safetensors.torch`.
+    """Imports and returns `safetensors.torch`.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -173,7 +169,7 @@ def import_safetensors(why: str) -> Any:
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     """Allows one checkpoint to execute code when it is loaded anywhere within the block.
 
-    The load is logged. Checkpoints that are saved within the block record the path and SHA-256 under `meta.trusted`.
+    The load is logged. Checkpoints that are saved within the block record its path and SHA-256 under `meta.trusted`.
 
     Args:
         path: The checkpoint. If it is None, no file is trusted.

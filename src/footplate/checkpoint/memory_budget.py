@@ -1,7 +1,7 @@
-"""Limits the memory for one checkpoint. Nothing in the file can raise the limit.
+"""Limits the memory for reading and copying one checkpoint. The limit depends only on the size of the file.
 
 A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
-that is more. Reading may use 90% of this limit. The memory that reading leaves must hold four copies of the tensors,
+that is more. Reading may use 90% of this limit. The remaining memory must hold four copies of the tensors,
 because the commands that write weights make up to four copies, for example in wider dtypes for an average or as the
 pieces of a safetensors file. It must also hold four copies of the containers, because a state is converted, split and
 pickled before it is written.
@@ -32,7 +32,7 @@ def memory_limit(size: int) -> int:
 
 
 def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
-    """Checks that copies of tensors, which share no memory, are not far larger than the storages of the tensors.
+    """Checks that separate copies of tensors that share memory would not be far larger than the shared storages.
 
     Raises:
         CheckpointError: The copies take too much memory.
@@ -41,7 +41,7 @@ def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
     size = sum(storages.values())
     if sum(each.numel() * each.element_size() for each in tensors) > (memory_limit(size) - size) // _TENSOR_COPIES:
         raise CheckpointError(
-            "copies of its weights need far more memory than its size justifies, because many of them share their "
+            "copies of its weights need far more memory than its size justifies, because many of the weights share "
             "memory"
         )
 
@@ -79,7 +79,7 @@ class Budget:
     def check_copies(self, value: Any) -> list[str]:
         """Checks that deep copies of `value` fit into the remaining budget.
 
-        Tensors that fill the same storage count once, because their copies share memory, too.
+        Tensors that cover the same whole storage count once, because their copies also share memory.
 
         Returns:
             The names of the opaque objects in `value`, without duplicates.

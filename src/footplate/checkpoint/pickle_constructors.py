@@ -63,7 +63,7 @@ class Storage:
     """A block of memory and the dtype of its elements.
 
     Args:
-        memory: The bytes as a uint8 tensor `(nbytes,)`, on the device 'meta' if only shapes are read.
+        memory: The bytes as a uint8 tensor `(nbytes,)`, on the meta device if only shapes are read.
         dtype: The dtype of the elements.
     """
 
@@ -72,7 +72,7 @@ class Storage:
         self.dtype = dtype
 
     def tensor(self, offset: Any, size: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """Returns a view of the elements starting at `offset`, with this `size` and `stride`.
+        """Returns a view of the elements starting at `offset`, with the given `size` and `stride`.
 
         Raises:
             ValueError: The shape is invalid or exceeds the storage.
@@ -153,7 +153,7 @@ def _require_type(value: Any, kind: type[_T]) -> _T:
 
 
 def _check_extent(offset: Any, size: Any, stride: Any, *, bytes_per_element: int, available: int) -> None:
-    """Checks that a shape is valid and that all of its elements lie inside the storage."""
+    """Checks that an offset, size and stride are valid and that all elements lie inside the storage."""
     for dimensions in (size, stride):
         if not isinstance(dimensions, (tuple, torch.Size)) or len(dimensions) > _MOST_DIMENSIONS:
             raise ValueError("a tensor has an invalid shape")
@@ -170,7 +170,7 @@ def _check_extent(offset: Any, size: Any, stride: Any, *, bytes_per_element: int
 
 
 class _Dtype(Deferred):
-    """A NumPy dtype whose byte order is set by its state."""
+    """A NumPy dtype whose byte order is set later, from its pickled state."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class _Dtype(Deferred):
 
 
 class _Array(Deferred):
-    """A NumPy array whose shape, dtype and content are set by its state."""
+    """A NumPy array whose shape, dtype and content are set later, from its pickled state."""
 
     def finish(self, state: Any) -> Any:
         """Builds the array from the state that NumPy writes: (version, shape, dtype, is_fortran, content)."""

@@ -35,8 +35,8 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     `torch.load(path, weights_only=True)`. Temporary files of dead processes in the folder are removed.
 
     Args:
-        state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors, NumPy scalars
-            become numbers, and other mappings become dicts.
+        state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors (string arrays
+            become lists), NumPy scalars become Python scalars, and other mappings become dicts.
         path: A local path, or a URL that fsspec supports.
 
     Raises:
@@ -52,7 +52,7 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, drop: Callable[[], An
     Args:
         state: The state.
         path: The output file.
-        drop: Called after each write, to drop the source pages from memory.
+        drop: Called after each write, to release the memory pages of the data that was written.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
@@ -89,7 +89,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
             storage.remove(name)
         elif left := remove_sharded(name):
             _logger.warning(
-                "The folder '%s' is kept, because it contains files that footplate did not write: %s.",
+                "Keeping the folder '%s', because it contains files that footplate did not write: %s.",
                 name,
                 list_names(left, _SHOWN_NAMES),
             )
@@ -98,7 +98,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 
 
 class BackgroundSaver:
-    """Saves checkpoints in a background thread, one at a time. All saves copy the state to the same host memory.
+    """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
     A failed save does not change earlier checkpoints. The error is logged immediately. With "stop", the next `save` or
     `settle` also raises it.
@@ -155,8 +155,9 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
-            undo: Called if this save fails: by this call, or by the next call to `save` or `settle`.
+            then: Called in the background thread after the commit, for example to update `last_checkpoint` and remove
+                older checkpoints.
+            undo: Called if this save fails, either by this call or by the next call to `save` or `settle`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 

@@ -19,8 +19,8 @@ def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
     Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written. NumPy
-    arrays become tensors, NumPy scalars become numbers, mappings become dicts, named tuples become tuples, and deques
-    become lists.
+    arrays become tensors (string arrays become lists), NumPy scalars become Python scalars, mappings become dicts,
+    named tuples become tuples, and deques become lists.
 
     Raises:
         CheckpointError: The state contains a value of another type. The message contains its key path.
@@ -54,7 +54,7 @@ def rebuild(state: Any, replace: Callable[[str, Any], Any], name: str = "") -> A
     Args:
         state: The state.
         replace: Called with the key path and the value of each tensor and mapping. If it returns the value itself, a
-            tensor is kept, and the content of a mapping is processed.
+            tensor is kept unchanged, and a mapping is processed recursively.
         name: The key path of the state.
     """
     if isinstance(state, (torch.Tensor, Mapping)) and (found := replace(name, state)) is not state:
@@ -120,7 +120,7 @@ def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
         raise _unsupported(value, key)
     value = value.detach()
     if value.device.type == "meta":
-        raise CheckpointError("a tensor on the device 'meta' cannot be saved", key=key)
+        raise CheckpointError("a tensor on the meta device cannot be saved", key=key)
     if value.is_quantized:
         raise CheckpointError("a quantized tensor cannot be saved", key=key)
     if value.layout != torch.strided:
@@ -131,7 +131,11 @@ def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
 
 
 def _convert_leaf(value: Any, key: str) -> Any:
-    """Converts NumPy values, and instances of subclasses of str, int, float and bytes, such as enums."""
+    """Converts a value that is not a container to a type that `torch.load` accepts.
+
+    Converts NumPy scalars to Python scalars, NumPy arrays to tensors (string arrays to lists), and instances of
+    subclasses of str, int, float and bytes, such as enum members, to the built-in type.
+    """
     if isinstance(value, np.generic):
         scalar = value.item()
         if type(scalar) not in _ATOMS:
@@ -147,7 +151,9 @@ def _convert_leaf(value: Any, key: str) -> Any:
     if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
         raise CheckpointError(f"an integer with more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
     if isinstance(value, bytes) and not value:
-        raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader rejects them", key=key)
+        raise CheckpointError(
+            "empty bytes cannot be saved, because PyTorch's weights-only reader rejects them", key=key
+        )
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bytes):

@@ -42,7 +42,7 @@ _INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in 
 
 
 class Chunk(NamedTuple):
-    """A shard of a tensor in a file."""
+    """A tensor shard that is stored in a file."""
 
     offsets: tuple[int, ...]  # the start of the shard in each dimension of the tensor
     sizes: tuple[int, ...]  # the shape of the shard
@@ -172,7 +172,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
     Args:
         folder: The folder.
         layout: The layout of the folder.
-        share: A pair (r, n): every n-th file is verified, starting with file r.
+        share: A pair `(r, n)`. Every n-th file is verified, starting with the file at index r.
 
     Raises:
         CheckpointDamagedError: A file is missing, or does not match its checksum.
@@ -282,7 +282,7 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
         boxes: The offsets and sizes of each box.
 
     Raises:
-        ValueError: The tensor is split along more dimensions than any mesh has, or into far too many shards.
+        ValueError: The tensor is split along too many dimensions or into too many shards.
 
     Example:
         >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((3, 0), (1, 2))])

@@ -43,7 +43,7 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
             the same way. Each rank then verifies some of the files and reads only its own shards.
 
     Raises:
-        CheckpointDamagedError: On any rank, a file does not match its checksum.
+        CheckpointDamagedError: A file that any of the ranks verifies does not match its checksum.
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     layout = read_layout(folder)
@@ -156,7 +156,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
     """Verifies a sharded checkpoint and writes it to a single file.
 
     The tensors are assembled in an unnamed temporary file in the folder of the target, which needs disk space for a
-    second copy. Memory must hold the largest tensor.
+    second copy of the tensors. The largest tensor must fit into memory.
 
     Args:
         source: The folder.

@@ -1,7 +1,7 @@
 """Writes sharded checkpoints: each rank writes its own file, and the layout is written last.
 
-A state is split into shards of its tensors and the rest, in which references replace the tensors. Files that footplate
-did not write are never removed or replaced.
+A state is split into the shards of its tensors and a remaining state, in which references replace the tensors. Files
+that footplate did not write are never removed or replaced.
 """
 
 import contextlib
@@ -113,7 +113,7 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits the tensors at these memory addresses."""
+    """Returns a `cut` function for `split_state` that splits the tensors at the given memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
 
@@ -177,7 +177,7 @@ def save_all_shards(
         state: A serializable state with references in place of tensors.
         shards: The shards for each file.
         folder: The output folder.
-        drop: Called before each shard, to drop the source pages of earlier shards from memory.
+        drop: Called before each shard is written, to release the memory pages of earlier shards.
 
     Raises:
         CheckpointError: Writing failed. An existing checkpoint is unchanged.
@@ -276,7 +276,7 @@ def remove_sharded(folder: str) -> list[str]:
 
 
 def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
-    """Removes those of the given files that footplate wrote. Returns the names of the others.
+    """Removes the given files, except those that footplate did not write. Returns the names of the kept files.
 
     Raises:
         OSError: A file cannot be removed.

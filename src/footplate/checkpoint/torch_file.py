@@ -1,6 +1,6 @@
-"""Reads the files that `torch.save` writes: zip archives, and the format of torch before 1.6.
+"""Reads the files that `torch.save` writes: zip archives, and the older format used before PyTorch 1.6.
 
-Classes and functions that a file names are neither imported nor called.
+Classes and functions that a file refers to are neither imported nor called.
 
 Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
@@ -68,11 +68,11 @@ def read_content(
         reader = _ArchiveReader(archive, device, not digest.length, mapped, budget)
     elif start[:1] == b"\x80":
         if _is_tar(stream):  # `torch.load` tries tar before pickle
-            raise CheckpointDamagedError("it is ambiguous, because torch would read it as a tar archive")
+            raise CheckpointDamagedError("it is ambiguous, because PyTorch would read it as a tar archive")
         reader = _OldReader(stream, device, budget)
     elif _is_tar(stream):
         raise CheckpointError(
-            "it is a tar archive, the unsupported format of torch before 0.2",
+            "it is a tar archive, a format from before PyTorch 0.2 that footplate does not support",
             notes=["If you trust the file, load it with `torch.load(path, weights_only=False)`, and save it again."],
         )
     else:
@@ -94,7 +94,9 @@ def _is_tar(stream: IO[bytes]) -> bool:
 
 
 def verify_checksums(stream: IO[bytes]) -> None:
-    """Verifies the checksums of an archive. A file of torch before 1.6 has no checksums and is read instead.
+    """Verifies the checksums of an archive.
+
+    Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead.
 
     Raises:
         CheckpointDamagedError: The file is truncated or corrupted.
@@ -166,9 +168,9 @@ class _ArchiveReader(_Reader):
 
 
 class _OldReader(_Reader):
-    """Reads files of torch before 1.6.
+    """Reads files saved by PyTorch before 1.6.
 
-    In these files, storages follow the object that uses them. The object is therefore read twice: first to find the
+    In these files, the storages follow the object that uses them. The object is therefore read twice: first to find the
     sizes of its storages, and again with their content.
     """
 
@@ -205,7 +207,7 @@ class _OldReader(_Reader):
             return identity[1]
         kind, key, count, view = _checked_identity(identity, length=6)
         if view:
-            raise CheckpointError("it contains views of storages, which only very old versions of torch wrote")
+            raise CheckpointError("it contains views of storages, which only very old versions of PyTorch wrote")
         dtype = storage_dtype(kind)
         size = count * dtype.itemsize
         if self._sizes.setdefault(key, (count, size)) != (count, size) or size > self._length:
@@ -233,7 +235,7 @@ def _wrong_size(key: str) -> CheckpointDamagedError:
 
 
 class _BoundedStream:
-    """Limits each read to the file size, because a pickle may contain a far larger length."""
+    """Limits each read to the file size, because a pickle may claim a far larger length."""
 
     def __init__(self, stream: IO[bytes], length: int) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Reads pickles as data, without importing or calling anything that they name.
+"""Reads pickles as data, without importing or calling anything that they refer to.
 
 A name in a pickle becomes a `Name`. A call to it becomes an `OpaqueObject`, unless the caller's table of known
 functions contains the name. Only the operations listed below are supported. Each one counts the memory that it
@@ -314,7 +314,7 @@ def _shallow_size(value: Any) -> int:
 
 
 def checked_key(key: Any) -> Any:
-    """Returns `key` after checking that it is quick to hash and to compare.
+    """Returns `key` after checking that hashing and comparing it is fast.
 
     Raises:
         ValueError: The key is a large number, a long string, a nested tuple or a container.
@@ -324,9 +324,7 @@ def checked_key(key: Any) -> Any:
     entries = key if type(key) is tuple else (key,)
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
-        raise ValueError(
-            f"a dict or set has a key of type '{type(key).__name__}' that is too large or not a plain value"
-        )
+        raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is too large or not supported")
     if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
         raise ValueError(f"a dict or set has a key longer than {_LONGEST_KEY} characters")
     return key

@@ -25,8 +25,9 @@ _LONGEST_REASON = 200
 def verify(path: "str | os.PathLike[str]") -> Digest:
     """Verifies the whole content of a checkpoint and returns its digest.
 
-    A file from another program has no digest. In this case, the checksums that torch stores for each tensor are
-    verified. Files from torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
+    A file from another program has no digest. In this case, the checksums that `torch.save` stores for each tensor are
+    verified. Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead. All files of a
+    sharded checkpoint are verified.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
@@ -59,7 +60,7 @@ def recorded_digest(path: str) -> Digest:
 
 
 class Outline(NamedTuple):
-    """The content of a checkpoint with its tensors on the device 'meta'."""
+    """The content of a checkpoint with its tensors on the meta device."""
 
     content: dict[Any, Any]  # the content; an object that is not a dict is under the key ""
     digest: Digest  # the recorded digest
@@ -67,7 +68,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint with its tensors on the device 'meta'. Nothing is verified.
+    """Returns the content of a checkpoint with its tensors on the meta device. Nothing is verified.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -118,7 +119,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that contains `path`.
 
-    An exception that a damaged or hostile file causes must not stop a search for other checkpoints.
+    An exception caused by a damaged or hostile file must not stop a search for other checkpoints.
 
     Raises:
         CheckpointError: The block raised an exception that is not a `FootplateError`.

@@ -29,7 +29,7 @@ _COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which
 
 
 class Mismatch(NamedTuple):
-    """A tensor whose shapes in the file and in the model differ."""
+    """A tensor with different shapes in the file and in the model."""
 
     key: str
     saved: tuple[int, ...]
@@ -98,20 +98,21 @@ def load_weights(
     prefix: str | None = None,
     name: str | None = None,
 ) -> LoadReport:
-    r"""Loads the matching weights of a checkpoint into a model and logs the differences.
+    r"""Loads the matching weights from a checkpoint into a model and logs the differences.
 
     Args:
-        module: The model. If it is wrapped for distributed training, the wrapped model is loaded.
+        module: The model. If it is wrapped for distributed training, the weights are loaded into the wrapped model.
         source: The path or address of a checkpoint, its content, or a plain state dict.
-        strict: Whether missing, unexpected or mismatched keys are an error.
-        revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
+        strict: Whether to raise an error for missing, unexpected or mismatched keys.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order. The default
             removes the prefix that distributed wrappers add.
         prefix: Loads only the keys that start with this prefix, such as "backbone.", and removes the prefix from them.
         name: The name of the source in messages. By default, the path of the file.
 
     Raises:
         CheckpointDamagedError: The file does not match its checksum.
-        CheckpointError: The source has no weights, no weight fits, or `strict` is set and the keys or shapes differ.
+        CheckpointError: The source has no weights, no weight fits the model, or `strict` is set and the keys or shapes
+            differ.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -168,7 +169,7 @@ def load_weights(
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the tensors and extra states in a checkpoint of footplate or another engine, or in a plain state dict.
+    """Returns the tensors and extra states in a checkpoint from footplate or another engine, or in a plain state dict.
 
     NumPy arrays are converted to tensors.
 
@@ -207,7 +208,7 @@ def rename_keys(
     """Returns the weights with revised keys; see `load_weights`.
 
     Raises:
-        CheckpointError: No key starts with `prefix`, or two keys become equal.
+        CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
     """
     pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
     start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
@@ -223,7 +224,7 @@ def rename_keys(
     for old, value in weights.items():
         new = rename(old)
         if new in renamed:
-            raise CheckpointError(f"two keys of '{source}' become '{new}'", key="revise_keys")
+            raise CheckpointError(f"two keys of '{source}' are both renamed to '{new}'", key="revise_keys")
         if new is not None:
             renamed[new] = value
     if start and not renamed:

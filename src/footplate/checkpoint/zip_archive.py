@@ -1,10 +1,10 @@
 """Reads the zip archives that `torch.save` writes, without trusting them.
 
-Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
-Any other archive is rejected before its members are read. The members may not be compressed, because their decompressed
-size would be unbounded, and may not overlap. The directory must end at the end of the archive. Content that two readers
-may interpret differently is also rejected: several folders, names that differ only in case, and redundant fields that
-disagree.
+Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory that lists
+them. Any other archive is rejected before its members are read. The members may not be compressed, because their
+decompressed size would be unbounded, and may not overlap. The directory must end at the end of the archive. Content
+that two readers may interpret differently is also rejected: several folders, names that differ only in case, and
+redundant fields that disagree.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -44,7 +44,7 @@ class Archive:
 
     Args:
         stream: An open file.
-        comment: The required length in bytes of the comment at the end: the length of the digest, or 0.
+        comment: The required length, in bytes, of the comment at the end of the file, or 0 if there must be no comment.
 
     Raises:
         CheckpointDamagedError: The archive is truncated or corrupted. Methods raise it if a member does not exist or
@@ -149,7 +149,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     stream.seek(max(0, end))
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
-        raise CheckpointDamagedError("the end of the archive is not where it should be")
+        raise CheckpointDamagedError("the end of the archive is missing or misplaced")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     locator = stream.read(_END_64_LOCATOR.size)
@@ -160,7 +160,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
             raise CheckpointDamagedError("the end of the archive is incomplete")
         end_64 = _END_64_LOCATOR.unpack(locator)[2]
         if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-            raise CheckpointDamagedError("its end is not where it should be")
+            raise CheckpointDamagedError("the ZIP64 end of the archive is misplaced")
         end = stream.seek(end_64)
         record = stream.read(_END_64.size)
         if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
@@ -172,7 +172,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     if (disk, first_disk, count_here) != (0, 0, count):
         raise CheckpointDamagedError("it claims to be one part of a larger archive")
     if start + size != end:
-        raise CheckpointDamagedError("its ZIP central directory is not where it should be")
+        raise CheckpointDamagedError("its ZIP central directory is misplaced")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than a checkpoint can have")
     return start, size, count
@@ -215,12 +215,14 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
-    """Returns the upper bound for the end of each member: the start of the next one."""
+    """Maps each member to the position before which it must end: the start of the next member or of the directory."""
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:
         raise CheckpointDamagedError("it is ambiguous, because it has data before its first member")
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
-            raise CheckpointError(f"its member '{member.name}' overlaps another one, or exceeds the end of the file")
+            raise CheckpointError(
+                f"its member '{member.name}' overlaps another one, or extends past the end of the file"
+            )
     return {member.name: limit for member, limit in zip(ordered, limits, strict=True)}

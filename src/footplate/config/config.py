@@ -79,7 +79,7 @@ class Config:
             filename: The path, or `package::file` for a config from another package.
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
-            use_environment_variables: Whether to replace `{{$NAME:default}}`.
+            use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
             lazy_import: Whether a .py file is a pure-Python config. By default, this is detected.
             format_python_code: Ignored, for compatibility; dumps are always formatted.
 
@@ -158,7 +158,7 @@ class Config:
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Writes the resolved config to one file, in the format of its suffix.
+        """Writes the resolved config to one file. The suffix selects the format.
 
         Args:
             file: The path. If it is None, the text is returned in the format of the original file.

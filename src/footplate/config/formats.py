@@ -24,7 +24,7 @@ _LINE_WIDTH = 88
 
 
 class _Format(NamedTuple):
-    """The types that a format supports, besides strings, numbers, booleans, lists and dicts with string keys."""
+    """The types that a format supports in addition to strings, numbers, booleans, lists and dicts with string keys."""
 
     name: str
     types: frozenset[type]
@@ -41,7 +41,7 @@ _FORMATS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".tom
 def read_data(
     text: str, path: str, suffix: str, *, max_characters: int = _MAX_CHARACTERS, max_values: int = _MAX_SEPARATORS
 ) -> TracedDict:
-    """Parses a JSON, YAML or TOML text without executing any code.
+    """Parses JSON, YAML or TOML text without executing any code.
 
     Args:
         text: The text.
@@ -178,7 +178,7 @@ def write_value(value: Any) -> str:
 
 
 def _written(value: Any, indent: str, used: int) -> str:
-    """Formats a value on one line if it fits after `used` characters; otherwise, with one item per line."""
+    """Formats a value on one line if it fits after `used` characters, and otherwise with one item per line."""
     flat = write_value(value)
     if used + len(flat) <= _LINE_WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat
@@ -189,7 +189,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 
 
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
-    """Returns the opening bracket, the items with the text before them, and the closing bracket."""
+    """Returns the opening bracket, the items, each with the text before it, and the closing bracket."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and _is_identifier(key) for key in value):
             return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"

@@ -171,7 +171,7 @@ def is_standard(module: str) -> bool:
 def import_lazily(path: str, origin: Origin) -> Any:
     """Returns the value of an import in a pure-Python config.
 
-    An import from the standard library returns the object. All other imports return a `LazyObject`.
+    For an import from the standard library, this is the imported object. For any other import, it is a `LazyObject`.
 
     Raises:
         ConfigSyntaxError: The standard library has no such name.
@@ -186,7 +186,7 @@ def import_lazily(path: str, origin: Origin) -> Any:
 
 @contextmanager
 def read_base() -> Iterator[None]:
-    """Marks the imports that are bases of a pure-Python config.
+    """Marks the imports in its block as bases of a pure-Python config.
 
     The config is parsed rather than imported, so this function never runs there. It exists for editors and linters.
 

@@ -1,4 +1,4 @@
-"""Sets and finds values by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
+"""Sets and finds values by key path, such as `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,7 +76,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
 
     Raises:
         ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or the most similar key
-            of the innermost dict on the path that exists.
+            of the innermost existing dict on the path.
         ConfigError: The path goes past the end of a list, or through a scalar.
     """
     holder: Any = config
@@ -168,7 +168,7 @@ class _Merge(NamedTuple):
         return tuple(items) if isinstance(holder, tuple) else items
 
     def merged(self, present: Any, value: Any, done: list[Any]) -> Any:
-        """Returns the value at the path `done` after merging `value` into the present one."""
+        """Returns the value at the path `done` after merging `value` into `present`, the current value."""
         if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
             return remove_delete(value)
         if isinstance(present, ConfigDict):

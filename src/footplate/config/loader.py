@@ -65,7 +65,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
         chain: The files that are being loaded, used to detect cycles.
 
     Raises:
-        ConfigError: A file is missing, invalid, or inherits from itself.
+        ConfigError: A file is missing or invalid, or inherits from itself.
     """
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))

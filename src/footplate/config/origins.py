@@ -45,7 +45,7 @@ class KeyOrigin(Place):
     read_here = False  # whether they read the value that was set at this place
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Creates an origin. It is compared and hashed by its file and line."""
+        """Creates an origin. Origins are compared and hashed by their file and line."""
         self = super().__new__(cls, file, line)
         self.replaced, self.depth = replaced, 1
         earlier = replaced.origin if replaced else None
@@ -80,7 +80,8 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: a relative path in the current folder, or `footplate::name` for a recipe."""
+    """Returns the path to show for `file`: a relative path for a file in the current folder, or `footplate::name` for a
+    recipe."""
     if not os.path.isabs(file):
         return file
     try:
@@ -155,13 +156,13 @@ class TracedDict(dict[Any, Any]):
 
     @classmethod
     def _written_at(cls, place: Origin) -> "TracedDict":
-        """Returns an empty dict that was written at `place`."""
+        """Returns an empty dict whose origin is `place`."""
         result = cls()
         result._origins[None] = place
         return result
 
     def _put(self, key: Any, value: object, place: Origin) -> None:
-        """Sets a key that was written at `place`, without a history."""
+        """Sets a key with the origin `place` and without a history."""
         dict.__setitem__(self, key, value)
         self._origins[key] = place
 
@@ -173,7 +174,7 @@ class TracedDict(dict[Any, Any]):
         self._origins[key] = KeyOrigin(file, line, replaced)
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys with their origins in `source`, which defaults to `items`."""
+        """Sets several keys with the origins recorded in `source`, which defaults to `items`."""
         origins = getattr(items if source is None else source, "_origins", {})
         for key, value in items.items():
             self._write(key, value, frame, origins.get(key))

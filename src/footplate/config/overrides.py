@@ -1,4 +1,4 @@
-"""Parses and applies overrides from the command line: `key=value`, `+new.key=value`."""
+"""Parses and applies command-line overrides such as `key=value` and `+new.key=value`."""
 
 import argparse
 import logging
@@ -89,7 +89,7 @@ def apply_overrides(
 def _checked_value(
     mapping: ConfigDict, override: Override, strict: bool, origin: Origin, accepted: AcceptedKeys
 ) -> Any:
-    """Returns the value of an override, converted to the type of the present value.
+    """Returns the value of an override, converted to the type of the current value.
 
     An unknown key or a wrong type raises an error if `strict` is set, and otherwise logs a warning.
     """
@@ -113,7 +113,7 @@ def _checked_value(
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
-    """Checks whether the sections accept all missing keys of a path. If not, improves the suggestion of the error."""
+    """Checks whether the sections accept all missing keys of a path. If not, improves the suggestion in the error."""
     parts = split_path(path)
     for end in range(1, len(parts) + 1):
         try:
@@ -152,7 +152,7 @@ def parse_override(text: str) -> Override:
 
 
 def convert_type(present: Any, value: Any, path: str) -> Any:
-    """Converts `value` to the type of the present value, which it replaces.
+    """Converts `value` to the type of `present`, the current value that it will replace.
 
     Integers and floats are treated as the same type, and so are lists and tuples. None can replace any value, and any
     value can replace None.
@@ -224,7 +224,7 @@ class _ValueParser:
         self.at = 0
 
     def items(self, closer: str) -> tuple[list[Any], bool]:
-        """Returns the items up to `closer`, and whether a comma separates or follows them."""
+        """Parses the items up to `closer`. Returns them, and whether a comma separates or follows them."""
         items: list[Any] = []
         has_comma = False
         while not self._ends(closer):
@@ -294,7 +294,7 @@ class _ValueParser:
         return word
 
     def _ends(self, closer: str) -> bool:
-        """Checks whether `closer` is next, and skips it. An empty `closer` stands for the end of the text."""
+        """Checks whether `closer` is next, and skips it if so. An empty `closer` stands for the end of the text."""
         character = self._next()
         if closer and not character:
             raise self._error(f"'{closer}' is missing")
@@ -338,7 +338,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Adds the pairs of one flag to those of earlier flags."""
+        """Adds the pairs passed with one flag to those of earlier flags."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

@@ -41,7 +41,7 @@ class Namespace(dict[str, Any]):
         super().__setitem__(name, value)
 
     def make_dict(self, index: int, unpacked: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
-        """Creates a dict of the config; see `python_parser`."""
+        """Creates a dict that records the lines of its keys; see `python_parser`."""
         result = TracedDict.__new__(TracedDict)
         dict.update(result, *args, **kwargs)
         if args and isinstance(args[0], TracedDict):

@@ -30,7 +30,7 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
     """Writes a config as JSON next to its Python form. Tuples become lists.
 
-    If JSON cannot represent the config, for example because of integer keys, the JSON file of an earlier run is
+    If JSON cannot represent the config, for example because of integer keys, a JSON file from an earlier run is
     removed. Readers then use the Python form, which contains only plain values.
     """
     content = config.to_dict() if hasattr(config, "to_dict") else config
@@ -56,8 +56,8 @@ def as_python(config: Config) -> str:
 def read_recorded(path: str | os.PathLike[str]) -> Config:
     """Loads a config that a run recorded as JSON or Python, without executing it.
 
-    A Python file may contain only assignments of plain values, as dumps do. `_base_` and `{{ ... }}` placeholders have
-    no effect.
+    A Python file may contain only assignments of plain values, as in a dumped config. `_base_` and `{{ ... }}`
+    placeholders have no effect.
 
     Raises:
         ConfigError: The file cannot be read as data.
@@ -91,7 +91,8 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions become their names.
+    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions are replaced with
+    their names.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -141,7 +142,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 class _NonFiniteNames(ast.NodeTransformer):
-    """Replaces the names `inf` and `nan` with numbers."""
+    """Replaces the names `inf` and `nan` with float constants."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
@@ -202,7 +203,7 @@ def _value_of(node: ast.expr, file: str) -> Any:
 
 
 def _fill(result: TracedDict, items: Iterable[tuple[ast.expr | str | None, ast.expr]], file: str) -> TracedDict:
-    """Sets the keys of a dict to the values of nodes. The keys are strings or nodes."""
+    """Sets the keys of a dict to the values of AST nodes. The keys are strings or nodes."""
     for key, value in items:
         if key is None:
             raise ValueError("it unpacks a dict")

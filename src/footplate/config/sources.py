@@ -1,4 +1,4 @@
-"""Finds config files and reads their text, with placeholders in double braces replaced.
+"""Finds config files, reads their text, and replaces placeholders in double braces.
 
 `{{ fileDirname }}` and similar names are parts of the file's own path, and `{{$NAME:default}}` is an environment
 variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases are loaded.
@@ -151,7 +151,7 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
 
 
 def is_recipe(path: str) -> bool:
-    """Checks whether a file is a recipe of footplate."""
+    """Checks whether a file is one of footplate's recipes."""
     return os.path.dirname(os.path.realpath(path)) == _RECIPES
 
 
@@ -274,7 +274,8 @@ def references_in(text: str) -> list[int]:
 
 
 def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Replaces references in a string with values of the base. A string that is only a reference becomes the value."""
+    """Replaces references in a string with values of the base. A string that consists of one reference becomes the
+    value itself."""
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return value_of(int(whole[1]))

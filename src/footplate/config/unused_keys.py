@@ -1,4 +1,4 @@
-"""Detects keys without effect: misspelled top-level keys, and variables that are changed but not read."""
+"""Detects keys that have no effect: misspelled top-level keys, and variables that are changed but not read."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -147,7 +147,7 @@ def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | No
 
 
 def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[tuple[list[Any], KeyOrigin]]:
-    """Yields the key path and origin of each value at or below `path` that replaced a different value."""
+    """Yields the key path and origin of each value at `path` or inside it that replaced a different value."""
     key = path[-1]
     origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
     if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:

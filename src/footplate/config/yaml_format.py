@@ -27,7 +27,7 @@ _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Parses `1e-3` as a number, as users expect, and dates as strings.
+    """A YAML loader that parses `1e-3` as a number, as users expect, and dates as strings.
 
     Rejects ordered mappings (`!!omap`, `!!pairs`) and limits the time for merges (`<<`).
     """
@@ -69,7 +69,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes tuples with a tag, and repeated values without aliases."""
+    """A YAML dumper that writes tuples with a tag, and repeated values without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -98,7 +98,7 @@ for _kind in (_Loader, _Dumper):
 
 
 def read_yaml(text: str, path: str) -> Any:
-    """Parses a YAML text. Each dict records the lines of its keys. An empty text yields an empty dict.
+    """Parses YAML text. Each dict records the lines of its keys. An empty text yields an empty dict.
 
     Raises:
         ConfigSyntaxError: The text is not valid YAML, has a tag that would execute code, or has a mapping with a

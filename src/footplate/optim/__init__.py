@@ -1,4 +1,4 @@
-"""Optimizers, optimizer wrappers, constructors of parameter groups, and schedules."""
+"""Optimizers, optimizer wrappers, parameter group constructors, and schedules."""
 
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.optimizers import build_optimizer

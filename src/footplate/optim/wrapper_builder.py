@@ -1,4 +1,4 @@
-"""Builds the optimizer wrapper from the section `optim_wrapper`."""
+"""Builds the optimizer wrapper from the `optim_wrapper` section."""
 
 import inspect
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
             sections or wrappers.
 
     Raises:
-        FootplateError: The section cannot be built. The error contains the key below `optim_wrapper`.
+        FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
         if isinstance(cfg, OptimWrapper):

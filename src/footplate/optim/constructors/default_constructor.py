@@ -92,7 +92,7 @@ class DefaultOptimWrapperConstructor:
       the first one in alphabetical order is used.
     - `bypass_duplicate` disables the warning about shared parameters.
 
-    Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they
+    Parameters with equal settings share one group. Frozen parameters get the settings of the optimizer, in case they
     are unfrozen later.
 
     A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
@@ -100,8 +100,8 @@ class DefaultOptimWrapperConstructor:
     `base_lr` and `base_wd`; parameters without a multiplier have the settings of the optimizer.
 
     Args:
-        optim_wrapper_cfg: The section of the wrapper, including `optimizer`.
-        paramwise_cfg: The settings per parameter.
+        optim_wrapper_cfg: The `optim_wrapper` section, including `optimizer`.
+        paramwise_cfg: The per-parameter settings.
 
     Raises:
         ArgumentError: A setting has the wrong type.

@@ -16,7 +16,7 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
 
 class FirstGenerationRules(ParamwiseRules):
-    """The rules of the first generation.
+    """The `paramwise_cfg` rules of first-generation constructors.
 
     `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
     if `norm_decay_mult` or `dwconv_decay_mult` is not set.
@@ -35,7 +35,7 @@ class FirstGenerationRules(ParamwiseRules):
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The default constructor of the first generation, which returns the optimizer without a wrapper.
+    """The first-generation default constructor. It returns the optimizer without a wrapper.
 
     Args:
         optimizer_cfg: The `optimizer` section.

@@ -1,4 +1,4 @@
-"""The rules of `paramwise_cfg`, which compute the settings of one parameter, and the checks of its entries."""
+"""Computes the settings of each parameter from `paramwise_cfg`, and checks the entries of `paramwise_cfg`."""
 
 import dataclasses
 import logging
@@ -53,7 +53,7 @@ class ParamLocation:
 
 
 def is_deformable(module: nn.Module) -> bool:
-    """Checks whether `module` is a deformable convolution, by the names of its class and base classes."""
+    """Checks whether `module` is a deformable convolution, judging by the names of its class and base classes."""
     return any(base.__name__ in _DEFORMABLE for base in type(module).__mro__)
 
 
@@ -203,7 +203,7 @@ def warn_of_unmatched_keys(rules: ParamwiseRules, model: nn.Module) -> None:
 
 
 def warn_of_missing_fields(rules: ParamwiseRules) -> None:
-    """Warns about multipliers of fields that the optimizer does not have."""
+    """Warns about multipliers for fields that the optimizer does not have."""
     custom = [set(settings) for settings in rules.custom_keys.values()]
     for field, base, keys in (
         ("weight_decay", rules.base_wd, (*DECAY_MULTIPLIERS, "decay_mult")),

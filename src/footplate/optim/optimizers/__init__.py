@@ -1,4 +1,4 @@
-"""The optimizers of torch, LARS, LAMB and Muon, and those of `pytorch_optimizer` if it is installed."""
+"""PyTorch's optimizers, LARS, LAMB and Muon, and the optimizers from `pytorch_optimizer` if it is installed."""
 
 from footplate.optim.optimizers.layerwise import LAMB, LARS
 from footplate.optim.optimizers.muon import Muon, split_hidden_matrices

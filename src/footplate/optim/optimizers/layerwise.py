@@ -34,7 +34,8 @@ class LayerwiseOptimizer(Optimizer):
         return loss
 
     def _adam_states(self, params: list[Tensor], first_step: Callable[[], Any]) -> list[dict[str, Any]]:
-        """Returns the states of parameters with the moments of Adam. `first_step` creates the initial `step`."""
+        """Returns the states of parameters, including Adam's moments. `first_step` creates the initial value of
+        `step`."""
         for each in params:
             if not self.state[each]:
                 moments = {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}

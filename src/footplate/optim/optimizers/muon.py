@@ -30,7 +30,7 @@ class Muon(LayerwiseOptimizer):
     """Muon for the parameter groups with `use_muon=True`, and AdamW for those with `use_muon=False`.
 
     The momentum of a matrix is orthogonalized by `torch.optim`'s Newton-Schulz iteration. A convolution kernel of
-    shape ``(O, I, H, W)`` is a matrix ``(O, I * H * W)``. A sharded matrix is gathered on every rank.
+    shape ``(O, I, H, W)`` is treated as a matrix ``(O, I * H * W)``. A sharded matrix is gathered on every rank.
 
     In a config, `use_muon` is set for every parameter: see `split_hidden_matrices`.
 
@@ -46,9 +46,9 @@ class Muon(LayerwiseOptimizer):
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
         eps: The lower limit of the norm by which the iteration divides.
         ns_steps: The number of steps of the iteration.
-        adjust_lr_fn: The factor of the learning rate of a matrix of shape ``(A, B)``: `0.2 * sqrt(max(A, B))` with
-            "match_rms_adamw", so that the same learning rate suits Muon and AdamW; `sqrt(max(1, A / B))` with
-            "original".
+        adjust_lr_fn: The factor by which the learning rate of a matrix of shape ``(A, B)`` is multiplied: `0.2 *
+            sqrt(max(A, B))` with "match_rms_adamw", so that the same learning rate suits Muon and AdamW; `sqrt(max(1, A
+            / B))` with "original".
         betas: The decay rates of AdamW.
         adamw_eps: The term that AdamW adds to the denominator.
 
@@ -109,10 +109,10 @@ class Muon(LayerwiseOptimizer):
                 )
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads a state.
+        """Loads the state of the optimizer.
 
         Raises:
-            CheckpointError: A parameter was trained with AdamW and is now trained with Muon, or the other way round.
+            CheckpointError: A parameter was trained with AdamW and is now trained with Muon, or vice versa.
         """
         for own, group in zip(self.param_groups, state_dict["param_groups"], strict=True):
             other = "exp_avg" if own["use_muon"] else "momentum_buffer"
@@ -173,7 +173,7 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
         model: The whole model, even if the groups only have parameters of a submodule.
 
     Raises:
-        ArgumentError: A group sets `use_muon` to a value other than True and False.
+        ArgumentError: A group sets `use_muon` to a value other than True or False.
     """
     hidden = hidden_matrices(model)
     counts, sizes = [0, 0], [0, 0]

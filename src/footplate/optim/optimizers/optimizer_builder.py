@@ -1,4 +1,4 @@
-"""Registers the optimizers of torch and `pytorch_optimizer`, and builds an optimizer from its config section."""
+"""Registers the optimizers from PyTorch and `pytorch_optimizer`, and builds an optimizer from its config section."""
 
 import importlib
 import inspect
@@ -19,7 +19,7 @@ from footplate.registry import OPTIMIZERS
 
 
 def register_extra_optimizers() -> bool:
-    """Registers the optimizers of `pytorch_optimizer` whose names are not registered yet.
+    """Registers the optimizers from `pytorch_optimizer` whose names are not registered yet.
 
     Returns:
         Whether the package is installed.
@@ -48,7 +48,7 @@ _FINITE = (*_NUMBERS, "betas", "rho", "lr_decay", "momentum_decay", "lambd", "t0
 
 
 def optimizer_class(cfg: Mapping[str, Any]) -> Any:
-    """Returns the class or function of `cfg["type"]`.
+    """Returns the class or function that `cfg["type"]` refers to.
 
     Raises:
         BuildError: `cfg` is not a dict with the key `type`.

@@ -32,7 +32,7 @@ def check_positions(name: str, values: Any, *, least: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The base class of curves. A subclass overrides `__call__`, or `at` to be fast for many parameter groups."""
+    """The base class of curves. A subclass overrides `__call__`, or `at`, which is faster for many parameter groups."""
 
     position_fields: ClassVar[Sequence[str]] = ()
     """The fields that are positions or numbers of positions."""
@@ -51,7 +51,7 @@ class Curve:
         Args:
             value: The current value of the field.
             base: The base value of the field.
-            position: The position, 0 at `begin` of the schedule.
+            position: The position, counted from the schedule's `begin`.
             span: The number of positions at which the schedule acts.
         """
         return self.at(position, span)(value, base)
@@ -74,7 +74,7 @@ class Curve:
         return dataclasses.replace(self, **converted) if converted else self
 
     def length(self) -> int | None:
-        """Returns the number of positions of the curve, or None if it depends on `end` of the schedule."""
+        """Returns the number of positions of the curve, or None if it depends on the schedule's `end`."""
         return None
 
     def rebased(self, base: float) -> float:
@@ -82,5 +82,5 @@ class Curve:
         return base
 
     def ends_at_base(self) -> bool:
-        """Checks whether the last value is the base value, as for a warm-up."""
+        """Checks whether the last value is the base value, as in a warm-up."""
         return False

@@ -54,7 +54,7 @@ class Linear(Curve):
 
     Args:
         start_factor: The first factor, above 0 and at most 1.
-        end_factor: The last factor, 0 to 1.
+        end_factor: The last factor, from 0 to 1.
     """
 
     start_factor: float = 1.0 / 3
@@ -214,7 +214,8 @@ class WithMinimum(Curve):
 
 
 def _cosine_decay(step: int, half: float) -> float:
-    """Returns the factor for the distance to the minimum in step `step` of a cosine decay with `half` steps."""
+    """Returns the factor by which step `step` of a cosine decay with `half` steps scales the distance to the
+    minimum."""
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
 
 
@@ -311,12 +312,12 @@ class CosineRestart(WithMinimum):
 
 
 def cosine_between(start: float, end: float, done: float) -> float:
-    """Returns the value at the fraction `done`, 0 to 1, of a half cosine from `start` to `end`."""
+    """Returns the value at the fraction `done` (0 to 1) of a half cosine from `start` to `end`."""
     return end + 0.5 * (start - end) * (math.cos(math.pi * done) + 1)
 
 
 def line_between(start: float, end: float, done: float) -> float:
-    """Returns the value at the fraction `done`, 0 to 1, of a line from `start` to `end`."""
+    """Returns the value at the fraction `done` (0 to 1) of a line from `start` to `end`."""
     return start + (end - start) * done
 
 
@@ -376,8 +377,8 @@ class OneCycle(Cycle):
         final_div_factor: The first value divided by the last value.
         pct_start: The fraction of positions before the peak, 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Whether to return to the first value before the last phase, in as many positions as the increase
-            takes.
+        three_phase: Whether to add a middle phase that returns to the first value. It takes as many positions as the
+            increase.
     """
 
     eta_max: float

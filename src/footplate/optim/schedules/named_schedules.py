@@ -103,15 +103,15 @@ def build_param_schedulers(
             optimizer name.
         optim_wrapper: The optimizer wrapper, or the optimizer itself.
         epoch_length: The number of iterations per epoch, or None if unknown.
-        max_epochs: The default `end` of schedules by epoch.
-        max_iters: The default `end` of schedules by iteration.
-        counts_epochs: Whether the run counts epochs, for torch schedulers.
+        max_epochs: The default `end` of schedules that count epochs.
+        max_iters: The default `end` of schedules that count iterations.
+        counts_epochs: Whether the run counts epochs. Used only for torch schedulers.
 
     Returns:
         The schedules in the order in which they are stepped, or a dict that maps optimizer names to such lists.
 
     Raises:
-        FootplateError: A schedule cannot be built. The error contains the key below `param_scheduler`.
+        FootplateError: A schedule cannot be built. The error contains the key path in `param_scheduler`.
     """
     lengths = {"epoch_length": epoch_length, "max_epochs": max_epochs, "max_iters": max_iters}
     wrappers = getattr(optim_wrapper, "optim_wrappers", None)
@@ -154,8 +154,8 @@ def _build_list(
     Args:
         cfg: The schedules; see `build_param_schedulers`.
         optimizer: The optimizer or its wrapper.
-        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run, None if unknown.
-        prefix: The name of the optimizer with a dot, if there are several.
+        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run (None if unknown).
+        prefix: The name of the optimizer followed by a dot, if there are several optimizers.
         counts_epochs: Whether the run counts epochs.
     """
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)

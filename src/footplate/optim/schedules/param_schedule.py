@@ -72,7 +72,7 @@ def field_key(optimizer: HasParamGroups, field: str) -> str:
 
 
 def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]:
-    """Returns the key of `field`, and the slot of each parameter group.
+    """Returns the key of `field`, and its slot in each parameter group; see `field_slot`.
 
     Raises:
         ArgumentError: A group does not have the field, or its value is None.
@@ -115,13 +115,13 @@ class ParamSchedule:
 
     Each `step` advances by one position. From `begin` to `end`, the field of each group is set to
     `curve(current value, base value, position, end - begin)`. Outside this range, the schedule does not change the
-    field. Several schedules of one field can therefore be combined: each continues from the value of the previous one.
+    field. Several schedules for one field can therefore be combined: each continues from the value of the previous one.
     The base value is the initial value of the field, stored in the group as `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve. Schedules of code bases that skip the constructor of a named schedule omit it. The settings of
-            their curve are then read from their attributes, without checks.
+        curve: The curve. It may be omitted only by subclasses that bypass the constructor of a named schedule. The
+            settings of the curve are then read from the attributes of the schedule, without checks.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule acts.
@@ -202,7 +202,7 @@ class ParamSchedule:
     def build_iter_from_epoch(
         cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
     ) -> "ParamSchedule":
-        """Builds a schedule that is stepped by iteration from settings in epochs."""
+        """Builds a schedule from settings in epochs. The schedule is stepped after each iteration."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     def _bind(self, bases: list[float]) -> None:
@@ -225,8 +225,8 @@ class ParamSchedule:
     def rewind(self, *, from_groups: bool = False) -> None:
         """Resets the schedule to its state before the first step, and the field of each group to its base value.
 
-        The base value is `initial_<field>` of the group, which may have been loaded. After all schedules of an
-        optimizer have been reset, call `start` on each of them in order.
+        The base value is `initial_<field>` of the group, which may have been loaded from a checkpoint. After all
+        schedules of an optimizer have been reset, call `start` on each of them in order.
 
         Args:
             from_groups: Whether to use the current value of groups without `initial_<field>` as their base value.
@@ -272,7 +272,7 @@ class ParamSchedule:
             _logger.info("%s: %g", self.param_name, value)
 
     def _get_value(self) -> list[float]:
-        """Returns the next value of each group, at the position `last_step`. Code bases override this method."""
+        """Returns the next value of each group, at the position `last_step`. Other code bases override this method."""
         next_value, key = self.curve.at(self.last_step, self.end - self.begin), self._key
         return [next_value(slot[key], base) for slot, base in self._slots]
 
@@ -295,7 +295,7 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings that a saved state contains match this schedule."""
+        """Checks whether the type and settings in a saved state match those of this schedule."""
         own = {"type": type(self).__name__, "param_name": self.param_name, "begin": self.begin}
         own["by_epoch"] = self.by_epoch
         return all(state_dict.get(key, value) == value for key, value in own.items())

@@ -46,7 +46,7 @@ class ReduceOnPlateau(ParamSchedule):
         patience: The number of validations without improvement before the field is reduced.
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
-        cooldown: The number of validations after a reduction that are not counted as validations without improvement.
+        cooldown: The number of validations after each reduction that do not count towards `patience`.
         min_value: The lower bound of the field, either one value for all groups or one value per group.
         eps: The minimum change; smaller reductions are skipped.
         begin: The first validation at which the schedule acts.

@@ -1,4 +1,4 @@
-"""Curves of the policies of `lr_config` and `momentum_config` in first-generation configs."""
+"""Curves for the `lr_config` and `momentum_config` policies of first-generation configs."""
 
 import bisect
 import dataclasses
@@ -41,7 +41,8 @@ class RunInfo(NamedTuple):
     """Whether values are divided by the warm-up factor, as for momentum."""
 
     def warmup_factor(self, iteration: int) -> float:
-        """Returns the factor by which the regular value is multiplied (or divided) at a warm-up iteration."""
+        """Returns the factor for a warm-up iteration. The regular value is multiplied by it, or divided if `divides` is
+        set."""
         done = iteration / self.warmup_iters
         if self.warmup == "constant":
             return self.warmup_ratio
@@ -52,10 +53,10 @@ class RunInfo(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Policy(Curve):
-    """The base class of policies, whose positions are iterations.
+    """The base class of policies. Their positions are iterations.
 
-    A subclass defines `_regular`, the values without a warm-up. The fields are the keys of `lr_config` and
-    `momentum_config`, except that `eta_min` replaces `min_lr` and `min_momentum`.
+    A subclass defines `_regular`, which computes the values without a warm-up. The fields are the keys of `lr_config`
+    and `momentum_config`, except that `eta_min` replaces `min_lr` and `min_momentum`.
     """
 
     run: RunInfo = dataclasses.field(kw_only=True)
@@ -75,11 +76,12 @@ class Policy(Curve):
         return lambda value, base: warm(regular(value, base), base)
 
     def _regular(self, done: int) -> ValueFunction:
-        """Returns the value function of the policy after `done` epochs or iterations, depending on the policy."""
+        """Returns a function that computes the value after `done` epochs or iterations, depending on the policy."""
         raise NotImplementedError
 
     def _warm(self, iteration: int) -> ValueFunction:
-        """Returns the function (regular value, base value) -> value at an iteration of the warm-up."""
+        """Returns a function that computes the value at a warm-up iteration from the regular value and the base
+        value."""
         factor = self.run.warmup_factor(iteration)
         return lambda regular, base: regular * factor
 
@@ -94,7 +96,7 @@ class Fixed(Policy):
 
 @dataclasses.dataclass(frozen=True)
 class Steps(Policy):
-    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each of a list of steps."""
+    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each step in a list."""
 
     step: int | Sequence[int]
     gamma: float = 0.1
@@ -184,7 +186,8 @@ class PolicyWithMinimum(Policy, WithMinimum):
             )
 
     def _cosine(self, done: float) -> ValueFunction:
-        """Returns a function that computes a half cosine from the base value to the minimum at the fraction `done`."""
+        """Returns a function that computes the value at the fraction `done` of a half cosine from the base to the
+        minimum."""
         minimum = self.minimum()
         return lambda value, base: cosine_between(base, minimum(base), done)
 
@@ -208,7 +211,7 @@ class Line(PolicyWithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class FlatCosine(PolicyWithMinimum):
-    """Keeps the base value for the fraction `start_percent`, 0 to 1, of the run, then decays along a half cosine."""
+    """Keeps the base value for the fraction `start_percent` (0 to 1) of the run, then decays along a half cosine."""
 
     start_percent: float = 0.75
 
@@ -265,7 +268,10 @@ class RestartedCosine(PolicyWithMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class Cyclic(Policy):
-    """Runs `cyclic_times` cycles, each to `target_ratio[0]` times and then to `target_ratio[1]` times the base value.
+    """Runs `cyclic_times` cycles.
+
+    Each cycle anneals the value from the base value to `target_ratio[0]` times the base value, then to
+    `target_ratio[1]` times the base value. `gamma` shrinks the peak from cycle to cycle.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """

@@ -94,7 +94,7 @@ class PolicyMomentum(PolicySchedule):
 
 
 def find_policy(name: str, field: str) -> type[Policy]:
-    """Returns the curve of a policy. A lowercase name is also accepted with an initial capital.
+    """Returns the curve class of a policy. A lowercase name may also be written with an initial capital.
 
     Args:
         name: The name of the policy, such as "step" or "poly".

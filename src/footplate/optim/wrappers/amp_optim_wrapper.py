@@ -32,11 +32,11 @@ class AmpOptimWrapper(OptimWrapper):
 
     Args:
         optimizer: The optimizer.
-        loss_scale: "dynamic", a fixed number, or a dict with arguments of `torch.amp.GradScaler`. It is used only
+        loss_scale: "dynamic", a fixed number, or a dict with arguments for `torch.amp.GradScaler`. It is used only
             with float16, since bfloat16 has the range of float32.
         dtype: "float16" or "bfloat16"; by default float16 on an accelerator and bfloat16 on a CPU.
         use_fsdp: Ignored; accepted for compatibility. GradScaler supports sharded gradients.
-        settings: The arguments of `OptimWrapper`.
+        settings: Arguments passed to `OptimWrapper`.
 
     Raises:
         ArgumentError: `dtype` or `loss_scale` is invalid.

@@ -24,11 +24,11 @@ class GradientClipper:
     """Clips gradients in place, by norm or by value.
 
     Args:
-        function: `clip_grad_norm_` or `clip_grad_value_` of torch.
-        settings: The arguments of `function`.
+        function: `clip_grad_norm_` or `clip_grad_value_` from `torch.nn.utils`.
+        settings: The arguments for `function`.
 
     Attributes:
-        gives_norm: Whether a call returns the total norm before clipping, as when clipping by norm.
+        gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class GradientClipper:
         return total
 
     def _inspect(self, gradients: list[Tensor]) -> None:
-        """Checks whether gradients are supported and sharded, and whether all have the same device and dtype."""
+        """Checks that the gradients are supported, and records whether they are sharded and can be clipped together."""
         if any(each.is_sparse for each in gradients):
             raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
         if not self.gives_norm and any(each.is_complex() for each in gradients):
@@ -91,8 +91,7 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
     """Builds the gradient clipper for `clip_grad=dict(...)`.
 
     Args:
-        cfg: `type`, "norm" (the default) or "value", and the arguments of `clip_grad_norm_` or `clip_grad_value_` of
-            torch.
+        cfg: `type`, "norm" (the default) or "value", and the arguments for `clip_grad_norm_` or `clip_grad_value_`.
 
     Raises:
         ArgumentError: A key or the type is unknown, or a value is out of range.

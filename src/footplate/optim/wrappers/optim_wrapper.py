@@ -70,7 +70,7 @@ class OptimWrapper:
         grad_clip: An alias of `clip_grad`.
         on_nonfinite: The reaction to non-finite gradients: "skip", "stop" or "warn". By default, the
             policy of the run applies. Outside a run, gradients are not checked.
-        compile: Whether to compile the step of the optimizer, or a dict with arguments of `torch.compile`. Learning
+        compile: Whether to compile the step of the optimizer, or a dict with arguments for `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
         state_dtype: "bfloat16" to store the state of the optimizer in bfloat16 between its steps. By default, it has
             the precision of the parameters.
@@ -148,8 +148,8 @@ class OptimWrapper:
 
         Args:
             loss: The loss to minimize, a scalar tensor.
-            step_kwargs: Arguments of the optimizer's `step`.
-            zero_kwargs: Arguments of the optimizer's `zero_grad`.
+            step_kwargs: Arguments for the optimizer's `step`.
+            zero_kwargs: Arguments for the optimizer's `zero_grad`.
 
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
@@ -226,7 +226,7 @@ class OptimWrapper:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether gradient accumulation is complete, or the last loss of the run was reached."""
+        """Checks whether gradient accumulation is complete, or the last loss of the run has been reached."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
@@ -304,7 +304,7 @@ class OptimWrapper:
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """Maps names to the wrappers of single optimizers. It contains only this wrapper, under an empty name."""
+        """Maps names to the wrappers of individual optimizers. It contains only this wrapper, under an empty name."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:

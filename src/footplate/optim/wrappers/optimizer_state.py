@@ -48,7 +48,7 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
         layout: The layout of the optimizer.
 
     Raises:
-        CheckpointError: The state belongs to other parameters.
+        CheckpointError: The state belongs to different parameters.
     """
     locations = _locate_parameters(saved["param_groups"], layout)
     missing = [name for name in layout.parameter_names(with_frozen=False) if name not in locations]
@@ -182,7 +182,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a k
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Checks the shapes, types and settings of a saved state.
 
-    For torch optimizers, each parameter takes a trial step on the device "meta". For other optimizers, only the
+    For torch optimizers, a trial step is run for each parameter on the meta device. For other optimizers, only the
     settings are checked.
 
     Args:
@@ -280,7 +280,7 @@ def _state_problem(
 
 
 def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, values: Mapping[str, Any]) -> bool:
-    """Checks whether a step of the optimizer succeeds on the device "meta" with the state `values`."""
+    """Checks whether a step of the optimizer succeeds on the meta device with the state `values`."""
     stand_in = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"))
     stand_in.grad = torch.empty_like(stand_in)
     state = dict(values)

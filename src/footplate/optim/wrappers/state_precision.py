@@ -72,7 +72,8 @@ class BFloat16State:
                 state[key] = value.to(parameter.dtype)
 
     def _tensors(self) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
-        """Yields each tensor of the state that has the shape of its parameter, with its owners."""
+        """Yields each tensor of the state that has the shape of its parameter, with the dict and key that hold it, and
+        the parameter."""
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 state = self._optimizer.state.get(parameter, {})
