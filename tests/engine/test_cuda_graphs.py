@@ -227,7 +227,7 @@ def test_tensors_of_data_samples_are_copied(tmp_path: Path) -> None:
 
 
 def test_metadata_that_the_loss_uses_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="the training step uses 'samples.0.img_shape' of the batch") as caught:
+    with pytest.raises(ArgumentError, match="the training step uses 'samples.0.img_shape' from the batch") as caught:
         run(tmp_path, RecordedGraphs(), model=Sampled("img_shape"), **ONE_PASS, train_dataloader=sample_batches([4]))
     assert caught.value.key == "cuda_graphs"
 
