@@ -291,8 +291,8 @@ def test_run_built_from_objects_logs_that_it_has_no_capture(tmp_path: Path, capl
     with pytest.raises(NonFiniteError):
         run(tmp_path, at=7, value=math.nan)
     assert not list(tmp_path.glob("*.capture"))
-    assert [each for each in caplog.messages if each.startswith("No capture")] == [
-        "No capture of the failure was saved. The run was built from objects, so its config is unknown."
+    assert [each for each in caplog.messages if each.startswith("Could not save a capture")] == [
+        "Could not save a capture of the failure: The run was built from objects, so its config is unknown."
     ]
 
 

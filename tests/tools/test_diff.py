@@ -79,7 +79,7 @@ def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCap
     (tmp_path / "2024_01" / "vis_data").mkdir(parents=True)
     code = f"open({str(tmp_path / 'mark')!r}, 'w')\na = 1\n"
     (tmp_path / "2024_01" / "vis_data" / "config.py").write_text(code)
-    with pytest.raises(ConfigError, match="can be read as data"):
+    with pytest.raises(ConfigError, match="can be read without executing code"):
         read_either(str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be read as data"):
         read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))

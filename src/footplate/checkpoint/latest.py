@@ -51,7 +51,7 @@ def checked_template(value: Any) -> str:
             found=value,
             notes=[
                 f"It must not begin with '.' or '{BEST}', because resuming ignores such files.",
-                f"It must not contain '/', and may have at most {_LONGEST_TEMPLATE} bytes.",
+                f"It must not contain '/' and must be at most {_LONGEST_TEMPLATE} bytes long.",
             ],
         )
     return str(value)

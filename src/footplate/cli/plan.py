@@ -51,8 +51,8 @@ def add_commands(subparsers: Any) -> None:
         "--tensor-parallel",
         metavar="N",
         type=int,
-        help="with --sharded: the number of devices that share each layer. The config's "
-        "`model_wrapper_cfg.tensor_parallel` chooses the layers, or the model's own plan (default: 1)",
+        help="with --sharded: the number of devices that share each layer (default: 1). The layers are selected by "
+        "`model_wrapper_cfg.tensor_parallel` in the config, or by the model's own plan",
     )
     parser.add_argument(
         "--steps", metavar="N", type=int, default=20, help="the number of steps to measure (default: 20)"

@@ -120,7 +120,7 @@ def _announce_exit(slots: Any) -> None:
 
 
 class WorkerSetup:
-    """Calls `functions` in each worker that is started with "spawn" or "forkserver" and unpickles this object.
+    """Runs `functions` in a worker started with "spawn" or "forkserver", when it unpickles this object.
 
     Args:
         calls: Functions to call now.

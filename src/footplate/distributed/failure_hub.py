@@ -262,7 +262,7 @@ class Hub(threading.Thread):
         return lost
 
     def _decide_within(self, seconds: float) -> None:
-        """Schedules the failure report for at most `seconds` from now.
+        """Schedules the failure report for no later than `seconds` seconds from now.
 
         The first call asks all ranks for their status. Later calls can only move the deadline earlier.
         """

@@ -238,6 +238,9 @@ def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[s
         raise ArgumentError(
             f"rank {info.rank} on {socket.gethostname()} has no device of its own",
             key="launcher",
-            notes=[f"local rank {info.local_rank}, devices: {count}; start at most one process per device"],
+            notes=[
+                f"This process has local rank {info.local_rank}, but the number of visible devices is {count}.",
+                "Start at most one process per device.",
+            ],
         )
     return backend, info.local_rank % count

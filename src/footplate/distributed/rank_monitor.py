@@ -110,7 +110,7 @@ class RankMonitor(threading.Thread):
         return self._is_running
 
     def begin(self) -> None:
-        """Notifies the hub that a run begins. If the process exits during the run, the hub reports it as dead."""
+        """Notifies the hub that a run is starting. If the process exits during the run, the hub reports it as dead."""
         self._is_running = True
         self._may_leave.clear()
         self._channel.send("begin")
@@ -229,7 +229,7 @@ class RankMonitor(threading.Thread):
                 self._local_processes[rank] = LocalProcess(*self._processes[rank])
 
     def _on_gone(self, rank: int) -> None:
-        """Reads the exit code of a rank on this machine, before its parent process collects it."""
+        """Reads the exit code of a rank on this machine before its parent reaps it, and sends it to the hub."""
         code = self._local_processes[rank].exit_code(_EXIT_CODE_TIMEOUT) if rank in self._local_processes else None
         if code is not None:
             self._channel.send("exit", of=rank, code=code)

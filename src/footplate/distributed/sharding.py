@@ -285,7 +285,8 @@ def _fully_shard_arguments(
     is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
     if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
         raise ArgumentError(
-            "reshard_after_forward must be True, False, None, or a divisor of the number of shards",
+            "reshard_after_forward must be True, False, None, or a divisor of the number of shards other than 1 and "
+            "itself",
             key="reshard_after_forward",
             found=reshard,
             notes=[f"there are {shards} shards"],

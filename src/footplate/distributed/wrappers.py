@@ -100,7 +100,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         return found
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Returns a context without gradient reduction. The first pass of a static graph is always reduced."""
+        """Returns a context manager that disables gradient reduction, except in the first pass of a static graph."""
         if self.static_graph and not self._has_traced_graph:
             self._has_traced_graph = True
             return nullcontext()

@@ -84,7 +84,7 @@ class CudaGraphHook(Hook):
     """Replaces the training step of the model with a `GraphedStep` during training.
 
     Args:
-        backend: Creates the backend.
+        backend: A callable that returns the graph backend.
     """
 
     priority = "LOWEST"  # after hooks that change the model

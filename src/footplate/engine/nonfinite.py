@@ -244,7 +244,7 @@ def capturing(runner: "Runner") -> Iterator[None]:
                     f"To inspect each layer, run: footplate replay {_save_capture(runner, error)}",
                 )
             except (CheckpointError, ConfigError, OSError) as other:
-                _logger.warning("No capture of the failure was saved. %s", str(other).replace("\n", ";"))
+                _logger.warning("Could not save a capture of the failure: %s", str(other).replace("\n", ";"))
         raise
 
 

@@ -85,7 +85,7 @@ def monitor_run(runner: "Runner") -> None:
 
 
 def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
-    """Returns the current activity of this rank, whether it waits for other ranks, and the line of user code.
+    """Returns the current activity of this rank, whether it may be waiting for other ranks, and the line of user code.
 
     The phase comes from the run. The stack shows which hook is running and what torch does within the phase.
 

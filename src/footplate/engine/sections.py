@@ -171,7 +171,7 @@ def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, d
 
 @contextmanager
 def _located(cfg: Config) -> Iterator[None]:
-    """Adds the location of the value to errors, or the name of the config file if the key is missing."""
+    """Adds the location of the offending value to errors, or the name of the config file if it is unknown."""
     try:
         with located(cfg):
             yield

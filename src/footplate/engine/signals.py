@@ -1,4 +1,4 @@
-"""Handles signals that request a stop or a save. The loop of the run answers them between two iterations."""
+"""Handles signals that request a stop or a save. The run's loop handles these requests between iterations."""
 
 import logging
 import os

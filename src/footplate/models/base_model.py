@@ -128,7 +128,7 @@ class BaseTTAModel(BaseModel):
     A subclass overrides `merge_preds`.
 
     Args:
-        module: The model, or its dict for MODELS.
+        module: The model, or a config dict from which MODELS builds it.
         data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
     """
 

@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Without `pretrained=True`, nothing is downloaded. Arguments that would make a package read other files, or download from
-addresses in a config, raise an error.
+Without `pretrained=True`, nothing is downloaded. Raises an error for arguments that would make a package read other
+files or download from an address in the config.
 """
 
 import inspect

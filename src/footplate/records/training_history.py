@@ -12,7 +12,7 @@ Row = dict[str, float]
 
 
 class History(Sequence[Row]):
-    """The scalars of a run, with one row per epoch, or per validation interval if training counts iterations.
+    """The scalars of a run, with one row per epoch, or per validation interval in iteration-based training.
 
     A row contains the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous
     row, and the validation metrics as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run

@@ -1,4 +1,4 @@
-"""Builds only the components of a config that an explanation needs, with a placeholder for a missing model class."""
+"""Builds what the analysis commands need: trial runs, epoch lengths, and models without their missing classes."""
 
 import copy
 import logging

@@ -245,10 +245,10 @@ def shared_cores(
 ) -> float:
     """seconds x max(1, load) x (1 + (crowding - 1) x min(1, (processes - 1) x threads / others)) x switching
 
-    Processes on one machine share its cores: load = processes x threads / cores. Below load 1 they already share caches
+    Processes on one machine share its cores: load = processes x threads / cores. Even below load 1, they share caches
     and memory. `crowding` is the measured slowdown of a step when all cores are busy. `others` are the cores that one
-    process leaves free. `switching` is the measured slowdown at load 2 beyond the share of cores; it grows linearly
-    from 1 at load 1. Steps on accelerators do not share cores.
+    process leaves free. `switching` is the measured slowdown at load 2, in addition to that from sharing the cores. The
+    factor grows linearly from 1 at load 1, and is constant above load 2. Steps on accelerators do not share cores.
 
     Source: conservation of work; crowding and switching are measured and interpolated.
     """

@@ -47,7 +47,7 @@ def read_lines(file: Path) -> Iterator[str]:
     try:
         size = os.stat(file).st_size
         if size > MOST_BYTES:
-            raise DataError(f"'{file}' has {size >> 20} MB, more than the limit of {MOST_BYTES >> 20} MB")
+            raise DataError(f"'{file}' is {size >> 20} MB, which exceeds the limit of {MOST_BYTES >> 20} MB")
         with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             while line := stream.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE:

@@ -90,7 +90,7 @@ class TrialProcesses:
 
         Args:
             process: The process.
-            pipe: The sweep's end of the pipe that carries no data.
+            pipe: The sweep's end of the release pipe. Closing it releases the process.
 
         Raises:
             KeyboardInterrupt: An interrupt arrived before or during the start.

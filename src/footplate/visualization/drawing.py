@@ -240,7 +240,7 @@ class Drawing:
 
     @property
     def ax_save(self) -> "TextAxes":
-        """The axes for text, for visualizers of MMPretrain."""
+        """An axes-like object for drawing text, which MMPretrain visualizers use."""
         return TextAxes(self)
 
     @property

@@ -175,7 +175,7 @@ class BatchResult(dict[str, Any]):
 
 @MODEL_WRAPPERS.register_module()
 class LegacyModel(BaseModel):
-    """Adds the step methods that the loops call to a first-generation model.
+    """Wraps a first-generation model and adds the step methods that the loops call.
 
     The state dict is that of the wrapped model, without a prefix.
 

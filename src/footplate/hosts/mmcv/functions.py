@@ -224,7 +224,9 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
 def multi_gpu_test(
     model: nn.Module, data_loader: Any, tmpdir: str | None = None, gpu_collect: bool = False
 ) -> list[Any] | None:
-    """Gathers the predictions of all processes on rank 0, in dataset order. Returns None on other ranks.
+    """Runs the model in each process and gathers the predictions on rank 0, in dataset order.
+
+    Returns None on other ranks.
 
     Args:
         model: See `single_gpu_test`.

@@ -170,7 +170,8 @@ def track_progress_rich(
     """Calls a function for many tasks, shows a progress bar with rich, and returns the results.
 
     Args:
-        func: The function. A task that is a tuple or a dict contains its arguments.
+        func: The function. A tuple is passed as positional arguments, a dict as keyword arguments, and any other task
+            as the only argument.
         tasks: The tasks.
         task_num: The number of tasks. If `tasks` is empty, the function is called this many times without arguments.
         nproc: The number of processes; with 1, the function runs in this process.

@@ -214,7 +214,7 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first pixel of each bin and the end of its pixels, both (K, bins), clipped to the map."""
+    """Returns the first pixel and the exclusive end pixel of each bin, both (K, bins), clipped to the map."""
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
     return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)

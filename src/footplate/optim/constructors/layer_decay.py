@@ -20,7 +20,7 @@ _DOWNSAMPLE_LAYERS = (0, 2, 3)
 
 
 def convnext_layer(path: list[str], layers: int) -> int:
-    """Returns the layer of a ConvNeXt parameter. Three blocks of the third stage count as one layer."""
+    """Returns the layer of a ConvNeXt parameter. Every three consecutive blocks of the third stage form one layer."""
     if path[0] != "backbone":
         return layers + 1
     if path[1] in _EMBEDDINGS:

@@ -306,8 +306,8 @@ class ParamSchedule:
         Load the state of the optimizer first, since it contains the current values. The base values are also taken from
         the optimizer if the number of groups differs.
 
-        The last step of a schedule that has reached its `end` changes no value. If this schedule ends later than the
-        saved one, that step is repeated here, so that it takes effect.
+        The step that reaches the `end` of a schedule does not change the value. If the saved schedule had reached its
+        `end` and this one ends later, that step is repeated here so that it takes effect.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)

@@ -113,7 +113,7 @@ class IoUMetric(BaseMetric[Areas]):
         return Areas(*(first + second for first, second in zip(one, other, strict=True)))
 
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
-        """Returns a dict of the means, and logs the per-class results."""
+        """Returns the overall accuracy and the means, and the per-class results if `classwise` is set."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)

@@ -42,7 +42,9 @@ class _Shown(NamedTuple):
 
 @HOOKS.register_module()
 class NeighborPictureHook(Hook):
-    """Draws test images with their nearest training images in feature space. Blue frames mark the same class.
+    """Draws test images with their nearest training images in feature space.
+
+    Neighbors of the same class have a blue frame.
 
     Args:
         num_queries: The number of test images, spread evenly over the validation dataset.
@@ -101,7 +103,7 @@ class ReconstructionPictureHook(Hook):
 
     Args:
         num_samples: The number of images.
-        seed: The seed of the masks; a fixed seed makes the images of a run comparable.
+        seed: The seed of the masks. With a fixed seed, the images of different validations have the same masks.
 
     Raises:
         ArgumentError: `num_samples` is not positive.
