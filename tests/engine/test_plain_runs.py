@@ -376,7 +376,7 @@ class Mean:
         ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of another optimizer"),
         ({"val_dataloader": loader(), "val_evaluator": text}, "the metric 'text' must return a number"),
         ({"val_dataloader": loader(), "val_evaluator": vector}, "the metric 'vector' must return a number"),
-        ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "a lambda needs a name"),
+        ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "must have a name"),
         ({"val_dataloader": loader(), "val_evaluator": "accuracy"}, "must be a metric"),
         (
             {"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}},
@@ -388,8 +388,8 @@ class Mean:
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
         ({"max_epochs": None}, "max_epochs or max_iters is enough"),
         ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
-        ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields single samples"),
-        ({"val_dataloader": TensorDataset(X, Y)}, "a dataset yields single samples"),
+        ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields individual samples"),
+        ({"val_dataloader": TensorDataset(X, Y)}, "a dataset yields individual samples"),
     ],
 )
 def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

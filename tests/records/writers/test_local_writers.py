@@ -1,3 +1,4 @@
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -127,7 +128,9 @@ def test_unused_writer_leaves_no_files(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_resumed_run_replaces_events_after_the_checkpoint(tmp_path: Path) -> None:
+def test_resumed_run_replaces_events_after_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count(1)  # at the end of the names of event files, by which TensorBoard sorts them
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid.get", lambda: next(numbers))
     first, second = (VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}) for _ in range(2))
     for step in (2, 4):
         first.add_scalar("loss", float(step), step)
