@@ -136,7 +136,7 @@ def test_device_of_each_rank(
         return
     with pytest.raises(ArgumentError, match="rank 5 on .* has no device of its own") as caught:
         process_group._choose_device(seat, backend, launcher)
-    assert f"local rank {local_rank}, devices: {devices}" in str(caught.value)
+    assert f"local rank {local_rank}, but the number of visible devices is {devices}." in str(caught.value)
 
 
 def test_rank_and_device_are_set_before_connecting(
