@@ -202,7 +202,9 @@ def describe_plan(
         labeled("machines", f"{cluster.nodes} x {cluster.per_node} devices, {links}"),
     ]
     if measured.on_cores:
-        lines.append(labeled("cores", f"{measured.cores}, shared by processes with {pluralize(measured.threads, 'thread')} each"))
+        lines.append(
+            labeled("cores", f"{measured.cores}, shared by processes with {pluralize(measured.threads, 'thread')} each")
+        )
     if group > 1:
         lines.append(labeled("groups", f"{group} devices each; the table lists one device alone, and whole groups"))
     rows = [list(_COLUMNS)]
