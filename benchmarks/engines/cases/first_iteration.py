@@ -6,9 +6,9 @@ CASE = Case(
     name="first-iteration",
     title=("Config to first iteration", "从配置到第一次迭代"),
     about=(
-        "This is the time from `Config.fromfile` with five small files to the first "
-        "`before_train_iter`, excluding imports. footplate is measured with and without its preflight "
-        "check. The first run of a process also imports modules that are loaded on first use.",
+        "This is the time from calling `Config.fromfile` on a config of five small files to the first "
+        "`before_train_iter`, excluding imports. footplate is measured with and without its preflight check. "
+        "The first run of a process also imports modules that are loaded on first use.",
         "表中是从 `Config.fromfile` 读取五个小文件到第一次 `before_train_iter` 的时间，不包括导入。fo"
         "otplate 分别在启用和不启用训练前检查时测量。进程中的第一次运行还会导入首次使用时才加载的模块"
         "。",

@@ -7,10 +7,9 @@ CASE = Case(
     name="resume",
     title=("Resuming", "恢复训练"),
     about=(
-        "This is the time from building the Runner of a resumed run to its next iteration. It is "
-        "measured for checkpoints of `tiny` after iteration 100 and after iteration 100,000. The "
-        "dataset has 100,000 samples and is shuffled. The batch size is 1. The values are medians of "
-        "five measurements.",
+        "This is the time from the construction of the Runner to the first iteration of a resumed run. It is "
+        "measured for checkpoints of `tiny` after iteration 100 and after iteration 100,000. The dataset has "
+        "100,000 samples and is shuffled. The batch size is 1. The values are medians of five measurements.",
         "表中是恢复训练时从开始构建 Runner 到下一次迭代的时间，分别使用 `tiny` 在第 100 次和第 100,00"
         "0 次迭代后的检查点。数据集有 100,000 个样本，打乱顺序，批次大小为 1。取五次测量的中位数。",
     ),
