@@ -33,6 +33,11 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
         raise FileNotFoundError(msg_tmpl.format(filename))
 
 
+def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
+    """Creates a folder and its parents."""
+    Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
+
+
 def symlink(src: str | Path, dst: str | Path, overwrite: bool = True, **kwargs: Any) -> None:
     """Creates a symbolic link `dst` to `src`. Replaces an existing file if `overwrite` is set."""
     if overwrite and os.path.lexists(dst):

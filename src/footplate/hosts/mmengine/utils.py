@@ -83,6 +83,21 @@ list_cast = functools.partial(iter_cast, return_type=list)
 tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
+def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
+    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    container: type[Any] = seq_type or Sequence
+    return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
+
+
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
+
+
+def is_str(value: Any) -> bool:
+    """Checks whether `value` is a string."""
+    return isinstance(value, str)
+
+
 def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     """Splits a list into parts of the given lengths, or into parts of equal length.
 
