@@ -111,7 +111,8 @@ def test_first_batch_is_used_without_a_sized_dataset() -> None:
     ],
 )
 def test_samples_without_dimensions_are_described(sample: Any, words: str) -> None:
-    found = largest_batch(DataLoader([sample] * 2, batch_size=2, collate_fn=list))
+    samples: Any = [sample] * 2
+    found = largest_batch(DataLoader(samples, batch_size=2, collate_fn=list))
     assert found.description == f"batches of 2, 2 inspected, {words}"
 
 
