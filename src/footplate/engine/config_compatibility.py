@@ -1,41 +1,18 @@
 """Handles configs for other engines: translates their keys, ignores them with a warning, or rejects them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
-from footplate.config import Config, KeyOrigin
+from footplate.config import Config
+from footplate.config.origins import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError
-from footplate.registry import Registry
-
-TRANSLATORS = Registry("config translator", scope="footplate", locations=("footplate.first_generation.translator",))
 
 
-class ConfigTranslator(ABC):
-    """Translates configs that were written for another engine."""
-
-    keys: Sequence[str]
-    """The top-level keys of such configs."""
-
-    @abstractmethod
-    def applies_to(self, cfg: Config) -> bool:
-        """Checks whether a config needs this translation."""
-
-    @abstractmethod
-    def translate(self, cfg: Config) -> Config:
-        """Returns the equivalent config with the keys of the Runner."""
-
-    @abstractmethod
-    def check_untranslated(self, cfg: Config) -> None:
-        """Warns about keys without effect in a config that needs no translation."""
-
-
-@cache
-def translators() -> tuple[ConfigTranslator, ...]:
-    """Returns an instance of each registered translator class."""
-    return tuple(each() for each in TRANSLATORS.module_dict.values())
+def translator() -> Any:
+    """Returns the module that translates first-generation configs, imported by name because it builds on the engine."""
+    return import_module("footplate.first_generation.translator")
 
 
 def in_second_generation(cfg: Config) -> Config:
@@ -45,11 +22,7 @@ def in_second_generation(cfg: Config) -> Config:
         ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
             unknown key resembles a known one.
     """
-    for translator in translators():
-        if translator.applies_to(cfg):
-            return translator.translate(cfg)
-        translator.check_untranslated(cfg)
-    return cfg
+    return translator().in_second_generation(cfg)  # type: ignore[no-any-return]
 
 
 class Unsupported(NamedTuple):
@@ -91,7 +64,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
     strategy = cfg.get("strategy")
-    if strategy and not _is_variable(cfg, "strategy"):
+    if strategy and not is_variable(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
         is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
@@ -124,14 +97,8 @@ def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
 
 def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]:
     for key, known in UNSUPPORTED.items():
-        if cfg.get(key) and not _is_variable(cfg, key):
+        if cfg.get(key) and not is_variable(cfg, key):
             yield key, known
-
-
-def _is_variable(cfg: Config | Mapping[str, Any], key: str) -> bool:
-    """Checks whether a key is a variable that other lines of the config read."""
-    origin = origin_of(cfg, key)
-    return isinstance(origin, KeyOrigin) and bool(origin.read)
 
 
 def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:
