@@ -25,8 +25,9 @@ A message has at most five lines: what is wrong, where, what was found, what to 
 location.
 """
 
+import importlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from footplate.messages import printable
 
@@ -235,3 +236,21 @@ class MissingExtraError(FootplateError, ImportError):
             f"{why} needs the package '{package}', which is not installed",
             notes=[f"pip install 'footplate[{extra}]'"],
         )
+
+
+def import_optional(module: str, *, extra: str, why: str, package: str = "") -> Any:
+    """Imports a module of an optional package.
+
+    Args:
+        module: The module.
+        extra: footplate's extra that installs the package.
+        why: The feature that requires the package.
+        package: The name of the package; by default, the first part of `module`.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(package or module.partition(".")[0], extra=extra, why=why) from error

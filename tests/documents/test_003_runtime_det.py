@@ -12,7 +12,7 @@ from torch import nn
 
 from footplate import Config, Runner
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters import build_from_cfg
+from footplate.hosts.mmengine.registry import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
 from tests.first_generation.adapters.support import OldPoints, old_config

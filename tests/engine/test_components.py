@@ -216,18 +216,18 @@ def test_model_object_is_used_as_it_is(tmp_path: Path) -> None:
 def test_components_are_built_on_first_use_and_once(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     names = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
-    assert not set(names) & set(vars(runner))
+    assert runner.built == {}
     for name in names:
         assert getattr(runner, name) is getattr(runner, name)
-        assert name in vars(runner)
+        assert runner.built[name] is getattr(runner, name)
 
 
 def test_progress_does_not_build_the_loop(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     assert (runner.iter, runner.epoch, runner.by_epoch) == (0, 0, True)
-    assert "train_loop" not in vars(runner)
+    assert "train_loop" not in runner.built
     assert (runner.max_iters, runner.max_epochs) == (12, 3)
-    assert "train_loop" in vars(runner)
+    assert "train_loop" in runner.built
 
 
 def test_dataloader_properties_return_the_loaders_of_the_loops(tmp_path: Path) -> None:

@@ -379,6 +379,11 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         Runner(**settings(tmp_path, cuda_graphs=True))
 
 
+def test_none_is_the_default(tmp_path: Path) -> None:
+    cfg = check_config(Config(settings(tmp_path, cuda_graphs=None)))
+    assert not any(isinstance(each, CudaGraphHook) for each in Runner.from_cfg(cfg).hooks)
+
+
 def test_key_works_in_first_generation_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cpu"))
     cfg = {"model": {"type": "ToyModel"}, "work_dir": str(tmp_path), "cuda_graphs": True}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.engine import Hook
+from footplate.engine import Hook, cuda_graphs, process_setup
 from footplate.engine.phase import Phase
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
@@ -17,7 +17,7 @@ from footplate.registry import HOOKS
 from footplate.tools.check import _TrialHook, check
 from footplate.tools.failing_module import TrialError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
-from tests.support import TINY
+from tests.support import TINY, ToyModel, settings
 from tests.tools.conftest import TEXT
 
 
@@ -178,3 +178,29 @@ def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, paddi
     cfg["work_dir"] = str(tmp_path / "work")
     found = [each for each in check(cfg).warnings if "padding" in each]
     assert [each[: len("75% of the pixels")] for each in found] == ([f"{padding} of the pixels"] if padding else [])
+
+
+class OwnStep(ToyModel):
+    def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+        return super().train_step(data, optim_wrapper)
+
+
+def graphed(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Config:
+    monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cuda"))
+    return Config(settings(folder / "work", cuda_graphs=True, **changes))
+
+
+def test_check_refuses_cuda_graphs_with_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(cuda_graphs, "get_world_size", lambda: 2)
+
+    monkeypatch.setattr(process_setup, "prepare", connect)
+    with pytest.raises(ArgumentError, match="`cuda_graphs` supports only one process") as caught:
+        check(graphed(tmp_path, monkeypatch))
+    assert caught.value.key == "cuda_graphs"
+
+
+def test_check_refuses_models_that_cuda_graphs_cannot_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="the model 'OwnStep', because it has its own train_step"):
+        check(graphed(tmp_path, monkeypatch, model=OwnStep()))
+    assert check(graphed(tmp_path, monkeypatch)).measured["seconds_per_iteration"] > 0

@@ -17,7 +17,7 @@ from footplate.checkpoint.shard_layout import is_sharded_path
 from footplate.checkpoint.sharded_reading import load_sharded
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, naming_checkpoint, open_checkpoint
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, import_optional
 from footplate.messages import list_names
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -158,11 +158,7 @@ def import_safetensors(why: str) -> Any:
     Raises:
         MissingExtraError: The package is not installed.
     """
-    try:
-        import safetensors.torch  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("safetensors", extra="export", why=why) from error
-    return safetensors.torch
+    return import_optional("safetensors.torch", extra="export", why=why)
 
 
 @contextmanager

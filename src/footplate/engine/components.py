@@ -1,9 +1,8 @@
 """The components of a run, each built from its config section on first use."""
 
 import logging
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -30,6 +29,26 @@ from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
+_T = TypeVar("_T")
+
+
+class Component(Generic[_T]):
+    """An attribute that is built on first access and stored in the `built` dict of its object. It can be assigned."""
+
+    def __init__(self, build: Callable[[Any], _T]) -> None:
+        self._build = build
+        self._name = build.__name__
+        self.__doc__ = build.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> _T:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        if self._name not in instance.built:
+            instance.built[self._name] = self._build(instance)
+        return instance.built[self._name]  # type: ignore[no-any-return]
+
+    def __set__(self, instance: Any, value: _T) -> None:
+        instance.built[self._name] = value
 
 
 class Components:
@@ -37,9 +56,13 @@ class Components:
 
     A test run therefore needs no training data. The runner itself builds the hooks, the visualizer and the model
     immediately.
+
+    Attributes:
+        built: Maps names to the components that have been built or assigned.
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
+    built: dict[str, Any]
     model: Any
     hooks: HookList
     device: torch.device
@@ -48,22 +71,22 @@ class Components:
     work_dir: str
     log_dir: str
 
-    @cached_property
+    @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))
 
-    @cached_property
+    @Component
     def val_loop(self) -> ValLoop | None:
         """The validation loop, or None."""
         return self.build_val_loop(self._sections["val_cfg"])  # type: ignore[no-any-return]
 
-    @cached_property
+    @Component
     def test_loop(self) -> TestLoop | None:
         """The test loop, or None."""
         return self.build_test_loop(self._sections["test_cfg"])  # type: ignore[no-any-return]
 
-    @cached_property
+    @Component
     def optim_wrapper(self) -> Any:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
@@ -72,7 +95,7 @@ class Components:
             self.hooks.build({"type": "ScheduleFreeHook"})
         return built
 
-    @cached_property
+    @Component
     def param_schedulers(self) -> Any:
         """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
         return self.build_param_scheduler(self._sections["param_scheduler"])
@@ -228,12 +251,14 @@ class Components:
     @property
     def iter(self) -> int:
         """The number of completed training iterations."""
-        return self.train_loop.iter if "train_loop" in self.__dict__ else 0
+        loop = self.built.get("train_loop")
+        return 0 if loop is None else loop.iter
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs."""
-        return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
+        loop = self.built.get("train_loop")
+        return 0 if loop is None else loop.epoch
 
     @property
     def max_iters(self) -> int:
@@ -249,12 +274,6 @@ class Components:
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self._sections["train_cfg"])
-
-    @property
-    def built(self) -> dict[str, Any]:
-        """Maps names to the components that have been built or assigned. Accessing any other component builds it."""
-        names = (*_LOOPS, "optim_wrapper", "param_schedulers")
-        return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def built_loops(self) -> list[Any]:
         """Returns the loops that have been built, with None for each loop that the config does not define."""

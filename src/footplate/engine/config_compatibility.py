@@ -1,41 +1,17 @@
 """Handles configs for other engines: translates their keys, ignores them with a warning, or rejects them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from footplate.config import Config, KeyOrigin
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError
-from footplate.registry import Registry
-
-TRANSLATORS = Registry("config translator", scope="footplate", locations=("footplate.first_generation.translator",))
 
 
-class ConfigTranslator(ABC):
-    """Translates configs that were written for another engine."""
-
-    keys: Sequence[str]
-    """The top-level keys of such configs."""
-
-    @abstractmethod
-    def applies_to(self, cfg: Config) -> bool:
-        """Checks whether a config needs this translation."""
-
-    @abstractmethod
-    def translate(self, cfg: Config) -> Config:
-        """Returns the equivalent config with the keys of the Runner."""
-
-    @abstractmethod
-    def check_untranslated(self, cfg: Config) -> None:
-        """Warns about keys without effect in a config that needs no translation."""
-
-
-@cache
-def translators() -> tuple[ConfigTranslator, ...]:
-    """Returns an instance of each registered translator class."""
-    return tuple(each() for each in TRANSLATORS.module_dict.values())
+def translator() -> Any:
+    """Returns the module that translates first-generation configs, imported by name because it builds on the engine."""
+    return import_module("footplate.first_generation.translator")
 
 
 def in_second_generation(cfg: Config) -> Config:
@@ -45,11 +21,7 @@ def in_second_generation(cfg: Config) -> Config:
         ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
             unknown key resembles a known one.
     """
-    for translator in translators():
-        if translator.applies_to(cfg):
-            return translator.translate(cfg)
-        translator.check_untranslated(cfg)
-    return cfg
+    return translator().in_second_generation(cfg)  # type: ignore[no-any-return]
 
 
 class Unsupported(NamedTuple):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from footplate.distributed import get_world_size
 from footplate.engine.graphed_step import KEY, TURN_OFF, GraphBackend, GraphedStep
@@ -46,7 +47,8 @@ def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
     """Checks that a run with these sections can use CUDA graphs.
 
     Raises:
-        ArgumentError: There is no CUDA device, there are several processes, or another key conflicts with graphs.
+        ArgumentError: There is no CUDA device, there are several processes, or another key conflicts with graphs. The
+            number of processes is known only after the process group is initialized.
     """
     if not sections[KEY]:
         return
@@ -80,6 +82,27 @@ def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
         )
 
 
+def check_captured_model(model: nn.Module) -> None:
+    """Checks that CUDA graphs can capture the training step of a model.
+
+    Raises:
+        ArgumentError: The model has its own `train_step`, or gradient hooks that a graph would not call.
+    """
+    if getattr(type(model), "train_step", None) is not BaseModel.train_step:
+        raise ArgumentError(
+            f"`cuda_graphs` cannot capture the model '{type(model).__name__}', because it has its own train_step",
+            key=KEY,
+            notes=["Remove its train_step, or " + TURN_OFF],
+        )
+    hooked = (name for name, each in model.named_parameters() if each._post_accumulate_grad_hooks)
+    if (name := next(hooked, None)) is not None:
+        raise ArgumentError(
+            f"`cuda_graphs` cannot capture the parameter '{name}': its gradient hooks would not be called",
+            key=KEY,
+            notes=["Remove the hooks, or " + TURN_OFF],
+        )
+
+
 class CudaGraphHook(Hook):
     """Replaces the training step of the model with a `GraphedStep` during training.
 
@@ -94,25 +117,9 @@ class CudaGraphHook(Hook):
         self._step: GraphedStep | None = None
 
     def before_train(self, runner: "Runner") -> None:
-        """Replaces the training step.
-
-        Raises:
-            ArgumentError: The model has its own `train_step`, or hooks that a graph would not call.
-        """
+        """Replaces the training step. See `check_captured_model` for the models that are refused."""
+        check_captured_model(runner.model)
         model: Any = runner.model
-        if getattr(type(model), "train_step", None) is not BaseModel.train_step:
-            raise ArgumentError(
-                f"`cuda_graphs` cannot capture the model '{type(model).__name__}', because it has its own train_step",
-                key=KEY,
-                notes=["Remove its train_step, or " + TURN_OFF],
-            )
-        hooked = (name for name, each in model.named_parameters() if each._post_accumulate_grad_hooks)
-        if (name := next(hooked, None)) is not None:
-            raise ArgumentError(
-                f"`cuda_graphs` cannot capture the parameter '{name}': its gradient hooks would not be called",
-                key=KEY,
-                notes=["Remove the hooks, or " + TURN_OFF],
-            )
         self._step = model.train_step = GraphedStep(model, self._create_backend())
 
     def before_train_epoch(self, runner: "Runner") -> None:

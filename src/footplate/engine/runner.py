@@ -168,6 +168,7 @@ class Runner(RunCheckpoints, RunnerMembers):
     ) -> None:
         work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
         self._sections = complete_sections({name: value for name, value in locals().items() if name != "self"})
+        self.built = {}
         self.phase = Phase.BUILDING
         sections.check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)

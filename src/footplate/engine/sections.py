@@ -15,7 +15,7 @@ from footplate.engine.components import build_log_processor
 from footplate.engine.config_compatibility import (
     in_second_generation,
     refuse_unsupported,
-    translators,
+    translator,
     unsupported_conveniences,
     unused_preprocessor,
 )
@@ -277,12 +277,12 @@ READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 @cache
 def known_keys() -> frozenset[str]:
     """Returns the top-level keys that a config of any generation may have."""
-    return READ_KEYS.union({"vis_backends"}, *(each.keys for each in translators()))
+    return READ_KEYS.union({"vis_backends"}, translator().FIRST_GENERATION_KEYS)
 
 
 def keys_read(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
-    return known_keys() if any(each.applies_to(cfg) for each in translators()) else READ_KEYS
+    return known_keys() if translator().is_first_generation(cfg) else READ_KEYS
 
 
 def warn_about_variables(cfg: Config) -> None:

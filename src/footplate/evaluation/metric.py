@@ -1,13 +1,18 @@
-"""The base class of metrics, and a metric that dumps predictions."""
+"""The base class of metrics, tables of per-class results, and a metric that dumps predictions."""
 
 import copy
+import json
+import logging
+import math
+import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, SupportsIndex, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, SupportsIndex, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
@@ -21,10 +26,10 @@ from footplate.distributed import (
     local_sample_count,
 )
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.evaluation.per_class import EvaluationContext, append_table
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
+_logger = logging.getLogger("footplate")
 _T = TypeVar("_T")
 _PENDING = 64  # the number of results that are held back, so that they can still be dropped
 _Result = TypeVar("_Result")
@@ -103,6 +108,25 @@ class RunningSum(list[_T]):
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         return self.sum_of_first(self._count)[index]
+
+
+class EvaluationContext(NamedTuple):
+    """Describes the run and the dataset for which a metric is computed.
+
+    Attributes:
+        folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" if there is no run.
+        mode: "val" or "test".
+        dataset: The name of the dataset; "" if there is only one.
+        step: A function that returns the number of training iterations of the evaluated model.
+        is_trial: Whether this is a trial with a single batch, as run by `footplate check`. Its results are not
+            recorded.
+    """
+
+    folder: str = ""
+    mode: str = "val"
+    dataset: str = ""
+    step: Callable[[], int] = lambda: 0
+    is_trial: bool = False
 
 
 class BaseMetric(ABC, Generic[_Result]):
@@ -186,15 +210,33 @@ class BaseMetric(ABC, Generic[_Result]):
         """Appends a table to the per-class results of the run. Call it in `compute_metrics`.
 
         The table is written to `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its
-        tables. If there is no run, this method does nothing.
+        tables. If there is no run, this method does nothing. If the file cannot be written, logs a warning.
 
         Args:
             name: The name of the table, such as "IoU".
             classes: The names of the classes, ``(C,)``.
             columns: Maps column names to one number per class, ``(C,)`` each; NaN for a class without a value.
         """
-        if self.context.folder and not self.context.is_trial:
-            append_table(self.context, name, classes, columns)
+        context = self.context
+        if not context.folder or context.is_trial:
+            return
+        numbers = [np.asarray(column).tolist() for column in columns.values()]
+        rows = [
+            [label, *(value if math.isfinite(value) else None for value in values)]
+            for label, *values in zip(classes, *numbers, strict=True)
+        ]
+        line = {
+            "step": context.step(),
+            "mode": context.mode,
+            "dataset": context.dataset,
+            "metric": name,
+            "columns": ["class", *columns],
+            "rows": rows,
+        }
+        try:
+            append_line(os.path.join(context.folder, "vis_data", "per_class.jsonl"), json.dumps(line))
+        except OSError as error:
+            _logger.warning("The per-class results of iteration %d could not be written: %s", line["step"], error)
 
     def added(self, one: _Result, other: _Result) -> _Result:
         """Returns the sum of two results.
@@ -278,6 +320,24 @@ def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
             notes=["The metainfo of the dataset must contain 'classes'."],
         )
     return tuple(str(name) for name in classes)
+
+
+def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:
+    """Formats numbers as a text table with one row per class.
+
+    Example:
+        >>> print(format_table(["shoe", "bag"], {"IoU": [50, 8.128]}))
+        class     IoU
+        shoe    50.00
+        bag      8.13
+    """
+    first = max(map(len, ["class", *classes]))
+    widths = [max(len(name), 6) for name in columns]
+    rows = [list(columns), *([f"{value:.{decimals}f}" for value in row] for row in zip(*columns.values(), strict=True))]
+    return "\n".join(
+        "  ".join([label.ljust(first), *(text.rjust(width) for text, width in zip(row, widths, strict=True))])
+        for label, row in zip(["class", *classes], rows, strict=True)
+    )
 
 
 @METRICS.register_module()

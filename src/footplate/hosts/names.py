@@ -5,7 +5,7 @@ from footplate.hosts.mmcv.names import MODULES as MMCV
 from footplate.hosts.mmengine.names import MODULES as MMENGINE
 from footplate.hosts.mmengine.names import Names, names_from
 
-_FUNCTIONS = "footplate.first_generation.adapters.mmcv_functions"
+_FUNCTIONS = "footplate.hosts.mmcv.functions"
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")

@@ -1,6 +1,5 @@
 """The export formats: functions that write a module to a file and load the file to run it."""
 
-import importlib
 import json
 import logging
 import warnings
@@ -12,11 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError, MissingExtraError
+from footplate.errors import ArgumentError, import_optional
 from footplate.inference.exported_model import ExportedModel
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 INPUT = "images"
+_ONNX = "exporting to ONNX"  # the reason for importing optional packages
 _DYNAMIC = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
 
 
@@ -57,7 +57,7 @@ def _trace(request: Request) -> Any:
 
 
 def _write_onnx(request: Request) -> None:
-    import_onnx("onnxscript")
+    import_optional("onnxscript", extra="export", why=_ONNX)
     program = torch.onnx.export(
         _trace(request),
         (),
@@ -80,7 +80,7 @@ def _write_onnx(request: Request) -> None:
 
 
 def _open_onnx(path: str) -> Run:
-    runtime = import_onnx("onnxruntime")
+    runtime = import_optional("onnxruntime", extra="export", why=_ONNX)
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # an exception reports a size that the model does not support
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -101,18 +101,6 @@ FORMATS: Mapping[str, ExportFormat] = {
     "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: torch.export.load(path).module()),
     "torchscript": ExportFormat(".pt", _write_torchscript, torch.jit.load),
 }
-
-
-def import_onnx(package: str) -> Any:
-    """Imports a package that exporting to ONNX needs.
-
-    Raises:
-        MissingExtraError: The package is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(package, extra="export", why="exporting to ONNX") from error
 
 
 @contextmanager

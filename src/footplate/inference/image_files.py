@@ -7,7 +7,7 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from footplate.data.transforms import LoadImageFromFile
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.preprocessing import Pixels
 from footplate.storage import missing_path_notes
 
@@ -126,11 +126,7 @@ def import_cv2() -> Any:
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
-    try:
-        import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("cv2", extra="video", why="reading videos") from error
-    return cv2
+    return import_optional("cv2", extra="video", why="reading videos")
 
 
 def _frames(path: str) -> Iterator[Pixels]:

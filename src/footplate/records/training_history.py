@@ -1,12 +1,11 @@
 """The history of a run: one row of scalars per epoch."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from torch import nn
 
-from footplate.errors import MissingExtraError
+from footplate.errors import import_optional
 
 Row = dict[str, float]
 
@@ -63,11 +62,7 @@ class History(Sequence[Row]):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError("pandas", extra="pandas", why="History.to_pandas") from error
-        return pandas.DataFrame(self.rows)
+        return import_optional("pandas", extra="pandas", why="History.to_pandas").DataFrame(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the rows."""

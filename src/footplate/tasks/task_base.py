@@ -1,6 +1,5 @@
 """Code that tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
-import importlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_keys
 from footplate.error_context import at_key, with_origins
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS, find_wrong_type
@@ -26,12 +25,8 @@ def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
     Raises:
         MissingExtraError: A package is not installed.
     """
-    for package in ("transformers", *needed):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MissingExtraError(package, extra="transformers", why=model) from error
-    return importlib.import_module("transformers")
+    packages = [import_optional(each, extra="transformers", why=model) for each in ("transformers", *needed)]
+    return packages[0]
 
 
 class Pyramid(nn.Module):

@@ -27,12 +27,13 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
+from footplate.engine.cuda_graphs import check_captured_model, check_cuda_graphs
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.phase import Phase
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
-from footplate.engine.sections import check_config, warn_about_variables
+from footplate.engine.sections import RUNNER_KEYS, check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -161,11 +162,13 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 def _try(cfg: Config, folder: str) -> Trial:
     """Trains for two iterations, then trains and validates on the largest batches."""
+    with located(cfg):
+        check_cuda_graphs({name: cfg.get(name) for name in RUNNER_KEYS})  # again, now with the number of processes
     runner = build_trial(cfg, folder, preflight=True)
     monitor = ranks.current()
     if monitor is not None:
         monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
-    hook = _TrialHook()
+    hook = _TrialHook(has_graphs=bool(cfg.get("cuda_graphs")))
     runner.register_hook(hook)
     with located(cfg):
         try:
@@ -276,13 +279,18 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
 class _TrialHook(Hook):
     """Measures two iterations, then stops the run.
 
+    Args:
+        has_graphs: Whether the run uses CUDA graphs. The trial does not, but the hook checks that they can capture
+            the model.
+
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
     """
 
     priority = 100  # runs after every other hook
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_graphs: bool = False) -> None:
+        self._has_graphs = has_graphs
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
         self.synchronizations: Counter[str] | None = None
@@ -292,6 +300,8 @@ class _TrialHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Starts timing the wait for data."""
+        if self._has_graphs:  # here, because hooks may have changed the model
+            check_captured_model(runner.model)
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 

@@ -16,10 +16,10 @@ from footplate.first_generation.adapters import (
     MMDataParallel,
     OptimizerHook,
     RunnerView,
-    build_optimizer,
     build_runner,
 )
 from footplate.first_generation.adapters.runners import RUNNERS, EpochBasedRunner
+from footplate.hosts.mmcv.functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
 from tests.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
 

@@ -4,15 +4,6 @@ from footplate.first_generation.adapters.eval_hook import DistEvalHook, EvalHook
 from footplate.first_generation.adapters.evaluation import LegacyMetric, adapt_dataset
 from footplate.first_generation.adapters.hook import ClosureHook, Hook
 from footplate.first_generation.adapters.logger_hooks import LoggerHook, WriterLoggerHook
-from footplate.first_generation.adapters.mmcv_functions import (
-    auto_fp16,
-    build_from_cfg,
-    build_optimizer,
-    build_optimizer_constructor,
-    force_fp32,
-    obj_from_dict,
-    wrap_fp16_model,
-)
 from footplate.first_generation.adapters.model import (
     DataContainer,
     LegacyModel,
@@ -28,14 +19,15 @@ from footplate.first_generation.adapters.optimizer_hooks import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
-from footplate.first_generation.adapters.policy_hooks import (
+from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
+from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
+from footplate.first_generation.adapters.updater_hooks import (
     CosineAnnealingLrUpdaterHook,
+    LrUpdaterHook,
+    MomentumUpdaterHook,
     StepLrUpdaterHook,
     annealing_cos,
 )
-from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
-from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
-from footplate.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.first_generation.adapters.workflow import WorkflowHook
 
 __all__ = [
@@ -68,15 +60,8 @@ __all__ = [
     "adapt_dataset",
     "adapt_model",
     "annealing_cos",
-    "auto_fp16",
-    "build_from_cfg",
-    "build_optimizer",
-    "build_optimizer_constructor",
     "build_runner",
     "collate",
-    "force_fp32",
-    "obj_from_dict",
     "scatter",
     "view_of",
-    "wrap_fp16_model",
 ]

@@ -61,6 +61,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     kind: ClassVar[str] = ""
     unit: ClassVar[str] = ""
+    _ran: Any = None  # the engine's runner, after `run`
 
     def __init__(
         self,
@@ -250,10 +251,9 @@ class BaseRunner(metaclass=_RunnerClass):
         self._ran = runner
 
     def __getattr__(self, name: str) -> Any:
-        ran = self.__dict__.get("_ran")
-        if ran is None:
+        if self._ran is None:
             raise AttributeError(f"{type(self).__name__} has no '{name}' before run() is called")
-        return getattr(view_of(ran), name)
+        return getattr(view_of(self._ran), name)
 
 
 @RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])

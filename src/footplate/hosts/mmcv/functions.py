@@ -1,29 +1,164 @@
 """Functions from mmcv 1.x that neither mmcv 2 nor MMEngine provides."""
 
+import functools
 import getpass
+import io
+import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel._functions import _get_stream as _torch_stream
 from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
-from footplate.distributed import get_rank
-from footplate.errors import ConfigError
-from footplate.first_generation.adapters.mmcv_functions import get_logger as _get_logger
+from footplate.checkpoint import save_checkpoint as _save_checkpoint
+from footplate.checks import check_choice
+from footplate.distributed import get_rank, unwrap_model
+from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters.model import map_nested, unpack_containers
 from footplate.hosts.mmengine.dist import all_reduce_params, collect_results
 from footplate.hosts.mmengine.progress import ProgressBar
+from footplate.hosts.mmengine.registry import build_from_cfg
 from footplate.hosts.mmengine.torch_utils import set_random_seed as _seed
+from footplate.records import add_log_file
+from footplate.records import get_logger as _get_logger
+from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
+from footplate.storage import read_bytes
 
 CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
 IS_MLU_AVAILABLE = hasattr(torch, "is_mlu_available") and torch.is_mlu_available()
 logger_initialized: dict[str, bool] = {}
+
+
+def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer constructor from its config."""
+    return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
+
+
+def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer for the parameters of a model, with the `constructor` of the config."""
+    settings = dict(cfg)
+    kind = settings.pop("constructor", "DefaultOptimizerConstructor")
+    paramwise_cfg = settings.pop("paramwise_cfg", None)
+    build = build_optimizer_constructor({"type": kind, "optimizer_cfg": settings, "paramwise_cfg": paramwise_cfg})
+    built = build(unwrap_model(model))
+    return getattr(built, "optimizer", built)
+
+
+def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
+    settings = {**(default_args or {}), **info}
+    kind = settings.pop("type")
+    if isinstance(kind, str):
+        if parent is None or not hasattr(parent, kind):
+            raise BuildError(f"there is no '{kind}' in {getattr(parent, '__name__', parent)}")
+        kind = getattr(parent, kind)
+    return kind(**settings)
+
+
+def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a dataset. A list of configs becomes a ConcatDataset."""
+    if isinstance(cfg, (list, tuple)):
+        return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
+    return build_from_cfg(cfg, DATASETS, default_args)
+
+
+def save_checkpoint(
+    model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Saves the weights of a model and the state of its optimizer, or of each optimizer in a dict."""
+    checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
+    if isinstance(optimizer, Mapping):
+        checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
+    elif optimizer is not None:
+        checkpoint["optimizer"] = optimizer.state_dict()
+    _save_checkpoint(checkpoint, filename)
+
+
+def imfrombytes(
+    content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decodes an image to a uint8 array of shape `(H, W, 3)`, `(H, W, 4)` or `(H, W)`.
+
+    Args:
+        content: The encoded image.
+        flag: "color", "grayscale", or "unchanged" to keep the channels of the file, with colors in BGR order.
+        channel_order: "bgr" or "rgb"; used only if `flag` is "color".
+        backend: The mmcv backend whose behavior to reproduce, by default "cv2". Images are always decoded with Pillow.
+            Palette images, such as label maps, are converted to colors, unless `backend` is "pillow" and `flag` is
+            "unchanged".
+
+    Raises:
+        ArgumentError: The flag, the channel order or the backend is unknown.
+    """
+    check_choice("flag", flag, ("color", "grayscale", "unchanged"))
+    check_choice("channel_order", channel_order, ("bgr", "rgb"))
+    check_choice("backend", backend or "cv2", ("cv2", "pillow", "turbojpeg", "tifffile"))
+    image = Image.open(io.BytesIO(content))
+    if flag == "unchanged":
+        pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)
+        has_colors = pixels.ndim == 3 and pixels.shape[2] >= 3
+        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2) if has_colors else pixels
+    if flag == "grayscale":
+        return np.asarray(image.convert("L"))
+    pixels = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+
+
+def imread(
+    path: str | Path | npt.NDArray[np.uint8],
+    flag: str = "color",
+    channel_order: str = "bgr",
+    backend: str | None = None,
+    file_client_args: Any = None,
+) -> npt.NDArray[np.uint8]:
+    """Reads an image file as `imfrombytes` does. An array is returned unchanged."""
+    if isinstance(path, np.ndarray):
+        return path
+    return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
+    """Returns a decorator that has no effect, because AmpOptimWrapper already enables mixed precision."""
+    return lambda function: function
+
+
+def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
+    """Returns a decorator that disables mixed precision for a method and casts its arguments to float32."""
+
+    def decorate(function: _Function) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*inputs: Any, **named: Any) -> Any:
+            device = next((each.device.type for each in inputs if isinstance(each, torch.Tensor)), "cpu")
+            if not torch.is_autocast_enabled(device):
+                return function(*inputs, **named)
+            with torch.autocast(device, enabled=False):
+                return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
+
+        return call
+
+    return decorate
+
+
+def wrap_fp16_model(model: torch.nn.Module) -> None:
+    """Does nothing, because AmpOptimWrapper keeps the weights in float32 and uses autocast."""
+
+
+def _to_float32(data: Any) -> Any:
+    return map_nested(data, torch.Tensor, lambda value: value.float() if value.is_floating_point() else value)
 
 
 def jit(func: Any = None, **options: Any) -> Any:
@@ -41,10 +176,30 @@ def is_jit_tracing() -> bool:
     return bool(torch._C._get_tracing_state())
 
 
-def get_logger(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Returns a child of footplate's logger and records its name in `logger_initialized`."""
-    logger_initialized[f"footplate.{name}"] = True
-    return _get_logger(name, *args, **kwargs)
+def get_logger(
+    name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
+) -> logging.Logger:
+    """Returns a child of footplate's logger that writes to the same outputs. Records its name in `logger_initialized`.
+
+    Args:
+        name: The name of the child. If it is empty, footplate's logger itself is returned.
+        log_file: An additional file to write to.
+        log_level: The log level.
+        file_mode: The mode in which the file is opened.
+    """
+    logger = _get_logger(f"footplate.{name}".rstrip("."))
+    logger_initialized[logger.name] = True
+    # First-generation code often requests the same logger several times.
+    known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+    if log_file is not None and os.path.abspath(log_file) not in known:
+        add_log_file(logger, log_file, file_mode)
+    logger.setLevel(log_level)
+    return logger
+
+
+def get_root_logger(log_file: str | None = None, log_level: int = logging.INFO) -> logging.Logger:
+    """Returns footplate's logger; see get_logger for the arguments."""
+    return get_logger("", log_file, log_level)
 
 
 def get_host_info() -> str:
@@ -69,7 +224,7 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
         deterministic: Whether cuDNN must choose deterministic algorithms.
         use_rank_shift: Whether to add the rank to the seed.
     """
-    _seed(seed + (get_rank() if use_rank_shift else 0))
+    _seed(seed, diff_rank_seed=use_rank_shift)
     if deterministic:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

@@ -5,16 +5,15 @@ from footplate.hosts.mmengine.names import Names, names_from
 from footplate.registry import ROOT_REGISTRIES
 
 _ADAPTERS = "footplate.first_generation.adapters"
-_FUNCTIONS = f"{_ADAPTERS}.mmcv_functions"
 _RUNNERS_FILE = f"{_ADAPTERS}.runners"
-_POLICIES_FILE = f"{_ADAPTERS}.policy_hooks"
+_UPDATERS_FILE = f"{_ADAPTERS}.updater_hooks"
 _LOGGERS_FILE = f"{_ADAPTERS}.logger_hooks"
 _HERE = "footplate.hosts.mmcv.functions"
 
 REGISTRIES = names_from("footplate.registry", " ".join(["Registry", *ROOT_REGISTRIES]))
 _REGISTRY = {
     **names_from("footplate.hosts.mmcv.registry", "Registry"),
-    **names_from(_ADAPTERS, "build_from_cfg"),
+    **names_from("footplate.hosts.mmengine.registry", "build_from_cfg"),
 }
 _CONFIG = MMENGINE["mmengine.config"]
 _FILEIO = MMENGINE["mmengine.fileio"]
@@ -35,10 +34,9 @@ _UTILS = {
     **_LAYERS,
     **_JIT,
     **names_from(_HERE, "IS_IPU_AVAILABLE IS_MLU_AVAILABLE"),
-    **names_from(f"{_ADAPTERS}.mmcv_functions", "is_list_of is_seq_of is_str is_tuple_of"),
     **names_from("footplate.hosts.mmengine.data", "worker_init_fn"),
 }
-_IMAGES = names_from(_FUNCTIONS, "imfrombytes imread")
+_IMAGES = names_from(_HERE, "imfrombytes imread")
 
 _INITIALIZERS = {
     **{name: target for name, target in MMENGINE["mmengine.model"].items() if name.endswith(("_init", "Init"))},
@@ -61,23 +59,17 @@ _CNN = {
     **names_from("footplate.hosts.mmengine.registry", "build_model_from_cfg"),
 }
 
-_UPDATERS = {
-    **names_from(_ADAPTERS, "LrUpdaterHook"),
-    **names_from(
-        _POLICIES_FILE,
-        "CosineAnnealingLrUpdaterHook CosineRestartLrUpdaterHook CyclicLrUpdaterHook ExpLrUpdaterHook "
-        "FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook InvLrUpdaterHook LinearAnnealingLrUpdaterHook "
-        "OneCycleLrUpdaterHook PolyLrUpdaterHook StepLrUpdaterHook annealing_cos annealing_linear",
-    ),
-}
-_MOMENTUM_UPDATERS = {
-    **names_from(_ADAPTERS, "MomentumUpdaterHook"),
-    **names_from(
-        _POLICIES_FILE,
-        "CosineAnnealingMomentumUpdaterHook CyclicMomentumUpdaterHook LinearAnnealingMomentumUpdaterHook "
-        "OneCycleMomentumUpdaterHook StepMomentumUpdaterHook",
-    ),
-}
+_UPDATERS = names_from(
+    _UPDATERS_FILE,
+    "CosineAnnealingLrUpdaterHook CosineRestartLrUpdaterHook CyclicLrUpdaterHook ExpLrUpdaterHook "
+    "FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook InvLrUpdaterHook LinearAnnealingLrUpdaterHook LrUpdaterHook "
+    "OneCycleLrUpdaterHook PolyLrUpdaterHook StepLrUpdaterHook annealing_cos annealing_linear",
+)
+_MOMENTUM_UPDATERS = names_from(
+    _UPDATERS_FILE,
+    "CosineAnnealingMomentumUpdaterHook CyclicMomentumUpdaterHook LinearAnnealingMomentumUpdaterHook "
+    "MomentumUpdaterHook OneCycleMomentumUpdaterHook StepMomentumUpdaterHook",
+)
 _OPTIMIZER_HOOKS = names_from(
     _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
 )
@@ -100,12 +92,11 @@ _HOOKS = {
 }
 OPTIMIZERS = {
     **names_from("footplate.registry", "OPTIMIZERS OPTIMIZER_BUILDERS"),
-    **names_from(_ADAPTERS, "build_optimizer build_optimizer_constructor"),
+    **names_from(_HERE, "build_optimizer build_optimizer_constructor"),
     **names_from("footplate.optim.constructors", "DefaultOptimizerConstructor"),
 }
 _PRECISION = {
-    **names_from(_ADAPTERS, "auto_fp16 force_fp32 wrap_fp16_model"),
-    **names_from(_HERE, "LossScaler allreduce_grads cast_tensor_type"),
+    **names_from(_HERE, "LossScaler allreduce_grads auto_fp16 cast_tensor_type force_fp32 wrap_fp16_model"),
 }
 _DATA_PARALLEL = {
     **names_from(_ADAPTERS, "MMDataParallel"),
@@ -129,23 +120,19 @@ _RUNNERS = {
 _CHECKPOINTS = {
     **names_from(
         "footplate.hosts.mmengine.checkpoint",
-        "CheckpointLoader _load_checkpoint _load_checkpoint_with_prefix load_checkpoint",
+        "CheckpointLoader _load_checkpoint _load_checkpoint_with_prefix load_checkpoint load_state_dict",
     ),
-    **names_from(_FUNCTIONS, "load_state_dict save_checkpoint"),
+    **names_from(_HERE, "save_checkpoint"),
     **names_from("footplate.hosts.mmengine.torch_utils", "get_state_dict"),
     **names_from("footplate.hosts.mmengine.data", weights_to_cpu="_to_cpu"),
 }
 _DISTRIBUTED = {
-    **names_from("footplate.hosts.mmengine.dist", "get_dist_info"),
-    **names_from(_FUNCTIONS, "init_dist"),
+    **names_from("footplate.hosts.mmengine.dist", "get_dist_info init_dist"),
     **names_from("footplate.distributed", "master_only"),
     **names_from(_HERE, "allreduce_grads allreduce_params"),
 }
 _PRIORITY = names_from("footplate.engine", "Priority get_priority")
-_RUNNER_UTILS = {
-    **names_from(_HERE, "get_host_info get_time_str set_random_seed"),
-    **names_from(_ADAPTERS, "obj_from_dict"),
-}
+_RUNNER_UTILS = names_from(_HERE, "get_host_info get_time_str obj_from_dict set_random_seed")
 _LOG_BUFFER = names_from(_ADAPTERS, "LogBuffer")
 _TEST = {
     **names_from(_HERE, "multi_gpu_test single_gpu_test"),

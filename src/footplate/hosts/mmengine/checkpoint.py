@@ -92,6 +92,11 @@ def _load_checkpoint_to_model(
     return checkpoint
 
 
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
+    """Loads a state dict into a module and logs mismatches."""
+    load_weights(trained_model(module), dict(state_dict), strict=strict)
+
+
 def load_checkpoint(
     model: nn.Module,
     filename: str,

@@ -93,6 +93,12 @@ def get_local_rank() -> int:
     return get_rank(get_local_group()) if distributed.is_distributed() else 0
 
 
+def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
+    """Initializes the process group. Of `options`, only `timeout` and `port` have an effect."""
+    known = {key: value for key, value in options.items() if key in ("timeout", "port")}
+    distributed.initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
+
+
 def infer_launcher() -> str:
     """Infers the launcher of this process from environment variables: "slurm", "pytorch" or "none"."""
     if "SLURM_NTASKS" in os.environ and "LOCAL_RANK" not in os.environ:

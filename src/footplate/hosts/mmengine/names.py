@@ -11,7 +11,6 @@ def names_from(module: str, names: str = "", **renamed: str) -> Names:
 
 
 _HERE = "footplate.hosts.mmengine"
-_FUNCTIONS = "footplate.first_generation.adapters.mmcv_functions"
 
 _CONFIG = {
     **names_from("footplate.config", "Config ConfigDict DictAction LazyObject read_base"),
@@ -24,10 +23,10 @@ _REGISTRY = {
         "MODEL_WRAPPERS OPTIMIZERS OPTIM_WRAPPERS OPTIM_WRAPPER_CONSTRUCTORS PARAM_SCHEDULERS RUNNERS "
         "RUNNER_CONSTRUCTORS Registry STRATEGIES TASK_UTILS TRANSFORMS VISBACKENDS VISUALIZERS WEIGHT_INITIALIZERS",
     ),
-    **names_from("footplate.first_generation.adapters", "build_from_cfg"),
     **names_from(
         f"{_HERE}.registry",
-        "DefaultScope build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg init_default_scope",
+        "DefaultScope build_from_cfg build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg "
+        "init_default_scope",
     ),
 }
 _FILEIO = {
@@ -48,10 +47,7 @@ _LOGGING = {
     **names_from("footplate.records", "HistoryBuffer MessageHub print_log"),
     **names_from(f"{_HERE}.logging", "MMLogger"),
 }
-_PATHS = {
-    **names_from(f"{_HERE}.path", "check_file_exist fopen is_abs is_filepath scandir symlink"),
-    **names_from(_FUNCTIONS, "mkdir_or_exist"),
-}
+_PATHS = names_from(f"{_HERE}.path", "check_file_exist fopen is_abs is_filepath mkdir_or_exist scandir symlink")
 _PROGRESS = names_from(
     f"{_HERE}.progress",
     "ProgressBar init_pool track_iter_progress track_parallel_progress track_progress track_progress_rich",
@@ -59,15 +55,14 @@ _PROGRESS = names_from(
 _UTILS = {
     **_PATHS,
     **_PROGRESS,
-    **names_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of"),
     **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin Timer TimerError check_time"),
     **names_from(
         f"{_HERE}.utils",
-        "apply_to call_command check_prerequisites concat_list "
-        "deprecated_api_warning deprecated_function digit_version get_git_hash get_installed_path "
-        "get_object_from_string has_method import_modules_from_strings install_package is_installed "
-        "is_method_overridden iter_cast list_cast parse_version_info requires_executable requires_package slice_list "
-        "to_1tuple to_2tuple to_3tuple to_4tuple to_ntuple tuple_cast",
+        "apply_to call_command check_prerequisites concat_list deprecated_api_warning deprecated_function "
+        "digit_version get_git_hash get_installed_path get_object_from_string has_method import_modules_from_strings "
+        "install_package is_installed is_list_of is_method_overridden is_seq_of is_str is_tuple_of iter_cast list_cast "
+        "parse_version_info requires_executable requires_package slice_list to_1tuple to_2tuple to_3tuple to_4tuple "
+        "to_ntuple tuple_cast",
     ),
 }
 _LAYERS = {
@@ -107,11 +102,10 @@ _DIST = {
         "all_gather all_gather_object all_reduce all_reduce_dict all_reduce_params barrier broadcast "
         "broadcast_object_list cast_data_device collect_results collect_results_cpu collect_results_gpu gather "
         "gather_object get_backend get_comm_device get_data_device get_default_group get_dist_info get_local_group "
-        "get_local_rank get_local_size get_rank get_world_size infer_launcher init_local_group is_main_process "
-        "sync_random_seed",
+        "get_local_rank get_local_size get_rank get_world_size infer_launcher init_dist init_local_group "
+        "is_main_process sync_random_seed",
     ),
     **names_from("footplate.distributed", "is_distributed master_only"),
-    **names_from(_FUNCTIONS, "init_dist"),
 }
 _EVALUATOR = {
     **names_from("footplate.evaluation", "BaseMetric DumpResults Evaluator"),
@@ -131,7 +125,7 @@ _ANALYSIS = names_from(
     "ActivationAnalyzer FlopAnalyzer _DEFAULT_SUPPORTED_ACT_OPS _DEFAULT_SUPPORTED_FLOP_OPS _IGNORED_OPS _format_size "
     "complexity_stats_str complexity_stats_table get_model_complexity_info parameter_count",
 )
-_ANALYSIS.update(names_from(_FUNCTIONS, "is_tuple_of"))
+_ANALYSIS.update(names_from(f"{_HERE}.utils", "is_tuple_of"))
 _INFER = names_from(f"{_HERE}.infer", "BaseInferencer ImgType InputType InputsType ModelType ResType")
 _INITIALIZERS = {
     **names_from(
@@ -182,9 +176,8 @@ _CHECKPOINT = {
     **names_from(
         f"{_HERE}.checkpoint",
         "CheckpointLoader _load_checkpoint _load_checkpoint_to_model _load_checkpoint_with_prefix "
-        "find_latest_checkpoint load_checkpoint save_checkpoint",
+        "find_latest_checkpoint load_checkpoint load_state_dict save_checkpoint",
     ),
-    **names_from(_FUNCTIONS, "load_state_dict"),
     **names_from(f"{_HERE}.torch_utils", "get_state_dict"),
     **names_from(f"{_HERE}.data", weights_to_cpu="_to_cpu"),
 }

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from footplate.errors import BuildError
 from footplate.hosts.mmengine.managers import ManagerMixin
-from footplate.registry import Registry, default_scope, set_default_scope, using_scope
+from footplate.optim import build_optimizer
+from footplate.registry import OPTIMIZERS, Registry, default_scope, set_default_scope, using_scope
 from footplate.registry.root import build_model
 
 _logger = logging.getLogger("footplate.hosts")
@@ -66,6 +68,25 @@ def init_default_scope(scope: str) -> None:
     if before not in (None, scope):
         _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)
     set_default_scope(scope)
+
+
+def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object from its config.
+
+    Args:
+        cfg: A dict with `type`, a name or class, and the arguments of the constructor.
+        registry: The registry for names.
+        default_args: Default values of the arguments.
+
+    Raises:
+        BuildError: `registry` is not a Registry, or an argument is invalid.
+    """
+    if not isinstance(registry, Registry):
+        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
+    if registry is OPTIMIZERS:
+        settings = {**(default_args or {}), **cfg}
+        return build_optimizer(settings, settings.pop("params"))
+    return registry.build_entry(cfg, default_args=default_args)
 
 
 def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:

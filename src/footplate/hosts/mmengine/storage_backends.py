@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from typing_extensions import override
 
 from footplate import storage
-from footplate.errors import ArgumentError, MissingExtraError
+from footplate.errors import ArgumentError, import_optional
 from footplate.messages import nearest
 from footplate.storage.file_operations import file_system
 
@@ -276,10 +276,7 @@ class LmdbBackend(BaseStorageBackend):
     def __init__(
         self, db_path: PathLike, readonly: bool = True, lock: bool = False, readahead: bool = False, **options: Any
     ) -> None:
-        try:
-            import lmdb  # type: ignore[import-not-found]
-        except ImportError as error:
-            raise MissingExtraError("lmdb", extra="hosts", why="The file backend 'lmdb'") from error
+        lmdb = import_optional("lmdb", extra="hosts", why="The file backend 'lmdb'")
         self._database = lmdb.open(os.fspath(db_path), readonly=readonly, lock=lock, readahead=readahead, **options)
 
     @override

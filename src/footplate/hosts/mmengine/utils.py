@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice, repeat
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from typing_extensions import deprecated
@@ -83,6 +84,21 @@ list_cast = functools.partial(iter_cast, return_type=list)
 tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
+def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
+    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    container: type[Any] = seq_type or Sequence
+    return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
+
+
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
+
+
+def is_str(value: Any) -> bool:
+    """Checks whether `value` is a string."""
+    return isinstance(value, str)
+
+
 def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     """Splits a list into parts of the given lengths, or into parts of equal length.
 
@@ -144,16 +160,10 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
 
 def get_object_from_string(obj_name: str) -> Any:
     """Returns the object at a dotted path, or None if it does not exist."""
-    parts = obj_name.split(".")
-    for count in range(len(parts), 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:count]))
-        except ImportError:
-            continue
-        for part in parts[count:]:
-            found = getattr(found, part, None)
-        return found
-    return None
+    try:
+        return resolve_name(obj_name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def check_prerequisites(

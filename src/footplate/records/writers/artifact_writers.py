@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.records.writers.tracker import InitTracker, Tracker, files_to_upload, import_library
+from footplate.errors import import_optional
+from footplate.records.writers.tracker import InitTracker, Tracker, files_to_upload
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -196,7 +197,7 @@ class MLflowVisBackend(Tracker):
         artifact_location: str | None = None,
     ) -> None:
         super().__init__(save_dir)
-        self._library = import_library("mlflow", extra="mlflow", why=type(self).__name__)
+        self._library = import_optional("mlflow", extra="mlflow", why=type(self).__name__)
         self._exp_name, self._run_name = exp_name, run_name
         self._tags, self._params = dict(tags or {}), dict(params or {})
         self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")

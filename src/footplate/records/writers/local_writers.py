@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python, write_recorded
-from footplate.errors import ArgumentError, ConfigError, MissingExtraError
+from footplate.errors import ArgumentError, ConfigError, import_optional
 from footplate.records.writers.base_writer import BaseVisBackend
 from footplate.records.writers.tracker import Tracker
 from footplate.registry import VISBACKENDS
@@ -118,12 +118,9 @@ class TensorboardVisBackend(Tracker):
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
-        try:
-            # The import is slow, and most runs do not need it.
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", extra="tensorboard", why=type(self).__name__) from error
-        self._writer_type: Any = SummaryWriter
+        self._library = import_optional(
+            "torch.utils.tensorboard", package="tensorboard", extra="tensorboard", why=type(self).__name__
+        )
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as text."""
@@ -137,7 +134,7 @@ class TensorboardVisBackend(Tracker):
 
     def _start(self) -> Any:
         last = self.identity.get("last_step")
-        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
+        return self._library.SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

@@ -1,6 +1,5 @@
 """Defines base classes of writers for tracking libraries, which start a run on first use and continue it on resume."""
 
-import importlib
 import inspect
 import logging
 import os
@@ -10,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, FootplateError, MissingExtraError
+from footplate.errors import ArgumentError, FootplateError, import_optional
 from footplate.messages import nearest
 from footplate.records.writers.base_writer import BaseVisBackend, moved, numbers_in
 from footplate.storage import output_path
@@ -157,7 +156,7 @@ class InitTracker(Tracker):
 
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir)
-        self._library = import_library(self.package, extra=self.package, why=type(self).__name__)
+        self._library = import_optional(self.package, extra=self.package, why=type(self).__name__)
         self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._library), init_kwargs)
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             folder = os.path.abspath(save_dir or "vis_data")
@@ -168,18 +167,6 @@ class InitTracker(Tracker):
         super().move(before, now)
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))
-
-
-def import_library(module: str, *, extra: str, why: str) -> Any:
-    """Imports an optional library.
-
-    Raises:
-        MissingExtraError: The library is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(module.partition(".")[0], extra=extra, why=why) from error
 
 
 def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import ArgumentError
-from footplate.records.writers.tracker import InitTracker, import_library
+from footplate.errors import ArgumentError, import_optional
+from footplate.records.writers.tracker import InitTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -142,7 +142,7 @@ class SwanlabVisBackend(LoggingTracker):
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir, init_kwargs)
         if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
-            import_library("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
+            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
 
     def _start(self) -> Any:
         settings = {**self._mode(), **self._init_kwargs}

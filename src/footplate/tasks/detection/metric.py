@@ -13,8 +13,7 @@ from footplate.checks import check_choice
 from footplate.data.annotations import coco_package, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples, required_classes
-from footplate.evaluation.per_class import format_table
+from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import ImageResult, as_annotations, as_results, as_truth, image_result

@@ -13,8 +13,7 @@ from PIL import Image
 from footplate import storage
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples, required_classes
-from footplate.evaluation.per_class import format_table
+from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
 from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.tasks.task_base import check_classes
