@@ -2,55 +2,53 @@
 
 DIFFERENTLY: dict[str, tuple[str, str]] = {
     "bare": (
-        "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates "
-        "are computed by a formula. Clipping and averaging use multi-tensor functions, losses stay "
-        "tensors until they are logged, and validation uses `torch.inference_mode`. The loop does "
-        "not save checkpoints, cannot be resumed and does not check for NaN.",
-        "直接用 PyTorch 编写的训练循环。参数组手动合并，学习率由公式计算。裁剪和平均使用多张量函数，"
-        "损失在写日志前保持为张量，验证使用 `torch.inference_mode`。该循环不保存检查点，不能恢复训练"
-        "，也不检查 NaN。",
+        "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
+        "computed by a formula. Clipping and averaging use multi-tensor functions. Losses remain tensors until "
+        "they are logged. Validation uses `torch.inference_mode`. The loop does not save checkpoints, cannot "
+        "be resumed and does not check for NaN.",
+        "直接用 PyTorch 编写的训练循环。参数组由人工合并，学习率由公式计算。梯度裁剪和权重平均使用多张量函数。损"
+        "失在写日志前一直保持为张量。验证使用 `torch.inference_mode`。只有测量保存耗时的项目才会保存检查点。该循"
+        "环不能恢复训练，也不检查 NaN。",
     ),
     "footplate": (
-        "All default hooks: runtime information, timer, sampler seeds, logger, schedules and "
-        "checkpoints (checkpoints are saved only in the case that measures saving). Gradients are "
-        "checked for NaN before each step. Each sample has its own random state. Optimizer steps "
-        "create profiler entries only if a profiler is active ([decision "
-        "021](decisions/021-no-profiler-entries.md)). Validation uses `torch.no_grad`.",
-        "启用全部默认钩子：运行信息、计时、采样器的随机种子、日志、参数调度器和检查点（只有测量保存的"
-        "项目才会保存检查点）。每次更新前检查梯度中是否有 NaN。每个样本有自己的随机状态。只有在启用性"
-        "能分析器时，优化器的更新才会产生性能分析条目（[决策 021](decisions/021-no-profiler-entries.m"
-        "d)）。验证使用 `torch.no_grad`。",
+        "All default hooks are active: runtime information, timer, sampler seeds, logger, schedules and "
+        "checkpoints. Checkpoints are saved only in the case that measures saving. Gradients are checked for "
+        "NaN before each step. Each sample has its own random state. Optimizer steps create profiler entries "
+        "only if a profiler is active ([decision 021](decisions/021-no-profiler-entries.md)). Validation uses "
+        "`torch.no_grad`.",
+        "启用全部默认钩子：运行信息、计时、采样器的随机种子、日志、参数调度器和检查点（只有测量保存耗时的项目才会"
+        "保存检查点）。每次更新参数前，检查梯度中是否有 NaN。每个样本有独立的随机状态。只有启用性能分析器时，优化"
+        "器的更新才会产生性能分析记录（[决策 021](decisions/021-no-profiler-entries.md)）。验证使用 "
+        "`torch.no_grad`。",
     ),
     "ignite": (
-        "An `Engine` with the training step of the bare loop. The step returns `loss.item()`, as in "
-        "the documentation of ignite. The setup uses `LRScheduler`, `EMAHandler`, `Checkpoint` and a "
-        "handler that logs the last loss. Clipping, accumulation and mixed precision are user code.",
-        "`Engine` 使用纯 PyTorch 循环的训练步骤。该步骤按照 ignite 的文档返回 `loss.item()`。此外还使"
-        "用 `LRScheduler`、`EMAHandler`、`Checkpoint` 和记录最后一个损失的处理器。梯度裁剪、梯度累积"
-        "和混合精度由用户代码实现。",
+        "An `Engine` with the training step of the bare loop. The step returns `loss.item()`, as in ignite's "
+        "documentation. The setup uses `LRScheduler`, `EMAHandler`, `Checkpoint` and a handler that logs the "
+        "last loss. Clipping, accumulation and mixed precision are user code.",
+        "`Engine` 执行与纯 PyTorch 循环相同的训练步骤，并按照 ignite 文档的写法返回 `loss.item()`。此外还使用 "
+        "`LRScheduler`、`EMAHandler` 和 `Checkpoint`，以及在日志中记录最近一次损失的处理器。梯度裁剪、梯度累积和"
+        "混合精度由用户代码实现。",
     ),
     "mmengine": (
-        "All default hooks, as in footplate. `paramwise_cfg` creates one parameter group per parameter. "
-        "`AmpOptimWrapper` does not support CPUs in mmengine, so the model itself uses autocast.",
-        "与 footplate 相同，启用全部默认钩子。`paramwise_cfg` 为每个参数创"
-        "建一个参数组。mmengine 的 `AmpOptimWrapper` 不支持 CPU，因此"
-        "由模型自行使用 autocast。",
+        "All default hooks are active, as in footplate. `paramwise_cfg` creates one parameter group per "
+        "parameter. `AmpOptimWrapper` does not support CPUs in mmengine, so the model itself uses autocast.",
+        "与 footplate 一样，启用全部默认钩子。`paramwise_cfg` 为每个参数创建一个参数组。mmengine 的 "
+        "`AmpOptimWrapper` 不支持 CPU，因此由模型自行调用 autocast。",
     ),
-    "onedl": ("A fork of mmengine, with the same setup.", "mmengine 的分支，设置相同。"),
+    "onedl": ("A fork of mmengine, with the same setup.", "mmengine 的分支（fork），设置与 mmengine 相同。"),
     "lightning": (
-        "`self.log` for the loss in every step, and `CSVLogger` every 50 steps. The progress bar and the"
-        " model summary are disabled. Checkpoints are saved only in the case that measures saving. "
-        "Parameter groups are merged by hand. "
-        "`EMAWeightAveraging` averages the weights without buffers.",
-        "每一步用 `self.log` 记录损失，每 50 步使用 `CSVLogger`。没有进度条、摘要和检查点。参数组手动"
-        "合并。`EMAWeightAveraging` 对权重取平均，不包括 buffer。",
+        "`self.log` records the loss in every step, and `CSVLogger` writes it every 50 steps. The progress bar "
+        "and the model summary are disabled. Checkpoints are saved only in the case that measures saving. "
+        "Parameter groups are merged by hand. `EMAWeightAveraging` averages the weights without buffers.",
+        "每一步用 `self.log` 记录损失，每 50 步由 `CSVLogger` 写一次日志。禁用进度条和模型摘要。只有测量保存耗时"
+        "的项目才会保存检查点。参数组由人工合并。`EMAWeightAveraging` 对权重取平均，不处理 buffer。",
     ),
     "transformers": (
-        "The optimizer and the schedule are passed to the `Trainer`. It logs every 50 steps, without "
-        "a progress bar or reports. The `Trainer` does not support weight averaging, so a callback "
+        "The optimizer and the schedule are passed to the `Trainer`. It logs every 50 steps. The progress bar "
+        "and external reporting are disabled. The `Trainer` does not support weight averaging, so a callback "
         "updates torch's `AveragedModel`.",
-        "优化器和学习率调度器传给 `Trainer`。每 50 步写一次日志，没有进度条，也不上报数据。`Trainer` "
-        "不支持权重平均，因此用回调更新 torch 的 `AveragedModel`。",
+        "将优化器和学习率调度器传给 `Trainer`。每 50 步写一次日志，禁用进度条，也不向任何平台上报数据。`Trainer` "
+        "不支持权重平均，因此由回调更新 torch 的 `AveragedModel`。",
     ),
 }
 
@@ -113,25 +111,23 @@ TRIED: dict[str, tuple[str, str]] = {
         " 12 us，每四次迭代检查一次梯度。超出的部分是进程之间的波动。",
     ),
     "validation": (
-        "The bare loop uses `torch.inference_mode`. `torch.no_grad` takes about 25 us more per "
-        "batch. In footplate, `torch.no_grad` is the default, because in inference mode, tensors that a "
-        "model or a metric keeps from a validation would cause an error in the next training iteration "
-        "([decision 021](decisions/021-no-profiler-entries.md)). In the table of goals, the second row "
-        "for the validation loop shows the result with inference mode enabled in the config. Calls to "
-        "the preprocessor, the evaluator "
-        "and the hooks take about 12 us per batch. Each log line, written every 50 batches, takes 0.2 "
-        "ms. Initialization and writing the metrics take 0.9 ms in total. In a validation of 200 "
-        "batches, the log lines, the initialization and the metrics together correspond to 9 us per "
-        "batch. An internal torch guard that disables autograd would "
-        "save 5 to 9 of the 25 us, but metrics that compute gradients would not work.",
-        "纯 PyTorch 循环使用 `torch.inference_mode`，而 `torch.no_grad` 每个批次要多用约 25 us。`torc"
-        "h.no_grad` 仍是默认设置，因为使用 inference mode 时，模型或指标在验证中保留的张量会在下一次"
-        "训练迭代中引发错误（[决策 021](decisions/021-no-profiler-entries.md)）。上表的下一行是在配置"
-        "中启用 inference mode 后的结果。调用预处理器、评测器和钩子每个批次约需 12 us，每 50 个批次一"
-        "行的日志需要 0.2 ms，初始化和写入指标共需 0.9 ms。在 200 个批次的验证中，三者合计相当于每个批次 9"
-        " us。如果"
-        "使用 torch 内部用于禁用自动求导的 guard，可以在 25 us 中节省 5 到 9 us，但需要计算梯度的指标"
-        "将无法使用。",
+        "The bare loop uses `torch.inference_mode`. `torch.no_grad` takes about 25 us more per batch. "
+        "footplate uses `torch.no_grad` by default. With inference mode, a model or metric that stores tensors "
+        "during validation would cause an error in the next training iteration ([decision "
+        "021](decisions/021-no-profiler-entries.md)). In the table of goals, the second row for the validation "
+        "loop shows the result with inference mode enabled in the config. Calls to the preprocessor, the "
+        "evaluator and the hooks take about 12 us per batch. Each log line, written every 50 batches, takes "
+        "0.2 ms. Initialization and writing the metrics take 0.9 ms in total. In a validation of 200 batches, "
+        "the log lines, the initialization and the metrics together correspond to 9 us per batch. An internal "
+        "torch guard that disables autograd would save 5 to 9 of the 25 us, but metrics that compute gradients "
+        "would not work.",
+        "纯 PyTorch 循环使用 `torch.inference_mode`。footplate 默认使用 `torch.no_grad`，每个批次因此多用约 25 us"
+        "。footplate 没有将 `torch.inference_mode` 作为默认设置，因为在这种模式下，如果模型或指标保留了验证时产生"
+        "的张量，下一次训练迭代会报错（[决策 021](decisions/021-no-profiler-entries.md)）。在“目标”一节的表中，“"
+        "验证循环”的第二行是在配置中启用 `torch.inference_mode` 后的结果。调用预处理器、评测器和钩子，每个批次约"
+        "需 12 us。每 50 个批次写一行日志，每行需要 0.2 ms。初始化和写入指标共需 0.9 ms。一次验证有 200 个批次，"
+        "写日志、初始化和写入指标的耗时平均到每个批次约为 9 us。torch 内部有一个用于禁用自动求导的 guard，使用它"
+        "可以将这 25 us 减少 5 到 9 us，但需要计算梯度的指标将无法使用。",
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory that the main process already has open, "
@@ -150,31 +146,31 @@ TRIED: dict[str, tuple[str, str]] = {
 OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
     (
         (
-            "Time of a step of ResNet-50 with bfloat16, eager and compiled, for footplate, bare loop, "
-            "MMEngine and Lightning; number of copies to the host between two log lines",
-            "footplate、纯 PyTorch、MMEngine 和 Lightning 使用 bfloat16 训练 ResNet-50 的单步耗时（编译和"
-            "不编译）；两行日志之间向主机复制的次数",
+            "Time of a ResNet-50 training step with bfloat16, eager and compiled, for footplate, the bare "
+            "loop, MMEngine and Lightning; number of copies to the host between two log lines",
+            "用 footplate、纯 PyTorch、MMEngine 和 Lightning 以 bfloat16 训练 ResNet-50 的单步耗时（编译和不编译"
+            "模型）；两行日志之间向主机复制数据的次数",
         ),
         "python -m benchmarks.engines.gpu --environments",
     ),
     (
         (
-            "Time of a step of ResNet-50 with `cuda_graphs` and with DDP and FSDP2 over NCCL, relative "
+            "Time of a ResNet-50 training step with `cuda_graphs` and with DDP and FSDP2 over NCCL, relative "
             "to plain training",
-            "ResNet-50 使用 `cuda_graphs` 以及基于 NCCL 的 DDP 和 FSDP2 时的单步耗时（与普通训练之比）",
+            "训练 ResNet-50 时，分别使用 `cuda_graphs`、基于 NCCL 的 DDP 和 FSDP2 的单步耗时（与普通训练之比）",
         ),
         "python -m benchmarks.one_device",
     ),
     (
         (
-            "Number of times that the host waits for the device in an iteration of a config",
-            "某个配置每次迭代中主机等待设备的次数",
+            "Number of times per iteration that the host waits for the device, for a given config",
+            "使用指定的配置时，每次迭代中主机等待设备的次数",
         ),
         "footplate check CONFIG",
     ),
     (
         (
-            "Time to accuracy of `fashion-seg` with footplate, bare loop, MMEngine and Lightning",
+            "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine and Lightning",
             "用 footplate、纯 PyTorch、MMEngine 和 Lightning 训练 `fashion-seg` 达到目标精度的时间",
         ),
         "python -m benchmarks.engines --cases fashion-seg",
@@ -188,15 +184,15 @@ OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
     ),
     (
         (
-            "Time to accuracy of a config of a code base, such as MMSegmentation, with footplate and MMEngine",
-            "用 footplate 和 MMEngine 训练代码库（例如 MMSegmentation）的配置达到目标精度的时间",
+            "Time to accuracy of a config from a code base, such as MMSegmentation, with footplate and MMEngine",
+            "使用某个代码库（例如 MMSegmentation）的配置时，footplate 和 MMEngine 达到目标精度的时间",
         ),
         "python benchmarks/time_to_accuracy.py CONFIG --metric mIoU --least 70 --engines footplate mmengine",
     ),
     (
         (
             "Memory with `activation_checkpointing`, `state_dtype` and `EMAHook(device='cpu')`",
-            "使用 `activation_checkpointing`、`state_dtype` 和 `EMAHook(device='cpu')` 时的内存",
+            "使用 `activation_checkpointing`、`state_dtype` 和 `EMAHook(device='cpu')` 时的内存占用",
         ),
         "python benchmarks/memory.py",
     ),

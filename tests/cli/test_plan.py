@@ -50,7 +50,9 @@ def test_config_is_measured_and_its_measurements_are_saved(tmp_path: Path, capsy
     [
         ([], "a plan needs measurements"),
         (["--nodes", "0"], "--nodes"),
-        (["--bandwidth", "0"], "--bandwidth must be positive"),
+        (["--nodes", "10000000"], "--nodes must be at most 1,000,000"),
+        (["--bandwidth", "0"], '"--bandwidth" must be a finite number above 0'),
+        (["--latency", "nan"], '"--latency" must be a finite number of at least 0'),
         (["--parts", "absent.json"], "cannot read 'absent.json' as measurements"),
     ],
 )
@@ -62,9 +64,11 @@ def test_mistakes_are_reported(arguments: list[str], words: str, capsys: pytest.
 def test_shards_of_a_plan_must_divide_the_devices(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["plan", "--parts", parts, "--nodes", "2", "--per-node", "2"]
     assert main([*start, "--sharded", "--shards", "3"]) == 2
-    assert "--shards must divide the 4 devices" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: --shards must divide the 4 devices\n  key --shards\n  found: 3\n"
     assert main([*start, "--shards", "2"]) == 2
-    capsys.readouterr()
+    assert capsys.readouterr().err == "error: --shards needs --sharded\n  key --shards\n  found: 2\n"
+    assert main([*start, "--sharded", "--shards", "0"]) == 2
+    assert "--shards must be an integer of at least 1" in capsys.readouterr().err
     assert main([*start, "--sharded", "--shards", "2", "--json"]) == 0
     replicas = json.loads(capsys.readouterr().out)["predictions"][-1]
     assert main([*start, "--sharded", "--json"]) == 0
@@ -78,6 +82,7 @@ def test_devices_that_share_layers_need_less_memory(tmp_path: Path, capsys: pyte
     kept = str(tmp_path / "kept.json")
     assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", kept]) == 0
     assert json.loads(Path(kept).read_text())["layer_messages"] == 1  # the output; the input has no gradient
+    assert json.loads(Path(kept).read_text())["layer_divisor"] == 8
     start = ["plan", "--parts", kept, "--per-node", "4", "--sharded", "--json"]
     capsys.readouterr()
     found = []
@@ -88,12 +93,24 @@ def test_devices_that_share_layers_need_less_memory(tmp_path: Path, capsys: pyte
     assert found[1]["memory"] < min(found[0]["memory"], found[2]["memory"])
 
 
+def test_sizes_of_layers_must_be_divisible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "parts.json"
+    path.write_text(json.dumps({**GIVEN, "layer_messages": 1, "layer_divisor": 8}))
+    start = ["plan", "--parts", str(path), "--per-node", "12", "--sharded", "--tensor-parallel"]
+    assert main([*start, "4"]) == 0
+    capsys.readouterr()
+    assert main([*start, "3"]) == 2
+    message = "the sizes of the measured layers are not divisible by --tensor-parallel"
+    found = "key --tensor-parallel\n  found: 3\n  Use a divisor of 8."
+    assert capsys.readouterr().err == f"error: {message}\n  {found}\n"
+
+
 def test_layers_to_share_are_required(parts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["plan", "--parts", parts, "--per-node", "4", "--sharded", "--tensor-parallel"]
     assert main([*start, "3"]) == 2
     assert "--tensor-parallel must divide the 4 devices" in capsys.readouterr().err
     assert main([*start, "2", "--shards", "4"]) == 2
-    assert "--shards must divide the 2 devices" in capsys.readouterr().err
+    assert "--shards must divide the 2 groups of devices that share layers\n" in capsys.readouterr().err
     assert main([*start, "2"]) == 2
     assert "the measurements do not contain the layers" in capsys.readouterr().err
     (tmp_path / "tiny.py").write_text(TINY)

@@ -304,7 +304,7 @@ def test_a_plan_counts_the_exchanges_of_a_step(on_ranks: OnRanks) -> None:
     layers = SplitLayers(model, parse_tensor_parallel(SPLIT["tensor_parallel"]))
     with layers.measuring():
         model(torch.arange(24).view(4, 6) % 11, torch.arange(4), mode="loss")
-    assert (layers.messages, layers.share) == (len(found), 1.0)
+    assert (layers.messages, layers.share, layers.divisor) == (len(found), 1.0, 4)  # of 16 features and 4 heads
     padding = 4 * 5 * 8 / 2  # 11 scores are split as 6 and 5 and gathered as 12
     assert layers.exchanged == sum(found) - padding
     unsplit = sum(each.nbytes for name, each in model.named_parameters() if "norm." in name and "attention" not in name)

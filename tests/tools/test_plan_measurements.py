@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
 from footplate.optim import OptimWrapper
+from footplate.tools import plan_measurements
 from footplate.tools.plan_measurements import Cluster, Measurements, measure
 from tests.support import Points, loader, settings
 
@@ -40,6 +42,17 @@ def test_times_of_a_step_are_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     found = measure(config(tmp_path), steps=3)
     assert (found.forward, found.backward, found.update) == (1, 1, 1)
     assert (found.loading, found.spread) == (0.25, 0.0)
+
+
+def test_spread_ignores_outliers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 50.0]
+
+    def time_steps(*_: Any) -> tuple[Any, list[tuple[float, ...]]]:
+        batch = {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
+        return batch, [(0.0, seconds, 0.0, 0.0) for seconds in (9.0, 9.0, 9.0, *times)]
+
+    monkeypatch.setattr(plan_measurements, "_time_steps", time_steps)
+    assert measure(config(tmp_path), steps=8).spread == pytest.approx((1.06 - 1.02) / 1.349 / 1.04)
 
 
 @pytest.mark.parametrize("size", [40, 8])
@@ -108,13 +121,29 @@ def test_measurements_are_written_and_read(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"forwrd": 1}, "unknown measurement 'forwrd'"),
-        ({"forward": -1}, "'forward' must be a non-negative number"),
-        ({"forward": "0.1"}, "'forward' must be a non-negative number"),
+        ({"forward": -1}, '"forward" must be a finite number above 0'),
+        ({"forward": "0.1"}, '"forward" must be a finite number above 0'),
+        ({"forward": None}, '"forward" must be a finite number above 0'),
+        ({"forward": 0}, '"forward" must be a finite number above 0'),
+        ({"backward": math.inf}, '"backward" must be a finite number of at least 0'),
+        ({"byte_seconds": math.nan}, '"byte_seconds" must be a finite number of at least 0'),
+        ({"weights": 10**400}, '"weights" must be a finite number of at least 0 and at most 1e'),
+        ({"write_speed": 0}, '"write_speed" must be a finite number above 0'),
+        ({"crowding": 0.5}, '"crowding" must be a finite number of at least 1'),
+        ({"layer_share": 1.5}, '"layer_share" must be a finite number of at least 0 and at most 1'),
+        ({"layer_weights": 100_000_001}, "'layer_weights' must be at most 'weights', 100000000, because"),
+        ({"batch": 1.5}, "batch must be an integer of at least 1"),
+        ({"batch": True}, "batch must be an integer of at least 1"),
+        ({"cores": 0}, "cores must be an integer of at least 1"),
+        ({"on_cores": 1}, "on_cores must be True or False"),
     ],
 )
-def test_invalid_measurements_are_rejected(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        Measurements.from_dict({**GIVEN, **changes})
+def test_invalid_measurements_are_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = tmp_path / "parts.json"
+    path.write_text(json.dumps({**GIVEN, **changes}))
+    with pytest.raises(ArgumentError, match=message) as caught:
+        Measurements.read(str(path))
+    assert (caught.value.key, str(caught.value.origin)) == (next(iter(changes)), str(path))
 
 
 def test_missing_measurements_are_rejected(tmp_path: Path) -> None:
@@ -123,7 +152,8 @@ def test_missing_measurements_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="measurements must be a dict"):
         Measurements.from_dict([])
     (tmp_path / "no.json").write_text("{")
-    for name in ("no.json", "absent.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("no.json", "deep.json", "absent.json"):
         with pytest.raises(ArgumentError, match="cannot read .* as measurements"):
             Measurements.read(str(tmp_path / name))
 

@@ -72,9 +72,6 @@ def test_devices_that_share_layers_divide_their_cost() -> None:
     assert found.memory == pytest.approx((state / 2 + 2 * PARTS.largest_unit) * 0.4375 + PARTS.activations)
     wide = predict(shared, cluster(2, 8, bandwidth=1e9, inner=1e10), sharded=True, tensor_parallel=16)
     assert wide.exchange == pytest.approx(2 * 15 / 16 * 1e8 / 1e9)  # between the nodes
-    assert predict(shared, cluster(1, 1), sharded=True, tensor_parallel=4) == predict(
-        PARTS, cluster(1, 1), sharded=True
-    )
 
 
 def test_slow_loader_delays_the_step() -> None:
@@ -118,8 +115,26 @@ def test_predictions_double_the_nodes() -> None:
     assert [each.devices for each in predict_growth(PARTS, Cluster())] == [1]
     table = describe_plan(PARTS, cluster(6, 8), found).splitlines()[6:]
     assert " ".join(table[0].split()).startswith("nodes devices batch step compute data exchange samples/s")
-    assert " ".join(table[1].split()) == "1 1 16 0.32 s 0.32 s 0 s 0 s 50 100.0 % 1.40 GB 0.3 s"
+    assert " ".join(table[1].split()) == "1 1 16 0.32 s 0.32 s 0 s 0 s 50 100.0 % 1.4 GB 0.3 s"
     assert len({len(row) for row in table}) == 1
+
+
+def test_predictions_list_whole_groups() -> None:
+    shared = dataclasses.replace(PARTS, layer_weights=PARTS.weights, layer_share=1.0, layer_messages=1)
+    found = predict_growth(shared, cluster(6, 2), sharded=True, shards=3, tensor_parallel=2)
+    assert [each.devices for each in found] == [1, 12]
+    assert [each.devices for each in predict_growth(shared, cluster(6, 2), sharded=True, shards=4)] == [1, 4, 8, 12]
+    assert found[0] == predict(PARTS, Cluster(), sharded=True)  # a single device shares nothing
+    lines = describe_plan(shared, cluster(6, 2), found, group=6)
+    assert "groups      6 devices each; the table lists one device alone, and whole groups" in lines
+    assert "groups" not in describe_plan(PARTS, cluster(6, 2), found)
+
+
+def test_sizes_of_small_models_have_small_units() -> None:
+    small = dataclasses.replace(PARTS, weights=900, gradients=900, optimizer=2000, activations=45_300)
+    text = describe_plan(small, Cluster(), [predict(small, Cluster())])
+    assert "weights 900 B, gradients 900 B, optimizer 2.0 kB, activations 45.3 kB" in text
+    assert text.splitlines()[-1].split()[-4:-2] == ["49.1", "kB"]
 
 
 def test_plan_shows_its_measurements() -> None:
@@ -130,11 +145,11 @@ def test_plan_shows_its_measurements() -> None:
         "16 samples",
         "100 Gbit/s between nodes",
         "128 x 8 devices",
-        "0.30 GB at",
+        "300.0 MB at 1.0 GB per second",
     ):
         assert words in lines
     on_cores = dataclasses.replace(PARTS, **CORES)
-    assert "shared by processes with 1 threads each" in describe_plan(on_cores, Cluster(), [])
+    assert "shared by processes with 1 thread each" in describe_plan(on_cores, Cluster(), [])
 
 
 @pytest.mark.parametrize(

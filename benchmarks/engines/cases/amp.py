@@ -7,7 +7,7 @@ CASE = fused_case(
     ("AMP bf16", "AMP bf16"),
     (
         "Mixed precision with autocast to bfloat16.",
-        "使用 autocast 转换为 bfloat16 的混合精度。",
+        "用 autocast 进行 bfloat16 混合精度训练。",
     ),
     amp=True,
 )

@@ -7,7 +7,7 @@ CASE = fused_case(
     ("EMA", "EMA"),
     (
         "An exponential moving average of all weights, updated after each iteration. Buffers are copied.",
-        "对全部权重做指数移动平均，每次迭代后更新。buffer 直接复制。",
+        "计算全部权重的指数移动平均，每次迭代后更新；buffer 则直接复制。",
     ),
     ema=True,
 )

@@ -34,6 +34,6 @@ CASE = fused_case(
     ("161 tensors, fused AdamW", "161 个张量，融合的 AdamW"),
     (
         "The same as `norms`, with `fused=True`. The following cases also use the fused optimizer.",
-        "与 `norms` 相同，但使用 `fused=True`。以下各项也使用融合的优化器。",
+        "与 `norms` 相同，但设置 `fused=True`。以下各项也使用融合的优化器。",
     ),
 )

@@ -17,8 +17,8 @@ CASE = Case(
             (
                 "at least 0.99 times the speed of the fastest bare loop (with AMP and channels-last, "
                 "compiled or not), without copies to the host between log lines",
-                "速度不低于最快的纯 PyTorch 循环的 0.99 倍（使用 AMP 和 channels last，编译或不编译），并且在"
-                "两行日志之间不向主机复制数据",
+                "速度不低于最快的纯 PyTorch 循环的 0.99 倍（使用 AMP 和 channels last 内存格式，编译或不编译模型"
+                "），并且在两行日志之间不向主机复制数据",
             ),
             by="open",
         ),

@@ -11,7 +11,7 @@ CASE_0 = Case(
     title=("Data loading, 0 workers", "数据加载，0 个 worker"),
     about=(
         "Batches of 16 images of 32 x 32 pixels, shuffled and randomly flipped, with torch's default collate function.",
-        "每个批次 16 张 32 x 32 像素的图像，打乱顺序并随机翻转，使用 torch 默认的 collate 函数。",
+        "每个批次包含 16 张 32 x 32 像素的图像，打乱顺序并随机翻转，使用 torch 默认的 collate 函数。",
     ),
     kind="train",
     figures=(STEP,),

@@ -15,8 +15,8 @@ CASE = Case(
         "This is the time from the start of the process to a validation with an mIoU of at least 50. "
         "All engines use the same model, data, dataloaders and metric. They validate every 100 "
         "iterations and do not save images or checkpoints.",
-        "表中是从进程启动到某次验证的 mIoU 达到 50 的时间。所有引擎使用相同的模型、数据、数据加载器和"
-        "指标，每 100 次迭代验证一次，不保存图像和检查点。",
+        "下表列出从进程启动到验证的 mIoU 首次达到 50 的时间。所有引擎使用相同的模型、数据、数据加载器和指标，每 "
+        "100 次迭代验证一次，不保存图像和检查点。",
     ),
     kind="segment",
     figures=(

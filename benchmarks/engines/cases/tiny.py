@@ -9,7 +9,7 @@ CASE = Case(
     about=(
         "Two linear layers (32-64-2), batch size 8, AdamW, linear decay of the learning rate, all "
         "default hooks, a log line every 50 iterations.",
-        "两个线性层（32-64-2），批次大小为 8，AdamW，学习率线性衰减，启用全部默认钩子，每 50 次迭代一行日志。",
+        "两个线性层（32-64-2），批次大小为 8，使用 AdamW，学习率线性衰减，启用全部默认钩子，每 50 次迭代写一行日志。",
     ),
     kind="train",
     figures=(STEP,),

@@ -7,9 +7,9 @@ CASE = Case(
     name="validation",
     title=("Validation loop", "验证循环"),
     about=(
-        "Validation of the model of `norms` on 200 batches, with the accuracy over all samples. Only "
-        "the loop is measured.",
-        "用 200 个批次验证 `norms` 的模型，计算全部样本的准确率。只测量循环的时间。",
+        "Validation of the model from `norms` on 200 batches, with the accuracy over all samples as the "
+        "metric. Only the loop is timed.",
+        "用 200 个批次验证 `norms` 的模型，计算全部样本的准确率。只测量验证循环的耗时。",
     ),
     kind="validate",
     figures=(STEP, Figure("us_inference", ("with `inference_mode=True`", "`inference_mode=True` 时"), "us")),

@@ -10,7 +10,8 @@ CASE = Case(
     about=(
         "This is the share of time that `fashion-seg` spends waiting for batches from one worker, "
         "measured after iteration 20.",
-        "使用一个 worker 时，`fashion-seg` 等待批次的时间所占的比例，从第 20 次迭代后开始测量。",
+        "下表列出训练 `fashion-seg` 时等待批次的时间占训练时间的比例。训练使用一个 worker，从第 20 次迭代之后开始"
+        "测量。",
     ),
     kind="segment",
     figures=(Figure("waited_percent", ("waiting", "等待"), "%", 2),),
@@ -22,7 +23,7 @@ CASE = Case(
     threads=0,
     goals=(
         Goal(
-            ("less than 2% of the time with one worker", "使用一个 worker 时低于 2%"),
+            ("less than 2% of the time with one worker", "使用一个 worker 时，等待时间的占比低于 2%"),
             "waited_percent",
             2.0,
             "value",

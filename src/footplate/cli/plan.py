@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from footplate.tools.plan_measurements import Measurements
 
 _GIGABIT = 1e9 / 8
+_MOST = 10**6  # nodes, and devices per node
 
 
 def add_commands(subparsers: Any) -> None:
@@ -66,27 +67,19 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, or the formulas."""
-    from footplate.checks import check_count
+    from footplate.checks import check_count, check_number
     from footplate.errors import ArgumentError
     from footplate.tools.plan_prediction import describe_formulas, describe_plan, predict_growth
 
     if arguments.formulas:
         print_result(arguments, {"formulas": describe_formulas()}, describe_formulas())
         return 0
-    check_count("--nodes", arguments.nodes)
-    check_count("--per-node", arguments.per_node)
+    check_count("--nodes", arguments.nodes, most=_MOST)
+    check_count("--per-node", arguments.per_node, most=_MOST)
     for name in ("bandwidth", "inner_bandwidth"):
-        if not getattr(arguments, name) > 0:
-            raise ArgumentError(f"--{name.replace('_', '-')} must be positive", found=getattr(arguments, name))
-    devices = arguments.nodes * arguments.per_node
-    for name in ("tensor_parallel", "shards"):
-        number = getattr(arguments, name)
-        if number is None:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if not arguments.sharded or number < 1 or devices % number:
-            raise ArgumentError(f"{option} must divide the {devices} devices, and needs --sharded", found=number)
-        devices //= number
+        check_number(f"--{name.replace('_', '-')}", getattr(arguments, name), above=0)
+    check_number("--latency", arguments.latency, least=0)
+    _check_groups(arguments)
     if not arguments.parts and arguments.config is None:
         raise ArgumentError("a plan needs measurements", notes=["Pass a config to measure, or --parts FILE."])
     from footplate.tools.plan_measurements import Cluster  # after the checks, because it imports torch
@@ -105,6 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
             key="--parts",
             notes=["Measure the config again with --tensor-parallel and --save-parts."],
         )
+    if measured.layer_divisor % (arguments.tensor_parallel or 1):
+        raise ArgumentError(
+            "the sizes of the measured layers are not divisible by --tensor-parallel",
+            key="--tensor-parallel",
+            found=arguments.tensor_parallel,
+            notes=[f"Use a divisor of {measured.layer_divisor}."],
+        )
     if arguments.save_parts:
         measured.write(arguments.save_parts)
     predictions = predict_growth(
@@ -115,8 +115,26 @@ def run(arguments: argparse.Namespace) -> int:
         tensor_parallel=arguments.tensor_parallel or 1,
     )
     data = {"parts": measured, "cluster": cluster, "predictions": predictions}
-    print_result(arguments, data, describe_plan(measured, cluster, predictions))
+    group = (arguments.shards or 1) * (arguments.tensor_parallel or 1)
+    print_result(arguments, data, describe_plan(measured, cluster, predictions, group=group))
     return 0
+
+
+def _check_groups(arguments: argparse.Namespace) -> None:
+    """Checks that the devices can be split into groups as --tensor-parallel and --shards require."""
+    from footplate.checks import check_count
+    from footplate.errors import ArgumentError
+
+    number, units = arguments.nodes * arguments.per_node, "devices"
+    for option, size in (("--tensor-parallel", arguments.tensor_parallel), ("--shards", arguments.shards)):
+        if size is None:
+            continue
+        if not arguments.sharded:
+            raise ArgumentError(f"{option} needs --sharded", key=option, found=size)
+        check_count(option, size)
+        if number % size:
+            raise ArgumentError(f"{option} must divide the {number} {units}", key=option, found=size)
+        number, units = number // size, "groups of devices that share layers"
 
 
 def _measure(arguments: argparse.Namespace) -> "Measurements":

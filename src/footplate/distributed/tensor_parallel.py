@@ -1,6 +1,7 @@
 """Tensor parallelism: splits layers across the processes of a group with PyTorch's `parallelize_module`."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -99,6 +100,17 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
     return styles
 
 
+def common_divisor(model: nn.Module, styles: Mapping[str, str]) -> int:
+    """Returns the number that `tensor_parallel` must divide so that all layers can be split, or 0 if any number can.
+
+    Args:
+        model: The model.
+        styles: The result of `select_layers`.
+    """
+    modules = dict(model.named_modules())
+    return math.gcd(*(each for name in styles for each in _divided_numbers(modules, name, styles[name]).values()))
+
+
 def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:
     """Splits layers across the ranks of a mesh. The weights must be the same on all ranks.
 
@@ -160,14 +172,20 @@ def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: 
         raise ArgumentError(
             f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
         )
-    if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
-        return
-    features = "out_features" if style == "colwise" else "in_features"
-    above = name.rpartition(".")[0]
-    numbers = {f"{features} of '{name}'": getattr(layer, features)}
-    for owner in (modules[above], getattr(modules[above], "config", None)):
-        numbers |= {f"{each} of '{above}'": getattr(owner, each) for each in _HEADS if hasattr(owner, each)}
-    for label, number in numbers.items():
-        if isinstance(number, int) and number % size:
+    for label, number in _divided_numbers(modules, name, style).items():
+        if number % size:
             message = f"{label} must be divisible by the size of tensor_parallel, {size}"
             raise ArgumentError(message, key=key, found=number)
+
+
+def _divided_numbers(modules: Mapping[str, nn.Module], name: str, style: str) -> dict[str, int]:
+    """Returns the numbers of features and heads that must be divisible by the number of processes, with labels."""
+    layer: Any = modules[name]
+    if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
+        return {}
+    features = "out_features" if style == "colwise" else "in_features"
+    above = name.rpartition(".")[0]
+    numbers: dict[str, Any] = {f"{features} of '{name}'": getattr(layer, features)}
+    for owner in (modules[above], getattr(modules[above], "config", None)):
+        numbers |= {f"{each} of '{above}'": getattr(owner, each) for each in _HEADS if hasattr(owner, each)}
+    return {label: number for label, number in numbers.items() if isinstance(number, int)}

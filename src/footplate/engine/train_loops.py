@@ -222,7 +222,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner.call_hook("before_train_epoch")
         runner.model.train()
         self._continue_epoch()
-        stream = self.dataloader_iterator
+        stream, validates = self.dataloader_iterator, runner.val_loop is not None
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 runner.phase = Phase.DATA_LOADING
@@ -230,7 +230,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 runner.phase = Phase.BETWEEN_ITERATIONS
                 yield self._iter, batch
                 del batch
-                if self._validation_is_due():
+                if validates and self._validation_is_due():
                     self._validate()
         finally:
             self._stream = None  # ends its workers too

@@ -18,19 +18,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from footplate import storage
 from footplate.checkpoint import save_checkpoint
-from footplate.checks import check_count
+from footplate.checks import check_count, check_flag, check_number
 from footplate.config import Config
 from footplate.data import batches
 from footplate.distributed import unwrap_model
-from footplate.distributed.tensor_parallel import TensorParallel, select_layers
+from footplate.distributed.tensor_parallel import TensorParallel, common_divisor, select_layers
 from footplate.engine import Runner
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import ArgumentError, DataError, FootplateError, Origin
 from footplate.messages import nearest
 from footplate.tools.memory_parts import bytes_of, counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps
+# The least values of measurements that must be integers.
+_COUNTS = {"batch": 1, "workers": 0, "threads": 1, "cores": 1, "layer_messages": 0, "layer_divisor": 0}
+_POSITIVE = ("forward", "write_speed")
+_LEAST = {"crowding": 1.0, "switching": 1.0}  # of the other measurements; 0 by default
+_MOST = {"layer_share": 1.0}
+_LARGEST = 10**18  # of any measurement, so that no result is infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Measurements:
     forward: float  # seconds of a forward pass, without waiting for data
     backward: float  # seconds of a backward pass
     update: float  # seconds of the optimizer's step
-    spread: float  # standard deviation of step times divided by their mean
+    spread: float  # relative standard deviation of step times, estimated from their quartiles
     loading: float  # seconds that a worker needs to read a sample
     workers: int  # data-loading workers
     weights: int  # bytes of weights and buffers
@@ -63,6 +69,7 @@ class Measurements:
     layer_share: float = 0.0  # their share in the operations of a forward pass
     layer_bytes: int = 0  # bytes that the devices which share them exchange per step
     layer_messages: int = 0  # number of these exchanges
+    layer_divisor: int = 0  # the number of devices that share them must divide this; 0 allows any number
 
     @property
     def step(self) -> float:
@@ -82,16 +89,20 @@ class Measurements:
         """
         try:
             content = json.loads(storage.read_bytes(path))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArgumentError(f"cannot read '{path}' as measurements: {error}", key="--parts") from error
-        return cls.from_dict(content)
+        try:
+            return cls.from_dict(content)
+        except FootplateError as error:
+            error.origin = Origin(path, 0)
+            raise
 
     @classmethod
     def from_dict(cls, content: Any) -> "Measurements":
         """Builds the measurements from a dict.
 
         Raises:
-            ArgumentError: A key is unknown or missing, or a value is negative or not a number.
+            ArgumentError: A key is unknown or missing, or a value is invalid.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if not isinstance(content, dict):
@@ -99,14 +110,27 @@ class Measurements:
         for name, value in content.items():
             if name not in fields:
                 raise ArgumentError(f"unknown measurement '{name}'", key=name, suggestion=nearest(name, fields))
-            if value is not None and (not isinstance(value, (int, float)) or value < 0):
-                raise ArgumentError(f"'{name}' must be a non-negative number", key=name, found=value)
+            if name == "on_cores":
+                check_flag(name, value)
+            elif name in _COUNTS:
+                check_count(name, value, least=_COUNTS[name], most=_LARGEST)
+            else:
+                limits = {"above": 0.0} if name in _POSITIVE else {"least": _LEAST.get(name, 0.0)}
+                most, optional = _MOST.get(name, _LARGEST), fields[name].default is None
+                check_number(name, value, **limits, most=most, optional=optional)
         missing = [
             name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in content
         ]
         if missing:
             raise ArgumentError(f"the measurement '{missing[0]}' is missing", key=missing[0])
-        return cls(**content)
+        measured = cls(**content)
+        if measured.layer_weights > measured.weights:
+            raise ArgumentError(
+                f"'layer_weights' must be at most 'weights', {measured.weights}, because they are a part of them",
+                key="layer_weights",
+                found=measured.layer_weights,
+            )
+        return measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +212,7 @@ def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | N
         layer_share=layers.share,
         layer_bytes=layers.exchanged,
         layer_messages=layers.messages,
+        layer_divisor=layers.divisor,
     )
 
 
@@ -199,12 +224,14 @@ class SplitLayers:
         share: Their share in the floating-point operations, from 0 to 1.
         exchanged: The number of bytes that the devices exchange in the forward pass and the backward pass.
         messages: The number of these exchanges.
+        divisor: The number of devices that share the layers must divide this. 0 allows any number.
     """
 
     def __init__(self, model: nn.Module, settings: TensorParallel) -> None:
         self._model = model
         with at_key("model_wrapper_cfg.tensor_parallel"):
             self._styles = select_layers(model, settings)
+        self.divisor = common_divisor(model, self._styles)
         layers = map(model.get_submodule, self._styles)
         self.weights = bytes_of({id(each): each for layer in layers for each in layer.parameters()}.values())
         self.share, self.exchanged, self.messages = 0.0, 0, 0

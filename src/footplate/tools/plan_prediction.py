@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.messages import labeled
+from footplate.messages import format_bytes, labeled, pluralize
 
 if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
     from footplate.tools.plan_measurements import Cluster, Measurements
@@ -41,8 +41,8 @@ def _seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 0.1 or value == 0 else f"{1000 * value:.3g} ms"
 
 
-def _gigabytes(value: float) -> str:
-    return f"{value / 1e9:.2f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
+def _bytes(value: float) -> str:
+    return format_bytes(round(value))
 
 
 # The title and the format of each field of a prediction, in the order of the fields.
@@ -56,7 +56,7 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
     "exchange": _seconds,
     "samples/s": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
     "efficiency": lambda value: f"{100 * value:.1f} %",
-    "memory": _gigabytes,
+    "memory": _bytes,
     "save": _seconds,
 }
 
@@ -77,12 +77,12 @@ def predict(
         sharded: Whether weights and optimizer state are sharded rather than replicated.
         shards: The number of devices that share a replica of the weights. By default, all devices with different
             batches.
-        tensor_parallel: The number of devices that share each layer and train on the same batches. If it does not
-            divide the number of devices in the cluster, their greatest common divisor is used.
+        tensor_parallel: The number of devices that share each layer and train on the same batches. `shards` times this
+            number must divide the number of devices in the cluster.
     """
-    split = math.gcd(tensor_parallel, cluster.devices)
+    split = tensor_parallel
     groups = cluster.devices // split  # groups of devices with different batches
-    shards = min(shards or groups, groups)
+    shards = shards or groups
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
     # Devices that share layers also share their weights and computations, but not their activations.
     weights = parts.layer_weights / parts.weights if parts.weights else 0.0
@@ -138,29 +138,57 @@ def predict(
     )
 
 
-def predict_growth(parts: "Measurements", cluster: "Cluster", **sharding: Any) -> list[Prediction]:
+def predict_growth(
+    parts: "Measurements",
+    cluster: "Cluster",
+    *,
+    sharded: bool = False,
+    shards: int | None = None,
+    tensor_parallel: int = 1,
+) -> list[Prediction]:
     """Returns predictions for one device, one node, and doubling numbers of nodes up to the whole cluster.
+
+    One device shares nothing. Other numbers of devices are left out if they cannot be split into groups of `shards`
+    times `tensor_parallel`.
 
     Args:
         parts: The measurements of one device.
         cluster: The machines.
-        sharding: Keyword arguments for `predict`.
+        sharded: See `predict`, as for the other arguments.
+        shards: The number of devices that share a replica of the weights.
+        tensor_parallel: The number of devices that share each layer.
     """
-    sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
+    sizes = []
     nodes = 1
     while nodes < cluster.nodes:
         sizes.append(dataclasses.replace(cluster, nodes=nodes))
         nodes *= 2
     sizes.append(cluster)
-    unique = {(each.nodes, each.per_node): each for each in sizes}
-    return [predict(parts, each, **sharding) for each in unique.values()]
+    group = (shards or 1) * tensor_parallel
+    return [
+        predict(parts, dataclasses.replace(cluster, nodes=1, per_node=1), sharded=sharded),
+        *(
+            predict(parts, each, sharded=sharded, shards=shards, tensor_parallel=tensor_parallel)
+            for each in sizes
+            if each.devices > 1 and each.devices % group == 0
+        ),
+    ]
 
 
-def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction]) -> str:
-    """Returns the measurements, the cluster and a table of the predictions as text."""
+def describe_plan(
+    measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction], *, group: int = 1
+) -> str:
+    """Returns the measurements, the cluster and a table of the predictions as text.
+
+    Args:
+        measured: The measurements of one device.
+        cluster: The machines.
+        predictions: The result of `predict_growth`.
+        group: The number of devices in a group: `shards` times `tensor_parallel`.
+    """
     step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(
-        f"{name} {_gigabytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")
+        f"{name} {_bytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")
     )
     links = (
         f"{8e-9 * cluster.bandwidth:g} Gbit/s between nodes, {8e-9 * cluster.inner_bandwidth:g} within, "
@@ -170,11 +198,15 @@ def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Seq
         labeled("step", f"{step}, {measured.batch} samples, spread {100 * measured.spread:.1f} %"),
         labeled("data", f"{_seconds(measured.loading)} per sample and worker, {measured.workers} workers"),
         labeled("bytes", sizes),
-        labeled("saving", f"{_gigabytes(measured.checkpoint)} at {_gigabytes(measured.write_speed)} per second"),
+        labeled("saving", f"{_bytes(measured.checkpoint)} at {_bytes(measured.write_speed)} per second"),
         labeled("machines", f"{cluster.nodes} x {cluster.per_node} devices, {links}"),
     ]
     if measured.on_cores:
-        lines.append(labeled("cores", f"{measured.cores}, shared by processes with {measured.threads} threads each"))
+        lines.append(
+            labeled("cores", f"{measured.cores}, shared by processes with {pluralize(measured.threads, 'thread')} each")
+        )
+    if group > 1:
+        lines.append(labeled("groups", f"{group} devices each; the table lists one device alone, and whole groups"))
     rows = [list(_COLUMNS)]
     rows += [[show(value) for show, value in zip(_COLUMNS.values(), each, strict=True)] for each in predictions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -23,6 +23,7 @@ from footplate.optim.schedules.policies import (
     RestartedCosine,
     RunInfo,
     Steps,
+    warmup_factor,
 )
 from footplate.tools.simulation import simulate
 
@@ -68,8 +69,7 @@ def test_regular_values(policy: Policy, values: dict[int, float]) -> None:
     [("constant", [0.25, 0.25]), ("linear", [0.25, 0.625]), ("exp", [0.25, 0.5])],
 )
 def test_warmup_factors(kind: str, values: list[float]) -> None:
-    run = RUN._replace(warmup=kind, warmup_iters=4, warmup_ratio=0.25)
-    assert [run.warmup_factor(iteration) for iteration in (0, 2)] == pytest.approx(values)
+    assert [warmup_factor(kind, 0.25, done) for done in (0, 0.5)] == pytest.approx(values)
 
 
 def test_warm_up_multiplies_or_divides_the_regular_value() -> None:

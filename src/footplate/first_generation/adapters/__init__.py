@@ -19,14 +19,15 @@ from footplate.first_generation.adapters.optimizer_hooks import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
-from footplate.first_generation.adapters.policy_hooks import (
+from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
+from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
+from footplate.first_generation.adapters.updater_hooks import (
     CosineAnnealingLrUpdaterHook,
+    LrUpdaterHook,
+    MomentumUpdaterHook,
     StepLrUpdaterHook,
     annealing_cos,
 )
-from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
-from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
-from footplate.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.first_generation.adapters.workflow import WorkflowHook
 
 __all__ = [

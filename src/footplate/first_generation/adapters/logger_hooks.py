@@ -65,7 +65,7 @@ class LoggerHook(Hook):
         """Maps events to callbacks, including one that logs validation metrics."""
 
         def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
-            if "train_loop" not in vars(runner):
+            if "train_loop" not in runner.built:
                 return  # first-generation hooks are not called in a run that only validates
             view = view_of(runner)
             view.mode = "val"

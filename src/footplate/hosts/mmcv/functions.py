@@ -224,7 +224,7 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
         deterministic: Whether cuDNN must choose deterministic algorithms.
         use_rank_shift: Whether to add the rank to the seed.
     """
-    _seed(seed + (get_rank() if use_rank_shift else 0))
+    _seed(seed, diff_rank_seed=use_rank_shift)
     if deterministic:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

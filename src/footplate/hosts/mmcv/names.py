@@ -6,7 +6,7 @@ from footplate.registry import ROOT_REGISTRIES
 
 _ADAPTERS = "footplate.first_generation.adapters"
 _RUNNERS_FILE = f"{_ADAPTERS}.runners"
-_POLICIES_FILE = f"{_ADAPTERS}.policy_hooks"
+_UPDATERS_FILE = f"{_ADAPTERS}.updater_hooks"
 _LOGGERS_FILE = f"{_ADAPTERS}.logger_hooks"
 _HERE = "footplate.hosts.mmcv.functions"
 
@@ -59,23 +59,17 @@ _CNN = {
     **names_from("footplate.hosts.mmengine.registry", "build_model_from_cfg"),
 }
 
-_UPDATERS = {
-    **names_from(_ADAPTERS, "LrUpdaterHook"),
-    **names_from(
-        _POLICIES_FILE,
-        "CosineAnnealingLrUpdaterHook CosineRestartLrUpdaterHook CyclicLrUpdaterHook ExpLrUpdaterHook "
-        "FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook InvLrUpdaterHook LinearAnnealingLrUpdaterHook "
-        "OneCycleLrUpdaterHook PolyLrUpdaterHook StepLrUpdaterHook annealing_cos annealing_linear",
-    ),
-}
-_MOMENTUM_UPDATERS = {
-    **names_from(_ADAPTERS, "MomentumUpdaterHook"),
-    **names_from(
-        _POLICIES_FILE,
-        "CosineAnnealingMomentumUpdaterHook CyclicMomentumUpdaterHook LinearAnnealingMomentumUpdaterHook "
-        "OneCycleMomentumUpdaterHook StepMomentumUpdaterHook",
-    ),
-}
+_UPDATERS = names_from(
+    _UPDATERS_FILE,
+    "CosineAnnealingLrUpdaterHook CosineRestartLrUpdaterHook CyclicLrUpdaterHook ExpLrUpdaterHook "
+    "FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook InvLrUpdaterHook LinearAnnealingLrUpdaterHook LrUpdaterHook "
+    "OneCycleLrUpdaterHook PolyLrUpdaterHook StepLrUpdaterHook annealing_cos annealing_linear",
+)
+_MOMENTUM_UPDATERS = names_from(
+    _UPDATERS_FILE,
+    "CosineAnnealingMomentumUpdaterHook CyclicMomentumUpdaterHook LinearAnnealingMomentumUpdaterHook "
+    "MomentumUpdaterHook OneCycleMomentumUpdaterHook StepMomentumUpdaterHook",
+)
 _OPTIMIZER_HOOKS = names_from(
     _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
 )

@@ -1,14 +1,12 @@
 """Functions and types of `mmengine` for data, metrics and writers that only code bases use."""
 
-import random
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from footplate.data.seeding import seed_generators
 from footplate.hosts.mmengine.utils import apply_to
 
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
@@ -43,10 +41,7 @@ def worker_init_fn(
     worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
 ) -> None:
     """Seeds Python, NumPy and PyTorch in a worker, based on its rank and worker id."""
-    found = num_workers * rank + worker_id + seed
-    random.seed(found)
-    np.random.seed(found % 2**32)
-    torch.manual_seed(found)
+    seed_generators(num_workers * rank + worker_id + seed)
 
 
 def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import nn
 
 from footplate.checkpoint import load_weights
-from footplate.config import Config
+from footplate.config import Config, parse_recorded
 from footplate.data import pseudo_collate
 from footplate.errors import ConfigError
 from footplate.hosts.mmengine.checkpoint import CheckpointLoader
@@ -101,10 +101,11 @@ class BaseInferencer(metaclass=_KwargsChecker):
         self.cfg = cfg
 
     def _config_of(self, weights: str) -> Config:
+        """Returns the config in a checkpoint. It is read as data, so that no code in it is executed."""
         meta = CheckpointLoader.load_checkpoint(weights).get("meta") or {}
         if not isinstance(meta.get("cfg"), str):
             raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
-        return Config.fromstring(meta["cfg"], ".py")
+        return parse_recorded(meta["cfg"], f"{weights}.py")
 
     def __call__(
         self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any

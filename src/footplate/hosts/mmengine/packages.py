@@ -1,6 +1,5 @@
 """The version of MMEngine that footplate reports, and the published configs and models of code bases."""
 
-import os
 from typing import Any
 
 from footplate.checkpoint import load_weights
@@ -31,13 +30,9 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     scope, separator, path = cfg_path.partition("::")
     if not separator:
         raise ConfigError(f"'{cfg_path}' does not name a code base. Write it as 'mmdet::faster_rcnn/...py'.")
-    folder = BaseInferencer._get_repo_or_mim_dir(scope)
-    file = os.path.join(folder, "configs", path)
-    if not os.path.isfile(file):
-        raise ConfigError(f"The code base '{scope}' has no config '{path}'.")
-    cfg = Config.fromfile(file)
+    cfg = Config.fromfile(cfg_path)
     if pretrained:
-        for found in BaseInferencer._get_models_from_metafile(folder):
+        for found in BaseInferencer._get_models_from_metafile(BaseInferencer._get_repo_or_mim_dir(scope)):
             if found["Config"].removeprefix("configs/") == path:
                 cfg["model_path"] = found["Weights"]
                 return cfg

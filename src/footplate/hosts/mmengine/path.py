@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from footplate.hosts.mmengine.storage_backends import LocalBackend
+
 
 def is_filepath(x: object) -> bool:
     """Checks whether a value is a path: a string or a `Path`."""
@@ -64,22 +66,8 @@ def scandir(
     """
     if not is_filepath(dir_path):
         raise TypeError(f"'dir_path' must be a path, not {type(dir_path).__name__}.")
-    if suffix is not None and not isinstance(suffix, str | tuple):
-        raise TypeError(f"'suffix' must be a string or a tuple of strings, not {type(suffix).__name__}.")
-    ends = (suffix,) if isinstance(suffix, str) else suffix
-    if ends is not None and not case_sensitive:
-        ends = tuple(end.lower() for end in ends)
-    return _files(str(dir_path), "", ends, recursive, case_sensitive)
-
-
-def _files(
-    folder: str, prefix: str, ends: tuple[str, ...] | None, recursive: bool, case_sensitive: bool
-) -> Iterator[str]:
-    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
-        if entry.is_dir():
-            if recursive:
-                yield from _files(entry.path, f"{prefix}{entry.name}/", ends, recursive, case_sensitive)
-        elif not entry.name.startswith("."):
-            name = entry.name if case_sensitive else entry.name.lower()
-            if ends is None or name.endswith(ends):
-                yield prefix + entry.name
+    if case_sensitive or suffix is None:
+        return LocalBackend().list_dir_or_file(dir_path, list_dir=False, suffix=suffix, recursive=recursive)
+    ends = tuple(each.lower() for each in ([suffix] if isinstance(suffix, str) else suffix))
+    files = LocalBackend().list_dir_or_file(dir_path, list_dir=False, recursive=recursive)
+    return (name for name in files if name.lower().endswith(ends))

@@ -4,7 +4,6 @@ import importlib.util
 import multiprocessing
 import os
 import platform
-import random
 import re
 import subprocess
 import sys
@@ -20,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.distributed import get_rank
 from footplate.engine.activation_checkpointing import checkpoint_activations
+from footplate.engine.process_setup import seed_everything
 from footplate.hosts.mmengine.device import get_device
-from footplate.hosts.mmengine.dist import get_rank, sync_random_seed
 from footplate.hosts.mmengine.weights import is_norm
 from footplate.records import print_log
 
@@ -179,20 +179,11 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
 
     Args:
         seed: The seed. By default, a random seed is drawn. It is the same for all processes.
-        deterministic: Whether cuDNN must choose deterministic algorithms.
+        deterministic: Whether to use only deterministic algorithms.
         diff_rank_seed: Whether to add the rank to the seed.
     """
-    found = sync_random_seed() if seed is None else seed
-    if diff_rank_seed:
-        found += get_rank()
-    random.seed(found)
-    np.random.seed(found)
-    torch.manual_seed(found)
-    if deterministic:
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
-    return found
+    shared = seed_everything({"seed": seed, "deterministic": deterministic, "diff_rank_seed": diff_rank_seed})
+    return shared + get_rank() if diff_rank_seed else shared
 
 
 @contextmanager

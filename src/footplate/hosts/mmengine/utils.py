@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice, repeat
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from typing_extensions import deprecated
@@ -159,16 +160,10 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
 
 def get_object_from_string(obj_name: str) -> Any:
     """Returns the object at a dotted path, or None if it does not exist."""
-    parts = obj_name.split(".")
-    for count in range(len(parts), 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:count]))
-        except ImportError:
-            continue
-        for part in parts[count:]:
-            found = getattr(found, part, None)
-        return found
-    return None
+    try:
+        return resolve_name(obj_name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def check_prerequisites(

@@ -40,15 +40,15 @@ class RunInfo(NamedTuple):
     divides: bool = False
     """Whether values are divided by the warm-up factor, as for momentum."""
 
-    def warmup_factor(self, iteration: int) -> float:
-        """Returns the factor for a warm-up iteration. The regular value is multiplied by it, or divided if `divides` is
-        set."""
-        done = iteration / self.warmup_iters
-        if self.warmup == "constant":
-            return self.warmup_ratio
-        if self.warmup == "linear":
-            return float(1 - (1 - done) * (1 - self.warmup_ratio))
-        return float(self.warmup_ratio ** (1 - done))
+
+def warmup_factor(kind: str | None, ratio: float, done: float) -> float:
+    """Returns the warm-up factor at the fraction `done` of a warm-up. `kind` and `ratio` are as in `RunInfo`.
+
+    The regular value is multiplied by the factor, or divided if `RunInfo.divides` is set.
+    """
+    if kind == "constant":
+        return ratio
+    return float(1 - (1 - done) * (1 - ratio)) if kind == "linear" else float(ratio ** (1 - done))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Policy(Curve):
         if position >= run.warmup_iters:
             return regular
         if run.divides:
-            factor = run.warmup_factor(position)
+            factor = warmup_factor(run.warmup, run.warmup_ratio, position / run.warmup_iters)
             return lambda value, base: regular(value, base) / factor
         warm = self._warm(position)
         return lambda value, base: warm(regular(value, base), base)
@@ -82,7 +82,8 @@ class Policy(Curve):
     def _warm(self, iteration: int) -> ValueFunction:
         """Returns a function that computes the value at a warm-up iteration from the regular value and the base
         value."""
-        factor = self.run.warmup_factor(iteration)
+        run = self.run
+        factor = warmup_factor(run.warmup, run.warmup_ratio, iteration / run.warmup_iters)
         return lambda regular, base: regular * factor
 
 
