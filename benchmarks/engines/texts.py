@@ -68,9 +68,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "gpu_about": (
         "No GPU was available when this page was generated, so the following values have not been measured. "
         "You can measure them on a machine with a GPU, with the commands in the table. All of these scripts "
-        "have been run on a CPU; `time_to_accuracy.py` has been run only with footplate's own recipes.",
+        "have been run on a CPU.",
         "生成本页时没有可用的 GPU，因此下表中的各项尚未测量。在有 GPU 的机器上，可以用表中的命令进行测量。这些脚"
-        "本都已在 CPU 上运行过，其中 `time_to_accuracy.py` 只用 footplate 自带的示例配置运行过。",
+        "本都已在 CPU 上运行过。",
     ),
     "row": ("measurement", "测量内容"),
     "command": ("command", "命令"),

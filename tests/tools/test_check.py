@@ -1,6 +1,7 @@
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,6 +179,20 @@ def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, paddi
     cfg["work_dir"] = str(tmp_path / "work")
     found = [each for each in check(cfg).warnings if "padding" in each]
     assert [each[: len("75% of the pixels")] for each in found] == ([f"{padding} of the pixels"] if padding else [])
+
+
+def test_trial_is_not_saved_when_its_data_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def batches() -> Iterator[Any]:
+        yield {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
+        raise ValueError("no pixels")
+
+    class Stream:
+        def __iter__(self) -> Iterator[Any]:
+            return batches()
+
+    with pytest.raises(TrialError, match="reading a training batch fails: ValueError: no pixels"):
+        check(Config(settings(tmp_path / "work", by_epoch=False, train_dataloader=Stream())))
+    assert not [each for each in caplog.messages if "saved" in each]
 
 
 class OwnStep(ToyModel):

@@ -100,3 +100,40 @@ def test_first_batch_is_used_without_a_sized_dataset() -> None:
     assert largest_batch([1, 2]).batch == 1
     with pytest.raises(DataError, match="has no batches"):
         largest_batch([])
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (torch.tensor(64), "all of the same size, 1 number"),
+        ({"inputs": torch.zeros(4), "labels": torch.tensor(0)}, "all of the same size, 4 numbers"),
+        ("a.png", "all of the same size, no tensors in a sample of type str"),
+    ],
+)
+def test_samples_without_dimensions_are_described(sample: Any, words: str) -> None:
+    samples: Any = [sample] * 2
+    found = largest_batch(DataLoader(samples, batch_size=2, collate_fn=list))
+    assert found.description == f"batches of 2, 2 inspected, {words}"
+
+
+class Damaged(Pictures):
+    def __init__(self, error: Exception) -> None:
+        super().__init__([4, 9, 2], tells=False)
+        self.error = error
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 2:
+            raise self.error
+        return super().__getitem__(index)
+
+
+def test_errors_contain_the_index_of_the_sample() -> None:
+    with pytest.raises(DataError, match="sample 2 of the dataset 'Damaged' cannot be read: ValueError: no pixels"):
+        largest_batch(DataLoader(Damaged(ValueError("no pixels")), batch_size=2, collate_fn=list))
+    with pytest.raises(DataError, match="the samples 1, 0 cannot be collated into a batch"):
+        largest_batch(DataLoader(Pictures([4, 9], tells=False), batch_size=2))
+
+
+def test_lack_of_memory_is_not_an_error_of_the_data() -> None:
+    with pytest.raises(MemoryError):
+        largest_batch(DataLoader(Damaged(MemoryError()), batch_size=2, collate_fn=list))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
+from footplate.error_context import origin_of
 from footplate.errors import Origin
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -55,6 +56,12 @@ class KeyOrigin(Place):
             if earlier == (file, line) or self.depth > _LONGEST_HISTORY:
                 self.replaced, self.depth = earlier.replaced, earlier.depth
         return self
+
+
+def is_variable(config: object, key: object) -> bool:
+    """Checks whether other lines of the config read a top-level key as a variable."""
+    origin = origin_of(config, key)
+    return isinstance(origin, KeyOrigin) and origin.read
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:

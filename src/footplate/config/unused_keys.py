@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
 from footplate.config.key_paths import find_value, join_path, paths_ending, walk
-from footplate.config.origins import KeyOrigin, value_history
+from footplate.config.origins import KeyOrigin, is_variable, value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError, Origin
 from footplate.messages import edit_distance, list_names
@@ -43,7 +43,7 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
         origin = origin_of(cfg, key)
         if not isinstance(key, str) or key.startswith("_") or key in known:
             continue
-        if cfg[key] is None or cfg[key] is False or (isinstance(origin, KeyOrigin) and origin.read):
+        if cfg[key] is None or cfg[key] is False or is_variable(cfg, key):
             continue
         near = misspelled_key(key, known)
         if near is not None:

@@ -5,7 +5,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from torch import nn
 from footplate.distributed.failure_report import format_ranks
 from footplate.errors import RankError
 
+Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be built without process groups
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
@@ -27,14 +28,14 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def get_rank() -> int:
-    """Returns the rank of this process, or 0 if there is no process group."""
-    return dist.get_rank() if is_distributed() else 0
+def get_rank(group: Group = None) -> int:
+    """Returns the rank of this process in a group, by default that of all processes; 0 if there is no process group."""
+    return dist.get_rank(group) if is_distributed() else 0
 
 
-def get_world_size() -> int:
-    """Returns the number of ranks, or 1 if there is no process group."""
-    return dist.get_world_size() if is_distributed() else 1
+def get_world_size(group: Group = None) -> int:
+    """Returns the number of ranks in a group, or 1 if there is no process group."""
+    return dist.get_world_size(group) if is_distributed() else 1
 
 
 def set_tensor_parallel_size(size: int) -> None:
@@ -61,9 +62,9 @@ def get_data_world_size() -> int:
     return get_world_size() // _tensor_parallel_size
 
 
-def is_main_process() -> bool:
+def is_main_process(group: Group = None) -> bool:
     """Checks whether this process is rank 0. Only rank 0 writes output."""
-    return get_rank() == 0
+    return get_rank(group) == 0
 
 
 def master_only(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
@@ -76,10 +77,10 @@ def master_only(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
     return on_main
 
 
-def barrier() -> None:
-    """Waits until all ranks have reached this call."""
+def barrier(group: Group = None) -> None:
+    """Waits until all ranks of a group have reached this call."""
     if is_distributed():
-        dist.barrier()
+        dist.barrier(group)
 
 
 def broadcast_object(value: _T, source: int = 0) -> _T:
@@ -118,12 +119,12 @@ def broadcast_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def gather_objects(value: _T) -> list[_T]:
-    """Returns the values of all ranks on every rank, ordered by rank."""
+def gather_objects(value: _T, group: Group = None) -> list[_T]:
+    """Returns the values of all ranks of a group on every rank, ordered by rank."""
     if not is_distributed():
         return [value]
-    found: list[Any] = [None] * get_world_size()
-    dist.all_gather_object(found, value)
+    found: list[Any] = [None] * get_world_size(group)
+    dist.all_gather_object(found, value, group)
     return found
 
 

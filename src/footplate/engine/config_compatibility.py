@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from footplate.config import Config, KeyOrigin
+from footplate.config import Config
+from footplate.config.origins import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError
 
@@ -63,7 +64,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
     strategy = cfg.get("strategy")
-    if strategy and not _is_variable(cfg, "strategy"):
+    if strategy and not is_variable(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
         is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
@@ -96,14 +97,8 @@ def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
 
 def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]:
     for key, known in UNSUPPORTED.items():
-        if cfg.get(key) and not _is_variable(cfg, key):
+        if cfg.get(key) and not is_variable(cfg, key):
             yield key, known
-
-
-def _is_variable(cfg: Config | Mapping[str, Any], key: str) -> bool:
-    """Checks whether a key is a variable that other lines of the config read."""
-    origin = origin_of(cfg, key)
-    return isinstance(origin, KeyOrigin) and bool(origin.read)
 
 
 def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:

@@ -117,11 +117,14 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
 
-    Does nothing if the run has already been saved, or while a hook has replaced the weights for a validation. Also does
-    nothing if there are several processes, because the others may already be in the next iteration.
+    Does nothing in a trial, if the run has already been saved, or while a hook has replaced the weights for a
+    validation. Also does nothing if there are several processes, because the others may already be in the next
+    iteration.
     """
     requests, saver = runner.requests, runner.saver
-    if requests.saved_after_error or requests.must_finish_evaluation or runner.world_size > 1:
+    if not requests.can_save_after_error or requests.saved_after_error or requests.must_finish_evaluation:
+        return
+    if runner.world_size > 1:
         return
     saver.ends = True
     try:

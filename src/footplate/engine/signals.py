@@ -88,10 +88,12 @@ class Requests:
         out_of_time: Whether all ranks have agreed to end training because of its time limit.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
+        can_save_after_error: Whether the run is saved when reading data fails. A trial is not.
     """
 
     def __init__(self) -> None:
         self.evaluations = 0
+        self.can_save_after_error = True
         self._reset()
 
     def _reset(self) -> None:

@@ -1,12 +1,17 @@
 """Finds the largest batch of a dataset, which determines the memory that a run needs."""
 
+import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
 from footplate.data import length_of
+from footplate.data.batch_reader import BatchKey, BatchReader, ReadFailure
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.errors import DataError
+from footplate.messages import pluralize
+from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.layer_trace import tensors_in
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
@@ -30,7 +35,7 @@ def largest_batch(loader: Any) -> Largest:
     has no length, returns the first batch of the loader.
 
     Raises:
-        DataError: The loader has no batches.
+        DataError: The loader has no batches, or a sample cannot be read or collated.
     """
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
@@ -56,30 +61,45 @@ def largest_batch(loader: Any) -> Largest:
         chosen.update(dict.fromkeys(ordered[: min(batch_size, _MAX_READ)]))
     step = max(1, count // _MAX_READ)
     chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
-    read = [dataset[index] for index in chosen]
+    indices = list(chosen)
+    read = dict(zip(indices, _read(dataset, indices, list), strict=True))
 
-    def side(sample: Any, axis: int) -> int:
-        return max((tensor.shape[axis] for _, tensor in tensors_in(sample) if tensor.ndim > 2), default=0)
+    def size(index: int) -> int:
+        return sum(tensor.numel() for _, tensor in tensors_in(read[index]))
 
-    ordered = sorted(read, key=_size, reverse=True)
+    def side(index: int, axis: int) -> int:
+        return max((tensor.shape[axis] for _, tensor in tensors_in(read[index]) if tensor.ndim > 2), default=0)
+
+    ordered = sorted(indices, key=size, reverse=True)
     largest = ordered[0]
     extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the tallest
-    samples = list({id(sample): sample for sample in [largest, *extreme]}.values())
+    samples = list(dict.fromkeys([largest, *extreme]))
     if recorded or len(read) == count:  # otherwise, unread samples may be as large as the largest one
-        samples += [each for each in ordered if all(each is not other for other in samples)]
+        samples += [each for each in ordered if each not in samples]
     samples = [*samples, *[largest] * batch_size][:batch_size]
-    shapes = sorted(
-        (tuple(tensor.shape) for _, tensor in tensors_in(largest) if tensor.ndim > 1), key=len, reverse=True
-    )
-    shape = "x".join(map(str, shapes[0])) if shapes else "no tensor"
+    shape = _describe_shape(read[largest])
     if recorded:
         sizes = f"the largest by their recorded size, {shape}"
-    elif len({_size(sample) for sample in read}) == 1:
+    elif len(set(map(size, read))) == 1:
         sizes = f"{len(read)} inspected, all of the same size, {shape}"
     else:
         sizes = f"{len(read)} inspected, of several sizes, at most {shape}"
-    return Largest(collate(samples), count, f"batches of {batch_size}, {sizes}")
+    return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}")
 
 
-def _size(sample: Any) -> int:
-    return sum(tensor.numel() for _, tensor in tensors_in(sample))
+def _read(dataset: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:
+    """Reads a batch of samples. Errors contain the index of the sample, as in a run."""
+    batch = BatchReader(dataset, collate=collate, seed=0)[BatchKey(0, range(len(indices)), indices)]
+    if isinstance(batch, ReadFailure):
+        if is_out_of_memory(batch.cause):  # not a problem of the data
+            raise batch.cause
+        batch.throw()
+    return batch
+
+
+def _describe_shape(sample: Any) -> str:
+    """Returns the shape of the tensor with the most dimensions, such as "3x32x32"."""
+    shape = max((tuple(tensor.shape) for _, tensor in tensors_in(sample)), key=len, default=None)
+    if shape is None:
+        return f"no tensors in a sample of type {type(sample).__name__}"
+    return "x".join(map(str, shape)) if len(shape) > 1 else pluralize(math.prod(shape), "number")

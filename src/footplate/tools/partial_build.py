@@ -57,7 +57,9 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
             hook["out_dir"] = None
         elif getattr(hook, "out_dir", None) is not None:
             hook.out_dir = None
-    return Runner.from_cfg(trial, is_checked=True)
+    runner = Runner.from_cfg(trial, is_checked=True)
+    runner.requests.can_save_after_error = False
+    return runner
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:

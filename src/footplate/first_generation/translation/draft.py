@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import ConfigDict, KeyOrigin
-from footplate.error_context import origin_of
+from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.first_generation.translation.key_map import Path
 from footplate.first_generation.translation.policies import RunLength
@@ -131,14 +131,7 @@ class Draft:
 
     def origin(self, key: str) -> Origin | None:
         """Returns the origin of a key path in the original config, or of its nearest parent that has one."""
-        value: Any = self.original
-        found: Origin | None = None
-        for part in key.split("."):
-            if not isinstance(value, Mapping):
-                break
-            found = origin_of(value, part) or found
-            value = value.get(part)
-        return found
+        return origin_at(self.original, key)
 
     def check_runner(self) -> None:
         """Checks that a `runner` section sets the length of the run, either in epochs or in iterations.

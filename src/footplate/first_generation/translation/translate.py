@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
+from footplate.config.origins import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.first_generation.translation.draft import Draft, Note
@@ -79,8 +80,7 @@ def warn_about_leftovers(cfg: AnyConfig) -> None:
 
 def _is_setting(cfg: AnyConfig, key: str) -> bool:
     """Checks whether a key is a setting of the run rather than a variable that other lines of the config use."""
-    origin = origin_of(cfg, key)
-    return key in cfg and not (isinstance(origin, KeyOrigin) and origin.read)
+    return key in cfg and not is_variable(cfg, key)
 
 
 _Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")

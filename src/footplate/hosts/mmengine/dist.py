@@ -12,8 +12,9 @@ from torch import Tensor
 
 from footplate import distributed
 from footplate.distributed import collect_results as _collect_results
+from footplate.distributed import get_rank, get_world_size
+from footplate.distributed.collectives import Group
 
-Group = torch_dist.ProcessGroup | None
 _OPERATIONS = {
     "sum": torch_dist.ReduceOp.SUM,
     "mean": torch_dist.ReduceOp.SUM,
@@ -24,30 +25,9 @@ _OPERATIONS = {
 _local_group: Group = None
 
 
-def get_world_size(group: Group = None) -> int:
-    """Returns the number of processes in a group, or 1 without a process group."""
-    return torch_dist.get_world_size(group) if distributed.is_distributed() else 1
-
-
-def get_rank(group: Group = None) -> int:
-    """Returns the rank of this process in a group, or 0 without a process group."""
-    return torch_dist.get_rank(group) if distributed.is_distributed() else 0
-
-
 def get_dist_info(group: Group = None) -> tuple[int, int]:
     """Returns the rank of this process and the number of processes."""
     return get_rank(group), get_world_size(group)
-
-
-def is_main_process(group: Group = None) -> bool:
-    """Checks whether this process has rank 0."""
-    return get_rank(group) == 0
-
-
-def barrier(group: Group = None) -> None:
-    """Waits until all processes of a group have reached this call."""
-    if distributed.is_distributed():
-        torch_dist.barrier(group)
 
 
 def get_backend(group: Group = None) -> str | None:
@@ -243,11 +223,7 @@ def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
 
 def all_gather_object(data: Any, group: Group = None) -> list[Any]:
     """Returns the objects of all processes."""
-    if get_world_size(group) == 1:
-        return [data]
-    found: list[Any] = [None] * get_world_size(group)
-    torch_dist.all_gather_object(found, data, group)
-    return found
+    return distributed.gather_objects(data, group)
 
 
 def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:

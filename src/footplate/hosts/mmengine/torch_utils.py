@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.distributed import get_rank
 from footplate.engine.activation_checkpointing import checkpoint_activations
 from footplate.engine.process_setup import seed_everything
 from footplate.hosts.mmengine.device import get_device
-from footplate.hosts.mmengine.dist import get_rank
 from footplate.hosts.mmengine.weights import is_norm
 from footplate.records import print_log
 
