@@ -242,7 +242,7 @@ def test_wrong_fields_are_an_error(folder: Path, fields: dict[str, str], expecte
 def test_a_class_outside_of_the_classes_is_an_error(folder: Path) -> None:
     dataset = LitDataset(folder, metainfo={"classes": ["a", "b"]})
     with pytest.raises(
-        DataError, match="the class of the sample '2' in the shard '.*chunk-0-0.bin' must be from 0 to 1"
+        DataError, match="the class of the sample '2' in the chunk '.*chunk-0-0.bin' must be from 0 to 1"
     ):
         dataset[2]
 

@@ -5,19 +5,20 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from footplate.data.annotations import join_root, read_file
+from footplate.data.annotations import join_root
+from footplate.data.shard_cache import explain_read_errors, with_retries
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
 from footplate.error_context import at_key
 from footplate.errors import DataError, MissingExtraError
 from footplate.registry import DATASETS
-from footplate.storage import FileStatus, join, missing_path_notes, status
+from footplate.storage import FileStatus, join, read_bytes, status
 
 _THREADS = 8  # that query the sizes of chunks
 # A chunk begins with integers of 4 bytes: the number of samples, the offset of each sample, the end of the last one. A
@@ -67,6 +68,8 @@ class LitDataset(ShardedDataset):
         MissingExtraError: The package litdata is not installed.
     """
 
+    shard_name = "chunk"
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -87,8 +90,9 @@ class LitDataset(ShardedDataset):
         """Reads the index and checks the size of each chunk; returns a record of (chunk, position) for each sample."""
         with at_key("folder"):
             self._chunks, config = _read_index(self.folder)
-            with ThreadPoolExecutor(_THREADS) as pool:
-                self._statuses = list(pool.map(_check_size, self._chunks))
+            # At its end, the block does not wait for its threads, so that Ctrl-C and errors take effect at once.
+            with ThreadPool(_THREADS) as pool:
+                self._statuses = list(pool.imap(_check_size, self._chunks))
         self._sizes_format = f"<{len(config['data_format'])}I"
         self._decoder, names = _create_decoder(config, self.folder)
         self._names = self._find_names(names)
@@ -162,7 +166,8 @@ def _damaged(chunk: _Chunk, found: str) -> DataError:
 def _read_index(folder: str) -> tuple[list[_Chunk], dict[str, Any]]:
     """Returns the chunks in `index.json` and their configuration; see `_check_config`."""
     path = join(folder, "index.json")
-    content = read_file(path)
+    with explain_read_errors("file", path):
+        content = with_retries(read_bytes, path)
     try:
         index = json.loads(content)
         if "shards" in index and "chunks" not in index:
@@ -212,12 +217,8 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
 
 def _check_size(chunk: _Chunk) -> FileStatus:
     """Returns the file status of a chunk. Raises a DataError if its size differs from that in the index."""
-    try:
-        found = status(chunk.path)
-    except FileNotFoundError as error:
-        raise DataError(f"the chunk '{chunk.path}' does not exist", notes=missing_path_notes(chunk.path)) from error
-    except OSError as error:
-        raise DataError(f"the chunk '{chunk.path}' cannot be read: {error}") from error
+    with explain_read_errors("chunk", chunk.path):
+        found = with_retries(status, chunk.path)
     if found.size != chunk.size:
         raise DataError(
             f"the size of the chunk '{chunk.path}' differs from index.json",

@@ -49,6 +49,7 @@ class ShardedDataset(BaseDataset):
     """
 
     makes_samples = True  # a record is read from its shard
+    shard_name = "shard"  # what error messages call a shard
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class ShardedDataset(BaseDataset):
         if fields is not None and not fields:
             raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
         self.fields = None if fields is None else {key: split_names(each) for key, each in fields.items()}
-        self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
+        self.cache = ShardCache(cache_dir, 1e9 * cache_gb, self.shard_name)
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         super().__init__(metainfo=metainfo, data_root=data_root, **settings)
 
@@ -98,7 +99,7 @@ class ShardedDataset(BaseDataset):
         record |= sample.values | {name: path for name, (path, _) in sample.files.items()}
         label, count = record.get("gt_label"), record.get("num_classes")
         if isinstance(label, int) and count is not None and not 0 <= label < count:
-            message = f"the class of the sample '{sample.key}' in the shard '{sample.shard}' must be"
+            message = f"the class of the sample '{sample.key}' in the {self.shard_name} '{sample.shard}' must be"
             raise DataError(f"{message} from 0 to {count - 1}", found=label)
         idx = idx if idx >= 0 else len(self) + idx
         contents = {name: content for name, (_, content) in sample.files.items()}
