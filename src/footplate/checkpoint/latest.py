@@ -185,6 +185,14 @@ def find_first_resumable(
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
+            if _is_in_other_run(path, storage.absolute(folder)):
+                _logger.warning(
+                    "'%s' has no intact checkpoint. Resuming from the checkpoint of another run to which its "
+                    "'%s' points: '%s'.",
+                    storage.absolute(folder),
+                    POINTER,
+                    path,
+                )
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
@@ -214,6 +222,9 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     enough, because the clock may have been wrong. A target on a different storage backend is ignored, and that backend
     is not contacted.
 
+    If the target is in the folder of another run, which has a `last_checkpoint` itself, the checkpoints in `folder`
+    come first. This is the case if `folder` is a copy of that folder and its newest checkpoint was removed.
+
     Raises:
         CheckpointError: The folder exists but cannot be read.
     """
@@ -235,6 +246,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     ordered = sorted(found, key=_saved, reverse=True)
     if pointer not in ordered:
         return ordered
+    if _is_in_other_run(pointer, folders[0]):
+        return sorted(ordered, key=lambda path: storage.parent(path) != folders[0])
     newer = ordered[: ordered.index(pointer)]
     iteration = _iteration_of(pointer) if newer else 0
     first = [path for path in newer if _iteration_of(path) > iteration] + [pointer]
@@ -256,6 +269,12 @@ def _pointer_target(folder: str) -> str | None:
         if storage.exists(pointer) and _saved(pointer) != _saved(here):
             return pointer
     return here
+
+
+def _is_in_other_run(path: str, folder: str) -> bool:
+    """Checks whether a checkpoint is in another folder than `folder` that has a `last_checkpoint` itself."""
+    other = storage.parent(path)
+    return other != folder and storage.exists(storage.join(other, POINTER))
 
 
 def _saved(path: str) -> int:
