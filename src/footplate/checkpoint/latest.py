@@ -185,14 +185,7 @@ def find_first_resumable(
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
-            if _is_in_other_run(path, storage.absolute(folder)):
-                _logger.warning(
-                    "'%s' has no intact checkpoint. Resuming from the checkpoint of another run to which its "
-                    "'%s' points: '%s'.",
-                    storage.absolute(folder),
-                    POINTER,
-                    path,
-                )
+            _warn_of_other_run(path, storage.absolute(folder))
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
@@ -296,6 +289,17 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
     meta = content.get("meta")
     number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
     return number if isinstance(number, (int, float)) else 0
+
+
+def _warn_of_other_run(selected: str, folder: str) -> None:
+    """Warns if the selected checkpoint belongs to another run."""
+    if _is_in_other_run(selected, folder):
+        _logger.warning(
+            "'%s' has no intact checkpoint. Resuming from the checkpoint of another run to which its '%s' points: '%s'.",
+            folder,
+            POINTER,
+            selected,
+        )
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
