@@ -295,7 +295,7 @@ def _warn_of_other_run(selected: str, folder: str) -> None:
     """Warns if the selected checkpoint belongs to another run."""
     if _is_in_other_run(selected, folder):
         _logger.warning(
-            "'%s' has no intact checkpoint. Resuming from the checkpoint of another run to which its '%s' points: '%s'.",
+            "'%s' has no intact checkpoint. Its '%s' points to another run. Resuming from '%s'.",
             folder,
             POINTER,
             selected,
