@@ -4,8 +4,8 @@ DIFFERENTLY: dict[str, tuple[str, str]] = {
     "bare": (
         "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
         "computed by a formula. Clipping and averaging use multi-tensor functions. Losses remain tensors until "
-        "they are logged. Validation uses `torch.inference_mode`. The loop does not save checkpoints, cannot "
-        "be resumed and does not check for NaN.",
+        "they are logged. Validation uses `torch.inference_mode`. The loop saves checkpoints only in the case "
+        "that measures saving, cannot be resumed and does not check for NaN.",
         "直接用 PyTorch 编写的训练循环。参数组由人工合并，学习率由公式计算。梯度裁剪和权重平均使用多张量函数。损"
         "失在写日志前一直保持为张量。验证使用 `torch.inference_mode`。只有测量保存耗时的项目才会保存检查点。该循"
         "环不能恢复训练，也不检查 NaN。",

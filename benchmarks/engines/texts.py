@@ -35,7 +35,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "no_misses": ("All goals are met.", "没有未达到的目标。"),
     "profile": (
         "cProfile output for footplate in the case `{case}`:",
-        "用 cProfile 分析 footplate 运行 `{case}` 的结果：",
+        "footplate 运行 `{case}` 时的 cProfile 输出：",
     ),
     "steps": ("Iterations", "单次迭代的耗时"),
     "plot": ("Iteration time relative to the bare loop", "单次迭代的耗时与纯 PyTorch 之比"),

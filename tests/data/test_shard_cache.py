@@ -1,5 +1,6 @@
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
@@ -7,8 +8,8 @@ import pytest
 
 from footplate.data import shard_cache
 from footplate.data.shard_cache import ShardCache
-from footplate.errors import DataError
-from footplate.storage import FileStatus
+from footplate.errors import DataError, StorageError
+from footplate.storage import FileStatus, read_pieces
 
 
 def remote(number: int, content: bytes) -> str:
@@ -95,7 +96,35 @@ def test_a_missing_remote_shard_is_an_error(tmp_path: Path) -> None:
         ShardCache(str(tmp_path), 1e9).open("memory://cache-test/none.tar", FileStatus(3, 0.0))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["file/cache", "/proc/cache"])
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be copied to '.*file/cache'"):
-        ShardCache(str(tmp_path / "file" / "cache"), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))
+    with pytest.raises(StorageError, match=f"0.tar' cannot be copied to '.*{folder}'") as caught:
+        ShardCache(str(tmp_path / folder), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))
+    assert caught.value.key == "cache_dir"
+
+
+def test_running_downloads_count_towards_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "_LEAST_AGE", 0.0)
+    cache, totals = ShardCache(str(tmp_path), 30), list[int]()
+    both_run = threading.Barrier(2)
+
+    def read_together(url: str, size: int) -> Iterator[bytes]:
+        if url != urls[0]:
+            both_run.wait(20)
+            totals.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+            both_run.wait(20)
+        return read_pieces(url, size)
+
+    monkeypatch.setattr(shard_cache, "read_pieces", read_together)
+    urls = [remote(number, bytes(12)) for number in range(3)]
+    cache.open(urls[0], FileStatus(12, 0.0)).close()
+    threads = [
+        threading.Thread(target=lambda url=url: cache.open(url, FileStatus(12, 0.0)).close()) for url in urls[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert totals == [24, 24]
+    assert names(tmp_path) == ["1.tar", "2.tar"]

@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from footplate.data import WebDataset, batches, build_dataloader, shard_cache
-from footplate.errors import DataError
+from footplate.errors import DataError, StorageError
 from footplate.storage import file_operations
 from tests.data.shards import write_shards
 
@@ -115,12 +118,12 @@ def test_an_interrupted_download_is_repeated(server: Server, tmp_path: Path, cap
     server.handler.answer = interrupt_once
     assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
     assert len(server.handler.downloads) == 8
-    assert sum("in 0 s, because it failed" in record.message for record in caplog.records) == 4
+    assert sum("again in 0 s, because it failed" in record.message for record in caplog.records) == 4
 
 
 def test_a_server_that_always_interrupts_is_an_error(server: Server, tmp_path: Path) -> None:
     server.handler.answer = send_half
-    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be copied to .* after \d+ bytes"):
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: reading failed after \d+ bytes"):
         WebDataset(server.url + "/train-000.tar", cache_dir=str(tmp_path / "cache"))
     assert len(server.handler.downloads) == 3
     assert not list((tmp_path / "cache").glob("*.tar"))
@@ -131,7 +134,7 @@ def test_a_server_that_stops_during_a_run_is_an_error(server: Server, tmp_path: 
     for copy in (tmp_path / "cache").glob("*.tar"):
         copy.unlink()
     server.stop()
-    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be copied to .*[Cc]onnect"):
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: .*[Cc]onnect"):
         dataset[0]
 
 
@@ -139,6 +142,65 @@ def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, 
     server.stop()
     with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: Cannot connect to host"):
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("method", ["do_HEAD", "do_GET"])
+def test_a_request_that_fails_once_at_the_start_is_repeated(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    whole, refused = getattr(server.handler, method), set[str]()
+
+    def refuse_once(handler: SimpleHTTPRequestHandler) -> None:
+        if handler.path in refused:
+            whole(handler)
+        else:
+            refused.add(handler.path)
+            handler.send_error(503)
+
+    monkeypatch.setattr(server.handler, method, refuse_once)
+    dataset = WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+    assert [dataset[index]["gt_label"] for index in range(37)] == [*range(37)]
+    assert len(refused) >= 4
+
+
+def test_a_server_that_does_not_send_sizes_is_an_error(server: Server, tmp_path: Path) -> None:
+    whole = server.handler.send_header
+    server.handler.send_header = lambda self, key, value: key == "Content-Length" or whole(self, key, value)
+    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: .* must send Content-Length"):
+        WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+def test_samples_are_not_skipped_if_the_server_cannot_be_reached(server: Server, tmp_path: Path) -> None:
+    dataset = WebDataset(server.shards, cache_dir=str(tmp_path / "cache"), on_error="skip")
+    for copy in (tmp_path / "cache").glob("*.tar"):
+        copy.unlink()
+    server.stop()
+    with pytest.raises(StorageError, match=r"/train-000\.tar' cannot be read: .*[Cc]onnect"):
+        dataset[0]
+    assert dataset.skipped == 0
+
+
+def test_ctrl_c_ends_a_stalled_download_at_once(server: Server, tmp_path: Path) -> None:
+    stalled, finished = threading.Event(), threading.Event()
+
+    def stall(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+        stalled.set()
+        finished.wait(60)
+        return True
+
+    server.handler.answer = stall
+    code = (
+        f"from footplate.data import WebDataset; WebDataset({server.shards!r}, cache_dir={str(tmp_path / 'cache')!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        assert stalled.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        finished.set()
+    assert errors.strip().endswith("KeyboardInterrupt")
 
 
 def test_a_forbidden_shard_is_not_a_missing_shard(server: Server, tmp_path: Path) -> None:
@@ -174,7 +236,7 @@ def test_a_slow_server_is_awaited_but_not_one_that_sends_nothing(
     assert len(WebDataset(server.url + "/train-000.tar", cache_dir=str(tmp_path / "cache"))) == 9
     server.handler.answer = send_nothing
     try:
-        with pytest.raises(DataError, match=r"/train-001\.tar' cannot be copied to .*(?i:timeout)"):
+        with pytest.raises(DataError, match=r"/train-001\.tar' cannot be read: .*(?i:timeout)"):
             WebDataset(server.url + "/train-001.tar", cache_dir=str(tmp_path / "cache"))
     finally:
         finished.set()

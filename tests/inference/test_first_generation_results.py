@@ -13,7 +13,7 @@ from footplate.checkpoint import save_checkpoint
 from footplate.data import BaseTransform
 from footplate.inference import Predictor
 from footplate.inference.exporting import ExportError, export_model
-from footplate.inference.first_generation_results import as_data_element
+from footplate.inference.predictor import as_data_element
 from footplate.inference.trained_model import open_trained
 from footplate.registry import MODELS, TRANSFORMS
 

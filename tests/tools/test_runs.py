@@ -105,6 +105,7 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     assert [(image.name, image.step) for image in run.images] == [("val_7", 3), ("val_7", 20)]
     assert run.config is not None
     assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
+    assert read_run(start).environment == {"python": "3.11"}
     assert run.warnings == ["t - footplate - WARNING - careful"]
     assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from footplate import storage
 from footplate.config import Config
-from footplate.tools.sweep_ledger import TrialCheckpoints, update_ledger
+from footplate.tools.sweep_ledger import update_ledger
 from tests.tools.test_sweep import LR, answer, settings, study
 
 assert answer  # a fixture
@@ -79,7 +79,7 @@ def test_nonfinite_scores_are_null_in_strict_json(tmp_path: Path, answer: Any) -
     trial = study.TrialInfo(
         0, {"limit": (math.inf, 1), "rest": {"a": [math.nan]}}, "pruned", None, str(tmp_path / "a"), ""
     )
-    update_ledger(str(tmp_path), "mIoU", [trial], checkpoints=TrialCheckpoints.from_config({}))
+    update_ledger(str(tmp_path), "mIoU", [trial], cfg={})
     assert json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=pytest.fail)["changed"] == {
         "limit": [None, 1],
         "rest": {"a": [None]},
@@ -97,7 +97,7 @@ def test_checkpoints_are_named_by_the_template_of_the_config(tmp_path: Path) -> 
     cfg = {"default_hooks": {"checkpoint": {"filename_tmpl": "step-{:04d}.ckpt"}}}
     names = ("step-0004.ckpt", "best_my_mIoU_step-0004.ckpt", "iter_3.pth", "other-4.ckpt")
     trials = [_trial(tmp_path / "a", 0, *names), _trial(tmp_path / "b", 1, *names)]
-    update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config(cfg))
+    update_ledger(str(tmp_path), "mIoU", trials, cfg=cfg)
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"other-4.ckpt"}
 
@@ -117,7 +117,7 @@ def test_checkpoints_in_out_dir_are_those_of_their_trial(tmp_path: Path, section
         (Path(trial.folder) / "last_checkpoint").write_text(
             storage.join(out_dir, Path(trial.folder).name, "iter_4.pth")
         )
-    update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config(cfg))
+    update_ledger(str(tmp_path), "mIoU", trials, cfg=cfg)
     assert storage.list_dir(storage.join(out_dir, "a")) == ["iter_4.pth", "mine.txt"]
     assert storage.list_dir(storage.join(out_dir, "b")) == ["mine.txt"]
     assert [(Path(trial.folder) / "last_checkpoint").exists() for trial in trials] == [True, False]
@@ -129,15 +129,13 @@ def test_pointer_to_an_existing_checkpoint_is_kept(tmp_path: Path) -> None:
     trials = [_trial(tmp_path / "a", 0), _trial(tmp_path / "b", 1, "other-4.ckpt", "iter_4.pth")]
     for target, is_kept in (("other-4.ckpt", True), ("iter_4.pth", False)):
         (tmp_path / "b/last_checkpoint").write_text(str(tmp_path / "b" / target))
-        update_ledger(str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config({}))
+        update_ledger(str(tmp_path), "mIoU", trials, cfg={})
         assert (tmp_path / "b/last_checkpoint").exists() == is_kept
 
 
 def test_checkpoints_of_a_running_trial_are_not_removed(tmp_path: Path) -> None:
     trials = [_trial(tmp_path / "a", 0, "iter_4.pth"), _trial(tmp_path / "b", 1, "iter_4.pth")]
-    update_ledger(
-        str(tmp_path), "mIoU", trials, checkpoints=TrialCheckpoints.from_config({}), in_use={str(tmp_path / "b")}
-    )
+    update_ledger(str(tmp_path), "mIoU", trials, cfg={}, in_use={str(tmp_path / "b")})
     assert (tmp_path / "b/iter_4.pth").exists()
     records = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [each["kept"] for each in records] == [True, True]

@@ -19,6 +19,7 @@ from tests.support import settings
         ("a=SGD,AdamW", Parameter("a", choices=("SGD", "AdamW"))),
         ("a=(1,2),(3,4)", Parameter("a", choices=((1, 2), (3, 4)))),
         ("a=None,0.1", Parameter("a", choices=(None, 0.1))),
+        ("a=true,'1,2'", Parameter("a", choices=(True, "1,2"))),  # as --set reads them
     ],
 )
 def test_ranges_and_choices(text: str, parameter: Parameter) -> None:

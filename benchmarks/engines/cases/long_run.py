@@ -11,7 +11,7 @@ CASE = Case(
         "for 1,000,000. Times are medians over 10,000 iterations. Memory growth is the increase in the "
         "anonymous resident memory of the process, which excludes mapped files, between iterations 1,000"
         " and 100,000.",
-        "footplate 和纯 PyTorch 将 `tiny` 运行 1,000,000 次迭代，其他引擎运行 100,000 次。表中的耗时是 10,000 次"
+        "footplate 和纯 PyTorch 用 `tiny` 运行 1,000,000 次迭代，其他引擎运行 100,000 次。表中的耗时取 10,000 次"
         "迭代的中位数。内存增长是指从第 1,000 次到第 100,000 次迭代，进程的匿名驻留内存（不包括映射的文件）的增长"
         "量。",
     ),

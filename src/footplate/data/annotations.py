@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from footplate.errors import DataError, MissingExtraError
+from footplate.errors import DataError, MissingExtraError, StorageError
 from footplate.storage import join, missing_path_notes, read_bytes
 
 _SUFFIXES = (".json", ".yaml", ".yml")
@@ -88,11 +88,18 @@ def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
 
 
 def read_file(path: str) -> bytes:
-    """Returns the bytes of a file. Raises a DataError if it cannot be read."""
+    """Returns the bytes of a file.
+
+    Raises:
+        DataError: The file cannot be read.
+        StorageError: Its storage cannot be reached.
+    """
     try:
         return read_bytes(path)
     except FileNotFoundError as error:
         raise DataError(f"the file '{path}' does not exist", notes=missing_path_notes(path)) from error
+    except ConnectionError as error:
+        raise StorageError(f"the file '{path}' cannot be read: {error}") from error
     except OSError as error:
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 

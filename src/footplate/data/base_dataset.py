@@ -17,7 +17,7 @@ from footplate.data.sample_cache import SampleCache
 from footplate.data.shared_memory import RecordStore, SharedCount, trim_heap
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, StorageError
 from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
@@ -52,7 +52,7 @@ class BaseDataset(Dataset[Any]):
             True`, such as those that load files. The `cache` setting of a dataloader does the same, but checks the
             available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
-            None. It is counted in `skipped` and logged as a warning.
+            None. It is counted in `skipped` and logged as a warning. If a storage cannot be reached, the run stops.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -252,6 +252,8 @@ class BaseDataset(Dataset[Any]):
         """Returns the result of `read` for one record, or None if reading fails and `on_error` is "skip"."""
         try:
             return read(idx)
+        except StorageError:
+            raise
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise

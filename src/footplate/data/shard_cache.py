@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import os
+import threading
 import time
-from contextlib import suppress
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any, TypeVar
 
-from footplate.errors import DataError
+from footplate.errors import DataError, StorageError
 from footplate.storage import (
     FileStatus,
     atomic_file,
@@ -16,6 +18,7 @@ from footplate.storage import (
     is_local,
     local_path,
     lock,
+    missing_path_notes,
     open_file,
     read_pieces,
 )
@@ -26,23 +29,65 @@ _ATTEMPTS = 5  # another process may remove a copy before it is opened
 _USE_INTERVAL = 10.0  # seconds between two updates of the time at which a copy was last used
 _LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process that downloaded it has yet to open it
 _COPY_BYTES = 1 << 20
-_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a download that was interrupted is repeated
+_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a failed request to a storage is repeated
+_Result = TypeVar("_Result")
+
+
+def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
+    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1, 5 and 20 seconds.
+
+    Raises:
+        ConnectionError: The last repetition failed, too.
+        OSError: Reading failed for another reason.
+    """
+    for seconds in _RETRY_SECONDS:
+        try:
+            return read(path)
+        except ConnectionError as error:
+            if not threading.main_thread().is_alive():  # the process ends, and has closed its connections
+                raise
+            _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
+            time.sleep(seconds)
+    return read(path)
+
+
+@contextmanager
+def explain_read_errors(kind: str, path: str) -> Iterator[None]:
+    """Converts errors of the block to errors that name a file.
+
+    Args:
+        kind: The kind of the file, such as "shard".
+        path: Its path or URL.
+
+    Raises:
+        DataError: The file does not exist, or a local file cannot be read.
+        StorageError: The storage of a remote file cannot be reached, or refuses access.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"the {kind} '{path}' does not exist", notes=missing_path_notes(path)) from error
+    except OSError as error:
+        error_type = DataError if is_local(path) else StorageError
+        raise error_type(f"the {kind} '{path}' cannot be read: {error}") from error
 
 
 class ShardCache:
     """Downloads remote shards when they are first read, and removes the least recently used ones.
 
-    The total size may exceed `max_bytes` by the size of the shards that are being downloaded or were downloaded within
-    the last second.
+    The total size exceeds `max_bytes` only if the shards that are being downloaded, or were downloaded within the last
+    second, do not fit.
 
     Args:
         folder: The folder for the copies.
         max_bytes: The maximum total size of the copies.
+        shard_name: What error messages call a shard.
     """
 
-    def __init__(self, folder: str, max_bytes: float) -> None:
+    def __init__(self, folder: str, max_bytes: float, shard_name: str = "shard") -> None:
         self.folder = os.path.abspath(os.path.expanduser(folder))
         self.max_bytes = max_bytes
+        self.shard_name = shard_name
 
     def path(self, url: str, tag: str = "") -> str:
         """Returns the path of the copy of a file; `tag` distinguishes versions of the file."""
@@ -57,7 +102,8 @@ class ShardCache:
             status: Its size and modification time. Each version of a remote shard has its own copy.
 
         Raises:
-            DataError: The shard cannot be downloaded after several attempts, or its size differs from `status`.
+            DataError: The shard does not exist, or its size differs from `status`.
+            StorageError: The shard cannot be downloaded after several attempts, or the copy cannot be written.
             OSError: The shard or the copy cannot be opened.
         """
         if is_local(shard):
@@ -69,60 +115,60 @@ class ShardCache:
                     with lock(path):
                         if not os.path.exists(path):  # no other process has downloaded it in the meantime
                             self._download(shard, path, status.size)
-                except FileNotFoundError as error:
-                    raise DataError(f"the shard '{shard}' does not exist") from error
                 except OSError as error:
-                    raise DataError(f"the shard '{shard}' cannot be copied to '{self.folder}': {error}") from error
+                    raise StorageError(
+                        f"the {self.shard_name} '{shard}' cannot be copied to '{self.folder}': {error}",
+                        key="cache_dir",
+                        notes=["Set cache_dir to a folder that can be written and has enough free space."],
+                    ) from error
             with suppress(FileNotFoundError):
                 stream = open_file(path)
                 if time.time() - os.fstat(stream.fileno()).st_mtime > _USE_INTERVAL:
                     with suppress(FileNotFoundError):
                         os.utime(path)
                 return stream
-        raise DataError(
-            f"other processes remove the copy of the shard '{shard}' as soon as it is downloaded",
+        raise StorageError(
+            f"other processes remove the copy of the {self.shard_name} '{shard}' as soon as it is downloaded",
             found=f"cache_gb={self.max_bytes / 1e9:g}",
-            notes=["Increase cache_gb, so that the cache holds all shards that are read at the same time."],
+            notes=[
+                f"Increase cache_gb, so that the cache holds all {self.shard_name}s that are read at the same time."
+            ],
         )
 
     def _download(self, shard: str, path: str, size: int) -> None:
         clean_stale(self.folder)
-        self._make_room(size)
-        for seconds in (*_RETRY_SECONDS, None):
-            try:
-                self._copy(shard, path, size)
-            except ConnectionError as error:
-                if seconds is None:
-                    raise
-                _logger.warning("Retrying the download of '%s' in %g s, because it failed: %s.", shard, seconds, error)
-                time.sleep(seconds)
-            else:
-                return
+        try:
+            with_retries(lambda url: self._copy(url, path, size), shard)
+        except (FileNotFoundError, PermissionError, ConnectionError):  # others are errors of the local disk
+            with explain_read_errors(self.shard_name, shard):
+                raise
 
     def _copy(self, shard: str, path: str, size: int) -> None:
-        with atomic_file(path) as target:
+        with ExitStack() as stack:
+            with lock(os.path.join(self.folder, "removal")):  # no other process reserves the same space
+                self._make_room(size)
+                target = stack.enter_context(atomic_file(path, reserve=size))
             copied = sum(target.write(piece) for piece in read_pieces(shard, _COPY_BYTES))
             if copied != size:
                 raise DataError(
-                    f"the size of the shard '{shard}' differs from its index",
+                    f"the size of the {self.shard_name} '{shard}' differs from its index",
                     found=f"{copied} bytes instead of {size}",
                     notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )
 
     def _make_room(self, size: int) -> None:
         """Removes the least recently used copies until `size` more bytes fit."""
-        youngest = time.time() - _LEAST_AGE
-        with lock(os.path.join(self.folder, "removal")):
-            copies = []
-            for entry in os.scandir(self.folder):
+        youngest, total, copies = time.time() - _LEAST_AGE, size, []
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):
+                found = entry.stat()
+                if entry.name.startswith("."):
+                    total += found.st_size  # a running download has its full size
+                elif not entry.name.endswith(".json"):
+                    copies.append((found.st_mtime, found.st_size, entry.path))
+        copies.sort(reverse=True)  # last used first
+        for modified, used, path in copies:
+            total += used
+            if total > self.max_bytes and modified < youngest:
                 with suppress(FileNotFoundError):
-                    if not entry.name.startswith(".") and not entry.name.endswith(".json"):
-                        found = entry.stat()
-                        copies.append((found.st_mtime, found.st_size, entry.path))
-            copies.sort(reverse=True)  # last used first
-            total = size
-            for modified, used, path in copies:
-                total += used
-                if total > self.max_bytes and modified < youngest:
-                    with suppress(FileNotFoundError):
-                        os.unlink(path)
+                    os.unlink(path)

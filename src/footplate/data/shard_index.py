@@ -12,16 +12,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
-from footplate.data.shard_cache import ShardCache
+from footplate.data.shard_cache import ShardCache, explain_read_errors, with_retries
 from footplate.errors import DataError
 from footplate.storage import (
     FileStatus,
     absolute,
     commit_bytes,
-    exists,
     is_local,
     local_path,
-    missing_path_notes,
     open_file,
     read_bytes,
     status,
@@ -95,9 +93,9 @@ def load_index(shard: str, cache: ShardCache) -> ShardIndex:
     """
     beside = absolute(shard) + SUFFIX
     cached = cache.path(beside)
-    try:
-        current = status(shard)
-        files = [_read(path) for path in (beside, cached) if exists(path)]
+    with explain_read_errors("shard", shard):
+        current = with_retries(status, shard)
+        files = [file for file in map(_read, (beside, cached)) if file is not None]
         for file in files:
             # An index that was uploaded next to a remote shard contains the time of the original.
             is_uploaded = file.path != cached and not is_local(shard)
@@ -106,10 +104,6 @@ def load_index(shard: str, cache: ShardCache) -> ShardIndex:
                 return ShardIndex(file.path, current, _group(shard, file.members))
         with cache.open(shard, current) as stream:
             members = scan_shard(shard, stream, current.size)
-    except FileNotFoundError as error:
-        raise DataError(f"the shard '{shard}' does not exist", notes=missing_path_notes(shard)) from error
-    except OSError as error:
-        raise DataError(f"the shard '{shard}' cannot be read: {error}") from error
     for file in files:
         if file.members != members:
             sizes = f"the shard has {current.size} bytes, and the index was made for {file.status.size}"
@@ -280,15 +274,18 @@ def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: It
     return ""
 
 
-def _read(path: str) -> _IndexFile:
-    """Returns the content of an index. Raises a DataError if the file is not a valid index."""
+def _read(path: str) -> _IndexFile | None:
+    """Returns the content of an index, or None if it does not exist. Raises a DataError if the index is not valid."""
     try:
-        content = json.loads(read_bytes(path))
+        content = json.loads(with_retries(read_bytes, path))
         version, size, modified = content["version"], content["size"], content["modified"]
         members = [Member(*each) for each in content["members"]]
         is_valid = version == _VERSION and type(size) is int and type(modified) in (int, float)
         is_valid = is_valid and all(_is_valid(each, size) for each in members)
     except OSError as error:
+        # Object stores without the permission to list files refuse access to a file that does not exist.
+        if isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and not is_local(path)):
+            return None
         raise DataError(f"the index '{path}' cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         is_valid = False

@@ -1,6 +1,9 @@
 """The base class of datasets whose samples are stored in shards: large files that contain many samples."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ from footplate.checks import check_number
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.errors import ArgumentError, DataError
+from footplate.storage import base_name
 
 
 class StoredSample(NamedTuple):
@@ -49,6 +53,7 @@ class ShardedDataset(BaseDataset):
     """
 
     makes_samples = True  # a record is read from its shard
+    shard_name = "shard"  # what error messages call a shard
 
     def __init__(
         self,
@@ -70,7 +75,7 @@ class ShardedDataset(BaseDataset):
         if fields is not None and not fields:
             raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
         self.fields = None if fields is None else {key: split_names(each) for key, each in fields.items()}
-        self.cache = ShardCache(cache_dir, 1e9 * cache_gb)
+        self.cache = ShardCache(cache_dir, 1e9 * cache_gb, self.shard_name)
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         super().__init__(metainfo=metainfo, data_root=data_root, **settings)
 
@@ -86,6 +91,20 @@ class ShardedDataset(BaseDataset):
         """Returns all records."""
         return self.data_list
 
+    def shard_list(self) -> list[tuple[str, int, int]]:
+        """Returns the path, the size in bytes and the number of samples of each shard, after `load_data_list`."""
+        raise NotImplementedError(f"{type(self).__name__} does not override shard_list()")
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the names, the sizes and the numbers of samples of all shards, in order.
+
+        A run that is resumed compares it with that in the checkpoint; see `DataPosition`.
+        """
+        self.full_init()
+        content = [(base_name(path), size, samples) for path, size, samples in self.shard_list()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""
         self.full_init()
@@ -98,7 +117,7 @@ class ShardedDataset(BaseDataset):
         record |= sample.values | {name: path for name, (path, _) in sample.files.items()}
         label, count = record.get("gt_label"), record.get("num_classes")
         if isinstance(label, int) and count is not None and not 0 <= label < count:
-            message = f"the class of the sample '{sample.key}' in the shard '{sample.shard}' must be"
+            message = f"the class of the sample '{sample.key}' in the {self.shard_name} '{sample.shard}' must be"
             raise DataError(f"{message} from 0 to {count - 1}", found=label)
         idx = idx if idx >= 0 else len(self) + idx
         contents = {name: content for name, (_, content) in sample.files.items()}

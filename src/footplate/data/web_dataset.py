@@ -7,12 +7,13 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
 
 from footplate.data.annotations import join_root
+from footplate.data.shard_cache import with_retries
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
@@ -84,16 +85,19 @@ class WebDataset(ShardedDataset):
     ) -> None:
         self.shards = expand_shards(shards, data_root or "")
         self._indexes: list[ShardIndex] = []  # without samples, which are in the records
+        self._counts: list[int] = []  # samples per shard
         super().__init__(fields, data_root, metainfo, **settings)
 
     def load_data_list(self) -> Any:
         """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
         # Each rank begins with a different shard, so that the ranks share the work of creating indexes.
         order = np.roll(np.arange(len(self.shards)), -(len(self.shards) * get_rank() // get_world_size())).tolist()
-        with at_key("shards"), ThreadPoolExecutor(_THREADS) as pool:
-            loaded = pool.map(lambda number: load_index(self.shards[number], self.cache), order)
+        # At its end, the block does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
+        with at_key("shards"), ThreadPool(_THREADS) as pool:
+            loaded = pool.imap(lambda number: load_index(self.shards[number], self.cache), order)
             indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
         self._indexes = [each._replace(samples=[]) for each in indexes]
+        self._counts = [len(each.samples) for each in indexes]
         if self.fields is None:
             first, usual = indexes[0].samples[0], {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
             self.fields = {key: each for key, each in usual.items() if not first.members.keys().isdisjoint(each)}
@@ -117,6 +121,11 @@ class WebDataset(ShardedDataset):
             else:
                 sample.values[name] = _parse(name, content, members[name], shard)
         return sample
+
+    def shard_list(self) -> list[tuple[str, int, int]]:
+        """Returns the path, the size and the number of samples of each shard; see `ShardedDataset.shard_list`."""
+        sizes = [each.status.size for each in self._indexes]
+        return list(zip(self.shards, sizes, self._counts, strict=True))
 
     def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):
@@ -195,7 +204,11 @@ def _expand(path: str) -> list[str]:
     if path.lower().endswith(_SUFFIXES):
         return [path]
     try:
-        names = [name for name in list_dir(path) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
+        names = [
+            name
+            for name in with_retries(list_dir, path)
+            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+        ]
     except OSError as error:
         notes = missing_path_notes(path) or [str(error)]
         raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error

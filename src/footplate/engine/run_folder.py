@@ -20,7 +20,7 @@ from footplate.distributed import broadcast_object, compute_on_main, get_data_wo
 from footplate.engine.rank_failures import monitor_run
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
-from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
+from footplate.records import NOT_SHOWN, describe_environment, logging_to, surviving_streams
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def opened_log(
         log_file: The size limits of the log file; see `Runner`.
     """
     if not is_main_process():
-        with logging_errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
+        path = os.path.join(runner.log_dir, f"rank_{runner.rank}.log")
+        with logging_to(path, errors_only=True), surviving_streams():
             yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)

@@ -13,8 +13,7 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
-from footplate.hosts.mmengine.names import Names
-from footplate.hosts.mmengine.unknown_names import describe_unknown_name
+from footplate.hosts.mmengine.names import Names, describe_unknown_name
 from footplate.hosts.names import names_of
 from footplate.hosts.patches import patch
 from footplate.hosts.versions import is_first_generation, show_accepted_versions

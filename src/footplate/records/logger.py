@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from typing import Any
@@ -25,16 +25,6 @@ _MAX_MB = 1e9  # excludes infinity, which cannot be converted to an integer
 _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
 
 
-class _Formatter(PrintableFormatter):
-    """Formats each record only once for the screen, the log file and the check of the file size."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: str | None = getattr(record, "footplate_line", None)
-        if line is None:
-            line = record.footplate_line = super().format(record)
-        return line
-
-
 class _JSONFormatter(logging.Formatter):
     """Formats each record as a line of JSON."""
 
@@ -45,7 +35,7 @@ class _JSONFormatter(logging.Formatter):
 
 
 _DATE = "%Y/%m/%d %H:%M:%S"
-_FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
+_FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 
 
@@ -104,19 +94,12 @@ class _FileHandler(RotatingFileHandler):
     Only the first failed write is reported, in one line. The standard library would print a traceback for each failure.
     """
 
-    _has_reported = False
+    has_reported = False
 
     def _open(self) -> Any:
         if self.delay:
             os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
-        # Makes one file system call; the standard library would make four.
-        if self.maxBytes <= 0 or self.stream is None:
-            return False
-        size = os.fstat(self.stream.fileno()).st_size
-        return size > 0 and size + len(self.format(record).encode("utf-8", "replace")) + 1 >= self.maxBytes
 
     def rotation_filename(self, default_name: str) -> str:
         path, _, number = default_name.rpartition(".")
@@ -127,8 +110,8 @@ class _FileHandler(RotatingFileHandler):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._has_reported and sys.stderr is not None:
-            self._has_reported = True
+        elif not self.has_reported and sys.stderr is not None:
+            self.has_reported = True
             message = f"cannot write to '{self.baseFilename}': {error.strerror or error}. Lines are missing.\n"
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(printable(message))
@@ -186,21 +169,6 @@ def show_iterations(shown: bool) -> None:
     _ScreenHandler.shows_iterations = shown
 
 
-class _WarningFileHandler(_FileHandler):
-    """Writes warnings and errors as JSON lines, so that reports do not have to parse the log.
-
-    Args:
-        log: The path of the log. The name of the new file ends in `.warnings.jsonl` instead of `.log`.
-    """
-
-    _has_reported = True  # the handler of the log reports failed writes
-
-    def __init__(self, log: str, **limits: Any) -> None:
-        super().__init__(f"{os.path.splitext(log)[0]}.warnings.jsonl", encoding="utf-8", delay=True, **limits)
-        self.setLevel(logging.WARNING)
-        self.setFormatter(_JSONFormatter())
-
-
 @contextmanager
 def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
     """Adds handlers to the logger for the duration of a block."""
@@ -226,7 +194,12 @@ def buffer_log() -> Iterator[list[logging.LogRecord]]:
 
 @contextmanager
 def logging_to(
-    path: str, before: Iterable[logging.LogRecord] = (), *, max_mb: float = 50, backups: int = 3
+    path: str,
+    before: Sequence[logging.LogRecord] = (),
+    *,
+    max_mb: float = 50,
+    backups: int = 3,
+    errors_only: bool = False,
 ) -> Iterator[None]:
     """Writes the log to the file `path` for the duration of a block, in addition to the screen.
 
@@ -238,26 +211,20 @@ def logging_to(
         before: Records that were logged before the file was opened.
         max_mb: The maximum size of a file in megabytes, or 0 for no limit.
         backups: The number of full files to keep.
+        errors_only: Whether to write only errors. The first error creates the files.
     """
-    limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups}
-    handlers = _FileHandler(path, encoding="utf-8", **limits), _WarningFileHandler(path, **limits)
-    handlers[0].setFormatter(_FORMAT)
-    for record in before:
-        for handler in handlers:
+    limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups, "encoding": "utf-8"}
+    log = _FileHandler(path, delay=errors_only, **limits)
+    log.setFormatter(_FORMAT)
+    warnings = _FileHandler(f"{os.path.splitext(path)[0]}.warnings.jsonl", delay=True, **limits)
+    warnings.setFormatter(_JSONFormatter())
+    warnings.has_reported = True  # the other handler reports failed writes
+    for handler, level in ((log, logging.NOTSET), (warnings, logging.WARNING)):
+        handler.setLevel(logging.ERROR if errors_only else level)
+        for record in before:
             if record.levelno >= handler.level:
                 handler.handle(record)
-    with _handled_by(*handlers):
-        yield
-
-
-@contextmanager
-def logging_errors_to(path: str) -> Iterator[None]:
-    """Writes errors that are logged during a block to the same files as `logging_to`. The first error creates them."""
-    handlers = _FileHandler(path, encoding="utf-8", delay=True), _WarningFileHandler(path)
-    handlers[0].setFormatter(_FORMAT)
-    for handler in handlers:
-        handler.setLevel(logging.ERROR)
-    with _handled_by(*handlers):
+    with _handled_by(log, warnings):
         yield
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 30.0
 _READ_SECONDS = 60.0  # without any data
-_NOT_FOUND = (404, 410)  # HTTP status codes
+_NOT_FOUND, _FORBIDDEN = (404, 410), (401, 403)  # HTTP status codes
 
 
 class FileStatus(NamedTuple):
@@ -87,36 +87,48 @@ def _protocol_errors(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Converts errors from storage packages to OSError, including those that fsspec reports as a missing file."""
+    """Converts errors from storage packages, including those that fsspec reports as a missing file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        PermissionError: The file may not be read.
+        ConnectionError: The storage cannot be reached, or reported another error, so another attempt may succeed.
+    """
     try:
         yield
-    except FileNotFoundError as error:
-        cause = error.__cause__
-        is_lost = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-        if not is_lost and getattr(cause, "status", _NOT_FOUND[0]) in _NOT_FOUND:
-            raise
-        raise OSError(_describe(cause)) from error
-    except (OSError, FootplateError):
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
         raise
     except Exception as error:  # the types of the packages, which need not be installed
-        raise OSError(_describe(error)) from error
+        cause: BaseException | None = error
+        if isinstance(error, FileNotFoundError):
+            cause = error.__cause__
+            is_connection_error = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp.")
+            if isinstance(cause, FileNotFoundError) or not is_connection_error:
+                raise
+        code: Any = getattr(cause, "status", None)
+        kinds = {**dict.fromkeys(_NOT_FOUND, FileNotFoundError), **dict.fromkeys(_FORBIDDEN, PermissionError)}
+        raise kinds.get(code, ConnectionError)(_describe(cause)) from error
 
 
 def _describe(error: BaseException | None) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
+def atomic_file(path: Path, reserve: int = 0) -> contextlib.AbstractContextManager[Sink]:
     """Opens a sink for the new content of a file. `path` either receives the complete content or is unchanged.
 
     The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
     without an exception. Locally, the file is synced before the rename and the folder after it. Missing folders are
     created.
 
+    Args:
+        path: The path of the file.
+        reserve: The size in bytes that a local temporary file has from the beginning.
+
     Raises:
         OSError: Writing failed. The previous file is unchanged.
     """
-    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
+    return local_files.atomic_file(local_path(path), reserve) if is_local(path) else _atomic_remote_file(path)
 
 
 @contextlib.contextmanager
@@ -230,20 +242,17 @@ def read_pieces(path: Path, size: int) -> Iterator[bytes]:
             while piece := stream.read(size):
                 yield piece
                 position += len(piece)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:
-        reason = f"reading failed after {position} bytes: {_describe(error)}"
-        raise ConnectionError(errno.ECONNABORTED, reason, os.fspath(path)) from error
+    except ConnectionError as error:
+        raise ConnectionError(f"reading failed after {position} bytes: {_describe(error)}") from error
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """Returns the content of a file, or its first `most` bytes.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read. See `read_pieces` for the errors of remote files.
     """
-    with open_file(path) as stream:
+    with contextlib.nullcontext() if is_local(path) else _network_errors(), open_file(path) as stream:
         data: bytes = stream.read(most)
     return data
 
@@ -276,6 +285,7 @@ def status(path: Path) -> FileStatus:
 
     Raises:
         FileNotFoundError: The file does not exist.
+        OSError: The status cannot be read, or the storage does not report the size.
     """
     if is_local(path):
         found = os.stat(local_path(path))
@@ -287,7 +297,7 @@ def status(path: Path) -> FileStatus:
             modified = system.modified(inner).timestamp()
         size = system.size(inner)
     if size is None:
-        raise OSError(f"the storage does not report the size of '{path}'")
+        raise OSError("the storage does not report its size; an HTTP server must send Content-Length")
     return FileStatus(int(size), modified)
 
 

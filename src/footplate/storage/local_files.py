@@ -105,8 +105,12 @@ def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str) -> Iterator[Sink]:
+def atomic_file(path: str, reserve: int = 0) -> Iterator[Sink]:
     """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
+
+    Args:
+        path: The path of the file.
+        reserve: The size in bytes that the temporary file has from the beginning.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.
@@ -122,9 +126,13 @@ def atomic_file(path: str) -> Iterator[Sink]:
             temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
             descriptor = _open_locked(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, wait=False)
         try:
+            if reserve:
+                os.ftruncate(descriptor, reserve)
             sink = DescriptorSink(descriptor)
             yield sink
             sink.flush()
+            if reserve:
+                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
             os.fsync(descriptor)
             os.replace(temporary, path)
         except BaseException:
@@ -230,7 +238,7 @@ def _with_file_name(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:
             error.filename = path
         raise
 

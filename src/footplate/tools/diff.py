@@ -15,7 +15,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tasks.recipes import find_config
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import config_of, seed_of
+from footplate.tools.run_files import config_of, environment_of
 
 _WIDEST_VALUE = 96
 # Keys that set where a run is stored and how it starts.
@@ -79,8 +79,8 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
     Returns:
         The difference, or an empty list if the seeds are equal or one of them is not recorded.
     """
-    one, two = (seed_of(Path(name)) if os.path.isdir(name) else None for name in (first, second))
-    if one is None or two is None or one == two:
+    one, two = (environment_of(Path(name)).get("seed") if os.path.isdir(name) else None for name in (first, second))
+    if not isinstance(one, int) or not isinstance(two, int) or one == two:
         return []
     return [Difference("randomness.seed", Side(one, None), Side(two, None))]
 

@@ -6,7 +6,9 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from footplate.config import Config, read_recorded
 from footplate.errors import ConfigError, DataError
@@ -94,16 +96,14 @@ def read_small(file: Path) -> str:
         return ""
 
 
-def seed_of(folder: Path) -> int | None:
-    """Returns the seed of the newest run in a run folder, or None if it is not recorded."""
+def environment_of(folder: Path) -> dict[str, Any]:
+    """Returns the environment of the newest start in a run folder, or {} if it is not recorded or damaged."""
     records = (*sorted(folder.glob("*/environment.json"), reverse=True), folder / "environment.json")
-    for file in safe_files((each for each in records if each.exists()), folder):
-        try:
-            seed = json.loads(read_small(file)).get("seed")
-        except (ValueError, AttributeError, RecursionError):  # damaged
-            return None
-        return seed if isinstance(seed, int) else None
-    return None
+    files = safe_files((each for each in records if each.exists()), folder)
+    with suppress(ValueError, RecursionError):  # damaged; the rest of the run is still useful
+        found = json.loads(read_small(files[0])) if files else {}
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def config_of(folder: Path) -> Config | None:

@@ -18,7 +18,7 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.tools.run_files import config_of, read_lines, read_logs, read_small, safe_files
+from footplate.tools.run_files import config_of, environment_of, read_lines, read_logs, read_small, safe_files
 
 _logger = logging.getLogger("footplate.tools")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
@@ -114,11 +114,6 @@ def read_run(path: str | Path) -> Run:
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
 
     explained = safe_files((start / "explained.txt" for start in starts), folder)
-    environments = safe_files((start / "environment.json" for start in starts), folder)
-    try:
-        environment = json.loads(read_small(environments[-1])) if environments else {}
-    except (ValueError, RecursionError):  # damaged; the rest of the run is still useful
-        environment = {}
     images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
     found = [(match, file) for file in safe_files(images, folder) if (match := _IMAGE.fullmatch(file.name))]
     warnings = _warnings(folder)
@@ -137,7 +132,7 @@ def read_run(path: str | Path) -> Run:
         config=config_of(folder),
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
-        environment=environment if isinstance(environment, dict) else {},
+        environment=environment_of(folder),
         warnings=warnings,
         checkpoints=sorted([*checkpoints, *sharded], key=lambda checkpoint: checkpoint.stat().st_mtime),
     )

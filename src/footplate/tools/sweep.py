@@ -23,7 +23,7 @@ from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
 from footplate.tools.runs import read_run
-from footplate.tools.sweep_ledger import TrialCheckpoints, update_ledger
+from footplate.tools.sweep_ledger import trial_checkpoints, update_ledger
 from footplate.tools.sweep_space import Parameter, check_parameters, first_values, with_values
 from footplate.tools.sweep_trial import OUTPUT, Outcome, Request, TrialProcesses, run_in_process
 
@@ -316,7 +316,7 @@ class _Sweep:
                 folder,
                 self.settings.metric,
                 trials,
-                checkpoints=TrialCheckpoints.from_config(self.cfg._cfg_dict),
+                cfg=self.cfg._cfg_dict,
                 in_use={os.path.join(folder, name) for name in busy},
             )
 
@@ -378,7 +378,7 @@ class _Sweep:
         folder, metric = progress.folder, self.settings.metric
         os.makedirs(folder, exist_ok=True)
         self.on_progress(progress)
-        cfg["work_dir"], cfg["resume"] = folder, bool(TrialCheckpoints.from_config(cfg._cfg_dict).of(folder))
+        cfg["work_dir"], cfg["resume"] = folder, bool(trial_checkpoints(cfg._cfg_dict, folder))
         before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
         seed = self.study.user_attrs["run_seed"] if before is None else before
         # Trials without their own seed share one, so that they differ only in their settings. The hash excludes it.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import BEST, is_sharded_path, number_in, read_pointer, remove_checkpoint, sharded_name
@@ -29,7 +29,7 @@ def update_ledger(
     metric: str,
     trials: "Sequence[TrialInfo]",
     *,
-    checkpoints: "TrialCheckpoints",
+    cfg: Mapping[str, Any],
     in_use: Collection[str] = (),
 ) -> None:
     """Writes the ledger of a sweep, and removes the checkpoints of all finished trials except the best one.
@@ -41,18 +41,18 @@ def update_ledger(
         folder: The folder of the sweep.
         metric: The metric that the sweep optimizes.
         trials: The finished trials, the best first. Their scores are finite.
-        checkpoints: Finds the checkpoints of a trial.
+        cfg: The config of the sweep, of either generation.
         in_use: The work_dirs of running trials, from which nothing is removed.
     """
     best = next((each.folder for each in trials if each.state == "complete"), None)
     for trial in trials:
         if trial.state in _ENDED and trial.folder != best and trial.folder not in in_use:
-            for path in checkpoints.of(trial.folder):
+            for path in trial_checkpoints(cfg, trial.folder):
                 remove_checkpoint(path)
             last = read_pointer(trial.folder)
             if last is None or not storage.exists(last):
                 (Path(trial.folder) / POINTER).unlink(missing_ok=True)
-    kept = {folder for folder in {each.folder for each in trials} if checkpoints.of(folder)}
+    kept = {folder for folder in {each.folder for each in trials} if trial_checkpoints(cfg, folder)}
     records = []
     for trial in sorted(trials, key=lambda each: each.number):
         record = {
@@ -70,37 +70,29 @@ def update_ledger(
     commit_bytes(os.path.join(folder, TABLE), _table(metric, trials, kept).encode())
 
 
-class TrialCheckpoints(NamedTuple):
-    """Finds the checkpoints that the trials of a sweep have written."""
+def trial_checkpoints(cfg: Mapping[str, Any], work_dir: str) -> list[str]:
+    """Returns the paths of the checkpoints that a trial has written.
 
-    templates: Sequence[str]  # templates of file names
-    out_dir: str | None = None  # the `out_dir` of the checkpoint hook
-
-    @classmethod
-    def from_config(cls, cfg: Mapping[str, Any]) -> "TrialCheckpoints":
-        """Reads the file names and the folder from a config of either generation."""
-        hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-        return cls(checkpoint_templates(cfg), hook.get("out_dir"))
-
-    def of(self, work_dir: str) -> list[str]:
-        """Returns the paths of the checkpoints of the trial with this work_dir."""
-        folders = [work_dir] if self.out_dir is None else [work_dir, folder_below(self.out_dir, work_dir)]
-        found = []
-        for folder in folders:
-            with suppress(FileNotFoundError):  # the trial has saved nothing
-                for name in storage.list_dir(folder):
-                    path = storage.join(folder, name)
-                    if storage.is_local(path) and (
-                        os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)
-                    ):
-                        continue
-                    # A best checkpoint starts with its metric, which may contain "_": best_mIoU_iter_4.pth.
-                    is_best = name.startswith(BEST)
-                    starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if is_best else [0]
-                    numbers = (number_in(template, name[start:]) for template in self.templates for start in starts)
-                    if name in _ON_SIGNAL or any(number is not None for number in numbers):
-                        found.append(path)
-        return found
+    Args:
+        cfg: The config of the trial, of either generation.
+        work_dir: The work_dir of the trial.
+    """
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    templates, out_dir = checkpoint_templates(cfg), hook.get("out_dir")
+    found = []
+    for folder in [work_dir] if out_dir is None else [work_dir, folder_below(out_dir, work_dir)]:
+        with suppress(FileNotFoundError):  # the trial has saved nothing
+            for name in storage.list_dir(folder):
+                path = storage.join(folder, name)
+                if storage.is_local(path) and (os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)):
+                    continue
+                # A best checkpoint starts with its metric, which may contain "_": best_mIoU_iter_4.pth.
+                is_best = name.startswith(BEST)
+                starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if is_best else [0]
+                numbers = (number_in(template, name[start:]) for template in templates for start in starts)
+                if name in _ON_SIGNAL or any(number is not None for number in numbers):
+                    found.append(path)
+    return found
 
 
 def _without_infinity(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """The search space of a sweep: parses parameters such as `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
 
-import ast
 import copy
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, find_late_changes
 from footplate.config.formats import write_value
+from footplate.config.overrides import parse_value
 from footplate.errors import ArgumentError
 from footplate.tools.key_equivalents import apply_known
 
@@ -41,10 +41,11 @@ class Parameter(NamedTuple):
 def parse_parameter(text: str) -> Parameter:
     """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`.
 
-    A range between two integers has integer values.
+    A range between two integers has integer values. Values have the notation of `--set`.
 
     Raises:
         ArgumentError: The text is invalid.
+        OverrideError: A bracket or a quote in a value is not closed.
 
     Example:
         >>> parse_parameter("optim_wrapper.optimizer.lr=log:1e-4..1e-2")
@@ -56,7 +57,7 @@ def parse_parameter(text: str) -> Parameter:
     log = values.startswith("log:")
     values = values.removeprefix("log:")
     if key and _RANGE in values:
-        low, high = (_parse_literal(part) for part in values.split(_RANGE, 1))
+        low, high = map(parse_value, values.split(_RANGE, 1))
         numbers = [isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)]
         # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
         if not all(numbers) or not -_MAX <= low < high <= _MAX:
@@ -64,12 +65,12 @@ def parse_parameter(text: str) -> Parameter:
         if log and low <= 0:
             raise ArgumentError("a logarithmic range must start above 0", key="--param", found=text)
         return Parameter(key, low, high, log)
-    choices = tuple(_parse_literal(part) for part in _split(values))
-    if not key or not values or log or len(choices) < 2:
+    choices = parse_value(values)
+    if not key or log or not isinstance(choices, list) or len(choices) < 2:
         raise ArgumentError(
             "a parameter must have the form KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C", key="--param", found=text
         )
-    return Parameter(key, choices=choices)
+    return Parameter(key, choices=tuple(choices))
 
 
 def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
@@ -111,22 +112,3 @@ def overrides_of(values: Mapping[str, Any]) -> list[str]:
     ['model.depth=18', 'model.type=ResNet']
     """
     return [f"{key}={value if isinstance(value, str) else write_value(value)}" for key, value in values.items()]
-
-
-def _split(text: str) -> Sequence[str]:
-    """Splits at commas outside brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _parse_literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate import hosts
-from footplate.hosts.mmengine.names import MODULES
-from footplate.hosts.mmengine.unknown_names import unprovided_names
+from footplate.hosts.mmengine.names import MODULES, unprovided_names
 
 IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
 

@@ -1,4 +1,11 @@
-"""Maps the names of `mmengine`, module by module, to their counterparts in footplate."""
+"""Maps the names of `mmengine`, module by module, to their counterparts in footplate, and describes unknown names."""
+
+import functools
+import json
+from pathlib import Path
+
+from footplate.hosts.mmengine.utils import __version__
+from footplate.messages import nearest
 
 Names = dict[str, str]
 """Maps names to "module:attribute"."""
@@ -14,7 +21,7 @@ _HERE = "footplate.hosts.mmengine"
 
 _CONFIG = {
     **names_from("footplate.config", "Config ConfigDict DictAction LazyObject read_base"),
-    **names_from(f"{_HERE}.packages", "MODULE2PACKAGE"),
+    **names_from("footplate.registry", MODULE2PACKAGE="CODE_BASES"),
 }
 _REGISTRY = {
     **names_from(
@@ -222,7 +229,7 @@ MODULES: dict[str, Names] = {
         **_LOGGING,
         **_REGISTRY,
         **_UTILS,
-        **names_from(f"{_HERE}.packages", "__version__ version_info"),
+        **names_from(f"{_HERE}.utils", "__version__ version_info"),
     },
     "mmengine._strategy": _STRATEGY,
     "mmengine.analysis": _ANALYSIS,
@@ -233,7 +240,7 @@ MODULES: dict[str, Names] = {
     "mmengine.evaluator": _EVALUATOR,
     "mmengine.fileio": _FILEIO,
     "mmengine.hooks": _HOOKS,
-    "mmengine.hub": names_from(f"{_HERE}.packages", "get_config get_model"),
+    "mmengine.hub": names_from(f"{_HERE}.infer", "get_config get_model"),
     "mmengine.infer": _INFER,
     "mmengine.logging": _LOGGING,
     "mmengine.model": _MODEL,
@@ -245,7 +252,7 @@ MODULES: dict[str, Names] = {
     "mmengine.utils": _UTILS,
     "mmengine.utils.dl_utils": _DL_UTILS,
     "mmengine.visualization": {**_VISUALIZATION, **_DRAWING},
-    "mmengine.version": names_from(f"{_HERE}.packages", "__version__ version_info parse_version_info"),
+    "mmengine.version": names_from(f"{_HERE}.utils", "__version__ version_info parse_version_info"),
 }
 """Maps the packages of `mmengine` to their names."""
 
@@ -284,3 +291,42 @@ _SUBMODULES = {
 MODULES.update(
     {f"{package}.{name}": MODULES[package] for package, names in _SUBMODULES.items() for name in names.split()}
 )
+
+
+@functools.cache
+def unprovided_names() -> dict[str, str]:
+    """Maps the names that footplate does not provide to the versions of MMEngine that have them.
+
+    Modules are included with their full names. `scripts/mmengine_names.py` generates the data file.
+    """
+    table = json.loads(Path(__file__).with_name("unknown_names.json").read_text(encoding="utf-8"))
+    return {name: versions for versions, names in table.items() for name in names.split()}
+
+
+def describe_unknown_name(module: str, name: str) -> str:
+    """Returns an error message about a name that footplate does not provide in a module of `mmengine`.
+
+    The message mentions the module that provides the name, the versions of MMEngine that define it, or a similar name.
+
+    Args:
+        module: The module, such as `mmengine.hooks`.
+        name: The unknown name, or the unknown submodule.
+    """
+    message = f"footplate does not provide '{name}' in '{module}'"
+    elsewhere = [title for title, names in MODULES.items() if name in names]
+    if elsewhere:
+        return f"{message}. Import it from '{min(elsewhere, key=len)}'."
+    versions = unprovided_names().get(f"{module}.{name}") or unprovided_names().get(name)
+    if versions:
+        return f"{message} (in MMEngine {versions})."
+    if not name.startswith("_"):
+        message += f", and MMEngine defines no such name up to {__version__}"
+    submodules = {title.removeprefix(f"{module}.") for title in MODULES if title.startswith(f"{module}.")}
+    near = nearest(name, [*MODULES.get(module, ()), *submodules])
+    if near:
+        return f"{message}. Did you mean '{near}'?"
+    near = nearest(name, [each for names in MODULES.values() for each in names])
+    if near:
+        home = min((title for title, names in MODULES.items() if near in names), key=len)
+        return f"{message}. Did you mean '{near}' of '{home}'?"
+    return f"{message}."

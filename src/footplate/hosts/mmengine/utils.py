@@ -56,6 +56,11 @@ def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ..
     return (*release, names[rank], number) if rank else (*release, 0, 0)
 
 
+# The newest version whose names footplate provides. Code bases compare it with the versions that they accept.
+__version__ = "0.10.7"
+version_info = parse_version_info(__version__)
+
+
 def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
     """Returns a function that repeats a value `count` times in a tuple, and converts an iterable to a tuple."""
 
