@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from footplate.data import LitDataset, batches, build_dataloader, check_dataloader
+from footplate.data.position import DataPosition
 from footplate.errors import ArgumentError, BuildError, DataError, MissingExtraError
 from tests.data.lit_chunks import write_chunks
 from tests.data.shards import png
@@ -248,7 +249,7 @@ def test_a_class_outside_of_the_classes_is_an_error(folder: Path) -> None:
 
 
 def write_index(folder: Path, *, chunks: bool = True, **config: Any) -> None:
-    (folder / "chunk-0-0.bin").write_bytes(bytes(20))
+    (folder / "chunk-0-0.bin").write_bytes(struct.pack("<5I", 1, 12, 20, 4, 0))
     spec = {"type": "builtins.dict", "context": '["image"]', "children_spec": []}
     form = {"compression": None, "data_format": ["bytes"], "data_spec": json.dumps([1, spec]), "encryption": None}
     found = [{"chunk_bytes": 20, "chunk_size": 1, "dim": None, "filename": "chunk-0-0.bin"}] if chunks else []
@@ -294,6 +295,79 @@ def test_chunks_outside_of_the_folder_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(text.replace("chunk-0-0.bin", "../chunk-0-0.bin"))
     with pytest.raises(DataError, match="is not a valid LitData index"):
         LitDataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "a/b", 3])
+def test_a_file_name_of_a_chunk_is_checked(tmp_path: Path, name: Any) -> None:
+    write_index(tmp_path)
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["chunks"][0]["filename"] = name
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="is not a valid LitData index: wrong name or size of chunk 0") as caught:
+        LitDataset(tmp_path)
+    assert caught.value.found == (name, 20, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (2, "the number of samples in the chunk '.*chunk-0-0.bin' differs from index.json"),
+        (4, "is not a valid LitData index"),
+        (10**15, "is not a valid LitData index"),
+    ],
+)
+def test_a_wrong_number_of_samples_is_an_error(tmp_path: Path, count: int, expected: str) -> None:
+    write_index(tmp_path)
+    index = (tmp_path / "index.json").read_text()
+    (tmp_path / "index.json").write_text(index.replace('"chunk_size": 1', f'"chunk_size": {count}'))
+    with pytest.raises(DataError, match=expected):
+        LitDataset(tmp_path)
+
+
+def test_a_chunk_that_is_listed_twice_is_an_error(tmp_path: Path) -> None:
+    write_index(tmp_path)
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["chunks"] *= 2
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=r"index.json' lists the chunk 'chunk-0-0.bin' 2 times"):
+        LitDataset(tmp_path)
+
+
+@needs_library
+def test_the_number_of_samples_of_a_remote_chunk_is_checked_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    index["chunks"][1]["chunk_size"] = 8
+    (folder / "index.json").write_text(json.dumps(index))
+    for path in folder.iterdir():
+        fsspec.filesystem("memory").pipe(f"/lit-count/{path.name}", path.read_bytes())
+    dataset = LitDataset("memory://lit-count", cache_dir=str(tmp_path / "cache"))
+    assert dataset[8]["gt_label"] == 8
+    with pytest.raises(DataError, match="the number of samples in the chunk '.*chunk-0-1.bin'") as caught:
+        dataset[9]
+    assert caught.value.found == "9 samples instead of 8"
+
+
+def _reverse(index: dict[str, Any]) -> None:
+    index["chunks"].reverse()
+
+
+def _drop_first(index: dict[str, Any]) -> None:
+    del index["chunks"][0]
+
+
+@needs_library
+@pytest.mark.parametrize("change", [_reverse, _drop_first])
+def test_a_run_does_not_resume_with_other_chunks(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    def position() -> DataPosition:
+        return DataPosition(build_dataloader(section({"type": "LitDataset", "folder": str(folder)}), seed=5))
+
+    state = position().state_dict(3)
+    assert position().load_state_dict(state, 3) == 3
+    index = json.loads((folder / "index.json").read_text())
+    change(index)
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="the shards of the training dataset differ"):
+        position().load_state_dict(state, 3)
 
 
 def test_mds_shards_are_an_error(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from footplate.data import (
     samplers,
     web_dataset,
 )
+from footplate.data.position import DataPosition
 from footplate.data.shard_cache import ShardCache
 from footplate.data.shard_index import ShardIndex, load_index
 from footplate.data.web_dataset import expand_shards
@@ -310,6 +311,28 @@ def test_an_epoch_continues_exactly(tmp_path: Path, workers: int) -> None:
     whole = numbers(build_dataloader(section(cfg["dataset"]), seed=5), epoch=1)
     assert sorted(sum(whole, [])) == list(range(37))
     assert numbers(build_dataloader(cfg, seed=5), epoch=1, start=4) == whole[4:]
+
+
+def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
+    paths = [str(path) for path in write_shards(tmp_path / "data", (9, 3, 17, 8))]
+
+    def position(shards: list[str], repeat: bool = False) -> DataPosition:
+        dataset: dict[str, Any] = {"type": "WebDataset", "shards": shards}
+        if repeat:
+            dataset = {"type": "RepeatDataset", "dataset": dataset, "times": 2}
+        sampler = {"type": "DefaultSampler", "shuffle": True}
+        return DataPosition(build_dataloader(section(dataset, sampler=sampler), seed=5))
+
+    for repeat in (False, True):
+        state = position(paths, repeat).state_dict(3)
+        assert position(paths, repeat).load_state_dict(state, 3) == 3
+        for other in (paths[::-1], paths[1:]):
+            with pytest.raises(DataError, match="the shards of the training dataset differ"):
+                position(other, repeat).load_state_dict(state, 3)
+    moved = [str(path) for path in write_shards(tmp_path / "moved", (9, 3, 17, 8))]
+    assert position(moved, repeat).load_state_dict(state, 3) == 3
+    del state["dataset"]  # as in checkpoints of earlier versions
+    assert position(paths[::-1], repeat).load_state_dict(state, 3) == 3
 
 
 def test_remote_shards_equal_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,13 @@ def count_skipped(dataset: Any) -> int:
     return (own if isinstance(own, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
 
 
+def combined_digest(dataset: Any) -> str | None:
+    """Returns the attribute `digest` of a dataset and of those that it wraps, or None if they do not have it."""
+    own = getattr(dataset, "digest", None)
+    digests = [own if isinstance(own, str) else None, *map(combined_digest, wrapped_datasets(dataset))]
+    return " ".join(each or "-" for each in digests) if any(digests) else None
+
+
 def _build(dataset: Any, key: str) -> Any:
     if not isinstance(dataset, Mapping):
         return dataset

@@ -4,9 +4,10 @@ import io
 import json
 import os
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from multiprocessing.pool import ThreadPool
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ from footplate.data.shared_memory import RecordStore
 from footplate.error_context import at_key
 from footplate.errors import DataError, MissingExtraError
 from footplate.registry import DATASETS
-from footplate.storage import FileStatus, join, read_bytes, status
+from footplate.storage import FileStatus, is_local, join, open_file, read_bytes, status
 
 _THREADS = 8  # that query the sizes of chunks
 # A chunk begins with integers of 4 bytes: the number of samples, the offset of each sample, the end of the last one. A
@@ -92,7 +93,7 @@ class LitDataset(ShardedDataset):
             self._chunks, config = _read_index(self.folder)
             # At its end, the block does not wait for its threads, so that Ctrl-C and errors take effect at once.
             with ThreadPool(_THREADS) as pool:
-                self._statuses = list(pool.imap(_check_size, self._chunks))
+                self._statuses = list(pool.imap(_check_chunk, self._chunks))
         self._sizes_format = f"<{len(config['data_format'])}I"
         self._decoder, names = _create_decoder(config, self.folder)
         self._names = self._find_names(names)
@@ -119,6 +120,10 @@ class LitDataset(ShardedDataset):
             raise DataError(f"sample {position} of the chunk '{chunk.path}' cannot be decoded: {reason}") from error
         return sample
 
+    def shard_list(self) -> list[tuple[str, int, int]]:
+        """Returns the path, the size and the number of samples of each chunk; see `ShardedDataset.shard_list`."""
+        return list(self._chunks)
+
     def _find_names(self, names: Sequence[str]) -> dict[str, str]:
         """Maps each field to its name in the samples."""
         wanted = self.fields or {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
@@ -139,6 +144,7 @@ class LitDataset(ShardedDataset):
         chunk = self._chunks[number]
         try:
             with self.cache.open(chunk.path, self._statuses[number]) as stream:
+                _check_count(chunk, stream)
                 stream.seek(_OFFSET_BYTES * (1 + position))
                 table = stream.read(_RANGE.size)
                 begin, end = _RANGE.unpack(table) if len(table) == _RANGE.size else (0, 0)
@@ -176,20 +182,30 @@ def _read_index(folder: str) -> tuple[list[_Chunk], dict[str, Any]]:
                 notes=["Convert the dataset with `litdata.optimize`, or to WebDataset shards."],
             )
         config = dict(index["config"])
-        chunks = [
-            _Chunk(join(folder, each["filename"]), each["chunk_bytes"], each["chunk_size"]) for each in index["chunks"]
-        ]
-        is_valid = all(type(each.size) is int and type(each.samples) is int and each.samples > 0 for each in chunks)
-        is_valid = is_valid and all(os.sep not in each["filename"] for each in index["chunks"])
-        is_valid = is_valid and all(type(each) is str for each in config["data_format"] or ())
+        entries = [(each["filename"], each["chunk_bytes"], each["chunk_size"]) for each in index["chunks"]]
+        for place, entry in enumerate(entries):
+            if not _is_valid(*entry):
+                message = f"'{path}' is not a valid LitData index: wrong name or size of chunk {place}"
+                raise DataError(message, found=entry, notes=["Write the dataset again."])
+        is_valid = all(type(each) is str for each in config["data_format"] or ())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_valid = False
     if not is_valid:
         raise DataError(f"'{path}' is not a valid LitData index", notes=["Write the dataset again."])
-    if not chunks:
+    if not entries:
         raise DataError(f"the dataset '{folder}' has no chunks")
+    name, times = Counter(name for name, *_ in entries).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"'{path}' lists the chunk '{name}' {times} times", notes=["Write the dataset again."])
+    chunks = [_Chunk(join(folder, name), size, samples) for name, size, samples in entries]
     _check_config(config, path)
     return chunks, config
+
+
+def _is_valid(name: Any, size: Any, samples: Any) -> bool:
+    """Checks whether a chunk is in the folder of the index, and can have this number of samples."""
+    is_name = type(name) is str and name not in ("", os.curdir, os.pardir) and not {os.sep, "\0"} & set(name)
+    return is_name and type(size) is int and type(samples) is int and 0 < samples <= size // _OFFSET_BYTES - 2
 
 
 def _check_config(config: Mapping[str, Any], path: str) -> None:
@@ -215,8 +231,11 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _check_size(chunk: _Chunk) -> FileStatus:
-    """Returns the file status of a chunk. Raises a DataError if its size differs from that in the index."""
+def _check_chunk(chunk: _Chunk) -> FileStatus:
+    """Returns the file status of a chunk. Raises a DataError if the chunk does not match the index.
+
+    The number of samples is in the chunk. It is checked here only if the chunk is local.
+    """
     with explain_read_errors("chunk", chunk.path):
         found = with_retries(status, chunk.path)
     if found.size != chunk.size:
@@ -225,7 +244,22 @@ def _check_size(chunk: _Chunk) -> FileStatus:
             found=f"{found.size} bytes instead of {chunk.size}",
             notes=["Copy the chunk again, or write the dataset again."],
         )
+    if is_local(chunk.path):
+        with explain_read_errors("chunk", chunk.path), open_file(chunk.path) as stream:
+            _check_count(chunk, stream)
     return found
+
+
+def _check_count(chunk: _Chunk, stream: IO[Any]) -> None:
+    """Raises a DataError if the number of samples at the beginning of a chunk differs from that in the index."""
+    stream.seek(0)
+    found = int.from_bytes(stream.read(_OFFSET_BYTES), "little")
+    if found != chunk.samples:
+        raise DataError(
+            f"the number of samples in the chunk '{chunk.path}' differs from index.json",
+            found=f"{found} samples instead of {chunk.samples}",
+            notes=["Copy the chunk and its index.json again, or write the dataset again."],
+        )
 
 
 def _create_decoder(config: Mapping[str, Any], folder: str) -> tuple[Any, list[str]]:

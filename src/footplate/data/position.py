@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from footplate.checks import read_count
+from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
 from footplate.data.rng import checked_generator_state
 from footplate.distributed import get_data_rank, get_data_world_size
@@ -117,9 +118,10 @@ class DataPosition:
         generator = self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
         if self._generator_at_begin is not None and self._generator_at_begin[0] == passes:
             generator = self._generator_at_begin[1]
-        begins = {"samplers": own.state_dict(passes) if own else None, "generator": generator}
+        optional = {"samplers": own.state_dict(passes) if own else None, "generator": generator}
+        optional["dataset"] = self._digest()
         return {
-            **{key: state for key, state in begins.items() if state is not None},
+            **{key: state for key, state in optional.items() if state is not None},
             "epoch": passes,
             "batch": batch,
             "sample": self._sample(passes, batch),
@@ -138,7 +140,11 @@ class DataPosition:
 
         Returns:
             The position as a number of batches, counted with the current batch size.
+
+        Raises:
+            DataError: The samples are in other shards than when the checkpoint was saved.
         """
+        self._check_dataset(state.get("dataset"))
         here = {"batch_size": self._batch_size, "world_size": self._world_size, "length": length_of(self._loader)}
         here["num_workers"] = self._workers
         state = {"num_workers": self._workers, **state}  # older checkpoints lack this key
@@ -195,6 +201,22 @@ class DataPosition:
     def _note_begin(self, epoch: int) -> None:
         if isinstance(self._generator, torch.Generator):
             self._generator_at_begin = epoch, self._generator.get_state()
+
+    def _check_dataset(self, saved: str | None) -> None:
+        """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
+        here = self._digest()
+        if saved is not None and here is not None and saved != here:
+            raise DataError(
+                "the shards of the training dataset differ from those of the run that saved the checkpoint",
+                key="train_dataloader.dataset",
+                notes=[
+                    "Their names, order, sizes or numbers of samples have changed, so the run cannot continue exactly.",
+                    "Restore the shards. To train on the new ones, start a new run from the weights, with `load_from`.",
+                ],
+            )
+
+    def _digest(self) -> str | None:
+        return combined_digest(getattr(self._loader, "dataset", None))
 
     def _sample(self, epoch: int, batch: int) -> int | None:
         if self._batch_size is None:

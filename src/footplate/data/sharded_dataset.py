@@ -1,6 +1,9 @@
 """The base class of datasets whose samples are stored in shards: large files that contain many samples."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ from footplate.checks import check_number
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.errors import ArgumentError, DataError
+from footplate.storage import base_name
 
 
 class StoredSample(NamedTuple):
@@ -86,6 +90,20 @@ class ShardedDataset(BaseDataset):
     def filter_data(self) -> Any:
         """Returns all records."""
         return self.data_list
+
+    def shard_list(self) -> list[tuple[str, int, int]]:
+        """Returns the path, the size in bytes and the number of samples of each shard, after `load_data_list`."""
+        raise NotImplementedError(f"{type(self).__name__} does not override shard_list()")
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the names, the sizes and the numbers of samples of all shards, in order.
+
+        A run that is resumed compares it with that in the checkpoint; see `DataPosition`.
+        """
+        self.full_init()
+        content = [(base_name(path), size, samples) for path, size, samples in self.shard_list()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""

@@ -85,6 +85,7 @@ class WebDataset(ShardedDataset):
     ) -> None:
         self.shards = expand_shards(shards, data_root or "")
         self._indexes: list[ShardIndex] = []  # without samples, which are in the records
+        self._counts: list[int] = []  # samples per shard
         super().__init__(fields, data_root, metainfo, **settings)
 
     def load_data_list(self) -> Any:
@@ -96,6 +97,7 @@ class WebDataset(ShardedDataset):
             loaded = pool.imap(lambda number: load_index(self.shards[number], self.cache), order)
             indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
         self._indexes = [each._replace(samples=[]) for each in indexes]
+        self._counts = [len(each.samples) for each in indexes]
         if self.fields is None:
             first, usual = indexes[0].samples[0], {key: split_names(each) for key, each in _USUAL_FIELDS.items()}
             self.fields = {key: each for key, each in usual.items() if not first.members.keys().isdisjoint(each)}
@@ -119,6 +121,11 @@ class WebDataset(ShardedDataset):
             else:
                 sample.values[name] = _parse(name, content, members[name], shard)
         return sample
+
+    def shard_list(self) -> list[tuple[str, int, int]]:
+        """Returns the path, the size and the number of samples of each shard; see `ShardedDataset.shard_list`."""
+        sizes = [each.status.size for each in self._indexes]
+        return list(zip(self.shards, sizes, self._counts, strict=True))
 
     def _records(self, indexes: Sequence[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from footplate.errors import import_optional
-from footplate.records.writers.tracker import InitTracker, Tracker, files_to_upload
+from footplate.records.writers.base_writer import InitTracker, Tracker, files_to_upload
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
