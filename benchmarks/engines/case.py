@@ -111,7 +111,7 @@ def steady_goals(text: Words) -> tuple[Goal, ...]:
     """Returns the goals of the cases with many tensors, relative to the handwritten loop and to other engines."""
     ahead = (
         "faster than every other engine, or equal to the fastest within the measured spread",
-        "快于其他所有引擎，或与最快的引擎相差在测量波动范围内",
+        "快于其他所有引擎，或与最快的引擎的差距在测量波动范围内",
     )
     return (
         Goal(text, "us", 1.03, "ratio", "bare"),

@@ -194,6 +194,22 @@ def test_copied_run_is_independent(tmp_path: Path, make_state: State) -> None:
     assert list_candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
 
 
+def test_copied_run_without_its_newest_checkpoint_does_not_resume_from_the_original(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    _begun(make_state, tmp_path / "run", 1, 2, 3)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    (tmp_path / "copy/iter_3.pth").unlink()
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    assert f"Ignoring '{tmp_path / 'run/iter_3.pth'}'" in caplog.text
+    _damage(str(tmp_path / "copy/iter_2.pth"))
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_1.pth")
+    assert "has no intact checkpoint" not in caplog.text
+    _damage(str(tmp_path / "copy/iter_1.pth"))
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "run/iter_3.pth")
+    assert f"'{tmp_path / 'copy'}' has no intact checkpoint. Its 'last_checkpoint' points to another run." in caplog.text
+
+
 def test_moved_run_resumes_from_the_checkpoint_of_its_pointer(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "run", 9, 5)  # started over, or with a wrong clock
     (tmp_path / "run").rename(tmp_path / "moved")

@@ -51,11 +51,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_trusted_paths.py::test_override_may_not_name_any_class",
         "tests/faults/gadgets.py::begin_gadgets",
     ),
-    "`compile` takes": (
+    "`compile` accepts": (
         "tests/cli/test_compiling.py::test_data_config_starts_no_program",
         "tests/test_torch_compile.py::test_every_other_option_of_the_compiler_is_refused",
     ),
-    "Models of transformers": ("tests/tasks/test_task_base.py::test_a_detector_fetches_nothing",),
+    "Models from transformers": ("tests/tasks/test_task_base.py::test_a_detector_fetches_nothing",),
     "Weights at an address": (
         "tests/checkpoint/test_addresses.py::test_downloaded_file_executes_nothing_and_is_not_shared",
         "tests/checkpoint/test_addresses.py::test_downloads_stay_in_the_cache",

@@ -185,6 +185,7 @@ def find_first_resumable(
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
+            _warn_of_other_run(path, storage.absolute(folder))
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
@@ -214,6 +215,9 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     enough, because the clock may have been wrong. A target on a different storage backend is ignored, and that backend
     is not contacted.
 
+    If the target is in the folder of another run, which has a `last_checkpoint` itself, the checkpoints in `folder`
+    come first. This is the case if `folder` is a copy of that folder and its newest checkpoint was removed.
+
     Raises:
         CheckpointError: The folder exists but cannot be read.
     """
@@ -235,6 +239,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     ordered = sorted(found, key=_saved, reverse=True)
     if pointer not in ordered:
         return ordered
+    if _is_in_other_run(pointer, folders[0]):
+        return sorted(ordered, key=lambda path: storage.parent(path) != folders[0])
     newer = ordered[: ordered.index(pointer)]
     iteration = _iteration_of(pointer) if newer else 0
     first = [path for path in newer if _iteration_of(path) > iteration] + [pointer]
@@ -258,6 +264,12 @@ def _pointer_target(folder: str) -> str | None:
     return here
 
 
+def _is_in_other_run(path: str, folder: str) -> bool:
+    """Checks whether a checkpoint is in another folder than `folder` that has a `last_checkpoint` itself."""
+    other = storage.parent(path)
+    return other != folder and storage.exists(storage.join(other, POINTER))
+
+
 def _saved(path: str) -> int:
     """Returns the time, in nanoseconds, at which a checkpoint was saved, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
@@ -277,6 +289,17 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
     meta = content.get("meta")
     number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
     return number if isinstance(number, (int, float)) else 0
+
+
+def _warn_of_other_run(selected: str, folder: str) -> None:
+    """Warns if the selected checkpoint belongs to another run."""
+    if _is_in_other_run(selected, folder):
+        _logger.warning(
+            "'%s' has no intact checkpoint. Its '%s' points to another run. Resuming from '%s'.",
+            folder,
+            POINTER,
+            selected,
+        )
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:

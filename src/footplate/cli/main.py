@@ -28,11 +28,9 @@ from footplate.cli.output import (
 _MODULES = (
     "train",
     "test",
-    "predict",
-    "export",
+    "trained_models",
     "run",
     "inspect_configs",
-    "models",
     "check",
     "plan",
     "profile",
