@@ -112,9 +112,9 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
 def explain_config(arguments: argparse.Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
-    from footplate.cli.key_equivalents import equivalent_key
     from footplate.storage import check_output
     from footplate.tools import explain_keys
+    from footplate.tools.key_equivalents import equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     for option, topics in _TOPICS_OF_OPTIONS.items():
