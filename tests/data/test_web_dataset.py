@@ -360,8 +360,9 @@ def test_subsets_and_label_counts(tmp_path: Path) -> None:
 def test_samples_that_cannot_be_read_are_skipped_on_request(tmp_path: Path) -> None:
     samples = [*numbered(range(3)), ("bad", {"png": b"x", "cls": b"9"})]
     dataset = dataset_of(tmp_path, samples, pipeline=[LOAD], on_error="skip")
-    assert dataset[3]["gt_label"] in range(3)
-    assert dataset.skipped >= 1  # the sample that replaces it is random
+    for _ in range(3):
+        assert dataset[3]["gt_label"] in range(3)
+    assert dataset.skipped == 1
 
 
 def test_samples_can_be_cached(tmp_path: Path) -> None:
