@@ -124,10 +124,13 @@ TRIED: dict[str, tuple[str, str]] = {
         "纯 PyTorch 循环使用 `torch.inference_mode`。footplate 默认使用 `torch.no_grad`，每个批次因此多用约 25 us"
         "。footplate 没有将 `torch.inference_mode` 作为默认设置，因为在这种模式下，如果模型或指标保留了验证时产生"
         "的张量，下一次训练迭代会报错（[决策 021](decisions/021-no-profiler-entries.md)）。在“目标”一节的表中，“"
-        "验证循环”的第二行是在配置中启用 `torch.inference_mode` 后的结果。调用预处理器、评测器和钩子，每个批次约"
-        "需 12 us。每 50 个批次写一行日志，每行需要 0.2 ms。初始化和写入指标共需 0.9 ms。一次验证有 200 个批次，"
-        "写日志、初始化和写入指标的耗时平均到每个批次约为 9 us。torch 内部有一个用于禁用自动求导的 guard，使用它"
-        "可以将这 25 us 减少 5 到 9 us，但需要计算梯度的指标将无法使用。",
+        "验证循环”的第二行是在配置中启用 `torch.inference_mode` 后的结果。\n\n"
+        "其余的开销如下：\n\n"
+        "- 调用预处理器、评测器和钩子：每个批次约 12 us。\n"
+        "- 写日志、初始化和写入指标：平均到每个批次约 9 us。其中，日志每 50 个批次写一行，每行需要 0.2 ms；初始化"
+        "和写入指标共需 0.9 ms。一次验证有 200 个批次。\n\n"
+        "torch 内部有一个用于禁用自动求导的 guard，使用它可以将上述 25 us 减少 5 到 9 us，但需要计算梯度的指标将无"
+        "法使用。",
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory that the main process already has open, "

@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate.errors import ArgumentError
-from footplate.tools.sweep_space import Parameter, parse_parameter
+from footplate.config import Config
+from footplate.errors import ArgumentError, OverrideError
+from footplate.tools.sweep_space import Parameter, parse_parameter, with_values
+from tests.support import settings
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,19 @@ def test_values_are_suggested_by_type() -> None:
     assert parse_parameter("kind=SGD,AdamW").suggest(trial) == "AdamW"
     assert trial.asked == [("int", "n", 1, 8, False), ("float", "lr", 0.1, 1, True), ("kind", [0, 1])]
     assert parse_parameter("kind=SGD,AdamW").value_of(1) == "AdamW"
+
+
+def test_accepted_keys_need_no_plus(tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path))
+    changed = with_values(cfg, {"optim_wrapper.optimizer.momentum": 0.9, "train_dataloader.drop_last": True})
+    assert changed["optim_wrapper"]["optimizer"]["momentum"] == 0.9
+    assert changed["train_dataloader"]["drop_last"] is True
+    with pytest.raises(OverrideError, match=r"has no key 'momentums'(.|\n)*did you mean '.*\.momentum'"):
+        with_values(cfg, {"optim_wrapper.optimizer.momentums": 0.9})
+
+
+def test_keys_of_the_other_generation_are_suggested() -> None:
+    first = {"optimizer": {"type": "SGD", "lr": 0.1}, "data": {"samples_per_gpu": 4}, "model": {"type": "ToyModel"}}
+    with pytest.raises(OverrideError, match="this is a first-generation config") as caught:
+        with_values(Config(first), {"train_dataloader.batch_size": 8})
+    assert caught.value.suggestion == "data.samples_per_gpu"

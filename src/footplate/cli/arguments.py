@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from footplate.errors import FootplateError, OverrideError
+from footplate.errors import FootplateError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 
 def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Applies the overrides in the arguments to a config and returns it."""
-    from footplate.cli.key_equivalents import accepted_keys, suggest_equivalent
     from footplate.config import apply_overrides
+    from footplate.tools.key_equivalents import accepted_keys, apply_known
 
     def import_modules() -> None:
         from footplate import hosts
@@ -167,11 +167,7 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
         return keys or accepted_keys(mapping, parts)
 
     apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
-    for text in arguments.set:
-        try:
-            apply_overrides(cfg, [text], strict=True, accepted=accepted)
-        except OverrideError as error:
-            raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
+    apply_known(cfg, arguments.set, accepted)
     import_modules()
     return cfg
 

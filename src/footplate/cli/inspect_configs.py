@@ -1,13 +1,16 @@
-"""The commands that show configs and their keys: `footplate recipes`, `explain`, `diff` and `schema`."""
+"""The commands that show configs, their keys and models: `footplate recipes`, `explain`, `diff`, `schema`, `models`."""
 
 import argparse
+import importlib
+import inspect
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
-from footplate.cli.output import as_json, print_json, print_result, print_text, wants_json
+from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
 from footplate.wrap import wrap_for_screen
@@ -21,6 +24,14 @@ _TOPICS_OF_OPTIONS = {
     "model": ("schedule", "params"),
     "epoch_length": ("schedule", "loops"),
 }
+
+
+class _ModelLine(NamedTuple):
+    """A model: its name in a config, its package, and a line of help."""
+
+    name: str
+    source: str
+    help: str
 
 
 def add_commands(subparsers: Any) -> None:
@@ -77,6 +88,15 @@ def add_commands(subparsers: Any) -> None:
     )
     schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
     schema.set_defaults(run=print_schema)
+    models = subparsers.add_parser(
+        "models",
+        help="list the models that a config can name",
+        description="List the possible values of `type` for a model, with their package and a line of help. With WORD, "
+        "also lists the models of timm, torchvision, transformers and segmentation_models_pytorch, if installed.",
+        epilog="Example: footplate models resnet18",
+    )
+    models.add_argument("word", metavar="WORD", nargs="?", default="", help="list only lines that contain this text")
+    models.set_defaults(run=list_models)
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:
@@ -92,9 +112,9 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
 def explain_config(arguments: argparse.Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
-    from footplate.cli.key_equivalents import equivalent_key
     from footplate.storage import check_output
     from footplate.tools import explain_keys
+    from footplate.tools.key_equivalents import equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     for option, topics in _TOPICS_OF_OPTIONS.items():
@@ -188,3 +208,57 @@ def print_schema(arguments: argparse.Namespace) -> int:
     else:
         print_json(arguments, config_schema())
     return 0
+
+
+def list_models(arguments: argparse.Namespace) -> int:
+    """Prints the models. Returns 1 if there are none."""
+    from footplate import hosts
+    from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
+    from footplate.registry.scopes import CODE_BASES
+
+    for package in CODE_BASES:  # the registry module of a code base registers its models
+        spec = top_level_spec(package)
+        if spec is None or is_footplate_alias(spec):
+            continue
+        hosts.install()
+        try:
+            importlib.import_module(f"{package}.registry")
+        except Exception as error:  # a code base may need a package that is not installed
+            print_error(labeled("warning", f"{package} cannot be imported: {type(error).__name__}: {error}") + "\n")
+    word = arguments.word.lower()
+    lines = [each for each in _registered_models(with_packages=bool(word)) if word in " ".join(each).lower()]
+    width, source = (max((len(each[place]) for each in lines), default=0) for place in (0, 1))
+    rows = [f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n" for each in lines]
+    print_result(arguments, lines, "".join(rows))
+    if not lines:
+        print_error(f"no model contains '{arguments.word}'\n")
+    return 0 if lines else 1
+
+
+def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
+    """Yields the registered models, followed by the models of installed packages.
+
+    If `with_packages` is False, yields a single line for each package.
+    """
+    from footplate.errors import FootplateError
+    from footplate.registry import MODELS
+    from footplate.registry.package_models import PackageModels
+
+    registries = [MODELS, *MODELS.children.values()]
+    for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):
+        prefix = "" if registry is MODELS else f"{registry.scope}."
+        if not isinstance(registry, PackageModels):
+            for name, entry in sorted(registry.module_dict.items()):
+                help_text = (inspect.getdoc(entry) or "").strip().partition("\n")[0]
+                yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], help_text)
+        elif registry.is_installed and not with_packages:
+            package = registry.scope
+            yield _ModelLine(f"{package}.*", package, f"run `footplate models {package}` to list its models")
+        elif registry.is_installed:
+            try:
+                source = registry.source
+            except FootplateError as error:
+                print_error(labeled("warning", error.message) + "\n")
+                continue
+            for name in source.names():
+                yield _ModelLine(prefix + name, registry.scope, source.help(name))

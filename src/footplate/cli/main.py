@@ -28,11 +28,9 @@ from footplate.cli.output import (
 _MODULES = (
     "train",
     "test",
-    "predict",
-    "export",
+    "trained_models",
     "run",
     "inspect_configs",
-    "models",
     "check",
     "plan",
     "profile",
@@ -134,7 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.error_messages import describe_error
-        from footplate.cli.key_equivalents import restore_key
+        from footplate.tools.key_equivalents import restore_key
         from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config import Config, apply_overrides, find_late_changes
+from footplate.config import Config, find_late_changes
 from footplate.config.formats import write_value
 from footplate.config.overrides import parse_value
 from footplate.errors import ArgumentError
+from footplate.tools.key_equivalents import apply_known
 
 _RANGE = ".."
 _MAX = sys.float_info.max
@@ -100,7 +101,7 @@ def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy of a config with the values of a trial."""
     changed = copy.deepcopy(cfg)
-    apply_overrides(changed, overrides_of(values), strict=True)
+    apply_known(changed, overrides_of(values))
     return changed
 
 

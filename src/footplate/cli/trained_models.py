@@ -1,4 +1,4 @@
-"""The command `footplate predict`."""
+"""The commands that use a trained model: `footplate predict` and `footplate export`."""
 
 import argparse
 from typing import Any
@@ -8,38 +8,61 @@ from footplate.cli.output import print_error, print_result
 
 
 def add_commands(subparsers: Any) -> None:
-    """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    """Adds the commands to the parser."""
+    predict = subparsers.add_parser(
         "predict",
         help="predict on pictures and videos with a checkpoint",
         description="Predict on pictures and videos with a checkpoint. Write a picture with the predictions and a JSON "
         "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
         epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
-    add_trained(parser)
-    parser.add_argument(
+    add_trained(predict)
+    predict.add_argument(
         "paths", metavar="PATH", nargs="+", help="an image, a folder, a video, or a pattern such as 'images/*.png'"
     )
-    parser.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
-    parser.add_argument(
+    predict.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
+    predict.add_argument(
         "--device",
         metavar="NAME",
         help="the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
     )
-    parser.add_argument(
+    predict.add_argument(
         "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: as in the test data)"
     )
-    parser.add_argument(
+    predict.add_argument(
         "--score",
         metavar="X",
         type=float,
         help="the minimum score of instances in detection (default: 0.3) and of classes in classification (default: 0)",
     )
-    parser.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
-    parser.set_defaults(run=run)
+    predict.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
+    predict.set_defaults(run=predict_inputs)
+    export = subparsers.add_parser(
+        "export",
+        help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
+        description="Export a trained model with its normalization and postprocessing. The exported file is run, and "
+        "its outputs are compared with those of the model. To convert only a checkpoint, use `footplate checkpoint "
+        "export`.",
+        epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
+    )
+    add_trained(export)
+    export.add_argument(
+        "--to", metavar="FORMAT", required=True, help="onnx, torch-export, torchscript, or safetensors (weights only)"
+    )
+    export.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the file to write (default: the name of the checkpoint with a new suffix)",
+    )
+    export.add_argument("--opset", metavar="N", type=int, help="the version of the ONNX operators")
+    export.add_argument(
+        "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
+    )
+    export.set_defaults(run=export_checkpoint)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def predict_inputs(arguments: argparse.Namespace) -> int:
     """Predicts on the inputs and prints the path of the predictions."""
     from footplate.checks import check_count, check_fraction
 
@@ -66,3 +89,18 @@ def run(arguments: argparse.Namespace) -> int:
     for failure in found.failures:
         print_error(f"error: {failure.error}\n")
     return DataError.exit_code if found.failures else 0
+
+
+def export_checkpoint(arguments: argparse.Namespace) -> int:
+    """Exports the model, and prints its inputs, its outputs and the largest difference."""
+    from footplate.checkpoint import trusting
+    from footplate.inference import describe_export, export_model, open_trained, output_path_of
+
+    target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
+    with trusting(arguments.trust):
+        trained = open_trained(arguments.checkpoint, arguments.config)
+        arguments.cfg = trained.cfg
+        override(trained.cfg, arguments, import_custom_modules=False)
+        exported = export_model(trained, target, arguments.to, opset=arguments.opset, size=arguments.size)
+    print_result(arguments, exported, describe_export(exported))
+    return 0

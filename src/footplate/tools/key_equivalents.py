@@ -1,6 +1,6 @@
 """Finds the keys that a config accepts, and maps keys of one config generation to equivalent keys of the other."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.error_context import origin_of
@@ -8,6 +8,7 @@ from footplate.errors import ConfigError, FootplateError, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
+    from footplate.config.overrides import AcceptedKeys
 
 # Pairs of keys; a config contains at most one key of each pair.
 _ALTERNATIVES = (
@@ -62,6 +63,26 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     for there in counterparts((*here, "*"), of_first=False):
         found.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
     return {key for key in found - {"*"} if ".".join((*here, key)) not in excluded}
+
+
+def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys" = accepted_keys) -> None:
+    """Applies overrides such as `key=value`. Only keys that their section does not accept need a `+`.
+
+    Args:
+        cfg: The config, changed in place.
+        overrides: The overrides, in order.
+        accepted: See `apply_overrides`.
+
+    Raises:
+        OverrideError: An override is rejected. The error suggests the key of the config's generation.
+    """
+    from footplate.config import apply_overrides
+
+    for text in overrides:
+        try:
+            apply_overrides(cfg, [text], strict=True, accepted=accepted)
+        except OverrideError as error:
+            raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
 
 
 def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
