@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.loading import import_safetensors, load_checkpoint, trusted_files, trusted_in
+from footplate.checkpoint.loading import load_checkpoint, trusted_files, trusted_in
 from footplate.checkpoint.memory_budget import check_separate_copies
 from footplate.checkpoint.saver import save_checkpoint
 from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, SUFFIXES
 from footplate.checkpoint.weights import rename_keys, weights_of
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
@@ -74,7 +74,7 @@ def export_weights(
         # The format supports neither shared memory nor strides.
         separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         try:
-            package = import_safetensors(f"writing '{name}'")
+            package = import_optional("safetensors.torch", extra="export", why=f"writing '{name}'")
             storage.commit_bytes(name, package.save(separate, metadata={"format": "pt"}))
         except OSError as error:
             raise CheckpointError(f"cannot save '{name}': {error.strerror or error}") from error

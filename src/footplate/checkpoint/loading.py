@@ -135,7 +135,7 @@ def _load(
 
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
-    package = import_safetensors(f"reading '{path}'")
+    package = import_optional("safetensors.torch", extra="export", why=f"reading '{path}'")
     size = storage.status(path).size
     header = int.from_bytes(storage.read_bytes(path, _SAFETENSORS_LENGTH_BYTES), "little")
     if header > size - _SAFETENSORS_LENGTH_BYTES:
@@ -150,15 +150,6 @@ def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor
     except Exception as error:  # the package raises its own exception type and others
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
     return {key: value.to(device) for key, value in tensors.items()}
-
-
-def import_safetensors(why: str) -> Any:
-    """Imports and returns `safetensors.torch`.
-
-    Raises:
-        MissingExtraError: The package is not installed.
-    """
-    return import_optional("safetensors.torch", extra="export", why=why)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def opened_log(
     """
     if not is_main_process():
         path = os.path.join(runner.log_dir, f"rank_{runner.rank}.log")
-        with logging_to(path, errors_only=True), surviving_streams():
+        with logging_to(path, errors_only=True, **(log_file or {})), surviving_streams():
             yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from footplate.checks import check_choice
 from footplate.data import Compose
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key
@@ -60,7 +61,7 @@ class PrepareTTAHook(Hook):
             with at_key("tta_model"):
                 loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
             for each in loop.sets:
-                for dataset in _innermost(getattr(each.dataloader, "dataset", None)):
+                for dataset in innermost_datasets(getattr(each.dataloader, "dataset", None)):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):
@@ -72,9 +73,3 @@ class PrepareTTAHook(Hook):
         if found is None:
             raise ArgumentError(f"test-time augmentation requires '{in_config}'", key=in_config)
         return found
-
-
-def _innermost(dataset: Any) -> list[Any]:
-    """Unwraps wrappers, concatenations and subsets, and returns the datasets that read the samples."""
-    inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
-    return [found for each in inside for found in _innermost(each)] if inside else [dataset]

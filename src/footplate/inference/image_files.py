@@ -3,8 +3,9 @@
 import glob
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from footplate.data.transforms import LoadImageFromFile
 from footplate.errors import ArgumentError, DataError, import_optional
@@ -14,6 +15,7 @@ from footplate.storage import missing_path_notes
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+_import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
 
 
 class ImageFile(NamedTuple):
@@ -101,7 +103,7 @@ def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Ite
         MissingExtraError: There is a video, and OpenCV is not installed.
     """
     if any(is_video(path) for _, path in files):
-        import_cv2()  # before the first image is read
+        _import_cv2()  # before the first image is read
     for name, path in files:
         if not is_video(path):
             yield ImageFile(name, path)
@@ -120,22 +122,13 @@ def load_rgb(path: str) -> Pixels:
     return pixels
 
 
-def import_cv2() -> Any:
-    """Imports OpenCV, which reads videos.
-
-    Raises:
-        MissingExtraError: OpenCV is not installed.
-    """
-    return import_optional("cv2", extra="video", why="reading videos")
-
-
 def _frames(path: str) -> Iterator[Pixels]:
     """Yields the frames of a video.
 
     Raises:
         DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
     """
-    cv2 = import_cv2()
+    cv2 = _import_cv2()
     video, number = cv2.VideoCapture(path), 0
     try:
         declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown
