@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from footplate.cli.interrupts import exit_code_of, raising_stop_signals
 from footplate.config import Config
+from footplate.interrupts import exit_code_of, raising_stop_signals
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools import sweep_trial
 from footplate.tools.sweep_trial import Request, run_in_process

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from footplate.cli.interrupts import SIGNALED
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
+from footplate.interrupts import SIGNALED
 
 if TYPE_CHECKING:
     from footplate.config import Config

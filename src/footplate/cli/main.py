@@ -11,7 +11,6 @@ from functools import partial
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
-from footplate.cli.interrupts import exit_code_of, raising_stop_signals
 from footplate.cli.launching import is_first_rank, run_as_rank
 from footplate.cli.output import (
     flush_output,
@@ -22,6 +21,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wants_json,
 )
+from footplate.interrupts import exit_code_of, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.

@@ -6,7 +6,6 @@ import math
 import operator
 import random
 import sys
-import tempfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import Hook
+from footplate.engine.signals import temporary_folder
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import format_bytes
@@ -245,7 +245,7 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
         evaluator: The evaluator.
         dataset: The dataset of the evaluator. Metrics may refer to it, but it is not copied.
     """
-    with tempfile.TemporaryDirectory(prefix="footplate-trial-") as folder:
+    with temporary_folder("footplate-trial-") as folder:
         trial = copy.deepcopy(evaluator, {id(dataset): dataset})
         trial.set_context(folder=folder, is_trial=True)
         yield trial

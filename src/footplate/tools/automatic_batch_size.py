@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
@@ -30,7 +29,7 @@ from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.components import counts_epochs
 from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.sections import check_config, runner_config
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.signals import EarlyExitError, temporary_folder
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.registry import MODEL_WRAPPERS
@@ -225,15 +224,20 @@ def _try_in_process(cfg: Config, world: int, base: int | None) -> _Trial:
     """Tries batch sizes in a separate process, because a failed allocation may end the process."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory(prefix="footplate-batch-") as folder:
+    with temporary_folder("footplate-batch-") as folder:
         process = context.Process(target=_try_sizes, args=(cfg, folder, world, base, sender), daemon=True)
         process.start()
         sender.close()
         found = _Trial(0, "", None)
-        with Console(stderr=True).status("Trying batch sizes") as status, suppress(EOFError):
-            while True:
-                found = receiver.recv()
-                status.update(f"Trying batch sizes: {found.size} samples fit")
+        try:
+            with Console(stderr=True).status("Trying batch sizes") as status, suppress(EOFError):
+                while True:
+                    found = receiver.recv()
+                    status.update(f"Trying batch sizes: {found.size} samples fit")
+        except BaseException:  # a signal
+            process.kill()  # it must not write to the folder while it is removed
+            process.join()
+            raise
         process.join()
     if found.reason or found.failure:
         return found

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.phase import Phase
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import RUNNER_KEYS, check_config, warn_about_variables
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.signals import EarlyExitError, temporary_folder
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -152,7 +151,7 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
     with located(cfg):
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
     if is_main_process():
-        with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
+        with temporary_folder("footplate-check-") as folder:
             yield broadcast_object(folder)
             barrier()
     else:

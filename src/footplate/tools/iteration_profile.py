@@ -1,7 +1,6 @@
 """Measures the time that each part of a training iteration takes, and derives advice from it."""
 
 import inspect
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.signals import EarlyExitError, temporary_folder
 from footplate.error_context import located
 from footplate.errors import DataError
 from footplate.messages import labeled
@@ -80,7 +79,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
         FootplateError: The run cannot be built or trained.
     """
     check_count("--iters", iterations)
-    with tempfile.TemporaryDirectory(prefix="footplate-profile-") as folder, located(cfg):
+    with temporary_folder("footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
         recorder = _Recorder(runner, iterations)
         with suppress(EarlyExitError):

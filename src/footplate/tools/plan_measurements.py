@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from footplate.data import batches
 from footplate.distributed import unwrap_model
 from footplate.distributed.tensor_parallel import TensorParallel, common_divisor, select_layers
 from footplate.engine import Runner
+from footplate.engine.signals import temporary_folder
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError, FootplateError, Origin
 from footplate.messages import nearest
@@ -163,7 +163,7 @@ def measure(cfg: Config, *, steps: int = 20, tensor_parallel: TensorParallel | N
         FootplateError: The run cannot be built, or its model has its own `train_step`.
     """
     check_count("--steps", steps, least=2)
-    with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
+    with temporary_folder("footplate-plan-") as folder, located(cfg):
         loader, workers = cfg.get("train_dataloader"), 0
         if isinstance(loader, Mapping):  # batches are read in this process
             workers = int(loader.get("num_workers", 0))

@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
 from footplate.engine.sections import runner_config
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.signals import EarlyExitError, temporary_folder
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
@@ -130,7 +129,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
     """
     cfg = runner_config(cfg)
     number = iteration if iteration is not None else facts["iteration"]
-    with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
+    with temporary_folder("footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
         from_state = facts["origin"] is not None
         runner = build_trial(

@@ -1,4 +1,4 @@
-"""Ends a command that receives a signal. During training, `footplate.engine.signals` handles signals instead."""
+"""Raises an error when a signal ends a command. During training, `footplate.engine.signals` handles signals instead."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ class StopSignal(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
-    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can print the reason for its exit.
+    """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can clean up and print a reason.
 
     Ignored signals, such as SIGHUP under `nohup`, remain ignored. SIGINT always raises KeyboardInterrupt.
 
@@ -47,7 +47,8 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
         yield
     finally:
         for number in replaced:
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) is stop:  # the code in the block may have set another handler
+                signal.signal(number, signal.SIG_DFL)
 
 
 def exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
