@@ -207,7 +207,9 @@ def test_copied_run_without_its_newest_checkpoint_does_not_resume_from_the_origi
     assert "has no intact checkpoint" not in caplog.text
     _damage(str(tmp_path / "copy/iter_1.pth"))
     assert find_latest(tmp_path / "copy") == str(tmp_path / "run/iter_3.pth")
-    assert f"'{tmp_path / 'copy'}' has no intact checkpoint. Its 'last_checkpoint' points to another run." in caplog.text
+    assert (
+        f"'{tmp_path / 'copy'}' has no intact checkpoint. Its 'last_checkpoint' points to another run." in caplog.text
+    )
 
 
 def test_moved_run_resumes_from_the_checkpoint_of_its_pointer(tmp_path: Path, make_state: State) -> None:
