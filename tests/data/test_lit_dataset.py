@@ -87,10 +87,12 @@ def test_images_may_be_files_pil_images_and_arrays(tmp_path: Path) -> None:
     def make(number: int) -> dict[str, Any]:
         values = np.full((4, 6), number, np.uint8)
         Image.fromarray(values).save(tmp_path / "image.jpg", quality=95)
-        return {"pil": Image.fromarray(values), "jpeg": Image.open(tmp_path / "image.jpg"), "array": values}
+        color = torch.from_numpy(np.stack([values] * 3, -1))
+        found = {"pil": Image.fromarray(values), "jpeg": Image.open(tmp_path / "image.jpg"), "array": values}
+        return {**found, "tensor": torch.from_numpy(values), "color": color}
 
     write_chunks(tmp_path / "data", 3, 2, make)
-    for name in ("pil", "jpeg", "array"):
+    for name in ("pil", "jpeg", "array", "tensor", "color"):
         dataset = LitDataset(tmp_path / "data", fields={"img_path": name, "seg_map_path": "array"}, pipeline=[LOAD])
         assert [int(dataset[index]["img"][2, 3]) for index in range(3)] == [0, 1, 2], name
     dataset = LitDataset(
@@ -225,8 +227,17 @@ def test_a_value_that_cannot_be_decoded_is_an_error(folder: Path) -> None:
     index = json.loads((folder / "index.json").read_text())
     index["config"]["data_format"] = ["bytes", "pil"]
     (folder / "index.json").write_text(json.dumps(index))
-    with pytest.raises(DataError, match="sample 2 of the chunk '.*chunk-0-1.bin' cannot be decoded: "):
+    with pytest.raises(DataError, match="sample 2 of the chunk '.*chunk-0-1.bin' cannot be decoded: ") as caught:
         LitDataset(folder)[9 + 2]
+    assert caught.value.found == {"image": "bytes", "label": "pil"}
+
+
+@needs_library
+def test_an_array_that_is_no_image_is_an_error(tmp_path: Path) -> None:
+    write_chunks(tmp_path / "data", 3, 2, lambda number: {"image": torch.zeros(3, 4, 6)})
+    expected = "'image' of sample 1 of the chunk .* an image array must be uint8 .*, not float32 of shape"
+    with pytest.raises(DataError, match=expected):
+        LitDataset(tmp_path / "data")[1]
 
 
 @needs_library
@@ -366,7 +377,7 @@ def test_a_run_does_not_resume_with_other_chunks(folder: Path, change: Callable[
     index = json.loads((folder / "index.json").read_text())
     change(index)
     (folder / "index.json").write_text(json.dumps(index))
-    with pytest.raises(DataError, match="the shards of the training dataset differ"):
+    with pytest.raises(DataError, match="the files of the training dataset differ"):
         position().load_state_dict(state, 3)
 
 
@@ -391,7 +402,7 @@ def test_a_missing_library_is_an_error_that_names_the_extra(tmp_path: Path, monk
 
 def test_a_config_is_checked_before_data_is_read() -> None:
     check_dataloader(section({"type": "LitDataset", "folder": "nowhere", "cache_gb": 3}))
-    with pytest.raises(BuildError, match="folders"):
+    with pytest.raises(BuildError, match="folder"):
         check_dataloader(section({"type": "LitDataset", "folders": "nowhere"}))
     with pytest.raises(ArgumentError, match="field"):
         LitDataset("nowhere", fields={})

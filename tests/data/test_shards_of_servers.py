@@ -170,7 +170,9 @@ def test_a_server_that_does_not_send_sizes_is_an_error(server: Server, tmp_path:
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
 
 
-def test_samples_are_not_skipped_if_the_server_cannot_be_reached(server: Server, tmp_path: Path) -> None:
+def test_samples_are_not_skipped_if_the_server_cannot_be_reached(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset = WebDataset(server.shards, cache_dir=str(tmp_path / "cache"), on_error="skip")
     for copy in (tmp_path / "cache").glob("*.tar"):
         copy.unlink()
@@ -178,6 +180,10 @@ def test_samples_are_not_skipped_if_the_server_cannot_be_reached(server: Server,
     with pytest.raises(StorageError, match=r"/train-000\.tar' cannot be read: .*[Cc]onnect"):
         dataset[0]
     assert dataset.skipped == 0
+    caplog.clear()
+    with pytest.raises(DataError, match=r"sample \d+ of the dataset 'WebDataset' cannot be read: the shard"):
+        next(batches(build_dataloader({"dataset": dataset, "batch_size": 4}, seed=5)))
+    assert len(caplog.records) == 2  # the retries of one download
 
 
 def test_ctrl_c_ends_a_stalled_download_at_once(server: Server, tmp_path: Path) -> None:

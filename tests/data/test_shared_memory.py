@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from footplate.data import RecordStore, SampleLoader, shared_memory, workers
 from footplate.data.collate import pseudo_collate
-from footplate.data.shared_memory import Block, BlockPool, PackedBatch, SharedCount, _release, allocate_block
+from footplate.data.shared_memory import Block, BlockPool, PackedBatch, SharedIndices, _release, allocate_block
 from footplate.errors import DataError
 
 records = st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3), max_size=12)
@@ -73,29 +73,30 @@ def test_forked_workers_do_not_copy_the_records() -> None:
 
 class Counting(Dataset[int]):
     def __init__(self) -> None:
-        self.count = SharedCount(3)
+        self.indices = SharedIndices()
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, index: int) -> int:
-        return self.count.add() * 0
+        return self.indices.add(index // 2) * 0
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_share_a_counter(method: str) -> None:
+def test_workers_share_a_set_of_indices(method: str) -> None:
     dataset = Counting()
-    for _ in DataLoader(dataset, num_workers=2, multiprocessing_context=method):
-        pass
-    assert dataset.count.value == 11
+    for _ in range(2):
+        for _ in DataLoader(dataset, num_workers=2, multiprocessing_context=method):
+            pass
+    assert len(dataset.indices) == 4
 
 
-def test_a_copy_of_a_counter_is_independent() -> None:
-    count = SharedCount()
-    assert count.add() == 1
-    for other in (copy.deepcopy(count), pickle.loads(pickle.dumps(count))):
-        assert other.add() == 2
-    assert count.value == 1
+def test_a_copy_of_a_set_of_indices_is_independent() -> None:
+    indices = SharedIndices()
+    assert indices.add(5) == indices.add(5) == 1
+    for other in (copy.deepcopy(indices), pickle.loads(pickle.dumps(indices))):
+        assert (other.add(5), other.add(-1)) == (1, 2)
+    assert len(indices) == 1
 
 
 class Unsendable(Dataset[Any]):

@@ -250,6 +250,15 @@ def test_a_folder_may_hold_uppercase_names_but_no_compressed_shards(tmp_path: Pa
         WebDataset(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "setting", [{"ann_file": "a.json"}, {"data_prefix": {"img_path": "a"}}, {"filter_cfg": {"min_size": 3}}]
+)
+def test_settings_without_effect_are_an_error(tmp_path: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(setting))} has no effect on WebDataset"):
+        dataset_of(tmp_path, numbered(range(3)), **setting)
+    assert len(dataset_of(tmp_path, numbered(range(3)), **dict.fromkeys(setting))) == 3
+
+
 @pytest.mark.parametrize("fields", [{}, {"img_path": ""}, {"img_path": ";"}, {"img_path": ["png"]}])
 def test_wrong_fields_are_an_error(fields: Any) -> None:
     with pytest.raises(ArgumentError, match="field"):
@@ -327,7 +336,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
         state = position(paths, repeat).state_dict(3)
         assert position(paths, repeat).load_state_dict(state, 3) == 3
         for other in (paths[::-1], paths[1:]):
-            with pytest.raises(DataError, match="the shards of the training dataset differ"):
+            with pytest.raises(DataError, match="the files of the training dataset differ"):
                 position(other, repeat).load_state_dict(state, 3)
     moved = [str(path) for path in write_shards(tmp_path / "moved", (9, 3, 17, 8))]
     assert position(moved, repeat).load_state_dict(state, 3) == 3
@@ -360,8 +369,9 @@ def test_subsets_and_label_counts(tmp_path: Path) -> None:
 def test_samples_that_cannot_be_read_are_skipped_on_request(tmp_path: Path) -> None:
     samples = [*numbered(range(3)), ("bad", {"png": b"x", "cls": b"9"})]
     dataset = dataset_of(tmp_path, samples, pipeline=[LOAD], on_error="skip")
-    assert dataset[3]["gt_label"] in range(3)
-    assert dataset.skipped >= 1  # the sample that replaces it is random
+    for _ in range(3):
+        assert dataset[3]["gt_label"] in range(3)
+    assert dataset.skipped == 1
 
 
 def test_samples_can_be_cached(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import torch
 from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.tools.replay import read_facts, replay
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.support import settings
+from tests.tools.bursting import BurstingModel
 
 FACTS = {
     "iteration": 7,
@@ -101,3 +104,37 @@ def test_first_generation_config_keeps_its_random_state_and_hooks(
         "logger": None,
     }
     assert cfg["work_dir"] == "work"
+
+
+def stopping_run(folder: Path, way: str, launcher: str) -> Config:
+    return Config(
+        settings(
+            folder / "work",
+            by_epoch=False,
+            model={"type": BurstingModel, "way": way},
+            on_nonfinite={"interval": 1, "grad": "stop"},
+            launcher=launcher,
+        )
+    )
+
+
+def replayed(folder: Path, way: str) -> tuple[int, list[str]]:
+    path = str(folder / "work" / "nonfinite_iter_7.capture")
+    found = replay(stopping_run(folder, way, "pytorch"), path, read_facts(path))
+    return found.iteration, [each.name for each in found.trace.outputs]
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_replay_with_several_processes_reports_no_failure(
+    way: str,
+    tmp_path: Path,
+    on_ranks: OnRanks,  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(NonFiniteError):
+        Runner.from_cfg(stopping_run(tmp_path, way, "none")).train()
+    capfd.readouterr()
+    first, second = on_ranks(2, replayed, tmp_path, way)
+    assert first == second
+    assert first[0] == 7
+    assert "error" not in capfd.readouterr().err

@@ -154,7 +154,7 @@ def write_python(mapping: Mapping[str, Any]) -> str:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
         optimizer = dict(type='AdamW', lr=0.001)
     """
-    targets = {key: str(key) if _is_identifier(str(key)) else f"globals()[{str(key)!r}]" for key in mapping}
+    targets = {key: str(key) if is_identifier(str(key)) else f"globals()[{str(key)!r}]" for key in mapping}
     return "".join(f"{targets[key]} = {_written(value, '', len(targets[key]) + 3)}\n" for key, value in mapping.items())
 
 
@@ -191,13 +191,14 @@ def _written(value: Any, indent: str, used: int) -> str:
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
     """Returns the opening bracket, the items (each with the text that precedes it), and the closing bracket."""
     if isinstance(value, dict):
-        if all(isinstance(key, str) and _is_identifier(key) for key in value):
+        if all(isinstance(key, str) and is_identifier(key) for key in value):
             return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"
         return "{", [(f"{write_value(key)}: ", item) for key, item in value.items()], "}"
     opening, closing = "[]" if isinstance(value, list) else "()"
     return opening, [("", item) for item in value], closing
 
 
-def _is_identifier(key: str) -> bool:
+def is_identifier(key: str) -> bool:
+    """Checks whether Python reads a key as the name of an argument or a variable without changing it."""
     # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

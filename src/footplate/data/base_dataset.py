@@ -14,7 +14,7 @@ from typing_extensions import Self
 from footplate.checks import check_choice
 from footplate.data.annotations import join_root, load_annotations, read_lines
 from footplate.data.sample_cache import SampleCache
-from footplate.data.shared_memory import RecordStore, SharedCount, trim_heap
+from footplate.data.shared_memory import RecordStore, SharedIndices, trim_heap
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, StorageError
@@ -66,7 +66,7 @@ class BaseDataset(Dataset[Any]):
     sample_cache: SampleCache | None = None
     _keep_in_memory: bool | int = False
     _fully_initialized = False
-    _skipped = SharedCount()
+    _skipped: SharedIndices | None = None
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class BaseDataset(Dataset[Any]):
         self.test_mode = test_mode
         self.max_refetch = max_refetch
         self.on_error = on_error
-        self._skipped = SharedCount()
+        self._skipped = SharedIndices() if on_error == "skip" else None  # before the workers start
         self.data_list: Sequence[Any] = []
         if self.METAINFO is type(self).METAINFO:
             self._metainfo = self._load_metainfo(metainfo)
@@ -129,8 +129,8 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def skipped(self) -> int:
-        """The number of samples that were skipped because they could not be read, summed over all workers."""
-        return self._skipped.value
+        """The number of different samples that were skipped because they could not be read, in all workers."""
+        return len(self._skipped or ())
 
     def full_init(self) -> None:
         """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
@@ -257,7 +257,9 @@ class BaseDataset(Dataset[Any]):
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise
-            _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self._skipped.add(), error)
+            if self._skipped is None:
+                self._skipped = SharedIndices()
+            _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self._skipped.add(idx), error)
             return None
 
 

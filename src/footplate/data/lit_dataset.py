@@ -10,6 +10,7 @@ from multiprocessing.pool import ThreadPool
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from footplate.data.annotations import join_root
@@ -55,10 +56,10 @@ class LitDataset(ShardedDataset):
         folder: The path or URL of the folder with the chunks and their `index.json`.
         fields: Maps keys of a record to keys of the samples, or to their indices if the samples are tuples; `;`
             separates alternatives. A value under a key that ends in `_path` is an image for the transforms of the
-            pipeline: an encoded file, a PIL image, or a uint8 array of shape ``(H, W)`` or ``(H, W, 3)``. The items of
-            a dict under `record` are added to the record. By default, `img_path` is read from `image`, `img`, `jpg`,
-            `jpeg` or `png`. Three more keys are read if the samples have them: `seg_map_path` from `seg_map` or `mask`,
-            `gt_label` from `label`, `class` or `cls`, and `record` from `record` or `json`.
+            pipeline: an encoded file, a PIL image, or a uint8 array or tensor of shape ``(H, W)`` or ``(H, W, 3)``. The
+            items of a dict under `record` are added to the record. By default, `img_path` is read from `image`, `img`,
+            `jpg`, `jpeg` or `png`. Three more keys are read if the samples have them: `seg_map_path` from `seg_map` or
+            `mask`, `gt_label` from `label`, `class` or `cls`, and `record` from `record` or `json`.
         data_root: The folder or URL to which a relative `folder` is joined.
         metainfo: Metadata about the dataset, such as `classes`.
         settings: Arguments for `ShardedDataset` and `BaseDataset`: `cache_dir`, `cache_gb`, `pipeline`, `indices` ...
@@ -83,6 +84,8 @@ class LitDataset(ShardedDataset):
         self._chunks: list[_Chunk] = []
         self._statuses: list[FileStatus] = []
         self._names: dict[str, str] = {}  # of the samples, by the key of the record
+        self._all_names: list[str] = []  # of the values of a sample, with their formats
+        self._formats: list[str] = []
         self._sizes_format = ""  # of the sizes of the values of a sample
         self._decoder: Any = None
         super().__init__(fields, data_root, metainfo, **settings)
@@ -95,8 +98,9 @@ class LitDataset(ShardedDataset):
             with ThreadPool(_THREADS) as pool:
                 self._statuses = list(pool.imap(_check_chunk, self._chunks))
         self._sizes_format = f"<{len(config['data_format'])}I"
-        self._decoder, names = _create_decoder(config, self.folder)
-        self._names = self._find_names(names)
+        self._formats = config["data_format"]
+        self._decoder, self._all_names = _create_decoder(config, self.folder)
+        self._names = self._find_names(self._all_names)
         return RecordStore((number, at) for number, chunk in enumerate(self._chunks) for at in range(chunk.samples))
 
     def read_sample(self, *entry: Any) -> StoredSample:
@@ -104,20 +108,30 @@ class LitDataset(ShardedDataset):
         number, position = entry
         chunk = self._chunks[number]
         content = self._read(number, position)
+        name = f"sample {position} of the chunk '{chunk.path}'"
         try:
             item = self._decoder.load_item_from_bytes(content, number)
-            found = item if isinstance(item, dict) else {str(index): value for index, value in enumerate(item)}
-            sample = StoredSample(chunk.path, str(position), {}, {})
-            if "record" in self._names:  # first, so that other fields replace its items
-                sample.values.update(_to_dict(found[self._names["record"]]))
-            for field, name in self._names.items():
-                if field.endswith("_path"):
-                    sample.files[field] = join(chunk.path, f"{position}.{name}"), _to_file(found[name])
-                elif field != "record":
-                    sample.values[field] = found[name]
         except Exception as error:  # the library raises errors of many types for damaged data
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"sample {position} of the chunk '{chunk.path}' cannot be decoded: {reason}") from error
+            raise DataError(
+                f"{name} cannot be decoded: {_describe(error)}",
+                found=dict(zip(self._all_names, self._formats, strict=False)),
+                notes=["The chunk is damaged, or index.json has the wrong formats. Copy both again."],
+            ) from error
+        found = item if isinstance(item, dict) else {str(index): value for index, value in enumerate(item)}
+        sample = StoredSample(chunk.path, str(position), {}, {})
+        # `record` is first, so that other fields replace its items.
+        for field in sorted(self._names, key=lambda each: each != "record"):
+            value = found[self._names[field]]
+            try:
+                if field == "record":
+                    sample.values.update(_to_dict(value))
+                elif field.endswith("_path"):
+                    sample.files[field] = join(chunk.path, f"{position}.{self._names[field]}"), _to_file(value)
+                else:
+                    sample.values[field] = value
+            except Exception as error:  # PIL raises errors of many types, too
+                message = f"'{self._names[field]}' of {name} cannot be used as '{field}': {_describe(error)}"
+                raise DataError(message, key=f"fields.{field}") from error
         return sample
 
     def shard_list(self) -> list[tuple[str, int, int]]:
@@ -284,6 +298,12 @@ def _create_decoder(config: Mapping[str, Any], folder: str) -> tuple[Any, list[s
     raise DataError(f"the samples of '{folder}' must be dicts, lists or tuples", found=str(spec.type))
 
 
+def _describe(error: Exception) -> str:
+    """Returns the first line of an error. Errors other than ValueError are often unclear without their type."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
+
+
 def _to_dict(value: Any) -> dict[str, Any]:
     """Returns the items of a `record`, which is a dict or JSON."""
     found = json.loads(value) if isinstance(value, str | bytes) else value
@@ -296,10 +316,17 @@ def _to_file(value: Any) -> bytes:
     """Encodes an image losslessly and returns the bytes of the file. Returns encoded images unchanged."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
+    if isinstance(value, torch.Tensor):
+        value = value.numpy()
     if isinstance(value, np.ndarray):
-        value = Image.fromarray(value)
+        try:
+            value = Image.fromarray(value)
+        except (TypeError, ValueError) as error:
+            found = f"{value.dtype} of shape {value.shape}"
+            raise ValueError(f"an image array must be uint8 of shape (H, W) or (H, W, 3), not {found}") from error
     if not isinstance(value, Image.Image):
-        raise ValueError(f"an image must be an encoded file, a PIL image or an array, not {type(value).__name__}")
+        kind = type(value).__name__
+        raise ValueError(f"an image must be an encoded file, a PIL image, an array or a tensor, not {kind}")
     stream = io.BytesIO()
     value.save(stream, "TIFF")  # not compressed, and with all modes of PIL
     return stream.getvalue()

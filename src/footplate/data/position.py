@@ -207,11 +207,11 @@ class DataPosition:
         here = self._digest()
         if saved is not None and here is not None and saved != here:
             raise DataError(
-                "the shards of the training dataset differ from those of the run that saved the checkpoint",
+                "the files of the training dataset differ from those of the run that saved the checkpoint",
                 key="train_dataloader.dataset",
                 notes=[
                     "Their names, order, sizes or numbers of samples have changed, so the run cannot continue exactly.",
-                    "Restore the shards. To train on the new ones, start a new run from the weights, with `load_from`.",
+                    "Restore the files. To train on the new ones, start a new run from the weights, with `load_from`.",
                 ],
             )
 

@@ -118,7 +118,6 @@ class ShardCache:
                 except OSError as error:
                     raise StorageError(
                         f"the {self.shard_name} '{shard}' cannot be copied to '{self.folder}': {error}",
-                        key="cache_dir",
                         notes=["Set cache_dir to a folder that can be written and has enough free space."],
                     ) from error
             with suppress(FileNotFoundError):

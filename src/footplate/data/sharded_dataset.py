@@ -15,6 +15,8 @@ from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.errors import ArgumentError, DataError
 from footplate.storage import base_name
 
+_WITHOUT_EFFECT = ("ann_file", "data_prefix", "filter_cfg")  # arguments of `BaseDataset`
+
 
 class StoredSample(NamedTuple):
     """A sample that was read from a shard.
@@ -68,6 +70,14 @@ class ShardedDataset(BaseDataset):
         **settings: Any,
     ) -> None:
         check_number("cache_gb", cache_gb, above=0)
+        for name in _WITHOUT_EFFECT:
+            if settings.get(name):
+                raise ArgumentError(
+                    f"{name} has no effect on {type(self).__name__}",
+                    key=name,
+                    found=settings[name],
+                    notes=["Remove it. `fields` selects the values of a sample, and `indices` selects samples."],
+                )
         for key, names in (fields or {}).items():
             if not isinstance(names, str) or not names.strip(";"):
                 message = "a field must be a name in the shards, or several separated by ';'"

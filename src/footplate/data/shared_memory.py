@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
-_SLOTS = 256  # slots of a counter; workers with a higher index share a slot
+_MOST_INDICES = 1 << 20
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _HEADER = _ALIGNMENT  # bytes of a block before the data; the first is the state of the block
 _NEW, _IN_USE, _FREE = range(3)  # states: not sent yet; used by a batch; sent earlier and free again
@@ -101,31 +100,34 @@ def trim_heap() -> None:
             trim(0)
 
 
-class SharedCount:
-    """A counter in memory that the main process shares with its forked or spawned workers.
+class SharedIndices:
+    """A set of sample indices in memory that the main process shares with its forked or spawned workers.
 
-    Each worker has its own slot, so that no locks are needed. A counter that is created with `slots` shares their
-    memory. A copy of a counter starts with its value and is independent of it.
+    Each index has its own byte, so that no locks are needed. Indices that differ by a multiple of 2**20 count as one.
+    A copy of a set starts with its indices and is independent of it.
+
+    Args:
+        flags: The memory of another set, which is then shared.
     """
 
-    def __init__(self, value: int = 0, slots: Any = None) -> None:
-        self._slots: Any = RawArray("q", _SLOTS) if slots is None else slots
-        self._slots[0] += value
+    def __init__(self, flags: Any = None) -> None:
+        self._flags: Any = RawArray("B", _MOST_INDICES) if flags is None else flags
 
-    @property
-    def value(self) -> int:
-        """The sum over all processes."""
-        return sum(self._slots)
+    def __len__(self) -> int:
+        return int(np.count_nonzero(np.frombuffer(self._flags, np.uint8)))
 
-    def add(self) -> int:
-        """Adds 1 and returns the sum over all processes."""
-        worker = get_worker_info()
-        self._slots[0 if worker is None else 1 + worker.id % (_SLOTS - 1)] += 1
-        return self.value
+    def add(self, index: int) -> int:
+        """Adds an index and returns the number of indices that all processes have added."""
+        self._flags[index % _MOST_INDICES] = 1
+        return len(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         is_copied = context.get_spawning_popen() is None
-        return SharedCount, (self.value,) if is_copied else (0, self._slots)
+        return (_copy_indices, (bytes(self._flags),)) if is_copied else (SharedIndices, (self._flags,))
+
+
+def _copy_indices(content: bytes) -> SharedIndices:
+    return SharedIndices(RawArray("B", content))
 
 
 class Block(NamedTuple):

@@ -3,8 +3,9 @@
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
 from footplate.engine.sections import runner_config
+from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
@@ -145,7 +147,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
         runner.register_hook(recorder)
         try:
             runner.train()
-        except _RecordedError:
+        except EarlyExitError:
             pass
         except NonFiniteError as error:
             if recorder.found is None:
@@ -160,10 +162,6 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
         f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]
     )
     return found
-
-
-class _RecordedError(Exception):
-    """Raised to stop the run after the recorded iteration."""
 
 
 class _RecorderHook(Hook):
@@ -187,6 +185,17 @@ class _RecorderHook(Hook):
                 found=self.iteration,
                 notes=[f"It ends after iteration {runner.max_iters}."],
             )
+        runner.model.train_step = partial(self._step, runner, runner.model.train_step)
+
+    def _step(self, runner: Runner, train_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Runs a training step. If it stops the run as expected, no rank may report this as a failure."""
+        try:
+            return train_step(*args, **kwargs)
+        except NonFiniteError as error:
+            if self.found is None:
+                raise
+            self.finish(runner, stopped=error.message)
+            raise EarlyExitError from error
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter + 1 != self.iteration:
@@ -205,7 +214,7 @@ class _RecorderHook(Hook):
     ) -> None:
         if self.found is not None:
             self.finish(runner, {name: float(value) for name, value in (outputs or {}).items()})
-            raise _RecordedError
+            raise EarlyExitError
 
     def finish(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
         """Stores the results of the iteration."""

@@ -1,10 +1,9 @@
 """Writes sections as source code, with the expressions of the first-generation file where they can be reused."""
 
-import keyword
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
-from footplate.config import Config
+from footplate.config.formats import is_identifier, write_value
 from footplate.first_generation.rewriting.plan import OLD_KEYS
 from footplate.first_generation.rewriting.source import Comment, EntryComments, KeyPath, SourceFile
 from footplate.first_generation.translation.key_map import is_first_use, old_paths, same_meaning
@@ -295,7 +294,7 @@ class SectionWriter:
     def _atom(self, value: Any) -> str:
         if isinstance(value, Mapping):
             return "dict()"
-        text = Config({"value": value}).pretty_text.partition(" = ")[2].rstrip("\n")
+        text = write_value(value)
         if isinstance(value, str) and text[0] != self._quote and self._quote not in text[1:-1]:
             inside = text[1:-1].replace(f"\\{text[0]}", text[0])
             return f"{self._quote}{inside}{self._quote}"
@@ -309,4 +308,4 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 
 def _has_identifier_keys(value: Mapping[Any, Any]) -> bool:
-    return all(isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key) for key in value)
+    return all(isinstance(key, str) and is_identifier(key) for key in value)
