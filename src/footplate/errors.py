@@ -37,7 +37,7 @@ _MAX_LINES = 5
 
 
 class _Missing:
-    """Marks that `found` was not passed. Unlike objects, classes keep their identity when an error is pickled."""
+    """Marks that `found` was not passed. Unlike instances, classes keep their identity when an error is pickled."""
 
 
 class Origin(NamedTuple):

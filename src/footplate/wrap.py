@@ -53,7 +53,7 @@ def wrap_log(text: str, width: int) -> str:
 
 
 def wrap_text(text: str, width: int | None = None) -> str:
-    """Wraps the output of a command between words. Continuation lines are indented to the second column.
+    """Wraps a command's output at word boundaries. Continuation lines are indented to the second column.
 
     Args:
         text: One or more lines. A label may be separated from the rest of its line by two or more spaces.

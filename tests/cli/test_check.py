@@ -142,7 +142,7 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert lines[0].endswith("tiny.py: no problems found")
     assert "model       ToyModel, 58 parameters, 58 trainable" in lines
     assert "group       SGD lr 0.1, momentum 0, weight_decay 0: 4 tensors" in lines
-    assert "train data  16 samples, batches of 4, 16 inspected, all of the same size, no tensor" in text
+    assert "train data  16 samples, batches of 4, 16 inspected, all of the same size, 4 numbers" in text
     assert "metrics     accuracy" in lines
     assert "checkpoint  every 4 iterations (iter_{}.pth)" in lines
     hooks = next(place for place, line in enumerate(lines) if line.startswith("hooks       Witness, RuntimeInfoHook, "))

@@ -113,7 +113,7 @@ def test_a_stream_read_by_workers_resumes_bit_for_bit(tmp_path: Path, caplog: py
         assert torch.equal(value, resumed.model.state_dict()[name])
     assert not [each for each in caplog.messages if "no longer bit-exact" in each]
     streamed(tmp_path / "parts", 9, workers=1, resume=True)
-    assert any("1 workers instead of 2" in each or "workers 1 instead of 2" in each for each in caplog.messages)
+    assert any("number of workers 1 instead of 2" in each for each in caplog.messages)
 
 
 EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 9}
@@ -131,9 +131,9 @@ def test_epochs_resume_at_the_same_sample_with_a_different_batch_size(
     assert rest == whole[4 * start :]
     assert (resumed.iter, resumed.epoch) == (3 * -(-24 // size), 3)
     said = [each for each in caplog.messages if "is no longer bit-exact" in each]
-    where = f"sample {4 * start % 24 or 24} of epoch {(4 * start - 1) // 24} with batch size {size} instead of 4"
+    where = f"sample {4 * start % 24 or 24} of epoch {(4 * start - 1) // 24}"
     assert len(said) == 1
-    assert where in said[0]
+    assert f"{where} with other settings (batch size {size} instead of 4" in said[0]
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])

@@ -1,6 +1,8 @@
 import os
 import threading
+import time
 from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
@@ -9,7 +11,7 @@ import pytest
 from footplate.data import shard_cache
 from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError, StorageError
-from footplate.storage import FileStatus, read_pieces
+from footplate.storage import FileStatus, atomic_file, read_pieces
 
 
 def remote(number: int, content: bytes) -> str:
@@ -96,12 +98,42 @@ def test_a_missing_remote_shard_is_an_error(tmp_path: Path) -> None:
         ShardCache(str(tmp_path), 1e9).open("memory://cache-test/none.tar", FileStatus(3, 0.0))
 
 
+def test_parallel_downloads_keep_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "_LEAST_AGE", 0.1)
+    monkeypatch.setattr(shard_cache, "_WAIT_INTERVAL", 0.01)
+    cache, totals = ShardCache(str(tmp_path), 25), list[int]()
+
+    def read_slowly(url: str, size: int) -> Iterator[bytes]:
+        time.sleep(0.05)
+        totals.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+        return read_pieces(url, size)
+
+    monkeypatch.setattr(shard_cache, "read_pieces", read_slowly)
+
+    def read(number: int) -> bytes:
+        with cache.open(remote(number, bytes(12)), FileStatus(12, 0)) as stream:
+            content: bytes = stream.read()
+        return content
+
+    with ThreadPool(8) as pool:
+        assert pool.map(read, range(8)) == [bytes(12)] * 8
+    assert 12 <= max(totals) <= 24
+
+
+def test_a_download_waits_only_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "_LONGEST_WAIT", 0.2)
+    with atomic_file(str(tmp_path / "other.tar"), reserve=12) as target:
+        target.write(bytes(12))
+        ShardCache(str(tmp_path), 12).open(remote(0, bytes(12)), FileStatus(12, 0)).close()
+    assert names(tmp_path) == ["0.tar", "other.tar"]
+
+
 @pytest.mark.parametrize("folder", ["file/cache", "/proc/cache"])
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=f"0.tar' cannot be copied to '.*{folder}'") as caught:
         ShardCache(str(tmp_path / folder), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))
-    assert caught.value.key == "cache_dir"
+    assert caught.value.notes == ("Set cache_dir to a folder that can be written and has enough free space.",)
 
 
 def test_running_downloads_count_towards_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,51 @@ def test_text_is_utf_8(folder: str) -> None:
         assert stream.read() == "grün"
 
 
+class AnswerError(Exception):
+    """An error with an HTTP status, as those of aiohttp."""
+
+    __module__ = "aiohttp.example"
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+class DisconnectedError(Exception):
+    __module__ = "aiohttp.example"
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (None, FileNotFoundError),
+        (KeyError("a"), FileNotFoundError),
+        (AnswerError(404), FileNotFoundError),
+        (AnswerError(403), PermissionError),
+        (AnswerError(503), ConnectionError),
+        (DisconnectedError("closed"), ConnectionError),
+        (OSError("no route to host"), ConnectionError),
+    ],
+)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_errors_of_remote_files_tell_whether_another_attempt_may_succeed(
+    cause: Exception | None, expected: type[OSError], is_wrapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def open(self, *args: object) -> None:
+            if is_wrapped or cause is None or isinstance(cause, KeyError):
+                raise FileNotFoundError("a") from cause  # fsspec reports most errors of HTTP like this
+            raise cause
+
+        size = modified = open
+
+    monkeypatch.setattr(file_operations, "file_system", lambda path: (Broken(), path))
+    for read in (storage.status, storage.read_bytes, lambda path: list(storage.read_pieces(path, 1))):
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is compared
+            read("http://example.com/a")
+        assert type(caught.value) is expected
+
+
 def test_missing_path_raises(folder: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(folder, "nope"))

@@ -41,6 +41,14 @@ def test_commit_syncs_file_before_rename_and_folder_after(tmp_path: Path, monkey
     assert calls == ["write", "fsync", "replace", "folder"]
 
 
+@pytest.mark.parametrize("size", [0, 3, 20])
+def test_reserved_space_does_not_change_the_content(tmp_path: Path, size: int) -> None:
+    with local_files.atomic_file(str(tmp_path / "a"), reserve=10) as sink:
+        assert [path.stat().st_size for path in tmp_path.iterdir()] == [10]
+        sink.write(b"x" * size)
+    assert (tmp_path / "a").read_bytes() == b"x" * size
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -113,7 +113,7 @@ def cut_evenly(number: int, count: int) -> Cut:
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits the tensors at the given memory addresses."""
+    """Returns a `cut` function for `split_state` that splits only the tensors whose memory addresses are given."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
 

@@ -4,7 +4,7 @@ A name in a pickle becomes a `Name`. A call to it becomes an `OpaqueObject`, unl
 functions contains the name. Only the operations listed below are supported. Each one counts the memory that it
 allocates.
 
-Python's C unpickler cannot be restricted in this way, because it hashes keys and sets states itself.
+Python's C unpickler cannot be restricted in this way, because it hashes keys and sets object state itself.
 
 Source: https://docs.python.org/3/library/pickle.html
 """
@@ -293,7 +293,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
             self.stack[-1] = target.finish(state)
             self.memo.update(dict.fromkeys(target.slots, self.stack[-1]))
         elif not isinstance(target, OrderedDict) or not isinstance(state, dict):
-            raise TypeError("a state is set on an object that has no state")
+            raise TypeError("it sets state on an object that does not support it")
         elif isinstance(state.get("_metadata"), dict):
             target._metadata = state["_metadata"]  # type: ignore[attr-defined]
 

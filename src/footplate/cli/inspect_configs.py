@@ -56,8 +56,8 @@ def add_commands(subparsers: Any) -> None:
         "key",
         metavar="KEY|TOPIC",
         nargs="?",
-        help=f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key with the "
-        "name of a topic, begin with a dot: .hooks",
+        help=f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key that "
+        "has the same name as a topic, prefix it with a dot: .hooks",
     )
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"

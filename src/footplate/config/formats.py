@@ -189,7 +189,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 
 
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
-    """Returns the opening bracket, the items, each with the text before it, and the closing bracket."""
+    """Returns the opening bracket, the items (each with the text that precedes it), and the closing bracket."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and is_identifier(key) for key in value):
             return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"

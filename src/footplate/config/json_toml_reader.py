@@ -49,7 +49,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 
 def read_json(text: str, path: str) -> Any:
-    """Parses JSON text. Each dict records the lines of its keys.
+    """Parses JSON text. Each dict records the line numbers of its keys.
 
     Raises:
         ConfigSyntaxError: The text is not valid JSON, or an object has a duplicate key.
@@ -83,7 +83,7 @@ def _with_places(value: Any, places: Iterator[Place]) -> Any:
 
 
 def read_toml(text: str, path: str) -> Any:
-    """Parses TOML text. Each dict records the lines of its keys. Dates become strings.
+    """Parses TOML text. Each dict records the line numbers of its keys. Dates become strings.
 
     Raises:
         ConfigSyntaxError: The text is not valid TOML.

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 from footplate.data.seeding import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
 from footplate.data.workers import WorkerProgress, WorkerSetup, data_wait
-from footplate.errors import DataError, FootplateError
+from footplate.errors import DataError, FootplateError, StorageError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -143,19 +143,23 @@ class BatchReader(Dataset[Any]):
             try:
                 samples.append(self.dataset[index])
             except failures as error:
-                name, notes = type(self.dataset).__name__, _details(error)
-                with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
-                    info = self.dataset.get_data_info(index)
-                    path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
-                    if path not in str(error):
-                        notes = [f"file: {path}", *notes]
-                message = f"sample {index} of the dataset '{name}' cannot be read: {_summarize(error)}"
-                return ReadFailure.of(message, error, notes)
+                message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
+                notes = [*self._path_notes(index, error), *_details(error)]
+                return ReadFailure.of(f"{message}: {_summarize(error)}", error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except failures as error:
             message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
+
+    def _path_notes(self, index: Any, error: BaseException) -> list[str]:
+        """Returns a line with the path of a sample that cannot be read, or no line if the error contains it."""
+        if not isinstance(error, StorageError):  # its message contains the path, and the storage would time out again
+            with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
+                info = self.dataset.get_data_info(index)
+                path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+                return [] if path in str(error) else [f"file: {path}"]
+        return []
 
 
 def _list_indices(indices: Sequence[Any]) -> str:

@@ -235,7 +235,7 @@ class DataPosition:
 
 
 def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
-    names = {"world_size": "processes", "length": "batches per epoch", "num_workers": "workers"}
+    names = {"world_size": "world size", "length": "epoch length", "num_workers": "number of workers"}
     changes = ", ".join(
         f"{names.get(key, 'batch size')} {here[key]} instead of {before[key]}"
         for key in here
@@ -243,5 +243,5 @@ def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample:
     )
     if changes:
         where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
-        message = "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact."
+        message = "Resumed at %s of epoch %d with other settings (%s). From here on, the run is no longer bit-exact."
         _logger.warning(message, where, before["epoch"], changes)

@@ -28,6 +28,7 @@ DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
 _ATTEMPTS = 5  # another process may remove a copy before it is opened
 _USE_INTERVAL = 10.0  # seconds between two updates of the time at which a copy was last used
 _LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process that downloaded it has yet to open it
+_WAIT_INTERVAL, _LONGEST_WAIT = 0.1, 60.0  # seconds to wait until other downloads have ended and space is free
 _COPY_BYTES = 1 << 20
 _RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a failed request to a storage is repeated
 _Result = TypeVar("_Result")
@@ -75,8 +76,8 @@ def explain_read_errors(kind: str, path: str) -> Iterator[None]:
 class ShardCache:
     """Downloads remote shards when they are first read, and removes the least recently used ones.
 
-    The total size exceeds `max_bytes` only if the shards that are being downloaded, or were downloaded within the last
-    second, do not fit.
+    The total size exceeds `max_bytes` only if a single shard is larger. A download that does not fit next to running
+    downloads waits for their end, but at most one minute.
 
     Args:
         folder: The folder for the copies.
@@ -118,7 +119,6 @@ class ShardCache:
                 except OSError as error:
                     raise StorageError(
                         f"the {self.shard_name} '{shard}' cannot be copied to '{self.folder}': {error}",
-                        key="cache_dir",
                         notes=["Set cache_dir to a folder that can be written and has enough free space."],
                     ) from error
             with suppress(FileNotFoundError):
@@ -136,7 +136,6 @@ class ShardCache:
         )
 
     def _download(self, shard: str, path: str, size: int) -> None:
-        clean_stale(self.folder)
         try:
             with_retries(lambda url: self._copy(url, path, size), shard)
         except (FileNotFoundError, PermissionError, ConnectionError):  # others are errors of the local disk
@@ -145,9 +144,14 @@ class ShardCache:
 
     def _copy(self, shard: str, path: str, size: int) -> None:
         with ExitStack() as stack:
-            with lock(os.path.join(self.folder, "removal")):  # no other process reserves the same space
-                self._make_room(size)
-                target = stack.enter_context(atomic_file(path, reserve=size))
+            target, until = None, time.monotonic() + _LONGEST_WAIT
+            while target is None:
+                clean_stale(self.folder)
+                with lock(os.path.join(self.folder, "removal")):  # no other process reserves the same space
+                    if self._make_room(size) or time.monotonic() > until:
+                        target = stack.enter_context(atomic_file(path, reserve=size))
+                if target is None:
+                    time.sleep(_WAIT_INTERVAL)
             copied = sum(target.write(piece) for piece in read_pieces(shard, _COPY_BYTES))
             if copied != size:
                 raise DataError(
@@ -156,8 +160,11 @@ class ShardCache:
                     notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )
 
-    def _make_room(self, size: int) -> None:
-        """Removes the least recently used copies until `size` more bytes fit."""
+    def _make_room(self, size: int) -> bool:
+        """Removes the least recently used copies until `size` more bytes fit.
+
+        Returns False if running downloads and new copies, which are not removed, use the space.
+        """
         youngest, total, copies = time.time() - _LEAST_AGE, size, []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
@@ -166,9 +173,10 @@ class ShardCache:
                     total += found.st_size  # a running download has its full size
                 elif not entry.name.endswith(".json"):
                     copies.append((found.st_mtime, found.st_size, entry.path))
-        copies.sort(reverse=True)  # last used first
-        for modified, used, path in copies:
-            total += used
-            if total > self.max_bytes and modified < youngest:
+        for modified, used, path in sorted(copies, reverse=True):  # last used first
+            if total + used > self.max_bytes and modified < youngest:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
+            else:
+                total += used
+        return total <= self.max_bytes or total == size

@@ -360,7 +360,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
 
 
 def _death_message(process: int | None, status: int) -> str:
-    """Returns torch's message for a dead worker. `status` is its exit code, or the negative number of the signal."""
+    """Returns torch's message for a dead worker. `status` is its exit code, or the negated signal number."""
     how = f"exited unexpectedly with exit code {status}"
     if status < 0:
         how = f"is killed by signal: {_describe_signal(-status)}"

@@ -30,7 +30,7 @@ def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
 def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Returns the unreduced gradient of each parameter as a sharded tensor `(ranks, *shape)`.
 
-    The entry is None if no rank has an unreduced gradient. Every rank must call this.
+    The result for a parameter is None if no rank has an unreduced gradient for it. Every rank must call this.
 
     Args:
         model: The model.

@@ -94,7 +94,7 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
             )
         styles |= dict.fromkeys(names, style)
     if not styles:
-        raise ArgumentError("no module of the model matches the model's own plan", key="plan", found=list(plan))
+        raise ArgumentError("the model's own plan matches none of its modules", key="plan", found=list(plan))
     for name, style in styles.items():
         _check_layer(modules, name, style, settings.size)
     return styles

@@ -147,7 +147,7 @@ class _Schedules(_Component):
         several = schedules.values() if isinstance(schedules, Mapping) else [schedules]
         _move_schedules(self.runner, list(chain.from_iterable(several)))
         if not left_out:
-            _logger.info("The checkpoint has no schedules. Moving those in the config to iteration %d.", done)
+            _logger.info("The checkpoint has no schedules. Advancing the config's schedules to iteration %d.", done)
 
 
 class _Hooks(_Component):

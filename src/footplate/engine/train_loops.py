@@ -139,7 +139,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._epoch += 1
 
     def _check_resumed_data(self) -> None:
-        """Starts the epoch over if the run was saved within it and an overridden `run_epoch` reads its own data."""
+        """Restarts an epoch in which the run was saved if an overridden `run_epoch` reads its own data."""
         done = self._iter - self._epoch * len(self.dataloader)
         if self._reading or self._iter != self._began_at or done <= 0:
             return

@@ -359,7 +359,7 @@ class DumpResults(BaseMetric[Any]):
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Appends copies of the predictions on the CPU, since views would keep the whole batch in memory."""
+        """Appends CPU copies of the predictions, since views would keep the whole batch in memory."""
         self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:

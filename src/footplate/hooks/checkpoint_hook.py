@@ -184,7 +184,7 @@ class CheckpointHook(Hook):
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Saves at intervals and at the end, when counting epochs."""
+        """Saves at each interval and at the end of training if `by_epoch` is True."""
         self._save_bests(runner)  # from a validation that a hook has started at this event
         if not self.by_epoch:
             return
@@ -195,7 +195,7 @@ class CheckpointHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Saves at intervals and at the end, when counting iterations."""
+        """Saves at each interval and at the end of training if `by_epoch` is False."""
         if self.by_epoch:
             return
         done = runner.iter + 1

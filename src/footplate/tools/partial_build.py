@@ -1,4 +1,4 @@
-"""Builds what the analysis commands need: trial runs, epoch lengths, and models without their missing classes."""
+"""Provides what the analysis commands need: trial runs, epoch lengths, and models with placeholders for classes."""
 
 import copy
 import logging

@@ -159,7 +159,7 @@ def run_in_process(
         request: The config and the settings of the trial.
         trial: The optuna trial. It receives each finite metric and decides on pruning.
         on_progress: Called repeatedly with `done`, `length` and `score`.
-        processes: Starts and ends the process.
+        processes: The object that starts and ends the process.
 
     Returns:
         The validation results, and the outcome with its reason. The outcome is "done", "pruned", "infeasible",

@@ -118,7 +118,7 @@ def test_complex_gradients_are_clipped_by_their_norm(order: Any, norm: float) ->
 
 
 def test_complex_gradients_are_not_clipped_by_value() -> None:
-    with pytest.raises(ArgumentError, match="^clip_grad by value does not support complex gradients"):
+    with pytest.raises(ArgumentError, match="^clipping by value does not support complex gradients"):
         build_clipper({"type": "value", "clip_value": 1.0})([parameter_with_complex_gradient()])
 
 

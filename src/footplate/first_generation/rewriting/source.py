@@ -257,7 +257,10 @@ def _root(node: Any) -> str | None:
 
 
 def _key_path(node: Any) -> KeyPath:
-    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`, or ()."""
+    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`.
+
+    For any other node, returns ().
+    """
     parts: list[str] = []
     while isinstance(node, cst.Subscript):
         index = node.slice[0].slice if len(node.slice) == 1 else None

@@ -381,7 +381,7 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Returns the features plus samples at the center and, with 5 points, the corners of each pixel's box."""
+    """Adds samples at the center of each pixel's box, and at its corners if `points` is 5, to the features."""
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]

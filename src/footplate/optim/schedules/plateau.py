@@ -18,7 +18,7 @@ def check_monitor(name: str, metrics: Collection[str], notes: Sequence[str] = ()
     Args:
         name: The name of the metric.
         metrics: The names of the validation metrics.
-        notes: Advice for the error.
+        notes: Advice to include in the error.
 
     Raises:
         ArgumentError: The metric is missing.
@@ -50,7 +50,7 @@ class ReduceOnPlateau(ParamSchedule):
         min_value: The lower bound of the field, either one value for all groups or one value per group.
         eps: The minimum change; smaller reductions are skipped.
         begin: The first validation at which the schedule acts.
-        end: The validation from which the schedule no longer acts.
+        end: The first validation at which the schedule no longer acts.
         by_epoch: Ignored; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 

@@ -72,7 +72,7 @@ class GradientClipper:
             raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
         if not self.gives_norm and any(each.is_complex() for each in gradients):
             raise ArgumentError(
-                "clip_grad by value does not support complex gradients",
+                "clipping by value does not support complex gradients",
                 key="optim_wrapper.clip_grad.type",
                 notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
             )

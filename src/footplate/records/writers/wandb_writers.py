@@ -127,7 +127,8 @@ class WandbVisBackend(LoggingTracker):
 class SwanlabVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a SwanLab run.
 
-    If neither a mode nor a login is set, the run is stored offline, so that the library does not prompt for input.
+    If no mode is set and the user is not logged in, the run is stored offline, so that the library does not prompt for
+    input.
 
     Args:
         save_dir: The folder for SwanLab's files.

@@ -120,7 +120,10 @@ class CocoDataset(BaseDataset):
 def category_ids(
     classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
 ) -> list[Any]:
-    """Returns the category id of each class. Raises a DataError at `key` if the file lacks a category."""
+    """Returns the category id of each class.
+
+    Raises a DataError that names `key` if the file lacks one of the categories.
+    """
     ids = {str(each["name"]): each["id"] for each in categories}
     for name in classes:
         if name not in ids:
@@ -172,7 +175,7 @@ _SECTIONS = {"images": ("id", "file_name", "width", "height"), "categories": ("i
 
 
 def _check_sections(content: Any, ann_file: str) -> None:
-    """Checks the sections of a COCO file, and the entries of images and categories."""
+    """Checks the sections of a COCO file, and the entries of `images` and `categories`."""
     if not isinstance(content, Mapping) or not _SECTIONS.keys() <= content.keys():
         found = sorted(content) if isinstance(content, Mapping) else type(content)
         reason = f"the file '{ann_file}' is not a COCO file: it must have the keys {', '.join(_SECTIONS)}"
@@ -193,7 +196,7 @@ def _check_sections(content: Any, ann_file: str) -> None:
 
 
 def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
-    """Checks that image ids are unique, and that annotations are complete and refer to images and categories."""
+    """Checks that image ids are unique, and that annotations are complete and refer to existing entries."""
     images = Counter(each["id"] for each in content["images"])
     if len(images) < len(content["images"]):
         raise DataError(f"the file '{ann_file}' has two images with the id {images.most_common(1)[0][0]}")

@@ -1,4 +1,4 @@
-"""Detection models: the base class with its postprocessing, and transformers models."""
+"""Detection models: the base class with its postprocessing, and models from Hugging Face Transformers."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
