@@ -38,7 +38,8 @@ _BETWEEN_EXCHANGES = 1.0  # seconds
 def temporary_folder(prefix: str) -> Iterator[str]:
     """Creates a temporary folder for the duration of the block.
 
-    SIGTERM and SIGHUP remove it, too, unless there are several ranks: the launcher ends those, and a rank must not report this as a failure.
+    SIGTERM and SIGHUP remove it, too, unless there are several ranks. The launcher ends ranks with SIGTERM, which they
+    must not report as a failure.
     """
     with raising_stop_signals(not is_distributed()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
         yield folder
