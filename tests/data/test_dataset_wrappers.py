@@ -109,7 +109,7 @@ def test_a_lazy_balanced_dataset_is_initialized_at_first_use() -> None:
     assert len(dataset) == 8
 
 
-def test_what_was_count_skippedside_counts() -> None:
+def test_skipped_samples_are_counted_in_nested_datasets() -> None:
     def dataset(skipped: Any) -> Any:
         return SimpleNamespace(skipped=skipped, metainfo={}, __len__=lambda: 1)
 
