@@ -55,7 +55,7 @@ def dist_params(draft: Draft) -> None:
     after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
 )
 def resume(draft: Draft) -> None:
-    """Sets `load_from` with `resume=True`, or `resume='auto'` for the newest checkpoint in the work_dir."""
+    """Sets `load_from` and `resume=True`, or `resume='auto'` to use the newest checkpoint in the work_dir."""
     keys = [key for key in ("resume_from", "auto_resume") if key in draft.remaining]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
@@ -110,7 +110,7 @@ def device(draft: Draft) -> None:
     after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
 )
 def model_settings(draft: Draft) -> None:
-    """Moves the top-level `train_cfg` and `test_cfg` of the model into the model."""
+    """Moves the model's top-level `train_cfg` and `test_cfg` into `model`."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.remaining.get(key)
         if key not in draft.remaining:
