@@ -230,6 +230,7 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
         (3, ArgumentError, "shards must be a path or a list of paths"),
         ("{3..1}.tar", ArgumentError, r"the range '\{3..1\}' of shards is empty or too long"),
         ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
+        ("{0..9999}-{0..9999}.tar", ArgumentError, "the ranges of shards are too long"),
         (["a.tar", "a.tar"], ArgumentError, "the shard '.*a.tar' is listed twice"),
         (["a.tar", "b.tar", "./a.tar"], ArgumentError, "the shard '.*a.tar' is listed twice"),
         ([Path("a.tar"), 3], ArgumentError, "shards must be a path or a list of paths"),

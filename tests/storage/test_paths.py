@@ -25,6 +25,8 @@ def test_is_local(path: str, expected: bool) -> None:
         ("memory://run/a.pth", "memory://run", "a.pth"),
         ("memory://a.pth", "memory://", "a.pth"),
         ("a.pth", "", "a.pth"),
+        ("https://host/run/a.pth?key=1/2", "https://host/run", "a.pth"),
+        ("memory://run/what?.pth", "memory://run", "what?.pth"),
     ],
 )
 def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) -> None:

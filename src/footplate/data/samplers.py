@@ -17,6 +17,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
 _logger = logging.getLogger("footplate.data")
+_MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
 _DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler)
 _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
@@ -164,7 +165,7 @@ class InfiniteSampler(_SeededSampler):
 
 def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
     """Returns the index of the shard of each sample, ``(N,)``, int64."""
-    check_count("shard_window", window)
+    check_count("shard_window", window, most=_MOST_SHARDS)
     if not shuffle:
         raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
     if not hasattr(dataset, "shard_numbers"):

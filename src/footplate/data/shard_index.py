@@ -22,6 +22,7 @@ from footplate.storage import (
     local_path,
     open_file,
     read_bytes,
+    split_query,
     status,
 )
 
@@ -91,7 +92,8 @@ def load_index(shard: str, cache: ShardCache) -> ShardIndex:
     Raises:
         DataError: The shard is missing, damaged or empty, contains a key twice, or does not match its index.
     """
-    beside = absolute(shard) + SUFFIX
+    address, query = split_query(absolute(shard))
+    beside = address + SUFFIX + query
     cached = cache.path(beside)
     with explain_read_errors("shard", shard):
         current = with_retries(status, shard)

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from footplate.distributed import get_rank, get_world_size
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
-from footplate.storage import absolute, join, list_dir, missing_path_notes
+from footplate.storage import absolute, base_name, join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _HEADER = 512  # bytes before the content of a file in a tar archive
@@ -196,12 +197,14 @@ def _expand(path: str) -> list[str]:
         if not 0 < len(numbers) <= _MOST_SHARDS:
             raise ArgumentError(f"the range '{match.group()}' of shards is empty or too long", key="shards", found=path)
         ranges.append([f"{number:0{width}d}" for number in numbers])
+    if math.prod(map(len, ranges)) > _MOST_SHARDS:
+        raise ArgumentError("the ranges of shards are too long", key="shards", found=path)
     if ranges:
         parts = _RANGE.split(path)[::3]
         return [
             "".join(itertools.chain(*zip(parts, [*numbers, ""], strict=True))) for numbers in itertools.product(*ranges)
         ]
-    if path.lower().endswith(_SUFFIXES):
+    if base_name(path).lower().endswith(_SUFFIXES):
         return [path]
     try:
         names = [

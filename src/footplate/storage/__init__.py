@@ -35,6 +35,7 @@ from footplate.storage.paths import (
     missing_path_notes,
     output_path,
     parent,
+    split_query,
 )
 
 __all__ = [
@@ -70,5 +71,6 @@ __all__ = [
     "read_pieces",
     "remove",
     "remove_empty_folder",
+    "split_query",
     "status",
 ]

@@ -81,13 +81,26 @@ def parent(path: Path) -> str:
     """Returns the folder of `path`, or "" for a bare file name."""
     if is_local(path):
         return os.path.dirname(local_path(path))
-    protocol, _, rest = os.fspath(path).partition("://")
+    protocol, _, rest = split_query(os.fspath(path))[0].partition("://")
     return f"{protocol}://{posixpath.dirname(rest)}"
 
 
 def base_name(path: Path) -> str:
-    """Returns the last part of `path`."""
-    return os.path.basename(local_path(path)) if is_local(path) else posixpath.basename(os.fspath(path))
+    """Returns the last part of `path`, without the query of an HTTP address."""
+    if is_local(path):
+        return os.path.basename(local_path(path))
+    return posixpath.basename(split_query(os.fspath(path))[0])
+
+
+def split_query(url: str) -> tuple[str, str]:
+    """Splits an HTTP address before its query, such as the signature of a signed URL. Other paths have no query.
+
+    Example:
+        >>> split_query("https://host/a.tar?signature=12")
+        ('https://host/a.tar', '?signature=12')
+    """
+    address, mark, query = url.partition("?") if url.startswith(("http://", "https://")) else (url, "", "")
+    return address, mark + query
 
 
 def missing_path_notes(path: Path) -> list[str]:
