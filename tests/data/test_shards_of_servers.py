@@ -2,10 +2,13 @@
 
 import contextlib
 import functools
+import io
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +22,7 @@ import pytest
 
 from footplate.data import WebDataset, batches, build_dataloader, shard_cache
 from footplate.errors import DataError, StorageError
+from footplate.registry import DATASETS
 from footplate.storage import file_operations
 from tests.data.shards import write_shards
 
@@ -272,3 +276,82 @@ def test_shards_of_s3_equal_local_ones(tmp_path: Path, monkeypatch: pytest.Monke
             numbers("s3://bucket/train/train-{000..004}.tar", cache)
     finally:
         server.stop()
+
+
+def send_page(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+    """Sends a short page instead of a shard, as a server does whose login has expired."""
+    page = b"<p>Please log in.</p>"
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(page)))
+    handler.end_headers()
+    handler.wfile.write(page)
+    return True
+
+
+def test_a_large_shard_needs_a_single_request(tmp_path: Path, server: Server) -> None:
+    """The block size of fsspec is 5 MiB."""
+    large = tmp_path / "data" / "large.tar"
+    with tarfile.open(large, "w") as archive:
+        for number in range(2):
+            for extension, content in {"bin": bytes([number]) * (6 << 20), "cls": b"%d" % number}.items():
+                member = tarfile.TarInfo(f"{number}.{extension}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    fields = {"content": "bin", "gt_label": "cls"}
+    dataset = WebDataset(f"{server.url}/large.tar", fields=fields, cache_dir=str(tmp_path / "cache"))
+    assert [(len(each["content"]), each["gt_label"]) for each in map(dataset.get_data_info, range(2))] == [
+        (6 << 20, 0),
+        (6 << 20, 1),
+    ]
+    assert len(server.handler.downloads) == 1
+
+
+def test_a_page_instead_of_a_shard_stops_the_run_and_is_not_kept(server: Server, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    server.handler.answer = send_page
+    with pytest.raises(StorageError, match=r"train-000\.tar' cannot be read: .* 21 bytes"):
+        WebDataset(server.shards, cache_dir=str(cache), on_error="skip")
+    assert not list(cache.glob("*.tar"))
+    server.handler.answer = None
+    assert sorted(sum(numbers(server.shards, cache), [])) == list(range(37))
+
+
+def test_a_shortened_copy_is_downloaded_again(server: Server, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    order = numbers(server.shards, cache)
+    for copy in cache.glob("*.tar"):
+        os.truncate(copy, 3000)
+    assert numbers(server.shards, cache) == order
+    assert len(server.handler.downloads) == 8
+
+
+def test_files_of_others_in_the_cache_folder_stay(server: Server, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / "sub").mkdir(parents=True)
+    own = [cache / "thesis.docx", cache / ".hidden", cache / "sub" / "weights.pth"]
+    for path in own:
+        path.write_bytes(bytes(60_000))
+    section = {"type": "WebDataset", "shards": server.shards, "cache_dir": str(cache), "cache_gb": 1e-6}
+    dataset = DATASETS.build(section)
+    assert [dataset.get_data_info(number)["sample_idx"] for number in range(37)] == list(range(37))
+    assert [path.stat().st_size for path in own] == [60_000] * 3
+    assert len(list(cache.glob("*.tar"))) <= 1
+
+
+def test_signed_addresses_are_resumed_with_another_signature(server: Server, tmp_path: Path) -> None:
+    one, other = (
+        WebDataset(f"{server.shards}?signature={'ab/' * 99}{sign}", cache_dir=str(tmp_path / "cache")) for sign in "12"
+    )
+    assert len(one) == 37
+    assert one.digest == other.digest
+    single = WebDataset(f"{server.url}/train-000.tar?signature=1", cache_dir=str(tmp_path / "cache"))
+    assert len(single) == 9
+
+
+def test_a_page_instead_of_an_index_is_ignored(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        (tmp_path / "data" / f"train-{number:03}.tar.index.json").write_text("<p>There is no such file.</p>")
+    assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
+    assert "train-000.tar.index.json' is not a valid index" in caplog.text

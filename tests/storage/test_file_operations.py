@@ -95,7 +95,7 @@ def test_errors_of_remote_files_tell_whether_another_attempt_may_succeed(
     cause: Exception | None, expected: type[OSError], is_wrapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def open(self, *args: object) -> None:
+        def open(self, *args: object, **kwargs: object) -> None:
             if is_wrapped or cause is None or isinstance(cause, KeyError):
                 raise FileNotFoundError("a") from cause  # fsspec reports most errors of HTTP like this
             raise cause

@@ -238,12 +238,25 @@ def read_pieces(path: Path, size: int) -> Iterator[bytes]:
     """
     position = 0
     try:
-        with _network_errors(), open_file(path) as stream:
+        with _network_errors(), _open_stream(path) as stream:
             while piece := stream.read(size):
                 yield piece
                 position += len(piece)
     except ConnectionError as error:
         raise ConnectionError(f"reading failed after {position} bytes: {_describe(error)}") from error
+
+
+def _open_stream(path: Path) -> IO[Any]:
+    """Opens a file for reading from the beginning to the end. Sends a single request to an HTTP server.
+
+    By default, fsspec reads a file in blocks, for which a server must support range requests. It also joins blocks of
+    answers that are too short, such as an error page.
+    """
+    if not os.fspath(path).startswith(("http://", "https://")):
+        return open_file(path)
+    system, inner = file_system(path)
+    stream: IO[Any] = system.open(inner, "rb", block_size=0)
+    return stream
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
