@@ -33,11 +33,12 @@ from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.phase import Phase
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import RUNNER_KEYS, check_config, warn_about_variables
-from footplate.engine.signals import EarlyExitError, temporary_folder
+from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
+from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
