@@ -26,7 +26,7 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.cuda_graphs import check_captured_model, check_cuda_graphs
+from footplate.engine.cuda_graphs import check_capturable, check_cuda_graphs
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.ineffective_settings import warn_about_idle_settings
@@ -301,7 +301,7 @@ class _TrialHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Starts timing the wait for data."""
         if self._has_graphs:  # here, because hooks may have changed the model
-            check_captured_model(runner.model)
+            check_capturable(runner.model)
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
