@@ -103,10 +103,10 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 40),
+        ({}, 41),
         ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 47),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 38),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 43),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 39),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 44),
         ({"custom_hooks": [{"type": "EMAHook"}]}, 55),
     ],
 )

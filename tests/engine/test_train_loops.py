@@ -117,6 +117,30 @@ def test_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], i
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
+def test_hook_may_replace_the_validation_loop_during_training(tmp_path: Path, by_epoch: bool) -> None:
+    class Postponed(Hook):
+        """Removes the validation loop until six iterations are complete."""
+
+        def __init__(self) -> None:
+            self.validated: list[int] = []
+
+        def before_train(self, runner: Any) -> None:
+            self.loop, runner.val_loop = runner.val_loop, None
+
+        def after_train_iter(self, runner: Any, batch_idx: int) -> None:
+            if runner.iter == 5:
+                runner.val_loop = self.loop
+
+        def after_val(self, runner: Any) -> None:
+            self.validated.append(runner.iter)
+
+    hook = Postponed()
+    train_cfg = {"max_epochs": 3} if by_epoch else {"max_iters": 12, "val_interval": 4}
+    trained(tmp_path, train_cfg={"by_epoch": by_epoch, **train_cfg}, custom_hooks=[hook])
+    assert hook.validated == [8, 12]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
 def test_training_without_validation(tmp_path: Path, by_epoch: bool) -> None:
     nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
     train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]

@@ -139,7 +139,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._epoch += 1
 
     def _check_resumed_data(self) -> None:
-        """Restarts an epoch in which the run was saved if an overridden `run_epoch` reads its own data."""
+        """Restarts the epoch in which the run was saved if an overridden `run_epoch` reads its own data."""
         done = self._iter - self._epoch * len(self.dataloader)
         if self._reading or self._iter != self._began_at or done <= 0:
             return
@@ -222,7 +222,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner.call_hook("before_train_epoch")
         runner.model.train()
         self._continue_epoch()
-        stream, validates = self.dataloader_iterator, runner.val_loop is not None
+        stream = self.dataloader_iterator
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 runner.phase = Phase.DATA_LOADING
@@ -230,7 +230,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 runner.phase = Phase.BETWEEN_ITERATIONS
                 yield self._iter, batch
                 del batch
-                if validates and self._validation_is_due():
+                if self._validation_is_due():
                     self._validate()
         finally:
             self._stream = None  # ends its workers too

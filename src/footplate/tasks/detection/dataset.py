@@ -122,7 +122,8 @@ def category_ids(
 ) -> list[Any]:
     """Returns the category id of each class.
 
-    Raises a DataError that names `key` if the file lacks one of the categories.
+    Raises:
+        DataError: The file lacks a category. `key` is the key of the classes in the config.
     """
     ids = {str(each["name"]): each["id"] for each in categories}
     for name in classes:
