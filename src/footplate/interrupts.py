@@ -1,13 +1,20 @@
-"""Raises an error when a signal ends a command. During training, `footplate.engine.signals` handles signals instead."""
+"""Raises an exception when a command receives a stop signal.
+
+During training, `footplate.engine.signals` handles signals instead.
+"""
 
 import contextlib
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from types import FrameType
 
 SIGNALED = 128  # plus the number of the signal is the exit code of a process that a signal has ended
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_is_in_command: ContextVar[bool] = ContextVar("footplate_is_in_command", default=False)
 
 
 class StopSignal(KeyboardInterrupt):
@@ -19,7 +26,7 @@ class StopSignal(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = SIGNALED + number
+        self.number, self.exit_code = number, SIGNALED + number
 
 
 @contextlib.contextmanager
@@ -49,6 +56,39 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
         for number in replaced:
             if signal.getsignal(number) is stop:  # the code in the block may have set another handler
                 signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def catching_stop_signals() -> Iterator[None]:
+    """Makes `temporary_folder` raise StopSignal within the block, for a command that catches it."""
+    token = _is_in_command.set(True)
+    try:
+        yield
+    finally:
+        _is_in_command.reset(token)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[str]:
+    """Creates a temporary folder for the duration of the block.
+
+    SIGTERM and SIGHUP remove it before they end the process. In a command, they raise StopSignal. In a process that a
+    launcher has started, they do not remove it: the launcher ends ranks with SIGTERM, which they must not report as a
+    failure.
+    """
+    try:
+        with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
+            yield folder
+    except StopSignal as error:
+        # Without a handler outside of the block, the signal ends a script as it would without a temporary folder.
+        if not _is_in_command.get() and signal.getsignal(error.number) == signal.SIG_DFL:
+            signal.raise_signal(error.number)
+        raise
+
+
+def is_launched() -> bool:
+    """Checks whether a launcher such as torchrun or srun has started this process as a rank."""
+    return any(name in os.environ for name in RANK_VARIABLES)
 
 
 def exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:

@@ -140,6 +140,15 @@ def test_log_file_is_rotated(tmp_path: Path) -> None:
     assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
 
 
+def test_long_record_does_not_rotate_an_empty_file(tmp_path: Path) -> None:
+    with logging_to(str(tmp_path / "run.log"), max_mb=0.001, backups=3):
+        for letter in "ab":
+            logging.getLogger("footplate").warning(letter * 2000)
+    logs = {each.name: each.read_text().strip()[-1] for each in tmp_path.glob("*.log")}
+    assert logs == {"run.1.log": "a", "run.log": "b"}
+    assert sorted(each.name for each in tmp_path.glob("*.jsonl")) == ["run.warnings.1.jsonl", "run.warnings.jsonl"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

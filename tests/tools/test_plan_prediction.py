@@ -5,6 +5,7 @@ import pytest
 
 from footplate.tools import plan_prediction
 from footplate.tools.plan_measurements import Cluster, Measurements
+from footplate.errors import ArgumentError
 from footplate.tools.plan_prediction import FORMULAS, describe_formulas, describe_plan, predict, predict_growth
 from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
 from tests.tools.test_plan_measurements import GIVEN
@@ -117,6 +118,13 @@ def test_predictions_double_the_nodes() -> None:
     assert " ".join(table[0].split()).startswith("nodes devices batch step compute data exchange samples/s")
     assert " ".join(table[1].split()) == "1 1 16 0.32 s 0.32 s 0 s 0 s 50 100.0 % 1.4 GB 0.3 s"
     assert len({len(row) for row in table}) == 1
+
+
+@pytest.mark.parametrize(("shards", "tensor_parallel"), [(3, 1), (None, 3), (4, 4), (16, 1)])
+def test_groups_must_divide_the_devices(shards: int | None, tensor_parallel: int) -> None:
+    with pytest.raises(ArgumentError, match="must divide the 8 devices") as caught:
+        predict(PARTS, cluster(2, 4), sharded=True, shards=shards, tensor_parallel=tensor_parallel)
+    assert caught.value.found == (shards or 1) * tensor_parallel
 
 
 def test_predictions_list_whole_groups() -> None:

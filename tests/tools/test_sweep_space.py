@@ -5,7 +5,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, OverrideError
-from footplate.tools.sweep_space import Parameter, parse_parameter, with_values
+from footplate.tools.sweep_space import Parameter, overrides_of, parse_parameter, with_values
 from tests.support import settings
 
 
@@ -82,6 +82,19 @@ def test_accepted_keys_need_no_plus(tmp_path: Path) -> None:
     assert changed["train_dataloader"]["drop_last"] is True
     with pytest.raises(OverrideError, match=r"has no key 'momentums'(.|\n)*did you mean '.*\.momentum'"):
         with_values(cfg, {"optim_wrapper.optimizer.momentums": 0.9})
+
+
+@pytest.mark.parametrize("text", ["'x,y',z", "'1','2'", "'true',b", "'[x',b", """ "'it\\'s'",'a\\\\b' """, "' a',''"])
+def test_quoted_choices_remain_strings(text: str, tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path))
+    choices = parse_parameter(f"experiment_name={text}").choices
+    assert all(isinstance(each, str) for each in choices)
+    assert [with_values(cfg, {"experiment_name": each})["experiment_name"] for each in choices] == list(choices)
+
+
+def test_strings_have_quotes_only_if_necessary() -> None:
+    values = {"a.type": "ResNet", "a.path": "data/x=1", "a.name": "x,y", "a.depth": 18, "a.stages": [1, 2]}
+    assert overrides_of(values) == ["a.type=ResNet", "a.path=data/x=1", "a.name='x,y'", "a.depth=18", "a.stages=[1, 2]"]
 
 
 def test_keys_of_the_other_generation_are_suggested() -> None:

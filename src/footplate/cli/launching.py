@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
-from footplate.interrupts import SIGNALED
+from footplate.interrupts import RANK_VARIABLES, SIGNALED, is_launched
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
-_LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _AFTER_FIRST_RANK = 2.0  # seconds that a launcher needs to stop the other processes after the first rank has failed
 
 
@@ -74,7 +73,7 @@ def starts_processes(arguments: argparse.Namespace) -> bool:
 
 def is_first_rank() -> bool:
     """Checks whether this is the first or the only process of a run, without importing torch."""
-    return all(os.environ.get(name, "0") == "0" for name in _LAUNCHED)
+    return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
 def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
@@ -187,7 +186,7 @@ def run_as_rank(
     try:
         return command()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        if not any(name in os.environ for name in _LAUNCHED):
+        if not is_launched():
             raise
         code, reported = None, error
         if "footplate.engine" in sys.modules:

@@ -21,7 +21,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wants_json,
 )
-from footplate.interrupts import exit_code_of, raising_stop_signals
+from footplate.interrupts import catching_stop_signals, exit_code_of, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with reserving_stdout(arguments), raising_stop_signals(wants_json(arguments)):
+    with reserving_stdout(arguments), catching_stop_signals(), raising_stop_signals(wants_json(arguments)):
         return _run(arguments)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from footplate.tools.plan_measurements import Measurements
 
 _GIGABIT = 1e9 / 8
-_MOST = 10**6  # nodes, and devices per node
+_MAX_NODES = _MAX_PER_NODE = 10**6
 
 
 def add_commands(subparsers: Any) -> None:
@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, or the formulas."""
     from footplate.checks import check_count, check_number
     from footplate.errors import ArgumentError
-    from footplate.tools.plan_prediction import describe_formulas, describe_plan, predict_growth
+    from footplate.tools.plan_prediction import describe_formulas, describe_plan, group_size, predict_growth
 
     if arguments.formulas:
         print_result(arguments, {"formulas": describe_formulas()}, describe_formulas())
         return 0
-    check_count("--nodes", arguments.nodes, most=_MOST)
-    check_count("--per-node", arguments.per_node, most=_MOST)
+    check_count("--nodes", arguments.nodes, most=_MAX_NODES)
+    check_count("--per-node", arguments.per_node, most=_MAX_PER_NODE)
     for name in ("bandwidth", "inner_bandwidth"):
         check_number(f"--{name.replace('_', '-')}", getattr(arguments, name), above=0)
     check_number("--latency", arguments.latency, least=0)
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         tensor_parallel=arguments.tensor_parallel or 1,
     )
     data = {"parts": measured, "cluster": cluster, "predictions": predictions}
-    group = (arguments.shards or 1) * (arguments.tensor_parallel or 1)
+    group = group_size(arguments.shards, arguments.tensor_parallel or 1)
     print_result(arguments, data, describe_plan(measured, cluster, predictions, group=group))
     return 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
+from footplate.config.formats import write_value
 from footplate.config.key_paths import find_value, join_path, merge_options, split_path
 from footplate.config.origins import Place
 from footplate.error_context import origin_of
@@ -214,6 +215,25 @@ def parse_value(text: str) -> Any:
     if not items:
         return ""
     return items if has_comma else items[0]
+
+
+def format_value(value: Any) -> str:
+    """Formats a value for `--set`. A string has quotes if `parse_value` would return another value without them.
+
+    Example:
+        >>> format_value("ResNet"), format_value("true"), format_value("x,y")
+        ('ResNet', "'true'", "'x,y'")
+    """
+    if not isinstance(value, str):
+        return write_value(value)
+    try:
+        is_plain = parse_value(value) == value
+    except OverrideError:
+        is_plain = False
+    if is_plain:
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 class _ValueParser:

@@ -82,7 +82,7 @@ def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
         )
 
 
-def check_captured_model(model: nn.Module) -> None:
+def check_capturable(model: nn.Module) -> None:
     """Checks that CUDA graphs can capture the training step of a model.
 
     Raises:
@@ -117,8 +117,8 @@ class CudaGraphHook(Hook):
         self._step: GraphedStep | None = None
 
     def before_train(self, runner: "Runner") -> None:
-        """Replaces the training step. See `check_captured_model` for the models that are refused."""
-        check_captured_model(runner.model)
+        """Replaces the training step. See `check_capturable` for the models that are refused."""
+        check_capturable(runner.model)
         model: Any = runner.model
         self._step = model.train_step = GraphedStep(model, self._create_backend())
 

@@ -26,9 +26,9 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import Hook
-from footplate.engine.signals import temporary_folder
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.evaluation import BaseMetric, Evaluator
+from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
 

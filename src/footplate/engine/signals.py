@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import tempfile
 import threading
 import time
 import traceback
@@ -22,7 +21,6 @@ from footplate.engine.phase import Phase
 from footplate.engine.saving import save_on_request
 from footplate.error_context import innermost_user_line
 from footplate.errors import ExitError
-from footplate.interrupts import raising_stop_signals
 from footplate.records.standard_streams import print_urgent
 
 if TYPE_CHECKING:
@@ -32,17 +30,6 @@ _logger = logging.getLogger("footplate.engine")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
 _BETWEEN_EXCHANGES = 1.0  # seconds
-
-
-@contextmanager
-def temporary_folder(prefix: str) -> Iterator[str]:
-    """Creates a temporary folder for the duration of the block.
-
-    SIGTERM and SIGHUP remove it, too, unless there are several ranks. The launcher ends ranks with SIGTERM, which they
-    must not report as a failure.
-    """
-    with raising_stop_signals(not is_distributed()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
-        yield folder
 
 
 class EarlyExitError(Exception):

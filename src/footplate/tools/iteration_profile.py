@@ -14,9 +14,10 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.signals import EarlyExitError, temporary_folder
+from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import DataError
+from footplate.interrupts import temporary_folder
 from footplate.messages import labeled
 from footplate.optim.wrappers import AmpOptimWrapper
 from footplate.tools.partial_build import build_trial

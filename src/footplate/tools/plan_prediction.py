@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, labeled, pluralize
 
 if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
@@ -61,6 +62,11 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 }
 
 
+def group_size(shards: int | None, tensor_parallel: int) -> int:
+    """Returns the number of devices in a group, for the arguments of `predict`. Devices are only used in whole groups."""
+    return (shards or 1) * tensor_parallel
+
+
 def predict(
     parts: "Measurements",
     cluster: "Cluster",
@@ -79,7 +85,13 @@ def predict(
             batches.
         tensor_parallel: The number of devices that share each layer and train on the same batches. `shards` times this
             number must divide the number of devices in the cluster.
+
+    Raises:
+        ArgumentError: The devices cannot be split into groups.
     """
+    size = group_size(shards, tensor_parallel)
+    if cluster.devices % size:
+        raise ArgumentError(f"shards times tensor_parallel must divide the {cluster.devices} devices", found=size)
     split = tensor_parallel
     groups = cluster.devices // split  # groups of devices with different batches
     shards = shards or groups
@@ -154,7 +166,7 @@ def predict_growth(
     Args:
         parts: The measurements of one device.
         cluster: The machines.
-        sharded: See `predict`, as for the other arguments.
+        sharded: Whether weights and optimizer state are sharded rather than replicated.
         shards: The number of devices that share a replica of the weights.
         tensor_parallel: The number of devices that share each layer.
     """
@@ -164,7 +176,7 @@ def predict_growth(
         sizes.append(dataclasses.replace(cluster, nodes=nodes))
         nodes *= 2
     sizes.append(cluster)
-    group = (shards or 1) * tensor_parallel
+    group = group_size(shards, tensor_parallel)
     return [
         predict(parts, dataclasses.replace(cluster, nodes=1, per_node=1), sharded=sharded),
         *(
@@ -184,7 +196,7 @@ def describe_plan(
         measured: The measurements of one device.
         cluster: The machines.
         predictions: The result of `predict_growth`.
-        group: The number of devices in a group: `shards` times `tensor_parallel`.
+        group: The number of devices in a group; see `group_size`.
     """
     step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(

@@ -17,8 +17,9 @@ from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
 from footplate.engine.sections import runner_config
-from footplate.engine.signals import EarlyExitError, temporary_folder
+from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
+from footplate.interrupts import temporary_folder
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
 from footplate.tools.partial_build import build_trial

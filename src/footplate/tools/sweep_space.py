@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config import Config, find_late_changes
-from footplate.config.formats import write_value
-from footplate.config.overrides import parse_value
+from footplate.config.overrides import format_value, parse_value
 from footplate.errors import ArgumentError
 from footplate.tools.key_equivalents import apply_known
 
@@ -111,4 +110,4 @@ def overrides_of(values: Mapping[str, Any]) -> list[str]:
     >>> overrides_of({"model.depth": 18, "model.type": "ResNet"})
     ['model.depth=18', 'model.type=ResNet']
     """
-    return [f"{key}={value if isinstance(value, str) else write_value(value)}" for key, value in values.items()]
+    return [f"{key}={format_value(value)}" for key, value in values.items()]

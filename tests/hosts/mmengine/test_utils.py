@@ -181,6 +181,8 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     assert list(path.scandir(tmp_path, ".png", recursive=True, case_sensitive=False)) == ["a.PNG", "sub/c.png"]
     with pytest.raises(TypeError, match="'suffix' must be"):
         path.scandir(tmp_path, suffix=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not bytes"):
+        path.scandir(tmp_path, suffix=b".png", case_sensitive=False)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="does not exist"):
         path.check_file_exist(tmp_path / "none")
 

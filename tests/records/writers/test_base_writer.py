@@ -1,7 +1,10 @@
+import copy
 import logging
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -235,6 +238,16 @@ def test_missing_package_is_an_error(kind: str, package: str, monkeypatch: pytes
     words = str(caught.value)
     assert f"{kind} needs the package '{package}', which is not installed" in words
     assert f"pip install 'footplate[{package}]'" in words
+
+
+@pytest.mark.parametrize("kind", ["WandbVisBackend", "MLflowVisBackend"])
+def test_writer_can_be_copied_before_its_first_use(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("wandb", "mlflow"):
+        library = ModuleType(package)
+        library.__dict__["init"] = print
+        monkeypatch.setitem(sys.modules, package, library)
+    writer = VISBACKENDS.build({"type": kind, "save_dir": "folder"})
+    assert copy.deepcopy(writer).state_dict() == pickle.loads(pickle.dumps(writer)).state_dict() == {}
 
 
 def test_check_init_kwargs() -> None:

@@ -1,5 +1,7 @@
+import copy
 import itertools
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,14 @@ def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError) as caught:
         VISBACKENDS.build({"type": "TensorboardVisBackend"})
     assert "pip install 'footplate[tensorboard]'" in str(caught.value)
+
+
+def test_writer_can_be_copied_before_its_first_use(tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)})
+    for found in (copy.deepcopy(writer), pickle.loads(pickle.dumps(writer))):
+        found.add_scalar("loss", 0.5, 1)
+        found.close()
+    assert [each.value for each in read(tmp_path).Scalars("loss")] == [0.5, 0.5]
 
 
 def test_unused_writer_leaves_no_files(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def scandir(
     """
     if not is_filepath(dir_path):
         raise TypeError(f"'dir_path' must be a path, not {type(dir_path).__name__}.")
+    if suffix is not None and not isinstance(suffix, str | tuple):
+        raise TypeError(f"'suffix' must be a string or a tuple of strings, not {type(suffix).__name__}.")
     if case_sensitive or suffix is None:
         return LocalBackend().list_dir_or_file(dir_path, list_dir=False, suffix=suffix, recursive=recursive)
     ends = tuple(each.lower() for each in ([suffix] if isinstance(suffix, str) else suffix))

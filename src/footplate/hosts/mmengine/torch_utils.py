@@ -182,7 +182,9 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
         deterministic: Whether to use only deterministic algorithms.
         diff_rank_seed: Whether to add the rank to the seed.
     """
-    shared = seed_everything({"seed": seed, "deterministic": deterministic, "diff_rank_seed": diff_rank_seed})
+    # Callers may pass any truth value, such as 1; footplate's own configs need booleans.
+    flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
+    shared = seed_everything({"seed": seed, **flags})
     return shared + get_rank() if diff_rank_seed else shared
 
 

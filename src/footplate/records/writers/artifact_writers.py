@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import import_optional
 from footplate.records.writers.base_writer import InitTracker, Tracker, files_to_upload
 from footplate.registry import VISBACKENDS
 
@@ -67,7 +66,7 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
-        task_type = self._library.Task
+        task_type = self._import_library().Task
         if hasattr(task_type, "_report_subprocess_enabled"):
             # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
             task_type._report_subprocess_enabled = False
@@ -148,7 +147,7 @@ class DVCLiveVisBackend(InitTracker):
             self.identity = {"start": self.start}
         else:
             settings = {**settings, "dir": continued, "resume": True}
-        return self._library.Live(**settings)
+        return self._import_library().Live(**settings)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         live = self.experiment
@@ -184,6 +183,8 @@ class MLflowVisBackend(Tracker):
         MissingExtraError: The package mlflow is not installed.
     """
 
+    package = "mlflow"
+
     def __init__(
         self,
         save_dir: str | None = None,
@@ -197,7 +198,6 @@ class MLflowVisBackend(Tracker):
         artifact_location: str | None = None,
     ) -> None:
         super().__init__(save_dir)
-        self._library = import_optional("mlflow", extra="mlflow", why=type(self).__name__)
         self._exp_name, self._run_name = exp_name, run_name
         self._tags, self._params = dict(tags or {}), dict(params or {})
         self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -219,7 +219,7 @@ class MLflowVisBackend(Tracker):
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
     def _start(self) -> Any:
-        library = self._library
+        library = self._import_library()
         store = os.path.join(self.folder, "mlflow.db")
         continued = self._continued(store) if self._tracking_uri is None else None
         start = self.identity["start"] if continued is not None and self.start else self.start
@@ -242,7 +242,7 @@ class MLflowVisBackend(Tracker):
         # A store refuses to change the value of a parameter, and a continued run may have changed values.
         new = {key: value for key, value in values.items() if key not in self._known_params}
         if new:
-            self._library.log_params(new)
+            self._import_library().log_params(new)
         self._known_params.update(new)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:

@@ -111,10 +111,18 @@ class Tracker(BaseVisBackend):
 
     Args:
         save_dir: The folder for the library's files, `work_dir/<timestamp>/vis_data` in a run.
+
+    Raises:
+        MissingExtraError: The library is not installed.
     """
+
+    package: ClassVar[str] = ""
+    """The name of the library and of the extra that installs it."""
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
+        if self.package:
+            self._import_library()
         self.identity: dict[str, Any] = {}
         self._run: Any = None
         self._start_error: Exception | None = None
@@ -207,6 +215,10 @@ class Tracker(BaseVisBackend):
                 return None
         return path if self.identity and os.path.exists(path) else None
 
+    def _import_library(self) -> Any:
+        """Returns the library. It is not an attribute, because a module cannot be deep-copied or pickled."""
+        return import_optional(self.package, extra=self.package, why=type(self).__name__)
+
     def _start(self) -> Any:
         """Starts or continues the run and returns the library's object for it."""
         raise NotImplementedError(f"{type(self).__name__} must implement _start")
@@ -232,15 +244,12 @@ class InitTracker(Tracker):
         ArgumentError: The call has no such argument, or a folder is outside `save_dir`.
     """
 
-    package: ClassVar[str] = ""
-    """The name of the library and of the extra that installs it."""
     starter: ClassVar[str] = "init"
     """The function of the library that starts a run."""
 
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir)
-        self._library = import_optional(self.package, extra=self.package, why=type(self).__name__)
-        self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._library), init_kwargs)
+        self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._import_library()), init_kwargs)
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             folder = os.path.abspath(save_dir or "vis_data")
             self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")

@@ -117,9 +117,10 @@ class TensorboardVisBackend(Tracker):
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
-        self._library = import_optional(
+        library = import_optional(
             "torch.utils.tensorboard", package="tensorboard", extra="tensorboard", why=type(self).__name__
         )
+        self._writer_type = library.SummaryWriter  # a module could not be deep-copied or pickled
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as text."""
@@ -133,7 +134,7 @@ class TensorboardVisBackend(Tracker):
 
     def _start(self) -> Any:
         last = self.identity.get("last_step")
-        return self._library.SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
+        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

@@ -25,13 +25,13 @@ class LoggingTracker(InitTracker):
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
-        self._write({name: self._library.Image(np.ascontiguousarray(image))}, step)
+        self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
         """Starts a run, or continues the run whose id is in the identity."""
         if "id" in self.identity:
             settings = {"id": self.identity["id"], "resume": "allow", **settings}
-        run = self._library.init(**settings)
+        run = self._import_library().init(**settings)
         self.identity = {"id": run.id}
         return run
 
@@ -109,7 +109,7 @@ class WandbVisBackend(LoggingTracker):
         mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
         if mode not in (None, "online"):
             return {}
-        if os.environ.get("WANDB_API_KEY") or self._library.login(prompt=False, verify=False):
+        if os.environ.get("WANDB_API_KEY") or self._import_library().login(prompt=False, verify=False):
             return {}
         if mode == "online":
             # Without a login, the library would wait for input at the terminal.
@@ -183,6 +183,6 @@ class TrackioVisBackend(LoggingTracker):
         settings = {"project": "footplate", "embed": False, **self._init_kwargs}
         if "name" in self.identity:
             settings = {"resume": "allow", **settings, "name": self.identity["name"]}
-        run = self._library.init(**settings)
+        run = self._import_library().init(**settings)
         self.identity = {"name": run.name}
         return run

@@ -1,0 +1,43 @@
+"""Temporary folders and the signals that remove them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.interrupts import RANK_VARIABLES, temporary_folder
+
+SCRIPT = """\
+import os, signal, sys
+from footplate.interrupts import temporary_folder
+
+with temporary_folder("outer-") as outer, temporary_folder("inner-") as inner:
+    print(outer, inner, sep="\\n", flush=True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_a_script_after_its_folders_are_removed(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(int(number))]
+    environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stderr) == (-number, "")  # a shell reports 128 + number
+    folders = [Path(line) for line in ended.stdout.splitlines()]
+    assert [each.name.partition("-")[0] for each in folders] == ["outer", "inner"]
+    assert not any(each.exists() for each in folders)
+
+
+@pytest.mark.parametrize("name", RANK_VARIABLES)
+def test_ranks_have_no_handler_before_they_are_connected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in RANK_VARIABLES:
+        monkeypatch.delenv(each, raising=False)
+    with temporary_folder("alone-"):
+        assert callable(signal.getsignal(signal.SIGTERM))
+    monkeypatch.setenv(name, "0")
+    with temporary_folder("rank-") as folder:
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert Path(folder).is_dir()
