@@ -377,4 +377,4 @@ def test_a_page_instead_of_an_index_is_ignored(
     for number in range(4):
         (tmp_path / "data" / f"train-{number:03}.tar.index.json").write_text("<p>There is no such file.</p>")
     assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
-    assert "train-000.tar.index.json' is not a valid index" in caplog.text
+    assert "train-000.tar.index.json', because it is not a valid index" in caplog.text

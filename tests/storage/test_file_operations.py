@@ -137,7 +137,7 @@ class NoCredentialsError(Exception):
 def test_an_error_that_would_occur_again_is_no_connection_error(
     error: Exception, expected: type[OSError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def raise_error(*_: object) -> None:
+    def raise_error(*_: object, **kwargs: object) -> None:
         raise error
 
     system = SimpleNamespace(open=raise_error, size=raise_error, modified=raise_error)

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
 from footplate.data.read_errors import explain_read_errors, with_retries
-from footplate.errors import DataError, StorageError
+from footplate.errors import StorageError
 from footplate.storage import (
     FileStatus,
     atomic_file,
@@ -28,6 +29,9 @@ _LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process 
 _WAIT_INTERVAL, _LONGEST_WAIT = 0.1, 60.0  # seconds to wait until other downloads have ended and space is free
 _LONGEST_PAUSE = 600.0  # seconds; a download that has not written for longer was left by a dead process
 _COPY_BYTES = 1 << 20
+_LONGEST_NAME = 100  # characters of a name in the cache that are from the name of the shard
+# The beginning of the name of a copy, or, with a dot, of an unfinished copy. No other file is counted or removed.
+_COPY_NAME = re.compile(r"\.?[0-9a-f]{16}-\d+-\d+\.\d{6}-")
 
 
 class ShardCache:
@@ -50,7 +54,7 @@ class ShardCache:
     def path(self, url: str, tag: str = "") -> str:
         """Returns the path of the copy of a file; `tag` distinguishes versions of the file."""
         digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-        return os.path.join(self.folder, f"{digest}{tag}-{base_name(url)}")
+        return os.path.join(self.folder, f"{digest}{tag}-{base_name(url)[-_LONGEST_NAME:]}")
 
     def open(self, shard: str, status: FileStatus) -> IO[Any]:
         """Opens a shard for reading. If the shard is remote, opens a local copy.
@@ -60,8 +64,9 @@ class ShardCache:
             status: Its size and modification time. Each version of a remote shard has its own copy.
 
         Raises:
-            DataError: The shard does not exist, or its size differs from `status`.
-            StorageError: The shard cannot be downloaded after several attempts, or the copy cannot be written.
+            DataError: The shard does not exist.
+            StorageError: The shard cannot be downloaded completely after several attempts, or the copy cannot be
+                written.
             OSError: The shard or the copy cannot be opened.
         """
         if is_local(shard):
@@ -80,7 +85,12 @@ class ShardCache:
                     ) from error
             with suppress(FileNotFoundError):
                 stream = open_file(path)
-                if time.time() - os.fstat(stream.fileno()).st_mtime > _USE_INTERVAL:
+                found = os.fstat(stream.fileno())
+                if found.st_size != status.size:  # the copy was changed
+                    stream.close()
+                    os.unlink(path)
+                    continue
+                if time.time() - found.st_mtime > _USE_INTERVAL:
                     with suppress(FileNotFoundError):
                         os.utime(path)
                 return stream
@@ -121,11 +131,7 @@ class ShardCache:
                     time.sleep(_WAIT_INTERVAL)
             copied = sum(map(target.write, self._read_pieces(shard)))
             if copied != size:
-                raise DataError(
-                    f"the size of the {self.shard_name} '{shard}' differs from its index",
-                    found=f"{copied} bytes instead of {size}",
-                    notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
-                )
+                raise ConnectionError(f"the storage sent {copied} bytes instead of {size}")
 
     def _make_room(self, size: int, *, force: bool) -> bool:
         """Removes the least recently used copies until `size` more bytes fit.
@@ -136,13 +142,15 @@ class ShardCache:
         now, total, copies = time.time(), size, []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
+                if not _COPY_NAME.match(entry.name):
+                    continue
                 found = entry.stat()
                 age = now - found.st_mtime
                 if entry.name.startswith("."):
                     total += found.st_size if age < _LONGEST_PAUSE else 0  # a running download has its full size
-                elif not entry.name.endswith(".json") and age < _LEAST_AGE:
+                elif age < _LEAST_AGE:
                     total += found.st_size
-                elif not entry.name.endswith(".json"):
+                else:
                     copies.append((found.st_mtime, found.st_size, entry.path))
         if self.max_bytes < total != size and not force:
             return False

@@ -278,10 +278,10 @@ def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: It
 
 
 def _read(path: str) -> _IndexFile | None:
-    """Returns the content of an index, or None if it does not exist.
+    """Returns the content of an index. Returns None if it does not exist, or if it is remote and not valid.
 
     Raises:
-        DataError: A local index cannot be read, or the index is not valid.
+        DataError: A local index cannot be read or is not valid.
         StorageError: The storage of a remote index cannot be reached.
     """
     # Object stores without the permission to list files refuse access to a file that does not exist.
@@ -299,6 +299,9 @@ def _read(path: str) -> _IndexFile | None:
         is_valid = is_valid and all(_is_valid(each, size) for each in members)
     except (ValueError, KeyError, TypeError, RecursionError):
         is_valid = False
+    if not is_valid and not is_local(path):  # some servers send a page instead of reporting that a file is missing
+        _logger.warning("Ignoring '%s', because it is not a valid index.", path)
+        return None
     if not is_valid:
         raise DataError(f"'{path}' is not a valid index", notes=["Remove the file to index the shard again."])
     return _IndexFile(path, FileStatus(size, modified), members)
