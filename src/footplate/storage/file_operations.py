@@ -117,7 +117,7 @@ def _network_errors() -> Iterator[None]:
 
 def _error_type(error: BaseException | None) -> type[OSError]:
     """Returns the type of OSError for an error of a storage package; see `_network_errors`."""
-    status = getattr(error, "status", None)
+    status: Any = getattr(error, "status", None)
     if status in _CLIENT_ERRORS and status not in _TEMPORARY:
         return _TYPES_OF_STATUS.get(status, _PermanentError)
     if "Credentials" in type(error).__name__:
