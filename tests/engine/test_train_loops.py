@@ -127,7 +127,7 @@ def test_hook_may_replace_the_validation_loop_during_training(tmp_path: Path, by
         def before_train(self, runner: Any) -> None:
             self.loop, runner.val_loop = runner.val_loop, None
 
-        def after_train_iter(self, runner: Any, batch_idx: int) -> None:
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 5:
                 runner.val_loop = self.loop
 
