@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from footplate.errors import ArgumentError
 from footplate.tools import plan_prediction
 from footplate.tools.plan_measurements import Cluster, Measurements
-from footplate.errors import ArgumentError
 from footplate.tools.plan_prediction import FORMULAS, describe_formulas, describe_plan, predict, predict_growth
 from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
 from tests.tools.test_plan_measurements import GIVEN
