@@ -103,7 +103,8 @@ class _FileHandler(RotatingFileHandler):
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
         # The standard library also rotates an empty file if a single record exceeds the limit.
-        return bool(super().shouldRollover(record)) and self.stream.tell() > 0
+        is_full = super().shouldRollover(record)
+        return bool(is_full and self.stream is not None and self.stream.tell())
 
     def rotation_filename(self, default_name: str) -> str:
         path, _, number = default_name.rpartition(".")

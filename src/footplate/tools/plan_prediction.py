@@ -63,7 +63,7 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 
 
 def group_size(shards: int | None, tensor_parallel: int) -> int:
-    """Returns the number of devices in a group, for the arguments of `predict`. Devices are only used in whole groups."""
+    """Returns the number of devices in a group. For the arguments, see `predict`."""
     return (shards or 1) * tensor_parallel
 
 
