@@ -12,7 +12,7 @@
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or a dataset
-    │   └── StorageError              a storage of data cannot be reached or written
+    │   └── StorageError              a storage of data cannot be reached, read or written
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── GraphCaptureError             a CUDA graph cannot be captured, and the CUDA context may be damaged
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
@@ -181,7 +181,10 @@ class DataError(FootplateError):
 
 
 class StorageError(DataError):
-    """A storage of data cannot be reached or written. `on_error='skip'` does not apply, as samples may be intact."""
+    """A storage of data cannot be reached or written, refuses access, or its local cache is too small.
+
+    `on_error='skip'` does not apply, because the samples may be intact.
+    """
 
 
 class NonFiniteError(FootplateError):

@@ -6,10 +6,44 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_lines
-from footplate.errors import DataError, MissingExtraError
+from footplate.data import annotations, read_errors
+from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file, read_lines
+from footplate.errors import DataError, MissingExtraError, StorageError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_file_is_read_again_if_the_connection_fails(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def read(path: str) -> bytes:
+        calls.append(path)
+        if len(calls) <= failures:
+            raise ConnectionError("503, Service Unavailable")
+        return b"content"
+
+    monkeypatch.setattr(annotations, "read_bytes", read)
+    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    if failures == 1:
+        assert read_file("https://example.com/a.png") == b"content"
+        assert len(calls) == 2
+    else:
+        with pytest.raises(StorageError, match=r"the file 'https://.*/a\.png' cannot be read: 503"):
+            read_file("https://example.com/a.png")
+        assert len(calls) == 3
+
+
+def test_a_storage_that_refuses_access_is_not_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> bytes:
+        raise PermissionError("403, Forbidden")
+
+    monkeypatch.setattr(annotations, "read_bytes", refuse)
+    with pytest.raises(StorageError, match=r"the file 's3://b/a\.png' cannot be read: 403, Forbidden"):
+        read_file("s3://b/a.png")
+    with pytest.raises(DataError, match=r"the file 'a\.png' cannot be read") as caught:
+        read_file("a.png")
+    assert type(caught.value) is DataError
 
 
 SQUARE = np.zeros((6, 8), dtype=bool)

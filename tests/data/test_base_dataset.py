@@ -148,6 +148,27 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
 
 
+def test_samples_are_not_skipped_if_a_transform_cannot_connect(root: str) -> None:
+    def disconnected(data: dict[str, Any]) -> dict[str, Any]:
+        raise ConnectionResetError("connection reset by peer")
+
+    dataset = build(root, pipeline=[disconnected], on_error="skip", max_refetch=2)
+    with pytest.raises(ConnectionResetError):
+        dataset[2]
+    assert dataset.skipped == 0
+
+
+def test_a_subset_counts_its_own_skipped_samples(root: str) -> None:
+    dataset = build(root, pipeline=[broken], on_error="skip")
+    dataset[2]
+    subset = dataset.get_subset([2, 1])
+    assert (dataset.skipped, subset.skipped) == (1, 0)
+    subset[0]
+    assert (dataset.skipped, subset.skipped) == (1, 1)
+    dataset.get_subset_([0, 1])
+    assert dataset.skipped == 0
+
+
 @pytest.mark.parametrize("prefix", [{}, {"img_path": ""}, {"img_path": None}, {"img_path": "/abs"}])
 def test_paths_are_joined_to_their_prefix(root: str, prefix: dict[str, str | None]) -> None:
     start = {"": f"{root}/", "/abs": "/abs/"}[prefix.get("img_path") or ""] if prefix else ""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.data import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
-from footplate.data.dataset_wrappers import count_skipped
+from footplate.data.dataset_wrappers import combined_digest, count_skipped
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.registry import DATASETS
 
@@ -131,3 +131,11 @@ def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None
     found = Different([build([0], [1], metainfo={"split": 1}), build([2], metainfo={"split": 2})])
     assert (cats_of(found), found.cumulative_sizes) == ([[0], [1], [2]], [2, 3])
     assert (found.metainfo, found._get_ori_dataset_idx(2)) == ([{"split": 1}, {"split": 2}], (1, 0))
+
+
+def test_the_digest_does_not_depend_on_the_wrappers() -> None:
+    first, second = SimpleNamespace(digest="a"), SimpleNamespace(digest="b")
+    other = SimpleNamespace(digest=None)
+    assert combined_digest(RepeatDataset(first, times=2)) == combined_digest(first) == "a"
+    assert combined_digest(ConcatDataset([first, RepeatDataset(second, times=2), other])) == "a b"
+    assert combined_digest(RepeatDataset(other, times=2)) is None

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from footplate.data import shard_cache
 from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError, StorageError
-from footplate.storage import FileStatus, atomic_file, read_pieces
+from footplate.storage import FileStatus, atomic_file, local_files, read_pieces
 
 
 def remote(number: int, content: bytes) -> str:
@@ -40,6 +41,53 @@ def test_a_remote_shard_is_downloaded_once(tmp_path: Path) -> None:
     with cache.open(url, FileStatus(3, 0.0)) as stream:
         assert stream.read() == b"abc"
     assert names(tmp_path) == ["0.tar"]
+
+
+def test_an_error_of_the_storage_is_not_one_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(url: str, size: int) -> Iterator[bytes]:
+        yield b"a"
+        raise PermissionError("403, Forbidden")
+
+    monkeypatch.setattr(shard_cache, "read_pieces", refuse)
+    with pytest.raises(StorageError, match=r"the shard 'memory://.*/0\.tar' cannot be read: 403, Forbidden"):
+        ShardCache(str(tmp_path), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))
+
+
+def test_an_error_of_the_cache_is_not_one_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, reserve: int) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(shard_cache, "atomic_file", refuse)
+    with pytest.raises(StorageError, match=r"/0\.tar' cannot be copied to '.*': .*Permission denied"):
+        ShardCache(str(tmp_path), 1e9).open(remote(0, b"abc"), FileStatus(3, 0.0))
+
+
+def test_old_incomplete_copies_do_not_count_where_locks_do_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_files, "fcntl", None)
+    monkeypatch.setattr(shard_cache, "_LEAST_AGE", 0.0)
+    cache, left = ShardCache(str(tmp_path), 30), tmp_path / ".x.tar.0123abcd.partial"
+    left.write_bytes(bytes(20))
+    os.utime(left, (1000, 1000))
+    for number in range(2):
+        cache.open(remote(number, bytes(15)), FileStatus(15, 0.0)).close()
+    assert names(tmp_path) == [left.name, "0.tar", "1.tar"]
+
+
+def test_no_copy_is_removed_if_that_cannot_make_enough_room(tmp_path: Path) -> None:
+    cache = ShardCache(str(tmp_path), 30)
+    (tmp_path / "old.tar").write_bytes(bytes(10))
+    os.utime(tmp_path / "old.tar", (1000, 1000))
+    with atomic_file(str(tmp_path / "other.tar"), reserve=20):
+        assert not cache._make_room(12, force=False)
+        assert (tmp_path / "old.tar").exists()
+        assert cache._make_room(10, force=False)
+        assert not (tmp_path / "old.tar").exists()
+    (tmp_path / "old.tar").write_bytes(bytes(10))
+    os.utime(tmp_path / "old.tar", (1000, 1000))
+    assert cache._make_room(40, force=False)  # larger than the limit, so waiting would not help
+    assert not (tmp_path / "old.tar").exists()
 
 
 def test_several_readers_download_a_shard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from footplate.data import WebDataset, batches, build_dataloader, shard_cache
+from footplate.data import WebDataset, batches, build_dataloader, read_errors
+from footplate.data.shard_index import SUFFIX
 from footplate.errors import DataError, StorageError
 from footplate.storage import file_operations
 from tests.data.shards import write_shards
@@ -66,7 +67,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(shard_cache, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
     write_shards(tmp_path / "data", (9, 3, 17, 8))
     running = Server(tmp_path / "data")
     yield running
@@ -143,6 +144,28 @@ def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, 
     server.stop()
     with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: Cannot connect to host"):
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_called_a_file(server: Server, tmp_path: Path) -> None:
+    server.stop()
+    with pytest.raises(StorageError, match=r"the folder 'http://[^']*' cannot be read: Cannot connect to host"):
+        WebDataset(server.url, cache_dir=str(tmp_path / "cache"))
+
+
+def test_an_index_on_a_server_that_cannot_be_reached_is_a_storage_error(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_indexes(handler: Any, answer: Callable[[Any], None]) -> None:
+        if handler.path.endswith(SUFFIX):
+            handler.send_error(503)
+        else:
+            answer(handler)
+
+    for method in ("do_HEAD", "do_GET"):
+        answer = functools.partialmethod(refuse_indexes, getattr(server.handler, method))
+        monkeypatch.setattr(server.handler, method, answer)
+    with pytest.raises(StorageError, match=r"the index 'http://.*/train-000\.tar\.index\.json' cannot be read: 503"):
+        WebDataset(server.url + "/train-000.tar", cache_dir=str(tmp_path / "cache"))
 
 
 def test_requests_that_fail_at_the_start_are_repeated(
@@ -225,7 +248,7 @@ def test_a_slow_server_is_awaited_but_not_one_that_sends_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_operations, "_READ_SECONDS", 1.0)
-    monkeypatch.setattr(shard_cache, "_RETRY_SECONDS", ())
+    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", ())
     finished = threading.Event()
 
     def send_slowly(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:

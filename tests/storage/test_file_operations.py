@@ -1,7 +1,9 @@
+import errno
 import resource
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +80,11 @@ class DisconnectedError(Exception):
     __module__ = "aiohttp.example"
 
 
+def kind_of(error: Exception) -> type[OSError]:
+    kinds = (ConnectionError, FileNotFoundError, PermissionError, OSError)
+    return next(kind for kind in kinds if isinstance(error, kind))
+
+
 @pytest.mark.parametrize(
     ("cause", "expected"),
     [
@@ -88,6 +95,11 @@ class DisconnectedError(Exception):
         (AnswerError(503), ConnectionError),
         (DisconnectedError("closed"), ConnectionError),
         (OSError("no route to host"), ConnectionError),
+        (AnswerError(429), ConnectionError),
+        (AnswerError(408), ConnectionError),
+        (AnswerError(400), OSError),
+        (AnswerError(416), OSError),
+        (OSError(errno.ENOSPC, "no space left on device"), OSError),
     ],
 )
 @pytest.mark.parametrize("is_wrapped", [False, True])
@@ -106,7 +118,34 @@ def test_errors_of_remote_files_tell_whether_another_attempt_may_succeed(
     for read in (storage.status, storage.read_bytes, lambda path: list(storage.read_pieces(path, 1))):
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is compared
             read("http://example.com/a")
-        assert type(caught.value) is expected
+        assert kind_of(caught.value) is expected
+
+
+class NoCredentialsError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NoCredentialsError("unable to locate credentials"), PermissionError),
+        (ImportError("install the package"), OSError),
+        (TypeError("an unexpected argument"), OSError),
+        (ValueError("an invalid option"), OSError),
+    ],
+)
+def test_an_error_that_would_occur_again_is_no_connection_error(
+    error: Exception, expected: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_error(*_: object) -> None:
+        raise error
+
+    system = SimpleNamespace(open=raise_error, size=raise_error, modified=raise_error)
+    monkeypatch.setattr(file_operations, "file_system", lambda path: (system, path))
+    for read in (storage.status, storage.read_bytes, lambda path: list(storage.read_pieces(path, 1))):
+        with pytest.raises(OSError, match=str(error)) as caught:
+            read("http://example.com/a")
+        assert kind_of(caught.value) is expected
 
 
 def test_missing_path_raises(folder: str) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from footplate.errors import DataError, MissingExtraError, StorageError
-from footplate.storage import join, missing_path_notes, read_bytes
+from footplate.data.read_errors import explain_read_errors, with_retries
+from footplate.errors import DataError, MissingExtraError
+from footplate.storage import join, read_bytes
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 _MOST_VALUES = 100_000  # for a short YAML text; a longer text may expand to as many values as it has bytes
@@ -88,20 +89,14 @@ def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
 
 
 def read_file(path: str) -> bytes:
-    """Returns the bytes of a file.
+    """Returns the bytes of a file. If the connection to its storage fails, retries as `with_retries` does.
 
     Raises:
-        DataError: The file cannot be read.
-        StorageError: Its storage cannot be reached.
+        DataError: The file does not exist, or a local file cannot be read.
+        StorageError: The storage of a remote file cannot be reached, or refuses access.
     """
-    try:
-        return read_bytes(path)
-    except FileNotFoundError as error:
-        raise DataError(f"the file '{path}' does not exist", notes=missing_path_notes(path)) from error
-    except ConnectionError as error:
-        raise StorageError(f"the file '{path}' cannot be read: {error}") from error
-    except OSError as error:
-        raise DataError(f"the file '{path}' cannot be read: {error}") from error
+    with explain_read_errors("file", path):
+        return with_retries(read_bytes, path)
 
 
 def read_record_file(record: dict[str, Any], key: str) -> bytes:

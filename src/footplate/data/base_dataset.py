@@ -129,7 +129,7 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def skipped(self) -> int:
-        """The number of different samples that were skipped because they could not be read, in all workers."""
+        """The number of distinct samples that were skipped because they could not be read, over all workers."""
         return len(self._skipped or ())
 
     def full_init(self) -> None:
@@ -224,6 +224,8 @@ class BaseDataset(Dataset[Any]):
             self.data_list = [copy.deepcopy(self.data_list[each]) for each in selected]
         if self.sample_cache is not None:
             self.sample_cache = self.sample_cache.subset(selected)
+        if self._skipped is not None:
+            self._skipped = SharedIndices()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
         """Returns a copy of this dataset with the records that `get_subset_` selects."""
@@ -252,12 +254,12 @@ class BaseDataset(Dataset[Any]):
         """Returns the result of `read` for one record, or None if reading fails and `on_error` is "skip"."""
         try:
             return read(idx)
-        except StorageError:
+        except (StorageError, ConnectionError):  # the sample may be intact, and so may all others
             raise
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise
-            if self._skipped is None:
+            if self._skipped is None:  # `on_error` was set after the constructor; workers then count separately
                 self._skipped = SharedIndices()
             _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self._skipped.add(idx), error)
             return None

@@ -213,10 +213,12 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Returns the attribute `digest` of a dataset and of those that it wraps, or None if they do not have it."""
-    own = getattr(dataset, "digest", None)
-    digests = [own if isinstance(own, str) else None, *map(combined_digest, wrapped_datasets(dataset))]
-    return " ".join(each or "-" for each in digests) if any(digests) else None
+    """Returns the attributes `digest` of a dataset and of those that it wraps, or None if there are none.
+
+    It does not depend on the wrappers.
+    """
+    digests = [getattr(dataset, "digest", None), *map(combined_digest, wrapped_datasets(dataset))]
+    return " ".join(each for each in digests if isinstance(each, str)) or None
 
 
 def _build(dataset: Any, key: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from footplate.data.annotations import join_root
-from footplate.data.shard_cache import explain_read_errors, with_retries
+from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
 from footplate.error_context import at_key
@@ -94,7 +94,7 @@ class LitDataset(ShardedDataset):
         """Reads the index and checks the size of each chunk; returns a record of (chunk, position) for each sample."""
         with at_key("folder"):
             self._chunks, config = _read_index(self.folder)
-            # At its end, the block does not wait for its threads, so that Ctrl-C and errors take effect at once.
+            # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
             with ThreadPool(_THREADS) as pool:
                 self._statuses = list(pool.imap(_check_chunk, self._chunks))
         self._sizes_format = f"<{len(config['data_format'])}I"

@@ -204,8 +204,7 @@ class DataPosition:
 
     def _check_dataset(self, saved: str | None) -> None:
         """Raises a DataError if the digest of a dataset of shards differs from that in the checkpoint."""
-        here = self._digest()
-        if saved is not None and here is not None and saved != here:
+        if saved is not None and self._digest() not in (None, saved):
             raise DataError(
                 "the files of the training dataset differ from those of the run that saved the checkpoint",
                 key="train_dataloader.dataset",

@@ -1,14 +1,13 @@
 """Local copies of remote files, limited in size and shared by all processes of a machine."""
 
 import hashlib
-import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, Any, TypeVar
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import IO, Any
 
+from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.errors import DataError, StorageError
 from footplate.storage import (
     FileStatus,
@@ -18,71 +17,29 @@ from footplate.storage import (
     is_local,
     local_path,
     lock,
-    missing_path_notes,
     open_file,
     read_pieces,
 )
 
-_logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
 _ATTEMPTS = 5  # another process may remove a copy before it is opened
 _USE_INTERVAL = 10.0  # seconds between two updates of the time at which a copy was last used
 _LEAST_AGE = 1.0  # seconds; a younger copy is not removed, because the process that downloaded it has yet to open it
 _WAIT_INTERVAL, _LONGEST_WAIT = 0.1, 60.0  # seconds to wait until other downloads have ended and space is free
+_LONGEST_PAUSE = 600.0  # seconds; a download that has not written for longer was left by a dead process
 _COPY_BYTES = 1 << 20
-_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a failed request to a storage is repeated
-_Result = TypeVar("_Result")
-
-
-def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1, 5 and 20 seconds.
-
-    Raises:
-        ConnectionError: The last repetition failed, too.
-        OSError: Reading failed for another reason.
-    """
-    for seconds in _RETRY_SECONDS:
-        try:
-            return read(path)
-        except ConnectionError as error:
-            if not threading.main_thread().is_alive():  # the process ends, and has closed its connections
-                raise
-            _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
-            time.sleep(seconds)
-    return read(path)
-
-
-@contextmanager
-def explain_read_errors(kind: str, path: str) -> Iterator[None]:
-    """Converts errors of the block to errors that name a file.
-
-    Args:
-        kind: The kind of the file, such as "shard".
-        path: Its path or URL.
-
-    Raises:
-        DataError: The file does not exist, or a local file cannot be read.
-        StorageError: The storage of a remote file cannot be reached, or refuses access.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"the {kind} '{path}' does not exist", notes=missing_path_notes(path)) from error
-    except OSError as error:
-        error_type = DataError if is_local(path) else StorageError
-        raise error_type(f"the {kind} '{path}' cannot be read: {error}") from error
 
 
 class ShardCache:
     """Downloads remote shards when they are first read, and removes the least recently used ones.
 
-    The total size exceeds `max_bytes` only if a single shard is larger. A download that does not fit next to running
-    downloads waits for their end, but at most one minute.
+    A download that does not fit next to running downloads waits up to one minute for their end. The total size exceeds
+    `max_bytes` only if they take longer, or if a single shard is larger.
 
     Args:
         folder: The folder for the copies.
         max_bytes: The maximum total size of the copies.
-        shard_name: What error messages call a shard.
+        shard_name: The word for a shard in error messages.
     """
 
     def __init__(self, folder: str, max_bytes: float, shard_name: str = "shard") -> None:
@@ -138,7 +95,17 @@ class ShardCache:
     def _download(self, shard: str, path: str, size: int) -> None:
         try:
             with_retries(lambda url: self._copy(url, path, size), shard)
-        except (FileNotFoundError, PermissionError, ConnectionError):  # others are errors of the local disk
+        except ConnectionError:  # after the last retry
+            with explain_read_errors(self.shard_name, shard):
+                raise
+
+    def _read_pieces(self, shard: str) -> Iterator[bytes]:
+        """Yields the content of a shard. A ConnectionError is raised as it is, so that the download is repeated."""
+        try:
+            yield from read_pieces(shard, _COPY_BYTES)
+        except ConnectionError:
+            raise
+        except OSError:
             with explain_read_errors(self.shard_name, shard):
                 raise
 
@@ -148,11 +115,11 @@ class ShardCache:
             while target is None:
                 clean_stale(self.folder)
                 with lock(os.path.join(self.folder, "removal")):  # no other process reserves the same space
-                    if self._make_room(size) or time.monotonic() > until:
+                    if self._make_room(size, force=time.monotonic() > until):
                         target = stack.enter_context(atomic_file(path, reserve=size))
                 if target is None:
                     time.sleep(_WAIT_INTERVAL)
-            copied = sum(target.write(piece) for piece in read_pieces(shard, _COPY_BYTES))
+            copied = sum(map(target.write, self._read_pieces(shard)))
             if copied != size:
                 raise DataError(
                     f"the size of the {self.shard_name} '{shard}' differs from its index",
@@ -160,23 +127,29 @@ class ShardCache:
                     notes=["Its download is incomplete, or it was replaced. Start the run again to check the indexes."],
                 )
 
-    def _make_room(self, size: int) -> bool:
+    def _make_room(self, size: int, *, force: bool) -> bool:
         """Removes the least recently used copies until `size` more bytes fit.
 
-        Returns False if running downloads and new copies, which are not removed, use the space.
+        Returns False, and removes nothing, if running downloads and new copies, which are not removed, use the space.
+        With `force`, removes as many copies as possible instead.
         """
-        youngest, total, copies = time.time() - _LEAST_AGE, size, []
+        now, total, copies = time.time(), size, []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
                 found = entry.stat()
+                age = now - found.st_mtime
                 if entry.name.startswith("."):
-                    total += found.st_size  # a running download has its full size
+                    total += found.st_size if age < _LONGEST_PAUSE else 0  # a running download has its full size
+                elif not entry.name.endswith(".json") and age < _LEAST_AGE:
+                    total += found.st_size
                 elif not entry.name.endswith(".json"):
                     copies.append((found.st_mtime, found.st_size, entry.path))
-        for modified, used, path in sorted(copies, reverse=True):  # last used first
-            if total + used > self.max_bytes and modified < youngest:
+        if self.max_bytes < total != size and not force:
+            return False
+        for _, used, path in sorted(copies, reverse=True):  # last used first
+            if total + used <= self.max_bytes:
+                total += used
+            else:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
-            else:
-                total += used
-        return total <= self.max_bytes or total == size
+        return True

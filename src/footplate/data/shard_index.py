@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
-from footplate.data.shard_cache import ShardCache, explain_read_errors, with_retries
+from footplate.data.read_errors import explain_read_errors, with_retries
+from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError
 from footplate.storage import (
     FileStatus,
@@ -275,18 +276,25 @@ def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: It
 
 
 def _read(path: str) -> _IndexFile | None:
-    """Returns the content of an index, or None if it does not exist. Raises a DataError if the index is not valid."""
+    """Returns the content of an index, or None if it does not exist.
+
+    Raises:
+        DataError: A local index cannot be read, or the index is not valid.
+        StorageError: The storage of a remote index cannot be reached.
+    """
+    # Object stores without the permission to list files refuse access to a file that does not exist.
+    missing = (FileNotFoundError,) if is_local(path) else (FileNotFoundError, PermissionError)
+    text = None
+    with explain_read_errors("index", path), suppress(*missing):
+        text = with_retries(read_bytes, path)
+    if text is None:
+        return None
     try:
-        content = json.loads(with_retries(read_bytes, path))
+        content = json.loads(text)
         version, size, modified = content["version"], content["size"], content["modified"]
         members = [Member(*each) for each in content["members"]]
         is_valid = version == _VERSION and type(size) is int and type(modified) in (int, float)
         is_valid = is_valid and all(_is_valid(each, size) for each in members)
-    except OSError as error:
-        # Object stores without the permission to list files refuse access to a file that does not exist.
-        if isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and not is_local(path)):
-            return None
-        raise DataError(f"the index '{path}' cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         is_valid = False
     if not is_valid:

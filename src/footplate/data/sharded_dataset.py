@@ -55,7 +55,7 @@ class ShardedDataset(BaseDataset):
     """
 
     makes_samples = True  # a record is read from its shard
-    shard_name = "shard"  # what error messages call a shard
+    shard_name = "shard"  # the word for a shard in error messages
 
     def __init__(
         self,
@@ -102,18 +102,21 @@ class ShardedDataset(BaseDataset):
         return self.data_list
 
     def shard_list(self) -> list[tuple[str, int, int]]:
-        """Returns the path, the size in bytes and the number of samples of each shard, after `load_data_list`."""
-        raise NotImplementedError(f"{type(self).__name__} does not override shard_list()")
+        """Returns the path, the size in bytes and the number of samples of each shard, after `load_data_list`.
+
+        By default, the list is empty. A resumed run then does not check whether the shards have changed.
+        """
+        return []
 
     @cached_property
-    def digest(self) -> str:
-        """The SHA-256 of the names, the sizes and the numbers of samples of all shards, in order.
+    def digest(self) -> str | None:
+        """The SHA-256 of the names, the sizes and the numbers of samples of all shards, in order, or None if unknown.
 
         A run that is resumed compares it with that in the checkpoint; see `DataPosition`.
         """
         self.full_init()
         content = [(base_name(path), size, samples) for path, size, samples in self.shard_list()]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest() if content else None
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""

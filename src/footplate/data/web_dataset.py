@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from footplate.data.annotations import join_root
-from footplate.data.shard_cache import with_retries
+from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
@@ -92,7 +92,7 @@ class WebDataset(ShardedDataset):
         """Loads or creates the indexes of all shards; returns a record of (shard, key, members) for each sample."""
         # Each rank begins with a different shard, so that the ranks share the work of creating indexes.
         order = np.roll(np.arange(len(self.shards)), -(len(self.shards) * get_rank() // get_world_size())).tolist()
-        # At its end, the block does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
+        # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
         with at_key("shards"), ThreadPool(_THREADS) as pool:
             loaded = pool.imap(lambda number: load_index(self.shards[number], self.cache), order)
             indexes = [index for _, index in sorted(zip(order, loaded, strict=True))]
@@ -203,15 +203,13 @@ def _expand(path: str) -> list[str]:
         ]
     if path.lower().endswith(_SUFFIXES):
         return [path]
-    try:
-        names = [
-            name
-            for name in with_retries(list_dir, path)
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
-        ]
-    except OSError as error:
-        notes = missing_path_notes(path) or [str(error)]
-        raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
+    with explain_read_errors("folder", path):
+        try:
+            found = with_retries(list_dir, path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            notes = missing_path_notes(path) or [str(error)]
+            raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
+    names = [name for name in found if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
     if not names:
         raise DataError(f"there are no .tar files in '{path}'", key="shards")
     return [join(path, name) for name in names]

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 30.0
 _READ_SECONDS = 60.0  # without any data
-_NOT_FOUND, _FORBIDDEN = (404, 410), (401, 403)  # HTTP status codes
+_CLIENT_ERRORS, _TEMPORARY = range(400, 500), (408, 429)  # HTTP status codes
+_TYPES_OF_STATUS = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError, 410: FileNotFoundError}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of a local cache of fsspec
 
 
 class FileStatus(NamedTuple):
@@ -33,6 +35,10 @@ class FileStatus(NamedTuple):
 
     size: int
     modified: float
+
+
+class _PermanentError(OSError):
+    """An error of a remote storage that would occur again at another attempt."""
 
 
 def file_system(path: Path) -> tuple[Any, str]:
@@ -91,12 +97,13 @@ def _network_errors() -> Iterator[None]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PermissionError: The file may not be read.
-        ConnectionError: The storage cannot be reached, or reported another error, so another attempt may succeed.
+        PermissionError: The file may not be read, or there are no credentials.
+        ConnectionError: The storage cannot be reached, or reported a temporary error, so another attempt may succeed.
+        OSError: Another attempt would fail, too.
     """
     try:
         yield
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, _PermanentError, FootplateError):
         raise
     except Exception as error:  # the types of the packages, which need not be installed
         cause: BaseException | None = error
@@ -105,9 +112,19 @@ def _network_errors() -> Iterator[None]:
             is_connection_error = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp.")
             if isinstance(cause, FileNotFoundError) or not is_connection_error:
                 raise
-        code: Any = getattr(cause, "status", None)
-        kinds = {**dict.fromkeys(_NOT_FOUND, FileNotFoundError), **dict.fromkeys(_FORBIDDEN, PermissionError)}
-        raise kinds.get(code, ConnectionError)(_describe(cause)) from error
+        raise _error_type(cause)(_describe(cause)) from error
+
+
+def _error_type(error: BaseException | None) -> type[OSError]:
+    """Returns the type of OSError for an error of a storage package; see `_network_errors`."""
+    status: Any = getattr(error, "status", None)
+    if status in _CLIENT_ERRORS and status not in _TEMPORARY:
+        return _TYPES_OF_STATUS.get(status, _PermanentError)
+    if "Credentials" in type(error).__name__:
+        return PermissionError
+    is_permanent = isinstance(error, (ImportError, TypeError, ValueError))
+    is_permanent |= getattr(error, "errno", None) in _DISK_FULL
+    return _PermanentError if is_permanent else ConnectionError
 
 
 def _describe(error: BaseException | None) -> str:
@@ -234,7 +251,8 @@ def read_pieces(path: Path, size: int) -> Iterator[bytes]:
     Raises:
         FileNotFoundError: The file does not exist.
         PermissionError: The file may not be read.
-        ConnectionError: Reading failed for another reason, so that another attempt may succeed.
+        ConnectionError: Reading failed for a reason that may be temporary, so that another attempt may succeed.
+        OSError: Another attempt would fail, too.
     """
     position = 0
     try:
