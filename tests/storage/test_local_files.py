@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -111,6 +112,27 @@ def test_clean_stale_keeps_files_of_living_writers(tmp_path: Path) -> None:
         os.waitpid(child, 0)
     assert local_files.clean_stale(str(tmp_path)) == [str(held)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_writer_replaces_a_temporary_file_that_is_removed_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, found = fcntl.flock, list[Path]()
+
+    def lock_second(descriptor: int, operation: int) -> None:
+        if found:
+            return flock(descriptor, operation)
+        found.extend(tmp_path.iterdir())
+        with found[0].open("rb") as other:  # another process begins to clean the folder, and is faster
+            flock(other.fileno(), operation)
+            return flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_second)
+    with local_files.atomic_file(str(tmp_path / "a.pth")) as sink:
+        found[0].unlink()
+        sink.write(b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+    assert (tmp_path / "a.pth").read_bytes() == b"content"
 
 
 def test_clean_stale_keeps_other_hidden_files(tmp_path: Path) -> None:

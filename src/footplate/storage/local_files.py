@@ -246,12 +246,14 @@ def _with_file_name(path: str) -> Iterator[None]:
 def _open_locked(path: str, flags: int, *, wait: bool) -> int | None:
     """Opens and locks a file. Returns its descriptor, or None if the file was removed before it could be locked."""
     descriptor = os.open(path, flags, 0o666)
-    if fcntl:
-        with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     is_removed = False
-    with contextlib.suppress(OSError):
-        is_removed = os.fstat(descriptor).st_nlink == 0
+    with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
+        try:
+            if fcntl:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_removed = os.fstat(descriptor).st_nlink == 0
+        except BlockingIOError:  # `clean_stale` has locked the new file, and removes it
+            is_removed = True
     if not is_removed:
         return descriptor
     os.close(descriptor)
