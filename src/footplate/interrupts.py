@@ -6,7 +6,6 @@ During training, `footplate.engine.signals` handles signals instead.
 import contextlib
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -76,6 +75,8 @@ def temporary_folder(prefix: str) -> Iterator[str]:
     launcher has started, they do not remove it: the launcher ends ranks with SIGTERM, which they must not report as a
     failure.
     """
+    import tempfile  # only when needed, because every command imports this module
+
     try:
         with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
             yield folder
