@@ -92,7 +92,7 @@ def _without_rename() -> None:
     from footplate.storage import local_files
 
     @contextlib.contextmanager
-    def atomic_file(path: str) -> Iterator[DescriptorSink]:
+    def atomic_file(path: str, reserve: int = 0) -> Iterator[DescriptorSink]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         sink = DescriptorSink(descriptor)
@@ -128,7 +128,7 @@ def _swallowed() -> None:
     whole = local_files.atomic_file
 
     @contextlib.contextmanager
-    def atomic_file(path: str) -> Iterator[Any]:
+    def atomic_file(path: str, reserve: int = 0) -> Iterator[Any]:
         with contextlib.suppress(OSError), whole(path) as sink:
             yield sink
 
