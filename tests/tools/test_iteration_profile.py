@@ -108,7 +108,7 @@ def loader(seconds: float = 0.25) -> dict[str, Any]:
     return {"batch_size": 4, "dataset": dataset, "collate_fn": {"type": "default_collate"}}
 
 
-def config(folder: Path, **changes: Any) -> Config:
+def write_config(folder: Path, **changes: Any) -> Path:
     cfg = {
         "model": {"type": "WorkingModel"},
         "work_dir": str(folder / "work"),
@@ -120,7 +120,11 @@ def config(folder: Path, **changes: Any) -> Config:
     }
     path = folder / "run.py"
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
-    return check_config(Config.fromfile(path))
+    return path
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    return check_config(Config.fromfile(write_config(folder, **changes)))
 
 
 @pytest.mark.usefixtures("clock")
@@ -190,19 +194,19 @@ def test_validation_does_not_run_and_a_short_run_raises(tmp_path: Path) -> None:
 
 
 def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config(tmp_path)
-    assert main(["profile", str(tmp_path / "run.py"), "--iters", "2", "--json"]) == 0
+    assert main(["profile", str(write_config(tmp_path)), "--iters", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["parts"]) == list(PARTS)
     assert found["seconds"] == pytest.approx(sum(found["parts"].values()))
 
 
-def ranks_profile(folder: Path) -> dict[str, float]:
+def ranks_profile(path: Path) -> dict[str, float]:
     iteration_profile._Timer.now = lambda self: Clock.time  # type: ignore[method-assign]
-    return profile_iterations(config(folder, launcher="pytorch"), iterations=4).parts
+    return profile_iterations(check_config(Config.fromfile(path)), iterations=4).parts
 
 
 def test_parts_are_averaged_over_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
-    first, second = on_ranks(2, ranks_profile, tmp_path)
+    path = write_config(tmp_path, launcher="pytorch")  # once: a rank must not read what another one is writing
+    first, second = on_ranks(2, ranks_profile, path)
     assert first == second
     assert first["forward"] == 4.0
