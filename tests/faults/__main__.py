@@ -85,7 +85,7 @@ def _done(item: Item, trial: Trial) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Runs the requested rows; returns 1 if anything is wrong."""
+    """Runs the requested rows; returns 1 if anything is wrong or a worker of the harness failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", default=",".join(ROWS), help="some of: %(default)s")
     parser.add_argument("--short", action="store_true", help="fewer trials of each row")
@@ -97,17 +97,19 @@ def main() -> int:
     arguments.folder.mkdir(exist_ok=True)
     results = arguments.folder / "results.jsonl"
     rows = [ROWS[name] for name in arguments.rows.split(",")]
-    if not arguments.report:
-        _run(arguments, rows, {each["name"] for each in _read(results)})
-    return report(rows, _read(results))
+    failed = not arguments.report and _run(arguments, rows, {each["name"] for each in _read(results)})
+    return report(rows, _read(results)) or int(failed)
 
 
-def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> None:
-    """Distributes the remaining items among processes forked from this one, which has trained once."""
+def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> bool:
+    """Distributes the remaining items among processes forked from this one; returns whether one of them failed.
+
+    This process has trained once before.
+    """
     torch.set_num_threads(1)
     left = [item for item in items(rows, short=arguments.short) if item.name not in done]
     if not left:
-        return
+        return False
     until = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as work:
         warm_up(Path(work) / "warm")
@@ -115,9 +117,10 @@ def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> None
         workers = []
         for part, place in parts:
             workers.append(fork(lambda part=part, place=place: _worked(part, arguments.folder, place, until)))  # type: ignore[misc]
-        for worker in workers:
-            if end(worker, patience=36_000.0):
-                sys.stderr.write("a worker of the harness failed; begun again, it goes on\n")
+        failed = [worker for worker in workers if end(worker, patience=36_000.0)]
+    if failed:
+        sys.stderr.write("a worker of the harness failed; the same command continues where it stopped\n")
+    return bool(failed)
 
 
 def _worked(part: list[Item], folder: Path, place: Path, until: float) -> int:
