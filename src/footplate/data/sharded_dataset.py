@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.checks import check_number
+from footplate.checks import check_flag, check_number, check_path
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.errors import ArgumentError, DataError
@@ -70,6 +70,8 @@ class ShardedDataset(BaseDataset):
         **settings: Any,
     ) -> None:
         check_number("cache_gb", cache_gb, above=0)
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+            raise ArgumentError("ignore_index must be an integer", key="ignore_index", found=ignore_index)
         for name in _WITHOUT_EFFECT:
             if settings.get(name):
                 raise ArgumentError(
@@ -78,6 +80,9 @@ class ShardedDataset(BaseDataset):
                     found=settings[name],
                     notes=["Remove it. `fields` selects the values of a sample, and `indices` selects samples."],
                 )
+        if fields is not None and not (isinstance(fields, Mapping) and all(isinstance(key, str) for key in fields)):
+            message = "fields must be a dict that maps keys of a record to names in the shards"
+            raise ArgumentError(message, key="fields", found=fields)
         for key, names in (fields or {}).items():
             if not isinstance(names, str) or not names.strip(";"):
                 message = "a field must be a name in the shards, or several separated by ';'"
@@ -85,8 +90,9 @@ class ShardedDataset(BaseDataset):
         if fields is not None and not fields:
             raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
         self.fields = None if fields is None else {key: split_names(each) for key, each in fields.items()}
-        self.cache = ShardCache(cache_dir, 1e9 * cache_gb, self.shard_name)
-        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
+        self.cache = ShardCache(check_path("cache_dir", cache_dir), 1e9 * cache_gb, self.shard_name)
+        self.ignore_index = ignore_index
+        self.reduce_zero_label = check_flag("reduce_zero_label", reduce_zero_label)
         super().__init__(metainfo=metainfo, data_root=data_root, **settings)
 
     def read_sample(self, *entry: Any) -> StoredSample:
@@ -123,7 +129,7 @@ class ShardedDataset(BaseDataset):
         self.full_init()
         sample = self.read_sample(*self.data_list[idx])
         record: dict[str, Any] = {}
-        if "classes" in self._metainfo:
+        if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in sample.files:
             record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}

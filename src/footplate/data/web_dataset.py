@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from footplate.checks import check_path
 from footplate.data.annotations import join_root
 from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
@@ -84,7 +85,7 @@ class WebDataset(ShardedDataset):
         metainfo: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.shards = expand_shards(shards, data_root or "")
+        self.shards = expand_shards(shards, check_path("data_root", data_root, optional=True))
         self._indexes: list[ShardIndex] = []  # without samples, which are in the records
         self._counts: list[int] = []  # samples per shard
         super().__init__(fields, data_root, metainfo, **settings)
