@@ -103,6 +103,10 @@ class ShardedDataset(BaseDataset):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override read_sample()")
 
+    def read_label(self, *entry: Any) -> StoredSample:
+        """Reads at least the label of a sample, `gt_label`. By default, reads the whole sample; see `read_sample`."""
+        return self.read_sample(*entry)
+
     def filter_data(self) -> Any:
         """Returns all records."""
         return self.data_list
@@ -127,7 +131,9 @@ class ShardedDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""
         self.full_init()
-        sample = self.read_sample(*self.data_list[idx])
+        return self._create_record(idx, self.read_sample(*self.data_list[idx]))
+
+    def _create_record(self, idx: int, sample: StoredSample) -> dict[str, Any]:
         record: dict[str, Any] = {}
         if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
@@ -143,8 +149,13 @@ class ShardedDataset(BaseDataset):
         return {**record, "sample_idx": idx, "sample_key": sample.key, "file_contents": contents}
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample."""
-        return [int(self.get_data_info(idx)["gt_label"])]
+        """Returns the class of a sample.
+
+        Raises:
+            KeyError: The sample has no `gt_label`.
+        """
+        self.full_init()
+        return [int(self._create_record(idx, self.read_label(*self.data_list[idx]))["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
         """Returns the index of each sample's shard, ``(N,)``. A sampler with `shard_window` calls this method."""

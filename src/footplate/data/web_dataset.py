@@ -113,7 +113,7 @@ class WebDataset(ShardedDataset):
         number, key, files = entry
         members = {field: Member(*each) for field, each in files.items()}
         shard = self.shards[number]
-        found = self._read(number, members)
+        found = self._read(number, members) if members else {}
         sample = StoredSample(shard, key, {}, {})
         if "record" in found:  # first, so that other fields replace its items
             sample.values.update(_parse("record", found.pop("record"), members["record"], shard))
@@ -123,6 +123,12 @@ class WebDataset(ShardedDataset):
             else:
                 sample.values[name] = _parse(name, content, members[name], shard)
         return sample
+
+    def read_label(self, *entry: Any) -> StoredSample:
+        """Reads the file of a sample that contains its label, and not its image; see `ShardedDataset.read_label`."""
+        number, key, files = entry
+        field = "gt_label" if "gt_label" in files else "record"
+        return self.read_sample(number, key, {field: files[field]} if field in files else {})
 
     def shard_list(self) -> list[tuple[str, int, int]]:
         """Returns the path, the size and the number of samples of each shard; see `ShardedDataset.shard_list`."""
