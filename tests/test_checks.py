@@ -1,9 +1,19 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from footplate.checks import check_choice, check_count, check_keys, read_count, read_flag, read_number, read_tensor
+from footplate.checks import (
+    check_choice,
+    check_count,
+    check_keys,
+    check_path,
+    read_count,
+    read_flag,
+    read_number,
+    read_tensor,
+)
 from footplate.errors import ArgumentError
 
 
@@ -34,6 +44,23 @@ def test_check_choice_suggests_the_nearest_name() -> None:
 def test_check_choice_rejects_other_types(value: object) -> None:
     with pytest.raises(ArgumentError, match="rule must be one of less, greater"):
         check_choice("rule", value, ("less", "greater"))
+
+
+@pytest.mark.parametrize("value", [None, "", 1, b"a", ["a"], {}])
+def test_check_path_rejects_other_values(value: object) -> None:
+    assert check_path("folder", "a/b") == check_path("folder", Path("a") / "b") == "a/b"
+    with pytest.raises(ArgumentError) as caught:
+        check_path("folder", value)
+    assert str(caught.value) == f"folder must be a path\n  key folder\n  found: {value!r}"
+
+
+@pytest.mark.parametrize("value", [None, "", "a", 1, [], {}])
+def test_an_optional_path_may_be_empty(value: object) -> None:
+    if value in (None, "", "a"):
+        assert check_path("folder", value, optional=True) == (value or "")
+    else:
+        with pytest.raises(ArgumentError, match="folder must be a path"):
+            check_path("folder", value, optional=True)
 
 
 def test_check_keys_names_the_unknown_key() -> None:

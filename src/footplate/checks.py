@@ -7,6 +7,7 @@ ArgumentError, `name` is the name of the value in the message, and `key` is its 
 
 import math
 import numbers
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,19 @@ def check_names(key: str, value: Any) -> list[str]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
         raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
     return list(names)
+
+
+def check_path(name: str, value: Any, *, optional: bool = False) -> str:
+    """Returns a path as a string. With `optional`, None and "" are allowed and become "".
+
+    Raises:
+        ArgumentError: The value is neither a string nor an `os.PathLike` object, or is empty.
+    """
+    if optional and value in (None, ""):
+        return ""
+    if not isinstance(value, (str, os.PathLike)) or not value:
+        raise ArgumentError(f"{name} must be a path", key=name, found=value)
+    return os.fspath(value)
 
 
 def read_entry(state: Any, key: str) -> Any:

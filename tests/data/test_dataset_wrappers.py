@@ -1,14 +1,25 @@
 import math
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from footplate.data import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from footplate.data import (
+    BaseDataset,
+    ClassBalancedDataset,
+    ConcatDataset,
+    DefaultSampler,
+    RepeatDataset,
+    WebDataset,
+    dataset_wrappers,
+)
 from footplate.data.dataset_wrappers import combined_digest, count_skipped
-from footplate.errors import ArgumentError, UnknownNameError
+from footplate.errors import ArgumentError, DataError, UnknownNameError
 from footplate.registry import DATASETS
+from tests.data.shards import numbered, tar, write_shards
 
 
 class CategoriesForTest(BaseDataset):
@@ -97,9 +108,9 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
     assert max(times) == {0.1: 1, 0.5: 2, 1.0: 3}[threshold]
 
 
-@pytest.mark.parametrize("threshold", [0, 1.5])
-def test_invalid_thresholds_are_refused(threshold: float) -> None:
-    with pytest.raises(ArgumentError, match="must be above 0 and at most 1"):
+@pytest.mark.parametrize("threshold", [0, 1.5, "a", None])
+def test_invalid_thresholds_are_refused(threshold: Any) -> None:
+    with pytest.raises(ArgumentError, match="above 0 and at most 1"):
         ClassBalancedDataset(build([1]), threshold)
 
 
@@ -139,3 +150,88 @@ def test_the_digest_does_not_depend_on_the_wrappers() -> None:
     assert combined_digest(RepeatDataset(first, times=2)) == combined_digest(first) == "a"
     assert combined_digest(ConcatDataset([first, RepeatDataset(second, times=2), other])) == "a b"
     assert combined_digest(RepeatDataset(other, times=2)) is None
+
+
+def test_wrappers_know_the_shards_of_their_samples(tmp_path: Path) -> None:
+    write_shards(tmp_path / "one", (2, 1))
+    write_shards(tmp_path / "two", (1, 2))
+    one, two = WebDataset(str(tmp_path / "one")), WebDataset(str(tmp_path / "two"), lazy_init=True)
+    none = WebDataset(str(tmp_path / "one"), indices=0)
+    joined = ConcatDataset([one, none, two], lazy_init=True)
+    assert joined.shard_numbers().tolist() == [0, 0, 1, 2, 3, 3]
+    assert RepeatDataset(joined, 2).shard_numbers().tolist() == [0, 0, 1, 2, 3, 3, 4, 4, 5, 6, 7, 7]
+    assert ConcatDataset([RepeatDataset(none, 2), two]).shard_numbers().tolist() == [0, 1, 1]
+    balanced = ClassBalancedDataset(one, 1.0)  # each of the three classes is in a third of the samples
+    assert balanced.shard_numbers().tolist() == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("wrap", [lambda each: RepeatDataset(each, 3), lambda each: ConcatDataset([each] * 3)])
+def test_the_window_holds_inside_wrappers(wrap: Any, tmp_path: Path) -> None:
+    write_shards(tmp_path, [20] * 6)
+    dataset = wrap(WebDataset(str(tmp_path)))
+    order = list(DefaultSampler(dataset, seed=3, shard_window=2))
+    assert sorted(order) == list(range(360))
+    shards = dataset.shard_numbers()[order]
+    spans = [np.flatnonzero(shards == shard) for shard in range(18)]
+    assert max(sum(span[0] <= at <= span[-1] for span in spans) for at in range(360)) == 2
+    assert min(np.std(span) for span in spans) > 6  # a shard is not read in one piece
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda each: RepeatDataset(each, 2),
+        lambda each: ClassBalancedDataset(each, 0.5),
+        lambda each: ConcatDataset([RepeatDataset(each, 2)]),
+    ],
+)
+def test_a_window_without_shards_is_an_error_that_names_the_inner_dataset(wrap: Any) -> None:
+    with pytest.raises(ArgumentError, match="requires a dataset of shards, .*, but 'CategoriesForTest' has none"):
+        DefaultSampler(wrap(build([1], [2])), shard_window=2)
+
+
+class Unlabeled(BaseDataset):
+    """Samples without categories."""
+
+    def load_data_list(self) -> list[Any]:
+        return [{"name": "x"}, {"name": "y"}]
+
+
+class Labeled(Unlabeled):
+    """Samples whose labels are missing or no integers."""
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        return [int(self.get_data_info(idx)[self.metainfo["field"]])]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "reason"),
+    [
+        (Unlabeled(), "Unlabeled", "Unlabeled does not override get_cat_ids"),
+        (Labeled(metainfo={"field": "gt_label"}), "Labeled", "it has no 'gt_label'"),
+        ([1, 2], "list", "'list' object has no attribute 'get_cat_ids'"),
+        (RepeatDataset([1, 2], 2), "RepeatDataset", "'list' object has no attribute 'get_cat_ids'"),
+        (Labeled(metainfo={"field": "name"}), "Labeled", "invalid literal for int.* 'x'"),
+    ],
+)
+def test_categories_that_cannot_be_read_are_an_error(dataset: Any, name: str, reason: str) -> None:
+    expected = f"needs the categories of sample 0 of the dataset '{name}', but they cannot be read: {reason}"
+    with pytest.raises(DataError, match=expected) as caught:
+        ClassBalancedDataset(dataset, 0.5)
+    assert (caught.value.key, caught.value.hides_cause) == ("dataset", True)
+
+
+def test_shards_without_labels_cannot_be_balanced(tmp_path: Path) -> None:
+    samples = [(key, {"png": files["png"]}) for key, files in numbered(range(2))]
+    (tmp_path / "a.tar").write_bytes(tar(samples))
+    with pytest.raises(DataError, match="sample 0 of the dataset 'WebDataset', .*: it has no 'gt_label'"):
+        ClassBalancedDataset(WebDataset(str(tmp_path)), 0.5)
+
+
+def test_long_reading_of_categories_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dataset_wrappers, "_LOG_INTERVAL", -1.0)
+    caplog.set_level("INFO", "footplate.data")
+    ClassBalancedDataset(build([1], [2]), 0.5)
+    assert caplog.messages == [f"Read the categories of {at} of 2 samples of 'CategoriesForTest'." for at in (1, 2)]

@@ -275,9 +275,31 @@ def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 def test_an_invalid_index_is_an_error(tmp_path: Path, change: dict[str, Any]) -> None:
     index_of(tmp_path, WHOLE)
     path = tmp_path / f"a.tar{SUFFIX}"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    content = {**json.loads(path.read_text()), **change}
+    del content["num_members"]
+    path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="is not a valid index"):
         index_of(tmp_path, WHOLE)
+
+
+@pytest.mark.parametrize("removed", [slice(0, 2), slice(2, 4), slice(-2, None)])
+def test_an_index_from_which_files_were_removed_is_an_error(tmp_path: Path, removed: slice) -> None:
+    index_of(tmp_path, WHOLE)
+    path = tmp_path / f"a.tar{SUFFIX}"
+    content = json.loads(path.read_text())
+    del content["members"][removed]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="is not a valid index\n  Remove the file to index the shard again"):
+        index_of(tmp_path, WHOLE)
+
+
+def test_an_index_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    index_of(tmp_path, WHOLE)
+    path = tmp_path / f"a.tar{SUFFIX}"
+    content = json.loads(path.read_text())
+    del content["num_members"]
+    path.write_text(json.dumps(content))
+    assert len(index_of(tmp_path, WHOLE).samples) == 3
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"version": 1}'])

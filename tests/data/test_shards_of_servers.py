@@ -150,6 +150,31 @@ def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, 
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
 
 
+@pytest.mark.parametrize(
+    ("code", "retries", "expected"),
+    [
+        (socket.EAI_NONAME, 0, "the host name does not exist: Cannot connect to host train.example:80"),
+        (socket.EAI_AGAIN, 2, "Cannot connect to host train.example:80"),
+    ],
+)
+def test_only_a_host_name_that_does_not_exist_is_reported_at_once(
+    code: int,
+    retries: int,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any, **options: Any) -> None:
+        raise socket.gaierror(code, "simulated")
+
+    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(StorageError, match=rf"the shard 'http://train.example/a\.tar' cannot be read: {expected}"):
+        WebDataset("http://train.example/a.tar", cache_dir=str(tmp_path / "cache"))
+    assert len(caplog.messages) == retries
+
+
 def test_a_folder_that_cannot_be_listed_is_not_called_a_file(server: Server, tmp_path: Path) -> None:
     server.stop()
     with pytest.raises(StorageError, match=r"the folder 'http://[^']*' cannot be read: Cannot connect to host"):

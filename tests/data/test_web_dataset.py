@@ -367,6 +367,21 @@ def test_subsets_and_label_counts(tmp_path: Path) -> None:
     assert [dataset[at]["gt_label"] for at in range(len(dataset))] == [1]
 
 
+@pytest.mark.parametrize("extension", ["cls", "json"])
+def test_labels_are_read_without_images(tmp_path: Path, extension: str) -> None:
+    labels = {"cls": b"%d", "json": b'{"gt_label": %d}'}
+    dataset = dataset_of(tmp_path, [(f"{at}", {"png": png(at), extension: labels[extension] % at}) for at in range(3)])
+    shard = tmp_path / "a.tar"
+    content = bytearray(shard.read_bytes())
+    at = content.index(b"1.png")
+    content[at : at + 512] = bytes(512)  # the header of an image
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="has changed"):
+        dataset.get_data_info(1)
+    assert [dataset.get_cat_ids(index) for index in (0, 1, -1)] == [[0], [1], [2]]
+    assert dataset.get_data_info(2)["gt_label"] == 2
+
+
 def test_samples_that_cannot_be_read_are_skipped_on_request(tmp_path: Path) -> None:
     samples = [*numbered(range(3)), ("bad", {"png": b"x", "cls": b"9"})]
     dataset = dataset_of(tmp_path, samples, pipeline=[LOAD], on_error="skip")

@@ -1,5 +1,6 @@
 import errno
 import resource
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,8 @@ def kind_of(error: Exception) -> type[OSError]:
         (AnswerError(400), OSError),
         (AnswerError(416), OSError),
         (OSError(errno.ENOSPC, "no space left on device"), OSError),
+        (socket.gaierror(socket.EAI_AGAIN, "temporary failure in name resolution"), ConnectionError),
+        (socket.gaierror(socket.EAI_NONAME, "name or service not known"), OSError),
     ],
 )
 @pytest.mark.parametrize("is_wrapped", [False, True])

@@ -2,8 +2,9 @@
 
 import copy
 import logging
+import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_count, check_flag
 from footplate.data.annotations import join_root, load_annotations, read_lines
 from footplate.data.sample_cache import SampleCache
 from footplate.data.shared_memory import RecordStore, SharedIndices, trim_heap
@@ -56,7 +57,7 @@ class BaseDataset(Dataset[Any]):
 
     Raises:
         DataError: The annotation file cannot be read.
-        ArgumentError: `on_error`, `data_prefix`, `indices`, `pipeline` or `keep_in_memory` is invalid.
+        ArgumentError: An argument is invalid.
     """
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
@@ -90,9 +91,9 @@ class BaseDataset(Dataset[Any]):
         self.ann_file = ann_file or ""
         self.data_prefix = dict({"img_path": ""} if data_prefix is None else data_prefix)
         self.filter_cfg = copy.deepcopy(filter_cfg)
-        self.serialize_data = serialize_data
-        self.test_mode = test_mode
-        self.max_refetch = max_refetch
+        self.serialize_data = check_flag("serialize_data", serialize_data)
+        self.test_mode = check_flag("test_mode", test_mode)
+        self.max_refetch = check_count("max_refetch", max_refetch, least=0)
         self.on_error = on_error
         self._skipped = SharedIndices() if on_error == "skip" else None  # before the workers start
         self.data_list: Sequence[Any] = []
@@ -105,7 +106,7 @@ class BaseDataset(Dataset[Any]):
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self._keep_in_memory = keep_in_memory
-        if not lazy_init:
+        if not check_flag("lazy_init", lazy_init):
             self.full_init()
 
     @classmethod
@@ -267,6 +268,8 @@ class BaseDataset(Dataset[Any]):
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
     """Merges metainfo into the defaults, and replaces values that are paths of files with the lines of the files."""
+    if metainfo is not None and not isinstance(metainfo, Mapping):
+        raise ArgumentError("metainfo must be a dict", key="metainfo", found=metainfo)
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):
@@ -275,6 +278,8 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
             raise DataError(
                 f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
             )
+        elif key == "classes" and value is not None and not isinstance(value, Sized):
+            raise ArgumentError("classes must be a list of names", key=f"metainfo.{key}", found=value)
         else:
             values[key] = copy.deepcopy(value)
     return values
@@ -282,8 +287,13 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     """Returns the non-negative indices that `indices` selects from a list of length `size`."""
-    if isinstance(indices, int):
+    if isinstance(indices, int) and not isinstance(indices, bool):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
-    if any(not -size <= each < size for each in indices):
+    try:
+        several = [operator.index(each) for each in indices]  # type: ignore[union-attr]  # a bool raises TypeError
+    except TypeError as error:
+        message = "indices must be an integer or a list of integers"
+        raise ArgumentError(message, key="indices", found=indices) from error
+    if any(not -size <= each < size for each in several):
         raise ArgumentError(f"indices must be from -{size} to {size - 1}", key="indices")
-    return [each % size for each in indices]
+    return [each % size for each in several]

@@ -1,6 +1,8 @@
 """Datasets that wrap other datasets."""
 
+import logging
 import math
+import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,12 +10,17 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.registry import DATASETS
+
+_logger = logging.getLogger("footplate.data")
+_LOG_INTERVAL = 10.0  # seconds
 
 
 class _DatasetWrapper(Dataset[Any]):
@@ -111,6 +118,11 @@ class ConcatDataset(_DatasetWrapper):
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
+    def shard_numbers(self) -> NDArray[np.int32]:
+        """Returns the index of each sample's shard, ``(N,)``. The shards of each dataset follow those before it."""
+        self.full_init()
+        return _join_shards([shard_numbers(dataset) for dataset in self.datasets if len(dataset)])
+
     def _locate(self, idx: int) -> tuple[Any, int]:
         which, inner = self._get_ori_dataset_idx(idx)
         return self.datasets[which], inner
@@ -138,6 +150,15 @@ class RepeatDataset(_DatasetWrapper):
         self.full_init()
         return self.times * len(self.dataset)
 
+    def shard_numbers(self) -> NDArray[np.int32]:
+        """Returns the index of each sample's shard, ``(N,)``. Each repetition of a shard counts as another shard.
+
+        A sampler with `shard_window` then reads a shard again for each repetition, instead of mixing copies of a sample
+        with each other.
+        """
+        self.full_init()
+        return _join_shards([shard_numbers(self.dataset)] * self.times)
+
     def _locate(self, idx: int) -> tuple[Any, int]:
         return self.dataset, range(len(self))[idx] % len(self.dataset)
 
@@ -147,7 +168,8 @@ class ClassBalancedDataset(_DatasetWrapper):
     """Repeats samples of rare categories.
 
     A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
-    that contain its rarest category. The wrapped dataset must implement `get_cat_ids`.
+    that contain its rarest category. The wrapped dataset must implement `get_cat_ids`, which is called for each sample
+    when the dataset is initialized. If this takes long, the progress is logged.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
@@ -156,16 +178,14 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     Raises:
         ArgumentError: `oversample_thr` is not greater than 0 and at most 1.
+        DataError: The categories of a sample are unknown.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, section
     5.2.
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:
-        if not 0 < oversample_thr <= 1:
-            raise ArgumentError(
-                "oversample_thr must be above 0 and at most 1", key="oversample_thr", found=oversample_thr
-            )
+        check_number("oversample_thr", oversample_thr, above=0, most=1)
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
         self.dataset = _build(dataset, "dataset")
@@ -176,7 +196,14 @@ class ClassBalancedDataset(_DatasetWrapper):
         if self._fully_initialized:
             return
         super().full_init()
-        categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
+        categories: list[set[int]] = []
+        logged_at = time.monotonic()
+        for idx in range(len(self.dataset)):
+            categories.append(self._read_categories(idx))
+            if time.monotonic() - logged_at > _LOG_INTERVAL:
+                logged_at = time.monotonic()
+                name = type(self.dataset).__name__
+                _logger.info("Read the categories of %d of %d samples of '%s'.", idx + 1, len(self.dataset), name)
         counts = Counter(category for each in categories for category in each)
         factors = {
             category: max(1.0, math.sqrt(self.oversample_thr * len(categories) / count))
@@ -186,9 +213,29 @@ class ClassBalancedDataset(_DatasetWrapper):
             times = math.ceil(max((factors[category] for category in each), default=1.0))
             self._indices += [idx] * times
 
+    def _read_categories(self, idx: int) -> set[int]:
+        try:
+            return set(self.dataset.get_cat_ids(idx))
+        except FootplateError:
+            raise
+        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            sample = f"sample {idx} of the dataset '{type(self.dataset).__name__}'"
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(
+                f"ClassBalancedDataset needs the categories of {sample}, but they cannot be read: {reason}",
+                key="dataset",
+                notes=["Use a dataset with labels that implements get_cat_ids(), or remove ClassBalancedDataset."],
+                hides_cause=True,
+            ) from error
+
     def __len__(self) -> int:
         self.full_init()
         return len(self._indices)
+
+    def shard_numbers(self) -> NDArray[np.int32]:
+        """Returns the index of each sample's shard, ``(N,)``. All copies of a sample are in the same shard."""
+        self.full_init()
+        return shard_numbers(self.dataset)[self._indices]
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
@@ -219,6 +266,27 @@ def combined_digest(dataset: Any) -> str | None:
     """
     digests = [getattr(dataset, "digest", None), *map(combined_digest, wrapped_datasets(dataset))]
     return " ".join(each for each in digests if isinstance(each, str)) or None
+
+
+def shard_numbers(dataset: Any) -> NDArray[np.int32]:
+    """Returns the index of the shard of each sample, ``(N,)``. The dataset may be inside wrappers.
+
+    Raises:
+        ArgumentError: A dataset has no shards.
+    """
+    if not hasattr(dataset, "shard_numbers"):
+        message = (
+            f"shard_window requires a dataset of shards, such as WebDataset, but '{type(dataset).__name__}' has none"
+        )
+        raise ArgumentError(message, key="shard_window")
+    found: NDArray[np.int32] = dataset.shard_numbers()
+    return found
+
+
+def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Concatenates indices of shards. Those of each part are increased, so that no two parts have a shard in common."""
+    firsts = accumulate((int(part.max()) + 1 for part in parts), initial=0)
+    return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
 
 
 def _build(dataset: Any, key: str) -> Any:

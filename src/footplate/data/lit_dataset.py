@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from footplate.checks import check_path
 from footplate.data.annotations import join_root
 from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
@@ -80,7 +81,7 @@ class LitDataset(ShardedDataset):
         metainfo: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.folder = join_root(data_root or "", os.fspath(folder))
+        self.folder = join_root(check_path("data_root", data_root, optional=True), check_path("folder", folder))
         self._chunks: list[_Chunk] = []
         self._statuses: list[FileStatus] = []
         self._names: dict[str, str] = {}  # of the samples, by the key of the record

@@ -72,7 +72,7 @@ class SampleCache:
         given = number
         if number is True:
             number = len(list(takewhile(lambda transform: has_flag(transform, "keepable"), transforms)))
-        if not least <= number <= len(transforms):
+        if not isinstance(number, int) or not least <= number <= len(transforms):
             problem = (
                 f"keep_in_memory must be the number of leading transforms to cache, from {least} to {len(transforms)}"
             )

@@ -12,6 +12,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
+from footplate.data.dataset_wrappers import shard_numbers
 from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
@@ -168,11 +169,7 @@ def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
     check_count("shard_window", window, most=_MOST_SHARDS)
     if not shuffle:
         raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
-    if not hasattr(dataset, "shard_numbers"):
-        name = type(dataset).__name__
-        message = f"shard_window requires a dataset of shards, such as WebDataset, but '{name}' has none"
-        raise ArgumentError(message, key="shard_window", found=window)
-    return torch.from_numpy(dataset.shard_numbers()).long()
+    return torch.from_numpy(shard_numbers(dataset)).long()
 
 
 def _iterate(indices: torch.Tensor | range) -> Iterator[int]:

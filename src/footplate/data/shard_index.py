@@ -1,7 +1,8 @@
 """Indexes of tar shards: the position of every file in a shard, so that samples can be read in any order.
 
 The index of `a.tar` is `a.tar.index.json`. It is written once. It contains the size and the modification time of the
-shard. For each file, it contains the name, the offset and the size of the content, and the checksum in the tar header.
+shard, and the number of its files. For each file, it contains the name, the offset and the size of the content, and the
+checksum in the tar header.
 """
 
 import json
@@ -268,7 +269,8 @@ def _duplicate(what: str, shard: str, first: int, member: Member) -> DataError:
 
 def _write(shard: str, current: FileStatus, members: Sequence[Member], paths: Iterable[str]) -> str:
     """Writes an index to the first writable path. Returns this path, or "" if there is none."""
-    content = json.dumps({"version": _VERSION, **current._asdict(), "members": members}, separators=(",", ":"))
+    values = {"version": _VERSION, **current._asdict(), "num_members": len(members), "members": members}
+    content = json.dumps(values, separators=(",", ":"))
     for path in paths:
         with suppress(OSError):
             commit_bytes(path, content.encode())
@@ -297,13 +299,18 @@ def _read(path: str) -> _IndexFile | None:
         members = [Member(*each) for each in content["members"]]
         is_valid = version == _VERSION and type(size) is int and type(modified) in (int, float)
         is_valid = is_valid and all(_is_valid(each, size) for each in members)
+        # Indexes of earlier versions do not contain the number.
+        is_valid = is_valid and content.get("num_members", len(members)) == len(members)
     except (ValueError, KeyError, TypeError, RecursionError):
         is_valid = False
     if not is_valid and not is_local(path):  # some servers send a page instead of reporting that a file is missing
         _logger.warning("Ignoring '%s', because it is not a valid index.", path)
         return None
     if not is_valid:
-        raise DataError(f"'{path}' is not a valid index", notes=["Remove the file to index the shard again."])
+        raise DataError(
+            f"'{path}' is not a valid index",
+            notes=["Remove the file to index the shard again. To select samples, set `indices`."],
+        )
     return _IndexFile(path, FileStatus(size, modified), members)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.checks import check_number
+from footplate.checks import check_flag, check_number, check_path
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shard_cache import DEFAULT_FOLDER, ShardCache
 from footplate.errors import ArgumentError, DataError
@@ -70,6 +70,8 @@ class ShardedDataset(BaseDataset):
         **settings: Any,
     ) -> None:
         check_number("cache_gb", cache_gb, above=0)
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+            raise ArgumentError("ignore_index must be an integer", key="ignore_index", found=ignore_index)
         for name in _WITHOUT_EFFECT:
             if settings.get(name):
                 raise ArgumentError(
@@ -78,6 +80,9 @@ class ShardedDataset(BaseDataset):
                     found=settings[name],
                     notes=["Remove it. `fields` selects the values of a sample, and `indices` selects samples."],
                 )
+        if fields is not None and not (isinstance(fields, Mapping) and all(isinstance(key, str) for key in fields)):
+            message = "fields must be a dict that maps keys of a record to names in the shards"
+            raise ArgumentError(message, key="fields", found=fields)
         for key, names in (fields or {}).items():
             if not isinstance(names, str) or not names.strip(";"):
                 message = "a field must be a name in the shards, or several separated by ';'"
@@ -85,8 +90,9 @@ class ShardedDataset(BaseDataset):
         if fields is not None and not fields:
             raise ArgumentError("fields must contain at least one field", key="fields", found=fields)
         self.fields = None if fields is None else {key: split_names(each) for key, each in fields.items()}
-        self.cache = ShardCache(cache_dir, 1e9 * cache_gb, self.shard_name)
-        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
+        self.cache = ShardCache(check_path("cache_dir", cache_dir), 1e9 * cache_gb, self.shard_name)
+        self.ignore_index = ignore_index
+        self.reduce_zero_label = check_flag("reduce_zero_label", reduce_zero_label)
         super().__init__(metainfo=metainfo, data_root=data_root, **settings)
 
     def read_sample(self, *entry: Any) -> StoredSample:
@@ -96,6 +102,10 @@ class ShardedDataset(BaseDataset):
             DataError: The shard is missing or damaged, or a value cannot be parsed.
         """
         raise NotImplementedError(f"{type(self).__name__} does not override read_sample()")
+
+    def read_label(self, *entry: Any) -> StoredSample:
+        """Reads at least the label of a sample, `gt_label`. By default, reads the whole sample; see `read_sample`."""
+        return self.read_sample(*entry)
 
     def filter_data(self) -> Any:
         """Returns all records."""
@@ -121,9 +131,11 @@ class ShardedDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Reads a sample and returns its record. `file_contents` maps each key of a path to the bytes of the file."""
         self.full_init()
-        sample = self.read_sample(*self.data_list[idx])
+        return self._create_record(idx, self.read_sample(*self.data_list[idx]))
+
+    def _create_record(self, idx: int, sample: StoredSample) -> dict[str, Any]:
         record: dict[str, Any] = {}
-        if "classes" in self._metainfo:
+        if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in sample.files:
             record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
@@ -137,8 +149,13 @@ class ShardedDataset(BaseDataset):
         return {**record, "sample_idx": idx, "sample_key": sample.key, "file_contents": contents}
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample."""
-        return [int(self.get_data_info(idx)["gt_label"])]
+        """Returns the class of a sample.
+
+        Raises:
+            KeyError: The sample has no `gt_label`.
+        """
+        self.full_init()
+        return [int(self._create_record(idx, self.read_label(*self.data_list[idx]))["gt_label"])]
 
     def shard_numbers(self) -> NDArray[np.int32]:
         """Returns the index of each sample's shard, ``(N,)``. A sampler with `shard_window` calls this method."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from footplate.checks import check_path
 from footplate.data.annotations import join_root
 from footplate.data.read_errors import explain_read_errors, with_retries
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
@@ -84,7 +85,7 @@ class WebDataset(ShardedDataset):
         metainfo: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.shards = expand_shards(shards, data_root or "")
+        self.shards = expand_shards(shards, check_path("data_root", data_root, optional=True))
         self._indexes: list[ShardIndex] = []  # without samples, which are in the records
         self._counts: list[int] = []  # samples per shard
         super().__init__(fields, data_root, metainfo, **settings)
@@ -112,7 +113,7 @@ class WebDataset(ShardedDataset):
         number, key, files = entry
         members = {field: Member(*each) for field, each in files.items()}
         shard = self.shards[number]
-        found = self._read(number, members)
+        found = self._read(number, members) if members else {}
         sample = StoredSample(shard, key, {}, {})
         if "record" in found:  # first, so that other fields replace its items
             sample.values.update(_parse("record", found.pop("record"), members["record"], shard))
@@ -122,6 +123,12 @@ class WebDataset(ShardedDataset):
             else:
                 sample.values[name] = _parse(name, content, members[name], shard)
         return sample
+
+    def read_label(self, *entry: Any) -> StoredSample:
+        """Reads the file of a sample that contains its label, and not its image; see `ShardedDataset.read_label`."""
+        number, key, files = entry
+        field = "gt_label" if "gt_label" in files else "record"
+        return self.read_sample(number, key, {field: files[field]} if field in files else {})
 
     def shard_list(self) -> list[tuple[str, int, int]]:
         """Returns the path, the size and the number of samples of each shard; see `ShardedDataset.shard_list`."""

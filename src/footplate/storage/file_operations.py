@@ -7,6 +7,7 @@ import os
 import posixpath
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -112,7 +113,18 @@ def _network_errors() -> Iterator[None]:
             is_connection_error = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp.")
             if isinstance(cause, FileNotFoundError) or not is_connection_error:
                 raise
+        if _is_unknown_host(error):
+            raise _PermanentError(f"the host name does not exist: {_describe(cause)}") from error
         raise _error_type(cause)(_describe(cause)) from error
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    """Checks whether an error was caused by a host name that does not exist, according to the resolver."""
+    while error is not None:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _error_type(error: BaseException | None) -> type[OSError]:
