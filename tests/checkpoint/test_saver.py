@@ -207,7 +207,9 @@ def test_failed_save_is_logged_immediately_and_raised_once(
     assert caplog.messages[0].startswith("The checkpoint was not saved: cannot save")
 
 
-def test_failed_save_is_raised_by_the_next_save(tmp_path: Path, make_state: State) -> None:
+def test_failed_save_is_raised_by_the_next_save(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
     saver = BackgroundSaver()
 
     def fail() -> None:
@@ -217,6 +219,10 @@ def test_failed_save_is_raised_by_the_next_save(tmp_path: Path, make_state: Stat
     with pytest.raises(CheckpointError, match="pointer"):
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
+    assert caplog.messages[0] == (
+        "The checkpoint was saved, but the update of its folder failed: cannot write the pointer. "
+        f"Training stops; the last checkpoint is '{tmp_path / 'a.pth'}'."
+    )
 
 
 def test_unsavable_state_is_reported_immediately(tmp_path: Path) -> None:

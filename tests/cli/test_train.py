@@ -189,6 +189,18 @@ def test_exit_code_of_a_run_whose_last_save_failed(
     assert footplate("train", tiny, "--work-dir", "work", "--no-preflight")[0] == 0
 
 
+def test_only_the_main_process_reports_that_the_last_save_failed(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(plain: Any, path: str) -> None:
+        raise CheckpointError(f"cannot save '{path}': No space left on device")
+
+    monkeypatch.setattr(saver, "commit_checkpoint", full)
+    monkeypatch.setattr("footplate.engine.runner.get_rank", lambda: 1)
+    code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
+    assert (code, errors) == (4, "")
+
+
 def test_exit_code_of_a_run_with_non_finite_weights(tiny: Path, footplate: Command) -> None:
     changes = ["optim_wrapper.optimizer.lr=1e38", "+on_nonfinite.loss=warn", "+on_nonfinite.grad=warn"]
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight", "--set", *changes)

@@ -122,6 +122,21 @@ def test_first_error_is_reported_to_all_ranks(ranks: Ranks) -> None:
         assert (report.code, report.ranks) == (2, [1])
 
 
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        ("twelve", "\n  the last checkpoint is iter_2.pth; use --resume to continue from it"),
+        ("twelve; the last checkpoint is a.pth", ""),
+        ("\n".join("abcdefgh"), ""),
+    ],
+)
+def test_report_names_the_last_checkpoint_once(ranks: Ranks, text: str, added: str) -> None:
+    ranks.hub.last_checkpoint = lambda: "iter_2.pth"
+    ranks.fail(1, text)
+    for rank in range(3):
+        assert ranks.report(rank).text == f"rank 1 on a failed in iteration 4, forward pass: {text}{added}"
+
+
 def test_same_error_on_all_ranks_names_no_rank(ranks: Ranks) -> None:
     for rank in range(3):
         ranks.fail(rank, "no such file")

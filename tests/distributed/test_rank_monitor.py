@@ -363,26 +363,6 @@ def test_single_process_has_no_monitor() -> None:
     assert rank_monitor.current() is None
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rank 0 died", "rank 0 died\n  the last checkpoint is iter_2.pth; use --resume to continue from it\n"),
-        ("rank 0 died; the last checkpoint is a.pth", "rank 0 died; the last checkpoint is a.pth\n"),
-        ("\n".join("abcdefgh"), "\n".join("abcdefgh") + "\n"),
-    ],
-)
-def test_report_names_last_checkpoint_once(hub: FakeHub, tmp_path: Any, text: str, message: str) -> None:
-    def begin(mine: RankMonitor) -> None:
-        mine.last_checkpoint, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
-        mine._channel.send("ready")
-
-    process = _fork_with_monitor(hub, begin)
-    hub.receive("ready")
-    hub.send("report", report=FailureReport(text, 7, [0], [0]))
-    assert end(process, 10.0) == 7
-    assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == message
-
-
 @pytest.mark.parametrize(("term", "first"), [("xterm", b"\r\033[J\033[?25herror: gone"), ("dumb", b"error: gone")])
 def test_report_clears_live_display(hub: FakeHub, term: str, first: bytes) -> None:
     master, slave = pty.openpty()

@@ -45,16 +45,21 @@ def test_exchange_that_does_not_overlap_is_exposed(where: Cluster, exchange: flo
 
 def test_sharded_training_exchanges_three_passes() -> None:
     found = predict(PARTS, cluster(4, 1, bandwidth=0.5e9), sharded=True)
-    assert found.exchange == pytest.approx(3 * 3 / 4 * 0.2 - 0.3)
+    assert found.exchange == pytest.approx(3 * 3 / 4 * 0.2 - 0.3 * 9 / 10)  # in 10 parts of 10 MB
     assert found.memory == pytest.approx(0.4e9 / 4 + 0.02e9 + 1e9)
     assert found.checkpoint == pytest.approx(0.3 / 4)
-    assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == 0
+    assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == pytest.approx(3 * 3 / 4 * 0.02 / 10)
+
+
+def test_cores_do_not_exchange_shards_while_they_compute() -> None:
+    found = predict(dataclasses.replace(PARTS, on_cores=True, threads=1, cores=4), cluster(4, 1), sharded=True)
+    assert found.exchange == pytest.approx(3 * 3 / 4 * 0.1)
 
 
 def test_replicas_of_shards_exchange_gradients_between_nodes() -> None:
     found = predict(PARTS, cluster(4, 8, bandwidth=0.05e9), sharded=True, shards=8)
     within, between = 3 * 7 / 8 * 0.01, 2 * 3 / 4 * 2.0 / 8
-    assert found.exchange == pytest.approx(within + between - 0.3)
+    assert found.exchange == pytest.approx(within + between - 0.3 * 9 / 10)
     assert found.memory == pytest.approx(0.4e9 / 8 + 0.02e9 + 1e9)
     assert found.checkpoint == pytest.approx(0.3 / 4)  # the replicas share the writing
 
@@ -66,7 +71,9 @@ def test_devices_that_share_layers_divide_their_cost() -> None:
     found = predict(shared, cluster(2, 8, inner=1e10), sharded=True, shards=2, tensor_parallel=4)
     compute = (PARTS.forward + PARTS.backward) * (0.5 + 0.5 / 4) + PARTS.update * (0.25 + 0.75 / 4)
     assert found.compute == pytest.approx(compute)
-    assert found.exchange == pytest.approx(2 * 3 / 4 * 1e8 / 1e10)  # the exchange of weights overlaps
+    weights = PARTS.weights * (0.25 + 0.75 / 4)
+    overlapping = 3 / 2 * weights / 1e10 + weights / 2 / 1e9
+    assert found.exchange == pytest.approx(2 * 3 / 4 * 1e8 / 1e10 + overlapping / 10)
     assert (found.batch, found.devices) == (PARTS.batch * 4, 16)
     assert found.efficiency == pytest.approx(found.throughput / 16 / 50.0)
     state = PARTS.weights + PARTS.gradients + PARTS.optimizer

@@ -170,8 +170,10 @@ class BackgroundSaver:
         begin = time.monotonic()
 
         def work() -> None:
+            failure = "The checkpoint was not saved"
             try:
                 commit()
+                failure = "The checkpoint was saved, but the update of its folder failed"
                 if is_main_process() or not is_sharded_path(name):
                     self.lost = None
                     if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
@@ -181,7 +183,7 @@ class BackgroundSaver:
                         then()
             except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the caller's thread
                 self._error = error
-                self._log_failure(error)
+                self._log_failure(error, failure)
 
         try:
             if is_sharded_path(name):
@@ -194,7 +196,7 @@ class BackgroundSaver:
             thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
             self._thread = thread
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._log_failure(error)
+            self._log_failure(error, "The checkpoint was not saved")
             self._fail(error)
 
     def settle(self) -> None:
@@ -217,10 +219,10 @@ class BackgroundSaver:
         if undo is not None:
             undo()
 
-    def _log_failure(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException, failure: str) -> None:
         outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("The checkpoint was not saved: %s. %s; %s.", error, outcome, last)
+        _logger.error("%s: %s. %s; %s.", failure, error, outcome, last)
         if self.on_error == "stop":
             self._alarm()
         self.lost = str(error).split("\n", 1)[0]

@@ -112,9 +112,15 @@ def run(arguments: argparse.Namespace) -> int:
         _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
     if runner.saver.lost is None:
         return 0
+    _print_lost_save(runner)
+    return NOT_SAVED
+
+
+def _print_lost_save(runner: "Runner") -> None:
+    if runner.rank:  # only rank 0 knows the last checkpoint
+        return
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {last}\n")
-    return NOT_SAVED
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from footplate.distributed.failure_report import (
+    MAX_LINES,
     Failure,
     LostRank,
     RankStatus,
@@ -123,11 +124,13 @@ class Hub(threading.Thread):
 
     Attributes:
         save_crash: Called with a rank and its crash dump; returns the file that it was saved to, or "".
+        last_checkpoint: Returns the last checkpoint of the run for reports, or "" if there is none.
     """
 
     def __init__(self, server: socket.socket, token: str, world_size: int, limit: float) -> None:
         super().__init__(name="footplate-hub", daemon=True)
         self.save_crash: Callable[[int, str], str] = lambda rank, dump: ""
+        self.last_checkpoint: Callable[[], str] = lambda: ""
         self._server, self._token, self._world_size, self._limit = server, token, world_size, limit
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
@@ -300,6 +303,10 @@ class Hub(threading.Thread):
         self._has_timeout = False
         if report is not None:
             self._has_reported = True
+            checkpoint = self.last_checkpoint()
+            if checkpoint and "the last checkpoint is" not in report.text and report.text.count("\n") < MAX_LINES - 1:
+                line = f"\n  the last checkpoint is {checkpoint}; use --resume to continue from it"
+                report = report._replace(text=report.text + line)
             self._broadcast("report", report=report)
             return
         longest = max((each.seconds for each in statuses), default=0.0)

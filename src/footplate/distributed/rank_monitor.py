@@ -25,7 +25,6 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
 from footplate.distributed.failure_hub import Channel, Hub
 from footplate.distributed.failure_report import (
-    MAX_LINES,
     Failure,
     FailureReport,
     LostRank,
@@ -76,7 +75,7 @@ class RankMonitor(threading.Thread):
         iteration: Returns the current iteration, counted from 1, or None.
         path: The log file of this rank for errors; empty if there is none.
         warn: Logs a warning.
-        last_checkpoint: Returns the last checkpoint; empty if there is none.
+        last_checkpoint: Returns the last checkpoint; empty if there is none. Only that of rank 0 is called.
         wrap_text: Wraps text to the width of the terminal.
     """
 
@@ -269,9 +268,7 @@ class RankMonitor(threading.Thread):
     def _end(self, report: FailureReport) -> None:
         """Writes the report, prints it if this rank is the reporter of its machine, and ends the process."""
         self.is_ending, self.report = True, report
-        text, checkpoint = report.text, self.last_checkpoint()
-        if checkpoint and "the last checkpoint is" not in text and text.count("\n") < MAX_LINES - 1:
-            text += f"\n  the last checkpoint is {checkpoint}; use --resume to continue from it"
+        text = report.text
         if self.path and os.path.isdir(os.path.dirname(self.path)):
             _append(self.path, f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
         if self.rank in report.reporters:
@@ -322,22 +319,23 @@ def start(*, limit: float, inspect_stack: InspectStack) -> RankMonitor | None:
     crash_channel = None if channel is None else _connect(addresses, port)
     if channel is None or crash_channel is None:
         return None
-    _current = RankMonitor(channel, crash_channel, limit=limit, inspect_stack=inspect_stack)
-    crash_channel.send("crashes", rank=_current.rank, token=token)
+    monitor = _current = RankMonitor(channel, crash_channel, limit=limit, inspect_stack=inspect_stack)
+    crash_channel.send("crashes", rank=monitor.rank, token=token)
     if hub is not None:
-        hub.save_crash = _current.save_crash
+        hub.save_crash = monitor.save_crash
+        hub.last_checkpoint = lambda: monitor.last_checkpoint()  # a run sets it later
     else:
         enable_crash_dump(crash_channel.fileno())
     process = os.getpid()
     channel.send(
-        "hello", rank=_current.rank, host=_current.host, token=token, process=process, began=start_time_of(process)
+        "hello", rank=monitor.rank, host=monitor.host, token=token, process=process, began=start_time_of(process)
     )
-    _current.start()
+    monitor.start()
     # Otherwise a worker that outlives its rank keeps the connection open, and the death of the rank goes unnoticed.
-    os.register_at_fork(after_in_child=_current.close)
-    atexit.register(_current.done)
-    multiprocessing.util.Finalize(None, _current.done, exitpriority=0)  # multiprocessing does not run atexit handlers
-    return _current
+    os.register_at_fork(after_in_child=monitor.close)
+    atexit.register(monitor.done)
+    multiprocessing.util.Finalize(None, monitor.done, exitpriority=0)  # multiprocessing does not run atexit handlers
+    return monitor
 
 
 def current() -> RankMonitor | None:

@@ -124,11 +124,13 @@ def predict(
         within = bandwidth_among(shards * split)
         exchange = exchange_seconds(here.weights, shards, within, latency, _SHARDED_PASSES)
         exchange += exchange_seconds(here.gradients / shards, groups // shards, bandwidth, latency)
-        exchange = max(0.0, exchange - here.forward - here.backward)
+        pieces = math.ceil(here.weights / here.largest_unit) if here.largest_unit else 1
+        concurrent = here.forward + here.backward
     else:
         exchange = exchange_seconds(here.gradients, groups, bandwidth, latency)
-        if here.backward and not parts.on_cores:  # cores cannot compute and exchange at the same time
-            exchange = exposed_seconds(exchange, here.backward, bucket_count(here.gradients))
+        pieces, concurrent = bucket_count(here.gradients), here.backward
+    if concurrent and not parts.on_cores:  # cores cannot compute and exchange at the same time
+        exchange = exposed_seconds(exchange, concurrent, pieces)
     if parts.layer_messages:
         message = parts.layer_bytes / parts.layer_messages
         exchange += parts.layer_messages * exchange_seconds(message, split, bandwidth_among(split), latency)
@@ -264,9 +266,11 @@ def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
     """max(exchange / k, exchange - backward (k - 1) / k)
 
     The part of the exchange that does not overlap with the backward pass, for k buckets that fill one after another.
-    The exchange of the last bucket never overlaps.
+    The exchange of the last bucket never overlaps. In sharded training, k is the number of sharded parts, and the
+    forward pass counts as well, because each part is gathered while another one computes.
 
-    Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost.
+    Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost; Zhao et al.,
+    arXiv:2304.11277, section 3.3, for sharded training.
     """
     return max(exchange / buckets, exchange - backward * (buckets - 1) / buckets)
 
