@@ -254,6 +254,41 @@ def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, 
         torch.testing.assert_close(mine.grad, expected.grad)
 
 
+class Scaled(nn.Linear):
+    """Divides by a buffer whose value the first call of `forward` sets."""
+
+    scale: Any
+
+    def __init__(self, *, is_registered: bool) -> None:
+        super().__init__(4, 4)
+        if is_registered:
+            self.register_buffer("scale", None)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output = super().forward(inputs)
+        if getattr(self, "scale", None) is None:
+            self.register_buffer("scale", 3 * output.detach().std())
+        else:
+            self.scale = 0.5 * self.scale
+        return torch.tanh(output / self.scale)
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_buffer_that_the_first_call_creates_has_no_value_in_the_second_computation(is_registered: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 4), Scaled(is_registered=is_registered))
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "1")
+    points = torch.randn(5, 4)
+    for model in (plain, other):
+        model(points).sum().backward()
+    assert_same(dict(other.state_dict()), dict(plain.state_dict()))
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert expected.grad is not None
+        assert torch.equal(mine.grad, expected.grad)
+
+
 def saved_and_loaded(model: nn.Module) -> nn.Module:
     file = io.BytesIO()
     torch.save(model, file)
@@ -332,13 +367,12 @@ def test_config_selects_classes_by_import_or_name(tmp_path: Path, value: str) ->
     assert type(model.first) is nn.Linear
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled_modules_recompute(backend: str) -> None:
+def test_compiled_modules_recompute() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 32)), nn.Tanh())
     other = copy.deepcopy(plain)
     checkpoint_activations(other, "1")
-    compiled = torch.compile(other, backend=backend)
+    compiled = torch.compile(other, backend="aot_eager")
     points = torch.randn(4, 8)
     for model in (plain, compiled):
         model(points).square().sum().backward()
@@ -346,6 +380,14 @@ def test_compiled_modules_recompute(backend: str) -> None:
         assert mine.grad is not None
         assert expected.grad is not None
         torch.testing.assert_close(mine.grad, expected.grad)
+
+
+@pytest.mark.parametrize("compile", [{"regions": r"layers\.\d"}, {}, {"target": "layers.0"}])
+def test_backend_that_would_update_buffers_twice_raises(tmp_path: Path, compile: dict[str, Any]) -> None:
+    cfg = settings(tmp_path, model={"type": "Checkpointing"}, activation_checkpointing=SELECTIONS[0])
+    with pytest.raises(ArgumentError, match=r"the backend 'eager' cannot compile .*layers\.\d'") as caught:
+        Runner(**cfg, compile={"backend": "eager", **compile}).train()
+    assert caught.value.key == "compile.backend"
 
 
 def test_module_that_is_not_called_logs_a_warning_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -58,10 +58,9 @@ def train(folder: Path, kind: str, *hooks: Any, wrapper: dict[str, Any] | None =
     optimizer = {"type": kind, "lr": 0.1}
     cfg = settings(
         folder,
-        model=Classifier(),
         optim_wrapper={"optimizer": optimizer, **(wrapper or {})},
         custom_hooks=list(hooks),
-        **{"param_scheduler": None, **changes},
+        **{"model": Classifier(), "param_scheduler": None, **changes},
     )
     cfg["default_hooks"] = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1}}
     runner = Runner(**cfg)
@@ -150,6 +149,22 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, wrapper: dict
         for part in ("state_dict", "ema_state_dict"):
             for name, value in whole.get(part, {}).items():
                 assert torch.equal(value, resumed[part][name]), (part, name)
+
+
+def test_average_that_needs_a_first_step_is_used_after_it(tmp_path: Path) -> None:
+    model = Classifier().requires_grad_()
+    seen = Weights()
+    train(tmp_path, "SPlus", seen, model=model)  # the preflight check saves before the first step
+    assert not torch.equal(seen.validated[-1], seen.trained[-1])
+    assert torch.equal(model.state_dict()["layers.0.weight"], seen.trained[-1])
+
+
+def test_optimizer_that_cannot_average_frozen_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ArgumentError, match="the optimizer SPlus cannot average weights that it has not changed"
+    ) as caught:
+        train(tmp_path, "SPlus")
+    assert caught.value.key == "optim_wrapper.optimizer.type"
 
 
 def test_only_a_warm_up_is_accepted(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 from types import MethodType
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,36 @@ def test_failing_module_is_found_for_any_name_of_its_function(net: type[Net], is
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
         "  Check that the numbers of channels and classes match; --debug shows where",
     ]
+
+
+class Doubling(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        with torch.enable_grad():
+            if closure is not None:
+                closure()
+        torch.zeros(1).backward()  # type: ignore[no-untyped-call]
+
+
+class Trained(Net):
+    def train_step(self, optimizer: torch.optim.Optimizer, closure: Any = None) -> None:
+        optimizer.step(closure)
+
+
+def test_failing_optimizer_is_found_and_not_the_model_that_called_it() -> None:
+    cfg = Config({"model": {"type": "Net"}, "optim_wrapper": {"optimizer": {"type": "Doubling"}}})
+    model = Trained()
+    optimizer = Doubling(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError) as caught:
+        model.train_step(optimizer)
+    found = module_error("training", caught.value, cfg)
+    assert found is not None
+    assert found.key == "optim_wrapper.optimizer"
+    assert str(found).startswith("training fails in Doubling: RuntimeError: element 0 of tensors does not require grad")
+    with pytest.raises(RuntimeError) as caught:  # the model fails in the closure of the optimizer
+        model.train_step(optimizer, lambda: model(torch.zeros(3, 5)))
+    found = module_error("training", caught.value, cfg)
+    assert found is not None
+    assert str(found).startswith("training fails in head: ")
 
 
 def test_inputs_of_a_decorated_forward_are_found() -> None:

@@ -39,6 +39,9 @@ def lines_of(function: Callable[[], Any]) -> list[int]:
         lambda: VALUES.tolist(),
         lambda: VALUES.cpu(),
         lambda: VALUES.to("cpu"),
+        lambda: VALUES.to(dtype=torch.float64, device="cpu"),
+        lambda: torch.allclose(VALUES, VALUES),
+        lambda: VALUES.repeat_interleave(VALUES.long()),
         lambda: VALUES.nonzero(),
         lambda: torch.where(MASK),
         lambda: VALUES[MASK],
@@ -60,6 +63,8 @@ def test_line_that_needs_values_on_the_host_is_counted(function: Callable[[], An
         lambda: VALUES.clone().__setitem__(MASK, 0.0),
         lambda: VALUES.to(torch.float64).sum() * 2,
         lambda: len(VALUES) + VALUES.numel(),
+        lambda: VALUES.repeat_interleave(2),
+        lambda: VALUES.repeat_interleave(VALUES.long(), output_size=6),
         lambda: nn.functional.one_hot(VALUES.long(), 4),
     ],
 )

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import IO, Any
 
 from footplate.data.read_errors import explain_read_errors, with_retries
@@ -124,7 +124,7 @@ class ShardCache:
             target, until = None, time.monotonic() + _LONGEST_WAIT
             while target is None:
                 clean_stale(self.folder)
-                with lock(os.path.join(self.folder, "removal")):  # no other process reserves the same space
+                with self._lock():  # no other process reserves the same space
                     if self._make_room(size, force=time.monotonic() > until):
                         target = stack.enter_context(atomic_file(path, reserve=size))
                 if target is None:
@@ -132,6 +132,11 @@ class ShardCache:
             copied = sum(map(target.write, self._read_pieces(shard)))
             if copied != size:
                 raise ConnectionError(f"the storage sent {copied} bytes instead of {size}")
+            with self._lock():  # a process that adds up the sizes could miss a file that is renamed
+                stack.close()
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return lock(os.path.join(self.folder, "removal"))
 
     def _make_room(self, size: int, *, force: bool) -> bool:
         """Removes the least recently used copies until `size` more bytes fit.

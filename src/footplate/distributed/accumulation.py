@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.distributed.collectives import get_rank, get_world_size
+from footplate.distributed.collectives import get_rank, get_world_size, tensor_parallel_size
 from footplate.distributed.sharding import (
     distribute_like,
     full_tensor,
@@ -51,7 +51,8 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
 def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
     """Adds the saved gradients of this rank to its current ones.
 
-    If the number of ranks has changed, adds the mean over all saved ranks instead.
+    If the number of ranks has changed, or ranks share layers, adds the mean over all saved ranks instead: tensor
+    parallelism reduces gradients in every backward pass.
 
     Every rank must call this.
 
@@ -67,7 +68,7 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
         if is_dtensor(rows) and rows.device_mesh.ndim > 1:  # type: ignore[attr-defined]
             rows = full_tensor(rows)  # a shard of a replica has the rows of other ranks
         state = states.get(id(parameter))
-        if rows.shape[0] != get_world_size():
+        if rows.shape[0] != get_world_size() or tensor_parallel_size() > 1:
             total = local_tensor(rows).sum(0)
             if is_dtensor(rows):
                 dist.all_reduce(total)

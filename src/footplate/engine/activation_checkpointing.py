@@ -24,6 +24,8 @@ from footplate.module_selection import Selection, select_modules
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
+_Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
+
 KEY = "activation_checkpointing"
 _MAX_NAMES = 8
 _logger = logging.getLogger("footplate.engine")
@@ -80,7 +82,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             """Returns the contexts of the two computations. PyTorch restores its own random generators."""
-            changed: list[tuple[dict[str, Any], str, Tensor]] = []
+            changed: list[tuple[_Buffers, _Buffers]] = []
             return _finding_changed_buffers(self, changed), _Repeating(self, (args, kwargs), changed)
 
         settings: dict[str, Any] = {"use_reentrant": False}
@@ -115,20 +117,31 @@ def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
 
 
 @contextmanager
-def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
-    """For each buffer that the block changes, appends its owner, name and earlier value to `changed`."""
+def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _Buffers]]) -> Iterator[None]:
+    """For each submodule whose buffers the block changes, appends its `_buffers` and copies of their earlier values."""
     before = [
-        (each, name, value, value._version, value.clone())
-        for each in module.modules()
-        for name, value in each._buffers.items()
-        if value is not None
+        (each, dict(each._buffers), _versions(each._buffers), _copies(each._buffers)) for each in module.modules()
     ]
     yield
-    for owner, name, value, version, copy in before:
+    for each, values, versions, copies in before:
         # torch does not count the versions of running statistics.
-        is_statistic = isinstance(owner, _NormBase) and owner.training
-        if is_statistic or owner._buffers[name] is not value or value._version != version:
-            changed.append((owner._buffers, name, copy))
+        is_statistic = isinstance(each, _NormBase) and each.training
+        is_same = each._buffers.keys() == values.keys() and all(each._buffers[name] is values[name] for name in values)
+        if is_statistic or not is_same or _versions(values) != versions:
+            changed.append((each._buffers, copies))
+
+
+def _versions(buffers: _Buffers) -> list[int]:
+    return [value._version for value in buffers.values() if value is not None]
+
+
+def _copies(buffers: _Buffers) -> _Buffers:
+    return {name: None if value is None else value.clone() for name, value in buffers.items()}
+
+
+def _replace(buffers: _Buffers, values: _Buffers) -> None:
+    buffers.clear()
+    buffers.update(values)
 
 
 class _Repeating(AbstractContextManager[None]):
@@ -137,7 +150,7 @@ class _Repeating(AbstractContextManager[None]):
     Each backward pass enters this context.
     """
 
-    def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[dict[str, Any], str, Tensor]]) -> None:
+    def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[_Buffers, _Buffers]]) -> None:
         tensors = [each for each in tree_leaves(inputs) if isinstance(each, Tensor) and not each.is_inference()]
         self._module = module
         self._inputs = [(each, each._version) for each in tensors]
@@ -154,17 +167,16 @@ class _Repeating(AbstractContextManager[None]):
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],
             )
-        owners = [each._buffers for each in self._module.modules()]
-        self._present = [(owner, name, value) for owner in owners for name, value in owner.items() if value is not None]
+        self._present = [(each._buffers, dict(each._buffers)) for each in self._module.modules()]
         self._present_states = random.getstate(), np.random.get_state()
         # torch does not count all changes of buffers, so the others are copied, too.
-        for owner, name, value in [*self._present, *self._changed]:
-            owner[name] = value.clone()
+        for buffers, values in [*self._present, *self._changed]:
+            _replace(buffers, _copies(values))
         self._set_states(self._states)
 
     def __exit__(self, *error: object) -> None:
-        for owner, name, value in self._present:
-            owner[name] = value
+        for buffers, values in self._present:
+            _replace(buffers, values)
         self._set_states(self._present_states)
 
     def _set_states(self, states: tuple[Any, Any]) -> None:

@@ -85,7 +85,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
         if to_average and self._training_weights is None:
             self._training_weights = [each.detach().clone() for each in parameters]
             for optimizer in optimizers:
-                optimizer.eval()
+                if optimizer.state:  # before the first step, there is no average
+                    _switch_to_average(optimizer)
         elif not to_average and self._training_weights is not None:
             for optimizer in optimizers:
                 optimizer.train()
@@ -93,6 +94,19 @@ class ScheduleFreeHook(AveragedWeightsHook):
             for parameter, value in zip(parameters, self._training_weights, strict=True):
                 parameter.copy_(value)
             self._training_weights = None
+
+
+def _switch_to_average(optimizer: Any) -> None:
+    try:
+        optimizer.eval()
+    except KeyError as error:
+        name = type(optimizer).__name__
+        raise ArgumentError(
+            f"the optimizer {name} cannot average weights that it has not changed, such as frozen ones",
+            key="optim_wrapper.optimizer.type",
+            found=name,
+            notes=["Use a different optimizer, such as ScheduleFreeAdamW."],
+        ) from error
 
 
 def _optimizers(runner: Runner) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, origin_at
@@ -53,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
-    """Returns an error that names the module in which a torch operation failed, and the config section of the module.
+    """Returns an error that names the module or optimizer in which a torch operation failed, and its config section.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".
@@ -61,7 +62,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         cfg: The config, in the second generation.
 
     Returns:
-        The error. None if no module was running, or if the module's inputs did not cause the original error.
+        The error. None if neither was running, or if their inputs did not cause the original error.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):
@@ -71,7 +72,14 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
     if type(error) is not RuntimeError and not frames[-1].f_code.co_filename.startswith(_TORCH):
         return None
-    running = [frame.f_locals["self"] for frame in frames if isinstance(frame.f_locals.get("self"), nn.Module)]
+    objects = [frame.f_locals.get("self") for frame in frames]
+    innermost = next((each for each in reversed(objects) if isinstance(each, (nn.Module, Optimizer))), None)
+    if isinstance(innermost, Optimizer):
+        key = "optim_wrapper.optimizer"
+        found = TrialError(stage, error, key=key, module=type(innermost).__name__)
+        found.origin = origin_at(cfg, key)
+        return found
+    running = [each for each in objects if isinstance(each, nn.Module)]
     names = {id(each): name for name, each in unwrap_model(running[0]).named_modules()} if running else {}
     module = next((each for each in reversed(running) if id(each) in names), None)
     if module is None:

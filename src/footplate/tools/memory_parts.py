@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
@@ -22,7 +24,8 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Measures the tensors that the block saves for the backward pass.
 
-    Weights and buffers are not counted, except for the gathered weights of a sharded model.
+    A module with activation checkpointing saves its inputs. Weights and buffers are not counted, except for the
+    gathered weights of a sharded model.
 
     Yields:
         A function that returns the total size in bytes so far.
@@ -37,8 +40,19 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
             kept[memory.data_ptr()] = memory.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-        yield lambda: sum(kept.values())
+    def record_inputs(module: nn.Module, args: Any, kwargs: Any) -> None:
+        for each in tree_leaves((args, kwargs)):
+            if isinstance(each, Tensor):
+                record(each)
+
+    checkpointed = [each for each in model.modules() if hasattr(each, "checkpointed_name")]
+    hooks = [each.register_forward_pre_hook(record_inputs, with_kwargs=True) for each in checkpointed]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+            yield lambda: sum(kept.values())
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def state_bytes(runner: Runner) -> dict[str, int]:

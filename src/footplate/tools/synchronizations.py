@@ -23,6 +23,7 @@ _INDEXING = {_aten.index, _aten.index_put, _aten.index_put_}
 _WAITING = {
     _aten._local_scalar_dense,
     _aten.equal,
+    _aten.allclose,
     _aten.nonzero,
     _aten.masked_select,
     _aten._unique2,
@@ -80,6 +81,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.overloadpacket in _INDEXING:  # computes indices from a mask, except for assigning one value
             has_mask = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
             waits = has_mask and (func.overloadpacket is _aten.index or args[2].numel() != 1)
+        if func is _aten.repeat_interleave.Tensor:  # counts the repetitions
+            waits = not kwargs or kwargs.get("output_size") is None
         if waits:
             _count_line(self.found, sys._getframe(1))
         return func(*args, **(kwargs or {}))
@@ -95,7 +98,8 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        is_copied = func is torch.Tensor.to and any(isinstance(each, str) and each == "cpu" for each in args)
+        values = (*args, *(kwargs or {}).values())
+        is_copied = func is torch.Tensor.to and any(isinstance(each, str) and each == "cpu" for each in values)
         if is_copied or func in _COPYING:
             _count_line(self.found, sys._getframe(1))
         before = Counter(self.found)

@@ -96,6 +96,24 @@ def test_invalid_sections_are_refused(cfg: Any, error: type[FootplateError], key
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
+def test_misspelt_argument_of_pytorch_optimizer_is_refused() -> None:
+    pytest.importorskip("pytorch_optimizer")
+    with pytest.raises(BuildError, match="optimizer 'SOAP' takes no argument 'precondition_freqency'") as caught:
+        build_optimizer({"type": "SOAP", "precondition_freqency": 3}, params())
+    assert (caught.value.key, caught.value.suggestion) == ("precondition_freqency", "precondition_frequency")
+    build_optimizer({"type": "ScheduleFreeAdamW", "use_palm": True}, params())
+
+
+class Needing(SGD):
+    def __init__(self, params: Any) -> None:
+        raise ImportError("install einops")
+
+
+def test_optimizer_that_needs_a_missing_package_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="^optimizer '.*Needing.*': install einops"):
+        build_optimizer({"type": Needing}, params())
+
+
 def test_unknown_name_suggests_the_extra_if_it_is_not_installed() -> None:
     code = (
         "import sys; sys.modules['pytorch_optimizer'] = None\n"

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.messages import nearest
 from footplate.registry import OPTIMIZERS
 
 
@@ -43,6 +44,8 @@ _register_from(torch.optim)
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
+# Arguments that constructors of `pytorch_optimizer` read from their **kwargs.
+_UNDECLARED = ("beta1", "clip_global_grad_norm", "momentum", "use_palm")
 _NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
 _FINITE = (*_NUMBERS, "betas", "rho", "lr_decay", "momentum_decay", "lambd", "t0", "etas", "step_sizes")
 
@@ -77,9 +80,11 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         params: Parameters or parameter groups.
 
     Raises:
+        BuildError: The optimizer has no such argument.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     kind = optimizer_class(cfg)
+    _check_names(kind, cfg)
     for key in _NUMBERS:
         value = cfg.get(key)
         values = value if key == "eps" and isinstance(value, (list, tuple)) else [value]
@@ -106,7 +111,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     except FootplateError as error:
         error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
-    except (ValueError, TypeError, LookupError) as error:  # raised by the constructor
+    except (ValueError, TypeError, LookupError, ImportError) as error:  # raised by the constructor
         # The error has the key that most likely caused it: a number that is None, or the only list.
         empty = next((key for key in _NUMBERS if key in cfg and cfg[key] is None), None)
         lists = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
@@ -115,6 +120,28 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         found = {"key": key, "found": cfg[key]} if key else {}
         raise ArgumentError(message, origin=origin_of(cfg, key or "type"), **found) from error
     return built
+
+
+def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
+    """Checks the names of arguments for `pytorch_optimizer`, whose constructors ignore unknown ones.
+
+    Raises:
+        BuildError: The optimizer has no such argument.
+    """
+    if not getattr(kind, "__module__", "").startswith("pytorch_optimizer."):
+        return
+    names = [*inspect.signature(kind).parameters, *_UNDECLARED, "type"]
+    if "base_optimizer" in names:  # the other arguments are for that optimizer
+        return
+    for key in cfg:
+        if key not in names:
+            raise BuildError(
+                f"optimizer '{kind.__name__}' takes no argument '{key}'",
+                origin=origin_of(cfg, key),
+                key=key,
+                found=cfg[key],
+                suggestion=nearest(key, names),
+            )
 
 
 def is_schedule_free(optimizer: Any) -> bool:

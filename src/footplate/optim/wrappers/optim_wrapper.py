@@ -194,7 +194,7 @@ class OptimWrapper:
                     self._step_optimizer(**kwargs)
                 else:
                     (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
-            except (TypeError, RuntimeError) as error:
+            except Exception as error:
                 raise_if_unusable(self.optimizer, error, kwargs)
                 raise
         self._has_used_gradients = True

@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 
 # The code of the function that torch wraps around `step` of each optimizer class, for profiling and hooks.
 _PROFILE_WRAPPER = Optimizer.profile_hook_step(lambda optimizer: None).__code__
@@ -45,7 +45,8 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
     """
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty and "closure" not in arguments:
+    needs_closure = closure is not None and closure.default is closure.empty
+    if (needs_closure or type(error).__name__ == "NoClosureError") and "closure" not in arguments:
         raise ArgumentError(
             f"the optimizer {name} needs a closure that recomputes the loss, but training does not pass one",
             key="optim_wrapper.optimizer.type",
@@ -54,3 +55,10 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
         ) from error
     if "does not support" in str(error):  # sparse or dense gradients, complex parameters
         raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error
+    is_other = isinstance(error, (RuntimeError, MemoryError, FootplateError))  # may be about the device or the run
+    if type(optimizer).__module__.startswith("pytorch_optimizer.") and not is_other:
+        raise ArgumentError(
+            f"the optimizer {name} cannot train this model: {type(error).__name__}: {error}",
+            key="optim_wrapper.optimizer.type",
+            found=name,
+        ) from error
