@@ -182,6 +182,23 @@ def test_parallel_downloads_keep_the_limit(tmp_path: Path, monkeypatch: pytest.M
     assert 12 <= max(totals) <= 24
 
 
+def test_a_download_that_ends_during_the_count_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "_LEAST_AGE", 0.0)
+    monkeypatch.setattr(shard_cache, "clean_stale", lambda folder: [])
+    scan = os.scandir
+    with contextlib.ExitStack() as other:
+        other.enter_context(atomic_file(str(own(tmp_path, "other.tar")), reserve=12)).write(bytes(12))
+
+        def end_other(folder: str) -> list[os.DirEntry[str]]:
+            entries = list(scan(folder))
+            other.close()
+            return entries
+
+        monkeypatch.setattr(os, "scandir", end_other)
+        ShardCache(str(tmp_path), 12).open(remote(0, bytes(12)), FileStatus(12, 0)).close()
+    assert names(tmp_path) == ["0.tar"]
+
+
 def test_a_download_waits_only_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_cache, "_LONGEST_WAIT", 0.2)
     with atomic_file(str(own(tmp_path, "other.tar")), reserve=12) as target:
