@@ -16,11 +16,12 @@ from torch.utils.data import Dataset
 from benchmarks.agreement import Seen, difference
 from footplate import Runner
 from footplate.distributed import get_data_rank, unwrap_model, wrap_model
-from footplate.distributed.sharding import gather_full_state, local_tensor, tensor_norms
+from footplate.distributed.sharding import gather_full_state, is_split_layer, local_tensor, tensor_norms
 from footplate.distributed.tensor_parallel import parse_tensor_parallel
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel
+from footplate.optim import build_optim_wrapper
 from footplate.registry import DATASETS, METRICS, MODELS
 from footplate.tools.plan_measurements import SplitLayers
 from tests.distributed.conftest import OnRanks
@@ -318,6 +319,25 @@ def test_a_plan_counts_the_exchanges_of_a_step(on_ranks: OnRanks) -> None:
     assert layers.exchanged == sum(found) - padding
     unsplit = sum(each.nbytes for name, each in model.named_parameters() if "norm." in name and "attention" not in name)
     assert layers.weights == sum(each.nbytes for each in model.parameters()) - unsplit
+
+
+def _unsplit_weights() -> dict[str, list[float]]:
+    """Returns the weights that are the same on all ranks after three steps with a rounded state of the optimizer."""
+    torch.manual_seed(0)
+    model = wrap_model(SplitNet(), SPLIT)
+    settings = {"optimizer": {"type": "AdamW", "lr": 0.1}, "state_dtype": "bfloat16"}
+    optimizer = build_optim_wrapper(model, settings)
+    for _ in range(3):
+        model.train_step({"inputs": torch.arange(24).view(4, 6) % 11, "ids": torch.arange(4)}, optimizer)
+    weights = {name: each for name, each in unwrap_model(model).named_parameters() if not is_split_layer(each)}
+    return {name: local_tensor(each.detach()).flatten().tolist() for name, each in weights.items()}
+
+
+def test_ranks_round_the_state_of_unsplit_weights_alike(on_ranks: OnRanks) -> None:
+    first, second = on_ranks(2, _unsplit_weights)
+    assert "norm.weight" in first
+    assert "words.weight" not in first  # its parts have 6 and 5 rows, so they need different amounts of random numbers
+    assert first == second
 
 
 def _gradients(sizes: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:

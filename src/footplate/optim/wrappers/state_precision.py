@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from footplate.checks import check_choice
-from footplate.distributed.sharding import local_tensor
+from footplate.distributed import tensor_parallel_size
+from footplate.distributed.sharding import is_split_layer, local_tensor
 from footplate.errors import ArgumentError
 from footplate.optim.optimizers import LAMB, LARS, Muon
 from footplate.optim.wrappers.optimizer_state import State, map_tensors
@@ -74,12 +75,15 @@ class BFloat16State:
     def _tensors(self) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
         """Yields each tensor of the state that has the shape of its parameter, with the dict and key that hold it, and
         the parameter."""
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                state = self._optimizer.state.get(parameter, {})
-                for key, value in list(state.items()):
-                    if _is_like_parameter(value, parameter):
-                        yield state, key, value, parameter
+        parameters = [each for group in self._optimizer.param_groups for each in group["params"]]
+        if tensor_parallel_size() > 1:
+            # Last, because their parts may differ in size. All ranks need the same random numbers for the others.
+            parameters.sort(key=is_split_layer)
+        for parameter in parameters:
+            state = self._optimizer.state.get(parameter, {})
+            for key, value in list(state.items()):
+                if _is_like_parameter(value, parameter):
+                    yield state, key, value, parameter
 
     def _rounded(self, value: Tensor) -> Tensor:
         rounded = torch.empty_like(value, dtype=torch.bfloat16)
