@@ -191,6 +191,7 @@ def test_override_records_the_replaced_value() -> None:
         ("'1'", "1"),
         ('"x,y"', "x,y"),
         ("'it\\'s\\n'", "it's\n"),
+        (r"""['blocks\.\d+', "a\\b"]""", [r"blocks\.\d+", r"a\b"]),
         ("it's", "it's"),
         ("", ""),
         ("b=c", "b=c"),

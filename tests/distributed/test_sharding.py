@@ -399,6 +399,15 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
             "param_dtype must be one of float16, bfloat16",
         ),
         ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
+        (
+            {"mixed_precision": {"cast_forward_inputs": "no"}},
+            "mixed_precision.cast_forward_inputs",
+            None,
+            "must be True or False",
+        ),
+        ({"forward_methods": "loss"}, "forward_methods", None, "must be a list of names"),
+        ({"forward_methods": ["lose"]}, "forward_methods", None, "no sharded module has this method"),
+        ({"tensor_parallel": {"size": 1, "plan": {1: "colwise"}}}, "tensor_parallel.plan", None, "must be a string"),
         ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number of shards"),
     ],
 )
@@ -409,6 +418,32 @@ def test_invalid_argument_reports_suggestion(
     for found in [*alone, *on_ranks(2, error_of, cfg)]:
         assert found[:2] == (f"model_wrapper_cfg.{key}", near)
         assert message in found[2]
+
+
+class Tied(nn.Module):
+    """Two blocks that share a layer, which the head also uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.Linear(2, 2)
+        self.first, self.second = nn.Sequential(shared), nn.Sequential(nn.Tanh(), shared)
+        self.head = nn.Linear(2, 2)
+        self.head.weight = shared.weight
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["first", "second"], "'first' and 'second' share the weight 'second.1.weight'"),
+        (["first"], "'first' and the rest of the model share the weight 'second.1.weight'"),
+        (["head"], "the rest of the model and 'head' share the weight 'head.weight'"),
+    ],
+)
+def test_weight_of_two_groups_raises(names: list[str], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        wrap_model(Tied(), {"type": "FullyShard", "shard": {"names": names}})
+    assert caught.value.key == "model_wrapper_cfg.shard"
+    wrap_model(Tied(), {"type": "FullyShard"})
 
 
 @pytest.mark.parametrize("cfg", [{"shard": {"names": 5}}, {"mixed_precision": {"param_dtype": 5}}])

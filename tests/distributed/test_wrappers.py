@@ -233,10 +233,11 @@ def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:
         ({"type": "FulyShard"}, "model_wrapper_cfg.type", "FullyShard"),
         ({"type": "FullyShard", "shards": {}}, "model_wrapper_cfg.shards", "shard"),
         ({"gradient_compression": "fp61"}, "model_wrapper_cfg.gradient_compression", "fp16"),
+        ({"bucket_cap_mb": -1}, "model_wrapper_cfg.bucket_cap_mb", None),
     ],
 )
-def test_misspelled_wrapper_argument_suggests_nearest(
-    on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str
+def test_invalid_wrapper_argument_raises(
+    on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str | None
 ) -> None:
     assert on_ranks(2, misspelt, cfg) == [(key, near)] * 2
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_count, check_keys
+from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
 from footplate.distributed.tensor_parallel import parse_tensor_parallel, select_layers, split_layers
 from footplate.error_context import at_key, located
@@ -207,13 +207,17 @@ def FullyShard(  # noqa: N802 - the name that configs use
             head.
 
     Raises:
-        ArgumentError: A key, class, dtype or policy is unknown, a class or pattern matches nothing, the mesh does not
-            match the number of processes, or the model cannot be split as `tensor_parallel` requires.
+        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, a weight
+            belongs to several groups, the mesh does not match the number of processes, or the model cannot be split as
+            `tensor_parallel` requires.
     """
     _check_mesh(mesh)
     with at_key("shard"), located(shard):
         modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
-        chosen = select_modules(modules, shard or {}).values()
+        chosen = select_modules(modules, shard or {})
+        _check_shared_weights(module, chosen)
+    with located(forward_methods):
+        _check_methods(forward_methods, [*chosen.values(), module])
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
     with at_key("tensor_parallel"), located(tensor_parallel):
@@ -236,7 +240,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         split_layers(module, styles, layer_mesh)
     from torch.distributed import fsdp
 
-    for each in (*chosen, module):
+    for each in (*chosen.values(), module):
         fsdp.fully_shard(each, **settings)
         for name in forward_methods:
             if hasattr(each, name):
@@ -249,6 +253,34 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
     module.register_forward_hook(reshard_without_gradients)
     return module
+
+
+def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
+    """Checks that no weight belongs to two of the groups into which `chosen` divides the model."""
+    names = {id(each): f"'{name}'" for name, each in chosen.items()}
+    groups: dict[int, str] = {}
+
+    def visit(module: nn.Module, path: str, group: str) -> None:
+        group = names.get(id(module), group)
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if groups.setdefault(id(parameter), group) != group:
+                raise ArgumentError(
+                    f"{groups[id(parameter)]} and {group} share the weight '{path}{name}', so they cannot be sharded "
+                    "separately",
+                    notes=["Select a module that contains both, or neither of them."],
+                )
+        for name, child in module.named_children():
+            visit(child, f"{path}{name}.", group)
+
+    visit(model, "", "the rest of the model")
+
+
+def _check_methods(names: Any, modules: Sequence[nn.Module]) -> None:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ArgumentError("forward_methods must be a list of names", key="forward_methods", found=names)
+    for name in names:
+        if not isinstance(name, str) or not any(callable(getattr(each, name, None)) for each in modules):
+            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
 
 
 def _check_mesh(mesh: Any) -> None:
@@ -321,7 +353,7 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in cfg.items():
         if not key.endswith("dtype"):
-            found[key] = bool(value)
+            found[key] = check_flag(key, value)
         elif value is None or isinstance(value, torch.dtype):
             found[key] = value
         else:

@@ -44,6 +44,8 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
     for pattern, style in (plan or {}).items():
+        if not isinstance(pattern, str):
+            raise ArgumentError("a pattern of the plan must be a string", key="plan", found=pattern)
         check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
     return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_number
 from footplate.distributed.collectives import (
     get_world_size,
     is_distributed,
@@ -48,11 +48,15 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             bit-exact.
         kwargs: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
             `gradient_as_bucket_view` is True by default.
+
+    Raises:
+        ArgumentError: An argument is invalid.
     """
 
     def __init__(
         self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **kwargs: Any
     ) -> None:
+        check_number("bucket_cap_mb", kwargs.get("bucket_cap_mb"), above=0, optional=True)
         with warnings.catch_warnings():
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)

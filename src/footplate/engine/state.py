@@ -99,7 +99,7 @@ class _Optimizer(_Component):
         for name, wrapper in self.runner.optim_wrapper.parts.items():
             held = state.get(name, {}) if name else state
             saved = held.get(_GRADIENTS_OF_RANKS)
-            if saved is None:
+            if saved is None or not wrapper.has_loaded_gradients:
                 continue
             parameters = _parameters_of(wrapper)
             written = [group.get("param_names", ()) for group in held["param_groups"]]

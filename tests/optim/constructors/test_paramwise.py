@@ -190,6 +190,7 @@ def test_no_warning_about_a_key_that_longer_keys_override(caplog: pytest.LogCapt
         ([], "paramwise_cfg"),
         ({"custom_keys": ["backbone"]}, "paramwise_cfg.custom_keys"),
         ({"custom_keys": {"backbone": 0.1}}, "paramwise_cfg.custom_keys.backbone"),
+        ({"custom_keys": {5: {"lr_mult": 0.1}}}, "paramwise_cfg.custom_keys"),
         ({"custom_keys": {"backbone": {"lr_mult": "10"}}}, "paramwise_cfg.custom_keys.backbone.lr_mult"),
         ({"norm_decay_mult": "0"}, "paramwise_cfg.norm_decay_mult"),
     ],

@@ -173,8 +173,30 @@ def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.Log
     model = net()
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
     assert [record.getMessage() for record in caplog.records] == [
-        "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4), but the checkpoint has "
-        "no accumulated gradients. The first step uses fewer gradients."
+        "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4) without accumulated "
+        "gradients. The first step uses fewer gradients."
+    ]
+
+
+def test_gradients_of_another_number_of_losses_are_discarded(caplog: pytest.LogCaptureFixture) -> None:
+    def wrapper_of(layer: nn.Linear, count: int) -> OptimWrapper:
+        return OptimWrapper(SGD(layer.parameters(), lr=1.0), count)
+
+    layer = nn.Linear(1, 1, bias=False)
+    wrapper = wrapper_of(layer, 3)
+    for _ in range(2):
+        wrapper.update_params(layer(torch.ones(1, 1)).sum())
+    other = nn.Linear(1, 1, bias=False)
+    other.load_state_dict(layer.state_dict())
+    resumed = wrapper_of(other, 2)
+    resumed.load_state_dict(wrapper.state_dict())
+    resumed.initialize_count_status(other, 2, -1)
+    for _ in range(2):
+        resumed.update_params(other(torch.ones(1, 1)).sum())
+    assert other.weight.item() == pytest.approx(layer.weight.item() - 1.0)  # one step with the gradient 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "The checkpoint was saved during gradient accumulation with accumulative_counts=3, and the run continues "
+        "with 2. The accumulated gradients are discarded."
     ]
 
 

@@ -104,7 +104,7 @@ def test_accumulated_gradients_are_matched_by_name_after_regrouping(per_paramete
     saved = copy.deepcopy(wrapper.state_dict(per_parameter=per_parameter))
     for section in (SECTION, {"optimizer": SECTION["optimizer"]}):
         model.zero_grad()
-        build_optim_wrapper(model, section).load_state_dict(saved)
+        build_optim_wrapper(model, {**section, "accumulative_counts": 3}).load_state_dict(saved)
         assert all(torch.equal(each.grad, expected[name]) for name, each in model.named_parameters())  # type: ignore[arg-type]
 
 

@@ -161,6 +161,8 @@ def check_paramwise(cfg: Any) -> None:
             raise ArgumentError("custom_keys must be a dict", key="custom_keys", found=custom_keys)
         with at_key("custom_keys"):
             for key, settings in custom_keys.items():
+                if not isinstance(key, str):
+                    raise ArgumentError("a custom key must be a string", found=key, origin=origin_of(custom_keys, key))
                 if not isinstance(settings, Mapping):
                     raise ArgumentError(
                         "the settings of a custom key must be a dict",

@@ -76,6 +76,7 @@ class OptimWrapper:
             the precision of the parameters.
 
     Attributes:
+        has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         shares_losses: Whether the losses of other optimizers may depend on the parameters.
 
@@ -132,7 +133,7 @@ class OptimWrapper:
         self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
         self._names: dict[int, str] = {}  # by id of the parameter
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
-        self._has_loaded_gradients = False
+        self.has_loaded_gradients = False
         self._sync_model: nn.Module | None = None  # the model of the two functions below
         self._turn_sync_off: Callable[[], Context] = lambda: NO_CONTEXT
         self._turn_sync_on: Callable[[], None] | None = None
@@ -266,10 +267,10 @@ class OptimWrapper:
                 "they are computed from each batch.",
                 count,
             )
-        if init_counts % count and not self._has_loaded_gradients:
+        if init_counts % count and not self.has_loaded_gradients:
             _logger.warning(
-                "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
-                "no accumulated gradients. The first step uses fewer gradients.",
+                "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
+                "gradients. The first step uses fewer gradients.",
                 init_counts,
                 count,
             )
@@ -334,6 +335,7 @@ class OptimWrapper:
                 layout = self._layout()
                 gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
             state["accumulated_gradients"] = gradients
+            state["accumulative_counts"] = self._accumulative_counts
         if self._narrow_state is not None:
             state["rounding_steps"] = self._narrow_state.steps
         state["optimizer_type"] = type(self.optimizer).__name__
@@ -341,6 +343,8 @@ class OptimWrapper:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state that footplate or a different engine saved, even if its parameter groups differ.
+
+        Accumulated gradients are discarded with a warning if they were saved with other `accumulative_counts`.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.
@@ -368,7 +372,16 @@ class OptimWrapper:
         if self._is_compiled:
             self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")
-        self._has_loaded_gradients = gradients is not None
+        count = state_dict.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
+        if gradients is not None and count != self._accumulative_counts:
+            _logger.warning(
+                "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, and the run "
+                "continues with %d. The accumulated gradients are discarded.",
+                count,
+                self._accumulative_counts,
+            )
+            gradients = None
+        self.has_loaded_gradients = gradients is not None
         if gradients is not None and self._names:
             layout = self._layout()
             gradients = optimizer_state.reorder_by_name(
