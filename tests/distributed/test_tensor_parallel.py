@@ -324,7 +324,7 @@ def test_a_plan_counts_the_exchanges_of_a_step(on_ranks: OnRanks) -> None:
 def _unsplit_weights() -> dict[str, list[float]]:
     """Returns the weights that are the same on all ranks after three steps with a rounded state of the optimizer."""
     torch.manual_seed(0)
-    model = wrap_model(SplitNet(), SPLIT)
+    model: Any = wrap_model(SplitNet(), SPLIT)
     settings = {"optimizer": {"type": "AdamW", "lr": 0.1}, "state_dtype": "bfloat16"}
     optimizer = build_optim_wrapper(model, settings)
     for _ in range(3):
