@@ -229,6 +229,15 @@ def test_unchanged_settings_log_no_warning(
     assert not [each for each in caplog.messages if "Ignoring the config's" in each]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_rate_of_a_compiled_step_equals_that_of_the_config(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    compiled = {**sgd(0.1), "compile": {"backend": "eager"}}
+    for first, second in ((compiled, sgd(0.1)), (sgd(0.1), compiled)):
+        with caplog.at_level(logging.WARNING, "footplate"):
+            resumed(tmp_path / str(first is compiled), first, second)
+    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
+
+
 def test_optimizer_state_in_groups_is_not_a_setting(tmp_path: Path) -> None:
     class Counting(torch.optim.SGD):
         def __init__(self, params: Any, lr: float = 0.1) -> None:

@@ -84,6 +84,13 @@ def test_failing_optimizer_is_found_and_not_the_model_that_called_it() -> None:
     assert str(found).startswith("training fails in head: ")
 
 
+def test_message_mentions_the_plan_of_split_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.tools.failing_module.tensor_parallel_size", lambda: 2)
+    with pytest.raises(RuntimeError) as caught:
+        Net()(torch.zeros(3, 5))
+    assert "continues each 'colwise' layer" in str(module_error("training", caught.value, Config({"model": {}})))
+
+
 def test_inputs_of_a_decorated_forward_are_found() -> None:
     model = DirectNet()
     model.head = FrozenLinear(4, 2)

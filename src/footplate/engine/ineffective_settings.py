@@ -5,6 +5,7 @@ On request, a resumed run uses the optimizer settings of its config.
 
 import inspect
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -149,7 +150,8 @@ def take_settings(runner: "Runner", before: Settings) -> None:
                         group[key] = int(value) if stays_int else value  # type: ignore[arg-type]
                 if isinstance(value, tuple) and field == "betas" and "initial_momentum" in group:
                     group["initial_momentum"] = value[0]
-                changes.add((f"{field} {_shown(value)}", _shown(saved[field])))
+                if not _is_same(value, saved[field]):
+                    changes.add((f"{field} {_shown(value)}", _shown(saved[field])))
         for change, old in sorted(changes, key=str):
             _logger.info("Resuming with the config's %s instead of the saved %s.", change, old)
 
@@ -161,6 +163,13 @@ def _plain(value: Any) -> Value:
     if value is None or isinstance(value, (bool, str)):
         return value
     return float(value) if isinstance(value, (int, float, torch.Tensor)) else repr(value)
+
+
+def _is_same(now: Value, saved: Value) -> bool:
+    """Checks whether two values are equal to the precision of float32, in which compiled optimizers store their lr."""
+    if isinstance(now, float) and isinstance(saved, float):
+        return math.isclose(now, saved, rel_tol=1e-7)
+    return now == saved
 
 
 def keep_saved_settings(runner: "Runner", before: Settings) -> None:
@@ -181,7 +190,7 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
                 for now, saved in zip(before[name], groups, strict=False)
                 if field in now and field in saved
             }
-            replaced = sorted((pair for pair in pairs if pair[0] != pair[1]), key=str)
+            replaced = sorted((pair for pair in pairs if not _is_same(*pair)), key=str)
             for now, saved in replaced:
                 _logger.warning(
                     "Ignoring the config's %s %s and resuming with the saved %s. To use the config's %s, set "

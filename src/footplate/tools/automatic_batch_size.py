@@ -209,8 +209,8 @@ def _settings(cfg: Config, size: int, world: int, base: int | None) -> tuple[dic
     accumulation = own // size
     if accumulation > 1 and not counts_epochs(cfg["train_cfg"]):
         raise ArgumentError(
-            f"batch_size='auto' would shorten this run: only batches of {size} samples fit, so gradients would be "
-            f"accumulated over {accumulation} batches, and each batch counts as an iteration",
+            f"batch_size='auto' would shorten this run: gradients would be accumulated over {accumulation} batches of "
+            f"{size} samples, and each batch counts as an iteration",
             key=_SIZE,
             found=_AUTO,
             notes=[

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from traceback import walk_tb
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.distributed import unwrap_model
+from footplate.distributed import tensor_parallel_size, unwrap_model
 from footplate.error_context import describe_changes, origin_at
 from footplate.errors import DEBUG_HINT, FootplateError
 
@@ -95,6 +96,18 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     is_about_channels = is_layer or isinstance(error, IndexError) or "channel" in str(error)
     what = "numbers of channels and classes" if is_about_channels else "shapes of the tensors"
     notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
+    if tensor_parallel_size() > 1:
+        notes.insert(0, "Check that `tensor_parallel.plan` continues each 'colwise' layer with a 'rowwise' layer.")
+    shapes = _input_shapes(module, frames)
+    if shapes and is_layer:
+        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
+    found = TrialError(stage, error, key=key, module=name, notes=notes)
+    found.origin = origin_at(cfg, key)
+    return found
+
+
+def _input_shapes(module: nn.Module, frames: Sequence[FrameType]) -> str:
+    """Returns the shapes of the tensors that the last call of a module received."""
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     if calls:
         inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()]
@@ -103,9 +116,4 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         arguments = [inspect.getargvalues(frame) for frame in frames if frame.f_code is code]
         own = [each for each in arguments if each.args and each.locals.get(each.args[0]) is module]
         inputs = [own[-1].locals.get(name) for name in own[-1].args] if own else []
-    shapes = ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
-    if shapes and is_layer:
-        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
-    found = TrialError(stage, error, key=key, module=name, notes=notes)
-    found.origin = origin_at(cfg, key)
-    return found
+    return ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
