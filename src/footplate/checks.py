@@ -185,11 +185,12 @@ def check_path(name: str, value: Any, *, optional: bool = False) -> str:
     Raises:
         ArgumentError: The value is neither a string nor an `os.PathLike` object, or is empty.
     """
-    if optional and value in (None, ""):
+    if optional and (value is None or isinstance(value, str) and not value):
         return ""
-    if not isinstance(value, (str, os.PathLike)) or not value:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path:
         raise ArgumentError(f"{name} must be a path", key=name, found=value)
-    return os.fspath(value)
+    return path
 
 
 def read_entry(state: Any, key: str) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from footplate.data import read_errors, shard_cache
 from footplate.data.shard_cache import ShardCache
 from footplate.errors import DataError, StorageError
-from footplate.storage import FileStatus, atomic_file, local_files, lock, read_pieces
+from footplate.storage import FileStatus, atomic_file, local_files, read_pieces
 
 
 def remote(number: int, content: bytes) -> str:
@@ -182,23 +182,20 @@ def test_parallel_downloads_keep_the_limit(tmp_path: Path, monkeypatch: pytest.M
     assert 12 <= max(totals) <= 24
 
 
-def test_a_download_ends_only_while_no_other_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A count could miss a file that is renamed meanwhile."""
-    counting, has_read = contextlib.ExitStack(), threading.Event()
+def test_a_download_that_ends_during_the_count_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "_LEAST_AGE", 0.0)
+    monkeypatch.setattr(shard_cache, "clean_stale", lambda folder: [])
+    scan = os.scandir
+    with contextlib.ExitStack() as other:
+        other.enter_context(atomic_file(str(own(tmp_path, "other.tar")), reserve=12)).write(bytes(12))
 
-    def read_while_other_counts(url: str, size: int) -> Iterator[bytes]:
-        counting.enter_context(lock(str(tmp_path / "removal")))
-        yield from read_pieces(url, size)
-        has_read.set()
+        def end_other(folder: str) -> list[os.DirEntry[str]]:
+            entries = list(scan(folder))
+            other.close()
+            return entries
 
-    monkeypatch.setattr(shard_cache, "read_pieces", read_while_other_counts)
-    with ThreadPool(1) as pool:
-        opened = pool.apply_async(ShardCache(str(tmp_path), 12).open, (remote(0, bytes(12)), FileStatus(12, 0)))
-        assert has_read.wait(60)
-        opened.wait(0.2)
-        assert not [each for each in tmp_path.iterdir() if each.suffix == ".tar"]
-        counting.close()
-        opened.get(60).close()
+        monkeypatch.setattr(os, "scandir", end_other)
+        ShardCache(str(tmp_path), 12).open(remote(0, bytes(12)), FileStatus(12, 0)).close()
     assert names(tmp_path) == ["0.tar"]
 
 

@@ -164,6 +164,15 @@ def test_rank_raises(tmp_path: Path) -> None:
     assert "in _fail" in log.read_text()
 
 
+def test_report_of_another_rank_names_the_last_checkpoint(tmp_path: Path) -> None:
+    # The save after iteration 3 waits for that after iteration 2, and may be incomplete when rank 1 fails.
+    _await(_start(tmp_path, 2, _fault("raises"), "default_hooks.checkpoint.interval=1"))
+    path = re.escape(str(tmp_path / "work" / "iter_"))
+    assert re.fullmatch(
+        rf"  the last checkpoint is {path}[23]\.pth; use --resume to continue from it", _output(tmp_path)[-1]
+    )
+
+
 def _line_of(text: str) -> str:
     numbers = [number for number, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line]
     return f"{os.path.relpath(__file__)}:{numbers[0]}"

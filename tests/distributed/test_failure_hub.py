@@ -126,11 +126,10 @@ def test_first_error_is_reported_to_all_ranks(ranks: Ranks) -> None:
     ("text", "added"),
     [
         ("twelve", "\n  the last checkpoint is iter_2.pth; use --resume to continue from it"),
-        ("twelve; the last checkpoint is a.pth", ""),
         ("\n".join("abcdefgh"), ""),
     ],
 )
-def test_report_names_the_last_checkpoint_once(ranks: Ranks, text: str, added: str) -> None:
+def test_report_names_the_last_checkpoint_if_it_has_a_line_left(ranks: Ranks, text: str, added: str) -> None:
     ranks.hub.last_checkpoint = lambda: "iter_2.pth"
     ranks.fail(1, text)
     for rank in range(3):

@@ -217,7 +217,11 @@ def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
     runner = Runner(**cfg)
-    runner.saver._log_failure = lambda error, failure: with_errors.append(str(error))  # type: ignore[method-assign]
+
+    def record(error: BaseException, *, is_saved: bool = False) -> None:
+        with_errors.append(str(error))
+
+    runner.saver._log_failure = record  # type: ignore[method-assign]
     runner.train()
     (hook,) = (each for each in runner.hooks if type(each).__name__ == "CheckpointHook")
     return with_errors, [os.path.basename(each) for each in hook.state_dict()["kept"]]

@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> bool:
-    """Distributes the remaining items among processes forked from this one; returns whether one of them failed.
+    """Distributes the remaining items among processes forked from this one; returns whether any worker failed.
 
     This process has trained once before.
     """

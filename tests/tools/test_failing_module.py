@@ -88,7 +88,9 @@ def test_message_mentions_the_plan_of_split_layers(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("footplate.tools.failing_module.tensor_parallel_size", lambda: 2)
     with pytest.raises(RuntimeError) as caught:
         Net()(torch.zeros(3, 5))
-    assert "continues each 'colwise' layer" in str(module_error("training", caught.value, Config({"model": {}})))
+    assert "each 'colwise' layer in `tensor_parallel.plan`" in str(
+        module_error("training", caught.value, Config({"model": {}}))
+    )
 
 
 def test_inputs_of_a_decorated_forward_are_found() -> None:

@@ -157,7 +157,7 @@ class BackgroundSaver:
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
             then: Called in the background thread after the commit, for example to update `last_checkpoint` and remove
                 older checkpoints.
-            undo: Called if this save fails, either by this call or by the next call to `save` or `settle`.
+            undo: Called if the checkpoint is not saved, either by this call or by the next call to `save` or `settle`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
@@ -170,12 +170,11 @@ class BackgroundSaver:
         begin = time.monotonic()
 
         def work() -> None:
-            failure = "The checkpoint was not saved"
+            is_saved = False
             try:
                 commit()
-                failure = "The checkpoint was saved, but the update of its folder failed"
+                is_saved, self.lost, self._undo = True, None, None
                 if is_main_process() or not is_sharded_path(name):
-                    self.lost = None
                     if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
                         self.last = name
                     self.seconds = max(self.seconds, time.monotonic() - begin)
@@ -183,7 +182,7 @@ class BackgroundSaver:
                         then()
             except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the caller's thread
                 self._error = error
-                self._log_failure(error, failure)
+                self._log_failure(error, is_saved=is_saved)
 
         try:
             if is_sharded_path(name):
@@ -196,7 +195,7 @@ class BackgroundSaver:
             thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
             self._thread = thread
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._log_failure(error, "The checkpoint was not saved")
+            self._log_failure(error)
             self._fail(error)
 
     def settle(self) -> None:
@@ -219,13 +218,15 @@ class BackgroundSaver:
         if undo is not None:
             undo()
 
-    def _log_failure(self, error: BaseException, failure: str) -> None:
+    def _log_failure(self, error: BaseException, *, is_saved: bool = False) -> None:
+        failure = "saved, but the update of its folder failed" if is_saved else "not saved"
         outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("%s: %s. %s; %s.", failure, error, outcome, last)
+        _logger.error("The checkpoint was %s: %s. %s; %s.", failure, error, outcome, last)
         if self.on_error == "stop":
             self._alarm()
-        self.lost = str(error).split("\n", 1)[0]
+        if not is_saved:
+            self.lost = str(error).split("\n", 1)[0]
 
     def _fail(self, error: BaseException) -> None:
         undo, self._undo = self._undo, None

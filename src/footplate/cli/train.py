@@ -243,7 +243,9 @@ def _end_failed(
 
     progress.stop(runner)
     has_begun = "train_loop" in runner.built
-    saved = f"; the last checkpoint is {runner.saver.last}" if has_begun and runner.saver.last else ""
+    # The failure report of several processes adds the checkpoint itself.
+    names_checkpoint = has_begun and runner.saver.last and runner.world_size == 1
+    saved = f"; the last checkpoint is {runner.saver.last}" if names_checkpoint else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     arguments.progress = done + saved
     # By default, torch raises errors about workers that exit with the process. They would hide the real error.

@@ -31,7 +31,7 @@ _PREFIXED_INTEGER = re.compile(r"[+-]?0(?:[xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)"
 _FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
-_ESCAPE = re.compile(r"\\([ntr'\"\\])")  # other backslashes are part of the text, as in Python
+_ESCAPE = re.compile(r"\\([ntr'\"\\])")  # other backslashes are kept, as regular expressions need them
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 _SPACE = re.compile(r"\s*")
 

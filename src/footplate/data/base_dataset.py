@@ -4,7 +4,7 @@ import copy
 import logging
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -278,22 +278,31 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
             raise DataError(
                 f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
             )
-        elif key == "classes" and value is not None and not isinstance(value, Sized):
+        elif (
+            key == "classes"
+            and value is not None
+            and (not isinstance(value, Sized) or isinstance(value, (Mapping, Set, bytes)))
+        ):
             raise ArgumentError("classes must be a list of names", key=f"metainfo.{key}", found=value)
         else:
             values[key] = copy.deepcopy(value)
     return values
 
 
+def _as_integers(indices: Any) -> list[int]:
+    try:
+        if not isinstance(indices, Mapping) and not any(isinstance(each, (bool, np.bool_)) for each in indices):
+            return [operator.index(each) for each in indices]
+    except TypeError:  # not iterable, or not integers
+        pass
+    raise ArgumentError("indices must be an integer or a list of integers", key="indices", found=indices)
+
+
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     """Returns the non-negative indices that `indices` selects from a list of length `size`."""
     if isinstance(indices, int) and not isinstance(indices, bool):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
-    try:
-        several = [operator.index(each) for each in indices]  # type: ignore[union-attr]  # a bool raises TypeError
-    except TypeError as error:
-        message = "indices must be an integer or a list of integers"
-        raise ArgumentError(message, key="indices", found=indices) from error
+    several = _as_integers(indices)
     if any(not -size <= each < size for each in several):
         raise ArgumentError(f"indices must be from -{size} to {size - 1}", key="indices")
     return [each % size for each in several]

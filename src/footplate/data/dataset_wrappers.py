@@ -121,7 +121,7 @@ class ConcatDataset(_DatasetWrapper):
     def shard_numbers(self) -> NDArray[np.int32]:
         """Returns the index of each sample's shard, ``(N,)``. The shards of each dataset follow those before it."""
         self.full_init()
-        return _join_shards([shard_numbers(dataset) for dataset in self.datasets if len(dataset)])
+        return _join_shards([shard_numbers(dataset) for dataset in self.datasets])
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         which, inner = self._get_ori_dataset_idx(idx)
@@ -196,6 +196,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         if self._fully_initialized:
             return
         super().full_init()
+        self._fully_initialized = False  # until the categories are read
         categories: list[set[int]] = []
         logged_at = time.monotonic()
         for idx in range(len(self.dataset)):
@@ -212,6 +213,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         for idx, each in enumerate(categories):
             times = math.ceil(max((factors[category] for category in each), default=1.0))
             self._indices += [idx] * times
+        self._fully_initialized = True
 
     def _read_categories(self, idx: int) -> set[int]:
         try:
@@ -219,6 +221,9 @@ class ClassBalancedDataset(_DatasetWrapper):
         except FootplateError:
             raise
         except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            has_method = all(hasattr(each, "get_cat_ids") for each in innermost_datasets(self.dataset))
+            if isinstance(error, AttributeError) and has_method:
+                raise
             sample = f"sample {idx} of the dataset '{type(self.dataset).__name__}'"
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(
@@ -284,8 +289,8 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
 
 
 def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Concatenates indices of shards. Those of each part are increased, so that no two parts have a shard in common."""
-    firsts = accumulate((int(part.max()) + 1 for part in parts), initial=0)
+    """Concatenates indices of shards, with an offset for each part, so that no two parts share a shard."""
+    firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
 
 

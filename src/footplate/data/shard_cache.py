@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 600.0  # seconds; a download that has not written for longer wa
 _COPY_BYTES = 1 << 20
 _LONGEST_NAME = 100  # characters of a name in the cache that are from the name of the shard
 # The beginning of the name of a copy, or, with a dot, of an unfinished copy. No other file is counted or removed.
-_COPY_NAME = re.compile(r"\.?[0-9a-f]{16}-\d+-\d+\.\d{6}-")
+_COPY_NAME = re.compile(r"\.?[0-9a-f]{16}-(\d+)-\d+\.\d{6}-")
 
 
 class ShardCache:
@@ -146,17 +146,22 @@ class ShardCache:
         """
         now, total, copies = time.time(), size, []
         for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):
-                if not _COPY_NAME.match(entry.name):
-                    continue
+            name = _COPY_NAME.match(entry.name)
+            if name is None:
+                continue
+            is_running = entry.name.startswith(".")
+            try:
                 found = entry.stat()
-                age = now - found.st_mtime
-                if entry.name.startswith("."):
-                    total += found.st_size if age < _LONGEST_PAUSE else 0  # a running download has its full size
-                elif age < _LEAST_AGE:
-                    total += found.st_size
-                else:
-                    copies.append((found.st_mtime, found.st_size, entry.path))
+            except FileNotFoundError:
+                total += int(name.group(1)) if is_running else 0  # a download that ended was renamed to a copy
+                continue
+            age = now - found.st_mtime
+            if is_running:
+                total += found.st_size if age < _LONGEST_PAUSE else 0  # a running download has its full size
+            elif age < _LEAST_AGE:
+                total += found.st_size
+            else:
+                copies.append((found.st_mtime, found.st_size, entry.path))
         if self.max_bytes < total != size and not force:
             return False
         for _, used, path in sorted(copies, reverse=True):  # last used first

@@ -124,7 +124,7 @@ class Hub(threading.Thread):
 
     Attributes:
         save_crash: Called with a rank and its crash dump; returns the file that it was saved to, or "".
-        last_checkpoint: Returns the last checkpoint of the run for reports, or "" if there is none.
+        last_checkpoint: A function that returns the last checkpoint of the run for reports, or "" if there is none.
     """
 
     def __init__(self, server: socket.socket, token: str, world_size: int, limit: float) -> None:
@@ -304,7 +304,7 @@ class Hub(threading.Thread):
         if report is not None:
             self._has_reported = True
             checkpoint = self.last_checkpoint()
-            if checkpoint and "the last checkpoint is" not in report.text and report.text.count("\n") < MAX_LINES - 1:
+            if checkpoint and report.text.count("\n") < MAX_LINES - 1:
                 line = f"\n  the last checkpoint is {checkpoint}; use --resume to continue from it"
                 report = report._replace(text=report.text + line)
             self._broadcast("report", report=report)

@@ -4,6 +4,7 @@ A DTensor is recognized by its attributes, because importing the class is slow.
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def is_split_layer(tensor: Tensor) -> bool:
-    """Checks whether tensor parallelism splits `tensor`, so that each process of a group has another part."""
+    """Checks whether tensor parallelism splits `tensor`, so that each process of a group has a different part."""
     if not is_dtensor(tensor):
         return False
     names = tensor.device_mesh.mesh_dim_names or ()  # type: ignore[attr-defined]
@@ -279,7 +280,7 @@ def _check_methods(names: Any, modules: Sequence[nn.Module]) -> None:
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ArgumentError("forward_methods must be a list of names", key="forward_methods", found=names)
     for name in names:
-        if not isinstance(name, str) or not any(callable(getattr(each, name, None)) for each in modules):
+        if not isinstance(name, str) or not any(inspect.ismethod(getattr(each, name, None)) for each in modules):
             raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
 
 

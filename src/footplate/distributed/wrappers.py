@@ -56,7 +56,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
     def __init__(
         self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **kwargs: Any
     ) -> None:
-        check_number("bucket_cap_mb", kwargs.get("bucket_cap_mb"), above=0, optional=True)
+        check_number("bucket_cap_mb", kwargs.get("bucket_cap_mb"), least=0, optional=True)
         with warnings.catch_warnings():
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)

@@ -118,25 +118,30 @@ def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
 
 @contextmanager
 def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _Buffers]]) -> Iterator[None]:
-    """For each submodule whose buffers the block changes, appends its `_buffers` and copies of their earlier values."""
+    """For each submodule whose buffers the block changes, appends its `_buffers` and a dict of their earlier values."""
     before = [
-        (each, dict(each._buffers), _versions(each._buffers), _copies(each._buffers)) for each in module.modules()
+        (each, [(name, value, _version(value), _copy(value)) for name, value in each._buffers.items()])
+        for each in module.modules()
     ]
     yield
-    for each, values, versions, copies in before:
+    for each, buffers in before:
         # torch does not count the versions of running statistics.
         is_statistic = isinstance(each, _NormBase) and each.training
-        is_same = each._buffers.keys() == values.keys() and all(each._buffers[name] is values[name] for name in values)
-        if is_statistic or not is_same or _versions(values) != versions:
-            changed.append((each._buffers, copies))
+        earlier = {
+            name: copy if is_statistic or _version(value) != version else value
+            for name, value, version, copy in buffers
+        }
+        is_same = each._buffers.keys() == earlier.keys()
+        if not is_same or any(each._buffers[name] is not value for name, value in earlier.items()):
+            changed.append((each._buffers, earlier))
 
 
-def _versions(buffers: _Buffers) -> list[int]:
-    return [value._version for value in buffers.values() if value is not None]
+def _version(value: Tensor | None) -> int | None:
+    return None if value is None else value._version
 
 
-def _copies(buffers: _Buffers) -> _Buffers:
-    return {name: None if value is None else value.clone() for name, value in buffers.items()}
+def _copy(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.clone()
 
 
 def _replace(buffers: _Buffers, values: _Buffers) -> None:
@@ -171,7 +176,7 @@ class _Repeating(AbstractContextManager[None]):
         self._present_states = random.getstate(), np.random.get_state()
         # torch does not count all changes of buffers, so the others are copied, too.
         for buffers, values in [*self._present, *self._changed]:
-            _replace(buffers, _copies(values))
+            _replace(buffers, {name: _copy(value) for name, value in values.items()})
         self._set_states(self._states)
 
     def __exit__(self, *error: object) -> None:

@@ -121,7 +121,7 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
         if checkpointed:
             raise ArgumentError(
                 f"the backend 'eager' cannot compile a module with activation checkpointing, such as "
-                f"'{checkpointed[0].checkpointed_name}': it would update buffers twice",
+                f"'{checkpointed[0].checkpointed_name}', because it would update buffers twice",
                 key="compile.backend",
                 found="eager",
                 notes=["Use 'inductor' or 'aot_eager'."],

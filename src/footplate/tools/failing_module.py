@@ -76,7 +76,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     objects = [frame.f_locals.get("self") for frame in frames]
     innermost = next((each for each in reversed(objects) if isinstance(each, (nn.Module, Optimizer))), None)
     if isinstance(innermost, Optimizer):
-        key = "optim_wrapper.optimizer"
+        key = "optim_wrapper.optimizer" if "optimizer" in cfg.get("optim_wrapper", {}) else "optim_wrapper"
         found = TrialError(stage, error, key=key, module=type(innermost).__name__)
         found.origin = origin_at(cfg, key)
         return found
@@ -97,7 +97,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     what = "numbers of channels and classes" if is_about_channels else "shapes of the tensors"
     notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
     if tensor_parallel_size() > 1:
-        notes.insert(0, "Check that `tensor_parallel.plan` continues each 'colwise' layer with a 'rowwise' layer.")
+        notes.insert(0, "Check that each 'colwise' layer in `tensor_parallel.plan` is followed by a 'rowwise' layer.")
     shapes = _input_shapes(module, frames)
     if shapes and is_layer:
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")

@@ -41,7 +41,7 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
         return tensor
 
     def record_inputs(module: nn.Module, args: Any, kwargs: Any) -> None:
-        for each in tree_leaves((args, kwargs)):
+        for each in tree_leaves((args, kwargs)) if torch.is_grad_enabled() else ():
             if isinstance(each, Tensor):
                 record(each)
 

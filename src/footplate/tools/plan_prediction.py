@@ -262,17 +262,18 @@ def bucket_count(size: float) -> int:
     return 1 + max(math.ceil((size - _FIRST_BUCKET) / _BUCKET), 0)
 
 
-def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
-    """max(exchange / k, exchange - backward (k - 1) / k)
+def exposed_seconds(exchange: float, computation: float, pieces: int) -> float:
+    """max(exchange / k, exchange - computation (k - 1) / k)
 
-    The part of the exchange that does not overlap with the backward pass, for k buckets that fill one after another.
-    The exchange of the last bucket never overlaps. In sharded training, k is the number of sharded parts, and the
-    forward pass counts as well, because each part is gathered while another one computes.
+    The part of the exchange that does not overlap with computation, for k pieces that are ready one after another. The
+    exchange of one piece never overlaps. Without sharding, the pieces are the buckets of gradients, and the computation
+    is the backward pass. With sharding, the pieces are parts of the model, and the forward pass counts as well, because
+    each part is gathered while another one computes.
 
     Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost; Zhao et al.,
     arXiv:2304.11277, section 3.3, for sharded training.
     """
-    return max(exchange / buckets, exchange - backward * (buckets - 1) / buckets)
+    return max(exchange / pieces, exchange - computation * (pieces - 1) / pieces)
 
 
 def slowest_of(seconds: float, spread: float, devices: int) -> float:

@@ -101,7 +101,10 @@ def test_misspelt_argument_of_pytorch_optimizer_is_refused() -> None:
     with pytest.raises(BuildError, match="optimizer 'SOAP' takes no argument 'precondition_freqency'") as caught:
         build_optimizer({"type": "SOAP", "precondition_freqency": 3}, params())
     assert (caught.value.key, caught.value.suggestion) == ("precondition_freqency", "precondition_frequency")
+    with pytest.raises(BuildError, match="'SOAP' takes no argument 'use_palm'"):
+        build_optimizer({"type": "SOAP", "use_palm": True}, params())
     build_optimizer({"type": "ScheduleFreeAdamW", "use_palm": True}, params())
+    build_optimizer({"type": "Lookahead", "optimizer": AdamW, "lr": 0.1}, params())
 
 
 class Needing(SGD):

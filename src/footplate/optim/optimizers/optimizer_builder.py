@@ -45,7 +45,12 @@ _register_from(torch.optim)
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 # Arguments that constructors of `pytorch_optimizer` read from their **kwargs.
-_UNDECLARED = ("beta1", "clip_global_grad_norm", "momentum", "use_palm")
+_UNDECLARED = {
+    "AdaFactor": "beta1",
+    "Adan": "clip_global_grad_norm",
+    "ScheduleFreeAdamW": "use_palm",
+    "ScheduleFreeRAdam": "use_palm",
+}
 _NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
 _FINITE = (*_NUMBERS, "betas", "rho", "lr_decay", "momentum_decay", "lambd", "t0", "etas", "step_sizes")
 
@@ -84,7 +89,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     kind = optimizer_class(cfg)
-    _check_names(kind, cfg)
+    _check_arguments(kind, cfg)
     for key in _NUMBERS:
         value = cfg.get(key)
         values = value if key == "eps" and isinstance(value, (list, tuple)) else [value]
@@ -122,7 +127,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     return built
 
 
-def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
+def _check_arguments(kind: Any, cfg: Mapping[str, Any]) -> None:
     """Checks the names of arguments for `pytorch_optimizer`, whose constructors ignore unknown ones.
 
     Raises:
@@ -130,9 +135,10 @@ def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
     """
     if not getattr(kind, "__module__", "").startswith("pytorch_optimizer."):
         return
-    names = [*inspect.signature(kind).parameters, *_UNDECLARED, "type"]
-    if "base_optimizer" in names:  # the other arguments are for that optimizer
+    parameters = inspect.signature(kind).parameters
+    if {"base_optimizer", "optimizer"} & parameters.keys():  # the other arguments are for that optimizer
         return
+    names = [*(parameters.keys() - {"params", "kwargs"}), _UNDECLARED.get(kind.__name__, "type"), "type"]
     for key in cfg:
         if key not in names:
             raise BuildError(

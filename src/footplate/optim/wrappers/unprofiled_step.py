@@ -41,10 +41,14 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
         arguments: The arguments of the step.
 
     Raises:
-        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters.
+        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters. For an
+            optimizer of `pytorch_optimizer`, also if its step raised another error.
     """
+    if isinstance(error, (FootplateError, OSError, MemoryError)):  # of the run or of the machine
+        return
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
+    # The class is not imported, because the package is optional.
     needs_closure = closure is not None and closure.default is closure.empty
     if (needs_closure or type(error).__name__ == "NoClosureError") and "closure" not in arguments:
         raise ArgumentError(
@@ -53,10 +57,11 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
             found=name,
             notes=["Use a different optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
         ) from error
-    if "does not support" in str(error):  # sparse or dense gradients, complex parameters
+    if isinstance(error, (TypeError, RuntimeError)) and "does not support" in str(
+        error
+    ):  # sparse or dense gradients, complex parameters
         raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error
-    is_other = isinstance(error, (RuntimeError, MemoryError, FootplateError))  # may be about the device or the run
-    if type(optimizer).__module__.startswith("pytorch_optimizer.") and not is_other:
+    if type(optimizer).__module__.startswith("pytorch_optimizer.") and not isinstance(error, RuntimeError):
         raise ArgumentError(
             f"the optimizer {name} cannot train this model: {type(error).__name__}: {error}",
             key="optim_wrapper.optimizer.type",
