@@ -172,7 +172,8 @@ def test_only_a_host_name_that_does_not_exist_is_reported_at_once(
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(StorageError, match=rf"the shard 'http://train.example/a\.tar' cannot be read: {expected}"):
         WebDataset("http://train.example/a.tar", cache_dir=str(tmp_path / "cache"))
-    assert len(caplog.messages) == retries
+    # Threads of earlier tests may still be reading from servers that have ended.
+    assert len([each for each in caplog.messages if "train.example" in each]) == retries
 
 
 def test_a_folder_that_cannot_be_listed_is_not_called_a_file(server: Server, tmp_path: Path) -> None:
