@@ -165,11 +165,11 @@ def test_rank_raises(tmp_path: Path) -> None:
 
 
 def test_report_of_another_rank_names_the_last_checkpoint(tmp_path: Path) -> None:
-    # The save after iteration 3 waits for that after iteration 2, and may be incomplete when rank 1 fails.
+    # Each save waits for the one before it, so that after iteration 1 is complete when iteration 3 begins.
     _await(_start(tmp_path, 2, _fault("raises"), "default_hooks.checkpoint.interval=1"))
     path = re.escape(str(tmp_path / "work" / "iter_"))
     assert re.fullmatch(
-        rf"  the last checkpoint is {path}[23]\.pth; use --resume to continue from it", _output(tmp_path)[-1]
+        rf"  the last checkpoint is {path}[123]\.pth; use --resume to continue from it", _output(tmp_path)[-1]
     )
 
 
