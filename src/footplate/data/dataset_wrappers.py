@@ -265,7 +265,7 @@ def count_skipped(dataset: Any) -> int:
 
 
 def combined_digest(dataset: Any) -> str | None:
-    """Returns the attributes `digest` of a dataset and of those that it wraps, or None if there are none.
+    """Joins the `digest` of a dataset and of the datasets that it wraps. Returns None if none of them has one.
 
     It does not depend on the wrappers.
     """

@@ -124,7 +124,7 @@ class Hub(threading.Thread):
 
     Attributes:
         save_crash: Called with a rank and its crash dump; returns the file that it was saved to, or "".
-        last_checkpoint: A function that returns the last checkpoint of the run for reports, or "" if there is none.
+        last_checkpoint: Called for each report; returns the path of the last checkpoint, or "".
     """
 
     def __init__(self, server: socket.socket, token: str, world_size: int, limit: float) -> None:

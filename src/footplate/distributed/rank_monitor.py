@@ -75,7 +75,7 @@ class RankMonitor(threading.Thread):
         iteration: Returns the current iteration, counted from 1, or None.
         path: The log file of this rank for errors; empty if there is none.
         warn: Logs a warning.
-        last_checkpoint: Returns the last checkpoint; empty if there is none. Only that of rank 0 is called.
+        last_checkpoint: Returns the path of the last checkpoint, or "". Called only on rank 0.
         wrap_text: Wraps text to the width of the terminal.
     """
 
