@@ -48,7 +48,7 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
         return
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
-    # The class is not imported, because the package is optional.
+    # NoClosureError is compared by name, because its package is optional.
     needs_closure = closure is not None and closure.default is closure.empty
     if (needs_closure or type(error).__name__ == "NoClosureError") and "closure" not in arguments:
         raise ArgumentError(
@@ -57,9 +57,8 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
             found=name,
             notes=["Use a different optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
         ) from error
-    if isinstance(error, (TypeError, RuntimeError)) and "does not support" in str(
-        error
-    ):  # sparse or dense gradients, complex parameters
+    # The message is about sparse or dense gradients, or complex parameters.
+    if isinstance(error, (TypeError, RuntimeError)) and "does not support" in str(error):
         raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error
     if type(optimizer).__module__.startswith("pytorch_optimizer.") and not isinstance(error, RuntimeError):
         raise ArgumentError(
