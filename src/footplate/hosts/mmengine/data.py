@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from footplate.data.seeding import seed_generators
+from footplate.data.rng import seed_generators
 from footplate.hosts.mmengine.utils import apply_to
 
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
