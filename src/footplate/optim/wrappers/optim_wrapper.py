@@ -16,11 +16,15 @@ from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
-from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
-from footplate.optim.wrappers.gradient_guard import GradientGuard
 from footplate.optim.wrappers.optimizer_state import check_state
+from footplate.optim.wrappers.optimizer_step import (
+    GradientClipper,
+    GradientGuard,
+    build_clipper,
+    raise_if_unusable,
+    unprofiled_step,
+)
 from footplate.optim.wrappers.state_precision import BFloat16State, widen_state
-from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments

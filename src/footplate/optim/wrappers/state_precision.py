@@ -11,7 +11,8 @@ from footplate.checks import check_choice
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import is_split_layer, local_tensor
 from footplate.errors import ArgumentError
-from footplate.optim.optimizers import LAMB, LARS, Muon
+from footplate.optim.layerwise import LAMB, LARS
+from footplate.optim.muon import Muon
 from footplate.optim.wrappers.optimizer_state import State, map_tensors
 
 _SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LAMB, LARS, Muon)
