@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from footplate.data.seeding import seed_generators
+from footplate.data.rng import seed_generators
 from footplate.hosts.mmengine.utils import apply_to
 from footplate.visualization import ImageArray, as_rgb
 
