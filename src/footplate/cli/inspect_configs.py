@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import labeled, nearest
-from footplate.wrap import wrap_for_screen
+from footplate.messages import labeled, nearest, wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.config import Config
