@@ -241,7 +241,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
-    from footplate.registry.package_models import PackageModels
+    from footplate.registry.root import PackageModels
 
     registries = [MODELS, *MODELS.children.values()]
     for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):
