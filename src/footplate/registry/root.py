@@ -197,9 +197,7 @@ EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluatio
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", _TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
-VISBACKENDS = _root(
-    "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"
-)
+VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 
