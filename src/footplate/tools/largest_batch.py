@@ -7,8 +7,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from footplate.data import length_of
-from footplate.data.batch_reader import BatchKey, BatchReader, ReadFailure
+from footplate.data.batch_plan import BatchKey
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.loader import BatchReader, ReadFailure
 from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.tools.failing_module import is_out_of_memory
