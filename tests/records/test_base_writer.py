@@ -13,7 +13,7 @@ import torch
 
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.records.writers.base_writer import Refused, Tracker, check_init_kwargs, files_to_upload
+from footplate.records.base_writer import Refused, Tracker, check_init_kwargs, files_to_upload
 from footplate.registry import HOOKS, VISBACKENDS
 
 

@@ -8,8 +8,8 @@ from torch import nn
 from footplate.checks import check_choice, check_count, check_number
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
-from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unknown_keys
+from footplate.optim.constructors import DefaultOptimWrapperConstructor, Group
+from footplate.optim.paramwise import check_paramwise, warn_of_unknown_keys
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 LayerIndex = Callable[[list[str], int], int]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import ArgumentError, import_optional
-from footplate.records.writers.base_writer import InitTracker
+from footplate.records.base_writer import InitTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.records.writers.base_writer import InitTracker, Tracker, files_to_upload
+from footplate.records.base_writer import InitTracker, Tracker, files_to_upload
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")

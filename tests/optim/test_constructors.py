@@ -9,8 +9,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, BuildError
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
-from footplate.optim.constructors import DefaultOptimWrapperConstructor, merge_groups
-from footplate.optim.constructors.default_constructor import Group
+from footplate.optim.constructors import DefaultOptimWrapperConstructor, Group, merge_groups
 from footplate.optim.wrappers import AmpOptimWrapper
 
 

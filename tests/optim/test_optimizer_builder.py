@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
-from footplate.optim.optimizers import LARS, Muon, build_optimizer, default_of, register_extra_optimizers
+from footplate.optim import LARS, Muon
+from footplate.optim.optimizer_builder import build_optimizer, default_of, register_extra_optimizers
 from footplate.registry import OPTIMIZERS
 
 TORCH_OPTIMIZERS = [
@@ -120,7 +121,7 @@ def test_optimizer_that_needs_a_missing_package_is_refused() -> None:
 def test_unknown_name_suggests_the_extra_if_it_is_not_installed() -> None:
     code = (
         "import sys; sys.modules['pytorch_optimizer'] = None\n"
-        "from footplate.optim.optimizers import optimizer_class\n"
+        "from footplate.optim.optimizer_builder import optimizer_class\n"
         "try: optimizer_class({'type': 'Nothing'})\n"
         "except KeyError as error: print(error)"
     )

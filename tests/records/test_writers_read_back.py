@@ -12,8 +12,8 @@ from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS
-from tests.records.writers.seclusion import needed
-from tests.records.writers.stores import READERS, Found
+from tests.records.seclusion import needed
+from tests.records.stores import READERS, Found
 from tests.support import settings
 
 # Ignores warnings of libraries about their own dependencies and unclosed files.

@@ -14,8 +14,14 @@ from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
+_logger = logging.getLogger("footplate.optim")
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 _DEFORMABLE = {"DeformConv2d", "ModulatedDeformConv2d"}
+DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
+LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
+_MULTIPLIERS = ("lr_mult", "decay_mult")
+_FIELDS = ("lr", "weight_decay", "momentum")
+PARAMWISE_KEYS = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,15 +138,6 @@ class ParamwiseRules:
         if decay_mult is not None and self.base_wd is not None:
             settings["weight_decay"] = self.base_wd * decay_mult
         return settings
-
-
-_logger = logging.getLogger("footplate.optim")
-
-DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
-LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
-_MULTIPLIERS = ("lr_mult", "decay_mult")
-_FIELDS = ("lr", "weight_decay", "momentum")
-PARAMWISE_KEYS = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
 def check_paramwise(cfg: Any) -> None:

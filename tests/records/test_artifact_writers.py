@@ -9,7 +9,7 @@ import pytest
 from footplate import Config
 from footplate.errors import ArgumentError
 from footplate.registry import VISBACKENDS
-from tests.records.writers.fakes import PICTURE, put_in_place
+from tests.records.fakes import PICTURE, put_in_place
 
 
 class MlflowLibrary:

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python, write_recorded
 from footplate.errors import ArgumentError, ConfigError, import_optional
-from footplate.records.writers.base_writer import BaseVisBackend, Tracker
+from footplate.records.base_writer import BaseVisBackend, Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 

@@ -11,7 +11,7 @@ import torch
 from footplate import Config
 from footplate.errors import MissingExtraError
 from footplate.registry import VISBACKENDS
-from tests.records.writers.fakes import PICTURE, Library, put_in_place
+from tests.records.fakes import PICTURE, Library, put_in_place
 
 
 class WandbLibrary:

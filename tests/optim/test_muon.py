@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
-from footplate.optim.optimizers import Muon, split_hidden_matrices
+from footplate.optim.muon import Muon, split_hidden_matrices
 
 
 class Net(nn.Module):

@@ -14,7 +14,7 @@ from PIL import Image
 from footplate import Config
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.records import LocalVisBackend, write_config
-from footplate.records.writers.local_writers import is_written_config
+from footplate.records.local_writers import is_written_config
 from footplate.registry import VISBACKENDS
 
 
