@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.tools.layer_trace import LayerTrace, Reading
-from footplate.tools.replay import Replay, describe_replay
+from footplate.tools.replay import LayerTrace, Reading, Replay, describe_replay
 from tests.support import TINY
 
 

@@ -133,7 +133,7 @@ def plan_run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, or the formulas."""
     from footplate.checks import check_count, check_number
     from footplate.errors import ArgumentError
-    from footplate.tools.plan_prediction import describe_formulas, describe_plan, group_size, predict_growth
+    from footplate.tools.plan_prediction import Sharding, describe_formulas, describe_plan, predict_growth
 
     if arguments.formulas:
         print_result(arguments, {"formulas": describe_formulas()}, describe_formulas())
@@ -171,16 +171,10 @@ def plan_run(arguments: argparse.Namespace) -> int:
         )
     if arguments.save_parts:
         measured.write(arguments.save_parts)
-    predictions = predict_growth(
-        measured,
-        cluster,
-        sharded=arguments.sharded,
-        shards=arguments.shards,
-        tensor_parallel=arguments.tensor_parallel or 1,
-    )
+    sharding = Sharding(arguments.shards, arguments.tensor_parallel or 1) if arguments.sharded else None
+    predictions = predict_growth(measured, cluster, sharding)
     data = {"parts": measured, "cluster": cluster, "predictions": predictions}
-    group = group_size(arguments.shards, arguments.tensor_parallel or 1)
-    print_result(arguments, data, describe_plan(measured, cluster, predictions, group=group))
+    print_result(arguments, data, describe_plan(measured, cluster, predictions, sharding))
     return 0
 
 

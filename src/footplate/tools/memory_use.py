@@ -1,7 +1,7 @@
 """Measures what determines the memory of a run: its largest batch, and the sizes of its state and activations."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from footplate.data import length_of
 from footplate.data.batch_reader import BatchKey, BatchReader, ReadFailure
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.structures import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
 from footplate.engine import Runner
@@ -20,7 +21,6 @@ from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
 from footplate.tools.failing_module import is_out_of_memory
-from footplate.tools.layer_trace import tensors_in
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
@@ -111,6 +111,18 @@ def _describe_shape(sample: Any) -> str:
     if shape is None:
         return f"no tensors in a sample of type {type(sample).__name__}"
     return "x".join(map(str, shape)) if len(shape) > 1 else pluralize(math.prod(shape), "number")
+
+
+def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields each tensor in nested values with its path, such as `[0]` or `.loss`."""
+    if isinstance(found, Tensor):
+        yield key, found
+    elif isinstance(found, (Mapping, BaseDataElement)):
+        for name, each in found.items():
+            yield from tensors_in(each, f"{key}.{name}")
+    elif isinstance(found, (list, tuple)):
+        for place, each in enumerate(found):
+            yield from tensors_in(each, f"{key}[{place}]")
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
