@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.cli.arguments import add_config, add_no_patches, add_overrides, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_result, print_text
-from footplate.messages import labeled
-from footplate.wrap import wrap_text
+from footplate.messages import labeled, wrap_text
 
 if TYPE_CHECKING:
     from footplate.tools.plan_measurements import Measurements
