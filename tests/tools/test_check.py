@@ -11,7 +11,7 @@ import torch
 
 from footplate.config import Config
 from footplate.engine import Hook, cuda_graphs, process_setup
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS

@@ -25,14 +25,14 @@ from footplate.distributed import (
 from footplate.engine import process_setup, run_folder, sections, state
 from footplate.engine.activation_checkpointing import ActivationCheckpointHook
 from footplate.engine.cuda_graphs import CudaGraphHook, check_cuda_graphs
+from footplate.engine.hook import PHASE_OF_EVENT, Phase
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.nonfinite import NonFiniteHook, capturing
-from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.plain_runs import complete_sections
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
-from footplate.engine.run_checkpoints import RunCheckpoints
+from footplate.engine.run_checkpoints import InitialCheckpoint, RunCheckpoints, seed_of_resumed
 from footplate.engine.run_folder import Restart, locked_for
 from footplate.engine.runner_members import RunnerMembers
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
@@ -197,11 +197,11 @@ class Runner(RunCheckpoints, RunnerMembers):
         self.logger = logging.getLogger("footplate")
         self._restart = Restart(self.home, self.work_dir)
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
-        resumed = partial(state.seed_of_resumed, self.home, self.load_from, self.should_resume)
+        resumed = partial(seed_of_resumed, self.home, self.load_from, self.should_resume)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = False
-        self._initial: state.InitialCheckpoint | None = None
+        self._initial: InitialCheckpoint | None = None
         self.takes_settings = resume_settings == "take"
         self.resuming = False  # whether the checkpoint that is being loaded provides more than the weights
         self._load_report: LoadReport | None = None

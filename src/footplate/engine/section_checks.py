@@ -9,11 +9,15 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.engine.components import loop_settings
-from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, has_several_loaders
-from footplate.engine.validation_points import validation_points
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import build_evaluator, is_named
+from footplate.evaluation.evaluation_sets import (
+    check_evaluator_names,
+    check_intervals,
+    has_several_loaders,
+    validation_points,
+)
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import BaseVisBackend
 from footplate.registry import (

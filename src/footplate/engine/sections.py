@@ -21,7 +21,6 @@ from footplate.engine.config_compatibility import (
 )
 from footplate.engine.cuda_graphs import check_cuda_graphs
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.process_setup import check_environment, check_randomness
@@ -43,6 +42,7 @@ from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.messages import nearest
 from footplate.module_selection import check_selection
+from footplate.optim.wrapper_builder import base_batch_size
 from footplate.records import LogProcessor, check_level, check_log_file
 from footplate.registry import RUNNERS, set_default_scope
 from footplate.visualization import Visualizer
