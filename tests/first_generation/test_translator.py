@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine.config_compatibility import in_second_generation
+from footplate.engine.run_config import in_second_generation
 from footplate.errors import ConfigError
 
 FIRST: dict[str, Any] = {

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from footplate.engine.activation_checkpointing import checkpoint_activations
+from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.tools.memory_parts import counting_activations
 
 _FLOAT = 4  # bytes

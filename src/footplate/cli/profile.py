@@ -31,7 +31,7 @@ def add_commands(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the profile."""
     from footplate.distributed import rank_from_environment
-    from footplate.engine.sections import check_config
+    from footplate.engine.run_config import check_config
     from footplate.tools.iteration_profile import profile_iterations
 
     cfg = read_config(arguments)

@@ -27,7 +27,7 @@ from footplate.distributed.process_group import find_rank_info
 from footplate.distributed.sharding import FullyShard
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.components import counts_epochs
-from footplate.engine.sections import check_config, runner_config
+from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, Origin
