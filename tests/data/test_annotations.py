@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data import annotations, read_errors
+from footplate.data import annotations
 from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file, read_lines
 from footplate.errors import DataError, MissingExtraError, StorageError
 
@@ -24,7 +24,7 @@ def test_a_file_is_read_again_if_the_connection_fails(failures: int, monkeypatch
         return b"content"
 
     monkeypatch.setattr(annotations, "read_bytes", read)
-    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(annotations, "_RETRY_SECONDS", (0.0, 0.0))
     if failures == 1:
         assert read_file("https://example.com/a.png") == b"content"
         assert len(calls) == 2

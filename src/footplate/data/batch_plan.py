@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from footplate.data.batch_reader import BatchKey
+from footplate.data.rng import SamplerGenerators, mix_seed
 from footplate.data.samplers import DefaultSampler, can_start_anywhere, is_custom
-from footplate.data.seeding import SamplerGenerators, mix_seed
 from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")

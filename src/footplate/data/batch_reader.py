@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.seeding import SampleGenerators, mix_seed, next_seed, seed_generators
+from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
 from footplate.data.workers import WorkerProgress, WorkerSetup, data_wait
 from footplate.errors import DataError, FootplateError, StorageError

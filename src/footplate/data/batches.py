@@ -1,14 +1,80 @@
-"""Determines the target and the number of samples of a batch from a plain torch loader."""
+"""Collates samples into batches, and determines the target and the number of samples of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.utils.data import default_collate as torch_collate
 
-from footplate.errors import ArgumentError
+from footplate.data.structures import BaseDataElement
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import FUNCTIONS
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+
+
+def pseudo_collate(samples: Sequence[Any]) -> Any:
+    """Collates N samples with the same structure: each value becomes a list of N values.
+
+    Example:
+        >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
+        {'inputs': [1, 2], 'name': ['a', 'b']}
+    """
+    return _collate(samples, list)
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Stacks tensors, arrays and numbers from N samples into ``(N, ...)``, and puts strings and data elements in lists.
+
+    Raises:
+        DataError: Tensors differ in shape, or a value cannot be stacked.
+
+    Example:
+        >>> default_collate([(1.0, "a"), (2.0, "b")])
+        [tensor([1., 2.], dtype=torch.float64), ['a', 'b']]
+    """
+    return _collate(samples, _stack)
+
+
+def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
+    """Collates nested samples: puts strings and data elements in lists, and passes other values to `collate_values`."""
+    first = samples[0]
+    if isinstance(first, (BaseDataElement, str, bytes)):
+        return list(samples)
+    if isinstance(first, Mapping):
+        for sample in samples:
+            if sample.keys() != first.keys():
+                differing = sorted(map(str, first.keys() ^ sample.keys()))
+                raise DataError("the samples of a batch have different keys", found=differing)
+        return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
+    if isinstance(first, Sequence):
+        lengths = list(dict.fromkeys(map(len, samples)))
+        if len(lengths) > 1:
+            raise DataError("the samples of a batch have different numbers of values", found=lengths)
+        columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else columns
+    return collate_values(samples)
+
+
+def _stack(values: Sequence[Any]) -> Any:
+    try:
+        # In a worker, torch's collate would allocate separate shared memory for each stacked tensor.
+        return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch_collate(list(values))
+    except (TypeError, RuntimeError, ValueError) as error:
+        shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
+        if len(shapes) > 1:
+            raise DataError(
+                "the samples of a batch have different shapes, so they cannot be stacked",
+                found=list(shapes),
+                notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
+            ) from error
+        raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
+
+
+FUNCTIONS.register_module(module=pseudo_collate)
+FUNCTIONS.register_module(module=default_collate)
 
 
 def has_target(batch: Any) -> bool:

@@ -10,8 +10,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from footplate.data.batch_plan import BatchPlan, samplers_of, set_epoch
 from footplate.data.batch_reader import BatchReader, ReadFailure
+from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import CustomSamplers, DefaultSampler
-from footplate.data.seeding import mix_seed, preserve_random_state
 from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, iterate_interruptibly
 from footplate.errors import DataError
 

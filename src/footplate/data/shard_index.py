@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
-from footplate.data.read_errors import explain_read_errors, with_retries
-from footplate.data.shard_cache import ShardCache
+from footplate.data.annotations import explain_read_errors, with_retries
+from footplate.data.sharded_dataset import ShardCache
 from footplate.errors import DataError
 from footplate.storage import (
     FileStatus,

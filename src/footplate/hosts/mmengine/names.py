@@ -52,17 +52,18 @@ _FILEIO = {
 }
 _LOGGING = {
     **names_from("footplate.records", "HistoryBuffer MessageHub print_log"),
-    **names_from(f"{_HERE}.logging", "MMLogger"),
+    **names_from(f"{_HERE}.managers", "MMLogger"),
 }
-_PATHS = names_from(f"{_HERE}.path", "check_file_exist fopen is_abs is_filepath mkdir_or_exist scandir symlink")
+_PATHS = names_from(f"{_HERE}.fileio", "check_file_exist fopen is_abs is_filepath mkdir_or_exist scandir symlink")
 _PROGRESS = names_from(
     f"{_HERE}.progress",
-    "ProgressBar init_pool track_iter_progress track_parallel_progress track_progress track_progress_rich",
+    "ProgressBar Timer TimerError check_time init_pool track_iter_progress track_parallel_progress track_progress "
+    "track_progress_rich",
 )
 _UTILS = {
     **_PATHS,
     **_PROGRESS,
-    **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin Timer TimerError check_time"),
+    **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin"),
     **names_from(
         f"{_HERE}.utils",
         "apply_to call_command check_prerequisites concat_list deprecated_api_warning deprecated_function "
@@ -99,7 +100,7 @@ _DATASET = {
     **names_from("footplate.registry", COLLATE_FUNCTIONS="FUNCTIONS"),
 }
 _DEVICE = names_from(
-    f"{_HERE}.device",
+    f"{_HERE}.torch_utils",
     "get_device get_max_cuda_memory get_max_musa_memory is_cuda_available is_dipu_available is_mlu_available "
     "is_mps_available is_musa_available is_npu_available is_npu_support_full_precision",
 )
@@ -218,7 +219,7 @@ _VISUALIZATION = {
     **names_from(f"{_HERE}.data", "force_init_env"),
 }
 _DRAWING = names_from(
-    f"{_HERE}.visualization",
+    f"{_HERE}.data",
     "check_type check_type_and_length color_str2rgb color_val_matplotlib img_from_canvas tensor2ndarray value2list",
 )
 

@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and helpers of its runner."""
+"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`, and helpers of its runner."""
 
 import importlib.util
 import multiprocessing
@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,6 @@ from typing_extensions import Self
 
 from footplate.distributed import get_rank
 from footplate.engine.process_setup import seed_everything
-from footplate.hosts.mmengine.device import get_device
 from footplate.hosts.mmengine.weights import is_norm
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.records import print_log
@@ -295,3 +294,44 @@ def check_python_script(cmd: str) -> None:
         subprocess.CalledProcessError: The script failed.
     """
     subprocess.run([sys.executable, *cmd.split()[1:]], check=True)
+
+
+_KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
+
+
+def _is_available(kind: str) -> bool:
+    """Checks whether a device of a kind is available."""
+    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+is_cuda_available = partial(_is_available, "cuda")
+is_npu_available = partial(_is_available, "npu")  # Ascend
+is_mlu_available = partial(_is_available, "mlu")  # Cambricon
+is_musa_available = partial(_is_available, "musa")  # Moore Threads
+is_dipu_available = partial(_is_available, "dipu")
+is_mps_available = partial(_is_available, "mps")
+
+
+def is_npu_support_full_precision() -> bool:
+    """Checks whether an Ascend device computes in full precision."""
+    return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
+
+
+def get_device() -> str:
+    """Returns the type of the first available accelerator, or "cpu"."""
+    return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
+
+
+def get_max_cuda_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a CUDA device since the last call, in MB."""
+    memory = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(memory // 2**20)
+
+
+def get_max_musa_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a Moore Threads device since the last call, in MB."""
+    memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
+    torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
+    return int(memory // 2**20)

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from footplate.errors import ArgumentError, BuildError, CheckpointError, ConfigError
 from footplate.first_generation.adapters import DataContainer, MMDataParallel
-from footplate.hosts.mmcv import functions
-from footplate.hosts.mmcv.functions import (
+from footplate.hosts import mmcv_functions as functions
+from footplate.hosts.mmcv_functions import (
     auto_fp16,
     build_dataset,
     build_optimizer,
@@ -32,7 +32,7 @@ from footplate.hosts.mmcv.functions import (
 )
 from footplate.hosts.mmengine.checkpoint import load_checkpoint, load_state_dict
 from footplate.hosts.mmengine.dist import get_dist_info, init_dist
-from footplate.hosts.mmengine.path import mkdir_or_exist
+from footplate.hosts.mmengine.fileio import mkdir_or_exist
 from footplate.hosts.mmengine.registry import build_from_cfg
 from footplate.hosts.mmengine.utils import is_list_of, is_seq_of, is_str, is_tuple_of
 from footplate.hosts.names import NAMES

@@ -1,7 +1,7 @@
 import pytest
 
 from footplate.errors import DuplicateNameError
-from footplate.hosts.mmcv.registry import Registry
+from footplate.hosts.code_bases import Registry
 from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
 
 

@@ -27,8 +27,6 @@ class BaseDataElement:
         **data: Tensors, arrays, nested data elements, or any other values.
 
     Example:
-        >>> import torch
-        >>> from footplate.data.structures import BaseDataElement
         >>> sample = BaseDataElement(metainfo=dict(img_path="a.png"), scores=torch.zeros(3))
         >>> sample.img_path, sample.scores.shape, sample.keys()
         ('a.png', torch.Size([3]), ['scores'])

@@ -1,4 +1,4 @@
-"""Data elements for instances, for per-pixel data, and for labels of whole images."""
+"""Data elements that contain annotations and predictions for models, metrics and visualizers."""
 
 import itertools
 from collections.abc import Sequence, Sized
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.data.structures.data_element import BaseDataElement, FieldKind, FieldType
+from footplate.data.data_element import BaseDataElement, FieldKind, FieldType
 from footplate.errors import ArgumentError
+
+__all__ = ["BaseDataElement", "InstanceData", "LabelData", "PixelData"]
 
 Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 
@@ -23,8 +25,6 @@ class InstanceData(BaseDataElement):
     Indexing selects the same instances from all fields.
 
     Example:
-        >>> import torch
-        >>> from footplate.data.structures import InstanceData
         >>> found = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.9, 0.2, 0.7]))
         >>> len(found[found.scores > 0.5])
         2
@@ -109,8 +109,6 @@ class PixelData(BaseDataElement):
     by rows and columns crops all fields.
 
     Example:
-        >>> import torch
-        >>> from footplate.data.structures import PixelData
         >>> PixelData(data=torch.zeros(64, 48))[10:20, :8].shape
         (10, 8)
     """
