@@ -9,8 +9,7 @@ from footplate.checks import check_count
 from footplate.data import SampleLoader, build_dataloader
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluator import Evaluator, build_evaluator
-from footplate.evaluation.metric_functions import is_named
+from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
 from footplate.records.scalar_names import dataset_metric
 
