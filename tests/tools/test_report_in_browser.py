@@ -12,7 +12,7 @@ from PIL import Image
 
 from footplate.messages import printable
 from footplate.records import LocalVisBackend
-from footplate.records.scalar_names import split_dataset
+from footplate.records.message_hub import split_dataset
 from footplate.tools.runs import Run, Series, read_run
 from footplate.visualization import LegendEntry, arrange_panels
 

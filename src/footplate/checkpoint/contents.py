@@ -1,23 +1,28 @@
-"""Lists the content of a checkpoint without reading its tensors."""
+"""Lists the content of a checkpoint without reading its tensors, and finds the weights in a checkpoint."""
 
 import os
+import re
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import Digest
-from footplate.checkpoint.loading import trusted_in
 from footplate.checkpoint.serializable import tensors_in, walk
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint.verifying import naming_checkpoint, read_outline
-from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
 from footplate.messages import list_names
 
 _MOST_KEYS = 8  # the maximum number of keys that are shown for a dict
+_SHOWN_KEYS = 10
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
+_LONGEST_KEYS = 32 << 20  # for all keys of a pickled module: their characters, and _BYTES_PER_KEY for each key
+_BYTES_PER_KEY = 200
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
@@ -115,3 +120,115 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"
+
+
+def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
+    """Returns the tensors and extra states in a checkpoint from footplate or another engine, or in a plain state dict.
+
+    NumPy arrays are converted to tensors.
+
+    Args:
+        content: The result of `load_checkpoint`.
+        source: The name of the checkpoint, for the error message.
+
+    Raises:
+        CheckpointError: The content has no weights.
+    """
+    mapping = _as_mapping(content)
+    for key in (*_WEIGHT_KEYS, None):  # one at a time, because expanding a pickled module takes memory
+        weights: OrderedDict[str, Any] = OrderedDict()
+        inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
+        for name, value in (inner or {}).items():
+            if isinstance(value, np.ndarray):
+                with suppress(TypeError):  # torch does not support all dtypes of numpy
+                    value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
+                weights[str(name)] = value
+        if any(isinstance(value, torch.Tensor) for value in weights.values()):
+            versions = getattr(inner, "_metadata", {})
+            weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
+            return weights
+    found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
+    raise CheckpointError(f"'{source}' has no weights", found=found)
+
+
+def rename_keys(
+    weights: Mapping[str, Any],
+    revise_keys: Iterable[tuple[str, str]] = (),
+    *,
+    prefix: str | None = None,
+    source: str = "a state dict",
+) -> "OrderedDict[str, Any]":
+    """Returns the weights with revised keys; see `load_weights`.
+
+    Raises:
+        CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
+    """
+    pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
+    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+
+    def rename(key: str) -> str | None:
+        for pattern, replacement in pairs:
+            key = pattern.sub(replacement, key)
+        if not start:
+            return key
+        return key[len(start) :] if key.startswith(start) else None
+
+    renamed: OrderedDict[str, Any] = OrderedDict()
+    for old, value in weights.items():
+        new = rename(old)
+        if new in renamed:
+            raise CheckpointError(f"two keys of '{source}' are both renamed to '{new}'", key="revise_keys")
+        if new is not None:
+            renamed[new] = value
+    if start and not renamed:
+        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_SHOWN_KEYS])
+    versions = getattr(weights, "_metadata", {})
+    # The version of a layer is stored under its name without the dot.
+    layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
+    renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
+    return renamed
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values.
+
+    Raises:
+        CheckpointError: The modules of a pickled module contain a circular reference.
+    """
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, OpaqueObject):
+        return None
+    state = value.items or (value.state if isinstance(value.state, dict) else {})
+    if value.items or "_parameters" not in state:
+        return state
+    tensors: dict[str, torch.Tensor] = {}
+    pending, left = [("", state)], _LONGEST_KEYS
+    while pending:
+        prefix, state = pending.pop()
+        entries = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
+        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries)
+        for name, entry in (*parameters.items(), *buffers.items()):
+            left -= len(prefix) + _BYTES_PER_KEY
+            if left < 0:
+                break
+            if isinstance(entry, torch.Tensor):
+                tensors[f"{prefix}{name}"] = entry
+        children = [
+            (f"{prefix}{name}.", child.state)
+            for name, child in modules.items()
+            if isinstance(child, OpaqueObject) and isinstance(child.state, dict)
+        ]
+        left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
+        if left < 0:
+            raise CheckpointError("its modules contain a circular reference")
+        pending.extend(reversed(children))
+    return tensors
+
+
+def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns the trusted files that a checkpoint lists in its metadata."""
+    meta = checkpoint.get("meta")
+    found = meta.get("trusted") if isinstance(meta, Mapping) else None
+    return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

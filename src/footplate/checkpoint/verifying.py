@@ -10,8 +10,8 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
+from footplate.checkpoint.serializable import join_state
 from footplate.checkpoint.shard_layout import Layout, is_sharded_path, read_layout, verify_files
-from footplate.checkpoint.sharded_writing import join_state
 from footplate.checkpoint.torch_file import read_content, verify_checksums
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import labeled, nearest
-from footplate.wrap import wrap_for_screen
+from footplate.messages import labeled, nearest, wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -242,7 +241,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
-    from footplate.registry.package_models import PackageModels
+    from footplate.registry.root import PackageModels
 
     registries = [MODELS, *MODELS.children.values()]
     for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):

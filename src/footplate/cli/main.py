@@ -132,8 +132,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.error_messages import describe_error
+        from footplate.messages import wrap_text
         from footplate.tools.key_equivalents import restore_key
-        from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))
         described = describe_error(error, getattr(arguments, "progress", ""))

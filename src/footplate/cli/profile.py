@@ -6,7 +6,7 @@ from typing import Any
 from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_result
-from footplate.wrap import wrap_text
+from footplate.messages import wrap_text
 
 
 def add_commands(subparsers: Any) -> None:

@@ -20,7 +20,7 @@ from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
-from footplate.optim.optimizers import is_schedule_free
+from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path

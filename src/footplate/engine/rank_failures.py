@@ -20,8 +20,7 @@ from footplate.engine.hook import EVENTS, Phase
 from footplate.engine.signals import EarlyExitError, Interrupted
 from footplate.error_context import innermost_user_line
 from footplate.errors import FootplateError, RankError
-from footplate.messages import printable
-from footplate.wrap import terminal_width, wrap_log
+from footplate.messages import printable, terminal_width, wrap_log
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -11,7 +11,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
-from footplate.records.scalar_names import dataset_metric
+from footplate.records.message_hub import dataset_metric
 
 
 class EvaluationSet(NamedTuple):

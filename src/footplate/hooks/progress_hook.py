@@ -21,7 +21,7 @@ from footplate.hooks.eta import RecurringEvent, TimeEstimator
 from footplate.hooks.metric_rules import is_better, order_metrics, rule_of
 from footplate.hooks.runtime_info_hook import IterTimerHook
 from footplate.records import memory_in_use
-from footplate.records.scalar_names import validation_label
+from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import Any
 
 from footplate.checks import check_count, check_keys
 from footplate.errors import ArgumentError
-from footplate.messages import PrintableFormatter, nearest, printable
-from footplate.wrap import terminal_width, wrap_log
+from footplate.messages import PrintableFormatter, nearest, printable, terminal_width, wrap_log
 
 _NAME = "footplate"
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from footplate.records.scalar_names import is_of_class, split_dataset
+from footplate.records.message_hub import is_of_class, split_dataset
 from footplate.tools.report_curves import short
 from footplate.tools.runs import PerClassResults, Run
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.records.scalar_names import is_of_class, split_dataset
+from footplate.records.message_hub import is_of_class, split_dataset
 from footplate.tools.runs import Point, Run, Series
 from footplate.visualization.curves import find_duplicates
 

@@ -14,7 +14,7 @@ from footplate.checkpoint import BEST, number_in
 from footplate.hooks.checkpoint_names import best_prefix, checkpoint_templates
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
-from footplate.records.scalar_names import split_dataset
+from footplate.records.message_hub import split_dataset
 from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, save_best_settings, summarize
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
