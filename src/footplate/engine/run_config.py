@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
@@ -27,30 +27,19 @@ _logger = logging.getLogger("footplate.engine")
 LENGTHS = ("max_epochs", "max_iters")
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
-
-
-class Unsupported(NamedTuple):
-    """A top-level key that another engine supports and footplate does not.
-
-    Attributes:
-        changes_results: Whether ignoring the key changes the trained weights. Such a key raises an error.
-        advice: What to do instead.
-    """
-
-    changes_results: bool
-    advice: str
-
-
-UNSUPPORTED: Mapping[str, Unsupported] = {
-    # From MMEngine.
-    "efficient_conv_bn_eval": Unsupported(False, "The run needs more memory where batch normalization is frozen."),
-    # From first-generation configs and the code bases built on them.
-    "apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
-    "use_apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
-    "module_hooks": Unsupported(True, "Register the hooks in the model."),
-    "omnisource": Unsupported(True, "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`."),
-    "precise_bn": Unsupported(True, "Compute the statistics in a custom hook."),
-    "use_ddp_wrapper": Unsupported(False, "Set `model_wrapper_cfg` to choose the wrapper."),
+_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
+# Keys of other engines without which the results would differ, with advice on what to do instead.
+_REFUSED = {
+    "apex_amp": _AMP,
+    "use_apex_amp": _AMP,
+    "module_hooks": "Register the hooks in the model.",
+    "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
+    "precise_bn": "Compute the statistics in a custom hook.",
+}
+# Keys of other engines without which the results do not differ.
+_IGNORED = {
+    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
+    "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
 _SHARD = "Shard the model with `model_wrapper_cfg = dict(type='FullyShard')`."
 _INSTEAD_OF_STRATEGY = {
@@ -172,7 +161,7 @@ def keys_read(cfg: Config) -> frozenset[str]:
 def warn_about_variables(cfg: Config) -> None:
     """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
     late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
-    for sentence in (*late, *overridden, *unsupported_conveniences(cfg), *unused_preprocessor(cfg)):
+    for sentence in (*late, *overridden, *_ignored_keys(cfg)):
         _logger.warning("%s", sentence)
 
 
@@ -183,7 +172,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
     strategy = cfg.get("strategy")
-    if strategy and not is_variable(cfg, "strategy"):
+    if _is_set(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
         is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
@@ -191,33 +180,25 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
             key = f"strategy.{further[0]}" if is_plain else "strategy"
             advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")
             raise _refusal(cfg, key, advice, strategy[further[0]] if is_plain else strategy)
-    for key, known in _found(cfg):
-        if known.changes_results:
-            raise _refusal(cfg, key, known.advice, cfg[key])
+    for key, advice in _REFUSED.items():
+        if _is_set(cfg, key):
+            raise _refusal(cfg, key, advice, cfg[key])
 
 
-def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
-    """Yields a warning for each key that has no effect here and does not change results in other engines."""
-    for key, known in _found(cfg):
-        if not known.changes_results:
-            origin = origin_of(cfg, key)
-            yield f"{f'{origin}: ' if origin else ''}{key} has no effect in footplate. {known.advice}"
-
-
-def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
-    """Yields a warning if the model does not use a top-level `data_preprocessor` because it has a different one."""
+def _ignored_keys(cfg: Config) -> Iterator[str]:
+    """Yields a warning for each key that has no effect on a run with this config."""
+    reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     if top is not None and own is not None and repr(top) != repr(own):
-        origin = origin_of(cfg, "data_preprocessor")
-        start = f"{origin}: " if origin else ""
-        yield f"{start}data_preprocessor has no effect, because the model has its own. Set model.data_preprocessor."
+        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+    for key, reason in reasons.items():
+        origin = origin_of(cfg, key)
+        yield f"{f'{origin}: ' if origin else ''}{key} has no effect{reason}"
 
 
-def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]:
-    for key, known in UNSUPPORTED.items():
-        if cfg.get(key) and not is_variable(cfg, key):
-            yield key, known
+def _is_set(cfg: Config | Mapping[str, Any], key: str) -> bool:
+    return bool(cfg.get(key)) and not is_variable(cfg, key)
 
 
 def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:

@@ -35,7 +35,7 @@ ON_REQUEST = "on_signal.pth"
 EARLIER = "on_signal_earlier.pth"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
-_BETWEEN_EXCHANGES = 1.0  # seconds
+SECONDS_BETWEEN_EXCHANGES = 1.0  # of the requests of ranks; see `AgreementHook`
 
 
 class EarlyExitError(Exception):
@@ -264,7 +264,7 @@ class AgreementHook(Hook):
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
-            fitting = int(self._pause * _BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
+            fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
             wanted = max(1, min(fitting, 2 * self._pause, 10))
             self._pause = self._left = runner.requests.agree(runner.device, wanted)
             self._since = now

@@ -10,6 +10,7 @@ from footplate.checks import check_count, check_number, check_score, read_count,
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
+from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of
 from footplate.messages import nearest
@@ -19,7 +20,6 @@ _logger = logging.getLogger("footplate.hooks")
 _SECONDS = 3600  # per hour
 _MARGIN = 1.25  # the final validation and the final saves may take this many times as long as the longest ones so far
 _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may compile the model
-_BETWEEN_EXCHANGES = 1.0  # seconds in which ranks exchange their requests, see `AgreementHook`
 
 
 @HOOKS.register_module()
@@ -221,5 +221,5 @@ class TimeLimitHook(Hook):
         if runner.val_loop is not None:
             unknown = (length_of(runner.val_dataloader) or 0) * self._iteration
             validation = unknown if self._validation is None else self._validation
-        exchange = _BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
+        exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         return self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
