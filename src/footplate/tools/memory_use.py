@@ -1,18 +1,26 @@
-"""Finds the largest batch of a dataset, which determines the memory that a run needs."""
+"""Measures what determines the memory of a run: its largest batch, and the sizes of its state and activations."""
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from footplate.data import length_of
 from footplate.data.batch_reader import BatchKey, BatchReader, ReadFailure
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.structures import BaseDataElement
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import local_tensor
+from footplate.engine import Runner
 from footplate.errors import DataError
+from footplate.hooks import EMAHook
 from footplate.messages import pluralize
 from footplate.tools.failing_module import is_out_of_memory
-from footplate.tools.layer_trace import tensors_in
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
@@ -103,3 +111,73 @@ def _describe_shape(sample: Any) -> str:
     if shape is None:
         return f"no tensors in a sample of type {type(sample).__name__}"
     return "x".join(map(str, shape)) if len(shape) > 1 else pluralize(math.prod(shape), "number")
+
+
+def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields each tensor in nested values with its path, such as `[0]` or `.loss`."""
+    if isinstance(found, Tensor):
+        yield key, found
+    elif isinstance(found, (Mapping, BaseDataElement)):
+        for name, each in found.items():
+            yield from tensors_in(each, f"{key}.{name}")
+    elif isinstance(found, (list, tuple)):
+        for place, each in enumerate(found):
+            yield from tensors_in(each, f"{key}[{place}]")
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Returns the total size of tensors in bytes. A sharded tensor counts with its local shard only."""
+    return sum(each.numel() * each.element_size() for each in map(local_tensor, tensors))
+
+
+@contextmanager
+def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Measures the tensors that the block saves for the backward pass.
+
+    A module with activation checkpointing saves its inputs. Weights and buffers are not counted, except for the
+    gathered weights of a sharded model.
+
+    Yields:
+        A function that returns the total size in bytes so far.
+    """
+    state = map(local_tensor, chain(model.parameters(), model.buffers()))
+    known = {each.untyped_storage().data_ptr() for each in state}
+    kept: dict[int, int] = {}
+
+    def record(tensor: Tensor) -> Tensor:
+        memory = local_tensor(tensor).untyped_storage()
+        if memory.data_ptr() not in known:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    def record_inputs(module: nn.Module, args: Any, kwargs: Any) -> None:
+        for each in tree_leaves((args, kwargs)) if torch.is_grad_enabled() else ():
+            if isinstance(each, Tensor):
+                record(each)
+
+    checkpointed = [each for each in model.modules() if hasattr(each, "checkpointed_name")]
+    hooks = [each.register_forward_pre_hook(record_inputs, with_kwargs=True) for each in checkpointed]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+            yield lambda: sum(kept.values())
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def state_bytes(runner: Runner) -> dict[str, int]:
+    """Returns the size of each part of a run's state in this process, in bytes.
+
+    The optimizer has no state before its first step. The key "averages" exists only if the run has an EMAHook.
+    """
+    model = unwrap_model(runner.model)
+    states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
+    found = {
+        "weights": bytes_of(chain(model.parameters(), model.buffers())),
+        "gradients": bytes_of(each for each in model.parameters() if each.requires_grad),
+        "optimizer": bytes_of(each for state in states for each in state.values() if isinstance(each, Tensor)),
+    }
+    averages = [each.ema_model for each in runner.hooks if isinstance(each, EMAHook) and each.ema_model is not None]
+    if averages:
+        found["averages"] = bytes_of(chain(*(chain(each.parameters(), each.buffers()) for each in averages)))
+    return found

@@ -2,10 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from footplate.errors import DataError
-from footplate.tools.largest_batch import largest_batch
+from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.tools.memory_use import counting_activations, largest_batch
 
 
 class Pictures(Dataset[Any]):
@@ -137,3 +139,20 @@ def test_errors_contain_the_index_of_the_sample() -> None:
 def test_lack_of_memory_is_not_an_error_of_the_data() -> None:
     with pytest.raises(MemoryError):
         largest_batch(DataLoader(Damaged(MemoryError()), batch_size=2, collate_fn=list))
+
+
+_FLOAT = 4  # bytes
+
+
+def test_module_with_activation_checkpointing_saves_its_inputs() -> None:
+    block = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 8))
+    model = nn.Sequential(nn.Linear(2, 8), block)
+    points = torch.ones(5, 2)
+    with counting_activations(model) as plain:
+        model(points).sum()
+    assert plain() == 5 * (2 + 8 + 64) * _FLOAT
+    checkpoint_activations(model, "1")
+    with counting_activations(model) as found:
+        model(points).sum()
+    assert found() == 5 * (2 + 8) * _FLOAT
+    assert not block._forward_pre_hooks
