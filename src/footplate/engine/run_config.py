@@ -172,7 +172,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
         ConfigError: The config has such a key. The message suggests an alternative.
     """
     strategy = cfg.get("strategy")
-    if _is_set(cfg, "strategy"):
+    if strategy and not is_variable(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
         is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
