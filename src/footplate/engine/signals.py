@@ -21,7 +21,7 @@ from footplate.engine.phase import Phase
 from footplate.engine.saving import save_on_request
 from footplate.error_context import innermost_user_line
 from footplate.errors import ExitError
-from footplate.records.standard_streams import print_urgent
+from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
