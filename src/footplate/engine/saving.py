@@ -10,8 +10,9 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import is_sharded_path, read_contents, remove_checkpoint, write_pointer
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import is_distributed, is_main_process, unwrap_model
-from footplate.distributed.sharding import gather_full_state, is_dtensor, is_sharded, reshard
+from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
 from footplate.engine.phase import Phase
