@@ -30,7 +30,7 @@ from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.first_generation.adapters import Hook
 from footplate.first_generation.rewriting import MigratedFile, migrate_tree, write_files
-from footplate.first_generation.rewriting.section_writer import differing_keys
+from footplate.first_generation.rewriting.plan import differing_keys
 from footplate.first_generation.translation import Kind, translate
 from footplate.first_generation.translation.policies import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper

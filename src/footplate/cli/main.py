@@ -27,18 +27,14 @@ from footplate.interrupts import catching_stop_signals, exit_code_of, raising_st
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = (
     "train",
-    "test",
     "trained_models",
     "run",
     "inspect_configs",
-    "check",
-    "plan",
-    "profile",
+    "trial_runs",
     "inspect_runs",
     "sweep",
     "migrate",
     "checkpoint",
-    "env",
 )
 
 

@@ -131,7 +131,7 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", argument
     """
     from footplate.errors import DataError
     from footplate.tools.report import write_report
-    from footplate.tools.report_sweep import SweepSummary
+    from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run
     from footplate.tools.sweep_space import overrides_of
 

@@ -21,7 +21,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.optimizers import is_schedule_free
+from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path

@@ -12,7 +12,7 @@ from footplate.errors import ConfigError
 
 def translator() -> Any:
     """Returns the module that translates first-generation configs, imported by name because it builds on the engine."""
-    return import_module("footplate.first_generation.translator")
+    return import_module("footplate.first_generation.translation.translate")
 
 
 def in_second_generation(cfg: Config) -> Config:

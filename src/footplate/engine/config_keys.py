@@ -17,8 +17,8 @@ from footplate.engine.nonfinite import NONFINITE_DEFAULTS
 from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
 from footplate.engine.sections import READ_KEYS
 from footplate.errors import ArgumentError
-from footplate.optim.constructors.paramwise import PARAMWISE_KEYS
-from footplate.optim.wrappers.gradient_clipping import CLIPPING_KEYS
+from footplate.optim.paramwise import PARAMWISE_KEYS
+from footplate.optim.wrappers.optimizer_step import CLIPPING_KEYS
 from footplate.records.logger import LOG_FILE_KEYS
 from footplate.registry import (
     DATA_SAMPLERS,

@@ -13,7 +13,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.hooks.ema_hook import AVERAGED_STATE, AveragedWeightsHook
-from footplate.optim.optimizers import is_schedule_free
+from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS
 

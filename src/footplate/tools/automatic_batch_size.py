@@ -35,9 +35,7 @@ from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.registry import MODEL_WRAPPERS
 from footplate.tools.failing_module import is_out_of_memory
-from footplate.tools.largest_batch import largest_batch
-from footplate.tools.layer_trace import tensors_in
-from footplate.tools.memory_parts import bytes_of, state_bytes
+from footplate.tools.memory_use import bytes_of, largest_batch, state_bytes, tensors_in
 from footplate.tools.partial_build import build_trial
 from footplate.tools.run_files import config_of
 

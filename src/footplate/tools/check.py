@@ -43,10 +43,9 @@ from footplate.messages import format_bytes, format_seconds, labeled, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
-from footplate.tools.explain_params import Groups, groups_in
+from footplate.tools.explain_optimizer import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
-from footplate.tools.largest_batch import Largest, largest_batch
-from footplate.tools.memory_parts import counting_activations, state_bytes
+from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.partial_build import build_trial
 from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
 
