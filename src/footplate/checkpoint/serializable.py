@@ -7,7 +7,7 @@ import math
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from footplate.distributed import is_main_process
 from footplate.distributed.sharding import full_tensor, is_dtensor, local_tensor
 from footplate.errors import CheckpointError
 
+_T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
 _ATOMS = _UNCHANGED | {int, bytes}
 _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
@@ -264,7 +265,7 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return rebuild(state, replace)
 
 
-def gather_full_state(state: dict[str, Any]) -> dict[str, Any]:
+def gather_full_state(state: _T) -> _T:
     """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
 
     Other ranks get empty tensors in their place.
