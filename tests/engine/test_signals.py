@@ -19,7 +19,7 @@ from footplate.data import batch_reader, install_worker_death_handler
 from footplate.data import workers as data_workers
 from footplate.data.workers import DataWait
 from footplate.engine import base_loops, signals
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness

@@ -13,7 +13,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import contents, load_checkpoint, loading, save_checkpoint, torch_file
-from footplate.engine.state import seed_of_resumed
+from footplate.engine.run_checkpoints import seed_of_resumed
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
 from footplate.registry import OPTIMIZERS

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from footplate.engine.activation_checkpointing import checkpoint_activations
 from footplate.errors import DataError
+from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.tools.memory_use import counting_activations, largest_batch
 
 

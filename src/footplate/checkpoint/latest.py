@@ -16,6 +16,7 @@ from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointEr
 from footplate.messages import pluralize
 
 POINTER = "last_checkpoint"
+_TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")  # of CheckpointHook
 _logger = logging.getLogger("footplate.checkpoint")
 _LONGEST_POINTER = 1 << 16  # bytes; longer than any path
 _LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and the name of a best checkpoint contains the metric
@@ -54,6 +55,25 @@ def checked_template(value: Any) -> str:
             ],
         )
     return str(value)
+
+
+def folder_below(out_dir: str, work_dir: str) -> str:
+    """Returns the subfolder of the `out_dir` of CheckpointHook for the checkpoints of a run in `work_dir`."""
+    return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
+def best_prefix(key: str) -> str:
+    """Returns the beginning of the file names of a metric's best checkpoints."""
+    return f"{BEST}{key.replace('/', '_')}_"
+
+
+def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the file name templates of a run's checkpoints, from a config of either generation."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    own = hook.get("filename_tmpl")
+    with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports
+        return [*_TEMPLATES, checked_template(own)] if own else [*_TEMPLATES]
+    return [*_TEMPLATES]
 
 
 def is_considered(name: str) -> bool:

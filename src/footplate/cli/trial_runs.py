@@ -197,7 +197,7 @@ def _check_groups(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
     from footplate.distributed.tensor_parallel import parse_tensor_parallel
-    from footplate.engine.sections import check_config
+    from footplate.engine.run_config import check_config
     from footplate.error_context import at_key
     from footplate.tools.plan_measurements import Measurements, measure
 
@@ -215,7 +215,7 @@ def _measure(arguments: argparse.Namespace) -> "Measurements":
 def profile_run(arguments: argparse.Namespace) -> int:
     """Prints the profile."""
     from footplate.distributed import rank_from_environment
-    from footplate.engine.sections import check_config
+    from footplate.engine.run_config import check_config
     from footplate.tools.iteration_profile import profile_iterations
 
     cfg = read_config(arguments)

@@ -14,8 +14,8 @@ import torch
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import validation_points
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.eta import RecurringEvent, TimeEstimator
 from footplate.hooks.metric_rules import is_better, order_metrics, rule_of

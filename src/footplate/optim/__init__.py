@@ -6,7 +6,7 @@ from footplate.optim.layerwise import LAMB, LARS
 from footplate.optim.muon import Muon
 from footplate.optim.optimizer_builder import build_optimizer
 from footplate.optim.schedules import ParamSchedule, build_param_schedulers
-from footplate.optim.wrapper_builder import build_optim_wrapper
+from footplate.optim.wrapper_builder import build_optim_wrapper, scale_learning_rates
 from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "build_optim_wrapper",
     "build_optimizer",
     "build_param_schedulers",
+    "scale_learning_rates",
 ]

@@ -17,7 +17,7 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
-from footplate.engine.sections import runner_config
+from footplate.engine.run_config import runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.checkpoint import BEST, number_in
-from footplate.hooks.checkpoint_names import best_prefix, checkpoint_templates
+from footplate.checkpoint.latest import best_prefix, checkpoint_templates
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
 from footplate.records.message_hub import split_dataset

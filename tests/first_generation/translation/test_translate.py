@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine.config_compatibility import in_second_generation
+from footplate.engine.run_config import in_second_generation
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.engine import Runner
-from footplate.engine.config_compatibility import refuse_unsupported
+from footplate.engine.run_config import refuse_unsupported
 from footplate.errors import ConfigError
 
 

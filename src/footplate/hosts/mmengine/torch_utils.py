@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from footplate.distributed import get_rank
-from footplate.engine.activation_checkpointing import checkpoint_activations
 from footplate.engine.process_setup import seed_everything
 from footplate.hosts.mmengine.weights import is_norm
+from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.records import print_log
 
 TORCH_VERSION = torch.__version__

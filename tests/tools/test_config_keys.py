@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from footplate.engine.config_keys import accepted_keys
 from footplate.registry import MODELS
+from footplate.tools.config_keys import accepted_keys
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from footplate.engine.validation_points import checked_intervals, interval_at, is_due, validation_points
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, is_due, validation_points
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from footplate.config.config_dict import ConfigDict
 from footplate.data import LOADER_KEYS
 from footplate.distributed.process_group import DIST_KEYS
 from footplate.engine.components import loop_settings
-from footplate.engine.evaluation_sets import has_several_loaders
 from footplate.engine.hook_list import DEFAULT_HOOKS
-from footplate.engine.learning_rate_scaling import SCALING_KEYS
 from footplate.engine.nonfinite import NONFINITE_DEFAULTS
 from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
 from footplate.engine.sections import READ_KEYS
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.optim.paramwise import PARAMWISE_KEYS
+from footplate.optim.wrapper_builder import SCALING_KEYS
 from footplate.optim.wrappers.optimizer_step import CLIPPING_KEYS
 from footplate.records.logger import LOG_FILE_KEYS
 from footplate.registry import (

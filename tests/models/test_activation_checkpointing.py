@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.activation_checkpointing import checkpoint_activations
-from footplate.engine.sections import check_config
+from footplate.engine.run_config import check_config
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
+from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import settings

@@ -1,11 +1,10 @@
 """Activation checkpointing: selected modules recompute their activations in the backward pass."""
 
-import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +13,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from footplate.distributed import unwrap_model
-from footplate.engine.hook import Hook
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.messages import list_names
 from footplate.module_selection import Selection, select_modules
-
-if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
 
 _Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
 
 KEY = "activation_checkpointing"
-_MAX_NAMES = 8
-_logger = logging.getLogger("footplate.engine")
 
 
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
@@ -187,29 +178,3 @@ class _Repeating(AbstractContextManager[None]):
     def _set_states(self, states: tuple[Any, Any]) -> None:
         random.setstate(states[0])
         np.random.set_state(states[1])
-
-
-class ActivationCheckpointHook(Hook):
-    """Warns after the first iteration about selected modules whose `forward` was not called."""
-
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self._waits = True
-
-    def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Warns after the first iteration."""
-        if not self._waits:
-            return
-        self._waits = False
-        modules = unwrap_model(runner.model).named_modules()
-        unused = [name for name, each in modules if getattr(each, "was_checkpointed", None) is False]
-        if unused:
-            _logger.warning(
-                "%s has no effect on %s: the training step does not call their forward methods. Select modules whose "
-                "forward methods it calls.",
-                KEY,
-                list_names(unused, _MAX_NAMES),
-            )

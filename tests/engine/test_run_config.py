@@ -8,7 +8,8 @@ import pytest
 
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.engine.sections import READ_KEYS, check_config
+from footplate.engine.run_config import check_config
+from footplate.engine.sections import READ_KEYS
 from footplate.errors import FootplateError
 from footplate.tools.check import check
 from tests.support import settings

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import innermost_user_line
 from footplate.errors import ArgumentError, GraphCaptureError
-from footplate.models import BaseModel
+from footplate.models.base_model import BaseModel
 
 KEY = "cuda_graphs"
 TURN_OFF = "set cuda_graphs=False."
 _WARM_UP = 3  # iterations without a graph, in which libraries allocate memory and choose kernels
 _MOST_GRAPHS = 8
-_logger = logging.getLogger("footplate.engine")
+_logger = logging.getLogger("footplate.models")
 
 
 class GraphBackend(Protocol):
@@ -33,6 +33,29 @@ class GraphBackend(Protocol):
 
     def capture(self, function: Callable[[], None], /) -> Callable[[], None]:
         """Captures the operations of a function without executing them. Returns a function that executes them."""
+
+
+class CudaBackend:
+    """Captures CUDA graphs with `torch.cuda.CUDAGraph` on a separate stream."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def warm_up(self) -> Iterator[None]:
+        """Runs the block on the capture stream, and synchronizes it with the current stream before and after."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Captures the operations of a function. Other threads, such as one that pins batches, may use CUDA."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            function()
+        return graph.replay
 
 
 class GraphedStep:
@@ -146,6 +169,27 @@ class GraphedStep:
                     "The run stops without saving. Resume it from the last checkpoint with cuda_graphs=False.",
                 ],
             ) from cause
+
+
+def check_capturable(model: nn.Module) -> None:
+    """Checks that CUDA graphs can capture the training step of a model.
+
+    Raises:
+        ArgumentError: The model has its own `train_step`, or gradient hooks that a graph would not call.
+    """
+    if getattr(type(model), "train_step", None) is not BaseModel.train_step:
+        raise ArgumentError(
+            f"`cuda_graphs` cannot capture the model '{type(model).__name__}', because it has its own train_step",
+            key=KEY,
+            notes=["Remove its train_step, or " + TURN_OFF],
+        )
+    hooked = (name for name, each in model.named_parameters() if each._post_accumulate_grad_hooks)
+    if (name := next(hooked, None)) is not None:
+        raise ArgumentError(
+            f"`cuda_graphs` cannot capture the parameter '{name}': its gradient hooks would not be called",
+            key=KEY,
+            notes=["Remove the hooks, or " + TURN_OFF],
+        )
 
 
 class _Graphs:
