@@ -280,7 +280,7 @@ def test_only_the_first_document_is_printed(tiny: Path, footplate: Command, monk
         print_result(*arguments)
         raise ArgumentError("too late")
 
-    monkeypatch.setattr("footplate.cli.env.print_result", fail)
+    monkeypatch.setattr("footplate.cli.inspect_runs.print_result", fail)
     code, output, errors = footplate("env", "--json")
     assert (code, "error" in json.loads(output)) == (2, False)
     assert "too late" in errors

@@ -77,7 +77,7 @@ def test_torchrun_gets_the_command(
         logging.getLogger("footplate.engine").warning("a warning")
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.sections.check_config", warn)
+    monkeypatch.setattr("footplate.engine.run_config.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words])]
@@ -135,7 +135,7 @@ def test_json_of_several_processes_is_one_document(
         return code, "rank 1 (process 7) was killed by SIGKILL"
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.sections.check_config", lambda cfg: None)
+    monkeypatch.setattr("footplate.engine.run_config.check_config", lambda cfg: None)
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments, Config({})) == code

@@ -20,11 +20,10 @@ from footplate.inference import (
     open_trained,
     output_path_of,
 )
-from footplate.inference.export_formats import FORMATS, Run
-from footplate.inference.exported_model import ExportedModel, largest_difference
+from footplate.inference.export_formats import FORMATS, ExportedModel, Run, largest_difference
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
-from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.tasks.segmentation.data import SegDataSample
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))

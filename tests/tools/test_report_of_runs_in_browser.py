@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.tools.report_sweep import SweepSummary
+from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
 
 pytestmark = [pytest.mark.slow]

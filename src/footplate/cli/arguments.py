@@ -201,7 +201,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
             cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     if cfg is not None and flag.startswith("--"):
         from footplate.config.key_paths import paths_ending, split_path
-        from footplate.engine.sections import keys_read
+        from footplate.engine.run_config import keys_read
 
         found: list[str] = []
         with suppress(FootplateError):  # the name cannot be a key

@@ -89,7 +89,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     import torch
 
     from footplate.checks import check_count
-    from footplate.engine.sections import check_config
+    from footplate.engine.run_config import check_config
     from footplate.errors import ArgumentError
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import without_automatic_size

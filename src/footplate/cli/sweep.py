@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
-    from footplate.engine.sections import check_config  # after the checks, because it imports torch
+    from footplate.engine.run_config import check_config
     from footplate.hosts import import_modules
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep import SweepSettings, default_metric, sweep
@@ -131,7 +131,7 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", argument
     """
     from footplate.errors import DataError
     from footplate.tools.report import write_report
-    from footplate.tools.report_sweep import SweepSummary
+    from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run
     from footplate.tools.sweep_space import overrides_of
 

@@ -265,7 +265,7 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
         return
     from footplate import storage
     from footplate.hooks import CheckpointHook
-    from footplate.records.scalar_names import RESERVED_NAMES
+    from footplate.records.message_hub import RESERVED_NAMES
 
     def existing(path: str | None) -> str | None:
         # In a copy of a run's folder, the recorded paths still refer to the original files.

@@ -27,13 +27,11 @@ from footplate.distributed.failure_hub import Channel, Hub
 from footplate.distributed.failure_report import (
     Failure,
     FailureReport,
+    LocalProcess,
     LostRank,
     RankStatus,
     describe_death,
     describe_silence,
-)
-from footplate.distributed.process_deaths import (
-    LocalProcess,
     disable_crash_dump,
     enable_crash_dump,
     indicates_lost_rank,

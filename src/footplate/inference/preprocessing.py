@@ -14,9 +14,9 @@ from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
-from footplate.engine.evaluation_sets import has_several_loaders
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS
 

@@ -13,8 +13,8 @@ from torch import nn
 from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.config import Config, parse_recorded
 from footplate.engine import Runner, process_setup
-from footplate.engine.config_compatibility import in_second_generation
 from footplate.engine.model_setup import build_model
+from footplate.engine.run_config import in_second_generation
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError
 from footplate.hosts import import_modules

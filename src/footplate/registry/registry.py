@@ -25,9 +25,9 @@ from footplate.registry.dotted_paths import (
     module_exists,
     top_level_spec,
 )
-from footplate.registry.registry_members import RegistryMembers
 from footplate.registry.scopes import (
     CODE_BASES,
+    RegistryMembers,
     code_base_of,
     default_scope,
     explain_missing_scope,

@@ -1,13 +1,19 @@
-"""The root registries, under their MMEngine names.
+"""The root registries, under their MMEngine names, and those of the models of installed packages.
 
 Each registry lists the packages that contain its built-in entries. They are imported on first lookup. If a base class
 is given, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing
 code also registers plain functions there.
 """
 
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any
 
-from footplate.registry.package_models import PackageModels
+from footplate.errors import BuildError, MissingExtraError, UnknownNameError
+from footplate.messages import nearest
+from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.registry import Registry
 
 __all__ = [
@@ -40,6 +46,93 @@ __all__ = [
 
 _TASKS = "footplate.tasks.all_tasks"
 _ADAPTERS = "footplate.first_generation.adapters"
+
+
+class ModelSource(ABC):
+    """Lists and builds the models of a package. A config can only refer to listed models.
+
+    Args:
+        package: The imported package.
+    """
+
+    def __init__(self, package: Any) -> None:
+        self.package = package
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Returns the names of the models."""
+
+    @abstractmethod
+    def build(self, name: str, **settings: Any) -> Any:
+        """Builds a model."""
+
+    @abstractmethod
+    def help(self, name: str) -> str:
+        """Returns a one-sentence description of a model, or "" if there is none."""
+
+    def has(self, name: str) -> bool:
+        """Checks whether there is a model with this name."""
+        return name in self.names()
+
+
+class PackageModels(Registry):
+    """Looks up the models of a package by names such as `timm.resnet18`, without registering them.
+
+    The package is imported on first lookup.
+
+    Args:
+        package: The name of the package, which is the scope of the registry.
+        parent: The registry of models.
+        source: `"module:Class"` of the ModelSource.
+        extra: The extra of footplate that installs the package.
+    """
+
+    def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
+        super().__init__(f"model of {package}", parent=parent, scope=package, noun="model")
+        self._source_path, self._extra = source, extra
+        self._source: ModelSource | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is installed."""
+        return top_level_spec(self.scope) is not None
+
+    @property
+    def source(self) -> ModelSource:
+        """The models of the package.
+
+        Raises:
+            MissingExtraError: The package is not installed.
+            BuildError: The package cannot be imported.
+        """
+        if self._source is None:
+            if not self.is_installed:
+                raise MissingExtraError(self.scope, extra=self._extra, why=f"a model of {self.scope}")
+            try:
+                package = importlib.import_module(self.scope)
+            except Exception as error:  # torchvision raises a RuntimeError if it was built for another torch
+                raise BuildError(
+                    f"the package '{self.scope}' cannot be imported: {type(error).__name__}: {error}", hides_cause=True
+                ) from error
+            self._source = resolve_name(self._source_path)(package)
+        return self._source
+
+    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+        if self.source.has(name):
+
+            def build(**settings: Any) -> Any:
+                return self.source.build(name, **settings)
+
+            build.__name__ = f"{self.scope}.{name}"
+            return build
+        if "." in name:  # a dotted path, which only a Python config may use
+            return None
+        near = nearest(name, self.source.names())
+        raise UnknownNameError(
+            f"{self.scope} has no model '{name}'",
+            suggestion=near and f"{self.scope}.{near}",
+            notes=() if near else [f"List its models with `footplate models {self.scope}`."],
+        )
 
 
 def _root(name: str, *locations: str, **settings: Any) -> Registry:
@@ -104,9 +197,7 @@ EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluatio
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", _TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
-VISBACKENDS = _root(
-    "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"
-)
+VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 

@@ -10,9 +10,9 @@ from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.validation_points import validation_points
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
+from footplate.evaluation.evaluation_sets import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS

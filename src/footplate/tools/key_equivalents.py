@@ -40,10 +40,10 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
         parts: The key path of the section, empty for the top-level keys.
     """
     from footplate.config import Config
-    from footplate.engine import config_keys
-    from footplate.engine.sections import keys_read
+    from footplate.engine.run_config import keys_read
     from footplate.first_generation.translation import is_first_generation
     from footplate.first_generation.translation.key_map import KEY_MAP, counterparts
+    from footplate.tools import config_keys
 
     cfg = Config(mapping)
     try:

@@ -27,7 +27,7 @@ from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.messages import nearest
-from footplate.tools.memory_parts import bytes_of, counting_activations, state_bytes
+from footplate.tools.memory_use import bytes_of, counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps

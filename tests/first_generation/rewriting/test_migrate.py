@@ -15,7 +15,7 @@ from footplate.first_generation.rewriting import (
     migrate_tree,
     write_files,
 )
-from footplate.first_generation.rewriting.section_writer import differing_keys
+from footplate.first_generation.rewriting.plan import differing_keys
 from footplate.first_generation.translation import Kind, translate
 
 FILES = {

@@ -16,15 +16,18 @@ from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
-from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
-from footplate.optim.wrappers.gradient_guard import GradientGuard
-from footplate.optim.wrappers.optimizer_state import check_state
-from footplate.optim.wrappers.state_precision import BFloat16State, widen_state
-from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
+from footplate.optim.wrappers.optimizer_step import (
+    GradientClipper,
+    GradientGuard,
+    build_clipper,
+    raise_if_unusable,
+    unprofiled_step,
+)
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
+_logger = logging.getLogger("footplate.optim")
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
 
@@ -51,9 +54,6 @@ def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Cal
         return NO_CONTEXT
 
     return turn_off, lambda: toggle(True)
-
-
-_logger = logging.getLogger("footplate.optim")
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -121,7 +121,7 @@ class OptimWrapper:
         self._is_compiled = arguments is not None
         if self._is_compiled and state_dtype is not None:
             raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
-        self._narrow_state = None if state_dtype is None else BFloat16State(optimizer, state_dtype)
+        self._narrow_state = None if state_dtype is None else optimizer_state.BFloat16State(optimizer, state_dtype)
         if arguments is not None:
             self._compiled_step = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
@@ -299,7 +299,7 @@ class OptimWrapper:
 
     def get_momentum(self) -> dict[str, list[float]]:
         """Returns `{"momentum": [...]}` with the momentum or first beta of each group, or 0 if it has neither."""
-        return {"momentum": [momentum_of(group) or 0 for group in self.param_groups]}
+        return {"momentum": [group.get("momentum", group.get("betas", (0,))[0]) or 0 for group in self.param_groups]}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -370,8 +370,8 @@ class OptimWrapper:
             state = optimizer_state.regroup(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
-        state = widen_state(state, self.param_groups)
-        check_state(self.optimizer, state)
+        state = optimizer_state.widen_state(state, self.param_groups)
+        optimizer_state.check_state(self.optimizer, state)
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
         if self._narrow_state is not None:
             self._narrow_state.narrow()
@@ -452,11 +452,3 @@ def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
             name,
             length,
         )
-
-
-def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """Returns the momentum or the first beta of a group, or None if it has neither."""
-    if "momentum" in group:
-        momentum: float = group["momentum"]
-        return momentum
-    return group["betas"][0] if "betas" in group else None

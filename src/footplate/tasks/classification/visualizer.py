@@ -9,7 +9,7 @@ import numpy.typing as npt
 from footplate.checks import check_count
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
-from footplate.tasks.classification.sample import ClsDataSample
+from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Drawing, arrange_panels, as_array
 
