@@ -67,7 +67,15 @@ def refuse_launchers(command: str) -> None:
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this process must start the ranks of the command instead of running the command."""
+    """Checks whether this process must start the ranks of the command instead of running the command.
+
+    Raises:
+        ArgumentError: `--max-restarts` is given without `--nproc`.
+    """
+    from footplate.errors import ArgumentError
+
+    if arguments.nproc is None and arguments.max_restarts:
+        raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 

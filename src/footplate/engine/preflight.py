@@ -63,8 +63,8 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, and about labels whose classes differ between the datasets. It leaves no files and records no metrics. Random states, buffers and
-    attributes are restored afterwards; see `Snapshot`.
+    Warns about label maps that are likely wrong, and about labels whose classes differ between the datasets. It leaves
+    no files and records no metrics. Random states, buffers and attributes are restored afterwards; see `Snapshot`.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
