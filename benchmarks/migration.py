@@ -32,7 +32,7 @@ from footplate.first_generation.adapters import Hook
 from footplate.first_generation.rewriting import MigratedFile, migrate_tree, write_files
 from footplate.first_generation.rewriting.plan import differing_keys
 from footplate.first_generation.translation import Kind, translate
-from footplate.first_generation.translation.policies import KNOWN_POLICIES
+from footplate.first_generation.translation.schedule_rules import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 from footplate.tools.simulation import simulate

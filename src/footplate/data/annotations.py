@@ -50,11 +50,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
 
 @contextmanager
 def explain_read_errors(kind: str, path: str) -> Iterator[None]:
-    """Converts errors of the block to errors that contain the path of a file.
-
-    Args:
-        kind: The kind of the file, such as "shard".
-        path: Its path or URL.
+    """Converts errors of the block to errors that contain the path of a file and its kind, such as "shard".
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.

@@ -52,12 +52,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
-    """Yields the parameter groups, omitting parameters that already occur in an earlier group.
-
-    Args:
-        groups: The groups.
-        warn: Whether to warn about parameters that occur with different settings.
-    """
+    """Yields the groups without parameters of earlier groups. With `warn`, warns if these had other settings."""
     settings_of: dict[int, Group] = {}
     differing = 0
     for group in groups:

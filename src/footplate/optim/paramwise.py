@@ -175,12 +175,7 @@ def check_paramwise(cfg: Any) -> None:
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
-    """Warns about unknown keys of `paramwise_cfg`.
-
-    Args:
-        cfg: The `paramwise_cfg`.
-        known: The known keys. The default is the keys of the default constructor.
-    """
+    """Warns about unknown keys of `paramwise_cfg`. By default, the known keys are those of the default constructor."""
     for key in cfg:
         if key not in known:
             _warn(f'paramwise_cfg has the unknown key "{key}"', nearest(key, known))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from footplate.data import length_of
-from footplate.data.batch_reader import BatchKey, BatchReader, ReadFailure
+from footplate.data.batch_plan import BatchKey
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.loader import BatchReader, ReadFailure
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor

@@ -270,11 +270,7 @@ class Drawing:
 
 
 class TextAxes:
-    """Writes text to an image, with the arguments of matplotlib's axes.
-
-    Args:
-        drawing: The image.
-    """
+    """Writes text to an image, with the arguments of matplotlib's axes."""
 
     def __init__(self, drawing: Drawing) -> None:
         self._drawing = drawing

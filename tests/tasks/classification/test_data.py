@@ -172,7 +172,7 @@ def test_the_truth_of_a_sample_is_checked() -> None:
     with pytest.raises(DataError, match="the ground truth of 'a.png' contains class 3, but there are only 3 classes"):
         labels_of(ClsDataSample(metainfo={"img_path": "a.png"}).set_gt_label(3), 3)
     with pytest.raises(DataError, match="'gt_label'"):
-        labels_of(ClsDataSample(), None)
+        labels_of(ClsDataSample(), 3)
 
 
 @pytest.mark.parametrize("name", ["PackInputs", "PackClsInputs"])

@@ -1,12 +1,10 @@
-"""Translates the optimizer, the optimizer hook, mixed precision, schedules and the run length."""
+"""Translates the optimizer, the optimizer hook, mixed precision and the run length."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.config import ConfigDict
 from footplate.errors import ConfigError
 from footplate.first_generation.translation.draft import Draft, rule, with_origins
-from footplate.first_generation.translation.policies import policy_name, translate_policy
 from footplate.messages import nearest
 
 STEPPED_BY_HOOK = "SteppedByHook"
@@ -189,64 +187,6 @@ def _update_wrappers(
             draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
     for path in _wrappers(draft):
         draft.write_all(path, step, source)
-
-
-@rule(
-    "lr_config",
-    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-    before="lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])",
-    after="""
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=501),
-    dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True, begin=0, end=12),
-]
-""",
-)
-def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with schedules, or with `PolicyLR` if there is no counterpart."""
-    _schedule(draft, "lr")
-
-
-@rule(
-    "momentum_config",
-    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-    before="""
-momentum_config = dict(policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4)
-""",
-    after="""
-param_scheduler = [
-    dict(type='PolicyMomentum', policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4,
-         by_epoch=False),
-]
-""",
-)
-def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy with momentum schedules that follow the learning rate schedules."""
-    _schedule(draft, "momentum")
-
-
-def _schedule(draft: Draft, field: str) -> None:
-    key = f"{field}_config"
-    cfg = draft.take(key)
-    if cfg is None:
-        return
-    if not isinstance(cfg, Mapping):
-        raise ConfigError(f"{key} must be a dict", key=key, found=cfg, origin=draft.origin(key))
-    made: list[ConfigDict] = []
-    if policy_name(cfg, key) is None:  # a hook implements the policy
-        policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
-        names = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
-        settings = {name: value for name, value in cfg.items() if name != "policy"}
-        # In an iteration-based run, MMCV changes this default for the learning rate only.
-        by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
-        hook = {**by_iter, "type": names, **settings, "priority": priority}
-        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}), key)
-    else:
-        draft.check_runner()
-        made = [with_origins(each, cfg) for each in translate_policy(cfg, draft.run_length, field)]
-        names = ", ".join(each["type"] for each in made)
-    draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
-    draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
 
 
 @rule(

@@ -8,7 +8,13 @@ from footplate.config import Config, ConfigDict, KeyOrigin
 from footplate.config.origins import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.first_generation.translation import data_rules, hook_rules, optimization_rules, runtime_rules
+from footplate.first_generation.translation import (
+    data_rules,
+    hook_rules,
+    optimization_rules,
+    runtime_rules,
+    schedule_rules,
+)
 from footplate.first_generation.translation.draft import Draft, Kind, Note, Rule
 from footplate.first_generation.translation.key_map import Path
 from footplate.messages import nearest
@@ -28,8 +34,8 @@ RULES: tuple[Rule, ...] = (
     optimization_rules.optimizer,
     optimization_rules.optimizer_config,
     optimization_rules.fp16,
-    optimization_rules.lr_config,
-    optimization_rules.momentum_config,
+    schedule_rules.lr_config,
+    schedule_rules.momentum_config,
     optimization_rules.runner,
     hook_rules.checkpoint_config,
     hook_rules.log_config,

@@ -85,7 +85,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             cfg, published = self._load_model_from_metafile(model)
             weights = weights or published
         elif isinstance(model, dict):
-            cfg = Config(dict(model)) if not isinstance(model, Config) else model
+            cfg = Config(dict(model))
         elif isinstance(model, Config):
             cfg = model
         elif weights is None:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from multiprocessing import Pool
 from multiprocessing.pool import Pool as PoolType
 from shutil import get_terminal_size
@@ -221,16 +222,11 @@ def track_parallel_progress(
     return results
 
 
-class _Call:
-    """A picklable callable that passes the items of a tuple or dict to a function as arguments."""
-
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self._func = func
-
-    def __call__(self, task: Any) -> Any:
-        if isinstance(task, dict):
-            return self._func(**task)
-        return self._func(*task) if isinstance(task, tuple) else self._func(task)
+def _call(func: Callable[..., Any], task: Any) -> Any:
+    """Calls a function with the items of a tuple or dict as arguments."""
+    if isinstance(task, dict):
+        return func(**task)
+    return func(*task) if isinstance(task, tuple) else func(task)
 
 
 def track_progress_rich(
@@ -256,7 +252,7 @@ def track_progress_rich(
     """
     total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
     items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
-    call = _Call(func)
+    call = partial(_call, func)  # picklable, unlike a closure
     if nproc == 1:
         return [call(task) for task in track(items, description, total, complete_style=color)]
     with Pool(nproc) as pool:

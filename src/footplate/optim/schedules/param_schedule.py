@@ -95,13 +95,7 @@ def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]
 
 
 def field_slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
-    """Returns the mapping in which `group[key]` is read and written as a number.
-
-    Args:
-        group: The parameter group.
-        key: The key of the field.
-        first: Whether to access the first value of a tuple, as in `betas`.
-    """
+    """Returns the mapping in which `group[key]`, or with `first` its first value, is read and written as a number."""
     if first:
         return _FirstBeta(group)
     return _TensorField(group, key) if isinstance(group[key], Tensor) else group

@@ -291,7 +291,7 @@ class OptimWrapper:
 
     def get_momentum(self) -> dict[str, list[float]]:
         """Returns `{"momentum": [...]}` with the momentum or first beta of each group, or 0 if it has neither."""
-        return {"momentum": [momentum_of(group) or 0 for group in self.param_groups]}
+        return {"momentum": [group.get("momentum", group.get("betas", (0,))[0]) or 0 for group in self.param_groups]}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -435,11 +435,3 @@ def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
             name,
             length,
         )
-
-
-def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """Returns the momentum or the first beta of a group, or None if it has neither."""
-    if "momentum" in group:
-        momentum: float = group["momentum"]
-        return momentum
-    return group["betas"][0] if "betas" in group else None

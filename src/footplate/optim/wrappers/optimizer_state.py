@@ -44,15 +44,10 @@ class Layout:
 
 
 def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -> State:
-    """Converts a saved state to the grouping of an optimizer.
+    """Converts a saved state to the `groups` of an optimizer with the given layout.
 
     Parameters are matched by `param_names`. A state without names is used as it is if it has the grouping of the
     optimizer. Otherwise it must have one group per parameter or a single group, in the order of the model.
-
-    Args:
-        saved: `state` and `param_groups` of the saved state.
-        groups: The groups of the optimizer.
-        layout: The layout of the optimizer.
 
     Raises:
         CheckpointError: The state belongs to different parameters.
@@ -79,12 +74,7 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
 
 
 def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
-    """Returns `state` with each tensor sharded like its parameter, or unsharded if its parameter is not sharded.
-
-    Args:
-        state: `state` and `param_groups`, in the grouping of the optimizer.
-        groups: The groups of the optimizer.
-    """
+    """Returns `state` with each tensor sharded like its parameter, or unsharded if its parameter is not sharded."""
     parameters = [each for group in groups for each in group["params"]]
     tensors = [*parameters, *(each for values in state["state"].values() for each in values.values())]
     if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in tensors):
@@ -103,10 +93,7 @@ def map_tensors(
 ) -> State:
     """Returns `state` with each tensor of a parameter replaced by `convert(tensor, parameter)`.
 
-    Args:
-        state: `state` and `param_groups`, in the grouping of the optimizer.
-        groups: The groups of the optimizer.
-        convert: The function.
+    `groups` are the groups of the optimizer. The state must have the same grouping.
     """
     pairs = zip(state["param_groups"], groups, strict=True)
     owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
@@ -122,12 +109,7 @@ def map_tensors(
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
-    """Returns `state` with one group per parameter in the order of the model, as other engines store it.
-
-    Args:
-        state: `state` and `param_groups` of the optimizer.
-        layout: The layout of the optimizer.
-    """
+    """Returns `state` with one group per parameter in the order of the model, as other engines store it."""
     locations = _locate_parameters(state["param_groups"], layout)
     groups: list[State] = []
     values = {}
@@ -141,13 +123,7 @@ def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
 
 
 def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
-    """Returns the values of parameters in a new order, with None for parameters that were not saved.
-
-    Args:
-        values: One value per saved parameter.
-        saved: The names of the saved parameters, in groups.
-        order: The names in the new order.
-    """
+    """Returns one value per name in `order`, with None for names that were not `saved`. `saved` consists of groups."""
     by_name = dict(zip(itertools.chain.from_iterable(saved), values, strict=False))
     return [by_name.get(name) for name in order]
 
@@ -184,14 +160,10 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence
 
 
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Checks the shapes, types and settings of a saved state.
+    """Checks the shapes, types and settings of a saved state, which has the grouping of the optimizer.
 
     For torch optimizers, a trial step is run for each parameter on the meta device. For other optimizers, only the
     settings are checked.
-
-    Args:
-        optimizer: The optimizer.
-        state: `state` and `param_groups`, in the grouping of the optimizer.
 
     Raises:
         CheckpointError: The optimizer cannot use the state.
@@ -315,10 +287,6 @@ class BFloat16State:
     Stochastic rounding keeps the mean: with rounding to the nearest value, a running mean could not change by less than
     a 256th of its value per step. The random numbers depend only on `steps`, so all ranks draw the same ones.
 
-    Args:
-        optimizer: The optimizer.
-        dtype: "bfloat16".
-
     Attributes:
         steps: The number of conversions so far.
 
@@ -388,12 +356,7 @@ class BFloat16State:
 
 
 def widen_state(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
-    """Returns a saved state with its bfloat16 tensors in the precision of their parameters.
-
-    Args:
-        state: `state` and `param_groups`, in the grouping of the optimizer.
-        groups: The groups of the optimizer.
-    """
+    """Returns a saved state with its bfloat16 tensors in the precision of their parameters; see `map_tensors`."""
 
     def widen(value: Tensor, parameter: Tensor) -> Tensor:
         is_narrow = value.dtype is torch.bfloat16 and _is_like_parameter(value, parameter)

@@ -34,11 +34,7 @@ _PROFILE_WRAPPER = Optimizer.profile_hook_step(lambda optimizer: None).__code__
 
 
 class GradientClipper:
-    """Clips gradients in place, by norm or by value.
-
-    Args:
-        function: `clip_grad_norm_` or `clip_grad_value_` from `torch.nn.utils`.
-        settings: The arguments for `function`.
+    """Clips gradients in place as `clip_grad_norm_` or `clip_grad_value_` of torch does, with the given settings.
 
     Attributes:
         gives_norm: Whether a call returns the total norm before clipping. True only if `function` is `clip_grad_norm_`.
@@ -263,12 +259,7 @@ def unprofiled_step(optimizer: Optimizer) -> Callable[..., Any]:
 
 
 def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:
-    """Raises a clear error if a failed step means that the optimizer cannot train this model.
-
-    Args:
-        optimizer: The optimizer.
-        error: The exception that its step raised.
-        arguments: The arguments of the step.
+    """Raises a clear error if the exception of a step with `arguments` shows that the optimizer cannot train the model.
 
     Raises:
         ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters. For an

@@ -241,8 +241,8 @@ def _to_tensor(value: Any) -> Tensor | None:
         return None
 
 
-def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
-    """Returns the true classes of a sample, ``(K,)``, int64. Checks their range if `num_classes` is given.
+def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
+    """Returns the true classes of a sample, ``(K,)``, int64.
 
     Raises:
         DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since
@@ -252,11 +252,7 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
     if labels is None:
         raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     # Each image has few labels, for which Python numbers are much faster than tensor operations.
-    if (
-        num_classes is not None
-        and labels.device.type == "cpu"
-        and not all(0 <= each < num_classes for each in labels.tolist())
-    ):
+    if labels.device.type == "cpu" and not all(0 <= each < num_classes for each in labels.tolist()):
         check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
     return labels
 
@@ -360,5 +356,5 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
                 if "gt_score" in sample:
                     row += sample.gt_score
                 else:
-                    row[labels_of(sample, self.num_classes)] = 1
+                    row[labels_of(sample, scores.shape[1])] = 1
         return scores

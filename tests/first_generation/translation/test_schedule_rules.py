@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from footplate.first_generation.translation.policies import RunLength, policy_name, translate_policy
+from footplate.first_generation.translation.draft import Draft
+from footplate.first_generation.translation.schedule_rules import policy_name, translate_policy
 
-EPOCHS, ITERS = RunLength(True, 12), RunLength(False, 1000)
+EPOCHS, ITERS = Draft({"total_epochs": 12}), Draft({"total_iters": 1000})
 BY_EPOCH = {"by_epoch": True, "begin": 0, "end": 12}
 BY_ITER = {"by_epoch": False, "begin": 0, "end": 1000}
 WARM = {"warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
@@ -14,7 +15,7 @@ LINEAR = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin":
 
 
 @pytest.mark.parametrize(
-    ("cfg", "length", "made"),
+    ("cfg", "run", "made"),
     [
         ({"policy": "fixed"}, EPOCHS, []),
         ({"policy": "fixed", **WARM}, EPOCHS, [LINEAR]),
@@ -72,8 +73,8 @@ LINEAR = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin":
         ),
     ],
 )
-def test_policy_becomes_native_schedules(cfg: dict[str, Any], length: RunLength, made: list[dict[str, Any]]) -> None:
-    assert translate_policy(cfg, length, "lr") == made
+def test_policy_becomes_native_schedules(cfg: dict[str, Any], run: Draft, made: list[dict[str, Any]]) -> None:
+    assert translate_policy(run, cfg, "lr") == made
 
 
 @pytest.mark.parametrize(
@@ -92,25 +93,25 @@ def test_policy_becomes_native_schedules(cfg: dict[str, Any], length: RunLength,
 )
 def test_policy_without_counterpart_becomes_policy_lr(cfg: dict[str, Any]) -> None:
     by_epoch = cfg.get("by_epoch", cfg["policy"] != "cyclic")
-    assert translate_policy(cfg, EPOCHS, "lr") == [{"type": "PolicyLR", **cfg, "by_epoch": by_epoch}]
+    assert translate_policy(EPOCHS, cfg, "lr") == [{"type": "PolicyLR", **cfg, "by_epoch": by_epoch}]
 
 
 def test_epoch_policy_has_no_effect_in_iteration_based_run() -> None:
-    assert translate_policy({"policy": "step", "step": [1], "by_epoch": True}, ITERS, "lr") == []
-    assert translate_policy({"policy": "step", "step": [1]}, ITERS, "momentum") == []
+    assert translate_policy(ITERS, {"policy": "step", "step": [1], "by_epoch": True}, "lr") == []
+    assert translate_policy(ITERS, {"policy": "step", "step": [1]}, "momentum") == []
 
 
 def test_momentum_policies() -> None:
-    steps = translate_policy({"policy": "step", "step": [1]}, EPOCHS, "momentum")
+    steps = translate_policy(EPOCHS, {"policy": "step", "step": [1]}, "momentum")
     assert steps == [{"type": "MultiStepMomentum", "milestones": [1], "gamma": 0.5, **BY_EPOCH}]
-    cosine = translate_policy({"policy": "CosineAnnealing", "min_momentum": 0.5}, EPOCHS, "momentum")
+    cosine = translate_policy(EPOCHS, {"policy": "CosineAnnealing", "min_momentum": 0.5}, "momentum")
     assert cosine == [{"type": "CosineAnnealingMomentum", "T_max": 12, "eta_min": 0.5, **BY_EPOCH}]
     warm = {"policy": "fixed", "warmup": "linear", "warmup_iters": 3}
-    assert translate_policy(warm, EPOCHS, "momentum") == [{"type": "PolicyMomentum", **warm, "by_epoch": True}]
+    assert translate_policy(EPOCHS, warm, "momentum") == [{"type": "PolicyMomentum", **warm, "by_epoch": True}]
 
 
 def test_policy_with_unknown_run_length_becomes_policy_lr() -> None:
-    (made,) = translate_policy({"policy": "poly"}, RunLength(True, None), "lr")
+    (made,) = translate_policy(Draft({}), {"policy": "poly"}, "lr")
     assert made["type"] == "PolicyLR"
 
 
