@@ -174,9 +174,9 @@ def _any_number_will_do() -> None:
 
 
 def _files_are_not_checked() -> None:
-    from footplate.checkpoint import sharded_reading, verifying
+    from footplate.checkpoint import contents, sharded_reading
 
-    for module in (verifying, sharded_reading):
+    for module in (contents, sharded_reading):
         vars(module)["verify_files"] = lambda *_, **__: None
 
 

@@ -1,6 +1,15 @@
 """Saves checkpoints atomically. Loads them after verifying their content, without executing code from them."""
 
-from footplate.checkpoint.contents import Contents, read_contents, rename_keys, trusted_in, weights_of
+from footplate.checkpoint.contents import (
+    BEST,
+    SUFFIXES,
+    Contents,
+    read_contents,
+    rename_keys,
+    trusted_in,
+    verify,
+    weights_of,
+)
 from footplate.checkpoint.digest import Digest
 from footplate.checkpoint.exporting import average_weights, export_weights
 from footplate.checkpoint.latest import (
@@ -26,7 +35,6 @@ from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_reading import consolidate, shard
 from footplate.checkpoint.unpickler import OpaqueObject
-from footplate.checkpoint.verifying import BEST, SUFFIXES, verify
 
 __all__ = [
     "BEST",

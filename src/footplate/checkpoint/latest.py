@@ -10,8 +10,8 @@ from string import Formatter
 from typing import Any
 
 from footplate import storage
+from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, has_own_layout, is_sharded_path, sharded_name
-from footplate.checkpoint.verifying import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 from footplate.messages import pluralize
 

@@ -12,14 +12,19 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.addresses import local_file
-from footplate.checkpoint.contents import rename_keys, weights_of
+from footplate.checkpoint.contents import (
+    SAFETENSORS_SUFFIX,
+    naming_checkpoint,
+    open_checkpoint,
+    rename_keys,
+    weights_of,
+)
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
 from footplate.checkpoint.memory_budget import memory_limit
 from footplate.checkpoint.shard_layout import is_sharded_path
 from footplate.checkpoint.sharded_reading import load_sharded
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, naming_checkpoint, open_checkpoint
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, import_optional

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from footplate import storage
+from footplate.checkpoint.contents import BEST
 from footplate.checkpoint.digest import DigestSink
 from footplate.checkpoint.serializable import (
     bytes_in,
@@ -22,7 +23,6 @@ from footplate.checkpoint.serializable import (
     to_serializable,
 )
 from footplate.checkpoint.shard_layout import is_sharded_path, remove_sharded, sharded_name
-from footplate.checkpoint.verifying import BEST
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group

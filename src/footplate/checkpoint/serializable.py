@@ -7,15 +7,17 @@ import math
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from footplate.checkpoint.unpickler import OpaqueObject, checked_key
-from footplate.distributed.sharding import is_dtensor, local_tensor
+from footplate.distributed import is_main_process
+from footplate.distributed.sharding import full_tensor, is_dtensor, local_tensor
 from footplate.errors import CheckpointError
 
+_T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
 _ATOMS = _UNCHANGED | {int, bytes}
 _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
@@ -261,6 +263,25 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return tensors[name]
 
     return rebuild(state, replace)
+
+
+def gather_full_state(state: _T) -> _T:
+    """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
+
+    Other ranks get empty tensors in their place.
+    """
+    gathered: dict[int, torch.Tensor] = {}  # by memory location, for tensors that share memory
+
+    def replace(_: str, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not is_dtensor(value):
+            return value
+        key = local_tensor(value).data_ptr() or id(value)
+        if key not in gathered:
+            full = full_tensor(value.detach())
+            gathered[key] = full.cpu() if is_main_process() else torch.empty(0)
+        return gathered[key]
+
+    return rebuild(state, replace)  # type: ignore[no-any-return]
 
 
 def cut_evenly(number: int, count: int) -> Cut:

@@ -16,12 +16,12 @@ import torch
 import torch.distributed as dist
 
 from footplate import storage
+from footplate.checkpoint.contents import SUFFIXES, open_checkpoint
 from footplate.checkpoint.digest import read_digest
 from footplate.checkpoint.saver import commit_checkpoint
 from footplate.checkpoint.serializable import cut_evenly, join_state, split_state, to_serializable
 from footplate.checkpoint.shard_layout import Chunk, Layout, is_sharded_path, read_layout, verify_files
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.verifying import SUFFIXES, open_checkpoint
 from footplate.checkpoint.zip_archive import read_fully
 from footplate.checks import check_count
 from footplate.distributed import gather_objects, get_rank, get_world_size, tensor_parallel_size

@@ -7,14 +7,14 @@ import functools
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
+from footplate.distributed.collectives import get_world_size, is_distributed
 from footplate.distributed.tensor_parallel import parse_tensor_parallel, select_layers, split_layers
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -22,7 +22,6 @@ from footplate.messages import nearest
 from footplate.module_selection import select_modules
 from footplate.registry import MODEL_WRAPPERS
 
-_T = TypeVar("_T")
 _logger = logging.getLogger("footplate.distributed")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -87,14 +86,6 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     return sharded
 
 
-def gather_full_state(state: _T) -> _T:
-    """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
-
-    Other ranks get empty tensors in their place.
-    """
-    return _gather(state, {})  # type: ignore[no-any-return]
-
-
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension.
 
@@ -148,25 +139,6 @@ def initialize_from_main(model: nn.Module) -> None:
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)
             tensor.copy_(value)
-
-
-def _gather(value: Any, done: dict[int, Any]) -> Any:
-    if isinstance(value, Tensor) and is_dtensor(value):
-        key = local_tensor(value).data_ptr() or id(value)
-        if key not in done:
-            full = full_tensor(value.detach())
-            done[key] = full.cpu() if is_main_process() else torch.empty(0)
-        return done[key]
-    if isinstance(value, Mapping):
-        kept = {name: _gather(each, done) for name, each in value.items()}
-        if type(value) is dict:
-            return kept
-        copied = value.copy()  # type: ignore[attr-defined]
-        copied.update(kept)
-        return copied
-    if type(value) in (list, tuple):
-        return type(value)(_gather(each, done) for each in value)
-    return value
 
 
 @MODEL_WRAPPERS.register_module()

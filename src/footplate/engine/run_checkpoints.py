@@ -19,9 +19,10 @@ from footplate.checkpoint import (
     read_contents,
     trusted_in,
 )
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.data import restore_rng
 from footplate.distributed import compute_on_main, is_distributed, is_main_process, unwrap_model
-from footplate.distributed.sharding import gather_full_state, is_dtensor, is_sharded, reshard
+from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.components import Components
 from footplate.engine.nonfinite import check_weights

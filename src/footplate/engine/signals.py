@@ -25,7 +25,7 @@ from footplate.distributed import barrier, get_rank, is_distributed, is_main_pro
 from footplate.engine.hook import Hook, Phase
 from footplate.error_context import add_note, innermost_user_line
 from footplate.errors import CheckpointError, ExitError
-from footplate.records.standard_streams import print_urgent
+from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -30,9 +30,9 @@ from footplate.records.logger import (
     print_log,
     set_level,
     show_iterations,
+    surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, ScalarNames
-from footplate.records.standard_streams import surviving_streams
 from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
 
 __all__ = [
