@@ -30,11 +30,8 @@ def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
 def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Returns the unreduced gradient of each parameter as a sharded tensor `(ranks, *shape)`.
 
-    The result for a parameter is None if no rank has an unreduced gradient for it. Every rank must call this.
-
-    Args:
-        model: The model.
-        parameters: Some of the model's parameters.
+    `parameters` are some of the model's parameters. The result for a parameter is None if no rank has an unreduced
+    gradient for it. Every rank must call this.
     """
     from torch.distributed.tensor import DTensor, Shard
 
@@ -86,10 +83,6 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
     """Averages the unreduced gradients over all ranks and returns the means, sharded like the parameters.
 
     The gradients themselves do not change. The entry is None if no rank has a gradient. Every rank must call this.
-
-    Args:
-        model: The model.
-        parameters: Some of the model's parameters.
     """
     parameter_list = list(parameters)
     means: list[Tensor | None] = []

@@ -87,12 +87,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension.
-
-    Args:
-        tensors: The tensors, sharded or not.
-        order: The order of the norm.
-    """
+    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension."""
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
     # A rank may have an empty shard, which has no infinity norm.

@@ -105,9 +105,7 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
 def common_divisor(model: nn.Module, styles: Mapping[str, str]) -> int:
     """Returns the number that `tensor_parallel` must divide so that all layers can be split, or 0 if any number can.
 
-    Args:
-        model: The model.
-        styles: The result of `select_layers`.
+    `styles` is the result of `select_layers`.
     """
     modules = dict(model.named_modules())
     return math.gcd(*(each for name in styles for each in _divided_numbers(modules, name, styles[name]).values()))
