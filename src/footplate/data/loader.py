@@ -29,6 +29,141 @@ _IN_USE = 2  # batches per worker in the main process: one being trained on, and
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
+class SampleLoader(DataLoader[Any]):
+    """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
+
+    Each sample is read with a random state that is determined by seed, epoch and the sample's position in the global
+    order; see `BatchReader`. Samples therefore depend neither on the number of workers nor on whether the run was
+    resumed. Iteration does not change the global random generators. Each `for batch in loader` iterates over the next
+    epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
+
+    Args:
+        dataset: A map-style dataset.
+        seed: The seed for sample order and augmentation.
+        batch_size: The number of samples per batch. With None, individual samples are yielded instead of batches.
+        shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
+        sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
+            the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
+        batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
+        drop_last: Whether to drop an incomplete last batch.
+        num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
+            the previous one ended.
+        options: Additional arguments for torch's DataLoader.
+
+    Attributes:
+        plan: The samples of each batch.
+        share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
+            samples. It is 1 for all batches except an uneven last one. For that batch, it is the number of samples of
+            this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
+
+    Raises:
+        DataError: During iteration, a sample cannot be read or samples cannot be collated.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        seed: int = 0,
+        batch_size: int | None = 1,
+        shuffle: bool | None = False,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        drop_last: bool = False,
+        num_batch_per_epoch: int | None = None,
+        **options: Any,
+    ) -> None:
+        if batch_sampler is not None:
+            super().__init__(dataset, batch_sampler=batch_sampler, **options)
+        else:
+            sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
+            super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
+        self.seed = seed
+        self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
+        self.custom_samplers = CustomSamplers(self.plan.custom)
+        self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
+        reader = BatchReader(
+            self.dataset,
+            collate=self.collate_fn,
+            seed=self.seed,
+            progress=self.worker_progress,
+            reused_blocks=0 if self.pin_memory else (self.prefetch_factor or 0) + _IN_USE,
+        )
+        if self.worker_progress is not None:
+            options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
+        generator = torch.Generator().manual_seed(mix_seed(self.seed))
+        options |= {"collate_fn": _identity, "generator": generator}
+        # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
+        self._reader = MonitoredLoader(reader, batch_size=None, sampler=self.plan, **options)
+        self._next_epoch = 0
+        self.share = 1.0
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the last batches of a pass may differ in size between ranks."""
+        return self.plan.split is not None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether `num_batch_per_epoch` ends each pass."""
+        return self.plan.limit is not None
+
+    @property
+    def endless(self) -> bool:
+        """Whether a pass never ends."""
+        ends = self.is_limited or bool(self.custom_samplers)
+        return not ends and any(getattr(each, "endless", False) for each in self.plan.samplers)
+
+    def batches(
+        self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
+    ) -> Iterator[Any]:
+        """Yields the batches of one pass, starting with batch `start`; see the function `batches`."""
+        self.plan.most = most
+        self.custom_samplers.begin(epoch, self.plan.begin)
+        self.plan.begin(epoch, start, sample)
+        shares = self.plan.shares()
+        if self.num_workers or self.pin_memory:
+            read: Iterable[Any] = self._reader
+        else:
+            # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
+            read = map(self._reader.dataset.__getitem__, self.plan)
+        for batch in read:
+            self.share = next(shares)
+            if type(batch) is ReadFailure:
+                batch.throw()
+            yield batch
+            del batch  # freed before the next one is requested, which wakes other processes: decision 025
+
+    def count_once(self) -> None:
+        """Disables padding, so that each sample is read exactly once, as by a DefaultSampler with `round_up=False`.
+
+        Other samplers are not changed.
+        """
+        self.plan.count_once()
+
+    def peek(self) -> Any:
+        """Reads the first batch in this process and returns it, or None if there are no batches."""
+        key = next(iter(self.plan.seek(0)), None)
+        batch = None if key is None else self._reader.dataset[key]
+        if type(batch) is ReadFailure:
+            batch.throw()
+        return batch
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
+        epochs = (getattr(each, "epoch", None) for each in self.plan.samplers)
+        epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
+        try:
+            yield from self.batches(epoch=epoch)
+        finally:
+            if self.plan.epoch == epoch:  # no other pass has started since
+                self._next_epoch = epoch + 1
+                set_epoch(self.plan.samplers, epoch + 1)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+
 class ReadFailure:
     """An error that a worker sends to the main process, where `throw` raises it.
 
@@ -173,141 +308,6 @@ def _details(error: BaseException) -> list[str]:
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)
     return [f"raised in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}"] if frames else []
-
-
-class SampleLoader(DataLoader[Any]):
-    """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
-
-    Each sample is read with a random state that is determined by seed, epoch and the sample's position in the global
-    order; see `BatchReader`. Samples therefore depend neither on the number of workers nor on whether the run was
-    resumed. Iteration does not change the global random generators. Each `for batch in loader` iterates over the next
-    epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
-
-    Args:
-        dataset: A map-style dataset.
-        seed: The seed for sample order and augmentation.
-        batch_size: The number of samples per batch. With None, individual samples are yielded instead of batches.
-        shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
-        sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
-            the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
-        batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
-        drop_last: Whether to drop an incomplete last batch.
-        num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
-            the previous one ended.
-        options: Additional arguments for torch's DataLoader.
-
-    Attributes:
-        plan: The samples of each batch.
-        share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
-            samples. It is 1 for all batches except an uneven last one. For that batch, it is the number of samples of
-            this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
-
-    Raises:
-        DataError: During iteration, a sample cannot be read or samples cannot be collated.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        seed: int = 0,
-        batch_size: int | None = 1,
-        shuffle: bool | None = False,
-        sampler: Any = None,
-        batch_sampler: Any = None,
-        drop_last: bool = False,
-        num_batch_per_epoch: int | None = None,
-        **options: Any,
-    ) -> None:
-        if batch_sampler is not None:
-            super().__init__(dataset, batch_sampler=batch_sampler, **options)
-        else:
-            sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
-            super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
-        self.seed = seed
-        self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
-        self.custom_samplers = CustomSamplers(self.plan.custom)
-        self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        reader = BatchReader(
-            self.dataset,
-            collate=self.collate_fn,
-            seed=self.seed,
-            progress=self.worker_progress,
-            reused_blocks=0 if self.pin_memory else (self.prefetch_factor or 0) + _IN_USE,
-        )
-        if self.worker_progress is not None:
-            options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
-        generator = torch.Generator().manual_seed(mix_seed(self.seed))
-        options |= {"collate_fn": _identity, "generator": generator}
-        # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
-        self._reader = MonitoredLoader(reader, batch_size=None, sampler=self.plan, **options)
-        self._next_epoch = 0
-        self.share = 1.0
-
-    @property
-    def uneven(self) -> bool:
-        """Whether the last batches of a pass may differ in size between ranks."""
-        return self.plan.split is not None
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether `num_batch_per_epoch` ends each pass."""
-        return self.plan.limit is not None
-
-    @property
-    def endless(self) -> bool:
-        """Whether a pass never ends."""
-        ends = self.is_limited or bool(self.custom_samplers)
-        return not ends and any(getattr(each, "endless", False) for each in self.plan.samplers)
-
-    def batches(
-        self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
-    ) -> Iterator[Any]:
-        """Yields the batches of one pass, starting with batch `start`; see the function `batches`."""
-        self.plan.most = most
-        self.custom_samplers.begin(epoch, self.plan.begin)
-        self.plan.begin(epoch, start, sample)
-        shares = self.plan.shares()
-        if self.num_workers or self.pin_memory:
-            read: Iterable[Any] = self._reader
-        else:
-            # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
-            read = map(self._reader.dataset.__getitem__, self.plan)
-        for batch in read:
-            self.share = next(shares)
-            if type(batch) is ReadFailure:
-                batch.throw()
-            yield batch
-            del batch  # freed before the next one is requested, which wakes other processes: decision 025
-
-    def count_once(self) -> None:
-        """Disables padding, so that each sample is read exactly once, as by a DefaultSampler with `round_up=False`.
-
-        Other samplers are not changed.
-        """
-        self.plan.count_once()
-
-    def peek(self) -> Any:
-        """Reads the first batch in this process and returns it, or None if there are no batches."""
-        key = next(iter(self.plan.seek(0)), None)
-        batch = None if key is None else self._reader.dataset[key]
-        if type(batch) is ReadFailure:
-            batch.throw()
-        return batch
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
-        epochs = (getattr(each, "epoch", None) for each in self.plan.samplers)
-        epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
-        try:
-            yield from self.batches(epoch=epoch)
-        finally:
-            if self.plan.epoch == epoch:  # no other pass has started since
-                self._next_epoch = epoch + 1
-                set_epoch(self.plan.samplers, epoch + 1)
-
-    def __len__(self) -> int:
-        return len(self.plan)
 
 
 def _identity(batch: Any) -> Any:
