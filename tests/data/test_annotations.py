@@ -83,6 +83,11 @@ def test_lines_have_no_line_ends(tmp_path: Path) -> None:
     assert read_lines(str(tmp_path / "a.txt")) == ["cat", "dog"]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("cat\n", encoding="utf-8-sig")
+    assert read_lines(str(tmp_path / "a.txt")) == ["cat"]
+
+
 @pytest.mark.parametrize(
     ("root", "path", "expected"),
     [

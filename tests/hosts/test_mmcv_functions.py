@@ -30,10 +30,10 @@ from footplate.hosts.mmcv_functions import (
     save_checkpoint,
     wrap_fp16_model,
 )
-from footplate.hosts.mmengine.checkpoint import load_checkpoint, load_state_dict
 from footplate.hosts.mmengine.dist import get_dist_info, init_dist
 from footplate.hosts.mmengine.fileio import mkdir_or_exist
 from footplate.hosts.mmengine.registry import build_from_cfg
+from footplate.hosts.mmengine.runner import load_checkpoint, load_state_dict
 from footplate.hosts.mmengine.utils import is_list_of, is_seq_of, is_str, is_tuple_of
 from footplate.hosts.names import NAMES
 from footplate.registry import MODELS, OPTIMIZERS, Registry

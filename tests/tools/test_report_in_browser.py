@@ -137,6 +137,15 @@ def test_panels_that_are_the_same_in_all_runs_are_shown_once(
     assert page.execute_script("return [...document.querySelectorAll('#gallery img')].every((e) => e.naturalWidth)")
 
 
+def test_an_image_that_is_the_same_in_all_runs_fills_its_card(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(make_run("a"), make_run("b"))
+    rows = [each.text for each in page.find_elements("css selector", "#gallery .views > div > p")]
+    assert rows == ["the same in all runs"]
+    assert not page.execute_script("return document.documentElement.scrollWidth > innerWidth")
+
+
 def test_charts_are_moved_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     keys(page, ".chart", "+")

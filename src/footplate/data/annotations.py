@@ -157,7 +157,7 @@ def read_lines(path: str) -> list[str]:
     """Returns the lines of a text file without line endings. Raises a DataError if it cannot be read."""
     content = read_file(path)
     try:
-        return content.decode("utf-8").splitlines()
+        return content.decode("utf-8-sig").splitlines()  # Windows editors write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 

@@ -28,7 +28,7 @@ from footplate.first_generation.adapters.model import map_nested, unpack_contain
 from footplate.hosts.mmengine.dist import all_reduce_params, collect_results
 from footplate.hosts.mmengine.progress import ProgressBar
 from footplate.hosts.mmengine.registry import build_from_cfg
-from footplate.hosts.mmengine.torch_utils import set_random_seed as _seed
+from footplate.hosts.mmengine.runner import set_random_seed as _seed
 from footplate.records import add_log_file
 from footplate.records import get_logger as _get_logger
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS

@@ -119,11 +119,10 @@ _RUNNERS = {
 }
 _CHECKPOINTS = {
     **names_from(
-        "footplate.hosts.mmengine.checkpoint",
-        "CheckpointLoader _load_checkpoint _load_checkpoint_with_prefix load_checkpoint load_state_dict",
+        "footplate.hosts.mmengine.runner",
+        "CheckpointLoader _load_checkpoint _load_checkpoint_with_prefix get_state_dict load_checkpoint load_state_dict",
     ),
     **names_from(_FUNCTIONS, "save_checkpoint"),
-    **names_from("footplate.hosts.mmengine.torch_utils", "get_state_dict"),
     **names_from("footplate.hosts.mmengine.data", weights_to_cpu="_to_cpu"),
 }
 _DISTRIBUTED = {

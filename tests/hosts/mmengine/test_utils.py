@@ -12,7 +12,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, ConfigError
 from footplate.hosts.mmengine import fileio, managers, progress, utils
-from footplate.hosts.mmengine.torch_utils import turn_on_activation_checkpointing
+from footplate.hosts.mmengine.runner import turn_on_activation_checkpointing
 
 
 def test_versions_compare_as_versions() -> None:

@@ -106,6 +106,8 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
         (changed("annotations", 0, bbox=[1, 2, 3, None]), "must be four numbers"),
         (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "must be four numbers"),
         (changed("images", 1, id=1), "two images with the id 1"),
+        (changed("categories", 1, name="cat"), "two categories named 'cat'\n.*4, 9"),
+        (changed("categories", 1, id=4, name="cow"), "two categories with the id 4\n.*cat.*cow"),
         (
             {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
             "entry 0 of 'images' .* must have the keys id, file_name",

@@ -10,7 +10,6 @@ from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.first_generation.translation import (
     data_rules,
-    hook_rules,
     optimization_rules,
     runtime_rules,
     schedule_rules,
@@ -37,13 +36,13 @@ RULES: tuple[Rule, ...] = (
     schedule_rules.lr_config,
     schedule_rules.momentum_config,
     optimization_rules.runner,
-    hook_rules.checkpoint_config,
-    hook_rules.log_config,
-    hook_rules.custom_hooks,
+    runtime_rules.checkpoint_config,
+    runtime_rules.log_config,
+    runtime_rules.custom_hooks,
     data_rules.evaluation,
     data_rules.workflow,
     data_rules.data,
-    hook_rules.priorities,
+    runtime_rules.priorities,
 )
 """The translation rules, in the order in which they are applied."""
 

@@ -18,7 +18,7 @@ from footplate.checkpoint import load_weights
 from footplate.config import Config, parse_recorded
 from footplate.data import pseudo_collate
 from footplate.errors import ConfigError
-from footplate.hosts.mmengine.checkpoint import CheckpointLoader
+from footplate.hosts.mmengine.runner import CheckpointLoader
 from footplate.hosts.mmengine.storage_backends import get_file_backend
 from footplate.hosts.mmengine.torch_utils import get_device
 from footplate.hosts.mmengine.utils import get_installed_path, is_installed

@@ -181,11 +181,10 @@ _SCHEDULER = {
 }
 _CHECKPOINT = {
     **names_from(
-        f"{_HERE}.checkpoint",
+        f"{_HERE}.runner",
         "CheckpointLoader _load_checkpoint _load_checkpoint_to_model _load_checkpoint_with_prefix "
-        "find_latest_checkpoint load_checkpoint load_state_dict save_checkpoint",
+        "find_latest_checkpoint get_state_dict load_checkpoint load_state_dict save_checkpoint",
     ),
-    **names_from(f"{_HERE}.torch_utils", "get_state_dict"),
     **names_from(f"{_HERE}.data", weights_to_cpu="_to_cpu"),
 }
 _RUNNER = {
@@ -194,14 +193,14 @@ _RUNNER = {
         "footplate.engine",
         "BaseLoop EpochBasedTrainLoop IterBasedTrainLoop Priority Runner TestLoop ValLoop get_priority",
     ),
-    **names_from(f"{_HERE}.strategies", "FlexibleRunner"),
     **names_from("footplate.records", "LogProcessor"),
     **names_from(
-        f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing"
+        f"{_HERE}.runner",
+        "FlexibleRunner autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing",
     ),
 }
 _STRATEGY = names_from(
-    f"{_HERE}.strategies",
+    f"{_HERE}.runner",
     "BaseStrategy ColossalAIStrategy DDPStrategy DeepSpeedStrategy FSDPStrategy SingleDeviceStrategy",
 )
 _TESTING = names_from(

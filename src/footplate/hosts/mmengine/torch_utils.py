@@ -1,16 +1,14 @@
-"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`, and helpers of its runner."""
+"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
 
 import importlib.util
 import multiprocessing
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, ClassVar
 
@@ -19,10 +17,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from footplate.distributed import get_rank
-from footplate.engine.process_setup import seed_everything
 from footplate.hosts.mmengine.weights import is_norm
-from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.records import print_log
 
 TORCH_VERSION = torch.__version__
@@ -173,62 +168,6 @@ class TimeCounter:
         print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
 
 
-def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
-    """Seeds Python, NumPy and PyTorch. Returns the seed.
-
-    Args:
-        seed: The seed. By default, a random seed is drawn. It is the same for all processes.
-        deterministic: Whether to use only deterministic algorithms.
-        diff_rank_seed: Whether to add the rank to the seed.
-    """
-    # Callers may pass any truth value, such as 1; footplate's own configs need booleans.
-    flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
-    shared = seed_everything({"seed": seed, **flags})
-    return shared + get_rank() if diff_rank_seed else shared
-
-
-@contextmanager
-def autocast(
-    device_type: str | None = None,
-    dtype: torch.dtype | None = None,
-    enabled: bool = True,
-    cache_enabled: bool | None = None,
-) -> Iterator[None]:
-    """Runs the block in lower precision, by default on the device of this process.
-
-    Args:
-        device_type: "cuda", "cpu", ... By default, the first available accelerator.
-        dtype: The precision. By default, the one that torch uses for autocasting on this device.
-        enabled: Whether to use the lower precision.
-        cache_enabled: See `torch.autocast`.
-    """
-    kind = device_type or get_device()
-    context = torch.autocast(kind, dtype, enabled, cache_enabled) if enabled else nullcontext()
-    with context:
-        yield
-
-
-def calc_dynamic_intervals(
-    start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
-) -> tuple[list[int], list[int]]:
-    """Returns the milestones, starting with 0, and the interval that applies from each milestone on."""
-    pairs = [(0, start_interval), *(dynamic_interval_list or [])]
-    return [start for start, _ in pairs], [interval for _, interval in pairs]
-
-
-def get_state_dict(
-    module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
-) -> dict[str, Any]:
-    """Returns the state dict of a module, wrapped or not."""
-    from footplate.distributed import unwrap_model
-
-    state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
-    if destination is None:
-        return state
-    destination.update(state)
-    return destination  # type: ignore[no-any-return]
-
-
 def assert_allclose(
     actual: Any,
     expected: Any,
@@ -261,20 +200,6 @@ def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -
 def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
     """Checks whether two lists contain the same keys."""
     return set(result_keys) == set(target_keys)
-
-
-def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
-
-    Args:
-        model: The model.
-        modules: The name of a submodule, or several names.
-
-    Raises:
-        ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
-    """
-    names = [modules] if isinstance(modules, str) else modules
-    checkpoint_activations(model, [re.escape(name) for name in names])
 
 
 def assert_is_norm_layer(module: nn.Module) -> bool:

@@ -131,9 +131,19 @@ def category_ids(
     """Returns the category id of each class.
 
     Raises:
-        DataError: The file lacks a category. `key` is the key of the classes in the config.
+        DataError: The file lacks a category, or two categories have the same name or the same id. `key` is the key of
+            the classes in the config.
     """
-    ids = {str(each["name"]): each["id"] for each in categories}
+    ids: dict[str, Any] = {}
+    names: dict[Any, str] = {}
+    for each in categories:
+        name, number = str(each["name"]), each["id"]
+        if ids.setdefault(name, number) != number:
+            raise DataError(f"the file '{ann_file}' has two categories named '{name}'", found=[ids[name], number])
+        if names.setdefault(number, name) != name:
+            raise DataError(
+                f"the file '{ann_file}' has two categories with the id {number}", found=[names[number], name]
+            )
     for name in classes:
         if name not in ids:
             raise DataError(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ConfigError
-from footplate.hosts.mmengine.strategies import DDPStrategy, FlexibleRunner, FSDPStrategy
+from footplate.hosts.mmengine.runner import DDPStrategy, FlexibleRunner, FSDPStrategy
 from tests.support import ToyModel, settings
 
 WRAPPER = {"type": "MMDistributedDataParallel", "find_unused_parameters": True}
