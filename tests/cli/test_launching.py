@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
-from footplate.cli.launching import add_launcher, refuse_launchers, set_launcher, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, set_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.errors import ArgumentError
@@ -57,10 +57,9 @@ def test_launcher_is_detected(
 
 
 def test_processes_are_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert starts_processes(_arguments("--nproc", "2"))
-    assert not starts_processes(_arguments())
+    assert start_processes(_arguments(), Config({})) is None
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert not starts_processes(_arguments("--nproc", "2"))
+    assert start_processes(_arguments("--nproc", "2"), Config({})) is None
 
 
 def test_torchrun_gets_the_command(
@@ -85,18 +84,15 @@ def test_torchrun_gets_the_command(
     assert caplog.messages == []  # the ranks emit the warnings
 
 
+def test_restarts_without_processes_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="--max-restarts needs --nproc"):
+        start_processes(_arguments("--max-restarts", "2"), Config({}))
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
     with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):
         start_processes(_arguments(f"--nproc={number}"), Config({}))
-
-
-def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_launchers("sweep")
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="footplate sweep must run in a single process"):
-        refuse_launchers("sweep")
 
 
 @pytest.mark.slow

@@ -181,13 +181,7 @@ def set_work_dir(cfg: "Config", given: str | None) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error that suggests the option or config override that was most likely meant.
-
-    Args:
-        command: The parser of the command.
-        arguments: The recognized arguments.
-        unknown: The unrecognized arguments.
-    """
+    """Exits with an error about the unknown arguments of a command. Suggests the option or override that was meant."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]

@@ -155,14 +155,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given. In a distributed run, only the first rank prints.
-
-    Args:
-        arguments: The arguments of the command.
-        error: The error.
-        code: The exit code of the command.
-        message: The message for the terminal. If empty, it consists of the class and text of the error.
-    """
+    """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints."""
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 

@@ -67,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from footplate.checks import check_count
-    from footplate.cli.launching import refuse_launchers
-    from footplate.errors import FootplateError
+    from footplate.errors import ArgumentError, FootplateError
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
-    refuse_launchers("sweep")
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ArgumentError("footplate sweep must run in a single process", notes=["Start it without torchrun."])
     check_count("--trials", arguments.trials)
     check_count("--workers", arguments.workers)
     check_count("--seed", arguments.seed, least=0)

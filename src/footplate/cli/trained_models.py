@@ -13,7 +13,7 @@ from footplate.cli.arguments import (
     read_config,
     set_work_dir,
 )
-from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
 
 
@@ -92,9 +92,9 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
-    set_launcher(arguments, cfg)
-    if starts_processes(arguments):
-        return start_processes(arguments, cfg)
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
 

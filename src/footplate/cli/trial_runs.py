@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_overrides, read_config, set_work_dir
-from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled, wrap_text
 
@@ -106,9 +106,9 @@ def check_run(arguments: argparse.Namespace) -> int:
 
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
-    set_launcher(arguments, cfg)
-    if starts_processes(arguments):
-        return start_processes(arguments, cfg)
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
     with collect_warnings() as warnings:
         try:
             cfg, note = (without_automatic_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
@@ -196,7 +196,7 @@ def _check_groups(arguments: argparse.Namespace) -> None:
 
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
-    from footplate.distributed.tensor_parallel import parse_tensor_parallel
+    from footplate.distributed.fully_shard import parse_tensor_parallel
     from footplate.engine.run_config import check_config
     from footplate.error_context import at_key
     from footplate.tools.plan_measurements import Measurements, measure
@@ -220,9 +220,9 @@ def profile_run(arguments: argparse.Namespace) -> int:
 
     cfg = read_config(arguments)
     set_work_dir(cfg, None)
-    set_launcher(arguments, cfg)
-    if starts_processes(arguments):
-        return start_processes(arguments, cfg)
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(check_config(cfg, built_next=True), iterations=arguments.iters)
     if not rank_from_environment():

@@ -64,11 +64,7 @@ class Loaded(NamedTuple):
 def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads the config at an absolute path and its bases.
 
-    Args:
-        path: The path.
-        options: The options for reading.
-        asked_at: The place that refers to the file.
-        chain: The files that are being loaded, used to detect cycles.
+    `asked_at` is the place that refers to the file. `chain` contains the files that are being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.

@@ -151,9 +151,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
 
-    Args:
-        runs: The runs.
-        names: The scalars. By default, the loss, the validation scalars and the learning rate.
+    By default, shows the loss, the validation scalars and the learning rate.
 
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.

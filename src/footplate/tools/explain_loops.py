@@ -56,12 +56,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
-    """Returns a table of the hooks at each event, one line per event.
-
-    Args:
-        hooks: The hooks.
-        missing: The names of hooks that are not installed.
-    """
+    """Returns a table of the hooks at each event, one line per event, and the names of hooks that are not installed."""
     return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
 
 

@@ -153,12 +153,8 @@ def predict(parts: "Measurements", cluster: "Cluster", sharding: Sharding | None
 def predict_growth(parts: "Measurements", cluster: "Cluster", sharding: Sharding | None = None) -> list[Prediction]:
     """Returns predictions for one device, one node, and doubling numbers of nodes up to the whole cluster.
 
-    One device shares nothing. Other numbers of devices are left out if they cannot be split into groups.
-
-    Args:
-        parts: The measurements of one device.
-        cluster: The machines.
-        sharding: See `predict`.
+    One device shares nothing. Other numbers of devices are left out if they cannot be split into groups. The arguments
+    are those of `predict`.
     """
     sizes = []
     nodes = 1
@@ -177,14 +173,7 @@ def predict_growth(parts: "Measurements", cluster: "Cluster", sharding: Sharding
 def describe_plan(
     measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction], sharding: Sharding | None = None
 ) -> str:
-    """Returns the measurements, the cluster and a table of the predictions as text.
-
-    Args:
-        measured: The measurements of one device.
-        cluster: The machines.
-        predictions: The result of `predict_growth`.
-        sharding: See `predict`.
-    """
+    """Returns the measurements, the cluster and a table of the predictions of `predict_growth` as text."""
     step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(
         f"{name} {_bytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")

@@ -327,9 +327,7 @@ class _RecorderHook(Hook):
 def describe_replay(found: Replay, *, whole: bool = False) -> str:
     """Returns tables of the layers and the first non-finite values as text.
 
-    Args:
-        found: The record.
-        whole: Whether to show every layer rather than only the layers up to the first non-finite one.
+    Shows only the layers up to the first non-finite one, or every layer if `whole` is set.
     """
     trace = found.trace
     losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items()) or "no losses"

@@ -178,11 +178,8 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     """Returns the images of runs as data URIs, by name and step.
 
     Several images with few steps are more useful than one image with many steps. Therefore, the latest step of each
-    image is embedded first, and the remaining budget is used for earlier steps.
-
-    Args:
-        runs: The runs.
-        budget: The maximum size of all data URIs in characters.
+    image is embedded first, and the remaining budget is used for earlier steps. `budget` is the maximum size of all
+    data URIs in characters.
     """
     embedded = Embedded([], [], 0, {})
     sources: dict[str, int] = {}  # maps each data URI to its index

@@ -37,11 +37,8 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     """Arranges the scalars of runs as charts.
 
     A scalar that always equals an earlier scalar, such as the only term of a loss, is mentioned only in the title of
-    the earlier scalar's chart. Per-class results are omitted; see `class_history`.
-
-    Args:
-        runs: The runs.
-        headline: The headline metric, as a series of any run.
+    the earlier scalar's chart. Per-class results are omitted; see `class_history`. `headline` is the headline metric as
+    a series of any run.
     """
     curves: dict[tuple[str, str], list[Curve]] = {}
     for number, run in enumerate(runs):
@@ -152,11 +149,8 @@ def short(value: float, digits: int = 5) -> float:
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
     """Returns the per-class results of all runs, grouped by dataset, metric and mode.
 
-    If there are too many values, omits steps other than the first, the best and the last one.
-
-    Args:
-        runs: The runs.
-        best_steps: The iteration of the best validation of each run.
+    If there are too many values, omits steps other than the first, the best and the last one. `best_steps` contains the
+    iteration of the best validation of each run.
 
     Returns:
         A dict for each table with its `set`, `metric`, `mode` and `runs`. Each of the `runs` contains the number of the

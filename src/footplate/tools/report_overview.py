@@ -38,12 +38,9 @@ _NORMAL = 1.96  # 95% of a normal distribution lie within this number of standar
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
     """Returns the metric by which runs are compared, and its rule.
 
-    It is the first metric of `save_best` that all runs have. If there is none, it is the first metric that all runs
-    have and that is not a loss. Without validation, it is the training loss.
-
-    Args:
-        runs: The runs.
-        metric: The name of the metric if it is known.
+    It is the metric with the given name or, without a name, the first metric of `save_best` that all runs have. If
+    there is none, it is the first metric that all runs have and that is not a loss. Without validation, it is the
+    training loss.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
