@@ -170,12 +170,7 @@ def find_first_resumable(
 ) -> tuple[str, Mapping[Any, Any]] | None:
     """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
 
-    Args:
-        folder: The folder of the run.
-        read: Verifies a checkpoint and returns its content.
-
-    Raises:
-        CheckpointError: See `find_latest`.
+    `read` verifies a checkpoint and returns its content.
     """
     pointer = read_pointer(folder)
     if pointer and not storage.is_same_storage(pointer, folder):

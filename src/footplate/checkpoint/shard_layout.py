@@ -340,16 +340,12 @@ def _checked_size(value: Any) -> int:
 
 
 def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
-    """Checks whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
+    """Checks whether boxes (offsets and sizes) cover a tensor of a shape without gaps or overlaps, in linear time.
 
     Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
     signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
     boxes cover each element of the tensor exactly once if and only if the signed corners of all boxes add up to those
     of the tensor.
-
-    Args:
-        shape: The shape of the tensor.
-        boxes: The offsets and sizes of each box.
 
     Raises:
         ValueError: The tensor is split along too many dimensions or into too many shards.

@@ -196,7 +196,7 @@ def _check_groups(arguments: argparse.Namespace) -> None:
 
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
-    from footplate.distributed.tensor_parallel import parse_tensor_parallel
+    from footplate.distributed.fully_shard import parse_tensor_parallel
     from footplate.engine.run_config import check_config
     from footplate.error_context import at_key
     from footplate.tools.plan_measurements import Measurements, measure

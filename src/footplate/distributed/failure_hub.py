@@ -40,11 +40,7 @@ _SEND_TIMEOUT = 30.0
 
 
 class Channel:
-    """One end of a connection between ranks. It carries JSON messages, one per line, and possibly a crash dump.
-
-    Args:
-        connection: A connected socket.
-    """
+    """One end of a connection between ranks. It carries JSON messages, one per line, and possibly a crash dump."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection

@@ -13,7 +13,13 @@ import torch
 
 from footplate.checkpoint import OpaqueObject, load_weights, trusted_files
 from footplate.data import capture_rng, check_rng
-from footplate.distributed import accumulation, gather_objects, is_distributed, unwrap_model
+from footplate.distributed import gather_objects, is_distributed, unwrap_model
+from footplate.distributed.sharding import (
+    average_gradients,
+    reduced_gradients,
+    restore_gradients,
+    unreduced_gradients,
+)
 from footplate.engine.hook import COUNTED_STEPS, Hook, Phase
 from footplate.engine.ineffective_settings import keep_saved_settings, settings_of, take_settings
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -104,7 +110,7 @@ class _Optimizer(_Component):
             written = [group.get("param_names", ()) for group in held["param_groups"]]
             if any(written):  # the gradients are matched to the parameters by name
                 saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-            accumulation.restore_gradients(model, parameters, saved)
+            restore_gradients(model, parameters, saved)
         (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
@@ -204,10 +210,10 @@ def capture(
                     "%d processes, so a resumed run is not bit-identical.",
                     runner.world_size,
                 )
-                held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
+                held[_ACCUMULATED] = average_gradients(model, parameters)
             else:
-                held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
-                held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
+                held[_ACCUMULATED] = reduced_gradients(parameters)
+                held[_GRADIENTS_OF_RANKS] = unreduced_gradients(model, parameters)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
 

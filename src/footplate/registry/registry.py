@@ -130,8 +130,7 @@ class Registry(RegistryMembers):
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
         """Sets the default scope for the duration of the block, and yields the registry of the default scope.
 
-        Args:
-            scope: The scope, or None to keep the current one.
+        None keeps the current scope.
         """
         with using_scope(scope):
             current = default_scope()

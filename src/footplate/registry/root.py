@@ -8,7 +8,8 @@ code also registers plain functions there.
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pkgutil import resolve_name
+from pathlib import Path
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 from footplate.errors import BuildError, MissingExtraError, UnknownNameError
@@ -44,7 +45,10 @@ __all__ = [
     "WEIGHT_INITIALIZERS",
 ]
 
-_TASKS = "footplate.tasks.all_tasks"
+# Each package in the folder is a task, so a new task needs no changes here.
+_TASKS = tuple(
+    f"footplate.tasks.{each.name}" for each in iter_modules([str(Path(__file__).parents[1] / "tasks")]) if each.ispkg
+)
 _ADAPTERS = "footplate.first_generation.adapters"
 
 
@@ -142,7 +146,7 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", _TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
+HOOKS = _root("hook", "footplate.hooks", *_TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
 
@@ -160,17 +164,17 @@ DATASETS = _root(
     "footplate.data",
     "footplate.tasks.recipes.fashion_items",
     "footplate.tasks.recipes.fashion_scenes",
-    _TASKS,
+    *_TASKS,
     _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
-TRANSFORMS = _root("transform", "footplate.data", _TASKS)
+TRANSFORMS = _root("transform", "footplate.data", *_TASKS)
 FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
 MODELS = _root(
-    "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
+    "model", "footplate.models", *_TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
 )
 for _package, _source, _extra in (
     ("timm", "TimmModels", "models"),
@@ -181,7 +185,7 @@ for _package, _source, _extra in (
     PackageModels(_package, MODELS, f"footplate.models.package_models:{_source}", _extra)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
-TASK_UTILS = _root("task util", _TASKS)
+TASK_UTILS = _root("task util", *_TASKS)
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
@@ -191,11 +195,11 @@ OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.o
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root("metric", "footplate.evaluation", _TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
+METRICS = _root("metric", "footplate.evaluation", *_TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
-    "visualizer", "footplate.visualization", _TASKS, base="footplate.visualization.visualizer:Visualizer"
+    "visualizer", "footplate.visualization", *_TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
 VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")

@@ -23,8 +23,8 @@ from footplate.config import Config
 from footplate.config.key_paths import merge_options
 from footplate.data.sample_cache import free_memory
 from footplate.distributed import gather_objects
+from footplate.distributed.fully_shard import FullyShard
 from footplate.distributed.process_group import find_rank_info
-from footplate.distributed.sharding import FullyShard
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.components import counts_epochs
 from footplate.engine.run_config import check_config, runner_config

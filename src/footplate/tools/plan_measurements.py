@@ -21,7 +21,7 @@ from footplate.checks import check_count, check_flag, check_number
 from footplate.config import Config
 from footplate.data import batches
 from footplate.distributed import unwrap_model
-from footplate.distributed.tensor_parallel import TensorParallel, common_divisor, select_layers
+from footplate.distributed.fully_shard import TensorParallel, common_divisor, select_layers
 from footplate.engine import Runner
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError, FootplateError, Origin

@@ -7,7 +7,7 @@ import pytest
 
 from footplate import Config
 from footplate.errors import ArgumentError, ConfigError
-from footplate.first_generation.rewriting import (
+from footplate.first_generation.rewriting.migrate import (
     MigratedFile,
     check_output_file,
     check_output_folder,

@@ -1,14 +1,14 @@
 """Functions and types of `mmengine` for data, metrics, writers and images that only code bases use."""
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from footplate.data.rng import seed_generators
-from footplate.hosts.mmengine.utils import apply_to
+from footplate.evaluation.metric import to_device
 from footplate.visualization import ImageArray, as_rgb
 
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
@@ -61,11 +61,7 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
     return metrics[found[0]]
 
 
-def _to_cpu(data: Any) -> Any:
-    """Returns nested data with its tensors on the CPU."""
-    return apply_to(
-        data, lambda each: isinstance(each, Tensor) or hasattr(each, "to_tensor"), lambda each: each.to("cpu")
-    )
+_to_cpu = partial(to_device, device="cpu")
 
 
 def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
