@@ -101,13 +101,23 @@ class RunCheckpoints(Components):
             CheckpointError: The save failed, and `on_save_error` is "stop".
             NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
-        path = os.path.join(out_dir, filename)
-        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        checkpoint = _checkpoint_to_save(cast("Runner", self), path, meta=meta, together=background, undo=undo, **parts)
-        if checkpoint is not None:
-            self.saver.save(
-                checkpoint, path, then=then, undo=undo, replicated=_replicated_storages(cast("Runner", self), path)
-            )
+        runner, path = cast("Runner", self), os.path.join(out_dir, filename)
+        reshard(self.model)
+        try:
+            check_weights(runner)
+        except NonFiniteError as error:
+            if runner.nonfinite.loss == "stop":
+                raise
+            self.saver.refuse(error, undo)
+            return path
+        checkpoint = state.capture(
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        )
+        checkpoint["meta"].update(meta or {})
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        to_write = checkpoint if is_sharded_path(path) else _gathered(runner, checkpoint, together=background)
+        if to_write is not None:
+            self.saver.save(to_write, path, then=then, undo=undo, replicated=_replicated_storages(runner, path))
             if not background:
                 self.saver.settle()
         return path
@@ -189,45 +199,8 @@ class RunCheckpoints(Components):
             restore_rng(self._random)
 
 
-def _checkpoint_to_save(
-    runner: "Runner",
-    path: str,
-    *,
-    save_optimizer: bool,
-    save_param_scheduler: bool,
-    meta: Mapping[str, Any] | None,
-    together: bool,
-    undo: Callable[[], None] | None,
-) -> dict[str, Any] | None:
-    """Returns the checkpoint of a run in its current state, or None if this rank saves nothing.
-
-    Args:
-        runner: The runner.
-        path: The path at which it will be saved.
-        save_optimizer: Whether to include the optimizer state.
-        save_param_scheduler: Whether to include the state of the schedules.
-        meta: Additional entries for the checkpoint's `meta`.
-        together: Whether all ranks call this function.
-        undo: Called if the weights are non-finite.
-
-    Raises:
-        NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
-    """
-    reshard(runner.model)
-    try:
-        check_weights(runner)
-    except NonFiniteError as error:
-        if runner.nonfinite.loss == "stop":
-            raise
-        runner.saver.refuse(error, undo)
-        return None
-    checkpoint = state.capture(
-        runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=together
-    )
-    checkpoint["meta"].update(meta or {})
-    runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    if is_sharded_path(path):
-        return checkpoint
+def _gathered(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any] | None:
+    """Gathers the shards of all ranks on the first one. Returns the checkpoint to write, or None on other ranks."""
     if is_sharded(runner.model):
         checkpoint = gather_full_state(checkpoint)
     elif together and is_distributed() and "optimizer" in checkpoint:
