@@ -84,6 +84,11 @@ def test_torchrun_gets_the_command(
     assert caplog.messages == []  # the ranks emit the warnings
 
 
+def test_restarts_without_processes_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="--max-restarts needs --nproc"):
+        start_processes(_arguments("--max-restarts", "2"), Config({}))
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
     with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):

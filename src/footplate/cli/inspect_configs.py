@@ -116,11 +116,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
     from footplate.tools.key_equivalents import equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
-            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
+    _check_options(arguments, topic)
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -145,6 +141,21 @@ def explain_config(arguments: argparse.Namespace) -> int:
             error.suggestion, error.notes = suggestion, ()
         raise
     return 0
+
+
+def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
+    """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
+    from footplate.checks import check_count
+
+    if arguments.epoch_length is not None:
+        check_count("--epoch-length", arguments.epoch_length)
+    if arguments.dump and arguments.key:
+        raise ArgumentError("--dump writes the whole config", key="--dump", notes=[f"Omit '{arguments.key}'."])
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
+            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:

@@ -70,14 +70,17 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
         ConfigError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
+    from footplate.errors import ArgumentError
+
     set_launcher(arguments, cfg)
+    if arguments.nproc is None and arguments.max_restarts:
+        raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
     if arguments.nproc is None or "LOCAL_RANK" in os.environ:
         return None
     import torch
 
     from footplate.checks import check_count
     from footplate.engine.run_config import check_config
-    from footplate.errors import ArgumentError
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import without_automatic_size
 

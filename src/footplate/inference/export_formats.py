@@ -166,6 +166,8 @@ def _trace(request: Request) -> Any:
 
 def _write_onnx(request: Request) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
+    # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
+    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     program = torch.onnx.export(
         _trace(request),
         (),

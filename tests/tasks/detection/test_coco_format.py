@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from footplate.errors import DataError
-from footplate.tasks.detection.metric import as_annotations, as_results, as_truth, image_result
+from footplate.tasks.detection.coco_format import as_annotations, as_results, as_truth, image_result
 
 PREDICTED = {
     "bboxes": torch.tensor([[1.0, 2, 5, 10], [0, 0, 4, 4]]),

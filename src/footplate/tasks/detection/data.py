@@ -1,8 +1,8 @@
 """The COCO dataset, the data sample for detection, and the transform and the preprocessor that fill it."""
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 
 from footplate.checks import check_keys
 from footplate.data import BaseDataset, BaseTransform
-from footplate.data.annotations import check_segmentation, join_root, load_data_file
+from footplate.data.annotations import join_root, load_data_file
 from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.error_context import at_key
 from footplate.errors import DataError
-from footplate.messages import nearest, pluralize
+from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.tasks.detection.coco_format import category_ids, check_annotations, check_mask, check_sections
 from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
 
 _logger = logging.getLogger("footplate.tasks")
-_LONGEST_SIDE = 1_000_000  # pixels
-_LARGEST_NUMBER = 1e12  # the limit of box coordinates
+_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 _FILTERS = {"filter_empty_gt": False, "min_size": 0}
 
 
@@ -61,9 +61,9 @@ class CocoDataset(BaseDataset):
             content = load_data_file(self.ann_file)
             if self.test_mode and isinstance(content, Mapping):
                 content = {"annotations": [], **content}
-            _check_sections(content, self.ann_file)
+            check_sections(content, self.ann_file)
         labels = self._labels(content["categories"])
-        _check_annotations(content, self.ann_file)
+        check_annotations(content, self.ann_file)
         annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in labels:
@@ -123,124 +123,6 @@ class CocoDataset(BaseDataset):
         classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
         found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
         return {number: position for position, number in enumerate(found)}
-
-
-def category_ids(
-    classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
-) -> list[Any]:
-    """Returns the category id of each class.
-
-    Raises:
-        DataError: The file lacks a category, or two categories have the same name or the same id. `key` is the key of
-            the classes in the config.
-    """
-    ids: dict[str, Any] = {}
-    names: dict[Any, str] = {}
-    for each in categories:
-        name, number = str(each["name"]), each["id"]
-        if ids.setdefault(name, number) != number:
-            raise DataError(f"the file '{ann_file}' has two categories named '{name}'", found=[ids[name], number])
-        if names.setdefault(number, name) != name:
-            raise DataError(
-                f"the file '{ann_file}' has two categories with the id {number}", found=[names[number], name]
-            )
-    for name in classes:
-        if name not in ids:
-            raise DataError(
-                f"the file '{ann_file}' has no category '{name}'",
-                key=key,
-                suggestion=nearest(name, ids),
-                notes=["categories: " + ", ".join(ids)],
-            )
-    return [ids[name] for name in classes]
-
-
-def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
-    """Raises a DataError if the mask of an annotation is malformed, or takes far more memory than its image."""
-    where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
-    try:
-        check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
-    except DataError as error:
-        raise DataError(f"{where}: {error.message}", key="segmentation") from error
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        reason = f"{where}: it is neither a list of polygons nor run lengths"
-        raise DataError(reason, key="segmentation", found=str(annotation["segmentation"])[:60]) from error
-
-
-def _is_side(value: Any) -> bool:
-    """Checks whether a value is a valid number of pixels; some files write integers as floats."""
-    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
-
-
-# For each key of an entry: the check of its value, and a description of valid values.
-_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
-    "image_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
-    "category_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
-    "file_name": (lambda value: isinstance(value, str), "a string"),
-    "name": (lambda value: isinstance(value, (int, str)), "a string"),
-    "width": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
-    "height": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
-    "bbox": (
-        lambda value: (
-            isinstance(value, list)
-            and len(value) == 4
-            and all(isinstance(each, (int, float)) and abs(each) <= _LARGEST_NUMBER for each in value)
-        ),
-        "four numbers: x, y, width, height",
-    ),
-}
-_SECTIONS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
-
-
-def _check_sections(content: Any, ann_file: str) -> None:
-    """Checks the sections of a COCO file, and the entries of `images` and `categories`."""
-    if not isinstance(content, Mapping) or not _SECTIONS.keys() <= content.keys():
-        found = sorted(content) if isinstance(content, Mapping) else type(content)
-        reason = f"the file '{ann_file}' is not a COCO file: it must have the keys {', '.join(_SECTIONS)}"
-        raise DataError(reason, found=found)
-    for section, keys in _SECTIONS.items():
-        if not isinstance(content[section], list):
-            raise DataError(f"'{section}' of the file '{ann_file}' is not a list", found=type(content[section]))
-        for position, entry in enumerate(content[section]):
-            where = f"entry {position} of '{section}' in '{ann_file}'"
-            if not isinstance(entry, Mapping):
-                raise DataError(f"{where} is not a dict", found=entry)
-            if not set(keys) <= entry.keys():
-                raise DataError(f"{where} must have the keys {', '.join(keys)}", found=sorted(entry))
-            for key in keys:
-                is_valid, wanted = _KEYS[key]
-                if not is_valid(entry[key]):
-                    raise DataError(f"the '{key}' of {where} must be {wanted}", found=entry[key])
-
-
-def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
-    """Checks that image ids are unique, and that annotations are complete and refer to existing entries."""
-    images = Counter(each["id"] for each in content["images"])
-    if len(images) < len(content["images"]):
-        raise DataError(f"the file '{ann_file}' has two images with the id {images.most_common(1)[0][0]}")
-    categories = {each["id"] for each in content["categories"]}
-    for annotation in content["annotations"]:
-        where = f"annotation {annotation.get('id', '?')} of '{ann_file}'"
-        for key in ("image_id", "category_id", "bbox"):
-            if key not in annotation:
-                raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
-            is_valid, wanted = _KEYS[key]
-            if not is_valid(annotation[key]):
-                raise DataError(f"the '{key}' of {where} must be {wanted}", key=key, found=annotation[key])
-        if annotation["image_id"] not in images:
-            raise DataError(f"{where} refers to an unknown image", key="image_id", found=annotation["image_id"])
-        if annotation["category_id"] not in categories:
-            known = ", ".join(map(str, sorted(categories)[:20]))
-            raise DataError(
-                f"{where} has an unknown category",
-                key="category_id",
-                found=annotation["category_id"],
-                notes=[f"categories: {known}"],
-            )
-
-
-_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 
 
 class DetDataSample(BaseDataElement):
