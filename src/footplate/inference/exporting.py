@@ -27,8 +27,7 @@ from footplate.inference.export_formats import (
     exportable_operators,
     largest_difference,
 )
-from footplate.inference.preprocessing import Preprocessing
-from footplate.inference.trained_model import TrainedModel
+from footplate.inference.trained_model import Preprocessing, TrainedModel
 from footplate.messages import format_bytes, labeled, one_line
 from footplate.registry import using_scope
 

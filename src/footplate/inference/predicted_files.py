@@ -18,7 +18,7 @@ from rich.progress import track
 
 from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
-from footplate.inference.preprocessing import Pixels
+from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
 from footplate.visualization import as_array
 

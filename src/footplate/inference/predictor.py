@@ -18,8 +18,7 @@ from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.preprocessing import Pixels, Preprocessing
-from footplate.inference.trained_model import TrainedModel, open_trained, select_device
+from footplate.inference.trained_model import Pixels, Preprocessing, TrainedModel, open_trained, select_device
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from string import Template
 from typing import Any, NamedTuple
 
@@ -103,7 +103,7 @@ def _data(
         is_table: Whether to compare the configs of all runs in a table, rather than each with that of the first run.
     """
     images = embed_images(runs, _MAX_IMAGE_BYTES)
-    for line in (line for lines in images.unread.values() for line in lines):
+    for line in chain.from_iterable(images.unread):
         _logger.warning("%s", line)
     described = [describe_run(run, headline) for run in runs]
     charts = arrange_charts(runs, headline[0] if headline else None)
@@ -127,7 +127,7 @@ def _data(
                 **described[place],
                 "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
                 "environment": run.environment,
-                "warnings": [*run.warnings, *images.unread.get(place, [])],
+                "warnings": [*run.warnings, *images.unread[place]],
             }
             for place, run in enumerate(runs)
         ],
@@ -171,7 +171,7 @@ class Embedded(NamedTuple):
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of names that were omitted to limit the size of the page
-    unread: dict[int, list[str]]  # maps the number of a run to messages about its unreadable images
+    unread: list[list[str]]  # for each run, messages about its unreadable images
 
 
 def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
@@ -181,7 +181,8 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     image is embedded first, and the remaining budget is used for earlier steps. `budget` is the maximum size of all
     data URIs in characters.
     """
-    embedded = Embedded([], [], 0, {})
+    found: list[dict[str, Any]] = []
+    unread: list[list[str]] = [[] for _ in runs]
     sources: dict[str, int] = {}  # maps each data URI to its index
     # Alternate between runs, so that a small budget covers each of them.
     names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
@@ -190,7 +191,7 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     shown: list[tuple[dict[str, Any], list[RunImage]]] = []
     for number, name in keys:
         images = [image for image in runs[number].images if image.name == name]
-        frames = _frames(images[-1:], embedded, number)
+        frames = _frames(images[-1:], unread[number])
         if not _add(frames, sources, budget):
             left_out += 1
             continue
@@ -199,12 +200,12 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     used = sum(map(len, sources))
     count = min(_MOST_FRAMES - 1, (budget - used) // max(used, 1))
     for entry, earlier in shown:
-        frames = _frames(_spread(earlier, count), embedded, entry["run"])
+        frames = _frames(_spread(earlier, count), unread[entry["run"]])
         if _add(frames, sources, budget):
             entry["frames"] = frames + entry["frames"]
         if entry["frames"]:
-            embedded.found.append(entry)
-    return embedded._replace(sources=list(sources), left_out=left_out)
+            found.append(entry)
+    return Embedded(found, list(sources), left_out, unread)
 
 
 def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
@@ -225,13 +226,14 @@ def _spread(images: list[RunImage], count: int) -> list[RunImage]:
     return [images[part * len(images) // count] for part in range(count)]
 
 
-def _frames(images: Sequence[RunImage], embedded: Embedded, number: int) -> list[dict[str, Any]]:
+def _frames(images: Sequence[RunImage], unread: list[str]) -> list[dict[str, Any]]:
+    """Reads images. Appends messages about unreadable images to `unread`."""
     frames = []
     for image in images:
         try:
             frames.append({"step": image.step, **_read(image)})
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
-            embedded.unread.setdefault(number, []).append(f"the image {image.path} cannot be read: {error}")
+            unread.append(f"the image {image.path} cannot be read: {error}")
     return frames
 
 
