@@ -34,7 +34,6 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "replicated_with_grad_allreduce": (nn.Module,),
 }
 _HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "nhead")
-_SHOWN_NAMES = 3
 
 
 @MODEL_WRAPPERS.register_module()
