@@ -346,7 +346,10 @@ class Runner(RunCheckpoints, RunnerMembers):
         return self._evaluate("test")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls the hooks that act at the event `fn_name`, in their order."""
+        """Calls the hooks that act at the event `fn_name`, in their order.
+
+        `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
+        """
         outer = self.phase
         self.phase = PHASE_OF_EVENT.get(fn_name, outer)
         for method in self.hooks.at(fn_name):
@@ -369,6 +372,7 @@ class Runner(RunCheckpoints, RunnerMembers):
                 metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")
+            self.saver.settle()  # a hook may have saved a checkpoint
         return metrics
 
     def _opened_log(self) -> AbstractContextManager[None]:

@@ -225,6 +225,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         stream = self.dataloader_iterator
         try:
             while self._iter < self._max_iters and not self.stop_training:
+                if not runner.model.training:  # a hook has validated, or has set evaluation mode
+                    runner.model.train()
                 runner.phase = Phase.DATA_LOADING
                 batch = next(stream)
                 runner.phase = Phase.BETWEEN_ITERATIONS

@@ -260,6 +260,7 @@ class CheckpointHook(Hook):
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
+            runner.saver.settle()  # the last save may still be in progress
             for path in [*self._kept[-1:], *self.best_checkpoints] if is_main_process() else ():
                 if self._is_in_folder(path):
                     self._publish(runner, path)

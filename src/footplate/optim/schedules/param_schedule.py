@@ -252,7 +252,8 @@ class ParamSchedule:
         self._global_step += 1
         if self.begin <= self._global_step < self.end:
             self.last_step += 1
-            if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
+            groups = self.optimizer.param_groups  # loading a state replaces them, and a hook may add some
+            if groups is not self._groups or len(groups) != len(self._slots):
                 self._bind(self.base_values)
             key, verbose = self._key, self.verbose
             for group, ((slot, _), value) in enumerate(zip(self._slots, self._get_value(), strict=True)):

@@ -116,6 +116,7 @@ class OptimWrapper:
         self.guard(None)
         self._compiled_step: Callable[..., Any] | None = None
         self._overrides_step = False
+        self._amplify: Callable[[Tensor], Tensor] | None = None  # multiplies losses by the scale of mixed precision
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if self._is_compiled and state_dtype is not None:
@@ -158,6 +159,7 @@ class OptimWrapper:
         if self._clears_at_next_loss:
             self._clears_at_next_loss = False
             self.zero_grad(**(zero_kwargs or {}))
+        loss = self.scale_loss(loss)
         if self._overrides_backward:
             self.backward(loss)
         else:
@@ -166,7 +168,8 @@ class OptimWrapper:
                     "the loss does not depend on any trainable parameter",
                     notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
                 )
-            loss = self.scale_loss(loss)
+            if self._amplify is not None:
+                loss = self._amplify(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self._inner_count += 1
         if self.should_update():
@@ -177,8 +180,13 @@ class OptimWrapper:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation."""
-        self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
+        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation.
+
+        The loss is not divided for gradient accumulation. To do so, pass the result of `scale_loss`.
+        """
+        if self._amplify is not None:
+            loss = self._amplify(loss)
+        loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
         self._has_used_gradients = False
 
@@ -412,9 +420,18 @@ class OptimWrapper:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _layout(self) -> optimizer_state.Layout:
-        names = [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
-        frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
-        return optimizer_state.Layout(names, list(self._names.values()), frozenset(frozen))
+        names = [
+            [
+                # A hook may have added a group whose parameters the model did not have when they were named.
+                self._names.get(id(each), f"param_groups.{group_index}.{index}")
+                for index, each in enumerate(group["params"])
+            ]
+            for group_index, group in enumerate(self.param_groups)
+        ]
+        by_name = dict(zip(chain.from_iterable(names), self._parameters(), strict=True))
+        frozen = {name for name, parameter in by_name.items() if not parameter.requires_grad}
+        order = dict.fromkeys([*self._names.values(), *by_name])
+        return optimizer_state.Layout(names, list(order), frozenset(frozen))
 
 
 def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
