@@ -28,6 +28,7 @@ from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.evaluation import BaseMetric, Evaluator
+from footplate.evaluation.evaluation_sets import warn_about_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -82,7 +83,8 @@ def preflight(runner: "Runner") -> None:
             for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
                 if hasattr(dataset, "warn_about_labels"):
                     dataset.warn_about_labels()
-            _warn_about_classes(runner)
+            trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+            warn_about_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
@@ -96,29 +98,6 @@ def preflight(runner: "Runner") -> None:
         " without optimizer state" if growth is None and not has_state else "",
         ", and one batch was validated" if any(names is not None for _, names in results) else "",
     )
-
-
-def _warn_about_classes(runner: "Runner") -> None:
-    """Warns if a label stands for different classes in the training and the validation data."""
-    known = _classes(runner.train_dataloader)
-    for each in getattr(runner.val_loop, "sets", ()):
-        for label, (trained, validated) in enumerate(zip(known, _classes(each.dataloader), strict=False)):
-            if trained != validated:
-                where = f"the validation data '{each.name}'" if each.name else "the validation data"
-                _logger.warning(
-                    "Label %d is '%s' in the training data, but '%s' in %s. "
-                    "Set the same classes, in the same order, in all datasets.",
-                    label,
-                    trained,
-                    validated,
-                    where,
-                )
-                break
-
-
-def _classes(dataloader: Any) -> list[Any]:
-    metainfo = getattr(getattr(dataloader, "dataset", None), "metainfo", None) or {}
-    return list(metainfo.get("classes") or ())
 
 
 def optimizer_growth(optim_wrapper: Any) -> int | None:

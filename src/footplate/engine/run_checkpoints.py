@@ -28,6 +28,7 @@ from footplate.engine.components import Components
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, NonFiniteError
+from footplate.evaluation.evaluation_sets import warn_about_classes
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
@@ -189,9 +190,15 @@ class RunCheckpoints(Components):
         if path is not None:
             key = at_key("load_from") if path == self.load_from else nullcontext()
             with located(self.cfg), key, self.buffered_log():
-                (self.resume if resumes else self.load_checkpoint)(path)
+                if resumes:
+                    self.resume(path)
+                    meta = None
+                else:
+                    meta = self.load_checkpoint(path).get("meta")
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
+                    trained = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+                    warn_about_classes(trained, getattr(self.test_loop, "sets", ()), "test")
 
     def restore_random_state(self) -> None:
         """Restores the random state of the resumed checkpoint. Loops call it before they continue."""

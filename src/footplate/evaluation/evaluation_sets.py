@@ -2,7 +2,8 @@
 
 import bisect
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
@@ -12,6 +13,8 @@ from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
 from footplate.records.message_hub import dataset_metric
+
+_logger = logging.getLogger("footplate.evaluation")
 
 
 class EvaluationSet(NamedTuple):
@@ -36,6 +39,35 @@ class EvaluationSet(NamedTuple):
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the metrics with the prefix of the dataset added to their names."""
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+
+
+def warn_about_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
+    """Warns if a label stands for different classes in the training data and in other data.
+
+    Args:
+        trained: The metainfo of the training data, or None.
+        sets: The other datasets.
+        mode: "validation" or "test", for the message.
+    """
+    for each in sets:
+        metainfo = getattr(getattr(each.dataloader, "dataset", None), "metainfo", None)
+        for label, (before, now) in enumerate(zip(_classes(trained), _classes(metainfo), strict=False)):
+            if before != now:
+                _logger.warning(
+                    "Label %d is '%s' in the training data, but '%s' in the %s data%s. "
+                    "Set the same classes, in the same order, in all datasets.",
+                    label,
+                    before,
+                    now,
+                    mode,
+                    f" '{each.name}'" if each.name else "",
+                )
+                break
+
+
+def _classes(metainfo: Any) -> Sequence[Any]:
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    return classes if isinstance(classes, (list, tuple)) else ()
 
 
 def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:

@@ -1,7 +1,10 @@
 """Optimizers, optimizer wrappers, parameter group constructors, and schedules."""
 
-from footplate.optim.constructors import DefaultOptimWrapperConstructor
-from footplate.optim.layer_decay import LayerDecayOptimizerConstructor, LearningRateDecayOptimizerConstructor
+from footplate.optim.constructors import (
+    DefaultOptimWrapperConstructor,
+    LayerDecayOptimizerConstructor,
+    LearningRateDecayOptimizerConstructor,
+)
 from footplate.optim.layerwise import LAMB, LARS
 from footplate.optim.muon import Muon
 from footplate.optim.optimizer_builder import build_optimizer
