@@ -136,6 +136,12 @@ def _import_code_base(scope: str) -> ModuleType:
     """
     module = importlib.import_module(scope)
     if not _is_first_generation(scope):
+        registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
+        if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
+            # Early versions for MMEngine import the modules that register their classes only in this function.
+            register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
+            if register is not None:
+                register(init_default_scope=False)
         return module
     for part in _REGISTERING:
         if module_exists(f"{scope}.{part}"):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate import registry as roots
-from footplate.registry import Registry as _Registry
+from footplate.hosts.mmengine.registry import Registry as _Registry
+from footplate.registry import Registry as FootplateRegistry
 
 # Maps the names of registries that code bases create without a parent to the registries that configs use.
 # Code bases for mmcv 1.2 and older have a registry for each kind of module.
 _MODULES = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
-_ROOTS: Mapping[str, _Registry] = {
+_ROOTS: Mapping[str, FootplateRegistry] = {
     **dict.fromkeys(_MODULES.split(), roots.MODELS),
     "dataset": roots.DATASETS,
     "datasets": roots.DATASETS,
@@ -41,7 +42,7 @@ class Registry(_Registry):
         self,
         name: str,
         build_func: Callable[..., Any] | None = None,
-        parent: _Registry | None = None,
+        parent: FootplateRegistry | None = None,
         scope: str | None = None,
     ) -> None:
         scope = scope or sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
