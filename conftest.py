@@ -63,7 +63,7 @@ def _reset_process() -> None:
 @pytest.fixture
 def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps what the libraries of writers leave behind below the folder of the test."""
-    from tests.records.writers.seclusion import seclusion
+    from tests.records.seclusion import seclusion
 
     with seclusion(tmp_path, monkeypatch):
         yield

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from footplate import Hook, Runner
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import gather_objects, initialize, unwrap_model
-from footplate.distributed.sharding import gather_full_state
 from footplate.models import BaseModel
 from footplate.registry import DATASETS, MODELS
 

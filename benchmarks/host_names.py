@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate import hosts
-from footplate.hosts.operators.extension import MISSING
+from footplate.hosts.operators import MISSING
 from footplate.messages import list_names, pluralize
 from footplate.registry.dotted_paths import module_exists
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from footplate import Config, Hook, Runner
-from footplate.engine.sections import check_config
+from footplate.engine.run_config import check_config
 from footplate.tasks.recipes import find_config
 
 _EPOCH = {"dataset.length": 128, "sampler": {"type": "DefaultSampler", "shuffle": True}}

@@ -94,7 +94,7 @@ def role_train(config: str, steps: int) -> dict[str, Any]:
 
 def _config(config: str) -> Any:
     from footplate import Config
-    from footplate.engine.sections import check_config
+    from footplate.engine.run_config import check_config
     from footplate.tasks.recipes import find_config
 
     cfg = Config.fromfile(find_config(config))

@@ -38,7 +38,7 @@ class Points(Dataset[Any]):
 
     def __init__(self, size: int = 16, noise: float = 0.1, form: str = "dict") -> None:
         self.size, self.noise, self.form = size, noise, form
-        self.metainfo = {"classes": ("left", "right")}
+        self.metainfo: dict[str, tuple[str, ...]] = {"classes": ("left", "right")}
 
     def __len__(self) -> int:
         return self.size

@@ -1,9 +1,25 @@
+import fcntl
+import io
+import os
+import pty
 import re
+import struct
+import termios
 from pathlib import Path
 
 import pytest
 
-from footplate.messages import format_bytes, format_interval, nearest, pluralize, printable
+from footplate.messages import (
+    format_bytes,
+    format_interval,
+    nearest,
+    pluralize,
+    printable,
+    terminal_width,
+    wrap_for_screen,
+    wrap_log,
+    wrap_text,
+)
 
 SOURCE = Path(__file__).parents[1] / "src/footplate"
 
@@ -91,3 +107,134 @@ def test_plural_and_interval(count: int, how_many: str, how_often: str) -> None:
 )
 def test_format_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+TRAIN = (
+    "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04  time: 0.2056  "
+    "data_time: 0.0265  memory: 464  loss: 2.3672"
+)
+WARNING = "19:28:20 - WARNING - LinearLR ends at 101, past the end of training at 30; its end: --set schedule.end=30"
+
+
+def test_short_line_is_unchanged() -> None:
+    assert wrap_log(TRAIN, len(TRAIN)) == TRAIN
+    assert wrap_log("", 10) == ""
+
+
+def test_line_is_broken_between_fields() -> None:
+    assert wrap_log(TRAIN, 79).splitlines() == [
+        "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04",
+        "    time: 0.2056  data_time: 0.0265  memory: 464  loss: 2.3672",
+    ]
+    assert wrap_log(TRAIN, 59).splitlines() == [
+        "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04",
+        "    eta: 0:00:04  time: 0.2056  data_time: 0.0265",
+        "    memory: 464  loss: 2.3672",
+    ]
+
+
+def test_name_and_value_stay_together() -> None:
+    assert wrap_log(WARNING, 59).splitlines() == [
+        "19:28:20 - WARNING - LinearLR ends at 101, past the end of",
+        "    training at 30; its end: --set schedule.end=30",
+    ]
+    assert wrap_log(WARNING, 50).splitlines()[1:] == [
+        "    the end of training at 30; its",
+        "    end: --set schedule.end=30",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 39, 59, 79, 120])
+@pytest.mark.parametrize("line", [TRAIN, WARNING])
+def test_wrapped_lines_fit_and_keep_all_words(line: str, width: int) -> None:
+    lines = wrap_log(line, width).splitlines()
+    assert " ".join(lines).split() == line.split()
+    assert max(map(len, lines)) <= max(width, len("    end: --set schedule.end=30"))
+
+
+def test_long_path_is_not_broken() -> None:
+    path = "/data/" + "a_long_name/" * 8
+    assert wrap_log(f"INFO - seed 0, work_dir {path} is new", 40).splitlines() == [
+        "INFO - seed 0, work_dir",
+        f"    {path}",
+        "    is new",
+    ]
+
+
+def test_table_is_truncated_after_a_column() -> None:
+    table = "per class\nclass          IoU    Acc  Precision\nT-shirt/top   4.31   6.45      11.49"
+    assert wrap_log(table, 36) == table
+    assert wrap_log(table, 30).splitlines() == [
+        "per class",
+        "class          IoU    Acc …",
+        "T-shirt/top   4.31   6.45 …",
+    ]
+
+
+def test_continuation_of_indented_line() -> None:
+    text = "a line\n  and words below it that are too many"
+    assert wrap_log(text, 24).splitlines() == ["a line", "  and words below it", "      that are too many"]
+
+
+def test_wide_characters_count_twice() -> None:
+    lines = wrap_log("训练开始 训练开始 训练开始 e\u0301", 18).splitlines()
+    assert lines == ["训练开始 训练开始", "    训练开始 e\u0301"]
+
+
+def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert terminal_width(io.StringIO()) is None
+    assert terminal_width(object()) is None
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb"), os.fdopen(theirs, "w") as screen:
+        monkeypatch.setenv("COLUMNS", "47")
+        assert terminal_width(screen) == 47  # as the terminal reports no size
+        fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
+        assert terminal_width(screen) == 33
+
+
+def test_gap_is_preferred_to_a_later_word() -> None:
+    assert wrap_log("19:28 - INFO - Exp name: toy  more words that follow", 36).splitlines() == [
+        "19:28 - INFO - Exp name: toy",
+        "    more words that follow",
+    ]
+
+
+HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        (HOOKS, len(HOOKS), [HOOKS]),
+        (
+            HOOKS,
+            len(HOOKS) - 1,
+            ["  before_train     RuntimeInfoHook (VERY_HIGH),", "                   LoggerHook (LOW)"],
+        ),
+        (HOOKS, 56, ["  before_train     RuntimeInfoHook (VERY_HIGH),", "                   LoggerHook (LOW)"]),
+        ("val a data  " + "six " * 9, 40, ["val a data  " + ("six " * 7)[:-1], "            six six"]),
+        ("  no label of two words at all in this one", 40, ["  no label of two words at all in this", "    one"]),
+        ("size        " + "/" * 50, 40, ["size        " + "/" * 50]),
+        ("one\n\ntwo\n", 40, ["one", "", "two", ""]),
+    ],
+)
+def test_continuation_is_indented_to_the_second_column(text: str, width: int, lines: list[str]) -> None:
+    assert wrap_text(text, width).split("\n") == lines
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("80", 80), (None, 100)])
+def test_default_width_is_that_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, widest: int
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.__stdout__", None)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert max(map(len, wrap_text("warning     " + "a " * 200).split("\n"))) in (widest, widest - 1)
+
+
+@pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])
+def test_only_screen_output_is_wrapped(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
+    assert wrap_for_screen("a " * 40).count("\n") + 1 == lines

@@ -89,13 +89,9 @@ def changes_in(section: object, key: str = "") -> dict[str, Origin]:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note on the differences between a section and its base config.
+    """Returns a list with one note on the differences between a section and its base config, if there are any.
 
-    The list is empty if there are no differences.
-
-    Args:
-        section: A section of a config.
-        key: The key path of the section.
+    `key` is the key path of the section.
     """
     changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []

@@ -17,11 +17,7 @@ _is_in_command: ContextVar[bool] = ContextVar("footplate_is_in_command", default
 
 
 class StopSignal(KeyboardInterrupt):
-    """A signal asked the process to exit.
-
-    Args:
-        number: The number of the signal.
-    """
+    """The signal with this number asked the process to exit."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

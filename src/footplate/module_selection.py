@@ -19,9 +19,6 @@ must match full module names. A string or a list is short for `names`."""
 def check_selection(selection: Selection) -> dict[str, list[str]]:
     """Returns the class names and the name patterns of a selection, as `classes` and `names`.
 
-    Args:
-        selection: The selection.
-
     Raises:
         ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
     """

@@ -12,7 +12,8 @@ import torch
 from footplate.checkpoint import save_checkpoint
 from footplate.checkpoint import shard_layout as layouts
 from footplate.checkpoint.digest import sha256_of_file
-from footplate.checkpoint.sharded_writing import Shard, cut_evenly, save_all_shards, split_state
+from footplate.checkpoint.serializable import Shard, cut_evenly, split_state
+from footplate.checkpoint.sharded_writing import save_all_shards
 
 COUNT = 225
 _PROCESSES = 4

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from footplate.checkpoint import split_state
-from footplate.checkpoint.sharded_writing import cut_evenly, save_all_shards
+from footplate.checkpoint.serializable import cut_evenly
+from footplate.checkpoint.sharded_writing import save_all_shards
 
 
 def example() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.cli.main import main
 from footplate.config import Config
 from footplate.errors import CheckpointDamagedError, CheckpointError
-from footplate.hosts.mmengine.checkpoint import CheckpointLoader
+from footplate.hosts.mmengine.runner import CheckpointLoader
 from footplate.models import BaseModule
 from tests.support import settings
 

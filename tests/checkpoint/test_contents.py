@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import read_contents, shard, verify
-from footplate.errors import CheckpointError
+from footplate.checkpoint import find_latest, load_checkpoint, read_contents, shard, verify
+from footplate.checkpoint.contents import open_checkpoint, read_outline
+from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
 class History:
@@ -87,3 +89,97 @@ def test_exponentially_nested_containers_are_rejected(tmp_path: Path) -> None:
     torch.save({"a": layer}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="nested too deeply"):
         read_contents(tmp_path / "a.pth")
+
+
+def test_digest_records_its_length_and_time(saved: str) -> None:
+    seal = verify(saved)
+    assert seal.sha256 is not None
+    assert seal.length < Path(saved).stat().st_size
+    assert abs(seal.saved / 1e9 - Path(saved).stat().st_mtime) < 60
+
+
+def test_torch_files_are_verified_by_their_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.arange(64.0)}, path)
+    assert verify(path).sha256 is None
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(torch.arange(64.0).numpy().tobytes())] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointDamagedError, match="checkpoint '.*a.pth' is damaged"):
+        verify(path)
+
+
+def test_shapes_are_read_without_content(saved: str) -> None:
+    weight = read_outline(saved).content["state_dict"]["weight"]
+    assert (weight.device.type, weight.shape) == ("meta", (8, 4))
+
+
+def test_content_that_is_not_a_dict_has_no_section_name(tmp_path: Path) -> None:
+    torch.save([torch.zeros(3)], tmp_path / "a.pth")
+    assert [each.shape for each in read_outline(tmp_path / "a.pth").content[""]] == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "words"),
+    [
+        (FileNotFoundError(2, "gone"), CheckpointError, "checkpoint '{path}' does not exist"),
+        (OSError(5, "Input/output error"), CheckpointError, "cannot read checkpoint '{path}': Input/output error"),
+        (CheckpointDamagedError("cut off"), CheckpointDamagedError, "checkpoint '{path}' is damaged: cut off"),
+        (CheckpointError("too new"), CheckpointError, "cannot use checkpoint '{path}': too new"),
+    ],
+)
+def test_nested_errors_get_the_file_name(saved: str, raised: Exception, kind: type[Any], words: str) -> None:
+    with pytest.raises(CheckpointError) as found, open_checkpoint(saved):
+        raise raised
+    assert (type(found.value), found.value.message) == (kind, words.format(path=saved))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_pipe_named_like_a_checkpoint_is_skipped(saved: str, tmp_path: Path) -> None:
+    pipe = Path(saved).parent / "x.pth"
+    os.mkfifo(pipe)
+    said = f"cannot read checkpoint '{pipe}': it is a pipe, not a regular file"
+    for read in (verify, load_checkpoint, read_contents):
+        with pytest.raises(CheckpointError, match=said):
+            read(pipe)
+    assert find_latest(pipe.parent) == saved
+    Path(saved).unlink()
+    with pytest.raises(CheckpointError, match=said):  # the checkpoint might have been newer
+        find_latest(pipe.parent)
+    (tmp_path / "other").mkdir()
+    os.mkfifo(tmp_path / "other/last_checkpoint")
+    assert find_latest(tmp_path / "other") is None
+
+
+def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Path) -> None:
+    def told() -> tuple[str, str | None]:
+        with pytest.raises(CheckpointError) as caught:
+            verify(tmp_path)
+        return caught.value.message, caught.value.suggestion
+
+    message = f"'{tmp_path}' is a folder, not a checkpoint"
+    assert told() == (message, None)
+    for at, name in enumerate(("iter_2.pth", "best_mIoU_iter_2.pth", "iter_4.pth", "notes.txt")):
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, (at, at))
+    assert told() == (message, str(tmp_path / "best_mIoU_iter_2.pth"))
+    (tmp_path / "best_mIoU_iter_2.pth").unlink()
+    assert told() == (message, str(tmp_path / "iter_4.pth"))
+
+
+def test_safetensors_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    for read in (verify, read_contents):
+        with pytest.raises(CheckpointError, match="is a safetensors file") as caught:
+            read(path)
+        assert not isinstance(caught.value, CheckpointDamagedError)
+
+
+def test_config_file_is_not_reported_as_a_damaged_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("a = 1\n")
+    for read in (verify, read_contents):
+        with pytest.raises(CheckpointError, match="is a config file, not a checkpoint") as caught:
+            read(path)
+        assert not isinstance(caught.value, CheckpointDamagedError)

@@ -17,6 +17,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import (
+    contents,
     find_latest,
     latest,
     list_candidates,
@@ -27,7 +28,6 @@ from footplate.checkpoint import (
     read_pointer,
     save_checkpoint,
     torch_file,
-    verifying,
     write_pointer,
 )
 from footplate.errors import CheckpointError
@@ -296,7 +296,7 @@ def test_unreadable_file_does_not_hide_a_complete_checkpoint(
     found = find_latest(tmp_path)
     assert found in (str(tmp_path / "iter_2.pth"), str(bad))
     assert found == str(bad) or any(str(bad) in message for message in caplog.messages)
-    for read in (read_contents, load_checkpoint, verifying.verify, verifying.read_outline):
+    for read in (read_contents, load_checkpoint, contents.verify, contents.read_outline):
         with contextlib.suppress(CheckpointError):
             read(bad)
 
@@ -338,7 +338,7 @@ def test_file_is_skipped_and_reported_whatever_error_it_raises(
 
         return read
 
-    for module in (verifying, torch_file):
+    for module in (contents, torch_file):
         monkeypatch.setattr(module, reader, failing(getattr(module, reader)))
     assert find_latest(tmp_path) == whole
     assert any(message.startswith("Skipped") and str(bad) in message for message in caplog.messages)

@@ -107,6 +107,19 @@ def test_option_of_another_topic_is_an_error(
     assert (code, error.splitlines()[0]) == (2, f"error: {says}")
 
 
+@pytest.mark.parametrize("length", ["0", "-5"])
+def test_length_of_an_epoch_is_positive(tiny: Path, footplate: Footplate, length: str) -> None:
+    code, _, error = footplate("explain", tiny, "loops", "--epoch-length", length)
+    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length must be an integer of at least 1")
+
+
+@pytest.mark.parametrize("key", ["model", "loops"])
+def test_dump_takes_no_key(tiny: Path, footplate: Footplate, key: str) -> None:
+    code, _, error = footplate("explain", tiny, key, "--dump", "dumped.py")
+    assert (code, error.splitlines()[0]) == (2, "error: --dump writes the whole config")
+    assert not (tiny.parent / "dumped.py").exists()
+
+
 def test_dot_selects_a_key_named_like_a_topic(tiny: Path, footplate: Footplate) -> None:
     assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
 

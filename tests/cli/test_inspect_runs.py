@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.tools.layer_trace import LayerTrace, Reading
-from footplate.tools.replay import Replay, describe_replay
+from footplate.tools.replay import LayerTrace, Reading, Replay, describe_replay
 from tests.support import TINY
 
 
@@ -348,3 +347,12 @@ def test_the_message_of_a_capture_is_one_line(tiny: Path, footplate: Command) ->
     code, said, _ = footplate("replay", "work")
     assert (code, said.splitlines()[0]) == (0, "the run stopped: nan\\n2026 - ERROR\\t\\x1b[2J")
     assert f"torch {torch.__version__} instead of 1\\n2\n" in said
+
+
+def test_environment_has_a_line_per_fact(footplate: Callable[..., tuple[int, str, str]]) -> None:
+    code, text, _ = footplate("env")
+    assert code == 0
+    facts = dict(line.split(maxsplit=1) for line in text.splitlines() if not line.startswith("torch threads"))
+    data = json.loads(footplate("env", "--json")[1])
+    assert facts["python"] == data["python"]
+    assert facts["footplate"] == data["packages"]["footplate"]

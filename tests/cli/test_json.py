@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from footplate.cli.main import build_parser, main
 from footplate.cli.output import as_json, print_result
@@ -215,6 +217,9 @@ def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> N
         (Origin("a.py", 3), {"file": "a.py", "line": 3}),
         ({1: {2.5}}, {"1": [2.5]}),
         (True, True),
+        ({"matrix": torch.tensor([[1, 2], [3, 4]])}, {"matrix": [[1, 2], [3, 4]]}),
+        (np.array([0.5, float("nan")], np.float32), [0.5, None]),
+        (np.float32(0.5), 0.5),
     ],
 )
 def test_values_become_json(value: Any, expected: Any) -> None:
@@ -280,7 +285,7 @@ def test_only_the_first_document_is_printed(tiny: Path, footplate: Command, monk
         print_result(*arguments)
         raise ArgumentError("too late")
 
-    monkeypatch.setattr("footplate.cli.env.print_result", fail)
+    monkeypatch.setattr("footplate.cli.inspect_runs.print_result", fail)
     code, output, errors = footplate("env", "--json")
     assert (code, "error" in json.loads(output)) == (2, False)
     assert "too late" in errors

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
-from footplate.cli.launching import add_launcher, refuse_launchers, set_launcher, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, set_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.errors import ArgumentError
@@ -57,10 +57,9 @@ def test_launcher_is_detected(
 
 
 def test_processes_are_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert starts_processes(_arguments("--nproc", "2"))
-    assert not starts_processes(_arguments())
+    assert start_processes(_arguments(), Config({})) is None
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert not starts_processes(_arguments("--nproc", "2"))
+    assert start_processes(_arguments("--nproc", "2"), Config({})) is None
 
 
 def test_torchrun_gets_the_command(
@@ -77,7 +76,7 @@ def test_torchrun_gets_the_command(
         logging.getLogger("footplate.engine").warning("a warning")
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.sections.check_config", warn)
+    monkeypatch.setattr("footplate.engine.run_config.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words])]
@@ -85,18 +84,15 @@ def test_torchrun_gets_the_command(
     assert caplog.messages == []  # the ranks emit the warnings
 
 
+def test_restarts_without_processes_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="--max-restarts needs --nproc"):
+        start_processes(_arguments("--max-restarts", "2"), Config({}))
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
     with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):
         start_processes(_arguments(f"--nproc={number}"), Config({}))
-
-
-def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_launchers("sweep")
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="footplate sweep must run in a single process"):
-        refuse_launchers("sweep")
 
 
 @pytest.mark.slow
@@ -135,7 +131,7 @@ def test_json_of_several_processes_is_one_document(
         return code, "rank 1 (process 7) was killed by SIGKILL"
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.sections.check_config", lambda cfg: None)
+    monkeypatch.setattr("footplate.engine.run_config.check_config", lambda cfg: None)
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments, Config({})) == code

@@ -20,6 +20,14 @@ Command = Callable[..., tuple[int, str, str]]
 LR = "optim_wrapper.optimizer.lr=0.1,0.2"
 
 
+def test_several_processes_are_refused(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, told, errors = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
+    assert (code, told) == (2, "")
+    assert errors == "error: footplate sweep must run in a single process\n  Start it without torchrun.\n"
+
+
 def test_mistake_in_every_trial_is_reported_once_without_creating_files(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("val_interval=4", "val_intervals=4"))
     code, told, errors = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")

@@ -7,6 +7,8 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
+from footplate.config.loader import Namespace, variables_of
+from footplate.config.origins import value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 
@@ -250,3 +252,33 @@ def test_base_may_use_variables_that_are_set_before_it(write: Write) -> None:
     text = "folder = './configs'\nimport os\n_base_ = [os.path.join(folder, 'base.py'), f'{folder}/other.py']\nb = 2\n"
     cfg = Config.fromfile(write({"main.py": text, "configs/base.py": "a = 1\nb = 1\n", "configs/other.py": "c = 3\n"}))
     assert (cfg.a, cfg.b, cfg.c, cfg.folder) == (1, 2, 3, "./configs")
+
+
+def execute(text: str) -> Namespace:
+    namespace = Namespace("main.py", {"__helper__": 1})
+    exec(compile(text, "main.py", "exec"), namespace)
+    return namespace
+
+
+def test_assignments_record_their_lines_and_the_replaced_values() -> None:
+    namespace = execute("a = 1\nb = 2\na = 3\n")
+    assert [(link.value, link.origin) for link in value_history(3, namespace.origins["a"])] == [
+        (1, ("main.py", 1)),
+        (3, ("main.py", 3)),
+    ]
+
+
+def test_variables_exclude_modules_functions_and_private_names() -> None:
+    namespace = execute("import os\n_a = 1\n__b = 2\ndef f():\n    pass\nclass C:\n    pass\ng = max\n")
+    assert list(variables_of(namespace, pure=False)) == ["_a", "C", "g"]
+    assert list(variables_of(namespace, pure=True)) == ["_a", "f", "C", "g"]
+    assert origin_of(variables_of(namespace, pure=False), "C") == ("main.py", 6)
+
+
+def test_a_global_set_in_a_function_counts() -> None:
+    assert variables_of(execute("def f():\n    global a\n    a = 1\nf()\n"), pure=False) == {"a": 1}
+
+
+def test_a_dict_may_get_keys_while_it_is_unpacked() -> None:
+    namespace = execute("a = dict(k=1)\nb = {**a, 'x': a.setdefault('new', 2)}\n")
+    assert namespace["b"] == {"k": 1, "x": 2}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data import annotations, read_errors
+from footplate.data import annotations
 from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file, read_lines
 from footplate.errors import DataError, MissingExtraError, StorageError
 
@@ -24,7 +24,7 @@ def test_a_file_is_read_again_if_the_connection_fails(failures: int, monkeypatch
         return b"content"
 
     monkeypatch.setattr(annotations, "read_bytes", read)
-    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(annotations, "_RETRY_SECONDS", (0.0, 0.0))
     if failures == 1:
         assert read_file("https://example.com/a.png") == b"content"
         assert len(calls) == 2
@@ -81,6 +81,11 @@ def test_unreadable_annotation_files_are_reported(name: str, text: str | None, m
 def test_lines_have_no_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("cat\ndog\n")
     assert read_lines(str(tmp_path / "a.txt")) == ["cat", "dog"]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("cat\n", encoding="utf-8-sig")
+    assert read_lines(str(tmp_path / "a.txt")) == ["cat"]
 
 
 @pytest.mark.parametrize(

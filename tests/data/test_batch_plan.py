@@ -72,7 +72,8 @@ def test_a_pass_can_start_at_any_batch(size: int, world: int, batch_size: int, s
 def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
     found = passes(size, world, batch_size, sample=sample)
     assert {len(each) for each in found} == {max(-(-(-(-size // world) - sample) // batch_size), 0)}
-    assert {on_rank(rank, world, size, batch_size).batches_from(sample) for rank in range(world)} == {len(found[0])}
+    plans = [on_rank(rank, world, size, batch_size).plan for rank in range(world)]
+    assert {plan.batches_from(sample) for plan in plans} == {len(found[0])}
     seen = [index for each in found for batch, share in each if share for index in batch]
     assert len(seen) == len(set(seen)) == max(size - sample * world, 0)
 

@@ -166,7 +166,7 @@ def test_every_rank_reads_its_part_of_one_order(folder: Path, window: int | None
 def test_remote_chunks_equal_local_ones_and_the_cache_keeps_its_limit(
     folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("footplate.data.shard_cache._LEAST_AGE", 0.0)
+    monkeypatch.setattr("footplate.data.sharded_dataset._LEAST_AGE", 0.0)
     for path in folder.iterdir():
         fsspec.filesystem("memory").pipe(f"/lit-test/{path.name}", path.read_bytes())
     sizes = [path.stat().st_size for path in folder.glob("*.bin")]

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from footplate import Hook, Runner
-from footplate.data import InfiniteSampler, SampleLoader
+from footplate.data import DefaultSampler, InfiniteSampler, SampleLoader
 from footplate.data.position import DataPosition
 from footplate.registry import DATASETS
 from tests.support import loader, settings
@@ -163,8 +163,9 @@ def test_the_same_settings_go_on_without_a_word(tmp_path: Path, caplog: pytest.L
 
 
 def position(size: int, world_size: int) -> DataPosition:
-    runner_loader: Any = _Loader(size, world_size)
-    found = DataPosition(runner_loader)
+    sampler = DefaultSampler(range(96))
+    sampler.world_size = world_size
+    found = DataPosition(SampleLoader(range(96), sampler=sampler, batch_size=size))
     found._world_size = world_size
     return found
 
@@ -188,22 +189,6 @@ def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
         shares += list(islice(here.endless(done), 3))
         assert here.state_dict(done + 3)["sample"] == 8 * done + 6 * world_size
     assert sorted(chain(*shares)) == sorted(order[8 * done : 8 * done + 6 * world_size])
-
-
-class _Loader:
-    drop_last = False
-
-    def __init__(self, size: int, world_size: int) -> None:
-        self.batch_size, self.sampler = size, range(-(-96 // world_size))
-
-    def batches(self) -> None:
-        """Marks this class as a loader that can start at any sample."""
-
-    def batches_from(self, sample: int) -> int:
-        return -(-(len(self.sampler) - sample) // self.batch_size)
-
-    def __len__(self) -> int:
-        return self.batches_from(0)
 
 
 @pytest.mark.parametrize(

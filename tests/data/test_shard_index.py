@@ -11,8 +11,8 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from footplate.data.shard_cache import ShardCache
 from footplate.data.shard_index import SUFFIX, ShardIndex, load_index
+from footplate.data.sharded_dataset import ShardCache
 from footplate.errors import DataError
 from footplate.storage import FileStatus, commit_bytes
 from tests.data.shards import Sample, numbered, png, tar

@@ -20,7 +20,7 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from footplate.data import WebDataset, batches, build_dataloader, read_errors
+from footplate.data import WebDataset, annotations, batches, build_dataloader
 from footplate.data.shard_index import SUFFIX
 from footplate.errors import DataError, StorageError
 from footplate.registry import DATASETS
@@ -78,7 +78,7 @@ def retries(caplog: pytest.LogCaptureFixture, url: str) -> list[str]:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(annotations, "_RETRY_SECONDS", (0.0, 0.0))
     write_shards(tmp_path / "data", (9, 3, 17, 8))
     running = Server(tmp_path / "data")
     yield running
@@ -175,7 +175,7 @@ def test_only_a_host_name_that_does_not_exist_is_reported_at_once(
     def fail(*_: Any, **options: Any) -> None:
         raise socket.gaierror(code, "simulated")
 
-    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(annotations, "_RETRY_SECONDS", (0.0, 0.0))
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(StorageError, match=rf"the shard 'http://train.example/a\.tar' cannot be read: {expected}"):
         WebDataset("http://train.example/a.tar", cache_dir=str(tmp_path / "cache"))
@@ -284,7 +284,7 @@ def test_a_slow_server_is_awaited_but_not_one_that_sends_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_operations, "_READ_SECONDS", 1.0)
-    monkeypatch.setattr(read_errors, "_RETRY_SECONDS", ())
+    monkeypatch.setattr(annotations, "_RETRY_SECONDS", ())
     finished = threading.Event()
 
     def send_slowly(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:

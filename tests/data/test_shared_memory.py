@@ -16,7 +16,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
 from footplate.data import RecordStore, SampleLoader, shared_memory, workers
-from footplate.data.collate import pseudo_collate
+from footplate.data.batches import pseudo_collate
 from footplate.data.shared_memory import Block, BlockPool, PackedBatch, SharedIndices, _release, allocate_block
 from footplate.errors import DataError
 

@@ -20,8 +20,8 @@ from footplate.data import (
     web_dataset,
 )
 from footplate.data.position import DataPosition
-from footplate.data.shard_cache import ShardCache
 from footplate.data.shard_index import ShardIndex, load_index
+from footplate.data.sharded_dataset import ShardCache
 from footplate.data.web_dataset import expand_shards
 from footplate.errors import ArgumentError, BuildError, DataError
 from tests.data.shards import Sample, numbered, png, tar, write_shards
@@ -346,7 +346,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
 
 
 def test_remote_shards_equal_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.data.shard_cache._LEAST_AGE", 0.0)
+    monkeypatch.setattr("footplate.data.sharded_dataset._LEAST_AGE", 0.0)
     monkeypatch.setattr(web_dataset, "_THREADS", 1)
     for path in write_shards(tmp_path / "data", (9, 3, 17, 8)):
         fsspec.filesystem("memory").pipe(f"/web-test/{path.name}", path.read_bytes())

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import fsdp
 
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import get_rank, get_world_size, unwrap_model, wrap_model
-from footplate.distributed.accumulation import (
+from footplate.distributed.sharding import (
     average_gradients,
+    full_tensor,
     reduced_gradients,
     restore_gradients,
     unreduced_gradients,
 )
-from footplate.distributed.sharding import full_tensor, gather_full_state
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 

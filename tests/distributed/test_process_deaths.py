@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from footplate.distributed import process_deaths
+from footplate.distributed import failure_report
 from footplate.distributed.failure_hub import Channel
-from footplate.distributed.process_deaths import (
+from footplate.distributed.failure_report import (
     LocalProcess,
     describe_exit_code,
     disable_crash_dump,
@@ -157,10 +157,10 @@ def test_disable_crash_dump(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_innermost_line_of_dump() -> None:
-    frames = [(process_deaths.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
+    frames = [(failure_report.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
     dump = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
     assert innermost_line_of_dump(dump) == "/x/my.py:3, in go"
-    assert innermost_line_of_dump(dump.split("\n")[0]).endswith("process_deaths.py:9, in ours")
+    assert innermost_line_of_dump(dump.split("\n")[0]).endswith("failure_report.py:9, in ours")
     assert innermost_line_of_dump("nothing") == ""
 
 

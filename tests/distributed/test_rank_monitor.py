@@ -13,8 +13,7 @@ import pytest
 
 from footplate.distributed import rank_monitor
 from footplate.distributed.failure_hub import Channel
-from footplate.distributed.failure_report import FailureReport
-from footplate.distributed.process_deaths import start_time_of
+from footplate.distributed.failure_report import FailureReport, start_time_of
 from footplate.distributed.rank_monitor import RankMonitor
 from footplate.errors import RankError
 from tests.faults.processes import end, fork

@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmarks.agreement import SHARDED, Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
 from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
-from footplate.checkpoint.dcp_writer import FolderWriter
+from footplate.checkpoint.serializable import gather_full_state
+from footplate.checkpoint.sharded_writing import FolderWriter
 from footplate.distributed import get_rank, unwrap_model, wrap_model
-from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
 from footplate.errors import ArgumentError, CheckpointError
 from tests.distributed.conftest import OnRanks

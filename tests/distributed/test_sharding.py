@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import compute_on_main, get_rank, get_world_size, wrap_model
 from footplate.distributed.sharding import (
     distribute_like,
     full_tensor,
-    gather_full_state,
     is_dtensor,
     is_sharded,
     local_tensor,

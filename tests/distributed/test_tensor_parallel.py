@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 
 from benchmarks.agreement import Seen, difference
 from footplate import Runner
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import get_data_rank, unwrap_model, wrap_model
-from footplate.distributed.sharding import gather_full_state, is_split_layer, local_tensor, tensor_norms
-from footplate.distributed.tensor_parallel import parse_tensor_parallel
+from footplate.distributed.fully_shard import parse_tensor_parallel
+from footplate.distributed.sharding import is_split_layer, local_tensor, tensor_norms
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.engine.sections import known_keys
+from footplate.engine.run_config import known_keys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -10,7 +10,7 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
-_RULES = "\n## The rules\n"  # of docs/migration.md: `tests/first_generation/translation/rules` tries each
+_RULES = "\n## The rules\n"  # of docs/migration.md: `tests/first_generation/translation/test_rules.py` tries each
 PAGES = [each for each in pages() if blocks_of(each.read_text(encoding="utf-8"))]
 
 

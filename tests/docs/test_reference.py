@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from footplate.engine.sections import known_keys
+from footplate.engine.run_config import known_keys
 from tests.docs.pages import ROOT
 
 pytest.importorskip("griffe", reason="the extra docs needs Python 3.11")

@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, ROOT
 # The first words of each item of the page, and its tests.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
-        "tests/config/test_python_execution.py::test_assignments_record_their_lines_and_the_replaced_values",
+        "tests/config/test_loader.py::test_assignments_record_their_lines_and_the_replaced_values",
     ),
     "A dotted `type` that is written": (
         "tests/config/test_trusted_paths.py::test_python_config_may_name_any_suitable_class",

@@ -9,8 +9,7 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
-from footplate.optim import AmpOptimWrapper
-from footplate.optim.optimizers import LARS
+from footplate.optim import LARS, AmpOptimWrapper
 from tests.documents.support import Fragment, group_of, hook_configs, mended, stop_of, train
 
 HOOK_CLASS = Fragment(

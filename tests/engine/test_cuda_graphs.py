@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from footplate import Hook, Runner, error_context
 from footplate.config import Config
 from footplate.data.structures import BaseDataElement
-from footplate.engine import cuda_graphs
-from footplate.engine.cuda_graphs import CudaGraphHook
-from footplate.engine.graphed_step import GraphBackend
-from footplate.engine.sections import check_config
+from footplate.engine import model_setup
+from footplate.engine.model_setup import CudaGraphHook
+from footplate.engine.run_config import check_config
 from footplate.errors import ArgumentError, GraphCaptureError
 from footplate.models import BaseModel
+from footplate.models.graphed_step import GraphBackend
 from footplate.registry import MODELS
 from tests.engine import recorded_graphs
 from tests.engine.recorded_graphs import RecordedGraphs
@@ -364,7 +364,7 @@ def test_models_that_graphs_cannot_train_are_refused(tmp_path: Path, model: Any,
 def test_unusable_settings_are_refused_by_check_and_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], key: str, message: str
 ) -> None:
-    monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(model_setup, "pick_device", lambda: torch.device("cpu"))
     cfg = Config(settings(tmp_path / "work", cuda_graphs=True, **changes))
     # `footplate check` builds its trial without graphs, so the config must be refused before.
     for build in (check_config, partial(check_config, built_next=True), Runner.from_cfg):
@@ -374,7 +374,7 @@ def test_unusable_settings_are_refused_by_check_and_train(
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "get_world_size", lambda: 2)
+    monkeypatch.setattr(model_setup, "get_world_size", lambda: 2)
     with pytest.raises(ArgumentError, match="`cuda_graphs` supports only one process"):
         Runner(**settings(tmp_path, cuda_graphs=True))
 
@@ -385,7 +385,7 @@ def test_none_is_the_default(tmp_path: Path) -> None:
 
 
 def test_key_works_in_first_generation_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(model_setup, "pick_device", lambda: torch.device("cpu"))
     cfg = {"model": {"type": "ToyModel"}, "work_dir": str(tmp_path), "cuda_graphs": True}
     cfg |= {"optimizer": {"type": "SGD", "lr": 0.1}, "runner": {"type": "EpochBasedRunner", "max_epochs": 1}}
     cfg |= {"lr_config": {"policy": "fixed"}, "data": {"samples_per_gpu": 4, "train": {"type": "Points"}}}

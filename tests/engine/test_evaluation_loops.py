@@ -12,13 +12,13 @@ from footplate import Hook, Runner
 from footplate.data import SampleLoader
 from footplate.engine import evaluation_loops
 from footplate.engine.evaluation_loops import MeanLosses
-from footplate.engine.evaluation_sets import (
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
     build_loaders,
     has_several_loaders,
 )
-from footplate.errors import ArgumentError, DataError
 from footplate.records import history
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, ToyModel, loader, settings

@@ -57,6 +57,21 @@ def test_unknown_event_suggests_the_nearest() -> None:
     assert caught.value.suggestion == "before_train"
 
 
+def test_event_of_a_custom_loop_reaches_the_hooks_that_have_its_method() -> None:
+    class Listener(Hook):
+        def before_discriminator(self, runner: Any, loss: float) -> None:
+            heard.append(loss)
+
+    heard: list[float] = []
+    hooks = HookList()
+    assert hooks.at("before_discriminator") == []
+    hooks.register(named("Other"))
+    hooks.register(Listener())
+    for method in hooks.at("before_discriminator"):
+        method(None, loss=0.5)
+    assert heard == [0.5]
+
+
 def test_describe_lists_hooks_by_event() -> None:
     hooks = HookList()
     hooks.register(named("Late", 95))

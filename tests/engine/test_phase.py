@@ -16,7 +16,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.data import build_dataloader, data_wait
 from footplate.engine import EVENTS, EpochBasedTrainLoop, IterBasedTrainLoop, components
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.registry import LOOPS
 from tests.engine.test_signals import Send, in_process
 from tests.engine.test_state import config

@@ -290,6 +290,37 @@ def test_label_maps_of_all_datasets_are_inspected(tmp_path: Path) -> None:
     assert seen == [8, 12, 4]
 
 
+@pytest.mark.parametrize(
+    ("classes", "warns"), [(("dog", "cat"), True), (("cat", "dog"), False), (("cat",), False), (None, False)]
+)
+def test_labels_of_different_classes_cause_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: tuple[str, ...] | None, warns: bool
+) -> None:
+    class Named(Points):
+        def __init__(self, length: int, classes: tuple[str, ...] | None) -> None:
+            super().__init__(length)
+            self.metainfo = {} if classes is None else {"classes": classes}
+
+    train, sets = Named(8, ("cat", "dog")), {"day": loader(dataset=Named(4, classes))}
+    run(tmp_path, "classes", train_dataloader=loader(dataset=train), val_dataloader=sets, preflight=True)
+    found = [each for each in caplog.messages if each.startswith("Label 0 is 'cat' in the training data, but 'dog' in")]
+    assert len(found) == warns
+    assert all("the validation data 'day'" in each for each in found)
+
+
+@pytest.mark.parametrize(("classes", "warns"), [(("right", "left"), True), (("left", "right"), False)])
+def test_labels_of_different_classes_in_a_test_cause_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: tuple[str, ...], warns: bool
+) -> None:
+    run(tmp_path, "train")
+    dataset = Points(4)
+    dataset.metainfo = {"classes": classes}
+    given = {"load_from": str(tmp_path / "train/epoch_3.pth"), "test_dataloader": loader(dataset=dataset)}
+    Runner(**{**settings(tmp_path / "test"), **given}).test()
+    found = [each for each in caplog.messages if "'left' in the training data, but 'right' in the test data." in each]
+    assert len(found) == warns
+
+
 def test_probe_does_not_overwrite_a_file_of_the_user(tmp_path: Path) -> None:
     mine = tmp_path / ".writable"
     mine.write_text("mine")

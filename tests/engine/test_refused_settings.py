@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.engine.sections import check_config
+from footplate.engine.run_config import check_config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import PARAM_SCHEDULERS
 

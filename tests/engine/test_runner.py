@@ -15,7 +15,7 @@ import torch.distributed as dist
 from footplate import RUNNERS, Config, Hook, Runner
 from footplate.distributed import unwrap_model
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.evaluation import build_evaluator
 from footplate.hooks import LoggerHook

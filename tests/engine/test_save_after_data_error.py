@@ -13,9 +13,8 @@ import torch
 
 from footplate import DATASETS, LOOPS, Hook
 from footplate.engine import Runner, ValLoop
-from footplate.engine.phase import Phase
-from footplate.engine.saving import save_after_data_error
-from footplate.engine.signals import Interrupted, Requests
+from footplate.engine.hook import Phase
+from footplate.engine.signals import Interrupted, Requests, save_after_data_error
 from footplate.errors import DataError
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state

@@ -134,19 +134,45 @@ def test_best_checkpoint_is_the_existing_one(tmp_path: Path, monkeypatch: pytest
     assert runner.message_hub.get_info("best_score") == 4.0
 
 
-def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[str] = []
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Makes saves slow. Returns the list to which each of them adds the name of its thread."""
+    found: list[str] = []
     commit = saver.commit_checkpoint
 
     def slow(plain: Any, path: str) -> None:
-        threads.append(threading.current_thread().name)
+        found.append(threading.current_thread().name)
         threading.Event().wait(0.3)
         commit(plain, path)
 
     monkeypatch.setattr(saver, "commit_checkpoint", slow)
+    return found
+
+
+def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, threads: list[str]) -> None:
     run(tmp_path, interval=-1)
     assert (names(tmp_path), set(threads)) == (["epoch_5"], {"footplate-checkpoint"})
     assert os.path.exists(tmp_path / "last_checkpoint")
+
+
+@pytest.mark.usefixtures("threads")
+def test_validation_waits_for_the_best_checkpoint(tmp_path: Path) -> None:
+    hook = {"checkpoint": {"interval": -1, "save_last": False, "save_best": "accuracy", "rule": "greater"}}
+    runner = Runner(**settings(tmp_path, default_hooks=hook, train_cfg={"max_epochs": 1, "val_begin": 2}))
+    runner.train()
+    runner.val()
+    assert names(tmp_path) == ["best_accuracy_epoch_1"]
+
+
+@pytest.mark.usefixtures("threads")
+def test_last_checkpoint_of_a_stopped_run_is_complete_when_it_is_published(tmp_path: Path) -> None:
+    class StopAfterValidation(Hook):
+        def after_val(self, runner: Runner) -> None:
+            runner.train_loop.stop_training = True
+
+    hook = {"checkpoint": {"interval": -1, "published_keys": ["state_dict"]}}
+    Runner(**settings(tmp_path, default_hooks=hook, custom_hooks=[StopAfterValidation()])).train()
+    assert [each.partition("-")[0] for each in names(tmp_path)] == ["epoch_1", "epoch_1"]
 
 
 def test_saver_reports_failures_only_where_the_run_can_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.plain_runs import PYTHON_ARGUMENTS
-from footplate.engine.sections import RUNNER_KEYS, check_config, known_keys
+from footplate.engine.run_config import PYTHON_ARGUMENTS, check_config, known_keys
+from footplate.engine.sections import RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.first_generation.translation import FIRST_GENERATION_KEYS
 from footplate.hooks import CheckpointHook

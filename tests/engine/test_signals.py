@@ -15,11 +15,12 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
-from footplate.data import batch_reader, install_worker_death_handler
+from footplate.data import install_worker_death_handler
+from footplate.data import loader as data_loader
 from footplate.data import workers as data_workers
 from footplate.data.workers import DataWait
 from footplate.engine import base_loops, signals
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -344,7 +345,7 @@ def test_stop_between_two_waits_ends_the_next_wait(
             super().begin()
 
     def run_with_late_signal(cfg: dict[str, Any]) -> None:
-        for module in (batch_reader, data_workers, signals):
+        for module in (data_loader, data_workers, signals):
             monkeypatch.setattr(module, "data_wait", wait)
         run(cfg, Draw())
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from footplate import Hook, Runner
 from footplate.engine.base_loops import copied_state
 from footplate.engine.evaluation_loops import call_and_compare_weights
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.engine.preflight import Snapshot
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state

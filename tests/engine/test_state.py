@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import load_checkpoint, loading, save_checkpoint, torch_file, verifying
-from footplate.engine.state import seed_of_resumed
+from footplate.checkpoint import contents, load_checkpoint, loading, save_checkpoint, torch_file
+from footplate.engine.run_checkpoints import seed_of_resumed
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
 from footplate.registry import OPTIMIZERS
@@ -596,7 +596,7 @@ def test_resuming_verifies_and_parses_the_checkpoint_once(tmp_path: Path, monkey
 
         monkeypatch.setattr(module, name, call)
 
-    for module in (loading, verifying):
+    for module in (loading, contents):
         for name in calls:
             counted(module, name)
     counted(torch_file, "verify_digest")

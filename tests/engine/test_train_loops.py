@@ -45,6 +45,24 @@ def test_event_order_of_epoch_based_training(tmp_path: Path) -> None:
     assert [name for name, _, _ in witness.seen] == ["before_run", *TEST, "after_run"]
 
 
+@pytest.mark.parametrize("action", [lambda runner: runner.val_loop.run(), lambda runner: runner.model.eval()])
+def test_iteration_trains_in_training_mode_after_a_hook_has_validated(tmp_path: Path, action: Any) -> None:
+    class Validating(Hook):
+        def after_train_iter(
+            self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+        ) -> None:
+            if batch_idx == 1:
+                action(runner)
+
+    class Modes(Hook):
+        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            modes.append(runner.model.training)
+
+    modes: list[bool] = []
+    trained(tmp_path, train_cfg={"by_epoch": False, "max_iters": 4}, custom_hooks=[Validating(), Modes()])
+    assert modes == [True] * 4
+
+
 @pytest.mark.parametrize(
     ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
 )

@@ -1,3 +1,4 @@
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
+from footplate.evaluation.evaluator import FunctionMetric
 from footplate.registry import EVALUATOR, METRICS
 
 
@@ -141,3 +143,11 @@ def test_evaluator_object_is_returned_unchanged() -> None:
 def test_invalid_evaluator_configs_are_refused(cfg: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         build_evaluator(cfg)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"), [([1.0, 2.0], 1.5), ([math.inf, 1.0], math.inf), ([math.inf, -math.inf], math.nan)]
+)
+def test_mean_of_a_function_may_be_non_finite(values: list[float], mean: float) -> None:
+    metric = FunctionMetric(max, "score")
+    assert metric.compute_metrics([{"score": value} for value in values]) == {"score": pytest.approx(mean, nan_ok=True)}

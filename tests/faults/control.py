@@ -115,10 +115,10 @@ def _older_first() -> None:
 
 
 def _unchecked() -> None:
-    from footplate.checkpoint import torch_file, verifying
+    from footplate.checkpoint import contents, torch_file
     from footplate.checkpoint.digest import read_digest
 
-    for module in (torch_file, verifying):
+    for module in (torch_file, contents):
         vars(module)["verify_digest"] = read_digest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate import Config, Runner
-from footplate.engine.sections import check_config
+from footplate.engine.run_config import check_config
 from footplate.errors import FootplateError
 from footplate.registry import OPTIMIZERS, Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, Watch, fill, plain_config, put, write_config

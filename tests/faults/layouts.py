@@ -22,7 +22,8 @@ from footplate.checkpoint import (
     verify,
 )
 from footplate.checkpoint import shard_layout as layouts
-from footplate.checkpoint.sharded_writing import cut_evenly, save_shards
+from footplate.checkpoint.serializable import cut_evenly
+from footplate.checkpoint.sharded_writing import save_shards
 from footplate.errors import CheckpointError
 from tests.checkpoint import hostile_layouts as hostile
 from tests.checkpoint.hostile_layouts import COUNT, Case
@@ -173,27 +174,25 @@ def _any_number_will_do() -> None:
 
 
 def _files_are_not_checked() -> None:
-    from footplate.checkpoint import sharded_reading, verifying
+    from footplate.checkpoint import contents, sharded_reading
 
-    for module in (verifying, sharded_reading):
+    for module in (contents, sharded_reading):
         vars(module)["verify_files"] = lambda *_, **__: None
 
 
 def _unfinished_is_what_has_no_layout() -> None:
-    from footplate.checkpoint import dcp_writer
-
     def remove(folder: str, *, but: str) -> None:
         for path in Path(folder).glob("*.sharded"):
             if path.name != but and not (path / "layout.json").exists():
                 shutil.rmtree(path)
 
-    vars(dcp_writer)["remove_unfinished"] = remove
+    vars(sharded_writing)["remove_unfinished"] = remove
 
 
 def _everything_in_a_folder_is_ours() -> None:
     import re
 
-    vars(sharded_writing)["_OWN_FILE"] = re.compile(".*", re.DOTALL)
+    vars(layouts)["_OWN_FILE"] = re.compile(".*", re.DOTALL)
 
 
 def _links_are_followed() -> None:

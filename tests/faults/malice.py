@@ -338,7 +338,7 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _unpickle() -> None:
-    from footplate.checkpoint import loading, sharded_reading, torch_file, verifying
+    from footplate.checkpoint import contents, loading, sharded_reading, torch_file
     from footplate.checkpoint.digest import Digest
 
     def read(stream: Any, **settings: Any) -> Any:
@@ -348,7 +348,7 @@ def _unpickle() -> None:
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 
-    for module in (loading, sharded_reading, verifying):
+    for module in (loading, sharded_reading, contents):
         vars(module)["read_content"] = read
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from footplate.data.rng import SamplerGenerators
 from footplate.data.samplers import CustomSamplers
-from footplate.data.seeding import SamplerGenerators
 from footplate.engine import Hook
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList

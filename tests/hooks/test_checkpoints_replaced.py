@@ -9,7 +9,7 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.engine.saving import save_on_request
+from footplate.engine.signals import save_on_request
 from footplate.hooks import CheckpointHook
 from tests.support import settings
 

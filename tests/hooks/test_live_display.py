@@ -19,7 +19,7 @@ from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
 from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
 from footplate.records import get_logger, show_iterations
-from footplate.records.standard_streams import print_urgent
+from footplate.records.logger import print_urgent
 from tests.support import settings
 
 
@@ -224,7 +224,7 @@ LEAVING = """
 import sys
 from rich.text import Text
 from footplate.hooks.live_display import LiveTerminal
-from footplate.records.standard_streams import print_urgent
+from footplate.records.logger import print_urgent
 
 live = LiveTerminal(sys.stdout)
 live.open()

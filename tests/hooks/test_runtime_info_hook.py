@@ -303,3 +303,21 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:
         run(tmp_path, groups={"neck": "neck"})
     assert caught.value.key == "groups.neck"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"loss": 1.0, "stage": "warm-up"}, "the scalar 'train/stage' must be a single number"),
+        ({"loss": torch.ones(3)}, "the scalar 'train/loss' must be a single number"),
+        ((1.0,), "train_step must return a dict of the values to log"),
+    ],
+)
+def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path, outputs: Any, message: str) -> None:
+    class Odd(ToyModel):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+            super().train_step(data, optim_wrapper)
+            return outputs
+
+    with pytest.raises(ArgumentError, match=message):
+        trained(tmp_path, model=Odd())

@@ -11,7 +11,7 @@ from footplate import Hook, Runner
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.first_generation.translation import translate
-from footplate.hooks import time_limit_hook
+from footplate.hooks import stopping_hooks
 from tests.support import settings
 
 ITERATION, VALIDATION = 10.0, 20.0  # seconds; a validation has two batches
@@ -37,7 +37,7 @@ class Clock(Hook):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(time_limit_hook, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(stopping_hooks, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
 

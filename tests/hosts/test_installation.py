@@ -18,7 +18,7 @@ from footplate.config import Config
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters import Hook
-from footplate.hosts.finders import NamesFinder
+from footplate.hosts.installation import NamesFinder
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from footplate.errors import ArgumentError, MissingExtraError
-from footplate.inference.image_files import Failure, find_files, load_rgb, read_files
+from footplate.inference.predicted_files import Failure, find_files, read_files
+from footplate.inference.predictor import load_rgb
 
 HAS_CV2 = importlib.util.find_spec("cv2") is not None
 

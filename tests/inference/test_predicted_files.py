@@ -13,8 +13,8 @@ from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
 from footplate.inference.predicted_files import describe_prediction
 from footplate.registry import TRANSFORMS, VISUALIZERS
-from footplate.tasks.classification.sample import ClsDataSample
-from footplate.tasks.detection.sample import DetDataSample
+from footplate.tasks.classification.data import ClsDataSample
+from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.selfsup import SelfSupDataSample
 from footplate.visualization import Visualizer, distinct_colors
 from tests.inference.models import recipe, save_pictures, save_untrained

@@ -12,7 +12,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
-from footplate.inference.image_files import load_rgb
+from footplate.inference.predictor import load_rgb
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 # The fields of the ground truth that the metrics of each recipe need.

@@ -10,7 +10,7 @@ from footplate.cli.main import main
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError, UnknownNameError
 from footplate.models.package_models import SegmentationModels, TransformersModels, check_offline
 from footplate.registry import MODELS
-from footplate.registry.package_models import PackageModels
+from footplate.registry.root import PackageModels
 
 
 def child(package: str) -> PackageModels:
@@ -64,7 +64,7 @@ def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> No
 @pytest.mark.parametrize("name", ["timm", "segmentation_models_pytorch"])
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(child(name), "_source", None)
-    monkeypatch.setattr("footplate.registry.package_models.top_level_spec", lambda name: None)
+    monkeypatch.setattr("footplate.registry.root.top_level_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=rf"needs the package '{name}'.*\n.*footplate\[models\]"):
         MODELS.build({"type": f"{name}.resnet18"})
 
@@ -74,7 +74,7 @@ def test_package_that_cannot_be_imported_is_a_clear_error(monkeypatch: pytest.Mo
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(child("torchvision"), "_source", None)
-    monkeypatch.setattr("footplate.registry.package_models.top_level_spec", lambda name: object())
+    monkeypatch.setattr("footplate.registry.root.top_level_spec", lambda name: object())
     monkeypatch.setattr("importlib.import_module", fail)
     with pytest.raises(FootplateError, match="'torchvision' cannot be imported: RuntimeError: operator"):
         _ = child("torchvision").source

@@ -38,7 +38,7 @@ def test_training_step_reads_no_tensor(
 ) -> None:
     # Histories and clipping by norm read tensors only if these are on the CPU.
     monkeypatch.setattr(HistoryBuffer, "append", lambda self, value: None)
-    monkeypatch.setattr("footplate.optim.wrappers.gradient_clipping.is_on_cpu", lambda tensor: False)
+    monkeypatch.setattr("footplate.optim.wrappers.optimizer_step.is_on_cpu", lambda tensor: False)
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     section = {"optimizer": {"type": optimizer, "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0}, **settings}
     wrapper = build_optim_wrapper(model, section)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from footplate.records import describe_environment, memory_in_use
-from footplate.records.environment import git_tree, installed_packages
+from footplate.records.environment import installed_packages
 
 
 def test_memory_is_in_mebibytes() -> None:
@@ -31,34 +31,37 @@ def test_versions_of_installed_packages() -> None:
     assert installed_packages() == read
 
 
-def test_git_tree(tmp_path: Path) -> None:
-    assert git_tree(str(tmp_path)) is None
+def test_git_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert describe_environment()["git tree"] is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
     (tmp_path / "kept.txt").write_text("1")
     (tmp_path / "old name.txt").write_text("a longer text, by which git knows the file again\n")
     subprocess.run([*git, "init", "-q"], check=True)
-    assert git_tree(str(tmp_path)) is None  # no commit yet
+    assert describe_environment()["git tree"] is None  # no commit yet
     for arguments in (["add", "."], ["commit", "-q", "-m", "first"], ["mv", "old name.txt", "new name.txt"]):
         subprocess.run([*git, *arguments], check=True)
     (tmp_path / "kept.txt").write_text("2")
     (tmp_path / "untracked.txt").write_text("3")
-    tree = git_tree(str(tmp_path))
+    tree = describe_environment()["git tree"]
     assert tree is not None
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt", "new name.txt"], 40)
 
 
 def test_missing_git_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert git_tree() is None
-    assert "git" not in describe_environment()
+    facts = describe_environment()
+    assert facts["git tree"] is None
+    assert "git" not in facts
 
 
-def test_git_runs_no_program_from_the_repository(tmp_path: Path) -> None:
+def test_git_runs_no_program_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/ran; false"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     (tmp_path / "a").touch()
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsmonitor=false"]
     for command in (["add", "a"], ["commit", "-qm", "a"]):
         subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
-    assert git_tree(str(tmp_path)) is not None
+    assert describe_environment()["git tree"] is not None
     assert not (tmp_path / "ran").exists()

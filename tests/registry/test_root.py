@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from footplate import registry
@@ -47,3 +52,12 @@ def test_root_registries_are_exported() -> None:
 )
 def test_built_ins_have_mmengine_names(name: str, entries: set[str]) -> None:
     assert set(ROOT_REGISTRIES[name]) >= entries
+
+
+def test_every_task_is_imported_on_a_lookup_that_needs_it() -> None:
+    folder = Path(registry.__file__).parents[1] / "tasks"
+    tasks = sorted(each.parent.name for each in folder.glob("*/__init__.py"))
+    code = "import sys; from footplate.registry import MODELS; 'Unknown' in MODELS; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert "segmentation" in tasks
+    assert {f"footplate.tasks.{name}" for name in tasks} <= set(done.stdout.split())

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from footplate.data.structures import BaseDataElement
-from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
+from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.tasks.visualization import BaseVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
 

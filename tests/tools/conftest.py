@@ -12,7 +12,7 @@ from PIL import Image
 
 from footplate.config import Config
 from footplate.tools.report import write_report
-from footplate.tools.report_sweep import SweepSummary
+from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, read_run
 
 TEXT = """

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.engine import Hook, cuda_graphs, process_setup
-from footplate.engine.phase import Phase
+from footplate.engine import Hook, model_setup, process_setup
+from footplate.engine.hook import Phase
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -201,13 +201,13 @@ class OwnStep(ToyModel):
 
 
 def graphed(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Config:
-    monkeypatch.setattr(cuda_graphs, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(model_setup, "pick_device", lambda: torch.device("cuda"))
     return Config(settings(folder / "work", cuda_graphs=True, **changes))
 
 
 def test_check_refuses_cuda_graphs_with_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*_: Any, **__: Any) -> None:
-        monkeypatch.setattr(cuda_graphs, "get_world_size", lambda: 2)
+        monkeypatch.setattr(model_setup, "get_world_size", lambda: 2)
 
     monkeypatch.setattr(process_setup, "prepare", connect)
     with pytest.raises(ArgumentError, match="`cuda_graphs` supports only one process") as caught:

@@ -10,9 +10,8 @@ import torch
 from footplate.checks import check_choice, check_count, check_fraction, check_number
 from footplate.config import Config
 from footplate.data.dataloader_config import check_dataloader
-from footplate.engine.config_compatibility import in_second_generation
-from footplate.engine.section_checks import check_train_loop
-from footplate.engine.sections import SECTIONS
+from footplate.engine.run_config import in_second_generation
+from footplate.engine.sections import SECTIONS, check_train_loop
 from footplate.errors import FootplateError
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIMIZERS

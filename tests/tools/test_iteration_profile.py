@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from footplate import Hook
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.engine.sections import check_config
+from footplate.engine.run_config import check_config
 from footplate.errors import DataError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS

@@ -6,7 +6,14 @@ import pytest
 from footplate.errors import ArgumentError
 from footplate.tools import plan_prediction
 from footplate.tools.plan_measurements import Cluster, Measurements
-from footplate.tools.plan_prediction import FORMULAS, describe_formulas, describe_plan, predict, predict_growth
+from footplate.tools.plan_prediction import (
+    FORMULAS,
+    Sharding,
+    describe_formulas,
+    describe_plan,
+    predict,
+    predict_growth,
+)
 from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
 from tests.tools.test_plan_measurements import GIVEN
 
@@ -44,20 +51,20 @@ def test_exchange_that_does_not_overlap_is_exposed(where: Cluster, exchange: flo
 
 
 def test_sharded_training_exchanges_three_passes() -> None:
-    found = predict(PARTS, cluster(4, 1, bandwidth=0.5e9), sharded=True)
+    found = predict(PARTS, cluster(4, 1, bandwidth=0.5e9), Sharding())
     assert found.exchange == pytest.approx(3 * 3 / 4 * 0.2 - 0.3 * 9 / 10)  # in 10 parts of 10 MB
     assert found.memory == pytest.approx(0.4e9 / 4 + 0.02e9 + 1e9)
     assert found.checkpoint == pytest.approx(0.3 / 4)
-    assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == pytest.approx(3 * 3 / 4 * 0.02 / 10)
+    assert predict(PARTS, cluster(4, 1, bandwidth=5e9), Sharding()).exchange == pytest.approx(3 * 3 / 4 * 0.02 / 10)
 
 
 def test_cores_do_not_exchange_shards_while_they_compute() -> None:
-    found = predict(dataclasses.replace(PARTS, on_cores=True, threads=1, cores=4), cluster(4, 1), sharded=True)
+    found = predict(dataclasses.replace(PARTS, on_cores=True, threads=1, cores=4), cluster(4, 1), Sharding())
     assert found.exchange == pytest.approx(3 * 3 / 4 * 0.1)
 
 
 def test_replicas_of_shards_exchange_gradients_between_nodes() -> None:
-    found = predict(PARTS, cluster(4, 8, bandwidth=0.05e9), sharded=True, shards=8)
+    found = predict(PARTS, cluster(4, 8, bandwidth=0.05e9), Sharding(shards=8))
     within, between = 3 * 7 / 8 * 0.01, 2 * 3 / 4 * 2.0 / 8
     assert found.exchange == pytest.approx(within + between - 0.3 * 9 / 10)
     assert found.memory == pytest.approx(0.4e9 / 8 + 0.02e9 + 1e9)
@@ -68,7 +75,7 @@ def test_devices_that_share_layers_divide_their_cost() -> None:
     shared = dataclasses.replace(
         PARTS, layer_weights=PARTS.weights * 3 // 4, layer_share=0.5, layer_bytes=10**8, layer_messages=10
     )
-    found = predict(shared, cluster(2, 8, inner=1e10), sharded=True, shards=2, tensor_parallel=4)
+    found = predict(shared, cluster(2, 8, inner=1e10), Sharding(shards=2, tensor_parallel=4))
     compute = (PARTS.forward + PARTS.backward) * (0.5 + 0.5 / 4) + PARTS.update * (0.25 + 0.75 / 4)
     assert found.compute == pytest.approx(compute)
     weights = PARTS.weights * (0.25 + 0.75 / 4)
@@ -78,7 +85,7 @@ def test_devices_that_share_layers_divide_their_cost() -> None:
     assert found.efficiency == pytest.approx(found.throughput / 16 / 50.0)
     state = PARTS.weights + PARTS.gradients + PARTS.optimizer
     assert found.memory == pytest.approx((state / 2 + 2 * PARTS.largest_unit) * 0.4375 + PARTS.activations)
-    wide = predict(shared, cluster(2, 8, bandwidth=1e9, inner=1e10), sharded=True, tensor_parallel=16)
+    wide = predict(shared, cluster(2, 8, bandwidth=1e9, inner=1e10), Sharding(tensor_parallel=16))
     assert wide.exchange == pytest.approx(2 * 15 / 16 * 1e8 / 1e9)  # between the nodes
 
 
@@ -130,17 +137,17 @@ def test_predictions_double_the_nodes() -> None:
 @pytest.mark.parametrize(("shards", "tensor_parallel"), [(3, 1), (None, 3), (4, 4), (16, 1)])
 def test_groups_must_divide_the_devices(shards: int | None, tensor_parallel: int) -> None:
     with pytest.raises(ArgumentError, match="must divide the 8 devices") as caught:
-        predict(PARTS, cluster(2, 4), sharded=True, shards=shards, tensor_parallel=tensor_parallel)
+        predict(PARTS, cluster(2, 4), Sharding(shards=shards, tensor_parallel=tensor_parallel))
     assert caught.value.found == (shards or 1) * tensor_parallel
 
 
 def test_predictions_list_whole_groups() -> None:
     shared = dataclasses.replace(PARTS, layer_weights=PARTS.weights, layer_share=1.0, layer_messages=1)
-    found = predict_growth(shared, cluster(6, 2), sharded=True, shards=3, tensor_parallel=2)
+    found = predict_growth(shared, cluster(6, 2), Sharding(shards=3, tensor_parallel=2))
     assert [each.devices for each in found] == [1, 12]
-    assert [each.devices for each in predict_growth(shared, cluster(6, 2), sharded=True, shards=4)] == [1, 4, 8, 12]
-    assert found[0] == predict(PARTS, Cluster(), sharded=True)  # a single device shares nothing
-    lines = describe_plan(shared, cluster(6, 2), found, group=6)
+    assert [each.devices for each in predict_growth(shared, cluster(6, 2), Sharding(shards=4))] == [1, 4, 8, 12]
+    assert found[0] == predict(PARTS, Cluster(), Sharding())  # a single device shares nothing
+    lines = describe_plan(shared, cluster(6, 2), found, Sharding(3, 2))
     assert "groups      6 devices each; the table lists one device alone, and whole groups" in lines
     assert "groups" not in describe_plan(PARTS, cluster(6, 2), found)
 

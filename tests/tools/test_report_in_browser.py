@@ -12,7 +12,7 @@ from PIL import Image
 
 from footplate.messages import printable
 from footplate.records import LocalVisBackend
-from footplate.records.scalar_names import split_dataset
+from footplate.records.message_hub import split_dataset
 from footplate.tools.runs import Run, Series, read_run
 from footplate.visualization import LegendEntry, arrange_panels
 
@@ -135,6 +135,15 @@ def test_panels_that_are_the_same_in_all_runs_are_shown_once(
     assert panels_shown == ["image", "prediction", "prediction"]
     assert text_of(page, "#gallery .legend") == "bag"
     assert page.execute_script("return [...document.querySelectorAll('#gallery img')].every((e) => e.naturalWidth)")
+
+
+def test_an_image_that_is_the_same_in_all_runs_fills_its_card(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(make_run("a"), make_run("b"))
+    rows = [each.text for each in page.find_elements("css selector", "#gallery .views > div > p")]
+    assert rows == ["the same in all runs"]
+    assert not page.execute_script("return document.documentElement.scrollWidth > innerWidth")
 
 
 def test_charts_are_moved_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

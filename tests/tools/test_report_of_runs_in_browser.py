@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.tools.report_sweep import SweepSummary
+from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
 
 pytestmark = [pytest.mark.slow]
@@ -77,6 +77,19 @@ def test_worse_run_with_the_lower_validation_loss_is_named(
     assert text_of(page, ".lead").endswith("Lower validation loss: a, 1.171 vs. 1.861")
     assert [cell.text for cell in page.find_elements("css selector", "#figures .good")] == ["no sign", "no sign"]
     assert "Lower" not in text_of(show(*runs[:1]), ".lead")
+
+
+def test_validation_loss_is_shown_next_to_a_metric_with_a_prefix(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    runs = two_runs(make_run, (8.0, 8.5, 8.9), (8.0, 8.7, 9.3))
+    for run in runs:
+        run.series[:] = [each._replace(name="accuracy/top1") if each.name == "mIoU" else each for each in run.series]
+        run.series.append(Series("loss", "val", [(100.0, 3.0), (200.0, 2.0), (300.0, 1.5)]))
+    page = show(*runs)
+    assert "accuracy/top1" in text_of(page, ".lead")
+    assert "training, and validation (dashed)" in text_of(page, ".main-charts .chart:nth-child(2)")
+    assert "No validation loss" not in text_of(page, ".main-charts")
 
 
 def test_sweep_page_shows_trials_parameters_and_the_best_command(

@@ -125,6 +125,12 @@ def test_texts_are_aligned(alignment: Any, columns: slice) -> None:
     assert found[:, columns].sum() == found.sum() > 20
 
 
+def test_a_text_without_a_background_has_no_frame() -> None:
+    image = black(64).draw_texts("a", [10, 10], font_sizes=20, colors="r").get_image()
+    assert image[..., 0].any()
+    assert not image[..., 1:].any()
+
+
 def test_a_background_is_drawn_under_the_text() -> None:
     image = black(64).draw_texts("a", [10, 10], font_sizes=20, colors="w", background="red").get_image()
     assert (image == RED).all(axis=2).sum() > 30

@@ -1,6 +1,15 @@
 """Saves checkpoints atomically. Loads them after verifying their content, without executing code from them."""
 
-from footplate.checkpoint.contents import Contents, read_contents
+from footplate.checkpoint.contents import (
+    BEST,
+    SUFFIXES,
+    Contents,
+    read_contents,
+    rename_keys,
+    trusted_in,
+    verify,
+    weights_of,
+)
 from footplate.checkpoint.digest import Digest
 from footplate.checkpoint.exporting import average_weights, export_weights
 from footplate.checkpoint.latest import (
@@ -12,14 +21,20 @@ from footplate.checkpoint.latest import (
     read_pointer,
     write_pointer,
 )
-from footplate.checkpoint.loading import load_checkpoint, load_latest, trusted_files, trusted_in, trusting
+from footplate.checkpoint.loading import (
+    LoadReport,
+    Mismatch,
+    load_checkpoint,
+    load_latest,
+    load_weights,
+    trusted_files,
+    trusting,
+)
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
+from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_reading import consolidate, shard
-from footplate.checkpoint.sharded_writing import split_state
 from footplate.checkpoint.unpickler import OpaqueObject
-from footplate.checkpoint.verifying import BEST, SUFFIXES, verify
-from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, rename_keys, weights_of
 
 __all__ = [
     "BEST",

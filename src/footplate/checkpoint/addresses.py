@@ -136,11 +136,9 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(path: str, url: str) -> str:
-    """Returns the cache path of weights, even if they are not downloaded yet. Reuses files from other programs.
+    """Returns the cache path of the weights at an address, even if they are not downloaded yet.
 
-    Args:
-        path: The address.
-        url: The URL of the weights.
+    Reuses files from other programs.
     """
     parts = urlsplit(url)
     name = _safe_name(posixpath.basename(parts.path))

@@ -1,24 +1,157 @@
-"""Lists the content of a checkpoint without reading its tensors."""
+"""Opens and verifies checkpoints, lists their content without the values of tensors, and finds their weights."""
 
+import io
 import os
+import re
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import Digest
-from footplate.checkpoint.loading import trusted_in
-from footplate.checkpoint.serializable import tensors_in, walk
+from footplate.checkpoint.digest import Digest, read_digest, verify_digest
+from footplate.checkpoint.serializable import join_state, tensors_in, walk
+from footplate.checkpoint.shard_layout import Layout, is_sharded_path, read_layout, verify_files
+from footplate.checkpoint.torch_file import read_content, verify_checksums
 from footplate.checkpoint.unpickler import OpaqueObject
-from footplate.checkpoint.verifying import naming_checkpoint, read_outline
-from footplate.checkpoint.weights import weights_of
-from footplate.errors import CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 from footplate.messages import list_names
 
+SUFFIXES = (".pth", ".pt", ".ckpt")
+SAFETENSORS_SUFFIX = ".safetensors"
+BEST = "best_"  # the names of best checkpoints start with this
+_CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
+_LONGEST_REASON = 200
 _MOST_KEYS = 8  # the maximum number of keys that are shown for a dict
+_SHOWN_KEYS = 10
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
+_LONGEST_KEYS = 32 << 20  # for all keys of a pickled module: their characters, and _BYTES_PER_KEY for each key
+_BYTES_PER_KEY = 200
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
+
+
+def verify(path: "str | os.PathLike[str]") -> Digest:
+    """Verifies the whole content of a checkpoint and returns its digest.
+
+    A file from another program has no digest. In this case, the checksums that `torch.save` stores for each tensor are
+    verified. Files saved by PyTorch before 1.6 have no checksums, so they are read completely instead. All files of a
+    sharded checkpoint are verified.
+
+    Raises:
+        CheckpointDamagedError: The content does not match its checksum.
+        CheckpointError: The file does not exist or is not a checkpoint.
+    """
+    name = os.fspath(path)
+    if is_sharded_path(name):
+        with naming_checkpoint(name):
+            layout = read_layout(name)
+            verify_files(name, layout)
+        return layout.digest
+    with open_checkpoint(name) as stream:
+        digest = verify_digest(stream)
+        if digest.sha256 is None:
+            verify_checksums(stream)
+        return digest
+
+
+def recorded_digest(path: str) -> Digest:
+    """Returns the digest of a checkpoint without verifying the content.
+
+    Raises:
+        CheckpointError: The file does not exist or cannot be read.
+    """
+    if is_sharded_path(path):
+        with naming_checkpoint(path):
+            return read_layout(path).digest
+    with open_checkpoint(path) as stream:
+        return read_digest(stream)
+
+
+class Outline(NamedTuple):
+    """The content of a checkpoint with its tensors on the meta device."""
+
+    content: dict[Any, Any]  # the content; an object that is not a dict is under the key ""
+    digest: Digest  # the recorded digest
+    layout: Layout | None  # the layout of a sharded checkpoint, or None for a single file
+
+
+def read_outline(path: "str | os.PathLike[str]") -> Outline:
+    """Returns the content of a checkpoint with its tensors on the meta device. Nothing is verified.
+
+    Raises:
+        CheckpointError: The file does not exist or is not a checkpoint.
+    """
+    file = name = os.fspath(path)
+    layout = None
+    with naming_checkpoint(name):
+        if is_sharded_path(name):
+            layout = read_layout(name)
+            file = storage.join(name, layout.state)
+        with open_checkpoint(file) as stream:
+            value, _, digest = read_content(stream, device="meta")
+        if layout is not None:
+            digest = layout.digest
+            value = join_state(
+                value,
+                {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()},
+            )
+        return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest, layout)
+
+
+@contextmanager
+def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
+    """Opens a checkpoint file and adds its path to errors that are raised in the block.
+
+    Raises:
+        CheckpointError: The file does not exist or cannot be read, or the block raised an error.
+    """
+    if path.endswith(SAFETENSORS_SUFFIX):
+        raise CheckpointError(
+            f"'{path}' is a safetensors file, which contains only weights and no digest",
+            notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
+        )
+    with naming_checkpoint(path):
+        try:
+            with storage.open_file(path) as stream:
+                yield stream if stream.seekable() else io.BytesIO(stream.read())
+        except CheckpointDamagedError as error:
+            if path.endswith(_CONFIG_SUFFIXES):
+                raise CheckpointError(f"'{path}' is a config file, not a checkpoint") from error
+            message = f"checkpoint '{path}' is damaged: {error.message}"
+            raise CheckpointDamagedError(message, notes=error.notes) from error
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}", notes=error.notes) from error
+
+
+@contextmanager
+def naming_checkpoint(path: str) -> Iterator[None]:
+    """Converts any exception in the block to a CheckpointError that contains `path`.
+
+    An exception caused by a damaged or hostile file must not stop a search for other checkpoints.
+
+    Raises:
+        CheckpointError: The block raised an exception that is not a `FootplateError`.
+    """
+    try:
+        yield
+    except FootplateError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
+    except IsADirectoryError as error:
+        # Suggests the newest best checkpoint in the folder, or the newest checkpoint if there is no best one.
+        files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
+        best = [each for each in files if storage.base_name(each).startswith(BEST)]
+        likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
+        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely) from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
 
 
 class Section(NamedTuple):
@@ -115,3 +248,115 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"
+
+
+def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
+    """Returns the tensors and extra states in a checkpoint from footplate or another engine, or in a plain state dict.
+
+    NumPy arrays are converted to tensors.
+
+    Args:
+        content: The result of `load_checkpoint`.
+        source: The name of the checkpoint, for the error message.
+
+    Raises:
+        CheckpointError: The content has no weights.
+    """
+    mapping = _as_mapping(content)
+    for key in (*_WEIGHT_KEYS, None):  # one at a time, because expanding a pickled module takes memory
+        weights: OrderedDict[str, Any] = OrderedDict()
+        inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
+        for name, value in (inner or {}).items():
+            if isinstance(value, np.ndarray):
+                with suppress(TypeError):  # torch does not support all dtypes of numpy
+                    value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
+                weights[str(name)] = value
+        if any(isinstance(value, torch.Tensor) for value in weights.values()):
+            versions = getattr(inner, "_metadata", {})
+            weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
+            return weights
+    found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
+    raise CheckpointError(f"'{source}' has no weights", found=found)
+
+
+def rename_keys(
+    weights: Mapping[str, Any],
+    revise_keys: Iterable[tuple[str, str]] = (),
+    *,
+    prefix: str | None = None,
+    source: str = "a state dict",
+) -> "OrderedDict[str, Any]":
+    """Returns the weights with revised keys; see `load_weights`.
+
+    Raises:
+        CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
+    """
+    pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
+    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+
+    def rename(key: str) -> str | None:
+        for pattern, replacement in pairs:
+            key = pattern.sub(replacement, key)
+        if not start:
+            return key
+        return key[len(start) :] if key.startswith(start) else None
+
+    renamed: OrderedDict[str, Any] = OrderedDict()
+    for old, value in weights.items():
+        new = rename(old)
+        if new in renamed:
+            raise CheckpointError(f"two keys of '{source}' are both renamed to '{new}'", key="revise_keys")
+        if new is not None:
+            renamed[new] = value
+    if start and not renamed:
+        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_SHOWN_KEYS])
+    versions = getattr(weights, "_metadata", {})
+    # The version of a layer is stored under its name without the dot.
+    layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
+    renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
+    return renamed
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values.
+
+    Raises:
+        CheckpointError: The modules of a pickled module contain a circular reference.
+    """
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, OpaqueObject):
+        return None
+    state = value.items or (value.state if isinstance(value.state, dict) else {})
+    if value.items or "_parameters" not in state:
+        return state
+    tensors: dict[str, torch.Tensor] = {}
+    pending, left = [("", state)], _LONGEST_KEYS
+    while pending:
+        prefix, state = pending.pop()
+        entries = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
+        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries)
+        for name, entry in (*parameters.items(), *buffers.items()):
+            left -= len(prefix) + _BYTES_PER_KEY
+            if left < 0:
+                break
+            if isinstance(entry, torch.Tensor):
+                tensors[f"{prefix}{name}"] = entry
+        children = [
+            (f"{prefix}{name}.", child.state)
+            for name, child in modules.items()
+            if isinstance(child, OpaqueObject) and isinstance(child.state, dict)
+        ]
+        left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
+        if left < 0:
+            raise CheckpointError("its modules contain a circular reference")
+        pending.extend(reversed(children))
+    return tensors
+
+
+def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns the trusted files that a checkpoint lists in its metadata."""
+    meta = checkpoint.get("meta")
+    found = meta.get("trusted") if isinstance(meta, Mapping) else None
+    return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.loading import load_checkpoint, trusted_files, trusted_in
+from footplate.checkpoint.contents import SAFETENSORS_SUFFIX, SUFFIXES, rename_keys, trusted_in, weights_of
+from footplate.checkpoint.loading import load_checkpoint, trusted_files
 from footplate.checkpoint.memory_budget import check_separate_copies
 from footplate.checkpoint.saver import save_checkpoint
-from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, SUFFIXES
-from footplate.checkpoint.weights import rename_keys, weights_of
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")

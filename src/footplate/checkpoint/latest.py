@@ -10,13 +10,13 @@ from string import Formatter
 from typing import Any
 
 from footplate import storage
-from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_sharded_path, sharded_name
-from footplate.checkpoint.sharded_writing import has_own_layout
-from footplate.checkpoint.verifying import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
+from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
+from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, has_own_layout, is_sharded_path, sharded_name
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 from footplate.messages import pluralize
 
 POINTER = "last_checkpoint"
+_TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")  # of CheckpointHook
 _logger = logging.getLogger("footplate.checkpoint")
 _LONGEST_POINTER = 1 << 16  # bytes; longer than any path
 _LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and the name of a best checkpoint contains the metric
@@ -55,6 +55,25 @@ def checked_template(value: Any) -> str:
             ],
         )
     return str(value)
+
+
+def folder_below(out_dir: str, work_dir: str) -> str:
+    """Returns the subfolder of the `out_dir` of CheckpointHook for the checkpoints of a run in `work_dir`."""
+    return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
+def best_prefix(key: str) -> str:
+    """Returns the beginning of the file names of a metric's best checkpoints."""
+    return f"{BEST}{key.replace('/', '_')}_"
+
+
+def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the file name templates of a run's checkpoints, from a config of either generation."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    own = hook.get("filename_tmpl")
+    with contextlib.suppress(ArgumentError):  # an invalid template, which the hook reports
+        return [*_TEMPLATES, checked_template(own)] if own else [*_TEMPLATES]
+    return [*_TEMPLATES]
 
 
 def is_considered(name: str) -> bool:
@@ -151,12 +170,7 @@ def find_first_resumable(
 ) -> tuple[str, Mapping[Any, Any]] | None:
     """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
 
-    Args:
-        folder: The folder of the run.
-        read: Verifies a checkpoint and returns its content.
-
-    Raises:
-        CheckpointError: See `find_latest`.
+    `read` verifies a checkpoint and returns its content.
     """
     pointer = read_pointer(folder)
     if pointer and not storage.is_same_storage(pointer, folder):

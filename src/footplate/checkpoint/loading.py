@@ -1,27 +1,40 @@
-"""Loads and verifies checkpoints. Executes code from a file only if the user trusts it."""
+"""Loads and verifies checkpoints, and loads weights into models. Executes code from a file only if it is trusted."""
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
 from footplate import storage
 from footplate.checkpoint.addresses import local_file
+from footplate.checkpoint.contents import (
+    SAFETENSORS_SUFFIX,
+    naming_checkpoint,
+    open_checkpoint,
+    rename_keys,
+    weights_of,
+)
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
 from footplate.checkpoint.memory_budget import memory_limit
 from footplate.checkpoint.shard_layout import is_sharded_path
 from footplate.checkpoint.sharded_reading import load_sharded
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, naming_checkpoint, open_checkpoint
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, import_optional
-from footplate.messages import list_names
+from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
+_SHOWN_KEYS = 10
+_STRIP_WRAPPER = ((r"^module\.", ""),)
+_COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
 _SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
 _SAFETENSORS_MEMORY_PER_BYTE = 27  # per byte of the header, as measured with the shortest possible entries
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
@@ -152,6 +165,152 @@ def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor
     return {key: value.to(device) for key, value in tensors.items()}
 
 
+class Mismatch(NamedTuple):
+    """A tensor with different shapes in the file and in the model."""
+
+    key: str
+    saved: tuple[int, ...]
+    expected: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {list(self.saved)} in the file, {list(self.expected)} in the model"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The result of loading weights. `str()` returns a readable summary.
+
+    Attributes:
+        source: The file or other source of the weights.
+        loaded: Keys of the model that were loaded.
+        missing: Keys of the model that are not in the file.
+        unexpected: Keys of the file that are not in the model.
+        mismatched: Keys whose shapes in the file and in the model differ. The values in the model are unchanged.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[Mismatch, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file and the model have the same keys and shapes."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def require_whole_model(self) -> None:
+        """Checks that every tensor of the model was loaded.
+
+        Raises:
+            CheckpointError: A tensor is missing or has a different shape.
+        """
+        kept = len(self.missing) + len(self.mismatched)
+        if kept:
+            raise CheckpointError(
+                f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
+                "tensors would keep their initial values",
+                notes=[
+                    *_list_keys("missing from the file", self.missing),
+                    *_list_keys("with a different shape", self.mismatched),
+                    "Use the config that the checkpoint was trained with.",
+                ],
+            )
+
+    def __str__(self) -> str:
+        count = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        lines = [f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
+        lines += _list_keys("missing from the file", self.missing)
+        lines += _list_keys("not in the model", self.unexpected)
+        lines += _list_keys("with a different shape", self.mismatched)
+        return "\n".join(lines)
+
+
+def load_weights(
+    module: torch.nn.Module,
+    source: "str | os.PathLike[str] | Mapping[str, Any]",
+    *,
+    strict: bool = False,
+    revise_keys: Iterable[tuple[str, str]] = _STRIP_WRAPPER,
+    prefix: str | None = None,
+    name: str | None = None,
+) -> LoadReport:
+    r"""Loads the matching weights from a checkpoint into a model and logs the differences.
+
+    Args:
+        module: The model. If it is wrapped for distributed training, the weights are loaded into the wrapped model.
+        source: The path or address of a checkpoint, its content, or a plain state dict.
+        strict: Whether to raise an error for missing, unexpected or mismatched keys.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order. The default
+            removes the prefix that distributed wrappers add.
+        prefix: Loads only the keys that start with this prefix, such as "backbone.", and removes the prefix from them.
+        name: The name of the source in messages. By default, the path of the file.
+
+    Raises:
+        CheckpointDamagedError: The file does not match its checksum.
+        CheckpointError: The source has no weights, no weight fits the model, or `strict` is set and the keys or shapes
+            differ.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> weights = {"head.weight": torch.ones(1, 2), "head.bias": torch.zeros(1)}
+        >>> print(load_weights(model, weights, revise_keys=[(r"^head\.", "")]))
+        Loaded 2 of 2 tensors from 'a state dict'
+    """
+    is_given = isinstance(source, Mapping)
+    name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
+    content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
+    weights = rename_keys(weights_of(content, name), revise_keys, prefix=prefix, source=name)
+    module, mismatched = unwrap_model(module), []
+    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
+        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
+            weights[key] = distribute_like(weights[key], expected[key])
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # A module may adapt shapes while loading, so mismatches are unknown until torch fails.
+        fitting = OrderedDict(weights)
+        for key, value in expected.items():
+            saved = weights.get(key)
+            if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
+                mismatched.append(Mismatch(key, tuple(saved.shape), tuple(value.shape)))
+                del fitting[key]
+        if not mismatched:
+            raise CheckpointError(f"the weights in '{name}' cannot be loaded: {error}") from error
+        missing, unexpected = module.load_state_dict(fitting, strict=False)
+    lacking = set(missing)
+    differing = {entry.key for entry in mismatched}
+    report = LoadReport(
+        name,
+        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
+        missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+    )
+    if not report.loaded and (report.missing or report.mismatched):
+        notes = _list_keys("with a different shape", report.mismatched)
+        notes = notes or ["The file has no tensors under this prefix."]
+        if report.unexpected and not report.mismatched:
+            first = report.unexpected[0]
+            notes = [
+                f"a key of the file: {first}",
+                f"a key of the model: {nearest(first, report.missing) or report.missing[0]}",
+                "Use `revise_keys` and `prefix` to convert one to the other.",
+            ]
+        raise CheckpointError(f"no weight in '{name}' fits the model", notes=notes)
+    if strict and not report.is_complete:
+        raise CheckpointError(f"the weights in '{name}' do not fit the model", notes=str(report).split("\n")[1:])
+    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
+    return report
+
+
+def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
+    if not entries:
+        return []
+    return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
+
+
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     """Allows one checkpoint to execute code when it is loaded anywhere within the block.
@@ -182,10 +341,3 @@ def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, st
     """
     found = [*before, *_trusted_records]
     return [dict(each) for place, each in enumerate(found) if each not in found[:place]]
-
-
-def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the trusted files that a checkpoint lists in its metadata."""
-    meta = checkpoint.get("meta")
-    found = meta.get("trusted") if isinstance(meta, Mapping) else None
-    return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

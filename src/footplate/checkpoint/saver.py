@@ -12,11 +12,17 @@ import numpy as np
 import torch
 
 from footplate import storage
+from footplate.checkpoint.contents import BEST
 from footplate.checkpoint.digest import DigestSink
-from footplate.checkpoint.serializable import bytes_in, rebuild, tensors_in, to_serializable
-from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
-from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
-from footplate.checkpoint.verifying import BEST
+from footplate.checkpoint.serializable import (
+    bytes_in,
+    cut_replicated,
+    rebuild,
+    split_state,
+    tensors_in,
+    to_serializable,
+)
+from footplate.checkpoint.shard_layout import is_sharded_path, remove_sharded, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
@@ -240,6 +246,8 @@ class BackgroundSaver:
 
         If copying fails, the returned function reports the error to all ranks.
         """
+        from footplate.checkpoint.sharded_writing import save_shards  # slow, and not needed for single files
+
         group = self._group = self._group or new_cpu_group()
         try:
             rest, shards = split_state(state, cut_replicated(replicated, get_rank(), get_world_size()))

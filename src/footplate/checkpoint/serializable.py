@@ -1,18 +1,28 @@
-"""Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts."""
+"""Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts, and splits it into shards.
 
+A state is split into the shards of its tensors and a remaining state, in which references replace the tensors.
+"""
+
+import math
+import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from footplate.checkpoint.unpickler import OpaqueObject, checked_key
+from footplate.distributed import is_main_process
+from footplate.distributed.sharding import full_tensor, is_dtensor, local_tensor
 from footplate.errors import CheckpointError
 
+_T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
 _ATOMS = _UNCHANGED | {int, bytes}
 _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
+_MARK = "footplate.sharded"
+_SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
 
 def to_serializable(value: Any) -> Any:
@@ -187,3 +197,110 @@ def _unsupported(value: Any, key: str) -> CheckpointError:
         key=key,
         notes=["A state may contain tensors, numbers, strings, lists, tuples and dicts."],
     )
+
+
+class Shard(NamedTuple):
+    """A shard of a tensor on one rank."""
+
+    tensor: torch.Tensor  # the values
+    offsets: tuple[int, ...]  # the start of the shard in each dimension of the whole tensor
+    size: tuple[int, ...]  # the shape of the whole tensor
+
+
+Cut = Callable[[str, torch.Tensor], Shard | None]
+
+
+def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, Shard]]:
+    """Replaces the sharded tensors of a state with references to their names.
+
+    Args:
+        state: Containers and tensors.
+        cut: Called with the name and value of each tensor that is not a DTensor. Returns the shard that this rank
+            writes, or None to keep the tensor in the state.
+
+    Returns:
+        The state with references, and a dict that maps names to shards.
+    """
+    shards: dict[str, Shard] = {}
+    names: dict[Any, str] = {}  # by memory location, for tensors that share memory
+
+    def replace(name: str, tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
+        local = local_tensor(tensor.detach())
+        key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
+        if key in names:
+            return {_MARK: names[key]}
+        shard: Shard | None
+        if is_dtensor(tensor):
+            (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
+            shard = Shard(local, tuple(chunk.offsets), tuple(tensor.shape))
+        else:
+            shard = cut(name, tensor.detach())
+        if shard is None:
+            return tensor
+        if not math.prod(shard.size):
+            return torch.empty(shard.size, dtype=tensor.dtype)
+        names[key], shards[name] = name, shard
+        return {_MARK: name}
+
+    return rebuild(state, replace), shards
+
+
+def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Replaces the references in a state from `split_state` with tensors.
+
+    Raises:
+        CheckpointError: A tensor is missing.
+    """
+
+    def replace(_: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) or len(value) != 1 or _MARK not in value:
+            return value
+        name = value[_MARK]
+        if type(name) is not str or name not in tensors:
+            raise CheckpointError(f"the tensor '{name}' is missing")
+        return tensors[name]
+
+    return rebuild(state, replace)
+
+
+def gather_full_state(state: _T) -> _T:
+    """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
+
+    Other ranks get empty tensors in their place.
+    """
+    gathered: dict[int, torch.Tensor] = {}  # by memory location, for tensors that share memory
+
+    def replace(_: str, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not is_dtensor(value):
+            return value
+        key = local_tensor(value).data_ptr() or id(value)
+        if key not in gathered:
+            full = full_tensor(value.detach())
+            gathered[key] = full.cpu() if is_main_process() else torch.empty(0)
+        return gathered[key]
+
+    return rebuild(state, replace)  # type: ignore[no-any-return]
+
+
+def cut_evenly(number: int, count: int) -> Cut:
+    """Returns a `cut` function for `split_state`. It splits tensors along dim 0, and returns shard `number` of `count`.
+
+    Only floating-point tensors of the weights, averaged weights and optimizer state are split.
+    """
+
+    def cut(name: str, tensor: torch.Tensor) -> Shard | None:
+        if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
+            return None
+        length = -(-tensor.shape[0] // count)
+        begin = min(number * length, tensor.shape[0])
+        return Shard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
+
+    return cut
+
+
+def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
+    """Returns a `cut` function for `split_state` that splits only the tensors whose memory addresses are given."""
+    evenly = cut_evenly(number, count)
+    return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None

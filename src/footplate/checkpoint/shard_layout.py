@@ -1,4 +1,4 @@
-"""Reads and writes `layout.json`, which describes the content of a sharded checkpoint.
+"""Reads and writes `layout.json`, which describes the content of a sharded checkpoint, and removes such checkpoints.
 
     iter_8.sharded/
       layout.json             the location of each shard, the digest of every other file, and its own digest
@@ -15,6 +15,7 @@ import json
 import math
 import os
 import posixpath
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,10 @@ from footplate.errors import CheckpointDamagedError, CheckpointError
 
 SHARDED_SUFFIX = ".sharded"
 LAYOUT = "layout.json"
+_SHARD_FILE = r"(rank_\d+-[0-9a-f]+\.bin|state-[0-9a-f]+\.pth)"
+_OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[0-9a-f]{{8}}\.partial")
+_LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
+_LAYOUT_START_BYTES = 256
 _FORMAT = "footplate-sharded 1"
 _LONGEST_LAYOUT = 1 << 30
 _MEMORY_PER_BYTE = 30  # upper bound for a hostile layout
@@ -104,6 +109,71 @@ def sharded_name(name: str) -> str:
         'iter_4000.sharded'
     """
     return os.path.splitext(name)[0] + SHARDED_SUFFIX
+
+
+def is_own_file(name: str) -> bool:
+    """Checks whether a name is one that footplate gives to shards, state files and temporary files."""
+    return _OWN_FILE.fullmatch(name) is not None
+
+
+def has_own_layout(folder: str) -> bool:
+    """Checks whether footplate wrote the layout in a folder. The layout is not verified.
+
+    Raises:
+        OSError: The layout cannot be read.
+    """
+    try:
+        with storage.open_file(storage.join(folder, LAYOUT)) as stream:
+            return _LAYOUT_START.match(stream.read(_LAYOUT_START_BYTES)) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def remove_sharded(folder: str) -> list[str]:
+    """Removes a sharded checkpoint: the layout first, then the other files of footplate and the empty folder.
+
+    If the path is a symbolic link, only the link is removed.
+
+    Returns:
+        The names of the files that were kept because footplate did not write them.
+
+    Raises:
+        OSError: A file or the folder cannot be removed.
+    """
+    if storage.is_link(folder):
+        storage.remove(folder.rstrip("/"))
+        return []
+    if not storage.exists(folder):
+        return []
+    try:
+        names = storage.list_dir(folder)
+    except NotADirectoryError:  # a file that footplate did not write
+        return [storage.base_name(folder)]
+    if has_own_layout(folder):
+        storage.remove(storage.join(folder, LAYOUT))
+        names.remove(LAYOUT)
+    elif not all(map(is_own_file, names)):
+        return names
+    left = remove_own_files(folder, names)
+    if not left:
+        storage.remove_empty_folder(folder)
+    return left
+
+
+def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
+    """Removes the given files, except those that footplate did not write. Returns the names of the kept files.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    left = []
+    for name in names:
+        path = storage.join(folder, name)
+        if not is_own_file(name) or (storage.is_local(path) and os.path.isdir(path)):
+            left.append(name)
+        else:
+            storage.remove(path)
+    return left
 
 
 def write_layout(folder: str, layout: Layout) -> Digest:
@@ -270,16 +340,12 @@ def _checked_size(value: Any) -> int:
 
 
 def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
-    """Checks whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
+    """Checks whether boxes (offsets and sizes) cover a tensor of a shape without gaps or overlaps, in linear time.
 
     Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
     signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
     boxes cover each element of the tensor exactly once if and only if the signed corners of all boxes add up to those
     of the tensor.
-
-    Args:
-        shape: The shape of the tensor.
-        boxes: The offsets and sizes of each box.
 
     Raises:
         ValueError: The tensor is split along too many dimensions or into too many shards.

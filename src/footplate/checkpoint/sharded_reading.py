@@ -16,13 +16,12 @@ import torch
 import torch.distributed as dist
 
 from footplate import storage
+from footplate.checkpoint.contents import SUFFIXES, open_checkpoint
 from footplate.checkpoint.digest import read_digest
 from footplate.checkpoint.saver import commit_checkpoint
-from footplate.checkpoint.serializable import to_serializable
+from footplate.checkpoint.serializable import cut_evenly, join_state, split_state, to_serializable
 from footplate.checkpoint.shard_layout import Chunk, Layout, is_sharded_path, read_layout, verify_files
-from footplate.checkpoint.sharded_writing import cut_evenly, join_state, save_all_shards, split_state
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.verifying import SUFFIXES, open_checkpoint
 from footplate.checkpoint.zip_archive import read_fully
 from footplate.checks import check_count
 from footplate.distributed import gather_objects, get_rank, get_world_size, tensor_parallel_size
@@ -220,6 +219,8 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
         ArgumentError: The source is a sharded checkpoint, the name of the target does not end in .sharded, or one path
             is inside the other.
     """
+    from footplate.checkpoint.sharded_writing import save_all_shards  # slow, and not needed for reading
+
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
     _check_names(folder, path)

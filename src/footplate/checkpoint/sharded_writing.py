@@ -1,121 +1,48 @@
 """Writes sharded checkpoints: each rank writes its own file, and the layout is written last.
 
-A state is split into the shards of its tensors and a remaining state, in which references replace the tensors. Files
-that footplate did not write are never removed or replaced.
+The shards are written with torch.distributed.checkpoint (DCP). Import this module only when it is needed, because the
+import is slow. Files that footplate did not write are never replaced.
 """
 
 import contextlib
-import math
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, NamedTuple
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
+from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.serializable import rebuild
-from footplate.checkpoint.shard_layout import LAYOUT, is_sharded_path
-from footplate.distributed.sharding import is_dtensor, local_tensor
+from footplate.checkpoint.digest import sha256_of_file
+from footplate.checkpoint.saver import commit_checkpoint
+from footplate.checkpoint.serializable import Shard, bytes_in
+from footplate.checkpoint.shard_layout import (
+    Chunk,
+    FileDigest,
+    Layout,
+    StoredTensor,
+    has_own_layout,
+    is_committed,
+    is_own_file,
+    is_sharded_path,
+    remove_own_files,
+    remove_sharded,
+    write_layout,
+)
 from footplate.errors import CheckpointError
-from footplate.messages import list_names
+from footplate.messages import format_bytes, list_names
 
-_MARK = "footplate.sharded"
-_SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
-_SHARD_FILE = r"(rank_\d+-[0-9a-f]+\.bin|state-[0-9a-f]+\.pth)"
-_OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[0-9a-f]{{8}}\.partial")
-_LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
-_LAYOUT_START_BYTES = 256
+_PIECE_BYTES = 16 << 20
 _SHOWN_NAMES = 3
-
-
-class Shard(NamedTuple):
-    """A shard of a tensor on one rank."""
-
-    tensor: torch.Tensor  # the values
-    offsets: tuple[int, ...]  # the start of the shard in each dimension of the whole tensor
-    size: tuple[int, ...]  # the shape of the whole tensor
-
-
-Cut = Callable[[str, torch.Tensor], Shard | None]
-
-
-def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, Shard]]:
-    """Replaces the sharded tensors of a state with references to their names.
-
-    Args:
-        state: Containers and tensors.
-        cut: Called with the name and value of each tensor that is not a DTensor. Returns the shard that this rank
-            writes, or None to keep the tensor in the state.
-
-    Returns:
-        The state with references, and a dict that maps names to shards.
-    """
-    shards: dict[str, Shard] = {}
-    names: dict[Any, str] = {}  # by memory location, for tensors that share memory
-
-    def replace(name: str, tensor: Any) -> Any:
-        if not isinstance(tensor, torch.Tensor):
-            return tensor
-        local = local_tensor(tensor.detach())
-        key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
-        if key in names:
-            return {_MARK: names[key]}
-        shard: Shard | None
-        if is_dtensor(tensor):
-            (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            shard = Shard(local, tuple(chunk.offsets), tuple(tensor.shape))
-        else:
-            shard = cut(name, tensor.detach())
-        if shard is None:
-            return tensor
-        if not math.prod(shard.size):
-            return torch.empty(shard.size, dtype=tensor.dtype)
-        names[key], shards[name] = name, shard
-        return {_MARK: name}
-
-    return rebuild(state, replace), shards
-
-
-def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Replaces the references in a state from `split_state` with tensors.
-
-    Raises:
-        CheckpointError: A tensor is missing.
-    """
-
-    def replace(_: str, value: Any) -> Any:
-        if isinstance(value, torch.Tensor) or len(value) != 1 or _MARK not in value:
-            return value
-        name = value[_MARK]
-        if type(name) is not str or name not in tensors:
-            raise CheckpointError(f"the tensor '{name}' is missing")
-        return tensors[name]
-
-    return rebuild(state, replace)
-
-
-def cut_evenly(number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state`. It splits tensors along dim 0, and returns shard `number` of `count`.
-
-    Only floating-point tensors of the weights, averaged weights and optimizer state are split.
-    """
-
-    def cut(name: str, tensor: torch.Tensor) -> Shard | None:
-        if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
-            return None
-        length = -(-tensor.shape[0] // count)
-        begin = min(number * length, tensor.shape[0])
-        return Shard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
-
-    return cut
-
-
-def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Returns a `cut` function for `split_state` that splits only the tensors whose memory addresses are given."""
-    evenly = cut_evenly(number, count)
-    return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
 
 
 def save_shards(
@@ -141,12 +68,6 @@ def save_shards(
     Raises:
         CheckpointError: A process failed. The message contains its rank and the reason.
     """
-    # Imported here because the import is slow and most runs do not need it.
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.state_dict_saver import save
-
-    from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
-
     planner, writer = ShardPlanner(shards, error), FolderWriter(folder, state)
     if group is None:
         _save_in_one_process([planner], writer)
@@ -182,8 +103,6 @@ def save_all_shards(
     Raises:
         CheckpointError: Writing failed. An existing checkpoint is unchanged.
     """
-    from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
-
     writer = FolderWriter(folder, state, clean_parent=False)
     _save_in_one_process([ShardPlanner(each, drop=drop) for each in shards], writer)
 
@@ -207,17 +126,164 @@ def _save_in_one_process(planners: Sequence[Any], writer: Any) -> None:
         raise CheckpointError(f"cannot save '{writer.folder}': {error.strerror or error}") from error
 
 
-def has_own_layout(folder: str) -> bool:
-    """Checks whether footplate wrote the layout in a folder. The layout is not verified.
+class ShardPlanner(DefaultSavePlanner):
+    """Plans the writing of shards.
 
-    Raises:
-        OSError: The layout cannot be read.
+    Args:
+        shards: Maps tensor names to the shards of this rank.
+        error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
+            to the other ranks.
+        drop: Called before each shard is written, to free the memory of earlier shards.
     """
-    try:
-        with storage.open_file(storage.join(folder, LAYOUT)) as stream:
-            return _LAYOUT_START.match(stream.read(_LAYOUT_START_BYTES)) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+
+    def __init__(
+        self, shards: Mapping[str, Shard], error: BaseException | None = None, *, drop: Callable[[], Any] = lambda: None
+    ) -> None:
+        super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
+        self._shards = shards
+        self._error = error
+        self._drop = drop
+
+    def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
+        """Ignores `state_dict`, because only the shards are written."""
+        super().set_up_planner({}, storage_meta, is_coordinator)
+
+    def create_local_plan(self) -> SavePlan:
+        """Returns a plan with an item for each non-empty shard.
+
+        Raises:
+            BaseException: The error that occurred while the shards were prepared.
+        """
+        if self._error is not None:
+            raise self._error
+        items = []
+        for name, shard in self._shards.items():
+            if shard.tensor.numel():
+                offsets = torch.Size(shard.offsets)
+                data = TensorWriteData(
+                    chunk=ChunkStorageMetadata(offsets=offsets, sizes=shard.tensor.size()),
+                    properties=TensorProperties(dtype=shard.tensor.dtype),
+                    size=torch.Size(shard.size),
+                )
+                items.append(WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=data))
+        self.plan = SavePlan(items)
+        return self.plan
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        """Returns the values of a shard."""
+        self._drop()
+        return self._shards[write_item.index.fqn].tensor
+
+
+class FolderWriter(StorageWriter):
+    """Writes the shards of this rank to one file. The coordinator also writes the state and the layout.
+
+    File names are unique to each save, so that the files of an existing checkpoint are not overwritten.
+
+    Args:
+        folder: The folder.
+        state: Everything that is not sharded. Only the state of the coordinator is used.
+        clean_parent: Whether to remove unfinished saves in the parent folder. No other process may be saving there.
+    """
+
+    def __init__(self, folder: str, state: Mapping[str, Any], *, clean_parent: bool = True) -> None:
+        self.folder = storage.absolute(folder)
+        self._clean_parent = clean_parent
+        self._save: str | None = None  # an id in the names of all files of this save
+        self._state = state
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
+        """Returns True, because any folder is accepted."""
+        return True
+
+    def reset(self, checkpoint_id: Any = None) -> None:
+        """Does nothing, because each save uses a new writer."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Does nothing, because no setup is needed before planning."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Returns the plan unchanged."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Creates the folder and assigns a file name to each rank.
+
+        Raises:
+            CheckpointError: There is too little space, or the folder contains files that footplate did not write.
+        """
+        check_writable(self.folder)
+        self._save = save = secrets.token_hex(4)
+        if self._clean_parent:
+            remove_unfinished(storage.parent(self.folder), but=storage.base_name(self.folder))
+        storage.make_dirs(self.folder)
+        storage.clean_stale(self.folder)
+        needed = bytes_in(self._state) + sum(_bytes_of(item) for plan in plans for item in plan.items)
+        free = storage.free_space(self.folder)
+        if free is not None and free < needed:
+            raise CheckpointError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} are free")
+        names = [f"rank_{number}-{save}.bin" for number in range(len(plans))]
+        return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        """Writes the shards of this rank to its file, one after the other."""
+        name, starts, size, sha256 = plan.storage_data, [], 0, hashlib.sha256()
+        if plan.items:
+            with storage.atomic_file(storage.join(self.folder, name)) as sink:
+                for item in plan.items:
+                    starts.append(size)
+                    tensor = torch.as_tensor(planner.resolve_data(item)).detach()
+                    rows = tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+                    length = max(1, _PIECE_BYTES // (rows.shape[1] * rows.element_size()))
+                    for begin in range(0, rows.shape[0], length):
+                        piece = rows[begin : begin + length].cpu().contiguous()
+                        content = piece.view(-1).view(torch.uint8).numpy().data
+                        sha256.update(content)
+                        sink.write(content)
+                        size += len(content)
+        results = [
+            WriteResult(item.index, _bytes_of(item), (name, start, size, sha256.hexdigest()))
+            for item, start in zip(plan.items, starts, strict=True)
+        ]
+        done: Future[list[WriteResult]] = Future()
+        done.set_result(results)
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Writes the state file and then the layout. Writing the layout commits the checkpoint."""
+        written = [each for several in results for each in several]
+        files = {name: FileDigest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
+        name = f"state-{self._save}.pth"
+        path = storage.join(self.folder, name)
+        commit_checkpoint(self._state, path)
+        files[name] = FileDigest(storage.status(path).size, sha256_of_file(path))
+        places = {(each.index.fqn, tuple(each.index.offset or ())): each.storage_data for each in written}
+        tensors = {}
+        for key, each in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
+            chunks = []
+            for chunk in each.chunks:
+                file, start, *_ = places[key, tuple(chunk.offsets)]
+                chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), file, start))
+            tensors[key] = StoredTensor(each.properties.dtype, tuple(each.size), chunks)
+        write_layout(self.folder, Layout(name, tensors, files))
+        # The other files belong to the previous checkpoint and to failed saves.
+        remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in files))
+
+    def drop(self) -> None:
+        """Removes the files that this save wrote, unless the folder already contains a checkpoint."""
+        with contextlib.suppress(OSError):
+            if self._save is not None and not is_committed(self.folder):
+                names = storage.list_dir(self.folder)
+                own = [name for name in names if f"-{self._save}." in name]
+                remove_own_files(self.folder, own)
+                if own == names:
+                    storage.remove_empty_folder(self.folder)
+
+
+def _bytes_of(item: WriteItem) -> int:
+    data: Any = item.tensor_data
+    return int(data.chunk.sizes.numel() * data.properties.dtype.itemsize)
 
 
 def check_writable(folder: str) -> None:
@@ -234,7 +300,7 @@ def check_writable(folder: str) -> None:
     if has_own_layout(folder):
         return
     try:
-        foreign = [name for name in storage.list_dir(folder) if not _OWN_FILE.fullmatch(name)]
+        foreign = [name for name in storage.list_dir(folder) if not is_own_file(name)]
     except NotADirectoryError as error:
         raise CheckpointError("it is a file, not a folder", notes=["Choose another name, or move the file."]) from error
     if foreign:
@@ -242,53 +308,6 @@ def check_writable(folder: str) -> None:
             f"it contains files that footplate did not write: {list_names(foreign, _SHOWN_NAMES)}",
             notes=["Choose another folder, or move the files."],
         )
-
-
-def remove_sharded(folder: str) -> list[str]:
-    """Removes a sharded checkpoint: the layout first, then the other files of footplate and the empty folder.
-
-    If the path is a symbolic link, only the link is removed.
-
-    Returns:
-        The names of the files that were kept because footplate did not write them.
-
-    Raises:
-        OSError: A file or the folder cannot be removed.
-    """
-    if storage.is_link(folder):
-        storage.remove(folder.rstrip("/"))
-        return []
-    if not storage.exists(folder):
-        return []
-    try:
-        names = storage.list_dir(folder)
-    except NotADirectoryError:  # a file that footplate did not write
-        return [storage.base_name(folder)]
-    if has_own_layout(folder):
-        storage.remove(storage.join(folder, LAYOUT))
-        names.remove(LAYOUT)
-    elif not all(map(_OWN_FILE.fullmatch, names)):
-        return names
-    left = remove_own_files(folder, names)
-    if not left:
-        storage.remove_empty_folder(folder)
-    return left
-
-
-def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
-    """Removes the given files, except those that footplate did not write. Returns the names of the kept files.
-
-    Raises:
-        OSError: A file cannot be removed.
-    """
-    left = []
-    for name in names:
-        path = storage.join(folder, name)
-        if not _OWN_FILE.fullmatch(name) or (storage.is_local(path) and os.path.isdir(path)):
-            left.append(name)
-        else:
-            storage.remove(path)
-    return left
 
 
 def remove_unfinished(folder: str, *, but: str) -> list[str]:
@@ -305,7 +324,7 @@ def remove_unfinished(folder: str, *, but: str) -> list[str]:
         if is_sharded_path(name) and name != but and not storage.is_link(path):
             with contextlib.suppress(OSError):  # a folder that cannot be read or removed must not stop a save
                 names = storage.list_dir(path)
-                if names and all(map(_OWN_FILE.fullmatch, names)):
+                if names and all(map(is_own_file, names)):
                     remove_sharded(path)
                     removed.append(path)
     return removed

@@ -118,13 +118,7 @@ class _Reader:
         self._memories: dict[str, torch.Tensor] = {}
 
     def _unpickle(self, stream: IO[bytes], find_storage: Callable[[Any], Any]) -> Any:
-        return unpickle(
-            stream,
-            CONSTRUCTORS,
-            constants=CONSTANTS,
-            persistent=find_storage,
-            budget=self._budget,
-        )
+        return unpickle(stream, CONSTRUCTORS, constants=CONSTANTS, persistent=find_storage, budget=self._budget)
 
 
 class _ArchiveReader(_Reader):

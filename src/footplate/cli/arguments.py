@@ -181,13 +181,7 @@ def set_work_dir(cfg: "Config", given: str | None) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error that suggests the option or config override that was most likely meant.
-
-    Args:
-        command: The parser of the command.
-        arguments: The recognized arguments.
-        unknown: The unrecognized arguments.
-    """
+    """Exits with an error about the unknown arguments of a command. Suggests the option or override that was meant."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
@@ -201,7 +195,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
             cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     if cfg is not None and flag.startswith("--"):
         from footplate.config.key_paths import paths_ending, split_path
-        from footplate.engine.sections import keys_read
+        from footplate.engine.run_config import keys_read
 
         found: list[str] = []
         with suppress(FootplateError):  # the name cannot be a key

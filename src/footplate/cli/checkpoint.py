@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import Parser, add_trust
 from footplate.cli.output import print_json, print_result, print_text, wants_json
-from footplate.messages import pluralize
-from footplate.wrap import wrap_for_screen
+from footplate.messages import pluralize, wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents

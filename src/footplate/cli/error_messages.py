@@ -27,11 +27,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.
 
 
 def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
-    """Describes an error for the terminal.
-
-    Args:
-        error: The error.
-        progress: The progress of the run, to show with an error in user code.
+    """Describes an error for the terminal. `progress`, that of the run, is shown with an error in user code.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
@@ -55,12 +51,9 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
 
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
-    """Returns an error as data for `--json`.
+    """Returns an error as data for `--json`, with the exit code of the command.
 
-    Args:
-        error: The error.
-        message: The message for the terminal. If empty, it consists of the class and text of the error.
-        code: The exit code of the command.
+    If the message for the terminal is empty, uses the class and text of the error.
     """
     if isinstance(error, KeyboardInterrupt):
         name = signal.Signals(code - 128).name
@@ -81,12 +74,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
     """Raises an error that names the module of the model in which a torch operation failed, and its config section.
 
     Does nothing in a distributed run, because it reports errors itself, and for errors in user code, because they are
-    shown with their source lines.
-
-    Args:
-        stage: The stage of the run, such as "the test".
-        error: The original error.
-        runner: The run.
+    shown with their source lines. `stage` is the stage of the run, such as "the test".
 
     Raises:
         TrialError: The operation failed in a module of the model.

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import labeled, nearest
-from footplate.wrap import wrap_for_screen
+from footplate.messages import labeled, nearest, wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -117,11 +116,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
     from footplate.tools.key_equivalents import equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
-            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
+    _check_options(arguments, topic)
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -148,13 +143,28 @@ def explain_config(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
+    """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
+    from footplate.checks import check_count
+
+    if arguments.epoch_length is not None:
+        check_count("--epoch-length", arguments.epoch_length)
+    if arguments.dump and arguments.key:
+        raise ArgumentError("--dump writes the whole config", key="--dump", notes=[f"Omit '{arguments.key}'."])
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
+            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
+
+
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
     """Prints a topic and the warnings about it. With --json, warnings go to standard error."""
     from footplate.config import Config
     from footplate.records.logger import collect_warnings
     from footplate.storage import commit_image
     from footplate.tasks.recipes import find_config
-    from footplate.tools import explain_loops, explain_params, explain_schedule
+    from footplate.tools import explain_loops, explain_optimizer
 
     data: Any
     with collect_warnings() as warnings:
@@ -166,13 +176,13 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
             data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
             text = explain_loops.explain_loops(data)
         elif topic == "params":
-            groups = explain_params.groups_of(cfg, other=other)
-            data, text = asdict(groups), explain_params.explain_params(groups)
+            groups = explain_optimizer.groups_of(cfg, other=other)
+            data, text = asdict(groups), explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
-            data, text = asdict(schedule), explain_schedule.explain_schedule(schedule)
+            schedule = explain_optimizer.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
+            data, text = asdict(schedule), explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
-                commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
+                commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
     print_result(arguments, data, wrap_for_screen(text))
     print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
@@ -242,7 +252,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """
     from footplate.errors import FootplateError
     from footplate.registry import MODELS
-    from footplate.registry.package_models import PackageModels
+    from footplate.registry.root import PackageModels
 
     registries = [MODELS, *MODELS.children.values()]
     for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):

@@ -1,4 +1,4 @@
-"""The commands that show finished or stopped runs: `footplate analyze`, `footplate report` and `footplate replay`."""
+"""The commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
 
 import argparse
 import os
@@ -8,8 +8,7 @@ from typing import Any
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides, override, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError
-from footplate.messages import one_line
-from footplate.wrap import wrap_for_screen
+from footplate.messages import one_line, wrap_for_screen
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
@@ -61,6 +60,13 @@ def add_commands(subparsers: Any) -> None:
     add_overrides(replay)
     add_no_patches(replay)
     replay.set_defaults(run=replay_run)
+    env = subparsers.add_parser(
+        "env",
+        help="show the environment, for a bug report",
+        description="Show package versions, processors, accelerators and the state of the git repository. Each run "
+        "writes this information to environment.json in its folder. With --json, lists all installed packages.",
+    )
+    env.set_defaults(run=show_environment)
 
 
 def analyze_runs(arguments: argparse.Namespace) -> int:
@@ -135,3 +141,14 @@ def replay_run(arguments: argparse.Namespace) -> int:
     data = {**vars(found), "trace": trace, "message": facts["message"], "failed": found.failed}
     print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1
+
+
+def show_environment(arguments: argparse.Namespace) -> int:
+    """Prints the environment."""
+    from footplate.records import describe_environment
+
+    facts = describe_environment()
+    lines = {name: value for name, value in facts.items() if isinstance(value, str)}
+    width = max(map(len, lines))
+    print_result(arguments, facts, "".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
+    return 0

@@ -54,43 +54,33 @@ def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
         cfg["launcher"] = "pytorch"
 
 
-def refuse_launchers(command: str) -> None:
-    """Raises an error if a command runs in several processes.
-
-    Raises:
-        ArgumentError: Torchrun has started several processes.
-    """
-    from footplate.errors import ArgumentError
-
-    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ArgumentError(f"footplate {command} must run in a single process", notes=["Start it without torchrun."])
-
-
-def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this process must start the ranks of the command instead of running the command."""
-    return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
-
-
 def is_first_rank() -> bool:
     """Checks whether this is the first or the only process of a run, without importing torch."""
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
-def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
-    """Runs this command in several processes with torchrun, after checking the config once.
+def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
+    """Sets the launcher in the config. With `--nproc`, checks the config and runs this command in several processes.
 
     Returns:
-        The exit code of the process that failed first, or 130 or 143 if a signal ended the processes.
+        None if this process must run the command itself. Otherwise, the exit code of the process that failed first, or
+        130 or 143 if a signal ended the processes.
 
     Raises:
         ConfigError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
+    from footplate.errors import ArgumentError
+
+    set_launcher(arguments, cfg)
+    if arguments.nproc is None and arguments.max_restarts:
+        raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
+    if arguments.nproc is None or "LOCAL_RANK" in os.environ:
+        return None
     import torch
 
     from footplate.checks import check_count
-    from footplate.engine.sections import check_config
-    from footplate.errors import ArgumentError
+    from footplate.engine.run_config import check_config
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import without_automatic_size
 

@@ -27,18 +27,14 @@ from footplate.interrupts import catching_stop_signals, exit_code_of, raising_st
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = (
     "train",
-    "test",
     "trained_models",
     "run",
     "inspect_configs",
-    "check",
-    "plan",
-    "profile",
+    "trial_runs",
     "inspect_runs",
     "sweep",
     "migrate",
     "checkpoint",
-    "env",
 )
 
 
@@ -132,8 +128,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.error_messages import describe_error
+        from footplate.messages import wrap_text
         from footplate.tools.key_equivalents import restore_key
-        from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))
         described = describe_error(error, getattr(arguments, "progress", ""))
@@ -159,14 +155,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
 
 
 def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
-    """Prints an error as a JSON document if `--json` is given. In a distributed run, only the first rank prints.
-
-    Args:
-        arguments: The arguments of the command.
-        error: The error.
-        code: The exit code of the command.
-        message: The message for the terminal. If empty, it consists of the class and text of the error.
-    """
+    """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints."""
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 

@@ -9,7 +9,7 @@ from footplate.cli.output import print_result
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
-    from footplate.first_generation.rewriting import MigratedFile
+    from footplate.first_generation.rewriting.migrate import MigratedFile
 
 _PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
@@ -42,7 +42,7 @@ def add_commands(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Migrates configs, or shows what would change."""
     from footplate.errors import ArgumentError
-    from footplate.first_generation.rewriting import (
+    from footplate.first_generation.rewriting.migrate import (
         check_output_file,
         check_output_folder,
         migrate_file,

@@ -127,8 +127,8 @@ def print_json(arguments: argparse.Namespace, data: object) -> None:
 def as_json(value: object) -> Any:
     """Converts a value to a JSON-serializable value.
 
-    Dataclasses and named tuples become objects, NaN and infinite numbers become null, and values of other types become
-    text.
+    Dataclasses and named tuples become objects, tensors and arrays become lists, NaN and infinite numbers become null,
+    and values of other types become text.
     """
     if isinstance(value, enum.Enum):
         return as_json(value.value)
@@ -140,6 +140,8 @@ def as_json(value: object) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return as_json(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)

@@ -67,17 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from footplate.checks import check_count
-    from footplate.cli.launching import refuse_launchers
-    from footplate.errors import FootplateError
+    from footplate.errors import ArgumentError, FootplateError
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
-    refuse_launchers("sweep")
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ArgumentError("footplate sweep must run in a single process", notes=["Start it without torchrun."])
     check_count("--trials", arguments.trials)
     check_count("--workers", arguments.workers)
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
-    from footplate.engine.sections import check_config  # after the checks, because it imports torch
+    from footplate.engine.run_config import check_config
     from footplate.hosts import import_modules
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep import SweepSettings, default_metric, sweep
@@ -131,7 +131,7 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", argument
     """
     from footplate.errors import DataError
     from footplate.tools.report import write_report
-    from footplate.tools.report_sweep import SweepSummary
+    from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run
     from footplate.tools.sweep_space import overrides_of
 

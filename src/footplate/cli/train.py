@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
-from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
 from footplate.messages import list_names
 
@@ -72,8 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
     _apply_options(arguments, cfg)
-    if starts_processes(arguments):
-        return start_processes(arguments, cfg)
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
     from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
@@ -151,7 +152,6 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
             )
         wrapper["type"] = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
-    set_launcher(arguments, cfg)
 
 
 def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
@@ -265,7 +265,7 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
         return
     from footplate import storage
     from footplate.hooks import CheckpointHook
-    from footplate.records.scalar_names import RESERVED_NAMES
+    from footplate.records.message_hub import RESERVED_NAMES
 
     def existing(path: str | None) -> str | None:
         # In a copy of a run's folder, the recorded paths still refer to the original files.

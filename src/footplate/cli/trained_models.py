@@ -1,14 +1,39 @@
-"""The commands that use a trained model: `footplate predict` and `footplate export`."""
+"""The commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
 
 import argparse
+import os
 from typing import Any
 
-from footplate.cli.arguments import add_trained, override
+from footplate.cli.arguments import (
+    add_config,
+    add_no_patches,
+    add_trained,
+    add_trust,
+    override,
+    read_config,
+    set_work_dir,
+)
+from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
+    test = subparsers.add_parser(
+        "test",
+        help="test a checkpoint",
+        description="Test a checkpoint on the test data of a config or recipe.",
+        epilog="Example: footplate test config.py work_dirs/config/iter_4000.pth",
+    )
+    add_config(test)
+    test.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    test.add_argument(
+        "--work-dir", metavar="DIR", help="the folder for metrics and images (default: work_dirs/<name of the config>)"
+    )
+    add_launcher(test)
+    add_trust(test)
+    add_no_patches(test)
+    test.set_defaults(run=test_checkpoint)
     predict = subparsers.add_parser(
         "predict",
         help="predict on pictures and videos with a checkpoint",
@@ -60,6 +85,32 @@ def add_commands(subparsers: Any) -> None:
         "--size", metavar="N", type=int, nargs=2, help="height and width of the example input (default: the pipeline's)"
     )
     export.set_defaults(run=export_checkpoint)
+
+
+def test_checkpoint(arguments: argparse.Namespace) -> int:
+    """Tests a checkpoint and prints the path of the metrics."""
+    cfg = read_config(arguments)
+    set_work_dir(cfg, arguments.work_dir)
+    cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
+    code = start_processes(arguments, cfg)
+    if code is not None:
+        return code
+    from footplate.checkpoint import trusting
+    from footplate.engine import Runner
+
+    runner = Runner.from_cfg(cfg)
+    try:
+        with trusting(arguments.trust):
+            metrics = runner.test()
+    except Exception as error:
+        from footplate.cli.error_messages import raise_module_error
+
+        raise_module_error("the test", error, runner)
+        raise
+    if not runner.rank:
+        path = f"{os.path.join(runner.log_dir, runner.timestamp)}.json"
+        print_result(arguments, {"metrics": metrics, "file": path}, f"metrics:  {path}\n")
+    return 0
 
 
 def predict_inputs(arguments: argparse.Namespace) -> int:

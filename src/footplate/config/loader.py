@@ -1,31 +1,37 @@
-"""Loads a config with its bases."""
+"""Loads a config with its bases. Executes .py configs and records the line of each assignment."""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, merge_into
 from footplate.config.formats import read_data
+from footplate.config.imports import import_lazily
 from footplate.config.key_paths import join_path, walk
-from footplate.config.origins import KeyOrigin, Place, shown_path
+from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, shown_path
 from footplate.config.overrides import MAX_BITS, parse_value
-from footplate.config.python_execution import execute, variables_of
-from footplate.config.python_parser import BASE, parse
+from footplate.config.python_parser import BASE, FILL_STRING, IMPORT, INHERIT, MAKE_DICT, KeyLines, Script, parse
 from footplate.config.sources import (
     absolute,
     expand_placeholders,
     fill_references,
+    fill_string,
     is_recipe,
     locate,
     locate_module,
     read_text,
+    referenced_value,
     split_package,
     suffix_of,
 )
 from footplate.error_context import origin_at, origin_of
-from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
+from footplate.registry.dotted_paths import mark_executed
 
 _logger = logging.getLogger("footplate.config")
 _MAX_FILES = 1000  # a file counts each time it is read
@@ -58,11 +64,7 @@ class Loaded(NamedTuple):
 def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads the config at an absolute path and its bases.
 
-    Args:
-        path: The path.
-        options: The options for reading.
-        asked_at: The place that refers to the file.
-        chain: The files that are being loaded, used to detect cycles.
+    `asked_at` is the place that refers to the file. `chain` contains the files that are being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.
@@ -130,17 +132,57 @@ class _FileLoader:
         script = parse(self._path, self._expanded.text, pure=self._options.pure)
         for name, origin in script.bases:
             self._load_base(name, origin)
-        base, references = self._joined_bases(), self._expanded.references
-        namespace = execute(script, self._path, base, references, self._load_module)
+        base = self._joined_bases()
+        namespace = self._execute(script, base)
         mapping = self._merge(base, variables_of(namespace, script.pure))
         if BASE in script.reads:
             # The code may have put one dict of the base in several places; give each place its own copy.
             mapping = copy_as_config_dict(mapping)
-        for name in script.reads.union(path.split(".")[0] for path in references):
+        for name in script.reads.union(path.split(".")[0] for path in self._expanded.references):
             key_origin = mapping._origins.get(name)
             if isinstance(key_origin, KeyOrigin):
                 key_origin.read = key_origin.read_here = True
         return mapping, {name: namespace[name] for name in namespace.imported}
+
+    def _execute(self, script: Script, base: ConfigDict) -> "Namespace":
+        """Executes a .py config and returns its variables. The config may change its merged bases through `_base_`.
+
+        Raises:
+            ConfigError: The config raises an error.
+        """
+        path, references = self._path, self._expanded.references
+        values = {
+            number: referenced_value(base, references[number], Place(path, line))
+            for number, line in script.references.items()
+        }
+        variables = {f"__footplate_base_{number}__": value for number, value in values.items()}
+        namespace = Namespace(path, variables, script.key_lines)
+
+        def inherit(level: int, module: str, names: list[tuple[str, str]], line: int) -> None:
+            namespace.inherit(*self._load_module(level, module, Place(path, line)), module, names, line)
+
+        functions = {
+            MAKE_DICT: namespace.make_dict,
+            FILL_STRING: lambda text: fill_string(text, values.__getitem__),
+        }
+        imports = {IMPORT: namespace.import_name, INHERIT: inherit}
+        dict.update(namespace, {**functions, **(imports if script.pure else {BASE: base})})
+        mark_executed(path)
+        try:
+            exec(script.code, namespace)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+            origin = Place(path, (lines[-1] if lines else None) or 1)
+            if isinstance(error, FootplateError):
+                if error.origin is None or error.origin.file != path:
+                    error.origin = origin
+                raise
+            text = str(error).split("\n")[0][:200]
+            message = f"executing the config raised {type(error).__name__}"
+            raise ConfigError(f"{message}: {text}" if text else message, origin=origin) from error
+        return namespace
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a base. `name` is a path relative to this file, or `package::file`."""
@@ -221,3 +263,82 @@ def _set_scope(value: Any, scope: str) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             _set_scope(item, scope)
+
+
+class Namespace(dict[str, Any]):
+    """The variables of a running config.
+
+    Attributes:
+        key_lines: The lines of each dict's keys; see `Script`.
+        origins: Maps each variable to the place where it was last set, with its earlier values.
+        imported: The variables that are imports and not keys of the config.
+    """
+
+    def __init__(self, path: str, variables: Mapping[str, Any], key_lines: Sequence[KeyLines] = ()) -> None:
+        super().__init__(variables)
+        self.path = path
+        self.key_lines = key_lines
+        self.origins: dict[object, Origin] = {}
+        self.imported: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.imported.discard(name)
+        replaced = Replaced(self[name], self.origins.get(name)) if name in self.origins else None
+        self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
+        super().__setitem__(name, value)
+
+    def make_dict(self, index: int, unpacked: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
+        """Creates a dict that records the lines of its keys; see `python_parser`."""
+        result = TracedDict.__new__(TracedDict)
+        dict.update(result, *args, **kwargs)
+        if args and isinstance(args[0], TracedDict):
+            result._origins.update(args[0]._origins)
+        result._origins.update(self.key_lines[index])
+        for source in unpacked:
+            if isinstance(source, TracedDict):
+                # Copies only the origins of values that no later dict has replaced.
+                origins = source._origins
+                result._origins.update(
+                    {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}
+                )
+        return result
+
+    def import_name(self, name: str, target: str, line: int) -> None:
+        """Binds `name` to a lazy import of `target`."""
+        super().__setitem__(name, import_lazily(target, Place(self.path, line)))
+        self.imported.add(name)
+
+    def inherit(
+        self, mapping: ConfigDict, imported: Mapping[str, Any], module: str, names: list[tuple[str, str]], line: int
+    ) -> None:
+        """Binds names of a base to names in this config. The name `*` stands for all names of the base.
+
+        Raises:
+            ConfigKeyError: The base has no such name.
+        """
+        available = {**imported, **mapping}
+        for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
+            if name not in available:
+                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=Place(self.path, line))
+            origin, earlier = mapping._origins.get(name), self.origins.get(bound)
+            if origin is not None:
+                replaced = Replaced(self[bound], earlier) if earlier is not None else None
+                self.origins[bound] = KeyOrigin(*origin, replaced) if replaced else origin
+            super().__setitem__(bound, available[name])
+            self.imported.discard(bound)
+            if name in imported:
+                self.imported.add(bound)
+
+
+def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
+    """Returns the keys that a config set, without its imports. Includes functions only for a pure-Python config."""
+    dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
+    result = ConfigDict()
+    for name, value in namespace.items():
+        if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):
+            continue
+        dict.__setitem__(result, name, value)
+        if name in namespace.origins:
+            result._origins[name] = namespace.origins[name]
+    result._origins[None] = Place(namespace.path, 1)
+    return result

@@ -48,7 +48,6 @@ def apply_overrides(
     cfg: "Config | ConfigDict",
     overrides: Iterable[str],
     strict: bool = True,
-    source: str | None = None,
     accepted: AcceptedKeys = lambda mapping, parts: (),
 ) -> None:
     """Applies overrides to a config, in order.
@@ -58,14 +57,13 @@ def apply_overrides(
         overrides: Strings such as `key=value`.
         strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
             with `+`. If False, a warning is logged and the value is merged, as the OpenMMLab tools do.
-        source: The origin of the values. By default, `--set` if `strict` is True, and `--cfg-options` if not.
         accepted: Returns the keys that the section at a key path accepts. They may be added without `+`.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
     """
     mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
-    origin: Origin = Place(source or ("--set" if strict else "--cfg-options"), 0)
+    origin: Origin = Place("--set" if strict else "--cfg-options", 0)
     for text in overrides:
         override = parse_override(text)
         try:

@@ -2,16 +2,23 @@
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
-from footplate.data.batches import batch_size_of, has_target, split_target
-from footplate.data.collate import default_collate, pseudo_collate
+from footplate.data.batches import (
+    batch_size_of,
+    batches,
+    default_collate,
+    endless_batches,
+    has_target,
+    length_of,
+    pseudo_collate,
+    split_target,
+)
 from footplate.data.dataloader_config import LOADER_KEYS, build_collate, build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.lit_dataset import LitDataset
-from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
-from footplate.data.rng import capture_rng, check_rng, restore_rng
+from footplate.data.loader import SampleLoader
+from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
 from footplate.data.sample_cache import SampleCache
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
-from footplate.data.seeding import mix_seed, preserve_random_state, seed_generators
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose

@@ -1,27 +1,68 @@
-"""Reads annotation files, and encodes and decodes masks in COCO format."""
+"""Reads the files of datasets, with retries and clear errors, and encodes and decodes masks in COCO format."""
 
 import importlib
 import json
+import logging
 import math
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import PurePosixPath, PureWindowsPath
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
-from footplate.data.read_errors import explain_read_errors, with_retries
-from footplate.errors import DataError, MissingExtraError
-from footplate.storage import join, read_bytes
+from footplate.errors import DataError, MissingExtraError, StorageError
+from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
+_logger = logging.getLogger("footplate.data")
+_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a failed request to a storage is repeated
+_Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml")
 _MOST_VALUES = 100_000  # for a short YAML text; a longer text may expand to as many values as it has bytes
 _LONGEST_NUMBER = 1000  # characters: parsing base-60 numbers takes quadratic time
 _FEWEST_NUMBERS = 6  # three corners of a polygon
 _FARTHEST = 10  # the maximum coordinate of a corner, in units of the longer image side
 _LONGEST_OUTLINE = 200  # in units of height + width; drawing takes about 100 bytes per pixel of the outline
+
+
+def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
+    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1, 5 and 20 seconds.
+
+    Raises:
+        ConnectionError: The last retry failed.
+        OSError: Reading failed for another reason.
+    """
+    for seconds in _RETRY_SECONDS:
+        try:
+            return read(path)
+        except ConnectionError as error:
+            if not threading.main_thread().is_alive():  # the process ends, and has closed its connections
+                raise
+            _logger.warning("Reading '%s' again in %g s, because it failed: %s.", path, seconds, error)
+            time.sleep(seconds)
+    return read(path)
+
+
+@contextmanager
+def explain_read_errors(kind: str, path: str) -> Iterator[None]:
+    """Converts errors of the block to errors that contain the path of a file and its kind, such as "shard".
+
+    Raises:
+        DataError: The file does not exist, or a local file cannot be read.
+        StorageError: The storage of a remote file cannot be reached, or refuses access.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"the {kind} '{path}' does not exist", notes=missing_path_notes(path)) from error
+    except OSError as error:
+        error_type = DataError if is_local(path) else StorageError
+        raise error_type(f"the {kind} '{path}' cannot be read: {error}") from error
 
 
 def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
@@ -116,7 +157,7 @@ def read_lines(path: str) -> list[str]:
     """Returns the lines of a text file without line endings. Raises a DataError if it cannot be read."""
     content = read_file(path)
     try:
-        return content.decode("utf-8").splitlines()
+        return content.decode("utf-8-sig").splitlines()  # Windows editors write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 

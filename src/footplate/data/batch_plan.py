@@ -11,12 +11,21 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from footplate.data.batch_reader import BatchKey
+from footplate.data.rng import SamplerGenerators, mix_seed
 from footplate.data.samplers import DefaultSampler, can_start_anywhere, is_custom
-from footplate.data.seeding import SamplerGenerators, mix_seed
 from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")
+
+
+class BatchKey(NamedTuple):
+    """The samples of a batch and their positions in the global order."""
+
+    epoch: int
+    positions: range
+    indices: Sequence[Any]
+    is_single: bool = False  # a single sample that is not put in a list
+    number: int = 0  # counts the passes over the loader
 
 
 class UnevenSplit(NamedTuple):

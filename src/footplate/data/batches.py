@@ -1,14 +1,86 @@
-"""Determines the target and the number of samples of a batch from a plain torch loader."""
+"""Functions on batches: collate samples, split off the target, count the samples, and iterate over any loader."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.utils.data import default_collate as torch_collate
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.errors import ArgumentError
+from footplate.data.batch_plan import samplers_of, set_epoch
+from footplate.data.loader import SampleLoader
+from footplate.data.rng import preserve_random_state
+from footplate.data.structures import BaseDataElement
+from footplate.data.workers import iterate_interruptibly
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import FUNCTIONS
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+
+
+def pseudo_collate(samples: Sequence[Any]) -> Any:
+    """Collates N samples with the same structure: each value becomes a list of N values.
+
+    Example:
+        >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
+        {'inputs': [1, 2], 'name': ['a', 'b']}
+    """
+    return _collate(samples, list)
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Stacks tensors, arrays and numbers from N samples into ``(N, ...)``, and puts strings and data elements in lists.
+
+    Raises:
+        DataError: Tensors differ in shape, or a value cannot be stacked.
+
+    Example:
+        >>> default_collate([(1.0, "a"), (2.0, "b")])
+        [tensor([1., 2.], dtype=torch.float64), ['a', 'b']]
+    """
+    return _collate(samples, _stack)
+
+
+def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
+    """Collates nested samples: puts strings and data elements in lists, and passes other values to `collate_values`."""
+    first = samples[0]
+    if isinstance(first, (BaseDataElement, str, bytes)):
+        return list(samples)
+    if isinstance(first, Mapping):
+        for sample in samples:
+            if sample.keys() != first.keys():
+                differing = sorted(map(str, first.keys() ^ sample.keys()))
+                raise DataError("the samples of a batch have different keys", found=differing)
+        return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
+    if isinstance(first, Sequence):
+        lengths = list(dict.fromkeys(map(len, samples)))
+        if len(lengths) > 1:
+            raise DataError("the samples of a batch have different numbers of values", found=lengths)
+        columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else columns
+    return collate_values(samples)
+
+
+def _stack(values: Sequence[Any]) -> Any:
+    try:
+        # In a worker, torch's collate would allocate separate shared memory for each stacked tensor.
+        return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch_collate(list(values))
+    except (TypeError, RuntimeError, ValueError) as error:
+        shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
+        if len(shapes) > 1:
+            raise DataError(
+                "the samples of a batch have different shapes, so they cannot be stacked",
+                found=list(shapes),
+                notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
+            ) from error
+        raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
+
+
+FUNCTIONS.register_module(module=pseudo_collate)
+FUNCTIONS.register_module(module=default_collate)
 
 
 def has_target(batch: Any) -> bool:
@@ -71,3 +143,78 @@ def batch_size_of(batch: Any) -> int:
         if isinstance(each, (list, tuple)):
             return len(each)
     return next((batch_size_of(each) for each in entries if isinstance(each, Mapping)), 1)
+
+
+def length_of(loader: Any) -> int | None:
+    """Returns the length of a loader or dataset, or None if it is unknown, as it is for streams."""
+    try:
+        return len(loader)
+    except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
+        return None
+
+
+def batches(
+    loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
+) -> Iterator[Any]:
+    """Yields the batches of one pass over a loader, starting with batch `start`.
+
+    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
+
+    Args:
+        loader: Any iterable of batches.
+        epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
+        start: The index of the first batch.
+        sample: The number of this rank's samples before the first batch, if earlier batches had a different size. It
+            counts the samples of this pass, or of all passes if `passes_continue`. Only a `SampleLoader` uses it.
+        most: The maximum number of batches in the pass, including those before `start`.
+
+    Raises:
+        DataError: During iteration, a sample cannot be read or samples cannot be collated.
+    """
+    if isinstance(loader, SampleLoader):
+        return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
+    set_epoch(samplers_of(loader), epoch)
+    iterator = iter(loader)
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator = iterate_interruptibly(iterator)
+    found = _skip(iterator, start)
+    return found if most is None else islice(found, max(most - start, 0))
+
+
+def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
+    """Yields batches endlessly, one pass after another.
+
+    Args:
+        loader: Any iterable of batches.
+        start: The index of the first batch, counted over all passes.
+        sample: The number of this rank's samples before the first batch in its pass; see `batches`.
+
+    Raises:
+        DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
+    """
+    if isinstance(loader, SampleLoader) and loader.endless:
+        return loader.batches(start=start, sample=sample)
+    length = length_of(loader)
+    if length is None:
+        return _skip(_passes(loader, 0, 0), start)
+    return _passes(loader, *divmod(start, length or 1), sample)
+
+
+def _passes(loader: Iterable[Any], first: int, start: int, sample: int | None = None) -> Iterator[Any]:
+    for epoch in count(first):
+        empty = True
+        for batch in batches(loader, epoch=epoch, start=start, sample=sample):
+            empty = False
+            yield batch
+            del batch
+        if empty:
+            raise DataError("the data loader has no batches")
+        start, sample = 0, None
+
+
+def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
+    if number:
+        with preserve_random_state():
+            for _ in islice(iterator, number):
+                pass
+    return iterator

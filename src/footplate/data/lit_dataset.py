@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from footplate.checks import check_path
-from footplate.data.annotations import join_root
-from footplate.data.read_errors import explain_read_errors, with_retries
+from footplate.data.annotations import explain_read_errors, join_root, with_retries
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore
 from footplate.error_context import at_key

@@ -1,29 +1,32 @@
-"""A dataloader whose batches are determined by seed, epoch and batch index."""
+"""A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
 
-from collections.abc import Iterable, Iterator
-from itertools import count, islice
+import os
+import pickle
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from footplate.data.batch_plan import BatchPlan, samplers_of, set_epoch
-from footplate.data.batch_reader import BatchReader, ReadFailure
+from footplate.data.batch_plan import BatchKey, BatchPlan, set_epoch
+from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.samplers import CustomSamplers, DefaultSampler
-from footplate.data.seeding import mix_seed, preserve_random_state
-from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, iterate_interruptibly
-from footplate.errors import DataError
+from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
+from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, WorkerSetup, data_wait
+from footplate.errors import DataError, FootplateError, StorageError
 
+# A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
+_FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
+_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
+_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches torch's messages
+_FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
+_PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
+_SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
 _IN_USE = 2  # batches per worker in the main process: one being trained on, and one that a hook may keep for a while
-
-
-def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset, or None if it is unknown, as it is for streams."""
-    try:
-        return len(loader)
-    except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
-        return None
+_PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
 class SampleLoader(DataLoader[Any]):
@@ -48,6 +51,7 @@ class SampleLoader(DataLoader[Any]):
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
+        plan: The samples of each batch.
         share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
             samples. It is 1 for all batches except an uneven last one. For that batch, it is the number of samples of
             this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
@@ -75,8 +79,8 @@ class SampleLoader(DataLoader[Any]):
             sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
             super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
         self.seed = seed
-        self._plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
-        self.custom_samplers = CustomSamplers(self._plan.custom)
+        self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
+        self.custom_samplers = CustomSamplers(self.plan.custom)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
         reader = BatchReader(
             self.dataset,
@@ -90,44 +94,39 @@ class SampleLoader(DataLoader[Any]):
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
-        self._reader = MonitoredLoader(reader, batch_size=None, sampler=self._plan, **options)
+        self._reader = MonitoredLoader(reader, batch_size=None, sampler=self.plan, **options)
         self._next_epoch = 0
         self.share = 1.0
 
     @property
     def uneven(self) -> bool:
         """Whether the last batches of a pass may differ in size between ranks."""
-        return self._plan.split is not None
+        return self.plan.split is not None
 
     @property
     def is_limited(self) -> bool:
         """Whether `num_batch_per_epoch` ends each pass."""
-        return self._plan.limit is not None
-
-    @property
-    def passes_continue(self) -> bool:
-        """Whether `num_batch_per_epoch` splits an endless sampler, so that each pass continues the previous one."""
-        return self._plan.passes_continue
+        return self.plan.limit is not None
 
     @property
     def endless(self) -> bool:
         """Whether a pass never ends."""
         ends = self.is_limited or bool(self.custom_samplers)
-        return not ends and any(getattr(each, "endless", False) for each in self._plan.samplers)
+        return not ends and any(getattr(each, "endless", False) for each in self.plan.samplers)
 
     def batches(
         self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
     ) -> Iterator[Any]:
         """Yields the batches of one pass, starting with batch `start`; see the function `batches`."""
-        self._plan.most = most
-        self.custom_samplers.begin(epoch, self._plan.begin)
-        self._plan.begin(epoch, start, sample)
-        shares = self._plan.shares()
+        self.plan.most = most
+        self.custom_samplers.begin(epoch, self.plan.begin)
+        self.plan.begin(epoch, start, sample)
+        shares = self.plan.shares()
         if self.num_workers or self.pin_memory:
             read: Iterable[Any] = self._reader
         else:
             # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
-            read = map(self._reader.dataset.__getitem__, self._plan)
+            read = map(self._reader.dataset.__getitem__, self.plan)
         for batch in read:
             self.share = next(shares)
             if type(batch) is ReadFailure:
@@ -135,20 +134,16 @@ class SampleLoader(DataLoader[Any]):
             yield batch
             del batch  # freed before the next one is requested, which wakes other processes: decision 025
 
-    def batches_from(self, sample: int) -> int:
-        """Returns the number of remaining batches of a pass after each rank has read `sample` of its samples."""
-        return self._plan.batches_from(sample)
-
     def count_once(self) -> None:
         """Disables padding, so that each sample is read exactly once, as by a DefaultSampler with `round_up=False`.
 
         Other samplers are not changed.
         """
-        self._plan.count_once()
+        self.plan.count_once()
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
-        key = next(iter(self._plan.seek(0)), None)
+        key = next(iter(self.plan.seek(0)), None)
         batch = None if key is None else self._reader.dataset[key]
         if type(batch) is ReadFailure:
             batch.throw()
@@ -156,84 +151,163 @@ class SampleLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields the batches of the next epoch. The first epoch is the one set on a sampler, or 0 if none is set."""
-        epochs = (getattr(each, "epoch", None) for each in self._plan.samplers)
+        epochs = (getattr(each, "epoch", None) for each in self.plan.samplers)
         epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
         try:
             yield from self.batches(epoch=epoch)
         finally:
-            if self._plan.epoch == epoch:  # no other pass has started since
+            if self.plan.epoch == epoch:  # no other pass has started since
                 self._next_epoch = epoch + 1
-                set_epoch(self._plan.samplers, epoch + 1)
+                set_epoch(self.plan.samplers, epoch + 1)
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self.plan)
 
 
-def batches(
-    loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
-) -> Iterator[Any]:
-    """Yields the batches of one pass over a loader, starting with batch `start`.
+class ReadFailure:
+    """An error that a worker sends to the main process, where `throw` raises it.
 
-    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
+    `cause` is the exception that the dataset raised, and `trace` is its traceback. `worker` is the index of the worker,
+    or None if the error occurred in the main process.
+    """
+
+    def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
+        self.error, self.cause, self.trace, self.worker = error, cause, trace, worker
+
+    @classmethod
+    def of(cls, message: str, cause: BaseException, notes: Sequence[str]) -> "ReadFailure":
+        """Creates a failure from an exception that was just caught."""
+        worker, trace = get_worker_info(), "".join(traceback.format_exception(cause))
+        return cls(DataError(message, notes=notes), cause, trace, worker.id if worker else None)
+
+    def throw(self) -> None:
+        """Raises the error. Its cause is the exception that the dataset raised."""
+        if self.worker is not None:
+            self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
+        raise self.error from self.cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cause = self.cause
+        try:
+            pickle.loads(pickle.dumps(cause))
+        except Exception:  # classes may raise any exception
+            cause = RuntimeError(f"{type(cause).__name__}: {cause}")
+        return ReadFailure, (self.error, cause, self.trace, self.worker)
+
+
+class _WorkerTraceError(Exception):
+    """Carries the traceback of a worker as the cause of an error."""
+
+
+class BatchReader(Dataset[Any]):
+    """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
+
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). A
+    sample therefore depends neither on the worker nor on earlier reads. In the main process, the generators are
+    restored afterwards.
 
     Args:
-        loader: Any iterable of batches.
-        epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
-        start: The index of the first batch.
-        sample: The number of this rank's samples before the first batch, if earlier batches had a different size. It
-            counts the samples of this pass, or of all passes if `passes_continue`. Only a `SampleLoader` uses it.
-        most: The maximum number of batches in the pass, including those before `start`.
-
-    Raises:
-        DataError: During iteration, a sample cannot be read or samples cannot be collated.
+        dataset: The dataset of samples.
+        collate: Collates a list of samples into a batch.
+        seed: The seed of the run.
+        progress: Records the current sample of each worker.
+        reused_blocks: The number of memory blocks that a worker reuses; 0 if batches will be pinned.
     """
-    if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
-    set_epoch(samplers_of(loader), epoch)
-    iterator = iter(loader)
-    if isinstance(iterator, _MultiProcessingDataLoaderIter):
-        iterator = iterate_interruptibly(iterator)
-    found = _skip(iterator, start)
-    return found if most is None else islice(found, max(most - start, 0))
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        collate: Callable[[Any], Any],
+        seed: int,
+        progress: WorkerProgress | None = None,
+        reused_blocks: int = 4,
+    ) -> None:
+        self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
+        self.dataset = dataset
+        self.collate = collate
+        self.seed = seed
+        self._progress = progress
+        self._reused_blocks = reused_blocks
+        self._pass = -1
+        self._pool: BlockPool | None = None
+        self._generators: SampleGenerators | None = None
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        worker = get_worker_info()
+        if worker is None:
+            if self._generators is None:
+                self._generators = SampleGenerators()
+            with self._generators.activate():
+                try:
+                    data_wait.begin()
+                    return self._read(key)
+                finally:
+                    data_wait.is_interruptible = False
+        batch = self._read(key, worker.id, os.getpid())
+        if type(batch) is ReadFailure:
+            return batch
+        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
+            self._pass = key.number
+            self._pool = BlockPool(worker.id, self._reused_blocks) if self._reused_blocks else None
+        try:
+            if self._pool is None:  # the batch will be copied to pinned memory
+                return PackedBatch.pack(batch)
+            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
+        except Exception as error:
+            indices = find_unpicklable(batch, key.indices)
+            which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
+            hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
+            message = f"{which} cannot be sent from a worker to the main process: {_summarize(error)}"
+            return ReadFailure.of(message, error, [hint])
+
+    def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
+        """Returns a batch or a ReadFailure. `process` is the id of the worker process, or 0 in the main process."""
+        samples = []
+        seed, failures = mix_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
+        for position, index in zip(key.positions, key.indices, strict=True):
+            if process and self._progress is not None:
+                self._progress.record(worker, process, position, index)
+            seed_generators(next_seed(seed, position))
+            try:
+                samples.append(self.dataset[index])
+            except failures as error:
+                message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
+                notes = [*self._path_notes(index, error), *_details(error)]
+                return ReadFailure.of(f"{message}: {_summarize(error)}", error, notes)
+        try:
+            return self.collate(samples[0] if key.is_single else samples)
+        except failures as error:
+            message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
+            return ReadFailure.of(message, error, _details(error))
+
+    def _path_notes(self, index: Any, error: BaseException) -> list[str]:
+        """Returns a line with the path of a sample that cannot be read, or no line if the error contains it."""
+        if not isinstance(error, StorageError):  # its message contains the path, and the storage would time out again
+            with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
+                info = self.dataset.get_data_info(index)
+                path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+                return [] if path in str(error) else [f"file: {path}"]
+        return []
 
 
-def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
-    """Yields batches endlessly, one pass after another.
-
-    Args:
-        loader: Any iterable of batches.
-        start: The index of the first batch, counted over all passes.
-        sample: The number of this rank's samples before the first batch in its pass; see `batches`.
-
-    Raises:
-        DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
-    """
-    if isinstance(loader, SampleLoader) and loader.endless:
-        return loader.batches(start=start, sample=sample)
-    length = length_of(loader)
-    if length is None:
-        return _skip(_passes(loader, 0, 0), start)
-    return _passes(loader, *divmod(start, length or 1), sample)
+def _list_indices(indices: Sequence[Any]) -> str:
+    return ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
 
 
-def _passes(loader: Iterable[Any], first: int, start: int, sample: int | None = None) -> Iterator[Any]:
-    for epoch in count(first):
-        empty = True
-        for batch in batches(loader, epoch=epoch, start=start, sample=sample):
-            empty = False
-            yield batch
-            del batch
-        if empty:
-            raise DataError("the data loader has no batches")
-        start, sample = 0, None
+def _summarize(error: BaseException) -> str:
+    """Returns the first line of an error."""
+    text = error.message if isinstance(error, FootplateError) else str(error)
+    first = text.strip().split("\n", 1)[0]
+    return first if isinstance(error, FootplateError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
-def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
-    if number:
-        with preserve_random_state():
-            for _ in islice(iterator, number):
-                pass
-    return iterator
+def _details(error: BaseException) -> list[str]:
+    """Returns all lines of a footplate error except the first, or the line of code that raised any other error."""
+    if isinstance(error, FootplateError):
+        return [line.strip() for line in str(error).split("\n")[1:]]
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"raised in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}"] if frames else []
 
 
 def _identity(batch: Any) -> Any:

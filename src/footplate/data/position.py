@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from footplate.checks import read_count
+from footplate.data.batches import batches, endless_batches, length_of
 from footplate.data.dataset_wrappers import combined_digest
-from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
+from footplate.data.loader import SampleLoader
 from footplate.data.rng import checked_generator_state
 from footplate.distributed import get_data_rank, get_data_world_size
 from footplate.errors import DataError
@@ -38,9 +39,9 @@ class DataPosition:
         is_ours = isinstance(loader, SampleLoader)
         # A limited pass ends even if its sampler does not.
         is_limited = is_ours and loader.is_limited
-        self._passes_continue = is_ours and loader.passes_continue
+        self._passes_continue = is_ours and loader.plan.passes_continue
         self._endless = bool(getattr(getattr(loader, "sampler", None), "endless", False)) and not is_limited
-        self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
+        self._batch_size: int | None = loader.batch_size if is_ours else None
         self._anchor = _Anchor()
         # Without a length, passes are counted as they happen. Streams are read again from the start.
         self._counts = bool(loader.custom_samplers) if is_ours else length_of(loader) is not None
@@ -162,7 +163,7 @@ class DataPosition:
                 sample -= sample % self._world_size
                 batch = sample // step
                 if not self._counts:
-                    batch = max(len(self._loader) - int(self._loader.batches_from(sample // self._world_size)), 0)
+                    batch = max(len(self._loader) - self._loader.plan.batches_from(sample // self._world_size), 0)
         _warn_of_changes(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_choice, check_keys
 from footplate.data.dataset_wrappers import wrapped_datasets
-from footplate.data.seeding import preserve_random_state, seed_generators
+from footplate.data.rng import preserve_random_state, seed_generators
 from footplate.data.shared_memory import RecordStore
 from footplate.data.structures import BaseDataElement
 from footplate.data.transforms.pipeline import Compose

@@ -53,7 +53,13 @@ class _SeededSampler(Sampler[int]):
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
         self.seed = seed
         self.shard_window = shard_window
-        self._shard_numbers = None if shard_window is None else _shard_numbers(dataset, shard_window, shuffle)
+        self._shard_numbers: torch.Tensor | None = None  # the index of the shard of each sample, (N,)
+        if shard_window is not None:
+            check_count("shard_window", shard_window, most=_MOST_SHARDS)
+            if not shuffle:
+                message = "shard_window has no effect without shuffle=True"
+                raise ArgumentError(message, key="shard_window", found=shard_window)
+            self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples from index `start` on. Skipping samples takes no time."""
@@ -162,14 +168,6 @@ class InfiniteSampler(_SeededSampler):
     def __len__(self) -> int:
         """Returns the number of samples of this rank in one pass, rounded up."""
         return -(-self.size // self.world_size)
-
-
-def _shard_numbers(dataset: Any, window: int, shuffle: bool) -> torch.Tensor:
-    """Returns the index of the shard of each sample, ``(N,)``, int64."""
-    check_count("shard_window", window, most=_MOST_SHARDS)
-    if not shuffle:
-        raise ArgumentError("shard_window has no effect without shuffle=True", key="shard_window", found=window)
-    return torch.from_numpy(shard_numbers(dataset)).long()
 
 
 def _iterate(indices: torch.Tensor | range) -> Iterator[int]:

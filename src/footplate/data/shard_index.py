@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
-from footplate.data.read_errors import explain_read_errors, with_retries
-from footplate.data.shard_cache import ShardCache
+from footplate.data.annotations import explain_read_errors, with_retries
+from footplate.data.sharded_dataset import ShardCache
 from footplate.errors import DataError
 from footplate.storage import (
     FileStatus,
@@ -130,13 +130,9 @@ def _check_ends(shard: str, file: _IndexFile) -> None:
 
 
 def check_header(header: bytes, member: Member, shard: str, index: str) -> None:
-    """Checks that the header of a file in a shard matches the index.
+    """Checks that the 512 bytes before the content of a file in a shard match the index.
 
-    Args:
-        header: The 512 bytes before the content of the file.
-        member: The file.
-        shard: The path or URL of the shard, for error messages.
-        index: The path of the index, for error messages; empty if it could not be saved.
+    `shard` and `index`, which may be empty, are the paths for error messages.
 
     Raises:
         DataError: The header differs, so the shard has changed since it was indexed.
@@ -159,12 +155,7 @@ def _refuse(index: str, shard: str, found: str) -> None:
 
 
 def scan_shard(shard: str, stream: IO[Any], size: int) -> list[Member]:
-    """Reads the headers of a shard, and returns its regular files in order.
-
-    Args:
-        shard: The path or URL, for error messages.
-        stream: The opened shard.
-        size: Its size in bytes.
+    """Reads the headers of an opened shard of `size` bytes, and returns its regular files in order.
 
     Raises:
         DataError: The shard is compressed, incomplete or damaged.

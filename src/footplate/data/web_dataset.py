@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from footplate.checks import check_path
-from footplate.data.annotations import join_root
-from footplate.data.read_errors import explain_read_errors, with_retries
+from footplate.data.annotations import explain_read_errors, join_root, with_retries
 from footplate.data.shard_index import Member, ShardIndex, ShardSample, check_header, load_index
 from footplate.data.sharded_dataset import ShardedDataset, StoredSample, split_names
 from footplate.data.shared_memory import RecordStore

@@ -122,9 +122,6 @@ def _announce_exit(slots: Any) -> None:
 class WorkerSetup:
     """Runs `functions` in a worker started with "spawn" or "forkserver", when it unpickles this object.
 
-    Args:
-        calls: Functions to call now.
-
     Attributes:
         functions: The functions to call in workers. They must be picklable.
     """

@@ -21,8 +21,10 @@ from footplate.distributed.failure_report import (
     describe_failure,
     describe_timeout,
     describe_waiting,
+    disable_crash_dump,
+    enable_crash_dump,
+    innermost_line_of_dump,
 )
-from footplate.distributed.process_deaths import disable_crash_dump, enable_crash_dump, innermost_line_of_dump
 
 # All in seconds.
 _SAME_ERROR_WINDOW = 0.3  # time for other ranks to report the same error
@@ -38,11 +40,7 @@ _SEND_TIMEOUT = 30.0
 
 
 class Channel:
-    """One end of a connection between ranks. It carries JSON messages, one per line, and possibly a crash dump.
-
-    Args:
-        connection: A connected socket.
-    """
+    """One end of a connection between ranks. It carries JSON messages, one per line, and possibly a crash dump."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection

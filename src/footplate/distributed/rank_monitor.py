@@ -27,13 +27,11 @@ from footplate.distributed.failure_hub import Channel, Hub
 from footplate.distributed.failure_report import (
     Failure,
     FailureReport,
+    LocalProcess,
     LostRank,
     RankStatus,
     describe_death,
     describe_silence,
-)
-from footplate.distributed.process_deaths import (
-    LocalProcess,
     disable_crash_dump,
     enable_crash_dump,
     indicates_lost_rank,
@@ -126,11 +124,7 @@ class RankMonitor(threading.Thread):
     def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
         """Reports an error of this rank, and returns the printed report with the reason why all ranks exit.
 
-        Args:
-            error: The error.
-            text: The error message.
-            code: The exit code for the error.
-            log: The file with the traceback.
+        `text` and `code` are the message and the exit code for the error, and `log` is the file with the traceback.
         """
         self.is_ending, status = True, self._status_of(error)
         may_be_consequence = status.is_waiting or indicates_lost_rank(error)

@@ -1,31 +1,20 @@
-"""Sharded models: the configuration of FSDP2, and operations on tensors that may be sharded (DTensor).
+"""Operations on tensors that may be sharded (DTensor), and on gradients that have not been reduced across ranks yet.
 
 A DTensor is recognized by its attributes, because importing the class is slow.
+
+In the middle of gradient accumulation, every rank has its own gradients. They are saved as a sharded tensor of shape
+`(ranks, *shape)`. Every rank stores its row.
 """
 
 import functools
-import inspect
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
-from footplate.distributed.tensor_parallel import parse_tensor_parallel, select_layers, split_layers
-from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError
-from footplate.messages import nearest
-from footplate.module_selection import select_modules
-from footplate.registry import MODEL_WRAPPERS
-
-_T = TypeVar("_T")
-_logger = logging.getLogger("footplate.distributed")
-_PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
+from footplate.distributed.collectives import get_rank, get_world_size, is_distributed, tensor_parallel_size
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -87,21 +76,8 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     return sharded
 
 
-def gather_full_state(state: _T) -> _T:
-    """Gathers the sharded tensors of a state on the CPU of rank 0, one at a time. Every rank must call this.
-
-    Other ranks get empty tensors in their place.
-    """
-    return _gather(state, {})  # type: ignore[no-any-return]
-
-
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension.
-
-    Args:
-        tensors: The tensors, sharded or not.
-        order: The order of the norm.
-    """
+    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension."""
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
     # A rank may have an empty shard, which has no infinity norm.
@@ -150,217 +126,120 @@ def initialize_from_main(model: nn.Module) -> None:
             tensor.copy_(value)
 
 
-def _gather(value: Any, done: dict[int, Any]) -> Any:
-    if isinstance(value, Tensor) and is_dtensor(value):
-        key = local_tensor(value).data_ptr() or id(value)
-        if key not in done:
-            full = full_tensor(value.detach())
-            done[key] = full.cpu() if is_main_process() else torch.empty(0)
-        return done[key]
-    if isinstance(value, Mapping):
-        kept = {name: _gather(each, done) for name, each in value.items()}
-        if type(value) is dict:
-            return kept
-        copied = value.copy()  # type: ignore[attr-defined]
-        copied.update(kept)
-        return copied
-    if type(value) in (list, tuple):
-        return type(value)(_gather(each, done) for each in value)
-    return value
+def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
+    """Returns the reduced gradient of each sharded parameter, and None for all other parameters."""
+    return [each.grad if is_dtensor(each) else None for each in parameters]
 
 
-@MODEL_WRAPPERS.register_module()
-def FullyShard(  # noqa: N802 - the name that configs use
-    module: nn.Module,
-    *,
-    shard: Mapping[str, Any] | None = None,
-    mesh: Sequence[int] | None = None,
-    tensor_parallel: int | Mapping[str, Any] | None = None,
-    mixed_precision: Mapping[str, Any] | None = None,
-    reshard_after_forward: bool | int | None = None,
-    offload: str | None = None,
-    forward_methods: Sequence[str] = (),
-) -> nn.Module:
-    """Shards parameters, gradients and optimizer states across ranks with PyTorch's `fully_shard`.
+def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
+    """Returns the unreduced gradient of each parameter as a sharded tensor `(ranks, *shape)`.
 
-    Each module that `shard` selects forms a communication group. The remaining parameters form another group. Weights
-    are initialized before sharding, so that they do not depend on the number of ranks.
-
-    Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
-
-    Args:
-        module: The unsharded model, on its device. With one process, it is returned unchanged.
-        shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
-            module names.
-        mesh: `(replicas, shards)`. The product must be the number of processes. The weights are sharded within groups
-            of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
-            one group.
-        tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
-            number as `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the
-            model's own plan is used. These processes train on the same batches. With a `mesh`, the product of all three
-            numbers must be the number of processes.
-        mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
-            `cast_forward_inputs`.
-        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
-            many ranks. None means True for all modules except the root.
-        offload: "cpu" keeps the shards in host memory.
-        forward_methods: Methods other than `forward` that use the parameters of a sharded module, such as `loss` of a
-            head.
-
-    Raises:
-        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, a weight
-            belongs to several groups, the mesh does not match the number of processes, or the model cannot be split as
-            `tensor_parallel` requires.
+    `parameters` are some of the model's parameters. The result for a parameter is None if no rank has an unreduced
+    gradient for it. Every rank must call this.
     """
-    _check_mesh(mesh)
-    with at_key("shard"), located(shard):
-        modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
-        chosen = select_modules(modules, shard or {})
-        _check_shared_weights(module, chosen)
-    with located(forward_methods):
-        _check_methods(forward_methods, [*chosen.values(), module])
-    with at_key("mixed_precision"), located(mixed_precision):
-        precision = _precision(mixed_precision or {})
-    with at_key("tensor_parallel"), located(tensor_parallel):
-        split = parse_tensor_parallel(tensor_parallel)
-        styles = select_layers(module, split)
-    if offload not in (None, "cpu"):
-        raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
-    if not is_distributed():
-        return module
-    settings, layer_mesh = _fully_shard_arguments(
-        module, precision, offload, reshard_after_forward, mesh, tensor_parallel=split.size
-    )
-    initialize_from_main(module)
-    strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
-    for parameter in strided:
-        parameter.data = parameter.data.contiguous()
-    if strided:
-        _logger.info("FullyShard does not support channels_last. Weights made contiguous: %d.", len(strided))
-    with at_key("tensor_parallel"):
-        split_layers(module, styles, layer_mesh)
-    from torch.distributed import fsdp
+    from torch.distributed.tensor import DTensor, Shard
 
-    for each in (*chosen.values(), module):
-        fsdp.fully_shard(each, **settings)
-        for name in forward_methods:
-            if hasattr(each, name):
-                fsdp.register_fsdp_forward_method(each, name)
-
-    def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
-        """Reshards the root module if no backward pass will do so, for example after validation."""
-        if not torch.is_grad_enabled():
-            root.reshard()  # type: ignore[operator]
-
-    module.register_forward_hook(reshard_without_gradients)
-    return module
+    parameter_list = list(parameters)
+    mesh = getattr(parameter_list[0], "device_mesh", None)
+    if mesh is None or mesh.ndim > 1:  # each rank has its own gradients, even within a replica
+        mesh = world_mesh(parameter_list[0].device.type, dist.group.WORLD)
+    return [
+        None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
+        for each in _local_gradients(model, parameter_list)
+    ]
 
 
-def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
-    """Checks that no weight belongs to two of the groups into which `chosen` divides the model."""
-    names = {id(each): f"'{name}'" for name, each in chosen.items()}
-    groups: dict[int, str] = {}
+def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
+    """Adds the saved gradients of this rank to its current ones.
 
-    def visit(module: nn.Module, path: str, group: str) -> None:
-        group = names.get(id(module), group)
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if groups.setdefault(id(parameter), group) != group:
-                raise ArgumentError(
-                    f"{groups[id(parameter)]} and {group} share the weight '{path}{name}', so they cannot be sharded "
-                    "separately",
-                    notes=["Select a module that contains both, or neither of them."],
-                )
-        for name, child in module.named_children():
-            visit(child, f"{path}{name}.", group)
-
-    visit(model, "", "the rest of the model")
-
-
-def _check_methods(names: Any, modules: Sequence[nn.Module]) -> None:
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ArgumentError("forward_methods must be a list of names", key="forward_methods", found=names)
-    for name in names:
-        if not isinstance(name, str) or not any(inspect.ismethod(getattr(each, name, None)) for each in modules):
-            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
-
-
-def _check_mesh(mesh: Any) -> None:
-    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == 2):
-        raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
-    for number in mesh or ():
-        check_count("each number of mesh", number, key="mesh")
-
-
-def _fully_shard_arguments(
-    module: nn.Module,
-    precision: Mapping[str, Any],
-    offload: str | None,
-    reshard: bool | int | None,
-    mesh: Sequence[int] | None,
-    *,
-    tensor_parallel: int,
-) -> tuple[dict[str, Any], Any]:
-    """Returns the arguments for `fully_shard`, and the mesh of the ranks that share layers, if any.
+    If the number of ranks has changed, or ranks share layers, adds the mean over all saved ranks instead: tensor
+    parallelism reduces gradients in every backward pass.
 
     Every rank must call this.
+
+    Args:
+        model: The model.
+        parameters: Some of the model's parameters.
+        saved: The result of `unreduced_gradients`, sharded or as full tensors.
     """
-    from torch.distributed import fsdp
-    from torch.distributed.device_mesh import init_device_mesh
-
-    world = get_world_size()
-    if world % tensor_parallel:
-        message = f"tensor_parallel must divide the number of processes, {world}"
-        raise ArgumentError(message, key="tensor_parallel", found=tensor_parallel)
-    batches = world // tensor_parallel
-    if mesh is not None and mesh[0] * mesh[1] != batches:
-        raise ArgumentError(
-            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes"
-            + (f" with tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""),
-            key="mesh",
-            found=tuple(mesh),
-            notes=["The number of replicas times the number of shards must be the number of processes."]
-            if tensor_parallel == 1
-            else ["Replicas times shards times tensor_parallel must be the number of processes."],
-        )
-    shards = batches if mesh is None else mesh[1]
-    is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
-    if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
-        raise ArgumentError(
-            "reshard_after_forward must be True, False, None, or a divisor of the number of shards other than 1 and "
-            "itself",
-            key="reshard_after_forward",
-            found=reshard,
-            notes=[f"there are {shards} shards"],
-        )
-    sizes = {"shard": batches} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
-    sharding = tuple(sizes)
-    if tensor_parallel > 1:
-        sizes["layer"] = tensor_parallel
-    device = next(module.parameters()).device.type
-    all_ranks = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
-    settings: dict[str, Any] = {
-        "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
-        "mesh": all_ranks[sharding] if tensor_parallel > 1 else all_ranks,
-        "reshard_after_forward": reshard,
-    }
-    if offload:
-        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    return settings, all_ranks["layer"] if tensor_parallel > 1 else None
-
-
-def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the value of `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
-    check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
-    found: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if not key.endswith("dtype"):
-            found[key] = check_flag(key, value)
-        elif value is None or isinstance(value, torch.dtype):
-            found[key] = value
+    states = _fsdp_states(model)
+    for parameter, rows in zip(parameters, saved, strict=True):
+        if rows is None:
+            continue
+        if is_dtensor(rows) and rows.device_mesh.ndim > 1:  # type: ignore[attr-defined]
+            rows = full_tensor(rows)  # a shard of a replica has the rows of other ranks
+        state = states.get(id(parameter))
+        if rows.shape[0] != get_world_size() or tensor_parallel_size() > 1:
+            total = local_tensor(rows).sum(0)
+            if is_dtensor(rows):
+                dist.all_reduce(total)
+            mean = (total / rows.shape[0]).to(parameter.device, parameter.dtype)
+            _add(parameter, distribute_like(mean, parameter))
+            continue
+        own = local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
+        if state is None:
+            _add(parameter, own.to(parameter.device))
         else:
-            name = str(value).removeprefix("torch.")
-            if name not in _DTYPES:
-                message = f"{key} must be one of {', '.join(_DTYPES)}"
-                raise ArgumentError(message, key=key, found=value, suggestion=nearest(name, _DTYPES))
-            found[key] = getattr(torch, name)
+            state.unsharded_accumulated_grad = own.to(state.device).clone()
+
+
+def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
+    """Averages the unreduced gradients over all ranks and returns the means, sharded like the parameters.
+
+    The gradients themselves do not change. The entry is None if no rank has a gradient. Every rank must call this.
+    """
+    parameter_list = list(parameters)
+    means: list[Tensor | None] = []
+    for parameter, gradient in zip(parameter_list, _local_gradients(model, parameter_list), strict=True):
+        mean = parameter.grad if is_dtensor(parameter) else None
+        if gradient is not None:
+            total = gradient.clone()
+            dist.all_reduce(total)
+            new = distribute_like(total / get_world_size(), parameter)
+            mean = new if mean is None else mean + new
+        means.append(mean)
+    return means
+
+
+def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Returns the unreduced gradient of each parameter on this rank.
+
+    It is zero if only other ranks have a gradient, and None if no rank has one.
+    """
+    states = _fsdp_states(model)
+    own: list[Tensor | None] = []
+    for parameter in parameters:
+        state = states.get(id(parameter))
+        if state is None:
+            own.append(parameter.grad)
+        else:
+            # There is no public API. The second attribute is used if gradients have the dtype of the weights.
+            unsharded = getattr(getattr(state, "_unsharded_param", None), "grad", None)
+            gradient = state.unsharded_accumulated_grad
+            own.append(unsharded if gradient is None else gradient)
+    exists = torch.tensor([each is not None for each in own], dtype=torch.uint8, device=parameters[0].device)
+    dist.all_reduce(exists, dist.ReduceOp.MAX)
+    found: list[Tensor | None] = []
+    for parameter, gradient, exists_anywhere in zip(parameters, own, exists.tolist(), strict=True):
+        if gradient is None and exists_anywhere:
+            gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
+        found.append(None if gradient is None else gradient.detach())
     return found
+
+
+def _fsdp_states(model: nn.Module) -> dict[int, Any]:
+    """Maps the id of each sharded parameter to its FSDP state."""
+    found: dict[int, Any] = {}
+    for module in model.modules():
+        state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
+        groups = getattr(state, "_fsdp_param_groups", None)  # older versions of torch have a single group
+        if groups is None:
+            one = getattr(state, "_fsdp_param_group", None)
+            groups = [] if one is None else [one]
+        for group in groups:
+            found.update((id(each.sharded_param), each) for each in group.fsdp_params)
+    return found
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
+    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient

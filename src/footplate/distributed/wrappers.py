@@ -21,7 +21,8 @@ from footplate.distributed.collectives import (
     set_tensor_parallel_size,
     tensor_parallel_size,
 )
-from footplate.distributed.sharding import FullyShard, initialize_from_main, is_sharded
+from footplate.distributed.fully_shard import FullyShard
+from footplate.distributed.sharding import initialize_from_main, is_sharded
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, nearest

@@ -13,13 +13,11 @@ from torch import nn
 from footplate.checks import check_count, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
 from footplate.data.position import DataPosition
-from footplate.engine.hook import check_accepts
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase, check_accepts
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.saving import save_after_data_error
-from footplate.engine.signals import InterruptedWaitError, answer_requests
+from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
 from footplate.engine.state import hook_states
-from footplate.engine.validation_points import checked_intervals, interval_at, is_due
+from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

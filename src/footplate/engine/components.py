@@ -13,15 +13,14 @@ from footplate.data import build_dataloader, length_of
 from footplate.distributed import tensor_parallel_size, wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
-from footplate.engine.learning_rate_scaling import scale_learning_rates
 from footplate.engine.model_setup import build_model
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.optimizers import is_schedule_free
+from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
+from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
+from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path

@@ -12,10 +12,10 @@ from footplate.data import batch_size_of, batches, length_of
 from footplate.distributed import broadcast_buffers, gather_objects, is_model_wrapper, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
-from footplate.engine.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
+from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:

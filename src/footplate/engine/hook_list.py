@@ -98,10 +98,19 @@ class HookList(Sequence[Hook]):
         return self._keys[id(hook)]
 
     def at(self, event: str) -> list[Callable[..., Any]]:
-        """Returns the list of methods to call at `event`. Later registrations change it in place."""
-        if event not in self._methods:
-            raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
-        return self._methods[event]
+        """Returns the list of methods to call at `event`. Later registrations change it in place.
+
+        A custom loop may also call events of its own. They have no such list, and hooks may lack their methods.
+
+        Raises:
+            ArgumentError: No hook has a method for `event`, and its name resembles that of an event of the engine.
+        """
+        if event in self._methods:
+            return self._methods[event]
+        methods = [getattr(hook, event) for hook in self._hooks if hasattr(hook, event)]
+        if not methods and (near := nearest(event, EVENTS)):
+            raise ArgumentError(f"unknown event '{event}'", suggestion=near)
+        return methods
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yields each event at which hooks act, with the names and priorities of the hooks in order."""

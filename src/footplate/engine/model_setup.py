@@ -1,27 +1,40 @@
-"""Builds the model and applies performance options. They do not change the results, except for rounding."""
+"""Builds the model, and applies the options that make training faster or save memory.
+
+The options `compile`, `channels_last`, `activation_checkpointing` and `cuda_graphs` do not change the results, except
+for rounding.
+"""
 
 import functools
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from footplate.distributed import check_same_parameters, unwrap_model
-from footplate.engine.activation_checkpointing import checkpoint_activations
+from footplate.distributed import check_same_parameters, get_world_size, unwrap_model
+from footplate.engine.hook import Hook
+from footplate.engine.process_setup import pick_device
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
+from footplate.messages import list_names
 from footplate.models import add_steps, is_plain
+from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.models.graphed_step import TURN_OFF, CudaBackend, GraphBackend, GraphedStep, check_capturable
 from footplate.module_selection import select_modules
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
 _RECOMPILE_LIMIT = 8  # torch's default
+_MAX_NAMES = 8
+_OWN_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -173,3 +186,106 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
             key=key,
             notes=[_CAUSE, remedy],
         )
+
+
+class ActivationCheckpointHook(Hook):
+    """Warns after the first iteration about selected modules whose `forward` was not called."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self._waits = True
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Warns after the first iteration."""
+        if not self._waits:
+            return
+        self._waits = False
+        modules = unwrap_model(runner.model).named_modules()
+        unused = [name for name, each in modules if getattr(each, "was_checkpointed", None) is False]
+        if unused:
+            _logger.warning(
+                "activation_checkpointing has no effect on %s: the training step does not call their forward methods. "
+                "Select modules whose forward methods it calls.",
+                list_names(unused, _MAX_NAMES),
+            )
+
+
+def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
+    """Checks that a run with these sections can use CUDA graphs.
+
+    Raises:
+        ArgumentError: There is no CUDA device, there are several processes, or another key conflicts with graphs. The
+            number of processes is known only after the process group is initialized.
+    """
+    if not sections["cuda_graphs"]:
+        return
+    settings = sections["compile"] if isinstance(sections["compile"], Mapping) else {}
+    options = settings.get("options") or {}
+    if (
+        settings.get("mode") in _OWN_GRAPHS
+        or settings.get("backend") == "cudagraphs"
+        or options.get("triton.cudagraphs")
+    ):
+        raise ArgumentError(
+            "`cuda_graphs` and a compiler that creates its own CUDA graphs cannot both be set",
+            key="compile",
+            found=sections["compile"],
+            notes=["Use another mode of `compile`, such as 'max-autotune-no-cudagraphs', or " + TURN_OFF],
+        )
+    if sections["activation_checkpointing"]:
+        raise ArgumentError(
+            "`cuda_graphs` and `activation_checkpointing` cannot both be set: a graph cannot restore random states",
+            key="cuda_graphs",
+            notes=["Remove activation_checkpointing, or " + TURN_OFF],
+        )
+    if get_world_size() > 1:
+        raise ArgumentError(
+            "`cuda_graphs` supports only one process", key="cuda_graphs", notes=["Train on one device, or " + TURN_OFF]
+        )
+    device = pick_device()
+    if device.type != "cuda":
+        raise ArgumentError(
+            "`cuda_graphs` needs a CUDA device",
+            key="cuda_graphs",
+            found=str(device),
+            notes=["Use a GPU, or " + TURN_OFF],
+        )
+
+
+class CudaGraphHook(Hook):
+    """Replaces the training step of the model with a `GraphedStep` during training.
+
+    Args:
+        backend: A callable that returns the graph backend.
+    """
+
+    priority = "LOWEST"  # after hooks that change the model
+
+    def __init__(self, backend: Callable[[], GraphBackend] = CudaBackend) -> None:
+        self._create_backend = backend
+        self._step: GraphedStep | None = None
+
+    def before_train(self, runner: "Runner") -> None:
+        """Replaces the training step. See `check_capturable` for the models that are refused."""
+        check_capturable(runner.model)
+        model: Any = runner.model
+        self._step = model.train_step = GraphedStep(model, self._create_backend())
+
+    def before_train_epoch(self, runner: "Runner") -> None:
+        """Drops the graphs if the model has changed."""
+        if self._step is not None:
+            self._step.drop_outdated()
+
+    def after_val(self, runner: "Runner") -> None:
+        """Drops the graphs if the model has changed."""
+        if self._step is not None:
+            self._step.drop_outdated()
+
+    def after_train(self, runner: "Runner") -> None:
+        """Frees the graphs and restores the training step."""
+        if self._step is not None:
+            self._step = None
+            del runner.model.train_step

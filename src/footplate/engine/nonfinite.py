@@ -21,7 +21,7 @@ from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
-from footplate.optim.wrappers.gradient_guard import can_skip_on_device
+from footplate.optim.wrappers.optimizer_step import can_skip_on_device
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -28,6 +28,7 @@ from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.evaluation import BaseMetric, Evaluator
+from footplate.evaluation.evaluation_sets import warn_about_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -63,8 +64,8 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]],
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong. It leaves no files and records no metrics. Random states, buffers and
-    attributes are restored afterwards; see `Snapshot`.
+    Warns about label maps that are likely wrong, and about labels whose classes differ between the datasets. It leaves
+    no files and records no metrics. Random states, buffers and attributes are restored afterwards; see `Snapshot`.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -82,6 +83,8 @@ def preflight(runner: "Runner") -> None:
             for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
                 if hasattr(dataset, "warn_about_labels"):
                     dataset.warn_about_labels()
+            trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+            warn_about_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]

@@ -16,13 +16,11 @@ import torch
 
 from footplate.distributed import rank_monitor
 from footplate.distributed.process_group import collective_timeout
-from footplate.engine.hook import EVENTS
-from footplate.engine.phase import Phase
+from footplate.engine.hook import EVENTS, Phase
 from footplate.engine.signals import EarlyExitError, Interrupted
 from footplate.error_context import innermost_user_line
 from footplate.errors import FootplateError, RankError
-from footplate.messages import printable
-from footplate.wrap import terminal_width, wrap_log
+from footplate.messages import printable, terminal_width, wrap_log
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

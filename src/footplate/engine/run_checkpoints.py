@@ -1,23 +1,48 @@
-"""The methods of the runner that save and load checkpoints."""
+"""The methods of the runner that save and load checkpoints, and the choice of the checkpoint that a run starts from."""
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
+import torch
+
+from footplate.checkpoint import (
+    BackgroundSaver,
+    LoadReport,
+    is_sharded_path,
+    list_candidates,
+    load_checkpoint,
+    load_latest,
+    load_weights,
+    read_contents,
+    trusted_in,
+)
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.data import restore_rng
+from footplate.distributed import compute_on_main, is_distributed, is_main_process, unwrap_model
+from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.components import Components
-from footplate.engine.saving import checkpoint_to_save, replicated_storages
+from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
+from footplate.errors import CheckpointError, NonFiniteError
+from footplate.evaluation.evaluation_sets import warn_about_classes
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+
+
+class InitialCheckpoint(NamedTuple):
+    """The checkpoint with which a run begins."""
+
+    path: str | None  # the checkpoint, or None if the run begins without one
+    resumes: bool  # whether the run resumes from the checkpoint rather than only taking its weights
+    content: dict[str, Any] | None  # the content of the checkpoint if it is already loaded
 
 
 class RunCheckpoints(Components):
@@ -35,7 +60,7 @@ class RunCheckpoints(Components):
     call_hook: Callable[..., None]
     buffered_log: Callable[[], AbstractContextManager[None]]
     _loaded: bool
-    _initial: "state.InitialCheckpoint | None"
+    _initial: InitialCheckpoint | None
     _load_report: LoadReport | None
     _random: dict[str, Any] | None
 
@@ -77,13 +102,23 @@ class RunCheckpoints(Components):
             CheckpointError: The save failed, and `on_save_error` is "stop".
             NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
-        path = os.path.join(out_dir, filename)
-        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        checkpoint = checkpoint_to_save(cast("Runner", self), path, meta=meta, together=background, undo=undo, **parts)
-        if checkpoint is not None:
-            self.saver.save(
-                checkpoint, path, then=then, undo=undo, replicated=replicated_storages(cast("Runner", self), path)
-            )
+        runner, path = cast("Runner", self), os.path.join(out_dir, filename)
+        reshard(self.model)
+        try:
+            check_weights(runner)
+        except NonFiniteError as error:
+            if runner.nonfinite.loss == "stop":
+                raise
+            self.saver.refuse(error, undo)
+            return path
+        checkpoint = state.capture(
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        )
+        checkpoint["meta"].update(meta or {})
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        to_write = checkpoint if is_sharded_path(path) else _gathered(runner, checkpoint, together=background)
+        if to_write is not None:
+            self.saver.save(to_write, path, then=then, undo=undo, replicated=_replicated_storages(runner, path))
             if not background:
                 self.saver.settle()
         return path
@@ -150,16 +185,86 @@ class RunCheckpoints(Components):
         if self._loaded:
             return
         self._loaded = True
-        initial = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        initial = pick_checkpoint(self.home, self.load_from, self.should_resume)
         path, resumes, self._initial = initial.path, initial.resumes, initial
         if path is not None:
             key = at_key("load_from") if path == self.load_from else nullcontext()
             with located(self.cfg), key, self.buffered_log():
-                (self.resume if resumes else self.load_checkpoint)(path)
+                if resumes:
+                    self.resume(path)
+                    meta = None
+                else:
+                    meta = self.load_checkpoint(path).get("meta")
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
+                    trained = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+                    warn_about_classes(trained, getattr(self.test_loop, "sets", ()), "test")
 
     def restore_random_state(self) -> None:
         """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
         if self._random is not None:
             restore_rng(self._random)
+
+
+def _gathered(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any] | None:
+    """Gathers the shards of all ranks on the first one. Returns the checkpoint to write, or None on other ranks."""
+    if is_sharded(runner.model):
+        checkpoint = gather_full_state(checkpoint)
+    elif together and is_distributed() and "optimizer" in checkpoint:
+        # Each rank has its own gradients of an accumulation round.
+        checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
+    return checkpoint if is_main_process() else None
+
+
+def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
+    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each tensor to `path`."""
+    if not is_sharded_path(path):
+        return frozenset()
+    wrappers = runner.optim_wrapper.parts.values()
+    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
+    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
+    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
+
+
+def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> InitialCheckpoint:
+    """Returns the checkpoint with which a run begins. The search loads it, so that it is read and verified only once.
+
+    Args:
+        work_dir: The folder of the run.
+        load_from: The checkpoint that the user has set.
+        resume: True resumes from `load_from`, or from the newest complete checkpoint in `work_dir`. "auto" resumes from
+            `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+    """
+    if resume != "auto" and (not resume or load_from is not None):
+        return InitialCheckpoint(load_from, bool(resume), None)
+    content: dict[str, Any] | None = None
+
+    def find() -> str | None:
+        nonlocal content
+        found, content = load_latest(work_dir) or (None, None)
+        return found
+
+    path = compute_on_main(find)
+    if path is None:
+        # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
+        level = logging.INFO if resume == "auto" else logging.WARNING
+        _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", work_dir)
+    return InitialCheckpoint(path or load_from, path is not None, content)
+
+
+def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
+    """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
+
+    A run whose config has no seed draws a random one, which determines the order of its data.
+    """
+    if not resume:
+        return None
+    paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
+    with suppress(CheckpointError):  # reported when the checkpoint is loaded
+        paths = paths or list_candidates(work_dir)
+    for path in paths:
+        with suppress(CheckpointError):
+            seed = read_contents(path).meta.get("seed", "")
+            if seed.isdecimal():
+                return int(seed)
+    return None

@@ -22,19 +22,18 @@ from footplate.distributed import (
     is_main_process,
     rank_from_environment,
 )
-from footplate.engine import process_setup, run_folder, sections, state
-from footplate.engine.activation_checkpointing import ActivationCheckpointHook
-from footplate.engine.cuda_graphs import CudaGraphHook, check_cuda_graphs
+from footplate.engine import process_setup, run_config, run_folder, state
+from footplate.engine.hook import PHASE_OF_EVENT, Phase
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
+from footplate.engine.model_setup import ActivationCheckpointHook, CudaGraphHook, check_cuda_graphs
 from footplate.engine.nonfinite import NonFiniteHook, capturing
-from footplate.engine.phase import PHASE_OF_EVENT, Phase
-from footplate.engine.plain_runs import complete_sections
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
-from footplate.engine.run_checkpoints import RunCheckpoints
+from footplate.engine.run_checkpoints import InitialCheckpoint, RunCheckpoints, seed_of_resumed
 from footplate.engine.run_folder import Restart, locked_for
 from footplate.engine.runner_members import RunnerMembers
+from footplate.engine.sections import RUNNER_KEYS, check_kinds
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -167,10 +166,11 @@ class Runner(RunCheckpoints, RunnerMembers):
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
-        self._sections = complete_sections({name: value for name, value in locals().items() if name != "self"})
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._sections = run_config.complete_sections(given)
         self.built = {}
         self.phase = Phase.BUILDING
-        sections.check_kinds(self._sections)
+        check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
         with at_key("log_file"):
@@ -197,11 +197,11 @@ class Runner(RunCheckpoints, RunnerMembers):
         self.logger = logging.getLogger("footplate")
         self._restart = Restart(self.home, self.work_dir)
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
-        resumed = partial(state.seed_of_resumed, self.home, self.load_from, self.should_resume)
+        resumed = partial(seed_of_resumed, self.home, self.load_from, self.should_resume)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = False
-        self._initial: state.InitialCheckpoint | None = None
+        self._initial: InitialCheckpoint | None = None
         self.takes_settings = resume_settings == "take"
         self.resuming = False  # whether the checkpoint that is being loaded provides more than the weights
         self._load_report: LoadReport | None = None
@@ -240,7 +240,7 @@ class Runner(RunCheckpoints, RunnerMembers):
             cfg: The config.
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
-            is_checked: Whether the config is a result of `sections.check_config` or `sections.runner_config`.
+            is_checked: Whether the config is a result of `run_config.check_config` or `run_config.runner_config`.
             overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
                 config keys, such as `max_epochs`.
 
@@ -249,13 +249,13 @@ class Runner(RunCheckpoints, RunnerMembers):
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config sets up optimization with keys of both generations.
         """
-        cfg, added = sections.with_overrides(cfg if isinstance(cfg, Config) else Config(dict(cfg)), overrides)
+        cfg, added = run_config.with_overrides(cfg if isinstance(cfg, Config) else Config(dict(cfg)), overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
             if not is_checked:
-                cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
-            arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
+                cfg = run_config.check_config(cfg, built_next=True) if check else run_config.runner_config(cfg)
+            arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
             with located(cfg):
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**arguments, cfg=cfg, **added)
@@ -278,7 +278,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         result = self.history if self.is_plain else self.model
         self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
-            sections.warn_about_variables(self.cfg)
+            run_config.warn_about_variables(self.cfg)
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning(
@@ -346,7 +346,10 @@ class Runner(RunCheckpoints, RunnerMembers):
         return self._evaluate("test")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls the hooks that act at the event `fn_name`, in their order."""
+        """Calls the hooks that act at the event `fn_name`, in their order.
+
+        `fn_name` may also be an event of a custom loop. The hooks that have a method of this name are then called.
+        """
         outer = self.phase
         self.phase = PHASE_OF_EVENT.get(fn_name, outer)
         for method in self.hooks.at(fn_name):
@@ -369,6 +372,7 @@ class Runner(RunCheckpoints, RunnerMembers):
                 metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")
+            self.saver.settle()  # a hook may have saved a checkpoint
         return metrics
 
     def _opened_log(self) -> AbstractContextManager[None]:

@@ -1,53 +1,52 @@
-"""The top-level keys of a config: a table of their accepted values and checks, and the check of a whole config."""
+"""The top-level keys of a config: a table of their accepted values and checks.
+
+The checks load neither data nor weights.
+"""
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from footplate.checkpoint import BackgroundSaver
-from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
-from footplate.config.key_paths import merge_options
+from footplate.checks import MAX_RUN_LENGTH, check_count
+from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.components import build_log_processor
-from footplate.engine.config_compatibility import (
-    in_second_generation,
-    refuse_unsupported,
-    translator,
-    unsupported_conveniences,
-    unused_preprocessor,
-)
-from footplate.engine.cuda_graphs import check_cuda_graphs
+from footplate.engine.components import build_log_processor, loop_settings
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.learning_rate_scaling import base_batch_size
+from footplate.engine.model_setup import check_cuda_graphs
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
-from footplate.engine.section_checks import (
-    Sections,
-    check_evaluation_loop,
-    check_evaluators,
-    check_loaders,
-    check_model,
-    check_optimization,
-    check_preprocessor,
-    check_train_loop,
-    check_value,
-    check_visualizer,
-    check_whole,
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError, BuildError, FootplateError
+from footplate.evaluation import build_evaluator, is_named
+from footplate.evaluation.evaluation_sets import (
+    check_evaluator_names,
+    check_intervals,
+    has_several_loaders,
+    validation_points,
 )
-from footplate.error_context import located
-from footplate.errors import ArgumentError, FootplateError, Origin
-from footplate.messages import nearest
 from footplate.module_selection import check_selection
-from footplate.records import LogProcessor, check_level, check_log_file
-from footplate.registry import RUNNERS, set_default_scope
+from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.optim.wrapper_builder import base_batch_size
+from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
+from footplate.registry import (
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIMIZER_BUILDERS,
+    VISBACKENDS,
+    VISUALIZERS,
+)
 from footplate.visualization import Visualizer
 
-_logger = logging.getLogger("footplate.engine")
+Sections = Mapping[str, Any]
+"""Maps the names of the Runner's arguments to their values."""
+_EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
@@ -99,86 +98,160 @@ def check_kinds(sections: Sections) -> None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
 
-def check_config(cfg: Config, *, built_next: bool = False) -> Config:
-    """Checks a config for errors that can be found without data and weights.
+def check_model(sections: Sections) -> None:
+    """Checks the names and arguments of the model and of its data preprocessor."""
+    model = sections["model"]
+    with at_key("model"):
+        MODELS.check(model, **({} if sections["data_preprocessor"] is None else {"data_preprocessor": None}))
+        if isinstance(model, Mapping):
+            check_preprocessor(model.get("data_preprocessor"), model)
 
-    It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
-    built. For datasets, metrics and the model only names and arguments are checked.
 
-    Args:
-        cfg: A config of either generation.
-        built_next: Whether a Runner is built from the config next. Sections that it checks at its start are then not
-            checked here.
+def check_preprocessor(cfg: Any, model: Any) -> None:
+    """Checks the dict of a data preprocessor. Without `type`, the model determines its class."""
+    if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
+        usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
+        if usual is None:
+            return
+        cfg = with_origins({"type": usual, **cfg}, cfg)
+    with at_key("data_preprocessor"):
+        MODELS.check(cfg)
 
-    Returns:
-        The config, translated to the second generation.
 
-    Raises:
-        FootplateError: The first error, with its key path and its location.
+def check_loaders(mode: str, sections: Sections) -> None:
+    """Checks the dataloaders of "train", "val" or "test"."""
+    name = f"{mode}_dataloader"
+    for key, loader in _each_dataset(name, sections[name], "dataset"):
+        with at_key(key):
+            check_dataloader(loader)
+
+
+def check_evaluators(mode: str, sections: Sections) -> None:
+    """Checks the names and arguments of the metrics of "val" or "test"."""
+    name, loaders = f"{mode}_evaluator", sections[f"{mode}_dataloader"]
+    evaluators: Iterable[tuple[str, Any]] = [(name, sections[name])]
+    if has_several_loaders(loaders):
+        with at_key(name):
+            check_evaluator_names(sections[name], loaders)
+        evaluators = _each_dataset(name, sections[name], "type")
+    for key, evaluator in evaluators:
+        with at_key(key):
+            if isinstance(evaluator, Mapping) and not is_named(evaluator):
+                METRICS.check(evaluator)
+            elif isinstance(evaluator, (list, tuple)):
+                for place, metric in enumerate(evaluator):
+                    with at_key(f"[{place}]"):
+                        METRICS.check(metric)
+            elif evaluator is not None:
+                build_evaluator(evaluator)
+
+
+def _each_dataset(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
+    """Yields the section with its key, or one section per dataset if there are several validation datasets."""
+    several = isinstance(section, Mapping) and mark not in section and section
+    if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
+        yield from ((f"{key}.{name}", each) for name, each in section.items())
+    else:
+        yield key, section
+
+
+def check_evaluation_loop(mode: str, sections: Sections) -> None:
+    """Checks the loop of "val" or "test"."""
+    cfg, loaders = sections[f"{mode}_cfg"], sections[f"{mode}_dataloader"]
+    if isinstance(cfg, Mapping):
+        with at_key(f"{mode}_cfg"):
+            if has_several_loaders(loaders):
+                check_intervals(cfg.get("intervals"), loaders)
+            LOOPS.check(loop_settings(cfg, mode), runner=None, dataloader=None, evaluator=None)
+
+
+def check_train_loop(sections: Sections) -> None:
+    """Checks the training loop and its length."""
+    cfg = sections["train_cfg"]
+    if not isinstance(cfg, Mapping):
+        return
+    settings = loop_settings(cfg, "train")
+    with at_key("train_cfg"):
+        LOOPS.check(settings, runner=None, dataloader=None)
+        for key in ("max_epochs", "max_iters"):
+            if key in cfg:
+                check_count(key, cfg[key], most=MAX_RUN_LENGTH)
+        if "val_begin" in cfg:
+            check_count("val_begin", cfg["val_begin"], least=0)
+        validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
+
+
+def check_visualizer(sections: Sections) -> None:
+    """Checks the visualizer and its backends without building them, because some start a run on a server."""
+    cfg = sections["visualizer"]
+    if not isinstance(cfg, Mapping):
+        return
+    with at_key("visualizer"):
+        VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
+        backends = cfg.get("vis_backends")
+        if backends is not None and not isinstance(backends, (list, tuple)):
+            raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
+        names: set[Any] = set()
+        for place, backend in enumerate(backends or ()):
+            with at_key(f"vis_backends[{place}]"):
+                if not isinstance(backend, (Mapping, BaseVisBackend)):
+                    raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
+                if isinstance(backend, Mapping):
+                    VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
+                    name = backend.get("name") or backend["type"]
+                else:
+                    name = type(backend).__name__
+                if name in names:
+                    raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
+                names.add(name)
+
+
+def check_optimization(sections: Sections) -> None:
+    """Builds the optimizer and the schedules for one small layer.
+
+    If `optim_wrapper.constructor` is set, only its name is checked, because a constructor needs the real model.
     """
-    cfg = runner_config(cfg)
-    sections = {section.name: cfg.get(section.name) for section in SECTIONS}
-    set_default_scope(sections["default_scope"])
-    with _located(cfg):
-        if "runner_type" in cfg:
-            RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        check_kinds(sections)
-        for section in SECTIONS:
-            if section.check and not (built_next and section.checked_at_start):
-                section.check(sections)
-    return cfg
-
-
-def runner_config(cfg: Config) -> Config:
-    """Returns a config with the keys of the Runner. A first-generation config is translated.
-
-    Raises:
-        ConfigKeyError: An unknown key resembles a known one.
-        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict with each
-            other.
-    """
-    check_top_level_keys(cfg, known_keys())
-    refuse_unsupported(cfg)
-    cfg = in_second_generation(cfg)
-    with _located(cfg):
-        for name in ("model", "work_dir"):
-            if cfg.get(name) is None:
-                raise ArgumentError(f"the config has no '{name}'", key=name)
-    return cfg
-
-
-def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Returns a translated copy of a config with overrides applied, and the overrides that are not config keys.
-
-    Raises:
-        ArgumentError: An override is neither a config key nor an argument of the Runner.
-    """
-    if not overrides:
-        return cfg, {}
-    merged = in_second_generation(cfg)
-    merged = Config(merged, merged.text, merged.filename, merged.env_variables)
-    added: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name in PYTHON_ARGUMENTS:
-            added[name] = value
-        elif name in READ_KEYS:
-            merge_options(merged._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
-        else:
-            near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
-            raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
-    return merged, added
-
-
-@contextmanager
-def _located(cfg: Config) -> Iterator[None]:
-    """Adds the location of the offending value to errors, or the name of the config file if it is unknown."""
+    wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
+    if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
+        return
+    if "constructor" in wrapper:
+        with at_key("optim_wrapper.constructor"):
+            kind = wrapper["constructor"]
+            if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
+                OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
+        return
+    is_dict = isinstance(train, Mapping)
+    epochs = train.get("max_epochs") if is_dict else getattr(train, "max_epochs", None)
+    iters = train.get("max_iters") if is_dict else getattr(train, "max_iters", None)
+    logger = logging.getLogger("footplate.optim")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
     try:
-        with located(cfg):
-            yield
+        built = build_optim_wrapper(nn.Linear(1, 1), wrapper)
+        build_param_schedulers(
+            sections["param_scheduler"],
+            built,
+            epoch_length=_EPOCH_LENGTH,
+            max_epochs=epochs or 1,
+            max_iters=iters or (epochs or 1) * _EPOCH_LENGTH,
+        )
     except FootplateError as error:
-        if error.origin is None and cfg.filename:
-            error.origin = Origin(os.path.relpath(cfg.filename), 0)
-        raise
+        if not error.key.endswith("param_name"):  # the groups of the real model may have this field
+            raise
+    finally:
+        logger.setLevel(level)
+
+
+def check_value(name: str, check: Callable[[Any], object], sections: Sections) -> None:
+    """Runs the check of a single section, and adds its key to errors."""
+    with at_key(name):
+        check_whole(name, check, sections)
+
+
+def check_whole(name: str, check: Callable[[Any], object], sections: Sections) -> None:
+    """Runs the check of a single section. The errors of the check already contain the key."""
+    if sections[name] is not None:
+        check(sections[name])
 
 
 def _is_folder(value: Any) -> bool:
@@ -272,21 +345,3 @@ OTHER_KEYS = {
 }
 # Keys that a second-generation config is read for. Other names in it, `optimizer` for example, are variables.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
-
-
-@cache
-def known_keys() -> frozenset[str]:
-    """Returns the top-level keys that a config of any generation may have."""
-    return READ_KEYS.union({"vis_backends"}, translator().FIRST_GENERATION_KEYS)
-
-
-def keys_read(cfg: Config) -> frozenset[str]:
-    """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
-    return known_keys() if translator().is_first_generation(cfg) else READ_KEYS
-
-
-def warn_about_variables(cfg: Config) -> None:
-    """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
-    late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
-    for sentence in (*late, *overridden, *unsupported_conveniences(cfg), *unused_preprocessor(cfg)):
-        _logger.warning("%s", sentence)

@@ -1,5 +1,9 @@
-"""Handles signals that request a stop or a save. The run's loop handles these requests between iterations."""
+"""Handles signals that request a stop or a save, and saves a run on request or when its data cannot be read.
 
+The run's loop handles the requests between iterations.
+"""
+
+import errno
 import logging
 import os
 import signal
@@ -14,22 +18,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from footplate import storage
+from footplate.checkpoint import is_sharded_path, read_contents, remove_checkpoint, write_pointer
 from footplate.data import data_wait, install_worker_death_handler, is_worker_death
-from footplate.distributed import barrier, get_rank, is_distributed, rank_monitor
-from footplate.engine.hook import Hook
-from footplate.engine.phase import Phase
-from footplate.engine.saving import save_on_request
-from footplate.error_context import innermost_user_line
-from footplate.errors import ExitError
-from footplate.records.standard_streams import print_urgent
+from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
+from footplate.engine.hook import Hook, Phase
+from footplate.error_context import add_note, innermost_user_line
+from footplate.errors import CheckpointError, ExitError
+from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+ON_REQUEST = "on_signal.pth"
+EARLIER = "on_signal_earlier.pth"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
-_BETWEEN_EXCHANGES = 1.0  # seconds
+SECONDS_BETWEEN_EXCHANGES = 1.0  # of the requests of ranks; see `AgreementHook`
 
 
 class EarlyExitError(Exception):
@@ -258,7 +264,7 @@ class AgreementHook(Hook):
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
-            fitting = int(self._pause * _BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
+            fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
             wanted = max(1, min(fitting, 2 * self._pause, 10))
             self._pause = self._left = runner.requests.agree(runner.device, wanted)
             self._since = now
@@ -302,3 +308,70 @@ def answer_requests(runner: "Runner") -> None:
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
     runner.phase = outer
+
+
+def save_on_request(runner: "Runner") -> str:
+    """Starts saving a run between two iterations, and returns the path of the checkpoint.
+
+    When the run is resumed, it starts from this checkpoint.
+    """
+    folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
+    path, aside = os.path.join(folder, name), os.path.join(folder, runner.saver.name_of(EARLIER))
+    # An earlier run may have saved a later iteration there, which is still needed if this run started over by mistake.
+    if is_main_process() and max(runner.iter, _iteration_of(aside)) < _iteration_of(path):
+        try:
+            if not storage.is_local(path):
+                raise OSError(errno.ENOTSUP, "only local checkpoints can be renamed")
+            if is_sharded_path(aside):  # os.replace would replace a file but not a folder
+                remove_checkpoint(aside)
+            os.replace(path, aside)
+            _logger.warning("Keeping a checkpoint of an earlier run at a later iteration as %s", aside)
+        except (OSError, CheckpointError) as error:
+            reason = getattr(error, "strerror", None) or error
+            _logger.warning(
+                "Overwriting '%s', a checkpoint of an earlier run at a later iteration, because it could not be "
+                "moved: %s",
+                path,
+                reason,
+            )
+    outer, runner.phase = runner.phase, Phase.SAVING
+    runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
+    runner.phase = outer
+    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
+    return path
+
+
+def save_after_data_error(runner: "Runner", error: Exception) -> None:
+    """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
+
+    Does nothing in a trial, if the run has already been saved, or while a hook has replaced the weights for a
+    validation. Also does nothing if there are several processes, because the others may already be in the next
+    iteration.
+    """
+    requests, saver = runner.requests, runner.saver
+    if not requests.can_save_after_error or requests.saved_after_error or requests.must_finish_evaluation:
+        return
+    if runner.world_size > 1:
+        return
+    saver.ends = True
+    try:
+        path = save_on_request(runner)
+        saver.settle()
+        lost = saver.lost
+    except Exception as second:  # the first error is the one to fix
+        lost = str(second).split("\n", 1)[0]
+    if lost is None:
+        requests.saved_after_error = True
+        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with --resume (resume=True)."
+    else:
+        note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
+    _logger.warning("Reading data failed. The run was %s", note)
+    add_note(error, f"The run was {note}")
+
+
+def _iteration_of(path: str) -> float:
+    """Returns the iteration of a checkpoint, or -1 if it does not exist or cannot be read."""
+    try:
+        return float(read_contents(path).meta["iter"])
+    except (CheckpointError, KeyError, ValueError):
+        return -1.0

@@ -4,19 +4,24 @@ import datetime
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from footplate.checkpoint import OpaqueObject, list_candidates, load_latest, load_weights, read_contents, trusted_files
+from footplate.checkpoint import OpaqueObject, load_weights, trusted_files
 from footplate.data import capture_rng, check_rng
-from footplate.distributed import accumulation, compute_on_main, gather_objects, is_distributed, unwrap_model
-from footplate.engine.hook import Hook
+from footplate.distributed import gather_objects, is_distributed, unwrap_model
+from footplate.distributed.sharding import (
+    average_gradients,
+    reduced_gradients,
+    restore_gradients,
+    unreduced_gradients,
+)
+from footplate.engine.hook import COUNTED_STEPS, Hook, Phase
 from footplate.engine.ineffective_settings import keep_saved_settings, settings_of, take_settings
-from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
@@ -105,7 +110,7 @@ class _Optimizer(_Component):
             written = [group.get("param_names", ()) for group in held["param_groups"]]
             if any(written):  # the gradients are matched to the parameters by name
                 saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-            accumulation.restore_gradients(model, parameters, saved)
+            restore_gradients(model, parameters, saved)
         (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
@@ -205,10 +210,10 @@ def capture(
                     "%d processes, so a resumed run is not bit-identical.",
                     runner.world_size,
                 )
-                held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
+                held[_ACCUMULATED] = average_gradients(model, parameters)
             else:
-                held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
-                held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
+                held[_ACCUMULATED] = reduced_gradients(parameters)
+                held[_GRADIENTS_OF_RANKS] = unreduced_gradients(model, parameters)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
 
@@ -300,58 +305,6 @@ def _naming_part(part: str) -> Iterator[None]:
     except Exception as error:
         message = f"cannot restore '{part}' from the checkpoint: {type(error).__name__}: {error}"
         raise CheckpointError(message, notes=[_ADVICE]) from error
-
-
-class InitialCheckpoint(NamedTuple):
-    """The checkpoint with which a run begins."""
-
-    path: str | None  # the checkpoint, or None if the run begins without one
-    resumes: bool  # whether the run resumes from the checkpoint rather than only taking its weights
-    content: dict[str, Any] | None  # the content of the checkpoint if it is already loaded
-
-
-def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> InitialCheckpoint:
-    """Returns the checkpoint with which a run begins. The search loads it, so that it is read and verified only once.
-
-    Args:
-        work_dir: The folder of the run.
-        load_from: The checkpoint that the user has set.
-        resume: True resumes from `load_from`, or from the newest complete checkpoint in `work_dir`. "auto" resumes from
-            `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-    """
-    if resume != "auto" and (not resume or load_from is not None):
-        return InitialCheckpoint(load_from, bool(resume), None)
-    content: dict[str, Any] | None = None
-
-    def find() -> str | None:
-        nonlocal content
-        found, content = load_latest(work_dir) or (None, None)
-        return found
-
-    path = compute_on_main(find)
-    if path is None:
-        # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
-        level = logging.INFO if resume == "auto" else logging.WARNING
-        _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", work_dir)
-    return InitialCheckpoint(path or load_from, path is not None, content)
-
-
-def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
-    """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
-
-    A run whose config has no seed draws a random one, which determines the order of its data.
-    """
-    if not resume:
-        return None
-    paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
-    with suppress(CheckpointError):  # reported when the checkpoint is loaded
-        paths = paths or list_candidates(work_dir)
-    for path in paths:
-        with suppress(CheckpointError):
-            seed = read_contents(path).meta.get("seed", "")
-            if seed.isdecimal():
-                return int(seed)
-    return None
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.phase import Phase
+from footplate.engine.hook import Phase
 from footplate.engine.signals import answer_requests
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
@@ -225,6 +225,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         stream = self.dataloader_iterator
         try:
             while self._iter < self._max_iters and not self.stop_training:
+                if not runner.model.training:  # a hook has validated, or has set evaluation mode
+                    runner.model.train()
                 runner.phase = Phase.DATA_LOADING
                 batch = next(stream)
                 runner.phase = Phase.BETWEEN_ITERATIONS

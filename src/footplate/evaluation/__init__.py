@@ -1,6 +1,6 @@
 """Metrics, and the evaluator that runs them over a dataset."""
 
-from footplate.evaluation.evaluator import Evaluator, build_evaluator
+from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.evaluation.metric import (
     BaseMetric,
     DumpResults,
@@ -9,7 +9,6 @@ from footplate.evaluation.metric import (
     format_table,
     required_classes,
 )
-from footplate.evaluation.metric_functions import is_named
 
 __all__ = [
     "BaseMetric",

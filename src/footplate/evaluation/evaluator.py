@@ -1,15 +1,23 @@
-"""The evaluator, which computes several metrics in one pass over a dataset."""
+"""The evaluator, and metrics that are functions or objects with the torchmetrics API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.data import batch_size_of, split_target
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, FootplateError
-from footplate.evaluation.metric import BaseMetric
-from footplate.evaluation.metric_functions import as_metric, is_named
-from footplate.registry import EVALUATOR
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.evaluation.metric import BaseMetric, to_device
+from footplate.registry import EVALUATOR, METRICS
+
+_NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ..., 'second': ...}."
 
 
 class Evaluator:
@@ -150,3 +158,160 @@ def build_evaluator(cfg: Any) -> Evaluator:
     if cfg is None or isinstance(cfg, (str, int, float)):
         raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
     return Evaluator(cfg)
+
+
+class FunctionMetric(BaseMetric[dict[str, float]]):
+    """Averages the values of a function over all samples. The value of a batch is weighted by its number of samples.
+
+    Args:
+        function: A function that takes the predictions and the batch, both on the device of the predictions, and
+            returns a number or a dict of numbers.
+        name: The name of the number, or the prefix for the keys of the dict; by default, the name of the function.
+
+    Raises:
+        ArgumentError: A lambda has no name.
+    """
+
+    takes_whole_batches = True
+    rename_advice = _NAME_ADVICE
+
+    def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
+        super().__init__()
+        self.function, self.name = function, name
+        self.usual_name = getattr(function, "__name__", type(function).__name__)
+        if name is None and self.usual_name == "<lambda>":
+            raise ArgumentError(
+                "a lambda that is used as a metric must have a name",
+                notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
+            )
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
+        batch = to_device(data_batch, device_of(data_samples))
+        values = named_numbers(self.function(data_samples, batch), self.usual_name, self.name)
+        self.results += [values] * batch_size_of(data_batch)
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Returns the means as a dict."""
+        names = dict.fromkeys(name for each in results for name in each)
+        found = {name: [each[name] for each in results if name in each] for name in names}
+        # fsum is exact, but raises an error for inf - inf, which must be NaN.
+        total = {name: (math.fsum if all(map(math.isfinite, each)) else sum)(each) for name, each in found.items()}
+        return {name: total[name] / len(values) for name, values in found.items()}
+
+
+class UpdatedMetric(BaseMetric[int]):
+    """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
+
+    Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
+    In a distributed run, the object itself combines the results of all processes, as torchmetrics objects do.
+
+    Args:
+        metric: The object.
+        name: The name of the number, or the prefix for the keys of a dict; by default, the name of its class.
+    """
+
+    takes_whole_batches = True
+    rename_advice = _NAME_ADVICE
+
+    def __init__(self, metric: Any, name: str | None = None) -> None:
+        super().__init__()
+        self.metric, self.name = metric, name
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Updates the object with a batch."""
+        predictions = getattr(data_samples, "logits", data_samples)
+        device = device_of(predictions)
+        if hasattr(self.metric, "to"):
+            self.metric = self.metric.to(device)
+        self.metric.update(predictions, to_device(split_target(data_batch)[1], device))
+        self.results.append(batch_size_of(data_batch))
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Returns the values and resets the object."""
+        values = named_numbers(self.metric.compute(), type(self.metric).__name__, self.name)
+        self.metric.reset()
+        return values
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Computes the values on every rank, since the object itself combines the results of all ranks."""
+        if not self.results:
+            raise DataError(f"the metric '{type(self.metric).__name__}' has no results: the dataset is empty")
+        self.results.clear()
+        return self.compute_metrics([])
+
+
+def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
+    """Converts a metric to a BaseMetric.
+
+    Args:
+        metric: A BaseMetric, its config dict, a function, or an object with the torchmetrics API.
+        name: The name of the metric if it is a function or object.
+
+    Raises:
+        ArgumentError: `metric` is something else, or `name` is given for a BaseMetric.
+    """
+    if isinstance(metric, BaseMetric) and name is None:
+        return metric
+    if isinstance(metric, Mapping) and name is None:
+        built: BaseMetric[Any] = METRICS.build(metric)
+        return built
+    if not isinstance(metric, (type, BaseMetric)):
+        if all(callable(getattr(metric, each, None)) for each in ("update", "compute", "reset")):
+            return UpdatedMetric(metric, name)
+        if callable(metric):
+            return FunctionMetric(metric, name)
+    raise ArgumentError(
+        "only functions and objects like those of torchmetrics can be given a name"
+        if name is not None
+        else "a metric must be a BaseMetric, its dict, a function of (predictions, batch), or a torchmetrics object",
+        key=name or "",
+        found=metric,
+    )
+
+
+def is_named(cfg: Any) -> bool:
+    """Checks whether an evaluator section is a dict that maps names to metrics."""
+    if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
+        return False
+    return not any(isinstance(each, (str, Mapping)) for each in cfg.values())
+
+
+def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, float]:
+    """Returns the values of a metric as a dict of numbers.
+
+    Args:
+        values: A number, or a dict of numbers.
+        usual_name: The default name of a single number.
+        name: The name of a single number, or the prefix for the keys of a dict.
+
+    Raises:
+        ArgumentError: A value is not a number.
+    """
+    if not isinstance(values, Mapping):
+        values = {name or usual_name: values}
+    elif name is not None:
+        values = {f"{name}/{key}": value for key, value in values.items()}
+    for key, value in values.items():
+        is_single = isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1
+        if not is_single and not isinstance(value, (numbers.Real, np.number)):
+            shape = getattr(value, "shape", None)
+            raise ArgumentError(
+                f"the metric '{key}' must return a number or a dict of numbers",
+                found=value if shape is None else f"shape {tuple(shape)}",
+            )
+    return {str(key): float(value) for key, value in values.items()}
+
+
+def device_of(data: Any) -> torch.device:
+    """Returns the device of the first tensor in nested dicts, lists and tuples, or the CPU if there is none."""
+    pending = [data]
+    while pending:
+        each = pending.pop(0)
+        if isinstance(each, Tensor):
+            return each.device
+        if isinstance(each, Mapping):
+            pending = [*each.values(), *pending]
+        elif isinstance(each, Sequence) and not isinstance(each, str):
+            pending = [*each, *pending]
+    return torch.device("cpu")

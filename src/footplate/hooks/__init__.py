@@ -1,24 +1,22 @@
 """The built-in hooks. Files without `hook` in their names contain code shared by several hooks."""
 
+from footplate.hooks.averaged_weights_hooks import EMAHook, ScheduleFreeHook
 from footplate.hooks.checkpoint_hook import CheckpointHook
-from footplate.hooks.early_stopping_hook import EarlyStoppingHook
-from footplate.hooks.ema_hook import EMAHook
 from footplate.hooks.freeze_hook import FreezeHook
 from footplate.hooks.housekeeping_hooks import (
     DistSamplerSeedHook,
     EmptyCacheHook,
+    NumClassCheckHook,
     ParamSchedulerHook,
     SyncBuffersHook,
     UnevenStepHook,
 )
 from footplate.hooks.logger_hook import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
-from footplate.hooks.num_class_check_hook import NumClassCheckHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook
 from footplate.hooks.runtime_info_hook import GradientNormHook, IterTimerHook, RuntimeInfoHook
-from footplate.hooks.schedule_free_hook import ScheduleFreeHook
-from footplate.hooks.time_limit_hook import TimeLimitHook
+from footplate.hooks.stopping_hooks import EarlyStoppingHook, TimeLimitHook
 
 __all__ = [
     "CheckpointHook",

@@ -23,15 +23,15 @@ from footplate.checkpoint import (
     save_checkpoint,
     write_pointer,
 )
+from footplate.checkpoint.latest import best_prefix, folder_below
 from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.hook import COUNTED_STEPS, Phase
 from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
-from footplate.engine.phase import COUNTED_STEPS, Phase
-from footplate.engine.saving import save_on_request
+from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
-from footplate.hooks.checkpoint_names import best_prefix, folder_below
 from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, expand_rules, is_better, is_skipped, rule_of
 from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
@@ -260,6 +260,7 @@ class CheckpointHook(Hook):
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
+            runner.saver.settle()  # the last save may still be in progress
             for path in [*self._kept[-1:], *self.best_checkpoints] if is_main_process() else ():
                 if self._is_in_folder(path):
                     self._publish(runner, path)

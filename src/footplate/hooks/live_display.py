@@ -21,7 +21,7 @@ from rich.text import Text
 
 from footplate.messages import one_line
 from footplate.records import show_iterations
-from footplate.records.standard_streams import SCREENS
+from footplate.records.logger import SCREENS
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"

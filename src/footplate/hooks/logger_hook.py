@@ -15,7 +15,7 @@ from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
 from footplate.records import NOT_SHOWN, OF_ITERATION, numbers_in
-from footplate.records.scalar_names import validation_label
+from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
 from footplate.visualization import draw_curves, sample_image

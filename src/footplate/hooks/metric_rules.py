@@ -8,7 +8,7 @@ from footplate.checks import check_choice
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.records.scalar_names import is_of_class, is_of_dataset, metric_of_label
+from footplate.records.message_hub import is_of_class, is_of_dataset, metric_of_label
 
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")

@@ -14,14 +14,14 @@ import torch
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import validation_points
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.eta import RecurringEvent, TimeEstimator
 from footplate.hooks.metric_rules import is_better, order_metrics, rule_of
 from footplate.hooks.runtime_info_hook import IterTimerHook
 from footplate.records import memory_in_use
-from footplate.records.scalar_names import validation_label
+from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

@@ -92,11 +92,15 @@ class RuntimeInfoHook(Hook):
     ) -> None:
         """Records the losses without copying them from the device."""
         histories = self._losses
+        if not histories and outputs is not None and not isinstance(outputs, Mapping):
+            raise ArgumentError("train_step must return a dict of the values to log", found=outputs)
         for name, value in (outputs or {}).items():
             if name not in histories:
-                recorded = self._names.name_of("train", name, self._rate_names)
-                histories[name] = runner.message_hub.history(f"train/{recorded}")
-            histories[name].append(value)
+                key = f"train/{self._names.name_of('train', name, self._rate_names)}"
+                runner.message_hub.update_scalar(key, value)  # checks that it is a number
+                histories[name] = runner.message_hub.history(key)
+            else:
+                histories[name].append(value)
         if not self._by_epoch:
             done = self._infos["iter"] + 1
             if done % self._loop.val_interval == 0 or done == self._max_iters:

@@ -1,11 +1,15 @@
-"""Finds the installed code bases that a config refers to, and imports them with footplate as their engine."""
+"""Finds the installed code bases that a config refers to, and imports them with footplate as their engine.
+
+Their registries join footplate's registry tree.
+"""
 
 import importlib
+import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +20,18 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
 from footplate.hosts.installation import install
-from footplate.hosts.mmcv.registry import Registry
+from footplate.hosts.mmengine.registry import Registry as MMEngineRegistry
 from footplate.hosts.versions import is_first_generation
-from footplate.registry import CODE_BASES, DATASETS
+from footplate.registry import (
+    CODE_BASES,
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIMIZER_BUILDERS,
+    OPTIMIZERS,
+    TRANSFORMS,
+)
 from footplate.registry import Registry as FootplateRegistry
 from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
@@ -194,3 +207,63 @@ def _is_installed(scope: str) -> bool:
     spec = top_level_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)
+
+
+# Maps the names of registries that code bases create without a parent to the registries that configs use.
+# Code bases for mmcv 1.2 and older have a registry for each kind of module.
+_MODULE_KINDS = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
+_ROOTS: Mapping[str, FootplateRegistry] = {
+    **dict.fromkeys(_MODULE_KINDS.split(), MODELS),
+    "dataset": DATASETS,
+    "datasets": DATASETS,
+    "pipeline": TRANSFORMS,
+    "sampler": DATA_SAMPLERS,
+    "Sampler": DATA_SAMPLERS,
+    "hook": HOOKS,
+    "optimizer": OPTIMIZERS,
+    "optimizer builder": OPTIMIZER_BUILDERS,
+}
+
+
+class Registry(MMEngineRegistry):
+    """A registry that joins footplate's tree, so that the config of a run finds its entries.
+
+    A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of
+    footplate. Registries with the same scope and parent share their entries.
+
+    Args:
+        name: The kind of its entries.
+        build_func: See the base class.
+        parent: See the base class.
+        scope: The scope; by default the top-level package that creates it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build_func: Callable[..., Any] | None = None,
+        parent: FootplateRegistry | None = None,
+        scope: str | None = None,
+    ) -> None:
+        scope = scope or sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        parent = _ROOTS.get(name) if parent is None else parent
+        present = parent.children.get(scope) if parent is not None else None
+        if present is None:
+            super().__init__(name, build_func=build_func, parent=parent, scope=scope)
+            return
+        super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
+        self.parent, self._entries = parent, present._entries
+
+    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
+        """Registers a class as in the base class. The decorator can also be used without parentheses."""
+        if inspect.isclass(name):
+            return super().register_module(module=name)
+        return super().register_module(name, force, module=module)
+
+    def build_with(self, function: Callable[[Any], Any]) -> None:
+        """Makes the registry build its entries with a function of the code base.
+
+        Args:
+            function: A function that is called with the config.
+        """
+        self._build_func = lambda cfg, *, registry: function(cfg)

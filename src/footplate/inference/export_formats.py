@@ -1,4 +1,4 @@
-"""The export formats: functions that write a module to a file and load the file to run it."""
+"""The exported module with its preprocessing and postprocessing, and the formats that it can be exported to."""
 
 import json
 import logging
@@ -9,15 +9,123 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, import_optional
-from footplate.inference.exported_model import ExportedModel
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 INPUT = "images"
 _ONNX = "exporting to ONNX"  # the reason for importing optional packages
 _DYNAMIC = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+
+
+class ExportedModel(nn.Module):
+    """Computes named tensors from a batch of images.
+
+    The images are a float32 tensor ``(N, C, H, W)`` with values from 0 to 255, in the channel order of the pipeline.
+
+    Normalizes and pads the images as the data preprocessor of the model does. The outputs of models for footplate's
+    tasks are probabilities and labels, boxes and scores, or features. For other models, they are the output in mode
+    "tensor".
+
+    Args:
+        model: A model in evaluation mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+    _least_size: tuple[int, int]
+    _divisor: int
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        own: Any = getattr(model, "data_preprocessor", None)
+        # The preprocessors of code bases have the same attributes.
+        swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
+        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
+        self._normalizes = bool(getattr(own, "_enable_normalize", False))
+        if self._normalizes:
+            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
+            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
+        test_cfg = getattr(own, "test_cfg", None) or {}
+        usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
+        padding: Any = getattr(own, "_test_padding", usual)
+        self._least_size, self._divisor = padding
+        self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs in the order of `named_outputs`."""
+        return tuple(self.named_outputs(images).values())
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns a dict that maps the names of the outputs to their values."""
+        inputs = self.preprocess(images)
+        if hasattr(self.model, "predicted_tensors"):
+            found = self.model.predicted_tensors(inputs)
+        elif hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+            size = tuple(inputs.shape[-2:])
+            info = {"ori_shape": size, "img_shape": size, "pad_shape": size}
+            scores = self.model.encode_decode(inputs, [info])
+            found = {"scores": scores}
+            if scores.shape[1] > 1:
+                found = {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+        else:
+            found = self.model(inputs, mode="tensor")
+        outputs = _flatten("output", found)
+        if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # removes the padding
+            height, width = images.shape[-2:]
+            return {name: each[..., :height, :width] for name, each in outputs.items()}
+        return outputs
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalizes and pads images as the data preprocessor does in validation."""
+        inputs = images.flip(1) if self._swaps else images
+        if self._normalizes:
+            inputs = (inputs - self.mean) / self.std
+        if self._divisor > 1 or any(self._least_size):
+            height, width = inputs.shape[-2:]
+            bottom = max(self._least_size[0], height + -height % self._divisor) - height
+            right = max(self._least_size[1], width + -width % self._divisor) - width
+            inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
+        return inputs
+
+
+def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
+    """Returns the tensors in nested outputs, with names from their keys and positions."""
+    if isinstance(outputs, Tensor):
+        return {name: outputs}
+    if isinstance(outputs, Mapping):
+        prefix = "" if name == "output" else f"{name}_"
+        named = [(f"{prefix}{key}", each) for key, each in outputs.items()]
+    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        named = list(zip(outputs._fields, outputs, strict=True))
+    elif isinstance(outputs, Sequence) and not isinstance(outputs, str):
+        named = [(f"{name}_{index}", each) for index, each in enumerate(outputs)]
+    else:
+        return {}
+    return {key: tensor for inner, each in named for key, tensor in _flatten(inner, each).items()}
+
+
+def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Returns the largest absolute difference between outputs. For integers, it is the fraction of values that differ.
+
+    The result is infinite if the outputs differ in number or shape, or if only one of two values is finite.
+    """
+    if [tuple(each.shape) for each in outputs] != [tuple(each.shape) for each in wanted]:
+        return float("inf")
+    largest = 0.0
+    for one, other in zip(outputs, wanted, strict=True):
+        if not other.numel():
+            continue
+        if other.is_floating_point():
+            difference = (one.double() - other.double()).abs()
+            difference = torch.where(one.double() == other.double(), 0.0, difference)  # equal infinities
+            largest = max(largest, float(difference.nan_to_num(nan=float("inf")).max()))
+        else:
+            largest = max(largest, float((one != other).double().mean()))
+    return largest
 
 
 @dataclass(frozen=True)
@@ -58,6 +166,8 @@ def _trace(request: Request) -> Any:
 
 def _write_onnx(request: Request) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
+    # Otherwise, it prints a traceback for an opset that it does not support, before the error below is raised.
+    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     program = torch.onnx.export(
         _trace(request),
         (),

@@ -18,10 +18,16 @@ from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, exportable_operators
-from footplate.inference.exported_model import ExportedModel, largest_difference
-from footplate.inference.preprocessing import Preprocessing
-from footplate.inference.trained_model import TrainedModel
+from footplate.inference.export_formats import (
+    FORMATS,
+    INPUT,
+    ExportedModel,
+    ExportFormat,
+    Request,
+    exportable_operators,
+    largest_difference,
+)
+from footplate.inference.trained_model import Preprocessing, TrainedModel
 from footplate.messages import format_bytes, labeled, one_line
 from footplate.registry import using_scope
 

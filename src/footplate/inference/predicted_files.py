@@ -1,10 +1,13 @@
-"""Predicts on files and folders. Writes one JSON line per image, and pictures with the predictions drawn on them."""
+"""Predicts on pictures, folders and videos. Writes a JSON line per image, and pictures with the predictions drawn."""
 
+import glob
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +16,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from footplate.errors import ArgumentError, DataError
-from footplate.inference.image_files import Failure, ImageFile, find_files, is_video, read_files
+from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
+from footplate.inference.trained_model import Pixels
+from footplate.storage import missing_path_notes
 from footplate.visualization import as_array
 
 LINES = "predictions.jsonl"
@@ -24,6 +28,38 @@ _PICTURES, _LABELS = "pictures", "labels"
 _TOP = 5  # the number of classes in the line of a classified image
 _DIGITS = 6
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+_COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
+_import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
+
+
+class ImageFile(NamedTuple):
+    """A picture file, or a frame of a video file.
+
+    Attributes:
+        name: A unique name for output files, without a suffix. It may contain folders.
+        path: The path of the file.
+        frame: The index of the frame, or None for a picture.
+        pixels: The frame as a uint8 RGB array ``(H, W, 3)``. None for a picture, because its file is read later.
+    """
+
+    name: str
+    path: str
+    frame: int | None = None
+    pixels: Pixels | None = None
+
+    @property
+    def image(self) -> str | Pixels:
+        """The path of the picture, or the pixels of the frame."""
+        return self.path if self.pixels is None else self.pixels
+
+
+class Failure(NamedTuple):
+    """An input that could not be read, with its error message."""
+
+    input: str
+    error: str
 
 
 class Summary(NamedTuple):
@@ -58,18 +94,18 @@ def predict_files(
         MissingExtraError: There is a video, and OpenCV is not installed.
     """
     written = [os.path.join(out, each) for each in (_PICTURES, _LABELS)]
-    path, partial = (os.path.join(out, each) for each in (LINES, _PARTIAL))
-    if not os.path.exists(path) and not os.path.exists(partial):  # these folders are not from an earlier prediction
+    path, unfinished = (os.path.join(out, each) for each in (LINES, _PARTIAL))
+    if not os.path.exists(path) and not os.path.exists(unfinished):  # these folders are not from an earlier prediction
         for folder in filter(os.path.exists, written):
             raise ArgumentError(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
             )
-    is_new = not os.path.exists(partial)
+    is_new = not os.path.exists(unfinished)
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
     os.makedirs(out, exist_ok=True)
-    with open(partial, "w", encoding="utf-8") as lines:
+    with open(unfinished, "w", encoding="utf-8") as lines:
         for source, prediction in _predicted(predictor, files, failures):
             line = describe_prediction(prediction, predictor.metainfo, score=score)
             if "labels" in line:
@@ -84,11 +120,11 @@ def predict_files(
             count += 1
     if not count:
         if is_new:
-            os.unlink(partial)
+            os.unlink(unfinished)
         if len(failures) == 1:
             raise DataError(failures[0].error)
         raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
-    os.replace(partial, path)
+    os.replace(unfinished, path)
     return Summary(count, time.perf_counter() - begin, path, failures)
 
 
@@ -196,3 +232,114 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _plain(as_array(value).tolist())
     return repr(value)
+
+
+def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Returns the name and the path of each picture and video that matches the paths.
+
+    Args:
+        paths: Files, folders (searched at any depth) and patterns such as `images/*.png`.
+        skipped: Folders whose files are ignored, because the predictions are written to them.
+
+    Raises:
+        ArgumentError: A path does not exist or is in a skipped folder, a pattern matches nothing, or a folder contains
+            no pictures.
+    """
+    found: list[tuple[str, str]] = []
+    skipped = {os.path.realpath(each) for each in skipped}
+    for path in paths:
+        if _is_inside(path, skipped):
+            raise ArgumentError(
+                f"the input '{path}' is in a folder to which predictions are written",
+                notes=["Choose another output folder."],
+            )
+        if os.path.isdir(path):
+            inside = [(os.path.relpath(each, path), each) for each in _walk(path, skipped)]
+            if not inside:
+                notes = [f"Pictures and videos are files that end in {', '.join((*PICTURES, *VIDEOS))}."]
+                raise ArgumentError(f"the folder '{path}' contains no pictures", notes=notes)
+            found += inside
+        elif os.path.isfile(path):
+            found.append((os.path.basename(path), path))
+        elif glob.has_magic(path):
+            matching = [
+                each
+                for each in sorted(glob.glob(path, recursive=True))
+                if os.path.isfile(each) and not _is_inside(each, skipped)
+            ]
+            if not matching:
+                raise ArgumentError(f"no file matches '{path}'")
+            found += [(os.path.basename(each), each) for each in matching]
+        else:
+            raise ArgumentError(f"the file '{path}' does not exist", notes=missing_path_notes(path))
+    stems = [os.path.splitext(name)[0] for name, _ in found]
+    folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video get their own folder
+    names: set[str] = set()
+    unique: list[tuple[str, str]] = []
+    for stem, (_, path) in zip(stems, found, strict=True):
+        taken = names | folders if is_video(path) else names
+        name = next(each for each in chain([stem], (f"{stem}_{number}" for number in count(2))) if each not in taken)
+        names.add(name)
+        unique.append((name, path))
+    return unique
+
+
+def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
+    """Yields pictures and the frames of videos. Appends videos that cannot be read to `failures`.
+
+    Raises:
+        MissingExtraError: There is a video, and OpenCV is not installed.
+    """
+    if any(is_video(path) for _, path in files):
+        _import_cv2()  # before the first image is read
+    for name, path in files:
+        if not is_video(path):
+            yield ImageFile(name, path)
+            continue
+        try:
+            for index, pixels in enumerate(_frames(path)):
+                yield ImageFile(f"{name}/{index:06d}", path, index, pixels)
+        except DataError as error:
+            failures.append(Failure(path, str(error)))
+
+
+def _frames(path: str) -> Iterator[Pixels]:
+    """Yields the frames of a video.
+
+    Raises:
+        DataError: The video has no frames that OpenCV can decode, or far fewer than it declares.
+    """
+    cv2 = _import_cv2()
+    video, number = cv2.VideoCapture(path), 0
+    try:
+        declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown
+        while (found := video.read())[0]:
+            number += 1
+            yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
+        if not number:
+            raise DataError(f"the video '{path}' cannot be read, because OpenCV cannot decode any frame")
+        if number < _COMPLETE * declared:
+            raise DataError(f"the video '{path}' ends early: OpenCV can decode only {number} of {declared:.0f} frames")
+    finally:
+        video.release()
+
+
+def is_video(path: str) -> bool:
+    """Checks whether a path has the suffix of a video file."""
+    return path.lower().endswith(VIDEOS)
+
+
+def _is_inside(path: str, folders: Collection[str]) -> bool:
+    """Checks whether a path is one of the given canonical folders or inside one of them."""
+    resolved = os.path.realpath(path)
+    return any(resolved == each or resolved.startswith(each + os.sep) for each in folders)
+
+
+def _walk(folder: str, skipped: Collection[str]) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            each for each in folders if not each.startswith(".") and not _is_inside(f"{parent}/{each}", skipped)
+        )
+        for name in sorted(names):
+            if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
+                yield os.path.join(parent, name)

@@ -18,9 +18,7 @@ from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.model import legacy_model_in
-from footplate.inference.image_files import load_rgb
-from footplate.inference.preprocessing import Pixels, Preprocessing
-from footplate.inference.trained_model import TrainedModel, open_trained, select_device
+from footplate.inference.trained_model import Pixels, Preprocessing, TrainedModel, open_trained, select_device
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer
@@ -190,6 +188,13 @@ def as_image(image: Any) -> str | Pixels:
             "an image must be a path, a Pillow image, or a uint8 array of shape (H, W, 3) or (H, W)", found=found
         )
     return image  # type: ignore[no-any-return]
+
+
+def load_rgb(path: str) -> Pixels:
+    """Returns the pixels of a picture for drawing, as a uint8 RGB array ``(H, W, 3)``."""
+    loader = LoadImageFromFile(channel_order="rgb")
+    pixels: Pixels = loader({"img_path": path})["img"]
+    return pixels
 
 
 def above_score(prediction: Any, score: float) -> Any:

@@ -306,10 +306,6 @@ class _TensorLocations:
     Iterating over the modules takes longer than averaging their weights, so it is done once. Buffers are looked up
     again at each update, since a module may replace them. Parameters are not, since the optimizer does not replace
     them: looking up a hundred of them would take half as long as averaging.
-
-    Args:
-        model: The model.
-        update_buffers: Whether to average real and complex buffers.
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
@@ -356,11 +352,9 @@ def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
 
 
 def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the containing dict and the name of each parameter or buffer, listing shared tensors only once.
+    """Returns the containing dict and the name of each tensor in `attribute`, "_parameters" or "_buffers".
 
-    Args:
-        model: The model.
-        attribute: "_parameters" or "_buffers".
+    Shared tensors are listed once.
     """
     locations: dict[int, tuple[dict[str, Any], str]] = {}
     for module in model.modules():

@@ -105,17 +105,7 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Initializes the weights of any module.
-
-    Args:
-        module: The module.
-        init_cfg: See `BaseModule`.
-
-    Raises:
-        UnknownNameError: The `type` of an initializer is unknown.
-        BuildError: An initializer does not accept an argument.
-        ArgumentError: An override names a submodule that does not exist.
-    """
+    """Initializes the weights of any module; see `BaseModule` for `init_cfg`, and its `init_weights` for errors."""
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))

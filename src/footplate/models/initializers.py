@@ -24,14 +24,8 @@ def truncated_normal_(
 ) -> Tensor:
     """Fills a tensor from a truncated normal distribution, using the inverse of its cumulative distribution function.
 
-    Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version.
-
-    Args:
-        tensor: The tensor.
-        mean: The mean before truncation.
-        std: The standard deviation before truncation.
-        low: The lower bound.
-        high: The upper bound.
+    Unlike `nn.init.trunc_normal_`, the result for a given seed does not depend on the PyTorch version. `mean` and `std`
+    are those before truncation.
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
     values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

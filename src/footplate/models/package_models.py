@@ -12,7 +12,7 @@ from typing import Any
 
 from footplate.checks import check_keys
 from footplate.errors import ArgumentError
-from footplate.registry.package_models import ModelSource
+from footplate.registry.root import ModelSource
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})

@@ -208,9 +208,7 @@ def is_plain(model: nn.Module) -> bool:
 def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
     """Wraps a plain module in a PlainModel, and returns other models unchanged.
 
-    Args:
-        model: The model.
-        sections: The runner's arguments, as a dict.
+    The functions of the model are in `sections`, a dict of the runner's arguments.
 
     Raises:
         ArgumentError: `loss`, `training_step` or `validation_step` is given for a model that has its own `train_step`.

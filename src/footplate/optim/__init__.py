@@ -1,18 +1,30 @@
 """Optimizers, optimizer wrappers, parameter group constructors, and schedules."""
 
-from footplate.optim.constructors import DefaultOptimWrapperConstructor
-from footplate.optim.optimizers import build_optimizer
+from footplate.optim.constructors import (
+    DefaultOptimWrapperConstructor,
+    LayerDecayOptimizerConstructor,
+    LearningRateDecayOptimizerConstructor,
+)
+from footplate.optim.layerwise import LAMB, LARS
+from footplate.optim.muon import Muon
+from footplate.optim.optimizer_builder import build_optimizer
 from footplate.optim.schedules import ParamSchedule, build_param_schedulers
-from footplate.optim.wrapper_builder import build_optim_wrapper
+from footplate.optim.wrapper_builder import build_optim_wrapper, scale_learning_rates
 from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "AmpOptimWrapper",
     "DefaultOptimWrapperConstructor",
+    "LayerDecayOptimizerConstructor",
+    "LearningRateDecayOptimizerConstructor",
+    "Muon",
     "OptimWrapper",
     "OptimWrapperDict",
     "ParamSchedule",
     "build_optim_wrapper",
     "build_optimizer",
     "build_param_schedulers",
+    "scale_learning_rates",
 ]

@@ -1,7 +1,22 @@
 """Records the scalars, logs and environment of a run."""
 
+from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
+from footplate.records.base_writer import (
+    AimVisBackend,
+    BaseVisBackend,
+    GuardedWriters,
+    NeptuneVisBackend,
+    numbers_in,
+)
 from footplate.records.environment import describe_environment, memory_in_use
-from footplate.records.history import HistoryBuffer
+from footplate.records.history import History, HistoryBuffer
+from footplate.records.local_writers import (
+    LAYOUT_TEXT,
+    LocalVisBackend,
+    TensorboardVisBackend,
+    is_written_config,
+    write_config,
+)
 from footplate.records.log_processor import LogProcessor
 from footplate.records.logger import (
     NOT_SHOWN,
@@ -15,27 +30,10 @@ from footplate.records.logger import (
     print_log,
     set_level,
     show_iterations,
+    surviving_streams,
 )
-from footplate.records.message_hub import Instances, MessageHub
-from footplate.records.scalar_names import ScalarNames
-from footplate.records.standard_streams import surviving_streams
-from footplate.records.training_history import History
-from footplate.records.writers.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
-from footplate.records.writers.base_writer import (
-    AimVisBackend,
-    BaseVisBackend,
-    GuardedWriters,
-    NeptuneVisBackend,
-    numbers_in,
-)
-from footplate.records.writers.local_writers import (
-    LAYOUT_TEXT,
-    LocalVisBackend,
-    TensorboardVisBackend,
-    is_written_config,
-    write_config,
-)
-from footplate.records.writers.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
+from footplate.records.message_hub import Instances, MessageHub, ScalarNames
+from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
 
 __all__ = [
     "AimVisBackend",

@@ -36,9 +36,10 @@ def describe_environment() -> dict[str, Any]:
 
     Returns:
         A dict with strings for the log (interpreter, processors, accelerator, main packages and git commit), followed
-        by `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
+        by `command`, all `packages` with their versions, and `git tree`: a dict with the `commit`, the `branch` and
+        `changed`, the tracked files that differ from the commit, or None if there is no repository or no commit.
     """
-    git = _start_git(None)  # runs while the other facts are collected
+    git = _start_git()  # runs while the other facts are collected
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -71,24 +72,13 @@ def installed_packages() -> dict[str, str]:
     return dict(sorted(packages.items()))
 
 
-def git_tree(folder: str | None = None) -> dict[str, Any] | None:
-    """Returns the state of the git repository that contains a folder, by default the current folder.
-
-    Returns:
-        The `commit`, the `branch` and `changed`, a list of the tracked files that differ from the commit. None if there
-        is no repository or no commit.
-    """
-    return _read_git(_start_git(folder))
-
-
-def _start_git(folder: str | None) -> "subprocess.Popen[str] | None":
-    """Starts git to get the commit, the branch and the changed files."""
+def _start_git() -> "subprocess.Popen[str] | None":
+    """Starts git in the current folder to get the commit, the branch and the changed files."""
     # core.fsmonitor is disabled because a repository's config can set it to any program, which git would run.
     git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
     try:
         return subprocess.Popen(
             [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
-            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",

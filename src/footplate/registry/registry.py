@@ -25,9 +25,9 @@ from footplate.registry.dotted_paths import (
     module_exists,
     top_level_spec,
 )
-from footplate.registry.registry_members import RegistryMembers
 from footplate.registry.scopes import (
     CODE_BASES,
+    RegistryMembers,
     code_base_of,
     default_scope,
     explain_missing_scope,
@@ -134,8 +134,7 @@ class Registry(RegistryMembers):
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
         """Sets the default scope for the duration of the block, and yields the registry of the default scope.
 
-        Args:
-            scope: The scope, or None to keep the current one.
+        None keeps the current scope.
         """
         with using_scope(scope):
             current = default_scope()

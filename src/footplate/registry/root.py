@@ -1,13 +1,20 @@
-"""The root registries, under their MMEngine names.
+"""The root registries, under their MMEngine names, and those of the models of installed packages.
 
 Each registry lists the packages that contain its built-in entries. They are imported on first lookup. If a base class
 is given, only its subclasses are accepted. With `strict=False`, this applies only to dotted paths, because existing
 code also registers plain functions there.
 """
 
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
-from footplate.registry.package_models import PackageModels
+from footplate.errors import BuildError, MissingExtraError, UnknownNameError
+from footplate.messages import nearest
+from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.registry import Registry
 
 __all__ = [
@@ -38,8 +45,98 @@ __all__ = [
     "WEIGHT_INITIALIZERS",
 ]
 
-_TASKS = "footplate.tasks.all_tasks"
+# Each package in the folder is a task, so a new task needs no changes here.
+_TASKS = tuple(
+    f"footplate.tasks.{each.name}" for each in iter_modules([str(Path(__file__).parents[1] / "tasks")]) if each.ispkg
+)
 _ADAPTERS = "footplate.first_generation.adapters"
+
+
+class ModelSource(ABC):
+    """Lists and builds the models of a package. A config can only refer to listed models.
+
+    Args:
+        package: The imported package.
+    """
+
+    def __init__(self, package: Any) -> None:
+        self.package = package
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Returns the names of the models."""
+
+    @abstractmethod
+    def build(self, name: str, **settings: Any) -> Any:
+        """Builds a model."""
+
+    @abstractmethod
+    def help(self, name: str) -> str:
+        """Returns a one-sentence description of a model, or "" if there is none."""
+
+    def has(self, name: str) -> bool:
+        """Checks whether there is a model with this name."""
+        return name in self.names()
+
+
+class PackageModels(Registry):
+    """Looks up the models of a package by names such as `timm.resnet18`, without registering them.
+
+    The package is imported on first lookup.
+
+    Args:
+        package: The name of the package, which is the scope of the registry.
+        parent: The registry of models.
+        source: `"module:Class"` of the ModelSource.
+        extra: The extra of footplate that installs the package.
+    """
+
+    def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
+        super().__init__(f"model of {package}", parent=parent, scope=package, noun="model")
+        self._source_path, self._extra = source, extra
+        self._source: ModelSource | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is installed."""
+        return top_level_spec(self.scope) is not None
+
+    @property
+    def source(self) -> ModelSource:
+        """The models of the package.
+
+        Raises:
+            MissingExtraError: The package is not installed.
+            BuildError: The package cannot be imported.
+        """
+        if self._source is None:
+            if not self.is_installed:
+                raise MissingExtraError(self.scope, extra=self._extra, why=f"a model of {self.scope}")
+            try:
+                package = importlib.import_module(self.scope)
+            except Exception as error:  # torchvision raises a RuntimeError if it was built for another torch
+                raise BuildError(
+                    f"the package '{self.scope}' cannot be imported: {type(error).__name__}: {error}", hides_cause=True
+                ) from error
+            self._source = resolve_name(self._source_path)(package)
+        return self._source
+
+    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+        if self.source.has(name):
+
+            def build(**settings: Any) -> Any:
+                return self.source.build(name, **settings)
+
+            build.__name__ = f"{self.scope}.{name}"
+            return build
+        if "." in name:  # a dotted path, which only a Python config may use
+            return None
+        near = nearest(name, self.source.names())
+        raise UnknownNameError(
+            f"{self.scope} has no model '{name}'",
+            suggestion=near and f"{self.scope}.{near}",
+            notes=() if near else [f"List its models with `footplate models {self.scope}`."],
+        )
 
 
 def _root(name: str, *locations: str, **settings: Any) -> Registry:
@@ -49,7 +146,7 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", _TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
+HOOKS = _root("hook", "footplate.hooks", *_TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
 
@@ -67,17 +164,17 @@ DATASETS = _root(
     "footplate.data",
     "footplate.tasks.recipes.fashion_items",
     "footplate.tasks.recipes.fashion_scenes",
-    _TASKS,
+    *_TASKS,
     _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
-TRANSFORMS = _root("transform", "footplate.data", _TASKS)
+TRANSFORMS = _root("transform", "footplate.data", *_TASKS)
 FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
 MODELS = _root(
-    "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
+    "model", "footplate.models", *_TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
 )
 for _package, _source, _extra in (
     ("timm", "TimmModels", "models"),
@@ -88,7 +185,7 @@ for _package, _source, _extra in (
     PackageModels(_package, MODELS, f"footplate.models.package_models:{_source}", _extra)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
-TASK_UTILS = _root("task util", _TASKS)
+TASK_UTILS = _root("task util", *_TASKS)
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
@@ -98,15 +195,13 @@ OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.o
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root("metric", "footplate.evaluation", _TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
+METRICS = _root("metric", "footplate.evaluation", *_TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
-    "visualizer", "footplate.visualization", _TASKS, base="footplate.visualization.visualizer:Visualizer"
+    "visualizer", "footplate.visualization", *_TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
-VISBACKENDS = _root(
-    "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"
-)
+VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 

@@ -1,13 +1,17 @@
-"""Manages the default scope, and lists the code bases of OpenMMLab, whose import names are scopes."""
+"""Manages the default scope, and supports the code bases of OpenMMLab, whose import names are scopes."""
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, top_level_spec
+
+if TYPE_CHECKING:
+    from footplate.registry.registry import Registry
 
 _logger = logging.getLogger("footplate.registry")
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
@@ -74,3 +78,50 @@ def code_base_of(entry: Any) -> str:
     """Returns the installed code base that defines a class, or "". Ignores a user folder of the same name."""
     package = str(entry.__module__).partition(".")[0]
     return package if package in ("mmcv", *CODE_BASES) and not is_user_module(package) else ""
+
+
+class RegistryMembers:
+    """The members of MMEngine's `Registry` that code bases use but footplate itself does not."""
+
+    name: str
+    scope: str
+    _build_func: Callable[..., Any] | None
+
+    @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        """Maps names to entries. Code bases may modify this dict."""
+        return cast("dict[str, Callable[..., Any]]", cast("Registry", self).module_dict)
+
+    @property
+    def build_func(self) -> Callable[..., Any]:
+        """The function that `build` calls."""
+        return self._build_func or cast("Registry", self).build_entry
+
+    @staticmethod
+    def infer_scope() -> str:
+        """Returns the top-level package of the caller's caller, two frames up the stack."""
+        return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+
+    @staticmethod
+    def split_scope_key(key: str) -> tuple[str | None, str]:
+        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
+        scope, dot, name = key.partition(".")
+        return (scope, name) if dot else (None, key)
+
+    def import_from_location(self) -> None:
+        """Imports the modules that register entries."""
+        _ = cast("Registry", self).module_dict
+
+    def _register_module(
+        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
+    ) -> None:
+        cast("Registry", self).register_module(module_name, force, module=module)
+
+    def _get_root_registry(self) -> "Registry":
+        return cast("Registry", self).root
+
+    def _search_child(self, scope: str) -> "Registry | None":
+        return cast("Registry", self)._member(scope)
+
+    def _add_child(self, registry: "Registry") -> None:
+        cast("Registry", self).children[registry.scope] = registry

@@ -201,11 +201,7 @@ def check_writable(folder: Path) -> None:
 def append_line(path: str, line: str) -> None:
     """Appends a line to a local file in one write, so that a killed process leaves no incomplete line.
 
-    Missing folders and the file are created.
-
-    Args:
-        path: A local path.
-        line: The text, without a line break.
+    Missing folders and the file are created. The text must not contain a line break.
 
     Raises:
         OSError: Writing failed, for example because the disk is full. The file is unchanged.
@@ -225,10 +221,7 @@ def append_line(path: str, line: str) -> None:
 def commit_image(path: Path, image: "Image", **options: Any) -> None:
     """Writes an image atomically, in the format that matches the suffix of `path`; see `atomic_file`.
 
-    Args:
-        path: The path of the file.
-        image: The image.
-        options: Format options, passed to Pillow.
+    The format options are passed to Pillow.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.

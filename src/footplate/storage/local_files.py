@@ -43,11 +43,7 @@ class Sink(Protocol):
 
 
 class DescriptorSink:
-    """Buffers small writes to a file descriptor. Does not close it.
-
-    Args:
-        descriptor: The file to write to.
-    """
+    """Buffers small writes to a file descriptor. Does not close it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -14,7 +14,7 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
-from footplate.records.scalar_names import validation_label
+from footplate.records.message_hub import validation_label
 from footplate.tools.runs import Run, Series, checkpoint_size
 from footplate.visualization.curves import Curve, Panel, plot
 
@@ -151,9 +151,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
 
-    Args:
-        runs: The runs.
-        names: The scalars. By default, the loss, the validation scalars and the learning rate.
+    By default, shows the loss, the validation scalars and the learning rate.
 
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.

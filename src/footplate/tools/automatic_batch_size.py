@@ -23,21 +23,19 @@ from footplate.config import Config
 from footplate.config.key_paths import merge_options
 from footplate.data.sample_cache import free_memory
 from footplate.distributed import gather_objects
+from footplate.distributed.fully_shard import FullyShard
 from footplate.distributed.process_group import find_rank_info
-from footplate.distributed.sharding import FullyShard
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.components import counts_epochs
-from footplate.engine.learning_rate_scaling import base_batch_size
-from footplate.engine.sections import check_config, runner_config
+from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
+from footplate.optim.wrapper_builder import base_batch_size
 from footplate.registry import MODEL_WRAPPERS
 from footplate.tools.failing_module import is_out_of_memory
-from footplate.tools.largest_batch import largest_batch
-from footplate.tools.layer_trace import tensors_in
-from footplate.tools.memory_parts import bytes_of, state_bytes
+from footplate.tools.memory_use import bytes_of, largest_batch, state_bytes, tensors_in
 from footplate.tools.partial_build import build_trial
 from footplate.tools.run_files import config_of
 

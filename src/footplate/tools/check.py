@@ -26,27 +26,28 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.cuda_graphs import check_capturable, check_cuda_graphs
 from footplate.engine.evaluation_loops import is_of_user, predicting
-from footplate.engine.evaluation_sets import EvaluationSet
+from footplate.engine.hook import Phase
 from footplate.engine.ineffective_settings import warn_about_idle_settings
-from footplate.engine.phase import Phase
+from footplate.engine.model_setup import check_cuda_graphs
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
-from footplate.engine.sections import RUNNER_KEYS, check_config, warn_about_variables
+from footplate.engine.run_config import check_config, warn_about_variables
+from footplate.engine.sections import RUNNER_KEYS
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
+from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, pluralize
+from footplate.models.graphed_step import check_capturable
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
-from footplate.tools.explain_params import Groups, groups_in
+from footplate.tools.explain_optimizer import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
-from footplate.tools.largest_batch import Largest, largest_batch
-from footplate.tools.memory_parts import counting_activations, state_bytes
+from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.partial_build import build_trial
 from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
 

@@ -9,7 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from footplate.data.dataloader_config import LOADER_COUNTS
-from footplate.engine.config_keys import (
+from footplate.engine.hook_list import DEFAULT_HOOKS
+from footplate.engine.runner import Runner
+from footplate.engine.sections import OTHER_KEYS, SECTIONS
+from footplate.registry import Registry
+from footplate.registry.arguments import argument_types
+from footplate.tools.config_keys import (
     DEFAULT_TYPES,
     EXTRA_ARGUMENTS,
     FIXED_KEYS,
@@ -17,11 +22,6 @@ from footplate.engine.config_keys import (
     SECTION_REGISTRIES,
     class_arguments,
 )
-from footplate.engine.hook_list import DEFAULT_HOOKS
-from footplate.engine.runner import Runner
-from footplate.engine.sections import OTHER_KEYS, SECTIONS
-from footplate.registry import Registry
-from footplate.registry.arguments import argument_types
 
 Schema = dict[str, Any]
 _JSON_TYPES: Mapping[type, str] = {

@@ -83,11 +83,7 @@ def explain_key(cfg: Config, path: str) -> str:
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
     """Maps key paths of a config to their values and the locations where they were set, the latest first.
 
-    A dict is represented by its keys. A list is a single value.
-
-    Args:
-        cfg: The config.
-        path: The key path to describe, or "" for the whole config.
+    Describes the keys at and below `path`. A dict is represented by its keys. A list is a single value.
 
     Raises:
         ConfigKeyError: There is no such key.

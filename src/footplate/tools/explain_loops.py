@@ -10,9 +10,9 @@ from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.validation_points import validation_points
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
+from footplate.evaluation.evaluation_sets import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS
@@ -56,12 +56,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
-    """Returns a table of the hooks at each event, one line per event.
-
-    Args:
-        hooks: The hooks.
-        missing: The names of hooks that are not installed.
-    """
+    """Returns a table of the hooks at each event, one line per event, and the names of hooks that are not installed."""
     return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
 
 

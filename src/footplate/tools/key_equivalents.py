@@ -33,17 +33,15 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys that a config section of either generation accepts, or an empty tuple if they are unknown.
+    """Returns the keys that the section at a key path of a config accepts, or an empty tuple if they are unknown.
 
-    Args:
-        mapping: The config.
-        parts: The key path of the section, empty for the top-level keys.
+    An empty path stands for the top-level keys. The config may be of either generation.
     """
     from footplate.config import Config
-    from footplate.engine import config_keys
-    from footplate.engine.sections import keys_read
+    from footplate.engine.run_config import keys_read
     from footplate.first_generation.translation import is_first_generation
     from footplate.first_generation.translation.key_map import KEY_MAP, counterparts
+    from footplate.tools import config_keys
 
     cfg = Config(mapping)
     try:
@@ -66,12 +64,7 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
 
 
 def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys" = accepted_keys) -> None:
-    """Applies overrides such as `key=value`. Only keys that their section does not accept need a `+`.
-
-    Args:
-        cfg: The config, changed in place.
-        overrides: The overrides, in order.
-        accepted: See `apply_overrides`.
+    """Applies overrides such as `key=value` to a config. Only keys that their section does not accept need a `+`.
 
     Raises:
         OverrideError: An override is rejected. The error suggests the key of the config's generation.
@@ -86,13 +79,7 @@ def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys
 
 
 def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
-    """Returns an error for a rejected override that suggests the key that was most likely meant.
-
-    Args:
-        error: The original error.
-        cfg: The config.
-        path: The rejected key path.
-    """
+    """Returns an error for the override of a rejected key path that suggests the key that was most likely meant."""
     from footplate.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
@@ -113,11 +100,7 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
 def restore_key(error: Exception, cfg: "Config | None") -> None:
     """Replaces the key in an error about a translated config with the key that the user wrote.
 
-    Finds the user's key by its last part and its location.
-
-    Args:
-        error: The error.
-        cfg: The config before translation, or None.
+    Finds the user's key by its last part and its location in `cfg`, the config before translation.
     """
     from footplate.config.key_paths import find_value, paths_ending
     from footplate.first_generation.translation import is_first_generation

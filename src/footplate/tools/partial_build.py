@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
 from footplate.engine import Runner
-from footplate.engine.config_compatibility import in_second_generation
+from footplate.engine.run_config import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.registry import MODELS, set_default_scope

@@ -21,13 +21,13 @@ from footplate.checks import check_count, check_flag, check_number
 from footplate.config import Config
 from footplate.data import batches
 from footplate.distributed import unwrap_model
-from footplate.distributed.tensor_parallel import TensorParallel, common_divisor, select_layers
+from footplate.distributed.fully_shard import TensorParallel, common_divisor, select_layers
 from footplate.engine import Runner
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, DataError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.messages import nearest
-from footplate.tools.memory_parts import bytes_of, counting_activations, state_bytes
+from footplate.tools.memory_use import bytes_of, counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps

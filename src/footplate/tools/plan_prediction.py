@@ -62,39 +62,37 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def group_size(shards: int | None, tensor_parallel: int) -> int:
-    """Returns the number of devices in a group. For the arguments, see `predict`."""
-    return (shards or 1) * tensor_parallel
+class Sharding(NamedTuple):
+    """The numbers of devices that share weights and optimizer state."""
+
+    shards: int | None = None  # devices that share a replica of the weights; by default, all with different batches
+    tensor_parallel: int = 1  # devices that share each layer and train on the same batches
+
+    @property
+    def group(self) -> int:
+        """The number of devices in a group. It must divide the number of devices in the cluster."""
+        return (self.shards or 1) * self.tensor_parallel
 
 
-def predict(
-    parts: "Measurements",
-    cluster: "Cluster",
-    *,
-    sharded: bool = False,
-    shards: int | None = None,
-    tensor_parallel: int = 1,
-) -> Prediction:
+def predict(parts: "Measurements", cluster: "Cluster", sharding: Sharding | None = None) -> Prediction:
     """Returns the predicted cost of a step.
 
     Args:
         parts: The measurements of one device.
         cluster: The machines.
-        sharded: Whether weights and optimizer state are sharded rather than replicated.
-        shards: The number of devices that share a replica of the weights. By default, all devices with different
-            batches.
-        tensor_parallel: The number of devices that share each layer and train on the same batches. `shards` times this
-            number must divide the number of devices in the cluster.
+        sharding: How weights and optimizer state are sharded. By default, every device has a replica.
 
     Raises:
         ArgumentError: The devices cannot be split into groups.
     """
-    size = group_size(shards, tensor_parallel)
-    if cluster.devices % size:
-        raise ArgumentError(f"shards times tensor_parallel must divide the {cluster.devices} devices", found=size)
-    split = tensor_parallel
+    given = sharding or Sharding()
+    if cluster.devices % given.group:
+        raise ArgumentError(
+            f"shards times tensor_parallel must divide the {cluster.devices} devices", found=given.group
+        )
+    split = given.tensor_parallel
     groups = cluster.devices // split  # groups of devices with different batches
-    shards = shards or groups
+    shards = given.shards or groups
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
     # Devices that share layers also share their weights and computations, but not their activations.
     weights = parts.layer_weights / parts.weights if parts.weights else 0.0
@@ -120,7 +118,7 @@ def predict(
         fits_into_node = cluster.nodes > 1 and devices <= cluster.per_node
         return cluster.inner_bandwidth if fits_into_node else bandwidth
 
-    if sharded:
+    if sharding is not None:
         within = bandwidth_among(shards * split)
         exchange = exchange_seconds(here.weights, shards, within, latency, _SHARDED_PASSES)
         exchange += exchange_seconds(here.gradients / shards, groups // shards, bandwidth, latency)
@@ -147,30 +145,16 @@ def predict(
         exchange=exchange,
         throughput=batch / step,
         efficiency=scaling_efficiency(alone, step * split),
-        memory=sharded_bytes(*replica, here.largest_unit, shards) if sharded else replicated_bytes(*replica),
-        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
+        memory=sharded_bytes(*replica, here.largest_unit, shards) if sharding else replicated_bytes(*replica),
+        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharding else 1),
     )
 
 
-def predict_growth(
-    parts: "Measurements",
-    cluster: "Cluster",
-    *,
-    sharded: bool = False,
-    shards: int | None = None,
-    tensor_parallel: int = 1,
-) -> list[Prediction]:
+def predict_growth(parts: "Measurements", cluster: "Cluster", sharding: Sharding | None = None) -> list[Prediction]:
     """Returns predictions for one device, one node, and doubling numbers of nodes up to the whole cluster.
 
-    One device shares nothing. Other numbers of devices are left out if they cannot be split into groups of `shards`
-    times `tensor_parallel`.
-
-    Args:
-        parts: The measurements of one device.
-        cluster: The machines.
-        sharded: Whether weights and optimizer state are sharded rather than replicated.
-        shards: The number of devices that share a replica of the weights.
-        tensor_parallel: The number of devices that share each layer.
+    One device shares nothing. Other numbers of devices are left out if they cannot be split into groups. The arguments
+    are those of `predict`.
     """
     sizes = []
     nodes = 1
@@ -178,28 +162,18 @@ def predict_growth(
         sizes.append(dataclasses.replace(cluster, nodes=nodes))
         nodes *= 2
     sizes.append(cluster)
-    group = group_size(shards, tensor_parallel)
+    group = sharding.group if sharding else 1
+    alone = dataclasses.replace(cluster, nodes=1, per_node=1)
     return [
-        predict(parts, dataclasses.replace(cluster, nodes=1, per_node=1), sharded=sharded),
-        *(
-            predict(parts, each, sharded=sharded, shards=shards, tensor_parallel=tensor_parallel)
-            for each in sizes
-            if each.devices > 1 and each.devices % group == 0
-        ),
+        predict(parts, alone, sharding and Sharding()),
+        *(predict(parts, each, sharding) for each in sizes if each.devices > 1 and each.devices % group == 0),
     ]
 
 
 def describe_plan(
-    measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction], *, group: int = 1
+    measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction], sharding: Sharding | None = None
 ) -> str:
-    """Returns the measurements, the cluster and a table of the predictions as text.
-
-    Args:
-        measured: The measurements of one device.
-        cluster: The machines.
-        predictions: The result of `predict_growth`.
-        group: The number of devices in a group; see `group_size`.
-    """
+    """Returns the measurements, the cluster and a table of the predictions of `predict_growth` as text."""
     step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(
         f"{name} {_bytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")
@@ -219,8 +193,9 @@ def describe_plan(
         lines.append(
             labeled("cores", f"{measured.cores}, shared by processes with {pluralize(measured.threads, 'thread')} each")
         )
-    if group > 1:
-        lines.append(labeled("groups", f"{group} devices each; the table lists one device alone, and whole groups"))
+    if sharding is not None and sharding.group > 1:
+        text = f"{sharding.group} devices each; the table lists one device alone, and whole groups"
+        lines.append(labeled("groups", text))
     rows = [list(_COLUMNS)]
     rows += [[show(value) for show, value in zip(_COLUMNS.values(), each, strict=True)] for each in predictions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

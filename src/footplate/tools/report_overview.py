@@ -1,4 +1,4 @@
-"""Collects the data for the first screen of a report: the headline metric, state and cost of each run."""
+"""Collects the data for the overviews of a report: of each run, of a sweep, and of the differences between configs."""
 
 import math
 import re
@@ -8,31 +8,39 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from footplate.checkpoint import BEST, number_in
-from footplate.hooks.checkpoint_names import best_prefix, checkpoint_templates
+from footplate.checkpoint.latest import best_prefix, checkpoint_templates
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
-from footplate.records.scalar_names import split_dataset
+from footplate.records.message_hub import split_dataset
 from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, save_best_settings, summarize
+from footplate.tools.diff import compare
+from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Point, Run, Series, checkpoint_size
+
+if TYPE_CHECKING:
+    from footplate.tools.sweep import TrialInfo
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
 _FEWEST_VALIDATIONS = 3  # to judge overfitting and noise
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # training log lines over which a loss is averaged
+_FEWEST_TRIALS = 5  # complete trials, to judge parameters
+_WIDEST_VALUE = 48
+_NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
     """Returns the metric by which runs are compared, and its rule.
 
-    It is the first metric of `save_best` that all runs have. If there is none, it is the first metric that all runs
-    have and that is not a loss. Without validation, it is the training loss.
-
-    Args:
-        runs: The runs.
-        metric: The name of the metric if it is known.
+    It is the metric with the given name or, without a name, the first metric of `save_best` that all runs have. If
+    there is none, it is the first metric that all runs have and that is not a loss. Without validation, it is the
+    training loss.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
@@ -208,3 +216,84 @@ def _mean_until(points: Sequence[Point], at: float) -> float:
     """Returns the mean of the latest values up to an iteration."""
     values = [value for x, value in points if x <= at] or [points[0][1]]
     return fmean(values[-_WINDOW:])
+
+
+class SweepSummary(NamedTuple):
+    """The data of a sweep, for a report."""
+
+    metric: str
+    trials: "Sequence[TrialInfo]"  # the best first
+    command: str  # the command that trains with the settings of the best trial
+
+
+def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
+    """Returns the data about a sweep that the script of the page reads."""
+    return {
+        "metric": sweep.metric,
+        "command": one_line(sweep.command),
+        "keys": _keys(sweep.trials),
+        "importance": describe_importance(sweep),
+        "trials": [
+            {"number": each.number, "values": each.values, "state": each.state, "score": each.score, "note": each.note}
+            for each in sweep.trials
+        ],
+    }
+
+
+def describe_importance(sweep: SweepSummary) -> str:
+    """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
+
+    Only complete trials count. A parameter counts as important only if such a correlation would occur by chance in
+    fewer than 5% of sweeps. A non-numeric parameter with more than two values has no rank correlation.
+    """
+    trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
+    count = f"{len(trials)} complete trials"
+    if len(trials) < _FEWEST_TRIALS:
+        return f"At least {_FEWEST_TRIALS} complete trials are needed to determine which parameter matters."
+    scores = [trial.score or 0.0 for trial in trials]
+    found: dict[str, float] = {}  # Spearman's rank correlations
+    for key in _keys(trials):
+        values: list[Any] = [trial.values.get(key) for trial in trials]
+        if not all(isinstance(value, (int, float)) for value in values):
+            names = sorted({str(value) for value in values})
+            if len(names) != 2:  # without an order
+                continue
+            values = [names.index(str(value)) for value in values]
+        one, two = _ranks(values), _ranks(scores)
+        if np.ptp(one) and np.ptp(two):
+            found[key.rpartition(".")[2]] = float(np.corrcoef(one, two)[0, 1])
+    if not found:
+        return f"No parameter has a rank correlation with {sweep.metric} over {count}."
+    ranked = sorted(found, key=lambda key: -abs(found[key]))
+    texts = [f"{key} {found[key]:+.2f}".replace("-", "\u2212") for key in ranked]
+    if abs(found[ranked[0]]) < _NORMAL / math.sqrt(len(trials) - 1):
+        return f"No parameter clearly matters. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
+    return f"{ranked[0]} matters most. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
+
+
+def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Returns the keys whose values differ between runs, except `work_dir`, with the value of each run as text."""
+    reference = runs[0].config
+    rows: dict[str, list[str]] = {}
+    for place, run in enumerate(runs):
+        if reference is None or run.config is None:
+            continue
+        for path, first, other in compare(reference, run.config):
+            texts = ["–", "–"]
+            for column, side in enumerate((first, other)):
+                if side is not None:
+                    value = side.value
+                    texts[column] = f"{value:.4g}" if isinstance(value, float) else brief(value, _WIDEST_VALUE)
+            rows.setdefault(path, [texts[0] if each.config is not None else "–" for each in runs])[place] = texts[1]
+    return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
+
+
+def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
+    return list(dict.fromkeys(key for trial in trials for key in trial.values))
+
+
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Returns the ranks ``(N,)`` of values. Equal values receive the mean of their ranks."""
+    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2
+    return means[places]

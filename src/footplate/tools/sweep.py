@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config
+from footplate.engine.run_checkpoints import seed_of_resumed
 from footplate.engine.run_folder import locked
-from footplate.engine.state import seed_of_resumed
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import BEST, is_sharded_path, number_in, read_pointer, remove_checkpoint, sharded_name
-from footplate.checkpoint.latest import POINTER
-from footplate.engine.saving import EARLIER, ON_REQUEST
-from footplate.hooks.checkpoint_names import checkpoint_templates, folder_below
+from footplate.checkpoint.latest import POINTER, checkpoint_templates, folder_below
+from footplate.engine.signals import EARLIER, ON_REQUEST
 from footplate.storage import commit_bytes
 from footplate.tools.sweep_space import overrides_of
 

@@ -82,7 +82,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise ArgumentError("a key is varied twice", key="--param", found=twice)
-    from footplate.engine.sections import keys_read  # imports torch; parsing does not need it
+    from footplate.engine.run_config import keys_read
 
     read = keys_read(cfg)
     for parameter in parameters:

@@ -23,7 +23,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import EarlyExitError, Interrupted, Requests
 from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError
-from footplate.records.standard_streams import print_urgent
+from footplate.records.logger import print_urgent
 from footplate.registry.dotted_paths import mark_executed
 from footplate.tools.failing_module import is_out_of_memory
 

@@ -10,8 +10,7 @@ from footplate.visualization.drawing import (
     distinct_colors,
     sample_image,
 )
-from footplate.visualization.heatmap import draw_featmap, heat_colors
-from footplate.visualization.visualizer import Visualizer
+from footplate.visualization.visualizer import Visualizer, draw_featmap, heat_colors
 
 __all__ = [
     "Color",

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
-from footplate.records.scalar_names import metric_of_label
+from footplate.records.message_hub import metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.drawing import RGB, ImageArray, text_font
 

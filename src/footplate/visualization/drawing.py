@@ -263,18 +263,15 @@ class Drawing:
         target = self._image if alpha >= 1 else self._image.copy()
         draw = ImageDraw.Draw(target)
         for shape, face, edge, width in zip(shapes, faces, edges, _widths(line_widths, len(shapes)), strict=True):
-            draw_one(draw, shape, fill=face, outline=edge, width=width)
+            if face is not None or edge is not None:  # without both, Pillow draws a white outline
+                draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
             self._canvas = Image.blend(self._image, target, alpha)
         return self
 
 
 class TextAxes:
-    """Writes text to an image, with the arguments of matplotlib's axes.
-
-    Args:
-        drawing: The image.
-    """
+    """Writes text to an image, with the arguments of matplotlib's axes."""
 
     def __init__(self, drawing: Drawing) -> None:
         self._drawing = drawing

@@ -184,6 +184,29 @@ def test_a_label_map_that_differs_in_size_from_its_image_is_an_error(tmp_path: P
     with pytest.raises(DataError, match=r"differs in size from its image 'a\.jpg'") as caught:
         load_annotations(record)
     assert "20x30, and the image is 108x78" in str(caught.value)
+    assert "EXIF" not in str(caught.value)
+
+
+def test_a_label_map_of_swapped_height_and_width_is_explained(tmp_path: Path) -> None:
+    path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
+    with pytest.raises(DataError, match="differs in size(.*\n)*.*EXIF orientation .*color_ignore_orientation"):
+        load_annotations({"seg_map_path": path, "ori_shape": (20, 30)})
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "is_swapped"), [(20, 30, False), (30, 20, True), (31, 20, False), (None, None, False)]
+)
+def test_boxes_for_an_image_of_another_orientation_are_an_error(
+    height: int | None, width: int | None, is_swapped: bool
+) -> None:
+    instances = [{"bbox": [1, 2, 3, 4], "bbox_label": 0}]
+    record = {"img_path": "a.jpg", "ori_shape": (20, 30), "height": height, "width": width, "instances": instances}
+    if not is_swapped:
+        assert load_annotations(record)["gt_bboxes"].tolist() == [[1, 2, 3, 4]]
+        return
+    says = r"annotations of the image 'a\.jpg' are for another orientation\n.*20x30, and the image is 30x20'\n.*EXIF"
+    with pytest.raises(DataError, match=says):
+        load_annotations(record)
 
 
 def test_a_label_map_may_be_loaded_after_its_image_was_resized(tmp_path: Path) -> None:

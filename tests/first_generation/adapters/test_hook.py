@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from footplate import Hook as SecondHook
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters import ClosureHook, Hook
+from footplate.first_generation.adapters import ClosureHook, Hook, SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.hook import GENERAL
 from footplate.registry import HOOKS
 from tests.first_generation.adapters.support import old_config
@@ -207,7 +208,7 @@ def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest
     train(
         tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
     )
-    assert [record.getMessage() for record in caplog.records if record.name == "footplate.first_generation"] == [
+    assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
         "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after the step."
     ]
 
@@ -242,3 +243,45 @@ def test_closure_hook_with_unknown_event_raises() -> None:
     assert caught.value.suggestion == "after_train_iter"
     with pytest.raises(ArgumentError, match="fn must be a function that takes the runner"):
         ClosureHook("after_run", None)  # type: ignore[arg-type]
+
+
+def layer_and(kind: type[SteppedByHook] | type[SteppedByModel]) -> tuple[nn.Linear, SteppedByHook | SteppedByModel]:
+    layer = nn.Linear(1, 1)
+    return layer, kind(torch.optim.SGD(layer.parameters(), lr=0.5))
+
+
+def test_stepped_by_hook_keeps_the_loss_and_does_not_step() -> None:
+    layer, wrapper = layer_and(SteppedByHook)
+    before = layer.weight.item()
+    loss = layer(torch.ones(1, 1)).sum()
+    wrapper.update_params(loss)
+    assert wrapper.pending_loss is loss  # type: ignore[union-attr]
+    assert (layer.weight.grad, layer.weight.item()) == (None, before)
+
+
+def test_iteration_settings_are_restored_within_the_block() -> None:
+    layer, wrapper = layer_and(SteppedByHook)
+    assert isinstance(wrapper, SteppedByHook)
+    group = wrapper.param_groups[0]
+    wrapper.update_params(layer(torch.ones(1, 1)).sum())
+    group["lr"], group["mark"] = 0.25, 1
+    with wrapper.iteration_settings():
+        assert (group["lr"], group["mark"]) == (0.5, 1)
+        group["mark"] = 2
+    assert (group["lr"], group["mark"]) == (0.25, 2)
+
+
+def test_forward_pass_uses_the_precision_of_the_hook() -> None:
+    layer, wrapper = layer_and(SteppedByHook)
+    assert isinstance(wrapper, SteppedByHook)
+    with wrapper.optim_context(layer):
+        assert layer(torch.ones(1, 1)).dtype is torch.float32
+    wrapper.precision = torch.bfloat16
+    with wrapper.optim_context(layer):
+        assert layer(torch.ones(1, 1)).dtype is torch.bfloat16
+
+
+def test_stepped_by_model_does_not_step() -> None:
+    layer, wrapper = layer_and(SteppedByModel)
+    wrapper.update_params(layer(torch.ones(1, 1)).sum())
+    assert layer.weight.grad is None

@@ -9,8 +9,8 @@ import pytest
 from footplate import Hook, Runner
 from footplate.registry import HOOKS
 from tests.first_generation.adapters.support import old_config
-from tests.records.writers.seclusion import needed
-from tests.records.writers.stores import READERS, Found
+from tests.records.seclusion import needed
+from tests.records.stores import READERS, Found
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300), pytest.mark.usefixtures("secluded")]
 

@@ -20,7 +20,7 @@ from footplate.first_generation.adapters import (
     build_runner,
 )
 from footplate.first_generation.adapters.runners import RUNNERS, EpochBasedRunner
-from footplate.hosts.mmcv.functions import build_optimizer
+from footplate.hosts.mmcv_functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
 from tests.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
 

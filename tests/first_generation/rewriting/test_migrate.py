@@ -7,7 +7,7 @@ import pytest
 
 from footplate import Config
 from footplate.errors import ArgumentError, ConfigError
-from footplate.first_generation.rewriting import (
+from footplate.first_generation.rewriting.migrate import (
     MigratedFile,
     check_output_file,
     check_output_folder,
@@ -15,7 +15,7 @@ from footplate.first_generation.rewriting import (
     migrate_tree,
     write_files,
 )
-from footplate.first_generation.rewriting.section_writer import differing_keys
+from footplate.first_generation.rewriting.plan import differing_keys
 from footplate.first_generation.translation import Kind, translate
 
 FILES = {

@@ -72,7 +72,7 @@ def test_take_removes_key_and_leaves_config_unchanged() -> None:
     draft = Draft(given)
     taken = draft.take("evaluation")
     taken["interval"] = 5
-    assert (draft.take("evaluation"), draft.take("seed"), draft.take("absent", 7)) == (None, 3, 7)
+    assert (draft.take("evaluation"), draft.take("seed"), draft.take("absent")) == (None, 3, None)
     assert draft.remaining == {}
     assert given == {"evaluation": {"interval": 2}, "seed": 3}
 

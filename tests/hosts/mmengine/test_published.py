@@ -11,7 +11,7 @@ from torch import nn
 from footplate.errors import ConfigError
 from footplate.hosts.mmengine.data import worker_init_fn
 from footplate.hosts.mmengine.infer import BaseInferencer, get_config
-from footplate.hosts.mmengine.torch_utils import set_random_seed
+from footplate.hosts.mmengine.runner import set_random_seed
 from footplate.registry import MODELS
 
 INDEX = """

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from footplate.errors import UnknownNameError
-from footplate.hosts.mmcv.registry import Registry as MMCVRegistry
+from footplate.hosts.code_bases import Registry as MMCVRegistry
 from footplate.hosts.mmengine.registry import Registry as MMEngineRegistry
 from footplate.hosts.mmengine.registry import build_model_from_cfg
 from footplate.registry import Registry

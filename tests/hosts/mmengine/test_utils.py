@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, ConfigError
-from footplate.hosts.mmengine import managers, path, progress, utils
-from footplate.hosts.mmengine.torch_utils import turn_on_activation_checkpointing
-from footplate.hosts.mmengine.visualization import convert_overlay_heatmap
+from footplate.hosts.mmengine import fileio, managers, progress, utils
+from footplate.hosts.mmengine.data import convert_overlay_heatmap
+from footplate.hosts.mmengine.runner import turn_on_activation_checkpointing
 
 
 def test_versions_compare_as_versions() -> None:
@@ -140,11 +140,11 @@ def test_instances_by_name() -> None:
 
 def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(time, "time", itertools.count(100.0).__next__)
-    with pytest.raises(managers.TimerError, match="not running"):
-        managers.Timer(start=False).since_start()
-    timer = managers.Timer()  # starts at 100, last check at 101
+    with pytest.raises(progress.TimerError, match="not running"):
+        progress.Timer(start=False).since_start()
+    timer = progress.Timer()  # starts at 100, last check at 101
     assert (timer.since_last_check(), timer.since_start()) == (1.0, 3.0)
-    with managers.Timer(start=False, print_tmpl="{:.1f} s"):
+    with progress.Timer(start=False, print_tmpl="{:.1f} s"):
         pass
     assert capsys.readouterr().out == "1.0 s\n"
 
@@ -179,20 +179,20 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     for name in ("b.txt", "a.PNG", ".hidden", "sub/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list(path.scandir(tmp_path)) == ["a.PNG", "b.txt"]
-    assert list(path.scandir(tmp_path, ".png", recursive=True, case_sensitive=False)) == ["a.PNG", "sub/c.png"]
+    assert list(fileio.scandir(tmp_path)) == ["a.PNG", "b.txt"]
+    assert list(fileio.scandir(tmp_path, ".png", recursive=True, case_sensitive=False)) == ["a.PNG", "sub/c.png"]
     with pytest.raises(TypeError, match="'suffix' must be"):
-        path.scandir(tmp_path, suffix=3)  # type: ignore[arg-type]
+        fileio.scandir(tmp_path, suffix=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not bytes"):
-        path.scandir(tmp_path, suffix=b".png", case_sensitive=False)  # type: ignore[arg-type]
+        fileio.scandir(tmp_path, suffix=b".png", case_sensitive=False)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        path.check_file_exist(tmp_path / "none")
+        fileio.check_file_exist(tmp_path / "none")
 
 
 def test_links(tmp_path: Path) -> None:
     for content in ("one", "two"):
         (tmp_path / content).write_text(content)
-        path.symlink(content, tmp_path / "link")
+        fileio.symlink(content, tmp_path / "link")
         assert (tmp_path / "link").read_text() == content
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.hosts.operators.extension import create_extension
+from footplate.hosts.operators import create_extension
 
 EXTENSION = create_extension()
 UNUSED = torch.empty(0)

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.hosts.operators import layers
-from footplate.hosts.operators.extension import create_extension
+from footplate.hosts.operators import create_extension, layers
 
 RANDOM = torch.Generator().manual_seed(11)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.hosts.operators.extension import create_extension
+from footplate.hosts.operators import create_extension
 
 FIGURES = np.load(Path(__file__).parents[2] / "data" / "operators" / "reference.npz")
 EXTENSION = create_extension()

@@ -63,6 +63,8 @@ def test_curve_without_positions_is_the_same_in_iterations() -> None:
         (CosineRestart([2, 2], [1, 0.5]), 5, [1.0, 0.5, 0.5, 0.25, 0.25]),
         (QuadraticWarmup(), 4, [1 / 16, 4 / 16, 9 / 16, 1.0]),
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
+        (OneCycle(eta_max=1.0, total_steps=2, pct_start=0.5, final_div_factor=1.0), 3, [1.0, 0.04, 0.04]),
+        (OneCycle(eta_max=1.0, total_steps=2, pct_start=1.0), 3, [0.04, 1.0, 1.0]),
     ],
 )
 def test_values_at_each_position(curve: Curve, span: int, values: list[float]) -> None:

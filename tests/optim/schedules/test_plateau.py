@@ -36,7 +36,9 @@ def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: li
         ({"patience": 0, "threshold": 0.6, "threshold_rule": "abs"}, [1] + [0.5**n for n in range(1, 8)]),
         ({"patience": 0, "rule": "greater"}, [1] + [0.5**n for n in range(1, 8)]),
         ({"patience": 0, "eps": 0.3}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
-        ({"patience": 0, "begin": 3}, [1, 1, 1, 1, 1, 0.5, 0.25, 0.125]),
+        ({"patience": 0, "begin": 1}, [1, 1, 0.5, 0.25, 0.25, 0.125, 0.0625, 0.03125]),
+        ({"patience": 0, "begin": 3}, [1, 1, 1, 0.5, 0.5, 0.25, 0.125, 0.0625]),
+        ({"patience": 0, "end": 4}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
     ],
 )
 def test_values_after_each_validation(settings: dict[str, Any], values: list[float]) -> None:

@@ -100,6 +100,55 @@ def test_accumulation_is_equivalent_to_one_large_batch(kind: Any, small: list[in
     torch.testing.assert_close(found, right, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("kind", [OptimWrapper, partial(AmpOptimWrapper, dtype="float16", loss_scale=2.0)])
+def test_backward_by_hand_does_not_divide_the_loss(kind: Any) -> None:
+    model, reference = net(), net()
+    wrapper = kind(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    loss = model(data(4)).pow(2).mean()
+    wrapper.zero_grad()
+    wrapper.backward(loss)
+    wrapper.step()
+    torch.testing.assert_close(
+        weights(model), train(reference, OptimWrapper(SGD(reference.parameters(), lr=0.1)), [data(4)])
+    )
+
+
+@pytest.mark.parametrize("kind", [OptimWrapper, partial(AmpOptimWrapper, dtype="float16", loss_scale=2.0)])
+def test_accumulation_by_hand_equals_update_params(kind: Any) -> None:
+    class Delegating(OptimWrapper):
+        def backward(self, loss: Tensor, **kwargs: Any) -> None:
+            super().backward(loss, **kwargs)
+
+    batches = split(data(8), 2)
+    by_hand, reference, delegating = net(), net(), net()
+    wrapper = kind(SGD(by_hand.parameters(), lr=0.1), accumulative_counts=2)
+    for batch in batches:
+        wrapper.backward(wrapper.scale_loss(by_hand(batch).pow(2).mean()))
+        if wrapper.should_update():
+            wrapper.step()
+            wrapper.zero_grad()
+    right = train(reference, OptimWrapper(SGD(reference.parameters(), lr=0.1), 2), batches)
+    torch.testing.assert_close(weights(by_hand), right)
+    assert torch.equal(train(delegating, Delegating(SGD(delegating.parameters(), lr=0.1), 2), batches), right)
+
+
+def test_group_that_a_hook_adds_is_saved_and_scheduled() -> None:
+    model = net()
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1, momentum=0.9))
+    wrapper.name_parameters(model)
+    schedule = StepLR(wrapper, step_size=1, gamma=0.5)
+    late = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    wrapper.optimizer.add_param_group({"params": [late], "lr": 0.4})
+    wrapper.update_params(model(data(2)).sum() + late.sum())
+    schedule.step()
+    assert wrapper.get_lr() == {"lr": [0.05, 0.2]}
+    saved = wrapper.state_dict()
+    assert saved["param_groups"][1]["param_names"] == ["param_groups.1.0"]
+    wrapper.load_state_dict(saved)
+    assert torch.equal(wrapper.optimizer.state[late]["momentum_buffer"], torch.ones(2, dtype=torch.float64))
+    assert len(wrapper.state_dict(per_parameter=True)["param_groups"]) == 5
+
+
 def test_no_step_before_accumulation_is_complete() -> None:
     model = net()
     before = weights(model)

@@ -102,6 +102,13 @@ def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     assert len(recorder.drawn) == 1
 
 
+def test_a_confusion_matrix_of_more_classes_than_names_is_drawn() -> None:
+    recorder = Recorder()
+    recorder.dataset_meta = {"classes": ("a", "b")}
+    hook().after_val_epoch(RUNNER, metrics={"confusion_matrix/result": torch.eye(3, dtype=torch.int64)})
+    assert recorder.names == ["val_confusion_matrix"]
+
+
 def test_a_subclass_may_override_the_event_after_a_validation() -> None:
     class Plain(ClsVisualizationHook):
         def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:

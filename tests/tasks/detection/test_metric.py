@@ -246,6 +246,32 @@ def test_a_file_may_lack_areas_and_crowd_flags(tmp_path: Path) -> None:
     assert (found["coco/bbox_mAP"], found["coco/bbox_mAP_s"]) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("ids", [(0, 1), (7, 7), ("a", "b"), (None, None)])
+def test_the_ids_of_annotations_do_not_affect_the_values(tmp_path: Path, ids: Any) -> None:
+    annotations = [
+        {"image_id": image, "category_id": 20, "bbox": [0, 0, 10, 10]} | ({} if number is None else {"id": number})
+        for image, number in zip((3, 4), ids, strict=True)
+    ]
+    path = coco_file(tmp_path, annotations=annotations)
+    samples = [sample(3, found=[(0, 0, 1)]), sample(4, found=[(0, 0, 1)])]
+    assert values(samples, ann_file=path)["coco/bbox_mAP"] == 1.0
+
+
+def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
+    path = coco_file(
+        tmp_path,
+        images=[{"id": name, "file_name": "", "width": 160, "height": 120} for name in ("left", "right")],
+        annotations=[{"image_id": "right", "category_id": "d", "bbox": [0, 0, 10, 10]}],
+        categories=[{"id": "d", "name": "dog"}, {"id": "c", "name": "cat"}, {"id": "w", "name": "cow"}],
+    )
+    samples = [sample("left"), sample("right", found=[(0, 0, 1)])]
+    metrics = ["bbox", "proposal"]
+    found = values(samples, folder=tmp_path, ann_file=path, metric=metrics, outfile_prefix="found")
+    assert (found["coco/bbox_mAP"], found["coco/AR@100"]) == (1.0, 1.0)
+    written = json.loads((tmp_path / "found.bbox.json").read_text())
+    assert [(each["image_id"], each["category_id"]) for each in written] == [("right", "d")]
+
+
 def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
     common = {"image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10], "area": 100}
     polygon = {"id": 1, "iscrowd": 0, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], **common}

@@ -10,7 +10,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
 from footplate.tasks.detection import DetDataSample, SmallDetector
-from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
+from footplate.tasks.detection.detector import aligned_giou, pairwise_iou
 from footplate.tasks.detection.small_detector import Grid, PyramidDetector, assign
 
 

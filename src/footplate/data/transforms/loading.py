@@ -15,6 +15,11 @@ from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
+_SAME_SIZE = "Use a label map of the same size as the image."
+_ORIENTATION = (
+    "The EXIF orientation of the image is applied. To ignore it, "
+    "set color_type='color_ignore_orientation' in LoadImageFromFile."
+)
 _TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 # Keys of records, samples and the `ann_info` of first-generation records.
 _PIXEL_ANNOTATIONS = (
@@ -138,7 +143,8 @@ class LoadAnnotations(BaseTransform):
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
     Raises:
-        DataError: A requested annotation is missing or cannot be read, or a label map differs in size from its image.
+        DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
+            the boxes are for an image of swapped height and width.
     """
 
     keepable: ClassVar[bool] = True
@@ -166,6 +172,7 @@ class LoadAnnotations(BaseTransform):
         """Adds the annotations to the sample."""
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
+            _check_orientation(results)
             boxes = np.array([each["bbox"] for each in instances], dtype=np.float32)
             results["gt_bboxes"] = boxes.reshape(-1, 4)
             results["gt_ignore_flags"] = np.array([each.get("ignore_flag", 0) for each in instances], dtype=bool)
@@ -198,6 +205,17 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
     return is_present if setting is None else setting
 
 
+def _check_orientation(results: dict[str, Any]) -> None:
+    """Raises an error if the record gives height and width of the image in the opposite order."""
+    height, width = results.get("ori_shape", (0, 0))[:2]
+    if height != width and (results.get("width"), results.get("height")) == (height, width):
+        raise DataError(
+            f"the annotations of the image '{results.get('img_path', '')}' are for another orientation",
+            found=f"{height}x{width}, and the image is {width}x{height}",
+            notes=[_ORIENTATION],
+        )
+
+
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
     path = results["seg_map_path"]
@@ -214,7 +232,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
             found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
-            notes=["Use a label map of the same size as the image."],
+            notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
         raise DataError(

@@ -1,8 +1,7 @@
 """Base classes and adapters that run first-generation code on the engine."""
 
-from footplate.first_generation.adapters.eval_hook import DistEvalHook, EvalHook
-from footplate.first_generation.adapters.evaluation import LegacyMetric, adapt_dataset
-from footplate.first_generation.adapters.hook import ClosureHook, Hook
+from footplate.first_generation.adapters.evaluation import DistEvalHook, EvalHook, LegacyMetric, adapt_dataset
+from footplate.first_generation.adapters.hook import ClosureHook, Hook, SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.logger_hooks import LoggerHook, WriterLoggerHook
 from footplate.first_generation.adapters.model import (
     DataContainer,
@@ -12,7 +11,6 @@ from footplate.first_generation.adapters.model import (
     collate,
     scatter,
 )
-from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import (
     Fp16OptimizerHook,
     GradientCumulativeFp16OptimizerHook,

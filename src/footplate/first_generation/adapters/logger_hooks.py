@@ -11,7 +11,7 @@ from footplate.distributed import is_main_process
 from footplate.first_generation.adapters.hook import Hook
 from footplate.first_generation.adapters.runner_view import view_of
 from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.records.writers.base_writer import Refused
+from footplate.records.base_writer import Refused
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
 

@@ -11,10 +11,10 @@ from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.config import Config
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.config_compatibility import in_second_generation
+from footplate.engine.run_config import in_second_generation
 from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.hook import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.model import MMDataParallel, adapt_model
-from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.first_generation.adapters.workflow import WorkflowHook

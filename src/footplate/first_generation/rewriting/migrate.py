@@ -10,9 +10,14 @@ from typing import Any, NamedTuple
 from footplate.config import Config, KeyOrigin
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError, ConfigError, FootplateError
-from footplate.first_generation.rewriting.plan import ConfigFile, ConfigTree, FilePlan
-from footplate.first_generation.rewriting.rewrite import rewrite
-from footplate.first_generation.rewriting.section_writer import ExpressionFinder, config_difference, differing_keys
+from footplate.first_generation.rewriting.plan import (
+    ConfigFile,
+    ConfigTree,
+    FilePlan,
+    config_difference,
+    differing_keys,
+)
+from footplate.first_generation.rewriting.rewrite import ExpressionFinder, rewrite
 from footplate.first_generation.translation.draft import Kind, Note
 from footplate.first_generation.translation.translate import SECOND_GENERATION_KEYS, is_first_generation, translate
 from footplate.messages import nearest

@@ -2,23 +2,23 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
 from footplate.errors import FootplateError
-from footplate.first_generation.rewriting.source import SourceFile
+from footplate.first_generation.rewriting.source import KeyPath, SourceFile
 from footplate.first_generation.translation.draft import Note
 from footplate.first_generation.translation.key_map import OWNERS, owners_of
-from footplate.first_generation.translation.rules import RULES
-from footplate.first_generation.translation.translate import is_first_generation, translate_sections
+from footplate.first_generation.translation.translate import RULES, is_first_generation, translate_sections
 
 Values = dict[str, Any]
 
 OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys if key not in ("model", "train_cfg", "test_cfg"))
 """The first-generation keys that never occur in a second-generation file."""
 
+DELETE = "_delete_"
 _LENGTH_KEYS = ("runner", "total_epochs", "total_iters")
 
 
@@ -169,3 +169,63 @@ def _is_translatable(config: Config) -> bool:
         return is_first_generation(config)
     except FootplateError:
         return False
+
+
+IsWritten = Callable[[KeyPath], bool]
+"""Checks whether a file itself writes the value at a key path, even if it equals the inherited value."""
+
+
+def config_difference(
+    inherited: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    keys: Iterable[str],
+    is_written: IsWritten = lambda path: False,
+    parents: KeyPath = (),
+) -> dict[str, Any]:
+    """Returns the values that a file must add to the inherited config.
+
+    A dict is merged into the inherited one. It contains `_delete_` if inherited keys must be removed. None removes an
+    inherited key. Values for which `is_written` returns True are included even if they are inherited.
+    """
+    difference: dict[str, Any] = {}
+    for key in keys:
+        path = (*parents, str(key))
+        if key not in expected:
+            if inherited.get(key) is not None:
+                difference[key] = None
+            continue
+        old, new = inherited.get(key), expected[key]
+        if key in inherited and is_identical(old, new) and not _is_any_written(new, path, is_written):
+            continue
+        if key not in inherited or not isinstance(new, Mapping):
+            difference[key] = new
+        elif not isinstance(old, Mapping) or not old.keys() <= new.keys() or is_written((*path, DELETE)):
+            difference[key] = {DELETE: True, **new}
+        else:
+            difference[key] = new if is_written(path) else config_difference(old, new, new, is_written, path)
+    return difference
+
+
+def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
+    """Checks whether a file assigns the value at a path or any of its entries."""
+    if is_written(path) or (isinstance(value, Mapping) and is_written((*path, DELETE))):
+        return True
+    return isinstance(value, Mapping) and any(
+        _is_any_written(value[key], (*path, str(key)), is_written) for key in value
+    )
+
+
+def is_identical(first: Any, second: Any) -> bool:
+    """Checks whether two values and their types are equal. A tuple differs from a list, and True differs from 1."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(is_identical(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        pairs = zip(first, second, strict=False)
+        return type(first) is type(second) and len(first) == len(second) and all(is_identical(a, b) for a, b in pairs)
+    return type(first) is type(second) and bool(first == second or (first != first and second != second))
+
+
+def differing_keys(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Returns the top-level keys in which two configs differ. None is treated as absent."""
+    keys = [*expected, *(key for key in found if key not in expected)]
+    return [key for key in keys if not is_identical(found.get(key), expected.get(key))]

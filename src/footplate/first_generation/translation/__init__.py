@@ -1,9 +1,9 @@
 """Translates first-generation configs into second-generation configs."""
 
-from footplate.first_generation.translation.draft import Kind, Note
-from footplate.first_generation.translation.rules import RULES, Rule
+from footplate.first_generation.translation.draft import Kind, Note, Rule
 from footplate.first_generation.translation.translate import (
     FIRST_GENERATION_KEYS,
+    RULES,
     Translation,
     is_first_generation,
     translate,

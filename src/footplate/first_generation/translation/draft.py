@@ -1,7 +1,6 @@
 """The draft of a translation, its notes, and the definition of a rule."""
 
 import enum
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +9,6 @@ from footplate.config import ConfigDict, KeyOrigin
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.first_generation.translation.key_map import Path
-from footplate.first_generation.translation.policies import RunLength
 
 
 class Kind(enum.Enum):
@@ -88,11 +86,11 @@ class Draft:
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
-        self.by_epoch, self.length = self.run_length
+        self.by_epoch, self.length = self._run_length()
 
-    def take(self, key: str, default: Any = None) -> Any:
+    def take(self, key: str) -> Any:
         """Removes a key from the remaining config and returns its value. A dict is copied."""
-        value = self.remaining.pop(key, default)
+        value = self.remaining.pop(key, None)
         if not isinstance(value, Mapping):
             return value
         return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
@@ -148,9 +146,7 @@ class Draft:
                 origin=origin_of(runner),
             )
 
-    @functools.cached_property
-    def run_length(self) -> RunLength:
-        """The length of the run, also available as `by_epoch` and `length`."""
+    def _run_length(self) -> tuple[bool, int | None]:
         runner = self.original.get("runner")
         if runner is None:
             section, prefix = self.original, "total_"
@@ -158,7 +154,7 @@ class Draft:
         elif not isinstance(runner, Mapping):
             raise ConfigError("runner must be a dict", key="runner", found=runner)
         elif "max_epochs" not in runner and "max_iters" not in runner:
-            return RunLength(not str(runner.get("type", "")).startswith("Iter"), None)
+            return not str(runner.get("type", "")).startswith("Iter"), None
         else:
             self.check_runner()
             section, prefix, by_epoch = runner, "runner.max_", runner.get("max_epochs") is not None
@@ -168,7 +164,7 @@ class Draft:
             raise ConfigError(
                 "the length of a run must be a positive integer", key=key, found=count, origin=self.origin(key)
             )
-        return RunLength(by_epoch, count)
+        return by_epoch, count
 
     def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
         hint = f"; did you mean '{near}'?" if near else ""

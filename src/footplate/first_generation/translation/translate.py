@@ -1,4 +1,4 @@
-"""Detects and translates first-generation configs."""
+"""Detects and translates first-generation configs. The engine imports this module by name."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,13 +8,43 @@ from footplate.config import Config, ConfigDict, KeyOrigin
 from footplate.config.origins import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.first_generation.translation.draft import Draft, Note
+from footplate.first_generation.translation import (
+    data_rules,
+    optimization_rules,
+    runtime_rules,
+    schedule_rules,
+)
+from footplate.first_generation.translation.draft import Draft, Kind, Note, Rule
 from footplate.first_generation.translation.key_map import Path
-from footplate.first_generation.translation.rules import RULES, Rule
+from footplate.messages import nearest
+from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.first_generation")
 
 AnyConfig = Config | Mapping[str, Any]
+
+RULES: tuple[Rule, ...] = (
+    runtime_rules.renamed,
+    runtime_rules.dist_params,
+    runtime_rules.resume,
+    runtime_rules.device,
+    runtime_rules.model_settings,
+    runtime_rules.model_adapter,
+    optimization_rules.optimizer,
+    optimization_rules.optimizer_config,
+    optimization_rules.fp16,
+    schedule_rules.lr_config,
+    schedule_rules.momentum_config,
+    optimization_rules.runner,
+    runtime_rules.checkpoint_config,
+    runtime_rules.log_config,
+    runtime_rules.custom_hooks,
+    data_rules.evaluation,
+    data_rules.workflow,
+    data_rules.data,
+    runtime_rules.priorities,
+)
+"""The translation rules, in the order in which they are applied."""
 
 # First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
@@ -23,6 +53,8 @@ _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_
 _SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
+# `samples_per_epoch`, a key of some code bases, and `samples_per_gpu` have a similarity of 0.8; a typo gives 0.9.
+_MISSPELLED = 0.85
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
     *_OPTIMIZATION_KEYS,
@@ -119,6 +151,36 @@ def translate(cfg: _Config) -> _Config:
     if not is_first_generation(cfg):
         return cfg
     return with_sections(cfg, translate_sections(cfg).sections)
+
+
+def in_second_generation(cfg: Config) -> Config:
+    """Returns the equivalent second-generation config, and logs each key that cannot be translated.
+
+    A second-generation config is returned unchanged. First-generation keys without effect in it log a warning.
+
+    Raises:
+        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
+            unknown key resembles a known one.
+    """
+    if not is_first_generation(cfg):
+        warn_about_leftovers(cfg)
+        return cfg
+    from footplate.engine.process_setup import pick_device  # imports torch, which `footplate migrate` does not need
+
+    translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
+    _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")
+    for note in translation.notes:
+        name = note.key.rpartition(".")[2]
+        if note.near and nearest(name, [note.near], similarity=_MISSPELLED):
+            raise ConfigError(
+                f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
+                key=note.key,
+                origin=note.origin,
+                suggestion=note.near,
+            )
+        if note.kind is not Kind.BECAME:
+            _logger.warning("%s", note)
+    return with_sections(cfg, translation.sections)
 
 
 def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:

@@ -18,9 +18,9 @@ from footplate.checkpoint import load_weights
 from footplate.config import Config, parse_recorded
 from footplate.data import pseudo_collate
 from footplate.errors import ConfigError
-from footplate.hosts.mmengine.checkpoint import CheckpointLoader
-from footplate.hosts.mmengine.device import get_device
+from footplate.hosts.mmengine.runner import CheckpointLoader
 from footplate.hosts.mmengine.storage_backends import get_file_backend
+from footplate.hosts.mmengine.torch_utils import get_device
 from footplate.hosts.mmengine.utils import get_installed_path, is_installed
 from footplate.hosts.mmengine.weights import revert_sync_batchnorm
 from footplate.registry import CODE_BASES, FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
@@ -85,7 +85,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             cfg, published = self._load_model_from_metafile(model)
             weights = weights or published
         elif isinstance(model, dict):
-            cfg = Config(dict(model)) if not isinstance(model, Config) else model
+            cfg = Config(dict(model))
         elif isinstance(model, Config):
             cfg = model
         elif weights is None:

@@ -1,10 +1,12 @@
-"""Named instances and timers: `ManagerMixin` and `Timer` of `mmengine.utils`."""
+"""Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log."""
 
 import inspect
-import time
+import logging
 from typing import Any, ClassVar
 
 from typing_extensions import Self
+
+from footplate.records import get_logger
 
 
 class ManagerMeta(type):
@@ -66,77 +68,46 @@ class ManagerMixin(metaclass=ManagerMeta):
         return self._instance_name
 
 
-class TimerError(Exception):
-    """A timer was read before it was started."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(message)
-
-
-class Timer:
-    """Measures time in seconds. When used as a context manager, prints the duration of the block.
+class MMLogger(logging.Logger, ManagerMixin):
+    """A logger whose records go to the screen and the log file of the run.
 
     Args:
-        start: Whether to start immediately.
-        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
+        name: The name for `get_instance`.
+        logger_name: The name that log lines show.
+        log_file: An additional file for the records of this logger.
+        log_level: The minimum level of records to log.
+        file_mode: The mode in which the file is opened.
+        distributed: Ignored; footplate's log determines which processes write.
+        file_handler_cfg: Ignored; footplate's log rotates its own file.
     """
 
-    def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
-        self.print_tmpl = print_tmpl or "{:.3f}"
-        self._is_running = False
-        if start:
-            self.start()
+    def __init__(
+        self,
+        name: str,
+        logger_name: str = "mmengine",
+        log_file: str | None = None,
+        log_level: int | str = "INFO",
+        file_mode: str = "w",
+        distributed: bool = False,
+        file_handler_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        logging.Logger.__init__(self, logger_name, log_level)
+        ManagerMixin.__init__(self, name)
+        self.parent = get_logger("hosts")
+        self._log_file = log_file
+        if log_file is not None:
+            handler = logging.FileHandler(log_file, file_mode, encoding="utf-8", delay=True)
+            handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+            self.addHandler(handler)
 
     @property
-    def is_running(self) -> bool:
-        """Whether the timer was started."""
-        return self._is_running
+    def log_file(self) -> str | None:
+        """The file of this logger."""
+        return self._log_file
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        print(self.print_tmpl.format(self.since_last_check()))
-        self._is_running = False
-
-    def start(self) -> None:
-        """Starts the timer, unless it is running."""
-        if not self._is_running:
-            self._t_start = time.time()
-            self._is_running = True
-        self._t_last = time.time()
-
-    def since_start(self) -> float:
-        """Returns the seconds since the start.
-
-        Raises:
-            TimerError: The timer was not started.
-        """
-        if not self._is_running:
-            raise TimerError("The timer is not running. Call start() first.")
-        self._t_last = time.time()
-        return self._t_last - self._t_start
-
-    def since_last_check(self) -> float:
-        """Returns the seconds since the last call to a `since_*` method, or since the start.
-
-        Raises:
-            TimerError: The timer was not started.
-        """
-        if not self._is_running:
-            raise TimerError("The timer is not running. Call start() first.")
-        before, self._t_last = self._t_last, time.time()
-        return self._t_last - before
-
-
-_timers: dict[str, Timer] = {}
-
-
-def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this id, or 0 for the first call."""
-    if timer_id not in _timers:
-        _timers[timer_id] = Timer()
-        return 0
-    return _timers[timer_id].since_last_check()
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Returns the instance that was created last. Creates one named "mmengine" if there are no instances."""
+        if not cls._instance_dict:
+            cls.get_instance("mmengine")
+        return super().get_current_instance()

@@ -52,17 +52,18 @@ _FILEIO = {
 }
 _LOGGING = {
     **names_from("footplate.records", "HistoryBuffer MessageHub print_log"),
-    **names_from(f"{_HERE}.logging", "MMLogger"),
+    **names_from(f"{_HERE}.managers", "MMLogger"),
 }
-_PATHS = names_from(f"{_HERE}.path", "check_file_exist fopen is_abs is_filepath mkdir_or_exist scandir symlink")
+_PATHS = names_from(f"{_HERE}.fileio", "check_file_exist fopen is_abs is_filepath mkdir_or_exist scandir symlink")
 _PROGRESS = names_from(
     f"{_HERE}.progress",
-    "ProgressBar init_pool track_iter_progress track_parallel_progress track_progress track_progress_rich",
+    "ProgressBar Timer TimerError check_time init_pool track_iter_progress track_parallel_progress track_progress "
+    "track_progress_rich",
 )
 _UTILS = {
     **_PATHS,
     **_PROGRESS,
-    **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin Timer TimerError check_time"),
+    **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin"),
     **names_from(
         f"{_HERE}.utils",
         "apply_to call_command check_prerequisites concat_list deprecated_api_warning deprecated_function "
@@ -99,7 +100,7 @@ _DATASET = {
     **names_from("footplate.registry", COLLATE_FUNCTIONS="FUNCTIONS"),
 }
 _DEVICE = names_from(
-    f"{_HERE}.device",
+    f"{_HERE}.torch_utils",
     "get_device get_max_cuda_memory get_max_musa_memory is_cuda_available is_dipu_available is_mlu_available "
     "is_mps_available is_musa_available is_npu_available is_npu_support_full_precision",
 )
@@ -183,11 +184,10 @@ _SCHEDULER = {
 }
 _CHECKPOINT = {
     **names_from(
-        f"{_HERE}.checkpoint",
+        f"{_HERE}.runner",
         "CheckpointLoader _load_checkpoint _load_checkpoint_to_model _load_checkpoint_with_prefix "
-        "find_latest_checkpoint load_checkpoint load_state_dict save_checkpoint",
+        "find_latest_checkpoint get_state_dict load_checkpoint load_state_dict save_checkpoint",
     ),
-    **names_from(f"{_HERE}.torch_utils", "get_state_dict"),
     **names_from(f"{_HERE}.data", weights_to_cpu="_to_cpu"),
 }
 _RUNNER = {
@@ -196,14 +196,14 @@ _RUNNER = {
         "footplate.engine",
         "BaseLoop EpochBasedTrainLoop IterBasedTrainLoop Priority Runner TestLoop ValLoop get_priority",
     ),
-    **names_from(f"{_HERE}.strategies", "FlexibleRunner"),
     **names_from("footplate.records", "LogProcessor"),
     **names_from(
-        f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing"
+        f"{_HERE}.runner",
+        "FlexibleRunner autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing",
     ),
 }
 _STRATEGY = names_from(
-    f"{_HERE}.strategies",
+    f"{_HERE}.runner",
     "BaseStrategy ColossalAIStrategy DDPStrategy DeepSpeedStrategy FSDPStrategy SingleDeviceStrategy",
 )
 _TESTING = names_from(
@@ -221,7 +221,7 @@ _VISUALIZATION = {
     **names_from(f"{_HERE}.data", "force_init_env"),
 }
 _DRAWING = names_from(
-    f"{_HERE}.visualization",
+    f"{_HERE}.data",
     "check_type check_type_and_length color_str2rgb color_val_matplotlib convert_overlay_heatmap img_from_canvas "
     "tensor2ndarray value2list",
 )

@@ -1,16 +1,92 @@
-"""Progress bars, and functions that process many tasks and show a progress bar."""
+"""Timers, progress bars, and functions that process many tasks and show a progress bar."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from multiprocessing import Pool
 from multiprocessing.pool import Pool as PoolType
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from rich.progress import track
+from typing_extensions import Self
 
-from footplate.hosts.mmengine.managers import Timer
-from footplate.hosts.mmengine.utils import iterate_in_order
+
+class TimerError(Exception):
+    """A timer was read before it was started."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class Timer:
+    """Measures time in seconds. When used as a context manager, prints the duration of the block.
+
+    Args:
+        start: Whether to start immediately.
+        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
+    """
+
+    def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
+        self.print_tmpl = print_tmpl or "{:.3f}"
+        self._is_running = False
+        if start:
+            self.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the timer was started."""
+        return self._is_running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        print(self.print_tmpl.format(self.since_last_check()))
+        self._is_running = False
+
+    def start(self) -> None:
+        """Starts the timer, unless it is running."""
+        if not self._is_running:
+            self._t_start = time.time()
+            self._is_running = True
+        self._t_last = time.time()
+
+    def since_start(self) -> float:
+        """Returns the seconds since the start.
+
+        Raises:
+            TimerError: The timer was not started.
+        """
+        if not self._is_running:
+            raise TimerError("The timer is not running. Call start() first.")
+        self._t_last = time.time()
+        return self._t_last - self._t_start
+
+    def since_last_check(self) -> float:
+        """Returns the seconds since the last call to a `since_*` method, or since the start.
+
+        Raises:
+            TimerError: The timer was not started.
+        """
+        if not self._is_running:
+            raise TimerError("The timer is not running. Call start() first.")
+        before, self._t_last = self._t_last, time.time()
+        return self._t_last - before
+
+
+_timers: dict[str, Timer] = {}
+
+
+def check_time(timer_id: str) -> float:
+    """Returns the seconds since the last call with this id, or 0 for the first call."""
+    if timer_id not in _timers:
+        _timers[timer_id] = Timer()
+        return 0
+    return _timers[timer_id].since_last_check()
 
 
 class ProgressBar:
@@ -83,7 +159,7 @@ def track_progress(
 
 def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
     """Yields the tasks. A progress bar counts each task when the next one is requested."""
-    iterator, count = iterate_in_order(tasks)
+    iterator, count = _iterate_in_order(tasks)
     bar = ProgressBar(count, bar_width, file=file)
     for task in iterator:
         yield task
@@ -130,7 +206,7 @@ def track_parallel_progress(
         keep_order: Whether to return the results in the order of the tasks.
         file: See `ProgressBar`.
     """
-    iterator, count = iterate_in_order(tasks)
+    iterator, count = _iterate_in_order(tasks)
     warm_up = nproc * chunksize if skip_first else 0
     bar = ProgressBar(count - warm_up, bar_width, start=not skip_first, file=file)
     results = []
@@ -146,16 +222,11 @@ def track_parallel_progress(
     return results
 
 
-class _Call:
-    """A picklable callable that passes the items of a tuple or dict to a function as arguments."""
-
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self._func = func
-
-    def __call__(self, task: Any) -> Any:
-        if isinstance(task, dict):
-            return self._func(**task)
-        return self._func(*task) if isinstance(task, tuple) else self._func(task)
+def _call(func: Callable[..., Any], task: Any) -> Any:
+    """Calls a function with the items of a tuple or dict as arguments."""
+    if isinstance(task, dict):
+        return func(**task)
+    return func(*task) if isinstance(task, tuple) else func(task)
 
 
 def track_progress_rich(
@@ -181,8 +252,21 @@ def track_progress_rich(
     """
     total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
     items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
-    call = _Call(func)
+    call = partial(_call, func)  # picklable, unlike a closure
     if nproc == 1:
         return [call(task) for task in track(items, description, total, complete_style=color)]
     with Pool(nproc) as pool:
         return list(track(pool.imap(call, items, chunksize), description, total, complete_style=color))
+
+
+def _iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
+    """Returns an iterator over the tasks, and their number. Iterators without a length must be passed in a tuple.
+
+    Raises:
+        TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.
+    """
+    if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
+        return iter(tasks[0]), tasks[1]
+    if isinstance(tasks, Sized):
+        return iter(tasks), len(tasks)
+    raise TypeError("'tasks' must be a sequence, or a tuple of an iterator and the number of its items.")

@@ -1,17 +1,15 @@
-"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and helpers of its runner."""
+"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
 
 import importlib.util
 import multiprocessing
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import wraps
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +17,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from footplate.distributed import get_rank
-from footplate.engine.activation_checkpointing import checkpoint_activations
-from footplate.engine.process_setup import seed_everything
-from footplate.hosts.mmengine.device import get_device
 from footplate.hosts.mmengine.weights import is_norm
 from footplate.records import print_log
 
@@ -174,62 +168,6 @@ class TimeCounter:
         print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
 
 
-def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
-    """Seeds Python, NumPy and PyTorch. Returns the seed.
-
-    Args:
-        seed: The seed. By default, a random seed is drawn. It is the same for all processes.
-        deterministic: Whether to use only deterministic algorithms.
-        diff_rank_seed: Whether to add the rank to the seed.
-    """
-    # Callers may pass any truth value, such as 1; footplate's own configs need booleans.
-    flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
-    shared = seed_everything({"seed": seed, **flags})
-    return shared + get_rank() if diff_rank_seed else shared
-
-
-@contextmanager
-def autocast(
-    device_type: str | None = None,
-    dtype: torch.dtype | None = None,
-    enabled: bool = True,
-    cache_enabled: bool | None = None,
-) -> Iterator[None]:
-    """Runs the block in lower precision, by default on the device of this process.
-
-    Args:
-        device_type: "cuda", "cpu", ... By default, the first available accelerator.
-        dtype: The precision. By default, the one that torch uses for autocasting on this device.
-        enabled: Whether to use the lower precision.
-        cache_enabled: See `torch.autocast`.
-    """
-    kind = device_type or get_device()
-    context = torch.autocast(kind, dtype, enabled, cache_enabled) if enabled else nullcontext()
-    with context:
-        yield
-
-
-def calc_dynamic_intervals(
-    start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
-) -> tuple[list[int], list[int]]:
-    """Returns the milestones, starting with 0, and the interval that applies from each milestone on."""
-    pairs = [(0, start_interval), *(dynamic_interval_list or [])]
-    return [start for start, _ in pairs], [interval for _, interval in pairs]
-
-
-def get_state_dict(
-    module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
-) -> dict[str, Any]:
-    """Returns the state dict of a module, wrapped or not."""
-    from footplate.distributed import unwrap_model
-
-    state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
-    if destination is None:
-        return state
-    destination.update(state)
-    return destination  # type: ignore[no-any-return]
-
-
 def assert_allclose(
     actual: Any,
     expected: Any,
@@ -264,20 +202,6 @@ def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) ->
     return set(result_keys) == set(target_keys)
 
 
-def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
-
-    Args:
-        model: The model.
-        modules: The name of a submodule, or several names.
-
-    Raises:
-        ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
-    """
-    names = [modules] if isinstance(modules, str) else modules
-    checkpoint_activations(model, [re.escape(name) for name in names])
-
-
 def assert_is_norm_layer(module: nn.Module) -> bool:
     """Checks whether a module is a normalization layer."""
     return is_norm(module)
@@ -295,3 +219,44 @@ def check_python_script(cmd: str) -> None:
         subprocess.CalledProcessError: The script failed.
     """
     subprocess.run([sys.executable, *cmd.split()[1:]], check=True)
+
+
+_KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
+
+
+def _is_available(kind: str) -> bool:
+    """Checks whether a device of a kind is available."""
+    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+is_cuda_available = partial(_is_available, "cuda")
+is_npu_available = partial(_is_available, "npu")  # Ascend
+is_mlu_available = partial(_is_available, "mlu")  # Cambricon
+is_musa_available = partial(_is_available, "musa")  # Moore Threads
+is_dipu_available = partial(_is_available, "dipu")
+is_mps_available = partial(_is_available, "mps")
+
+
+def is_npu_support_full_precision() -> bool:
+    """Checks whether an Ascend device computes in full precision."""
+    return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
+
+
+def get_device() -> str:
+    """Returns the type of the first available accelerator, or "cpu"."""
+    return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
+
+
+def get_max_cuda_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a CUDA device since the last call, in MB."""
+    memory = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(memory // 2**20)
+
+
+def get_max_musa_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a Moore Threads device since the last call, in MB."""
+    memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
+    torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
+    return int(memory // 2**20)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice, repeat
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -308,16 +308,3 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
     except (OSError, subprocess.CalledProcessError):
         return fallback
     return answer.stdout.strip()[:digits]
-
-
-def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
-    """Returns an iterator over the tasks, and their number. Iterators without a length must be passed in a tuple.
-
-    Raises:
-        TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.
-    """
-    if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
-        return iter(tasks[0]), tasks[1]
-    if isinstance(tasks, Sized):
-        return iter(tasks), len(tasks)
-    raise TypeError("'tasks' must be a sequence, or a tuple of an iterator and the number of its items.")

@@ -353,12 +353,13 @@ class Cycle(Curve):
             total: The number of positions of the cycle.
             values: The first value, the peak, and the last value.
         """
-        (first, peak, last), rise = values, self.pct_start * total
+        (first, peak, last), rise, position = values, self.pct_start * total, min(position, total - 1)
         ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if self.three_phase else [rise - 1, total - 1]
         targets = [first, peak, first, last] if self.three_phase else [first, peak, last]
         index = next((index for index, end in enumerate(ends) if position <= end), len(ends) - 1)
         start = ends[index - 1] if index else 0.0
-        done = min((position - start) / (ends[index] - start), 1.0)
+        length = ends[index] - start
+        done = min((position - start) / length, 1.0) if length else 1.0
         return ANNEALINGS[self.anneal_strategy](targets[index], targets[index + 1], done)
 
 

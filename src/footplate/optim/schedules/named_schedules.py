@@ -151,12 +151,8 @@ def _build_list(
     There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
     final value, or if the last schedule ends at the base value, as a warm-up does.
 
-    Args:
-        cfg: The schedules; see `build_param_schedulers`.
-        optimizer: The optimizer or its wrapper.
-        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run (None if unknown).
-        prefix: The name of the optimizer followed by a dot, if there are several optimizers.
-        counts_epochs: Whether the run counts epochs.
+    `lengths` are `epoch_length`, `max_epochs` and `max_iters` of the run (None if unknown). `prefix` is the name of the
+    optimizer followed by a dot, if there are several optimizers.
     """
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, LRScheduler, type(None))):

@@ -95,13 +95,7 @@ def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]
 
 
 def field_slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
-    """Returns the mapping in which `group[key]` is read and written as a number.
-
-    Args:
-        group: The parameter group.
-        key: The key of the field.
-        first: Whether to access the first value of a tuple, as in `betas`.
-    """
+    """Returns the mapping in which `group[key]`, or with `first` its first value, is read and written as a number."""
     if first:
         return _FirstBeta(group)
     return _TensorField(group, key) if isinstance(group[key], Tensor) else group
@@ -258,7 +252,8 @@ class ParamSchedule:
         self._global_step += 1
         if self.begin <= self._global_step < self.end:
             self.last_step += 1
-            if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
+            groups = self.optimizer.param_groups  # loading a state replaces them, and a hook may add some
+            if groups is not self._groups or len(groups) != len(self._slots):
                 self._bind(self.base_values)
             key, verbose = self._key, self.verbose
             for group, ((slot, _), value) in enumerate(zip(self._slots, self._get_value(), strict=True)):

@@ -49,8 +49,8 @@ class ReduceOnPlateau(ParamSchedule):
         cooldown: The number of validations after each reduction that do not count towards `patience`.
         min_value: The lower bound of the field, either one value for all groups or one value per group.
         eps: The minimum change; smaller reductions are skipped.
-        begin: The first validation at which the schedule acts.
-        end: The first validation at which the schedule no longer acts.
+        begin: The number of the first validation at which the schedule acts, counted from 1. 0 means the first one.
+        end: The number of the first validation at which the schedule no longer acts.
         by_epoch: Ignored; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 
@@ -105,6 +105,11 @@ class ReduceOnPlateau(ParamSchedule):
                 key="min_value",
                 found=min_value,
             )
+
+    def start(self) -> None:
+        """Moves to position 0, before the first validation."""
+        super().start()
+        self._global_step = 0
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Advances by one validation, and reduces the field if the metric has not improved for long enough.

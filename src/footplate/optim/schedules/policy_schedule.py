@@ -94,11 +94,7 @@ class PolicyMomentum(PolicySchedule):
 
 
 def find_policy(name: str, field: str) -> type[Policy]:
-    """Returns the curve class of a policy. A lowercase name may also be written with an initial capital.
-
-    Args:
-        name: The name of the policy, such as "step" or "poly".
-        field: "lr" or "momentum".
+    """Returns the curve class of a policy for "lr" or "momentum". A lowercase name may have an initial capital.
 
     Raises:
         ArgumentError: The policy is unknown.

@@ -72,11 +72,8 @@ class AmpOptimWrapper(OptimWrapper):
             message = '"loss_scale" must be "dynamic", a number or a dict'
             raise ArgumentError(message, key="loss_scale", found=loss_scale)
         self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaling)
+        self._amplify = self._multiply_by_loss_scale
         self._autocast = torch.autocast(self._device, self._dtype)
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` scaled for gradient accumulation and multiplied by the loss scale."""
-        return self.loss_scaler.scale(super().scale_loss(loss))
 
     def step(self, **kwargs: Any) -> None:
         """Unscales and clips the gradients, and steps the optimizer if they are finite.
@@ -98,6 +95,9 @@ class AmpOptimWrapper(OptimWrapper):
             )
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)
+
+    def _multiply_by_loss_scale(self, loss: Tensor) -> Tensor:
+        return self.loss_scaler.scale(loss)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         attributes = vars(self.optimizer)

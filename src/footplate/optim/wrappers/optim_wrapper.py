@@ -16,15 +16,18 @@ from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
-from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
-from footplate.optim.wrappers.gradient_guard import GradientGuard
-from footplate.optim.wrappers.optimizer_state import check_state
-from footplate.optim.wrappers.state_precision import BFloat16State, widen_state
-from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
+from footplate.optim.wrappers.optimizer_step import (
+    GradientClipper,
+    GradientGuard,
+    build_clipper,
+    raise_if_unusable,
+    unprofiled_step,
+)
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
+_logger = logging.getLogger("footplate.optim")
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
 
@@ -51,9 +54,6 @@ def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Cal
         return NO_CONTEXT
 
     return turn_off, lambda: toggle(True)
-
-
-_logger = logging.getLogger("footplate.optim")
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -116,11 +116,12 @@ class OptimWrapper:
         self.guard(None)
         self._compiled_step: Callable[..., Any] | None = None
         self._overrides_step = False
+        self._amplify: Callable[[Tensor], Tensor] | None = None  # multiplies losses by the scale of mixed precision
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if self._is_compiled and state_dtype is not None:
             raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
-        self._narrow_state = None if state_dtype is None else BFloat16State(optimizer, state_dtype)
+        self._narrow_state = None if state_dtype is None else optimizer_state.BFloat16State(optimizer, state_dtype)
         if arguments is not None:
             self._compiled_step = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
@@ -158,6 +159,7 @@ class OptimWrapper:
         if self._clears_at_next_loss:
             self._clears_at_next_loss = False
             self.zero_grad(**(zero_kwargs or {}))
+        loss = self.scale_loss(loss)
         if self._overrides_backward:
             self.backward(loss)
         else:
@@ -166,7 +168,8 @@ class OptimWrapper:
                     "the loss does not depend on any trainable parameter",
                     notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
                 )
-            loss = self.scale_loss(loss)
+            if self._amplify is not None:
+                loss = self._amplify(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self._inner_count += 1
         if self.should_update():
@@ -177,8 +180,13 @@ class OptimWrapper:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation."""
-        self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
+        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation.
+
+        The loss is not divided for gradient accumulation. To do so, pass the result of `scale_loss`.
+        """
+        if self._amplify is not None:
+            loss = self._amplify(loss)
+        loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
         self._has_used_gradients = False
 
@@ -291,7 +299,7 @@ class OptimWrapper:
 
     def get_momentum(self) -> dict[str, list[float]]:
         """Returns `{"momentum": [...]}` with the momentum or first beta of each group, or 0 if it has neither."""
-        return {"momentum": [momentum_of(group) or 0 for group in self.param_groups]}
+        return {"momentum": [group.get("momentum", group.get("betas", (0,))[0]) or 0 for group in self.param_groups]}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -362,8 +370,8 @@ class OptimWrapper:
             state = optimizer_state.regroup(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
-        state = widen_state(state, self.param_groups)
-        check_state(self.optimizer, state)
+        state = optimizer_state.widen_state(state, self.param_groups)
+        optimizer_state.check_state(self.optimizer, state)
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
         if self._narrow_state is not None:
             self._narrow_state.narrow()
@@ -412,9 +420,18 @@ class OptimWrapper:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _layout(self) -> optimizer_state.Layout:
-        names = [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
-        frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
-        return optimizer_state.Layout(names, list(self._names.values()), frozenset(frozen))
+        names = [
+            [
+                # A hook may have added a group whose parameters the model did not have when they were named.
+                self._names.get(id(each), f"param_groups.{group_index}.{index}")
+                for index, each in enumerate(group["params"])
+            ]
+            for group_index, group in enumerate(self.param_groups)
+        ]
+        by_name = dict(zip(chain.from_iterable(names), self._parameters(), strict=True))
+        frozen = {name for name, parameter in by_name.items() if not parameter.requires_grad}
+        order = dict.fromkeys([*self._names.values(), *by_name])
+        return optimizer_state.Layout(names, list(order), frozenset(frozen))
 
 
 def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
@@ -435,11 +452,3 @@ def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
             name,
             length,
         )
-
-
-def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """Returns the momentum or the first beta of a group, or None if it has neither."""
-    if "momentum" in group:
-        momentum: float = group["momentum"]
-        return momentum
-    return group["betas"][0] if "betas" in group else None

@@ -15,9 +15,6 @@ class OptimWrapperDict(OptimWrapper):
 
     `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
-    Args:
-        wrappers: Maps names to wrappers.
-
     Raises:
         ArgumentError: A value is not an optimizer wrapper, or two wrappers have the same optimizer.
     """

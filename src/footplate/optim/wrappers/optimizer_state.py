@@ -1,22 +1,29 @@
-"""Matches the saved state of an optimizer to its parameters by name, and checks it before it is loaded."""
+"""The state of an optimizer: matches a saved state to the parameters, checks it, and keeps it in bfloat16."""
 
 import dataclasses
 import inspect
 import itertools
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch import Tensor
+from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from footplate.checks import check_saved_number
-from footplate.distributed.sharding import distribute_like, is_dtensor
-from footplate.errors import CheckpointError
+from footplate.checks import check_choice, check_saved_number
+from footplate.distributed import tensor_parallel_size
+from footplate.distributed.sharding import distribute_like, is_dtensor, is_split_layer, local_tensor
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import pluralize
+from footplate.optim.layerwise import LAMB, LARS
+from footplate.optim.muon import Muon
 
 State = dict[str, Any]
+_SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LAMB, LARS, Muon)
+_DROPPED_BITS = 16  # bfloat16 consists of the upper 16 bits of a float32
+_IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a kernel; not all run on "meta"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +44,10 @@ class Layout:
 
 
 def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -> State:
-    """Converts a saved state to the grouping of an optimizer.
+    """Converts a saved state to the `groups` of an optimizer with the given layout.
 
     Parameters are matched by `param_names`. A state without names is used as it is if it has the grouping of the
     optimizer. Otherwise it must have one group per parameter or a single group, in the order of the model.
-
-    Args:
-        saved: `state` and `param_groups` of the saved state.
-        groups: The groups of the optimizer.
-        layout: The layout of the optimizer.
 
     Raises:
         CheckpointError: The state belongs to different parameters.
@@ -72,12 +74,7 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
 
 
 def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
-    """Returns `state` with each tensor sharded like its parameter, or unsharded if its parameter is not sharded.
-
-    Args:
-        state: `state` and `param_groups`, in the grouping of the optimizer.
-        groups: The groups of the optimizer.
-    """
+    """Returns `state` with each tensor sharded like its parameter, or unsharded if its parameter is not sharded."""
     parameters = [each for group in groups for each in group["params"]]
     tensors = [*parameters, *(each for values in state["state"].values() for each in values.values())]
     if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in tensors):
@@ -96,10 +93,7 @@ def map_tensors(
 ) -> State:
     """Returns `state` with each tensor of a parameter replaced by `convert(tensor, parameter)`.
 
-    Args:
-        state: `state` and `param_groups`, in the grouping of the optimizer.
-        groups: The groups of the optimizer.
-        convert: The function.
+    `groups` are the groups of the optimizer. The state must have the same grouping.
     """
     pairs = zip(state["param_groups"], groups, strict=True)
     owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
@@ -115,12 +109,7 @@ def map_tensors(
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
-    """Returns `state` with one group per parameter in the order of the model, as other engines store it.
-
-    Args:
-        state: `state` and `param_groups` of the optimizer.
-        layout: The layout of the optimizer.
-    """
+    """Returns `state` with one group per parameter in the order of the model, as other engines store it."""
     locations = _locate_parameters(state["param_groups"], layout)
     groups: list[State] = []
     values = {}
@@ -134,13 +123,7 @@ def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
 
 
 def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
-    """Returns the values of parameters in a new order, with None for parameters that were not saved.
-
-    Args:
-        values: One value per saved parameter.
-        saved: The names of the saved parameters, in groups.
-        order: The names in the new order.
-    """
+    """Returns one value per name in `order`, with None for names that were not `saved`. `saved` consists of groups."""
     by_name = dict(zip(itertools.chain.from_iterable(saved), values, strict=False))
     return [by_name.get(name) for name in order]
 
@@ -176,18 +159,11 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence
     )
 
 
-_IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a kernel; not all run on "meta"
-
-
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Checks the shapes, types and settings of a saved state.
+    """Checks the shapes, types and settings of a saved state, which has the grouping of the optimizer.
 
     For torch optimizers, a trial step is run for each parameter on the meta device. For other optimizers, only the
     settings are checked.
-
-    Args:
-        optimizer: The optimizer.
-        state: `state` and `param_groups`, in the grouping of the optimizer.
 
     Raises:
         CheckpointError: The optimizer cannot use the state.
@@ -303,3 +279,92 @@ def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tens
     except Exception:  # whatever the reason, a real step would fail too
         return False
     return True
+
+
+class BFloat16State:
+    """Converts the state of an optimizer to the precision of the parameters for each step, and back to bfloat16.
+
+    Stochastic rounding keeps the mean: with rounding to the nearest value, a running mean could not change by less than
+    a 256th of its value per step. The random numbers depend only on `steps`, so all ranks draw the same ones.
+
+    Attributes:
+        steps: The number of conversions so far.
+
+    Raises:
+        ArgumentError: The dtype or the optimizer is not supported, or parameters are on several devices.
+    """
+
+    def __init__(self, optimizer: Optimizer, dtype: str | torch.dtype) -> None:
+        if dtype is not torch.bfloat16:
+            check_choice("state_dtype", dtype, ("bfloat16",))
+        if not isinstance(optimizer, _SUPPORTED):
+            raise ArgumentError(
+                f"state_dtype does not support the optimizer {type(optimizer).__name__}",
+                key="state_dtype",
+                found=str(dtype),
+                notes=[f"It supports {', '.join(each.__name__ for each in _SUPPORTED)} and their subclasses."],
+            )
+        devices = {each.device for group in optimizer.param_groups for each in group["params"]}
+        if len(devices) > 1:
+            raise ArgumentError(
+                "state_dtype does not support parameters on several devices",
+                key="state_dtype",
+                found=", ".join(sorted(map(str, devices))),
+            )
+        self._optimizer = optimizer
+        self._generator = torch.Generator(devices.pop())
+        self.steps = 0
+        optimizer.register_step_pre_hook(lambda *_: self._widen())
+        optimizer.register_step_post_hook(lambda *_: self.narrow())
+
+    @torch.no_grad()
+    def narrow(self) -> None:
+        """Converts the state to bfloat16. Values that are exact in bfloat16 do not change."""
+        self._generator.manual_seed(self.steps)
+        self.steps += 1
+        for state, key, value, _ in self._tensors():
+            if value.dtype.itemsize > torch.bfloat16.itemsize:
+                state[key] = self._rounded(value)
+
+    def _widen(self) -> None:
+        for state, key, value, parameter in self._tensors():
+            if value.dtype is torch.bfloat16:
+                state[key] = value.to(parameter.dtype)
+
+    def _tensors(self) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
+        """Yields each tensor of the state that has the shape of its parameter, with the dict and key that hold it, and
+        the parameter."""
+        parameters = [each for group in self._optimizer.param_groups for each in group["params"]]
+        if tensor_parallel_size() > 1:
+            # Last, because their parts may differ in size. All ranks need the same random numbers for the others.
+            parameters.sort(key=is_split_layer)
+        for parameter in parameters:
+            state = self._optimizer.state.get(parameter, {})
+            for key, value in list(state.items()):
+                if _is_like_parameter(value, parameter):
+                    yield state, key, value, parameter
+
+    def _rounded(self, value: Tensor) -> Tensor:
+        rounded = torch.empty_like(value, dtype=torch.bfloat16)
+        bits = local_tensor(value).float().view(torch.int32)
+        noise = torch.randint(
+            1 << _DROPPED_BITS, bits.shape, generator=self._generator, dtype=torch.int32, device=bits.device
+        )
+        kept = bits.add(noise).bitwise_and_(-1 << _DROPPED_BITS)
+        local_tensor(rounded).copy_(kept.view(torch.float32))
+        return rounded
+
+
+def widen_state(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
+    """Returns a saved state with its bfloat16 tensors in the precision of their parameters; see `map_tensors`."""
+
+    def widen(value: Tensor, parameter: Tensor) -> Tensor:
+        is_narrow = value.dtype is torch.bfloat16 and _is_like_parameter(value, parameter)
+        return value.to(parameter.dtype) if is_narrow else value
+
+    return map_tensors(state, groups, widen)
+
+
+def _is_like_parameter(value: Any, parameter: Tensor) -> bool:
+    is_real = isinstance(value, Tensor) and value.is_floating_point()
+    return is_real and value.dim() > 0 and value.shape == parameter.shape

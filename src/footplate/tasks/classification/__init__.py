@@ -8,9 +8,8 @@ from footplate.tasks.classification.classifier import (
     LinearClsHead,
 )
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
-from footplate.tasks.classification.dataset import CustomDataset
+from footplate.tasks.classification.data import ClsDataPreprocessor, ClsDataSample, CustomDataset, PackInputs
 from footplate.tasks.classification.metric import Accuracy, SingleLabelMetric
-from footplate.tasks.classification.sample import ClsDataPreprocessor, ClsDataSample, PackInputs
 from footplate.tasks.classification.visualizer import ClsVisualizationHook, ClsVisualizer
 
 __all__ = [

@@ -12,8 +12,8 @@ from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.registry import MODELS
+from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
-from footplate.tasks.classification.sample import ClsDataSample, labels_of
 from footplate.tasks.task_base import Part, TaskModel, build_part
 
 

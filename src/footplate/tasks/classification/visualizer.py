@@ -9,7 +9,8 @@ import numpy.typing as npt
 from footplate.checks import check_count
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
-from footplate.tasks.classification.sample import ClsDataSample
+from footplate.tasks.classification.data import ClsDataSample
+from footplate.tasks.classification.metric import class_names
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Drawing, arrange_panels, as_array
 
@@ -125,5 +126,6 @@ class ClsVisualizationHook(BaseVisualizationHook):
     def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
-                image = ConfusionMatrix.plot(as_array(value), classes=self._visualizer.dataset_meta.get("classes"))
+                matrix = as_array(value)
+                image = ConfusionMatrix.plot(matrix, classes=class_names(self._visualizer.dataset_meta, len(matrix)))
                 self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,15 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
-from footplate.tasks.detection.coco_format import ImageResult, as_annotations, as_results, as_truth, image_result
-from footplate.tasks.detection.dataset import category_ids, check_mask
+from footplate.tasks.detection.coco_format import (
+    ImageResult,
+    as_annotations,
+    as_results,
+    as_truth,
+    category_ids,
+    check_mask,
+    image_result,
+)
 
 _logger = logging.getLogger("footplate.tasks")
 _KINDS = ("bbox", "segm", "proposal")
@@ -124,7 +131,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         if self.ann_file is not None and not is_unique:
             twice = next(number for number in numbers if numbers.count(number) > 1)
             raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
-        if not is_unique or not all(isinstance(number, int) for number in numbers):
+        if self.ann_file is None and not (is_unique and all(isinstance(number, int) for number in numbers)):
             numbers = list(range(len(numbers)))
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
@@ -153,8 +160,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         values = {name if kind == "proposal" else f"{kind}_{name}": named[name] for name in items}
         if kind == "proposal":
             return values
-        # There is one curve per id, in the order of the ids.
-        by_id = dict(zip(sorted(set(category_ids)), values_by_category(curves), strict=True))
+        by_id = dict(zip(dict.fromkeys(category_ids), values_by_category(curves), strict=True))
         by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}
         self.record_per_class(kind, list(by_class), columns)
@@ -223,14 +229,25 @@ def measure(
         kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
         numbers: Three maximum numbers of predictions per image.
         thresholds: The IoU thresholds, 0 to 1.
-        category_ids: The ids of the categories to evaluate. The curves are in ascending order of the ids.
+        category_ids: The ids of the categories to evaluate. The curves are in the order of these ids.
     """
     package = coco_package("CocoMetric")
     compared = "segm" if kind == "segm" else "bbox"
-    found = {**truth, "annotations": as_annotations(results, compared)}
-    evaluation = package.COCOeval_faster(package.COCO(dict(truth)), package.COCO(found), compared)
-    evaluation.params.imgIds = [image["id"] for image in truth["images"]]
-    evaluation.params.catIds = list(category_ids)
+    # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
+    # missing. Therefore, each id is replaced with a position that starts at 1.
+    images = _positions(image["id"] for image in truth["images"])
+    categories = _positions([*category_ids, *(each["id"] for each in truth["categories"])])
+    sections = {
+        "images": [image | {"id": images[image["id"]]} for image in truth["images"]],
+        "categories": [{"id": position} for position in categories.values()],
+    }
+    true, found = (
+        package.COCO({**sections, "annotations": _renumber(annotations, images, categories)})
+        for annotations in (truth["annotations"], as_annotations(results, compared))
+    )
+    evaluation = package.COCOeval_faster(true, found, compared)
+    evaluation.params.imgIds = list(images.values())
+    evaluation.params.catIds = [categories[number] for number in category_ids]
     evaluation.params.useCats = int(kind != "proposal")
     evaluation.params.maxDets = sorted(numbers)
     evaluation.params.iouThrs = np.array(thresholds, dtype=np.float64)
@@ -243,6 +260,20 @@ def measure(
         evaluation.params.iouThrs,
         tuple(evaluation.params.maxDets),
     )
+
+
+def _positions(ids: Iterable[Any]) -> dict[Any, int]:
+    return {number: position for position, number in enumerate(dict.fromkeys(ids), start=1)}
+
+
+def _renumber(
+    annotations: Iterable[Mapping[str, Any]], images: Mapping[Any, int], categories: Mapping[Any, int]
+) -> list[dict[str, Any]]:
+    known = (each for each in annotations if each["image_id"] in images and each["category_id"] in categories)
+    return [
+        {**each, "id": position, "image_id": images[each["image_id"]], "category_id": categories[each["category_id"]]}
+        for position, each in enumerate(known, start=1)
+    ]
 
 
 def named_values(curves: Curves) -> dict[str, float]:

@@ -12,8 +12,7 @@ from footplate.checks import check_count
 from footplate.data.structures import InstanceData
 from footplate.models import Convolution
 from footplate.registry import MODELS
-from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
-from footplate.tasks.detection.detector import BaseDetector
+from footplate.tasks.detection.detector import BaseDetector, aligned_giou, pairwise_iou
 from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class

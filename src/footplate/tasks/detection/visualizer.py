@@ -11,7 +11,7 @@ from footplate.checks import check_fraction
 from footplate.data.structures import InstanceData
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.storage import check_output_path, output_path
-from footplate.tasks.detection.sample import DetDataSample
+from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, as_array, as_rgb, distinct_colors
 from footplate.visualization.drawing import RGB

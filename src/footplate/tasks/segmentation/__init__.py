@@ -1,8 +1,7 @@
 """Semantic segmentation: dataset, models, metric and visualization."""
 
-from footplate.tasks.segmentation.dataset import BaseSegDataset
+from footplate.tasks.segmentation.data import BaseSegDataset, PackSegInputs, SegDataPreProcessor, SegDataSample
 from footplate.tasks.segmentation.metric import IoUMetric
-from footplate.tasks.segmentation.sample import PackSegInputs, SegDataPreProcessor, SegDataSample
 from footplate.tasks.segmentation.segmentor import BaseSegmentor, SegFormer, SegTTAModel, SmallSegmentor
 from footplate.tasks.segmentation.visualizer import SegLocalVisualizer, SegVisualizationHook
 

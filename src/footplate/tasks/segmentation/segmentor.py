@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
-from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.tasks.segmentation.data import SegDataSample
 from footplate.tasks.task_base import Pyramid, TaskModel, import_transformers
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}

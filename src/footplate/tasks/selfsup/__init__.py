@@ -1,7 +1,7 @@
 """Self-supervised learning: SimCLR, masked autoencoders, and probes to evaluate features."""
 
+from footplate.tasks.selfsup.data import MultiView, PackSelfSupInputs, SelfSupDataPreprocessor, SelfSupDataSample
 from footplate.tasks.selfsup.metric import KNNProbe, LinearProbe, fit_linear
-from footplate.tasks.selfsup.sample import MultiView, PackSelfSupInputs, SelfSupDataPreprocessor, SelfSupDataSample
 from footplate.tasks.selfsup.selfsup_hooks import NeighborPictureHook, ReconstructionPictureHook, ValidateFirstHook
 from footplate.tasks.selfsup.selfsup_models import (
     MAE,

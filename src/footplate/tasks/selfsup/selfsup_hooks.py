@@ -17,7 +17,7 @@ from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.registry import HOOKS
-from footplate.tasks.selfsup.sample import SelfSupDataSample
+from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.visualization import Visualizer, as_array
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
-from footplate.tasks.selfsup.sample import SelfSupDataSample
+from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, position_codes
 from footplate.tasks.task_base import Part, TaskModel, build_part
 

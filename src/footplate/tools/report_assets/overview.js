@@ -171,8 +171,10 @@ const lossChart = () => {
   const chart = data.charts.loss;
   if (!chart) return null;
   // Several runs with several validation sets would be too many curves.
-  const set = several && data.charts.headline?.set;
-  const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !set || curve.label.endsWith(`: ${set}`)) });
+  const isOfHeadline = (curve) => curve.label.endsWith(`: ${data.charts.headline?.set}`);
+  // The prefix of a metric may also be that of its evaluator, which losses do not have.
+  const filters = several && chart.curves.some(isOfHeadline);
+  const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !filters || isOfHeadline(curve)) });
   const validations = curves.filter((curve) => curve.mode !== "train");
   const validated = validations.length > 0;
   if (validated && !several) {

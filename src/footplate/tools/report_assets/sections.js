@@ -19,8 +19,9 @@ const panelsOf = (images, step) => {
     make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at))));
   const shared = frames[0].panels.filter(isShared);
   const own = frames.map((frame, place) => row(frame.panels.filter((panel) => !isShared(panel)), [byRunName(images[place].run), several ? " " : null, `iteration ${whole(frame.step)}`].filter(Boolean), frame.step));
+  const most = Math.max(...frames.map((frame) => frame.panels.length)) - shared.length;
   const legend = new Map(frames.flatMap((frame) => frame.legend.map(({ label, color }) => [label, color])));
-  return [make("div", { class: "views" }, shared.length ? row(shared, ["the same in all runs"], step) : null, make("div", { style: `flex-grow:${frames[0].panels.length - shared.length}` }, ...own)),
+  return [make("div", { class: "views" }, shared.length ? row(shared, ["the same in all runs"], step) : null, most ? make("div", { style: `flex-grow:${most}` }, ...own) : null),
     legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
 };
 

@@ -8,7 +8,7 @@ import torch
 
 from footplate.config import Config, apply_overrides
 from footplate.engine import Runner
-from footplate.first_generation.rewriting import migrate_file
+from footplate.first_generation.rewriting.migrate import migrate_file
 from footplate.first_generation.translation import translate
 from footplate.tasks.recipes import find_config
 

@@ -1,0 +1,270 @@
+"""The base class of data elements."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from footplate.errors import ArgumentError
+
+_ABSENT = object()
+FieldKind = Literal["data", "metainfo"]
+FieldType = type | tuple[type, ...] | None
+
+
+class BaseDataElement:
+    """A container for one sample or a part of it. It consists of data fields, and of metainfo that describes them.
+
+    Fields of both kinds are read as attributes. Setting an attribute sets a data field; `set_metainfo` sets metainfo.
+    Each name is either data or metainfo. Data is stored in the `__dict__` of the instance, so that reading a data field
+    is a plain attribute access.
+
+    Args:
+        metainfo: Information about the data, such as the image path or the shape before resizing.
+        **data: Tensors, arrays, nested data elements, or any other values.
+
+    Example:
+        >>> sample = BaseDataElement(metainfo=dict(img_path="a.png"), scores=torch.zeros(3))
+        >>> sample.img_path, sample.scores.shape, sample.keys()
+        ('a.png', torch.Size([3]), ['scores'])
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_meta")
+
+    _meta: dict[str, Any]
+
+    def __init__(self, *, metainfo: Mapping[str, Any] | None = None, **data: Any) -> None:
+        object.__setattr__(self, "_meta", {})
+        if metainfo is not None:
+            self.set_metainfo(metainfo)
+        self.set_data(data)
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """A shallow copy of the metainfo."""
+        return dict(self._meta)
+
+    def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
+        """Adds or replaces metainfo fields. Raises an ArgumentError for the name of a data field."""
+        for name, value in _check_mapping(metainfo, "metainfo").items():
+            self.set_field(value, name, field_type="metainfo")
+
+    def set_data(self, data: Mapping[str, Any]) -> None:
+        """Adds or replaces data fields. Raises an ArgumentError for the name of a metainfo field."""
+        for name, value in _check_mapping(data, "data").items():
+            setattr(self, name, value)
+
+    def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
+        """Sets one field.
+
+        Property setters of subclasses call this with `dtype` to check the type.
+
+        Args:
+            value: The value.
+            name: The name of the field. A property `name` stores its value as `_name`.
+            dtype: The required type of the value. By default, any type is accepted.
+            field_type: The kind of the field.
+
+        Raises:
+            ArgumentError: The value has the wrong type, or a field of the other kind already has this name.
+        """
+        if dtype is not None and not isinstance(value, dtype):
+            types = " or ".join(each.__name__ for each in (dtype if isinstance(dtype, tuple) else (dtype,)))
+            raise ArgumentError(f"the field '{name}' must be of type {types}, not {type(value).__name__}")
+        if field_type == "metainfo":
+            if name in self.__dict__:
+                raise ArgumentError(f"'{name}' is already a data field, so it cannot be set as metainfo")
+            self._meta[name] = value
+        elif name in self._meta:
+            raise ArgumentError(
+                f"'{name}' is already a metainfo field, so it cannot be set as data",
+                notes=["Use set_metainfo() to change it."],
+            )
+        else:
+            object.__setattr__(self, name, value)  # calls the setter where the class has a property of this name
+
+    def update(self, other: "BaseDataElement") -> None:
+        """Copies all fields of `other` into this element."""
+        self.set_metainfo(other._meta)
+        self.set_data(dict(other.items()))
+
+    def new(self, *, metainfo: Mapping[str, Any] | None = None, **data: Any) -> Self:
+        """Returns a new element of the same type.
+
+        Args:
+            metainfo: The metainfo of the new element; by default, that of this element.
+            **data: The data fields of the new element; by default, those of this element.
+        """
+        element = type(self)(metainfo=self._meta if metainfo is None else metainfo)
+        element.set_data(data or dict(self.items()))
+        return element
+
+    def clone(self) -> Self:
+        """Returns a shallow copy: the new element shares the values of this one."""
+        return self._map_data(lambda value: value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns the field `key` of either kind, or `default`."""
+        return getattr(self, key, default) if key in self else default
+
+    def pop(self, key: str, default: Any = _ABSENT) -> Any:
+        """Removes the field `key` of either kind and returns its value.
+
+        Raises:
+            KeyError: The field does not exist and no default was given.
+        """
+        if key not in self:
+            if default is _ABSENT:
+                raise KeyError(f"there is no field '{key}'")
+            return default
+        value = getattr(self, key)
+        delattr(self, key)
+        return value
+
+    def keys(self) -> list[str]:
+        """Returns the names of the data fields, in the order in which they were set.
+
+        A field that a property stores as `_name` is listed as `name`.
+        """
+        kind = type(self)
+        return [
+            name[1:] if name[0] == "_" and isinstance(getattr(kind, name[1:], None), property) else name
+            for name in self.__dict__
+        ]
+
+    @property
+    def _data_fields(self) -> set[str]:
+        """The names of the data fields. Existing code reads this attribute."""
+        return set(self.keys())
+
+    @property
+    def _metainfo_fields(self) -> set[str]:
+        """The names of the metainfo fields. Existing code reads this attribute."""
+        return set(self._meta)
+
+    def values(self) -> list[Any]:
+        """Returns the values of the data fields."""
+        return list(self.__dict__.values())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Yields the names and values of the data fields."""
+        return zip(self.keys(), self.values(), strict=True)
+
+    def metainfo_keys(self) -> list[str]:
+        """Returns the names of the metainfo fields."""
+        return list(self._meta)
+
+    def metainfo_values(self) -> list[Any]:
+        """Returns the values of the metainfo fields."""
+        return list(self._meta.values())
+
+    def metainfo_items(self) -> Iterator[tuple[str, Any]]:
+        """Yields the names and values of the metainfo fields."""
+        return iter(self._meta.items())
+
+    def all_keys(self) -> list[str]:
+        """Returns the names of all metainfo and data fields."""
+        return self.metainfo_keys() + self.keys()
+
+    def all_values(self) -> list[Any]:
+        """Returns the values of all metainfo and data fields."""
+        return self.metainfo_values() + self.values()
+
+    def all_items(self) -> Iterator[tuple[str, Any]]:
+        """Yields the names and values of all metainfo and data fields."""
+        yield from self.metainfo_items()
+        yield from self.items()
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Returns a copy in which `to` was applied to all tensors and nested elements; see `Tensor.to`."""
+        return self._map_data(lambda value: value.to(*args, **kwargs) if hasattr(value, "to") else value)
+
+    def cpu(self) -> Self:
+        """Returns a copy with all tensors on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self) -> Self:
+        """Returns a copy with all tensors on the current CUDA device."""
+        return self.to("cuda")
+
+    def detach(self) -> Self:
+        """Returns a copy with all tensors detached from the autograd graph."""
+        return self._map_data(lambda value: value.detach() if hasattr(value, "detach") else value)
+
+    def numpy(self) -> Self:
+        """Returns a copy with all tensors converted to NumPy arrays."""
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, BaseDataElement):
+                return value.numpy()
+            return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+        return self._map_data(convert)
+
+    def to_tensor(self) -> Self:
+        """Returns a copy with all NumPy arrays converted to tensors that share their memory."""
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, BaseDataElement):
+                return value.to_tensor()
+            return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+        return self._map_data(convert)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all fields as a dict. Nested elements become nested dicts."""
+        return {
+            name: value.to_dict() if isinstance(value, BaseDataElement) else value for name, value in self.all_items()
+        }
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.__dict__ or key in self._meta or key in self.keys()
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this only for names that are not data. `_meta` itself is missing during unpickling.
+        if name != "_meta" and name in self._meta:
+            return self._meta[name]
+        raise AttributeError(f"{type(self).__name__} has no field '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.set_field(value, name)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._meta:
+            del self._meta[name]
+        else:
+            object.__delattr__(self, name)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {"metainfo": self._meta, "data": self.__dict__}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_meta", dict(state["metainfo"]))  # so that shallow copies do not share their metainfo
+        self.__dict__.update(state["data"])
+
+    def __repr__(self) -> str:
+        lines = [f"  {name} (meta): {value!r}" for name, value in self._meta.items()]
+        for name, value in self.items():
+            text = repr(value)
+            if isinstance(value, (Tensor, np.ndarray)):
+                dtype = str(value.dtype).removeprefix("torch.")
+                text = f"{type(value).__name__} {tuple(value.shape)} {dtype}"
+            lines.append(f"  {name}: {text}")
+        body = "\n".join(line.replace("\n", "\n  ") for line in lines)
+        return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
+
+    def _map_data(self, convert: Callable[[Any], Any]) -> Self:
+        """Returns a copy with the same metainfo and converted data, without calling property setters."""
+        element = type(self).__new__(type(self))
+        data = {name: convert(value) for name, value in self.__dict__.items()}
+        element.__setstate__({"metainfo": self._meta, "data": data})
+        return element
+
+
+def _check_mapping(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"the {name} of a data element must be a dict", found=value)
+    return value

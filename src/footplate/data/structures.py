@@ -1,0 +1,189 @@
+"""Data elements that contain annotations and predictions for models, metrics and visualizers."""
+
+import itertools
+from collections.abc import Sequence, Sized
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from footplate.data.data_element import BaseDataElement, FieldKind, FieldType
+from footplate.errors import ArgumentError
+
+__all__ = ["BaseDataElement", "InstanceData", "LabelData", "PixelData"]
+
+Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
+
+
+class InstanceData(BaseDataElement):
+    """A data element for the instances in an image. All fields have the same length N, the number of instances.
+
+    Fields may be tensors ``(N, ...)``, arrays ``(N, ...)``, lists, tuples, strings, or other sequences.
+    Indexing selects the same instances from all fields.
+
+    Example:
+        >>> found = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.9, 0.2, 0.7]))
+        >>> len(found[found.scores > 0.5])
+        2
+    """
+
+    def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
+        """Sets one field; see `BaseDataElement.set_field`.
+
+        Raises:
+            ArgumentError: The value has no length, or a length that differs from that of the existing fields.
+        """
+        if field_type == "data":
+            if not isinstance(value, Sized):
+                raise ArgumentError(f"the field '{name}' of InstanceData must have a length", found=value)
+            for other, present in self.__dict__.items():
+                if other not in (name, "_" + name) and len(present) != len(value):
+                    raise ArgumentError(
+                        f"the fields of InstanceData must have the same length, but '{name}' has {len(value)} "
+                        f"and '{other}' has {len(present)}"
+                    )
+        super().set_field(value, name, dtype, field_type)
+
+    @staticmethod
+    def cat(instances: Sequence["InstanceData"]) -> "InstanceData":
+        """Concatenates several elements. The result has the metainfo of the first one.
+
+        Raises:
+            ArgumentError: `instances` is empty, or the elements have different fields.
+        """
+        if not instances:
+            raise ArgumentError("cannot concatenate an empty list of instances")
+        first = instances[0]
+        other = next((each for each in instances if set(each.keys()) != set(first.keys())), None)
+        if other is not None:
+            notes = [", ".join(first.keys()), ", ".join(other.keys())]
+            raise ArgumentError("cannot concatenate instances with different fields", notes=notes)
+        data: dict[str, Any] = {}
+        for name, value in first.items():
+            values = [each.get(name) for each in instances]
+            if isinstance(value, Tensor):
+                data[name] = torch.cat(values)
+            elif isinstance(value, np.ndarray):
+                data[name] = np.concatenate(values)
+            elif isinstance(value, (list, tuple)):
+                data[name] = type(value)(itertools.chain.from_iterable(values))
+            elif isinstance(value, str):
+                data[name] = "".join(values)
+            elif hasattr(value, "cat"):
+                data[name] = value.cat(values)
+            else:
+                raise ArgumentError(f"cannot concatenate fields of type {type(value).__name__}")
+        return first.new(**data)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self, name)
+
+    def __len__(self) -> int:
+        return next((len(value) for value in self.__dict__.values()), 0)
+
+    def __getitem__(self, index: Index | str) -> Any:
+        if isinstance(index, str):
+            return getattr(self, index)
+        if isinstance(index, (int, np.integer)):
+            index = _as_slice(int(index), len(self))
+        elif not isinstance(index, slice):
+            index = torch.as_tensor(index)
+            if index.dim() != 1:
+                raise ArgumentError("an index of instances must be one-dimensional", found=index.shape)
+            if index.dtype == torch.bool and len(index) != len(self):
+                raise ArgumentError(f"a boolean index of length {len(index)} does not fit {len(self)} instances")
+            index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
+        return self._map_data(lambda value: _select(value, index))
+
+
+class PixelData(BaseDataElement):
+    """A data element whose fields are tensors or arrays ``(C, H, W)`` with a common height and width.
+
+    Such fields are masks, heat maps or feature maps. A field of shape ``(H, W)`` is stored as ``(1, H, W)``. Indexing
+    by rows and columns crops all fields.
+
+    Example:
+        >>> PixelData(data=torch.zeros(64, 48))[10:20, :8].shape
+        (10, 8)
+    """
+
+    def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
+        """Sets one field; see `BaseDataElement.set_field`.
+
+        Raises:
+            ArgumentError: The value has the wrong shape, or differs in height or width from the existing fields.
+        """
+        if field_type == "data":
+            if not isinstance(value, (Tensor, np.ndarray)) or value.ndim not in (2, 3):
+                raise ArgumentError(
+                    f"the field '{name}' of PixelData must be a tensor or array of shape (C, H, W) or (H, W)",
+                    found=tuple(value.shape) if hasattr(value, "shape") else value,
+                )
+            size = tuple(value.shape[-2:])
+            for other, present in self.__dict__.items():
+                if other not in (name, "_" + name) and tuple(present.shape[-2:]) != size:
+                    raise ArgumentError(
+                        f"the fields of PixelData must have the same height and width, but '{name}' has {size} "
+                        f"and '{other}' has {tuple(present.shape[-2:])}"
+                    )
+            value = value[None] if value.ndim == 2 else value
+        super().set_field(value, name, dtype, field_type)
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """The common height and width, or None if the element has no fields."""
+        return next((tuple(value.shape[-2:]) for value in self.__dict__.values()), None)
+
+    def __getitem__(self, index: tuple[int | slice, int | slice]) -> Self:
+        if not isinstance(index, tuple) or len(index) != 2:
+            raise ArgumentError("PixelData must be indexed by rows and columns, as in element[0:8, 4:12]", found=index)
+        rows, columns = (_as_slice(each, length) for each, length in zip(index, self.shape or (0, 0), strict=True))
+        return self._map_data(lambda value: value[:, rows, columns])
+
+
+class LabelData(BaseDataElement):
+    """A data element for labels and scores of a whole image, with conversions between indices and one-hot form."""
+
+    @staticmethod
+    def onehot_to_label(onehot: Tensor) -> Tensor:
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
+        if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
+            raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
+        return onehot.nonzero().flatten()
+
+    @staticmethod
+    def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
+        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` with the same dtype."""
+        if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
+            raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
+        onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)
+        onehot[label.long()] = 1
+        return onehot
+
+
+def _as_slice(index: int | slice, length: int) -> slice:
+    """Returns a slice of length 1 for an index, so that indexing keeps the dimension."""
+    if isinstance(index, slice):
+        return index
+    if not -length <= index < length:
+        raise IndexError(f"index {index} is out of range for a dimension of size {length}")
+    return slice(index % length, index % length + 1)
+
+
+def _select(value: Any, index: slice | Tensor) -> Any:
+    """Returns the elements of a field at a slice, or at int64 indices ``(K,)``."""
+    if isinstance(value, Tensor):
+        return value[index if isinstance(index, slice) else index.to(value.device)]
+    if isinstance(value, np.ndarray):
+        return value[index if isinstance(index, slice) else index.cpu().numpy()]
+    if isinstance(value, (list, tuple)) and isinstance(index, Tensor):
+        return type(value)([value[at] for at in index.tolist()])
+    if isinstance(value, str) and isinstance(index, Tensor):
+        return "".join(value[at] for at in index.tolist())
+    return value[index]

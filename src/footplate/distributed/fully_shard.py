@@ -1,0 +1,399 @@
+"""FullyShard, which configures FSDP2 and tensor parallelism.
+
+Tensor parallelism splits layers across the processes of a group with PyTorch's `parallelize_module`.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from footplate.checks import check_choice, check_count, check_flag, check_keys
+from footplate.distributed.collectives import get_world_size, is_distributed, set_tensor_parallel_size
+from footplate.distributed.sharding import initialize_from_main
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.module_selection import select_modules
+from footplate.registry import MODEL_WRAPPERS
+
+_logger = logging.getLogger("footplate.distributed")
+_PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+_STYLES = ("colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce")
+_LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
+    "colwise": (nn.Linear,),
+    "rowwise": (nn.Linear, nn.Embedding),
+    "colwise_gather_output": (nn.Linear,),
+    "embedding_rowwise": (nn.Embedding,),
+    "replicated_with_grad_allreduce": (nn.Module,),
+}
+_HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "nhead")
+
+
+@MODEL_WRAPPERS.register_module()
+def FullyShard(  # noqa: N802 - the name that configs use
+    module: nn.Module,
+    *,
+    shard: Mapping[str, Any] | None = None,
+    mesh: Sequence[int] | None = None,
+    tensor_parallel: int | Mapping[str, Any] | None = None,
+    mixed_precision: Mapping[str, Any] | None = None,
+    reshard_after_forward: bool | int | None = None,
+    offload: str | None = None,
+    forward_methods: Sequence[str] = (),
+) -> nn.Module:
+    """Shards parameters, gradients and optimizer states across ranks with PyTorch's `fully_shard`.
+
+    Each module that `shard` selects forms a communication group. The remaining parameters form another group. Weights
+    are initialized before sharding, so that they do not depend on the number of ranks.
+
+    Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
+
+    Args:
+        module: The unsharded model, on its device. With one process, it is returned unchanged.
+        shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
+            module names.
+        mesh: `(replicas, shards)`. The product must be the number of processes. The weights are sharded within groups
+            of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
+            one group.
+        tensor_parallel: The number of processes with consecutive ranks that share each layer, or a dict with this
+            number as `size` and a `plan` that maps patterns of module names to "colwise" or "rowwise". By default, the
+            model's own plan is used. These processes train on the same batches. With a `mesh`, the product of all three
+            numbers must be the number of processes.
+        mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
+            `cast_forward_inputs`.
+        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
+            many ranks. None means True for all modules except the root.
+        offload: "cpu" keeps the shards in host memory.
+        forward_methods: Methods other than `forward` that use the parameters of a sharded module, such as `loss` of a
+            head.
+
+    Raises:
+        ArgumentError: A key, class, dtype, policy or method is unknown, a class or pattern matches nothing, a weight
+            belongs to several groups, the mesh does not match the number of processes, or the model cannot be split as
+            `tensor_parallel` requires.
+    """
+    _check_mesh(mesh)
+    with at_key("shard"), located(shard):
+        modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
+        chosen = select_modules(modules, shard or {})
+        _check_shared_weights(module, chosen)
+    with located(forward_methods):
+        _check_methods(forward_methods, [*chosen.values(), module])
+    with at_key("mixed_precision"), located(mixed_precision):
+        precision = _precision(mixed_precision or {})
+    with at_key("tensor_parallel"), located(tensor_parallel):
+        split = parse_tensor_parallel(tensor_parallel)
+        styles = select_layers(module, split)
+    if offload not in (None, "cpu"):
+        raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
+    if not is_distributed():
+        return module
+    settings, layer_mesh = _fully_shard_arguments(
+        module, precision, offload, reshard_after_forward, mesh, tensor_parallel=split.size
+    )
+    initialize_from_main(module)
+    strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
+    for parameter in strided:
+        parameter.data = parameter.data.contiguous()
+    if strided:
+        _logger.info("FullyShard does not support channels_last. Weights made contiguous: %d.", len(strided))
+    with at_key("tensor_parallel"):
+        split_layers(module, styles, layer_mesh)
+    from torch.distributed import fsdp
+
+    for each in (*chosen.values(), module):
+        fsdp.fully_shard(each, **settings)
+        for name in forward_methods:
+            if hasattr(each, name):
+                fsdp.register_fsdp_forward_method(each, name)
+
+    def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
+        """Reshards the root module if no backward pass will do so, for example after validation."""
+        if not torch.is_grad_enabled():
+            root.reshard()  # type: ignore[operator]
+
+    module.register_forward_hook(reshard_without_gradients)
+    return module
+
+
+def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
+    """Checks that no weight belongs to two of the groups into which `chosen` divides the model."""
+    names = {id(each): f"'{name}'" for name, each in chosen.items()}
+    groups: dict[int, str] = {}
+
+    def visit(module: nn.Module, path: str, group: str) -> None:
+        group = names.get(id(module), group)
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if groups.setdefault(id(parameter), group) != group:
+                raise ArgumentError(
+                    f"{groups[id(parameter)]} and {group} share the weight '{path}{name}', so they cannot be sharded "
+                    "separately",
+                    notes=["Select a module that contains both, or neither of them."],
+                )
+        for name, child in module.named_children():
+            visit(child, f"{path}{name}.", group)
+
+    visit(model, "", "the rest of the model")
+
+
+def _check_methods(names: Any, modules: Sequence[nn.Module]) -> None:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ArgumentError("forward_methods must be a list of names", key="forward_methods", found=names)
+    for name in names:
+        if not isinstance(name, str) or not any(inspect.ismethod(getattr(each, name, None)) for each in modules):
+            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
+
+
+def _check_mesh(mesh: Any) -> None:
+    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == 2):
+        raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
+    for number in mesh or ():
+        check_count("each number of mesh", number, key="mesh")
+
+
+def _fully_shard_arguments(
+    module: nn.Module,
+    precision: Mapping[str, Any],
+    offload: str | None,
+    reshard: bool | int | None,
+    mesh: Sequence[int] | None,
+    *,
+    tensor_parallel: int,
+) -> tuple[dict[str, Any], Any]:
+    """Returns the arguments for `fully_shard`, and the mesh of the ranks that share layers, if any.
+
+    Every rank must call this.
+    """
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
+    world = get_world_size()
+    if world % tensor_parallel:
+        message = f"tensor_parallel must divide the number of processes, {world}"
+        raise ArgumentError(message, key="tensor_parallel", found=tensor_parallel)
+    batches = world // tensor_parallel
+    if mesh is not None and mesh[0] * mesh[1] != batches:
+        raise ArgumentError(
+            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes"
+            + (f" with tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""),
+            key="mesh",
+            found=tuple(mesh),
+            notes=["The number of replicas times the number of shards must be the number of processes."]
+            if tensor_parallel == 1
+            else ["Replicas times shards times tensor_parallel must be the number of processes."],
+        )
+    shards = batches if mesh is None else mesh[1]
+    is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
+    if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
+        raise ArgumentError(
+            "reshard_after_forward must be True, False, None, or a divisor of the number of shards other than 1 and "
+            "itself",
+            key="reshard_after_forward",
+            found=reshard,
+            notes=[f"there are {shards} shards"],
+        )
+    sizes = {"shard": batches} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
+    sharding = tuple(sizes)
+    if tensor_parallel > 1:
+        sizes["layer"] = tensor_parallel
+    device = next(module.parameters()).device.type
+    all_ranks = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    settings: dict[str, Any] = {
+        "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
+        "mesh": all_ranks[sharding] if tensor_parallel > 1 else all_ranks,
+        "reshard_after_forward": reshard,
+    }
+    if offload:
+        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
+    return settings, all_ranks["layer"] if tensor_parallel > 1 else None
+
+
+def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts the value of `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
+    check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
+    found: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if not key.endswith("dtype"):
+            found[key] = check_flag(key, value)
+        elif value is None or isinstance(value, torch.dtype):
+            found[key] = value
+        else:
+            name = str(value).removeprefix("torch.")
+            if name not in _DTYPES:
+                message = f"{key} must be one of {', '.join(_DTYPES)}"
+                raise ArgumentError(message, key=key, found=value, suggestion=nearest(name, _DTYPES))
+            found[key] = getattr(torch, name)
+    return found
+
+
+class TensorParallel(NamedTuple):
+    """The parsed value of the key `tensor_parallel`."""
+
+    size: int  # processes that share the layers
+    plan: Mapping[str, str] | None  # maps patterns of module names to styles; None uses the plan of the model
+
+
+def parse_tensor_parallel(value: Any) -> TensorParallel:
+    """Parses `tensor_parallel`, which is a number or a dict with `size` and `plan`. None means a size of 1.
+
+    Raises:
+        ArgumentError: A key, a number or a style is invalid.
+    """
+    cfg = value if isinstance(value, Mapping) else {"size": 1 if value is None else value}
+    check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
+    plan = cfg.get("plan")
+    if plan is not None and (not isinstance(plan, Mapping) or not plan):
+        raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
+    for pattern, style in (plan or {}).items():
+        if not isinstance(pattern, str):
+            raise ArgumentError("a pattern of the plan must be a string", key="plan", found=pattern)
+        check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
+    return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
+
+
+def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
+    """Maps the name of each module to split to its style.
+
+    Args:
+        model: The model.
+        settings: The result of `parse_tensor_parallel`. If it has no plan, the plan is the `_tp_plan` of the outermost
+            modules that have this attribute. transformers sets it from the `base_model_tp_plan` in its configs.
+
+    Raises:
+        ArgumentError: The model has no plan, a pattern matches no module, a style does not suit its module, or a size
+            or a number of heads is not divisible by the number of processes.
+    """
+    if settings.size == 1 and settings.plan is None:
+        return {}
+    modules = dict(model.named_modules())
+    plan = dict(settings.plan or {})
+    if settings.plan is None:
+        roots: list[str] = []
+        for name, module in modules.items():
+            own = getattr(module, "_tp_plan", None)
+            if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+                roots.append(name)
+                plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+        if not plan:
+            example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
+            raise ArgumentError(
+                "the model has no plan for tensor parallelism",
+                key="plan",
+                found=[type(model).__name__],
+                notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
+            )
+    styles: dict[str, str] = {}
+    for pattern, style in plan.items():
+        parts = pattern.split(".")
+        same_depth = [name for name in modules if name.count(".") == pattern.count(".")]
+        names = [name for name in same_depth if all(map(fnmatchcase, name.split("."), parts))]
+        if not names and settings.plan is not None:
+            raise ArgumentError(
+                f"no module of the model matches '{pattern}'",
+                key=f"plan.{pattern}",
+                found=pattern,
+                suggestion=nearest(pattern, modules),
+                notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
+            )
+        styles |= dict.fromkeys(names, style)
+    if not styles:
+        raise ArgumentError("the model's own plan matches none of its modules", key="plan", found=list(plan))
+    for name, style in styles.items():
+        _check_layer(modules, name, style, settings.size)
+    return styles
+
+
+def common_divisor(model: nn.Module, styles: Mapping[str, str]) -> int:
+    """Returns the number that `tensor_parallel` must divide so that all layers can be split, or 0 if any number can.
+
+    `styles` is the result of `select_layers`.
+    """
+    modules = dict(model.named_modules())
+    return math.gcd(*(each for name in styles for each in _divided_numbers(modules, name, styles[name]).values()))
+
+
+def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:
+    """Splits layers across the ranks of a mesh. The weights must be the same on all ranks.
+
+    Args:
+        model: The model.
+        styles: The result of `select_layers`.
+        mesh: The device mesh, with one dimension. With None, nothing is split.
+
+    Raises:
+        ArgumentError: Two layers share a weight, and the plan does not split it in the same way for both.
+    """
+    if mesh is None:
+        return
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor import parallel as tp
+
+    whole = Replicate()
+    build: dict[str, Callable[[nn.Module], Any]] = {
+        "colwise": lambda layer: tp.ColwiseParallel(),
+        "colwise_gather_output": lambda layer: tp.ColwiseParallel(output_layouts=whole),
+        "rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole if isinstance(layer, nn.Embedding) else None),
+        "embedding_rowwise": lambda layer: tp.RowwiseParallel(input_layouts=whole),
+        # The input is split by heads, in dim 2 of (N, L, heads, C), or by features, in dim 2 of (N, L, C).
+        "replicated_with_grad_allreduce": lambda layer: tp.SequenceParallel(sequence_dim=2, use_local_output=True),
+    }
+    uses: dict[int, list[tuple[nn.Module, str, str]]] = {}  # the owner, attribute and full name by parameter
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            uses.setdefault(id(parameter), []).append((module, name, f"{prefix}.{name}"))
+    plan: dict[str, Any] = {name: build[style](model.get_submodule(name)) for name, style in styles.items()}
+    tp.parallelize_module(model, mesh, plan, src_data_rank=None)
+    for owners in uses.values():
+        tensors = [getattr(owner, name) for owner, name, _ in owners]
+        if len({getattr(each, "placements", None) for each in tensors}) > 1:
+            raise ArgumentError(
+                "the plan must split layers that share a weight in the same way",
+                key="plan",
+                found=[label for *_, label in owners],
+            )
+        for owner, name, _ in owners[1:]:
+            setattr(owner, name, tensors[0])
+    set_tensor_parallel_size(mesh.size())
+    # Loading and saving gather such weights in two steps. torch warns about this once per rank.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+
+
+def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
+    layer: Any = modules[name]
+    key = f"plan.{name}"
+    if style not in _STYLES:
+        raise ArgumentError(
+            f"the model's plan uses the style '{style}' for '{name}', which is not supported",
+            key=key,
+            found=style,
+            notes=[f"Set your own plan. The supported styles are {', '.join(_STYLES)}."],
+        )
+    if not isinstance(layer, _LAYERS[style]):
+        kinds = " or ".join(each.__name__ for each in _LAYERS[style])
+        raise ArgumentError(
+            f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
+        )
+    for label, number in _divided_numbers(modules, name, style).items():
+        if number % size:
+            message = f"{label} must be divisible by the size of tensor_parallel, {size}"
+            raise ArgumentError(message, key=key, found=number)
+
+
+def _divided_numbers(modules: Mapping[str, nn.Module], name: str, style: str) -> dict[str, int]:
+    """Returns the numbers of features and heads that must be divisible by the number of processes, with labels."""
+    layer: Any = modules[name]
+    if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
+        return {}
+    features = "out_features" if style == "colwise" else "in_features"
+    above = name.rpartition(".")[0]
+    numbers: dict[str, Any] = {f"{features} of '{name}'": getattr(layer, features)}
+    for owner in (modules[above], getattr(modules[above], "config", None)):
+        numbers |= {f"{each} of '{above}'": getattr(owner, each) for each in _HEADS if hasattr(owner, each)}
+    return {label: number for label, number in numbers.items() if isinstance(number, int)}

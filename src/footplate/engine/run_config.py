@@ -1,0 +1,263 @@
+"""Turns a config into the arguments of a Runner: translates it, checks it, and completes it.
+
+Keys of other engines are translated, ignored with a warning, or rejected.
+"""
+
+import copy
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
+from footplate.config.key_paths import merge_options
+from footplate.config.origins import is_variable
+from footplate.engine.components import counts_epochs
+from footplate.engine.sections import READ_KEYS, SECTIONS, check_kinds
+from footplate.error_context import located, origin_at, origin_of, with_origins
+from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
+from footplate.messages import nearest
+from footplate.models import FUNCTIONS, is_plain
+from footplate.registry import RUNNERS, set_default_scope
+
+_logger = logging.getLogger("footplate.engine")
+LENGTHS = ("max_epochs", "max_iters")
+PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
+"""The arguments of the Runner that are not keys of a config."""
+_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
+# Keys of other engines without which the results would differ, with advice on what to do instead.
+_REFUSED = {
+    "apex_amp": _AMP,
+    "use_apex_amp": _AMP,
+    "module_hooks": "Register the hooks in the model.",
+    "omnisource": "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`.",
+    "precise_bn": "Compute the statistics in a custom hook.",
+}
+# Keys of other engines without which the results do not differ.
+_IGNORED = {
+    "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
+    "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
+}
+_SHARD = "Shard the model with `model_wrapper_cfg = dict(type='FullyShard')`."
+_INSTEAD_OF_STRATEGY = {
+    "DeepSpeedStrategy": _SHARD,
+    "FSDPStrategy": _SHARD,
+    "ColossalAIStrategy": _SHARD,
+    "DDPStrategy": "Set `model_wrapper_cfg` and `sync_bn` at the top level.",
+}
+
+
+def check_config(cfg: Config, *, built_next: bool = False) -> Config:
+    """Checks a config for errors that can be found without data and weights.
+
+    It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
+    built. For datasets, metrics and the model only names and arguments are checked.
+
+    Args:
+        cfg: A config of either generation.
+        built_next: Whether a Runner is built from the config next. Sections that it checks at its start are then not
+            checked here.
+
+    Returns:
+        The config, translated to the second generation.
+
+    Raises:
+        FootplateError: The first error, with its key path and its location.
+    """
+    cfg = runner_config(cfg)
+    sections = {section.name: cfg.get(section.name) for section in SECTIONS}
+    set_default_scope(sections["default_scope"])
+    with _located(cfg):
+        if "runner_type" in cfg:
+            RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
+        check_kinds(sections)
+        for section in SECTIONS:
+            if section.check and not (built_next and section.checked_at_start):
+                section.check(sections)
+    return cfg
+
+
+def runner_config(cfg: Config) -> Config:
+    """Returns a config with the keys of the Runner. A first-generation config is translated.
+
+    Raises:
+        ConfigKeyError: An unknown key resembles a known one.
+        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict with each
+            other.
+    """
+    check_top_level_keys(cfg, known_keys())
+    refuse_unsupported(cfg)
+    cfg = in_second_generation(cfg)
+    with _located(cfg):
+        for name in ("model", "work_dir"):
+            if cfg.get(name) is None:
+                raise ArgumentError(f"the config has no '{name}'", key=name)
+    return cfg
+
+
+def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """Returns a translated copy of a config with overrides applied, and the overrides that are not config keys.
+
+    Raises:
+        ArgumentError: An override is neither a config key nor an argument of the Runner.
+    """
+    if not overrides:
+        return cfg, {}
+    merged = in_second_generation(cfg)
+    merged = Config(merged, merged.text, merged.filename, merged.env_variables)
+    added: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name in PYTHON_ARGUMENTS:
+            added[name] = value
+        elif name in READ_KEYS:
+            merge_options(merged._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
+        else:
+            near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
+            raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
+    return merged, added
+
+
+@contextmanager
+def _located(cfg: Config) -> Iterator[None]:
+    """Adds the location of the offending value to errors, or the name of the config file if it is unknown."""
+    try:
+        with located(cfg):
+            yield
+    except FootplateError as error:
+        if error.origin is None and cfg.filename:
+            error.origin = Origin(os.path.relpath(cfg.filename), 0)
+        raise
+
+
+def translator() -> Any:
+    """Returns the module that translates first-generation configs, imported by name because it builds on the engine."""
+    return import_module("footplate.first_generation.translation.translate")
+
+
+def in_second_generation(cfg: Config) -> Config:
+    """Translates a config to the keys of the Runner. A config that already has them is returned unchanged.
+
+    Raises:
+        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
+            unknown key resembles a known one.
+    """
+    return translator().in_second_generation(cfg)  # type: ignore[no-any-return]
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """Returns the top-level keys that a config of any generation may have."""
+    return READ_KEYS.union({"vis_backends"}, translator().FIRST_GENERATION_KEYS)
+
+
+def keys_read(cfg: Config) -> frozenset[str]:
+    """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
+    return known_keys() if translator().is_first_generation(cfg) else READ_KEYS
+
+
+def warn_about_variables(cfg: Config) -> None:
+    """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
+    late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
+    for sentence in (*late, *overridden, *_ignored_keys(cfg)):
+        _logger.warning("%s", sentence)
+
+
+def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
+    """Raises an error for a key that has no effect here but changes results in other engines.
+
+    Raises:
+        ConfigError: The config has such a key. The message suggests an alternative.
+    """
+    strategy = cfg.get("strategy")
+    if strategy and not is_variable(cfg, "strategy"):
+        name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
+        further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
+        is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
+        if further or not is_plain:
+            key = f"strategy.{further[0]}" if is_plain else "strategy"
+            advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")
+            raise _refusal(cfg, key, advice, strategy[further[0]] if is_plain else strategy)
+    for key, advice in _REFUSED.items():
+        if _is_set(cfg, key):
+            raise _refusal(cfg, key, advice, cfg[key])
+
+
+def _ignored_keys(cfg: Config) -> Iterator[str]:
+    """Yields a warning for each key that has no effect on a run with this config."""
+    reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
+    top, model = cfg.get("data_preprocessor"), cfg.get("model")
+    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    if top is not None and own is not None and repr(top) != repr(own):
+        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+    for key, reason in reasons.items():
+        origin = origin_of(cfg, key)
+        yield f"{f'{origin}: ' if origin else ''}{key} has no effect{reason}"
+
+
+def _is_set(cfg: Config | Mapping[str, Any], key: str) -> bool:
+    return bool(cfg.get(key)) and not is_variable(cfg, key)
+
+
+def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:
+    return ConfigError(
+        f"footplate does not support '{key}', and the results would differ without it",
+        key=key,
+        found=found,
+        origin=origin_at(cfg, key),
+        notes=[advice],
+    )
+
+
+def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Completes the arguments of a Runner with those that can be derived from the others.
+
+    `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
+    dataloader: without metrics, they report the loss.
+
+    Args:
+        given: Maps the names of the runner's arguments to their values.
+
+    Raises:
+        ArgumentError: Arguments conflict with each other.
+    """
+    sections = {**given, "train_cfg": _with_length(given)}
+    if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):
+        return sections
+    computes_loss = given["loss"] is not None or given["training_step"] is not None
+    if given["val_dataloader"] is None and given["test_dataloader"] is not None and given["test_evaluator"] is None:
+        sections |= {"val_evaluator": None, "test_evaluator": given["val_evaluator"]}
+    for mode in ("val", "test"):
+        if given[f"{mode}_dataloader"] is None:
+            continue
+        if sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = copy.deepcopy(given["val_evaluator"]) or []
+        if given[f"{mode}_cfg"] is None:
+            reports_loss = computes_loss or not sections[f"{mode}_evaluator"]
+            sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
+    if not counts_epochs(sections["train_cfg"]):
+        hooks = given["default_hooks"] or {}
+        checkpoint = hooks.get("checkpoint", {})
+        if isinstance(checkpoint, Mapping) and "type" not in checkpoint:
+            settings = with_origins({"by_epoch": False, **checkpoint}, checkpoint)
+            sections["default_hooks"] = with_origins({**hooks, "checkpoint": settings}, hooks)
+    return sections
+
+
+def _with_length(given: Mapping[str, Any]) -> Any:
+    """Returns `train_cfg` with `max_epochs` or `max_iters`, if one of them is given."""
+    train_cfg = given["train_cfg"]
+    lengths = {name: given[name] for name in LENGTHS if given[name] is not None}
+    if not lengths:
+        return train_cfg
+    if len(lengths) > 1:
+        raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key="max_iters")
+    ((name, length),) = lengths.items()
+    if not isinstance(train_cfg, (Mapping, type(None))):
+        raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop", key=name, found=length)
+    other = "max_iters" if name == "max_epochs" else "max_epochs"
+    if other in (train_cfg or {}):
+        raise ArgumentError(f"'{name}' cannot be combined with '{other}' in 'train_cfg'", key=name, found=length)
+    return with_origins({**(train_cfg or {}), **lengths}, train_cfg)

@@ -1,0 +1,242 @@
+"""The datasets of a validation or test, each with its evaluator, and the points of a run at which it validates."""
+
+import bisect
+import copy
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from footplate.checks import check_count
+from footplate.data import SampleLoader, build_dataloader
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
+from footplate.messages import nearest
+from footplate.records.message_hub import dataset_metric
+
+_logger = logging.getLogger("footplate.evaluation")
+
+
+class EvaluationSet(NamedTuple):
+    """A dataset with its metrics.
+
+    Attributes:
+        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
+        dataloader: Its batches.
+        evaluator: Its metrics.
+        interval: The number of epochs or iterations between validations on it. If None, every validation includes it.
+    """
+
+    name: str
+    dataloader: Any
+    evaluator: Evaluator
+    interval: int | None = None
+
+    def is_due(self, done: int, end: int) -> bool:
+        """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
+        return self.interval is None or done % self.interval == 0 or done >= end
+
+    def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the metrics with the prefix of the dataset added to their names."""
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+
+
+def warn_about_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
+    """Warns if a label stands for different classes in the training data and in other data.
+
+    Args:
+        trained: The metainfo of the training data, or None.
+        sets: The other datasets.
+        mode: "validation" or "test", for the message.
+    """
+    for each in sets:
+        metainfo = getattr(getattr(each.dataloader, "dataset", None), "metainfo", None)
+        for label, (before, now) in enumerate(zip(_classes(trained), _classes(metainfo), strict=False)):
+            if before != now:
+                _logger.warning(
+                    "Label %d is '%s' in the training data, but '%s' in the %s data%s. "
+                    "Set the same classes, in the same order, in all datasets.",
+                    label,
+                    before,
+                    now,
+                    mode,
+                    f" '{each.name}'" if each.name else "",
+                )
+                break
+
+
+def _classes(metainfo: Any) -> Sequence[Any]:
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+    return classes if isinstance(classes, (list, tuple)) else ()
+
+
+def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
+    """Builds the loader of a section, or a dict of loaders if the section maps names to sections.
+
+    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
+    process.
+
+    If `build` is given, it replaces `build_dataloader`. It takes a section and the seed.
+
+    Raises:
+        ArgumentError: A name contains a slash or is not a string, or several sections have no names.
+        FootplateError: A loader cannot be built.
+    """
+    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
+        raise ArgumentError(
+            "several datasets must be passed as a dict that maps names to sections",
+            notes=["Write dict(clean=dict(...), ...)."],
+        )
+    if has_several_loaders(cfg):
+        loaders = {}
+        for name, each in cfg.items():
+            if not isinstance(name, str) or "/" in name or not name:
+                raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
+            with at_key(name):
+                loaders[name] = build_loaders(each, seed, build=build)
+        return loaders
+    loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
+    if isinstance(loader, SampleLoader) and loader is not cfg:
+        loader.count_once()
+    return loader
+
+
+def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
+    """Builds the evaluator of a section. For several loaders, builds a dict that maps names to evaluators.
+
+    Args:
+        cfg: The section of an evaluator, or a dict that maps names of datasets to such sections. A separate evaluator
+            is built for each dataset. A dict of functions and objects in which no key is the name of a dataset counts
+            as the section of a single evaluator.
+        loaders: The result of `build_loaders`.
+        build: Builds an evaluator from its section.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not isinstance(loaders, Mapping):
+        return build(cfg)
+    if not _is_by_set(cfg, loaders):
+        return {name: build(copy.deepcopy(cfg)) for name in loaders}
+    check_evaluator_names(cfg, loaders)
+    found = {}
+    for name in loaders:
+        with at_key(name):
+            found[name] = build(cfg[name])
+    return found
+
+
+def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
+    """Checks whether a section maps names of datasets to evaluators, rather than defining one for all datasets."""
+    if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
+        return False
+    return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
+
+
+def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
+    """Checks that a dict of evaluators has exactly the names of the datasets.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not _is_by_set(cfg, sets):
+        return
+    for name in cfg:
+        if name not in sets:
+            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
+    for name in sets:
+        if name not in cfg:
+            notes = [f"evaluators: {', '.join(cfg)}"]
+            raise ArgumentError(f"the dataset '{name}' has no evaluator", key=name, notes=notes)
+
+
+def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
+    """Checks that each interval belongs to a dataset and is a positive integer.
+
+    Raises:
+        ArgumentError: An interval is not positive, or its dataset does not exist.
+    """
+    if not isinstance(intervals, (Mapping, type(None))):
+        raise ArgumentError(
+            "'intervals' must be a dict that maps dataset names to numbers", key="intervals", found=intervals
+        )
+    for name, value in (intervals or {}).items():
+        if name not in sets:
+            near = nearest(name, sets)
+            raise ArgumentError(f"there is no dataset '{name}'", key=f"intervals.{name}", suggestion=near)
+        check_count(name, value, key=f"intervals.{name}")
+
+
+def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
+    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
+
+    Args:
+        loaders: A loader, or a dict that maps names to loaders.
+        evaluators: An evaluator, or a dict that maps the same names to evaluators.
+        intervals: Maps names of datasets to their intervals.
+
+    Raises:
+        ArgumentError: An interval is not positive, or its dataset does not exist.
+    """
+    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
+    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
+    check_intervals(intervals, several)
+    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
+    for each in sets:
+        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
+        each.evaluator.set_context(dataset=each.name)
+    return sets
+
+
+def has_several_loaders(cfg: Any) -> bool:
+    """Checks whether a dataloader section maps names to loaders."""
+    if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
+        return False
+    return all(
+        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
+        for each in cfg.values()
+    )
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: The number of epochs or iterations of the run.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = checked_intervals(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
+
+
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval that applies after `done` epochs or iterations."""
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+
+
+def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
+    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs."""
+    pairs = intervals if isinstance(intervals, Sequence) else ()
+    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
+    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
+        raise ArgumentError(
+            "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]

@@ -1,0 +1,329 @@
+"""Hooks that validate, test and save with averaged weights: of the model, or of schedule-free optimizers."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from footplate.checks import check_count
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import is_sharded
+from footplate.engine import Hook, Runner
+from footplate.engine.ineffective_settings import Reach
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
+from footplate.models import BaseAveragedModel
+from footplate.optim.optimizer_builder import is_schedule_free
+from footplate.optim.schedules import ReduceOnPlateau
+from footplate.registry import HOOKS, MODELS
+
+AVERAGED_STATE = "ema_state_dict"
+_logger = logging.getLogger("footplate.hooks")
+
+
+class AveragedWeightsHook(Hook):
+    """The base class of hooks that validate, test and save with averaged weights.
+
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+    """
+
+    priority = "NORMAL"
+    swaps_weights = True
+
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        """Switches the model to its averaged or its training weights. Does nothing if it already uses them."""
+        raise NotImplementedError
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Switches to the averaged weights."""
+        self._swap(runner, to_average=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Switches to the averaged weights."""
+        self._swap(runner, to_average=True)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restores the training weights of a resumed run."""
+        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
+        if saved is None or not runner.resuming:
+            return
+        if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
+            raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' in the checkpoint must be dicts")
+        if missing := [name for name in average if f"module.{name}" not in saved]:
+            raise CheckpointError(
+                f"the '{AVERAGED_STATE}' in the checkpoint does not contain all weights of the model", found=missing[0]
+            )
+        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
+        del checkpoint[AVERAGED_STATE]  # shows that a hook has restored it
+
+
+@HOOKS.register_module()
+class EMAHook(AveragedWeightsHook):
+    """Averages the weights of the model during training, and validates, tests and saves with the average.
+
+    In a checkpoint, `state_dict` holds the average and `ema_state_dict` the weights with which training resumes.
+
+    Args:
+        ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
+            WarmUpEMA, or another averaged model that is registered in MODELS.
+        strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
+        begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
+        begin_epoch: The epoch at which averaging begins.
+        start_iters: An alias of `begin_iter`.
+        settings: Arguments for the averaged model, such as `momentum`, `interval`, `update_buffers` and `device`. With
+            `device="cpu"`, the average uses no accelerator memory.
+
+    Raises:
+        ArgumentError: The start of averaging is set twice or is negative, or an argument for the averaged model is
+            invalid.
+    """
+
+    def __init__(
+        self,
+        ema_type: str = "ExponentialMovingAverage",
+        strict_load: bool = False,
+        begin_iter: int = 0,
+        begin_epoch: int = 0,
+        start_iters: int = 0,
+        **settings: Any,
+    ) -> None:
+        begins = {
+            "begin_iter": check_count("begin_iter", begin_iter, least=0),
+            "begin_epoch": check_count("begin_epoch", begin_epoch, least=0),
+            "start_iters": check_count("start_iters", start_iters, least=0),
+        }
+        given = [name for name, value in begins.items() if value]
+        if len(given) > 1:
+            raise ArgumentError(f"only one of {', '.join(given)} may be set", key=given[0], found=begins[given[0]])
+        self.strict_load = strict_load
+        self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
+        self._cfg = {"type": ema_type, **settings}
+        self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
+        if "device" in settings and torch.empty(0, device=settings["device"]).device.type == "meta":
+            raise ArgumentError("the average cannot be on the meta device", key="device", found="meta")
+        self._loaded: Mapping[str, Any] | None = None
+        self.ema_model: BaseAveragedModel | None = None
+        self._swapped = False
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields `begin_iter` or `begin_epoch` if the run ends before averaging begins."""
+        for name, begin, length, unit in (
+            ("begin_iter", self.begin_iter, reach.iters, "iterations"),
+            ("begin_epoch", self.begin_epoch, reach.epochs, "epochs"),
+        ):
+            if length is not None and begin >= length:
+                yield name, f"the run ends after {length} {unit}, so nothing is averaged"
+
+    def before_run(self, runner: Runner) -> None:
+        """Builds the averaged model and loads its saved state. If the model already exists, it is reused."""
+        self._model = unwrap_model(runner.model)
+        if self.ema_model is not None and self._loaded is None:
+            return
+        average = self._averaged(self._model)
+        if self._loaded is not None:
+            try:
+                average.load_state_dict(self._loaded, strict=self.strict_load)
+            except FootplateError:
+                raise
+            except Exception as error:  # the state of a checkpoint may have any form
+                raise CheckpointError(
+                    f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
+                ) from error
+            self._loaded = None
+        self.ema_model = average
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Updates the average."""
+        if self.ema_model is None:
+            return
+        # The epoch is compared only if it is needed, because computing it takes time.
+        if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
+            self.ema_model.update_parameters(self._model)
+        else:
+            self.ema_model.copy_from(self._model)
+
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        """Swaps the model's weights with their average, or swaps them back."""
+        if self._swapped != to_average:
+            self._swap_ema_parameters()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Saves the average as the model's weights, and the training weights separately."""
+        if self.ema_model is None:
+            return
+        average = self.ema_model.state_dict()
+        if self._swapped:
+            checkpoint[AVERAGED_STATE] = average
+            return
+        weights = checkpoint["state_dict"]
+        checkpoint[AVERAGED_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
+        checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restores the training weights and the average of a resumed run."""
+        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
+        super().after_load_checkpoint(runner, checkpoint)
+        if saved is not None and average is not None and runner.resuming:
+            self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
+
+    def _averaged(self, model: nn.Module) -> BaseAveragedModel:
+        try:
+            average = MODELS.build(self._cfg, model=model)
+        except UnknownNameError as error:
+            error.key = "ema_type"
+            raise
+        if not isinstance(average, BaseAveragedModel):
+            raise ArgumentError(
+                "ema_type must be a subclass of BaseAveragedModel", key="ema_type", found=self._cfg["type"]
+            )
+        return average
+
+    # Subclasses in user code call these. They may override after_load_checkpoint and expect the average to exist there.
+
+    @property
+    def src_model(self) -> nn.Module:
+        """The model whose weights are averaged."""
+        return self._model
+
+    def _swap_ema_parameters(self) -> None:
+        if self.ema_model is not None:
+            self.ema_model.swap_with(self._model)
+            self._swapped = not self._swapped
+
+    def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
+        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
+        for name in weights:
+            key = f"module.{name}"
+            weights[name], average[key] = average[key], weights[name]
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns the method to call for each event; see `Hook.listeners`."""
+        methods = super().listeners()
+        load = methods["after_load_checkpoint"]
+
+        def load_as_subclass(runner: Runner, checkpoint: dict[str, Any]) -> None:
+            self._model = unwrap_model(runner.model)
+            average = self.ema_model = self.ema_model or self._averaged(self._model)
+            load(runner, checkpoint=checkpoint)
+            if runner.resuming:
+                checkpoint.pop(AVERAGED_STATE, None)  # shows that a hook has restored it
+                return
+            averaged, weights = average.state_dict(), self._model.state_dict()
+            pairs = [(averaged[f"module.{name}"], value) for name, value in weights.items()]
+            if all(torch.equal(mean, value.to(mean.device)) for mean, value in pairs):
+                self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights
+
+        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
+            methods["after_load_checkpoint"] = load_as_subclass
+        return methods
+
+
+@HOOKS.register_module()
+class ScheduleFreeHook(AveragedWeightsHook):
+    """Switches schedule-free optimizers between their training weights and their averaged weights.
+
+    A run with such an optimizer adds this hook automatically. In a checkpoint, `state_dict` holds the averaged weights
+    and `ema_state_dict` the weights with which training resumes.
+
+    Source: The Road Less Scheduled (Defazio et al., 2024).
+    """
+
+    def __init__(self) -> None:
+        self._training_weights: list[Tensor] | None = None  # while the model has the averaged weights
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks the run, and switches to the training weights.
+
+        Raises:
+            ArgumentError: The model is sharded, or a schedule is not a warm-up.
+        """
+        model = unwrap_model(runner.model)
+        if is_sharded(model):
+            raise ArgumentError("schedule-free optimizers do not support sharded models", key="model_wrapper_cfg")
+        schedules = runner.param_schedulers
+        named = schedules if isinstance(schedules, Mapping) else {"": schedules}
+        free = [name for name in named if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
+        for each in (schedule for name in free for schedule in named[name]):
+            curve = None if isinstance(each, ReduceOnPlateau) else getattr(each, "curve", None)
+            if curve is None or each.param_name != "lr" or not curve.ends_at_base():
+                raise ArgumentError(
+                    "a schedule-free optimizer supports only warm-up schedules",
+                    key="param_scheduler",
+                    found=type(each).__name__,
+                    notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
+                )
+        if any(isinstance(module, _BatchNorm) for module in model.modules()):
+            _logger.warning(
+                "The statistics of batch normalization layers belong to the training weights, not to the averaged "
+                "weights of the schedule-free optimizer. Use a different normalization layer, or recompute them."
+            )
+        for optimizer in _optimizers(runner):
+            optimizer.train()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Saves the averaged weights as the model's weights, and the training weights separately."""
+        is_validating = self._training_weights is not None
+        self._swap(runner, to_average=False)
+        training = _weights(runner)
+        self._swap(runner, to_average=True)
+        checkpoint["state_dict"] = _weights(runner)
+        checkpoint[AVERAGED_STATE] = {f"module.{name}": value for name, value in training.items()}
+        self._swap(runner, to_average=is_validating)
+        saved = checkpoint.get("optimizer", {})
+        for name in runner.optim_wrapper.parts if saved else ():
+            for group in (saved[name] if name else saved)["param_groups"]:
+                if "train_mode" in group:
+                    group["train_mode"] = True
+
+    @torch.no_grad()
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        """Switches the optimizers, and stores or restores the training weights."""
+        optimizers = _optimizers(runner)
+        parameters = [each for one in optimizers for group in one.param_groups for each in group["params"]]
+        if to_average and self._training_weights is None:
+            self._training_weights = [each.detach().clone() for each in parameters]
+            for optimizer in optimizers:
+                if optimizer.state:  # before the first step, there is no average
+                    _switch_to_average(optimizer)
+        elif not to_average and self._training_weights is not None:
+            for optimizer in optimizers:
+                optimizer.train()
+            # `train` computes the training weights from the average, with rounding errors.
+            for parameter, value in zip(parameters, self._training_weights, strict=True):
+                parameter.copy_(value)
+            self._training_weights = None
+
+
+def _switch_to_average(optimizer: Any) -> None:
+    try:
+        optimizer.eval()
+    except KeyError as error:
+        name = type(optimizer).__name__
+        raise ArgumentError(
+            f"the optimizer {name} cannot average weights that it has not changed, such as frozen ones",
+            key="optim_wrapper.optimizer.type",
+            found=name,
+            notes=["Use a different optimizer, such as ScheduleFreeAdamW."],
+        ) from error
+
+
+def _optimizers(runner: Runner) -> list[Any]:
+    optimizers = (each.optimizer for each in runner.optim_wrapper.parts.values())
+    return [each for each in optimizers if is_schedule_free(each)]
+
+
+def _weights(runner: Runner) -> dict[str, Any]:
+    state = unwrap_model(runner.model).state_dict()
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}

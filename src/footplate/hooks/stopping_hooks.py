@@ -1,0 +1,225 @@
+"""Hooks that end training early: when a metric stops improving, or before a time limit."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from footplate.checks import check_count, check_number, check_score, read_count, read_number
+from footplate.data import length_of
+from footplate.engine import Hook, Runner
+from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
+from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
+from footplate.errors import ArgumentError
+from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of
+from footplate.messages import nearest
+from footplate.registry import HOOKS
+
+_logger = logging.getLogger("footplate.hooks")
+_SECONDS = 3600  # per hour
+_MARGIN = 1.25  # the final validation and the final saves may take this many times as long as the longest ones so far
+_FADING = 0.9  # the weight of an earlier, longer iteration: the first one may compile the model
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(Hook):
+    """Ends training after `patience` consecutive validations in which a metric has not improved.
+
+    The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
+
+    Args:
+        monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".
+        rule: "greater" or "less". By default, it is derived from the name of the metric.
+        min_delta: A value is an improvement only if it is better than the best one by more than this.
+        strict: Whether to raise an error rather than warn if a validation does not compute the metric.
+        check_finite: Whether to end training at once if the metric is NaN or infinite.
+        patience: The number of consecutive validations without improvement after which training ends.
+        stopping_threshold: Training also ends as soon as the metric is at least as good as this.
+
+    Raises:
+        ArgumentError: An argument is invalid.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(
+        self,
+        monitor: str,
+        rule: str | None = None,
+        min_delta: float = 0.1,
+        strict: bool = False,
+        check_finite: bool = True,
+        patience: int = 5,
+        stopping_threshold: float | None = None,
+    ) -> None:
+        check_count("patience", patience)
+        if not isinstance(monitor, str):
+            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
+        check_number("min_delta", min_delta, least=0)
+        check_number("stopping_threshold", stopping_threshold, optional=True)
+        self.monitor = monitor
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else check_rule(rule)
+        self.min_delta, self.patience = min_delta, patience
+        self.strict, self.check_finite = strict, check_finite
+        self.stopping_threshold = stopping_threshold
+        self.wait_count = 0
+        self.best_score = -math.inf if self.rule == "greater" else math.inf
+        self.last_score: float | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Stops a resumed run immediately if early stopping had already ended it."""
+        if reason := self._reason_to_stop():
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                "Early stopping ended this run at iteration %d: %s. To continue training, change or remove "
+                "EarlyStoppingHook.",
+                runner.iter,
+                reason,
+            )
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
+        """Updates the best value of the metric, and ends training if one of the conditions is met."""
+        metrics = metrics or {}
+        if is_skipped(runner, self.monitor):
+            return
+        if self.monitor not in metrics:
+            self.check_metrics(tuple(metrics))
+            return
+        score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
+        if is_better(score, self.best_score, self.rule, self.min_delta):
+            self.best_score, self.wait_count = score, 0
+        else:
+            self.wait_count += 1
+        self.last_score = score
+        if reason := self._reason_to_stop():
+            runner.train_loop.stop_training = True
+            runner.logger.info("Early stopping after iteration %d: %s.", runner.iter, reason)
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields `monitor` if the run never validates."""
+        if not reach.validates:
+            yield "monitor", f"early stopping monitors '{self.monitor}', and {NEVER_VALIDATES}"
+
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Warns if a validation does not compute the metric.
+
+        Raises:
+            ArgumentError: The metric is missing, and `strict` is set.
+        """
+        if self.monitor in metrics:
+            return
+        if self.strict:
+            raise MissingMetricError("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+        near = nearest(self.monitor, metrics)
+        hint = f"Did you mean '{near}'?" if near else f"Metrics: {', '.join(metrics)}."
+        _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best and the latest value, and the number of validations since the best value."""
+        return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state that `state_dict` returned."""
+        self.wait_count = read_count(state, "wait_count")
+        self.best_score = read_number(state, "best_score", finite=False)
+        last = state.get("last_score")  # older checkpoints lack this key
+        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):  # NaN is possible
+            raise ValueError("'last_score' must be a number or None")
+        self.last_score = last
+
+    def _reason_to_stop(self) -> str:
+        score, limit = self.last_score, self.stopping_threshold
+        if score is not None and self.check_finite and not math.isfinite(score):
+            return f"{self.monitor} is {score}"
+        if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
+            return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
+        if self.wait_count >= self.patience:
+            return (
+                f"{self.monitor} was not better than {self.best_score:g} by more than min_delta={self.min_delta:g} "
+                f"in {self.wait_count} validations"
+            )
+        return ""
+
+
+@HOOKS.register_module()
+class TimeLimitHook(Hook):
+    """Stops training early enough for the final validation and the final checkpoint to finish before the limit.
+
+    The training loop adds this hook if `train_cfg` sets `max_hours`. The time is counted from the start of training in
+    this process, so a resumed run gets the full time again. The end is estimated from the longest validation and save
+    so far. Before the first validation, each of its batches is assumed to take as long as a training iteration.
+
+    Args:
+        max_hours: The limit in hours.
+
+    Raises:
+        ArgumentError: The limit is not a positive number.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, max_hours: float) -> None:
+        check_number("max_hours", max_hours, above=0)
+        self.max_hours = max_hours
+        self._end = time.monotonic() + max_hours * _SECONDS
+        self._validation: float | None = None  # the seconds of the longest validation
+        self._saving = self._iteration = 0.0  # seconds
+        self._since = time.monotonic()  # the end of the previous iteration or validation
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Starts timing the first iteration."""
+        self._since = time.monotonic()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Requests the end of training when the remaining time is needed for validation and saving."""
+        now = time.monotonic()
+        self._iteration = max(now - self._since, self._iteration * _FADING)
+        self._since = now
+        if not runner.requests.nears_limit and now + self._needed(runner) >= self._end:
+            runner.requests.end_training()
+
+    def before_val(self, runner: Runner) -> None:
+        """Starts timing validation."""
+        self._since = time.monotonic()
+
+    def after_val(self, runner: Runner) -> None:
+        """Records the duration of a validation, and ends training if there is no time for another one."""
+        now, requests = time.monotonic(), runner.requests
+        self._validation = max(now - self._since, self._validation or 0.0)
+        self._since = now
+        if runner.train_loop.out_of_time or not runner.train_loop.validating:
+            return
+        if now + self._needed(runner) >= self._end:
+            requests.end_training()
+        if runner.world_size > 1:
+            requests.agree(runner.device)
+        if requests.out_of_time:
+            runner.train_loop.end_early()
+
+    def after_run(self, runner: Runner) -> None:
+        """Warns if the run exceeded the time limit."""
+        late = time.monotonic() - self._end
+        if runner.train_loop.out_of_time and late > 0:
+            runner.logger.warning("The run ended %.0f s after max_hours=%g.", late, self.max_hours)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the durations of the longest validation and the longest save, in seconds."""
+        return {"validation": self._validation, "saving": self._saving}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the durations that `state_dict` returned."""
+        self._validation = None if state.get("validation") is None else read_number(dict(state), "validation")
+        self._saving = read_number(dict(state), "saving")
+
+    def _needed(self, runner: Runner) -> float:
+        """Returns the seconds that the next iteration, the final validation and two checkpoints may take."""
+        self._saving = max(self._saving, runner.saver.seconds)
+        validation = 0.0
+        if runner.val_loop is not None:
+            unknown = (length_of(runner.val_dataloader) or 0) * self._iteration
+            validation = unknown if self._validation is None else self._validation
+        exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
+        return self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)

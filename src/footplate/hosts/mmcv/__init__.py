@@ -1,1 +1,0 @@
-"""The names from mmcv 1.x that mmcv 2 no longer provides."""

@@ -1,0 +1,180 @@
+"""Activation checkpointing: selected modules recompute their activations in the backward pass."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
+from footplate.module_selection import Selection, select_modules
+
+_Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
+
+KEY = "activation_checkpointing"
+
+
+def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
+    """Makes the selected modules store only their inputs and recompute everything else in the backward pass.
+
+    The results do not change: the second computation uses the same random numbers and the same buffers as the first,
+    and its changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is
+    recomputed. The backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
+
+    Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
+
+    Args:
+        model: The model. The class of each selected module is replaced with a subclass of the same name. Names of
+            weights do not change. Modules that are already checkpointed are left unchanged.
+        selection: The modules; see `select_modules`.
+
+    Raises:
+        ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
+    """
+    modules = {name: each for name, each in model.named_modules(remove_duplicate=False) if name}
+    with at_key(KEY), located(selection):
+        for name, module in select_modules(modules, selection).items():
+            reason = None
+            if hasattr(module, "was_checkpointed"):
+                continue
+            if isinstance(module, torch.jit.ScriptModule):
+                reason = "it is compiled by TorchScript"
+            elif "forward" in vars(module):
+                reason = "it was replaced"
+            else:
+                try:
+                    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+                    module.checkpointed_name = name  # type: ignore[assignment]
+                except TypeError as error:
+                    reason = f"its class {type(module).__name__} does not allow a subclass ({error})"
+            if reason is not None:
+                raise ArgumentError(
+                    f"the forward method of '{name}' cannot be checkpointed, because {reason}",
+                    found=name,
+                    notes=["Select its submodules, or the module that contains it."],
+                )
+
+
+@cache
+def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.was_checkpointed = True
+        run = partial(kind.forward, self)
+        if not torch.is_grad_enabled():
+            return run(*args, **kwargs)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            """Returns the contexts of the two computations. PyTorch restores its own random generators."""
+            changed: list[tuple[_Buffers, _Buffers]] = []
+            return _finding_changed_buffers(self, changed), _Repeating(self, (args, kwargs), changed)
+
+        settings: dict[str, Any] = {"use_reentrant": False}
+        if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
+            settings["context_fn"] = contexts
+        # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
+        return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        reduced: Any = kind.__reduce_ex__(self, protocol)
+        make, given, *rest = reduced
+        return _restore, (make, *(kind if each is type(self) else each for each in given)), *rest
+
+    # Selections and initializers compare the name of the class.
+    fields: dict[str, Any] = {
+        "forward": forward,
+        "was_checkpointed": False,
+        "__reduce_ex__": reduce,
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }
+    if (later := getattr(kind, "cls_to_become", None)) is not None:  # the class of a lazy module after its first call
+        fields["cls_to_become"] = _checkpointed(later)
+    return type(kind.__name__, (kind,), fields)
+
+
+def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
+    """Creates a checkpointed module without its attributes. Called when a module is unpickled or copied."""
+    module = make(*given)
+    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+    return module
+
+
+@contextmanager
+def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _Buffers]]) -> Iterator[None]:
+    """For each submodule whose buffers the block changes, appends its `_buffers` and a dict of their earlier values."""
+    before = [
+        (each, [(name, value, _version(value), _copy(value)) for name, value in each._buffers.items()])
+        for each in module.modules()
+    ]
+    yield
+    for each, buffers in before:
+        # torch does not count the versions of running statistics.
+        is_statistic = isinstance(each, _NormBase) and each.training
+        earlier = {
+            name: copy if is_statistic or _version(value) != version else value
+            for name, value, version, copy in buffers
+        }
+        is_same = each._buffers.keys() == earlier.keys()
+        if not is_same or any(each._buffers[name] is not value for name, value in earlier.items()):
+            changed.append((each._buffers, earlier))
+
+
+def _version(value: Tensor | None) -> int | None:
+    return None if value is None else value._version
+
+
+def _copy(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.clone()
+
+
+def _replace(buffers: _Buffers, values: _Buffers) -> None:
+    buffers.clear()
+    buffers.update(values)
+
+
+class _Repeating(AbstractContextManager[None]):
+    """Runs the block with earlier buffers and Python and NumPy random states, and then restores the current ones.
+
+    Each backward pass enters this context.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[_Buffers, _Buffers]]) -> None:
+        tensors = [each for each in tree_leaves(inputs) if isinstance(each, Tensor) and not each.is_inference()]
+        self._module = module
+        self._inputs = [(each, each._version) for each in tensors]
+        self._changed = changed
+        self._states = random.getstate(), np.random.get_state()
+
+    def __enter__(self) -> None:
+        if any(each._version != version for each, version in self._inputs):
+            called = self._module.checkpointed_name
+            raise ArgumentError(
+                f"the input of '{called}' was changed in place after its forward method was called, so its activations "
+                "cannot be recomputed",
+                key=KEY,
+                found=called,
+                notes=["Set inplace=False, or select the module that contains it."],
+            )
+        self._present = [(each._buffers, dict(each._buffers)) for each in self._module.modules()]
+        self._present_states = random.getstate(), np.random.get_state()
+        # torch does not count all changes of buffers, so the others are copied, too.
+        for buffers, values in [*self._present, *self._changed]:
+            _replace(buffers, {name: _copy(value) for name, value in values.items()})
+        self._set_states(self._states)
+
+    def __exit__(self, *error: object) -> None:
+        for buffers, values in self._present:
+            _replace(buffers, values)
+        self._set_states(self._present_states)
+
+    def _set_states(self, states: tuple[Any, Any]) -> None:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

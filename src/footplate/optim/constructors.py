@@ -1,0 +1,425 @@
+"""The constructors that build an optimizer and its parameter groups from a section of a config."""
+
+import copy
+import logging
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from footplate.checks import check_choice, check_count, check_number, check_pattern
+from footplate.distributed import unwrap_model
+from footplate.error_context import at_key, origin_of, with_origins
+from footplate.errors import ArgumentError
+from footplate.optim.muon import Muon, split_hidden_matrices
+from footplate.optim.optimizer_builder import build_optimizer, default_of, optimizer_class
+from footplate.optim.paramwise import (
+    ParamLocation,
+    ParamwiseRules,
+    check_paramwise,
+    is_deformable,
+    warn_of_missing_fields,
+    warn_of_unknown_keys,
+    warn_of_unmatched_keys,
+)
+from footplate.optim.wrappers import OptimWrapper
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
+
+_logger = logging.getLogger("footplate.optim")
+
+Group = dict[str, Any]
+LayerIndex = Callable[[list[str], int], int]
+"""A function (components of a parameter name, number of layers) -> layer of the parameter, 0 for the stem."""
+
+_EMBEDDINGS = ("cls_token", "mask_token", "pos_embed")
+_DOWNSAMPLE_LAYERS = (0, 2, 3)
+
+
+def parameters_of(group: Group) -> Sequence[nn.Parameter]:
+    """Returns the parameters of a group as a sequence, even if `params` is a single parameter."""
+    params = group["params"]
+    return params if isinstance(params, (list, tuple)) else [params]
+
+
+def merge_groups(groups: Iterable[Group]) -> list[Group]:
+    """Merges groups with equal settings, in the order of their first appearance. Empty groups are dropped."""
+    merged: dict[Hashable, Group] = {}
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        params = parameters_of(group)
+        if params:
+            key = tuple(sorted((name, _hashable(value)) for name, value in settings.items()))
+            merged.setdefault(key, {"params": [], **settings})["params"] += params
+    return list(merged.values())
+
+
+def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
+    """Yields the groups without parameters of earlier groups. With `warn`, warns if these had other settings."""
+    settings_of: dict[int, Group] = {}
+    differing = 0
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        params = parameters_of(group)
+        new = [each for each in params if id(each) not in settings_of]
+        differing += sum(settings_of.get(id(each), settings) != settings for each in params)
+        settings_of.update((id(each), settings) for each in new)
+        if new:
+            yield {**settings, "params": new}
+    if differing and warn:
+        _logger.warning(
+            "%d shared parameters have different settings under different names. The settings for the first name are "
+            "used.",
+            differing,
+        )
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, (list, tuple)):
+        return tuple(_hashable(each) for each in value)
+    return value if value is None or isinstance(value, (int, float, str)) else id(value)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class DefaultOptimWrapperConstructor:
+    """Builds an optimizer and its wrapper for the parameters of a model.
+
+    Keys of `paramwise_cfg`:
+
+    - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
+      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
+    - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
+      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
+      the first one in alphabetical order is used.
+    - `bypass_duplicate` disables the warning about shared parameters.
+
+    Parameters with equal settings share one group. Frozen parameters get the settings of the optimizer, in case they
+    are unfrozen later.
+
+    A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
+    and `base_wd` at any time, even in `__call__`, since they are read when the groups are built. Multipliers apply to
+    `base_lr` and `base_wd`; parameters without a multiplier have the settings of the optimizer.
+
+    Args:
+        optim_wrapper_cfg: The `optim_wrapper` section, including `optimizer`.
+        paramwise_cfg: The per-parameter settings.
+
+    Raises:
+        ArgumentError: A setting has the wrong type.
+
+    Example:
+        >>> from torch import nn
+        >>> cfg = dict(optimizer=dict(type="SGD", lr=0.1, weight_decay=1e-4))
+        >>> build = DefaultOptimWrapperConstructor(cfg, dict(bias_decay_mult=0.0))
+        >>> [(len(group["params"]), group["weight_decay"]) for group in build(nn.Linear(2, 2)).param_groups]
+        [(1, 0.0001), (1, 0.0)]
+    """
+
+    rules_type: type[ParamwiseRules] = ParamwiseRules
+
+    def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(optim_wrapper_cfg, Mapping):
+            raise ArgumentError("optim_wrapper must be a dict", found=optim_wrapper_cfg)
+        if "optimizer" not in optim_wrapper_cfg:
+            raise ArgumentError(
+                'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
+            )
+        self.optim_wrapper_cfg = with_origins({"type": "OptimWrapper", **optim_wrapper_cfg}, optim_wrapper_cfg)
+        self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")
+        self.paramwise_cfg: Mapping[str, Any] = {} if paramwise_cfg is None else paramwise_cfg
+        self._validate_cfg()
+        with at_key("optimizer"):
+            self.base_lr = default_of(self.optimizer_cfg, "lr")
+            self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
+            for key, value in (("lr", self.base_lr), ("weight_decay", self.base_wd)):
+                if value is not None and not isinstance(value, (Real, Tensor)):
+                    raise ArgumentError(f"'{key}' must be a number", key=key, found=value)
+        self._make_rules()
+        self.reasons: dict[str, tuple[str, ...]] = {}
+        self.whole_model: nn.Module | None = None
+        """The model that contains the submodule to optimize, if there are several optimizers."""
+
+    @property
+    def rules(self) -> ParamwiseRules:
+        """The rules for the current values of `paramwise_cfg`, `base_lr` and `base_wd`."""
+        if self._rules_inputs != (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg):
+            self._validate_cfg()
+            self._make_rules()
+        return self._rules
+
+    def _make_rules(self) -> None:
+        inputs = (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg)
+        self._rules_inputs = copy.deepcopy(inputs)  # a subclass may modify them in place
+        self._rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
+        defaults = {field: default_of(self.optimizer_cfg, field) for field in ("lr", "weight_decay")}
+        self._optimizer_settings: Group = {field: value for field, value in defaults.items() if value is not None}
+
+    def __call__(self, model: nn.Module) -> Any:
+        """Returns an optimizer wrapper for the parameters of `model`."""
+        model = unwrap_model(model)
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
+        wrapper.name_parameters(model)
+        wrapper.reasons = self.reasons
+        return wrapper
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Returns an optimizer for the parameters of `model`, with one group for each distinct set of settings."""
+        groups: list[Group] = []
+        self.add_params(groups, model)
+        self._warn(model)
+        unique = drop_duplicates(groups, warn=not self.paramwise_cfg.get("bypass_duplicate"))
+        with at_key("optimizer"):
+            kind = optimizer_class(self.optimizer_cfg)
+            if isinstance(kind, type) and issubclass(kind, Muon):
+                unique = split_hidden_matrices(unique, self.whole_model or model)
+            merged = merge_groups(unique)
+            optimizer = build_optimizer(self.optimizer_cfg, merged)
+        # Merge again, now that the optimizer has added its defaults to the groups.
+        optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
+        return optimizer
+
+    def add_params(
+        self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
+    ) -> None:
+        """Appends one group for each parameter of `module` and its submodules, in their order.
+
+        Args:
+            params: The list of groups to extend.
+            module: The module with the parameters.
+            prefix: The path of `module` in the model.
+            is_dcn_module: Whether `module` is part of a deformable convolution.
+        """
+        for name, parameter in module.named_parameters(recurse=False):
+            rules = self.rules
+            group: Group = {"params": [parameter], **self._optimizer_settings}
+            # A subclass may override `_is_in` to find duplicates; otherwise `make_optimizer` drops them.
+            finds_duplicates = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
+            if finds_duplicates and self.paramwise_cfg.get("bypass_duplicate") and self._is_in(group, params):
+                continue
+            if parameter.requires_grad:
+                location = ParamLocation(name, prefix, module, parameter.ndim, bool(is_dcn_module))
+                settings = rules.settings(location)
+                group.update({key: value for key, value in settings.items() if value is not None})
+                self.reasons[location.path.lstrip(".")] = rules.reasons(location)
+            params.append(group)
+        for name, child in module.named_children():
+            path = f"{prefix}.{name}" if prefix else name
+            self.add_params(params, child, path, is_deformable(module))
+
+    def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
+        """Checks whether one of the groups contains a parameter of `param_group`."""
+        wanted = {id(each) for each in parameters_of(param_group)}
+        return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
+
+    def _validate_cfg(self) -> None:
+        """Checks `paramwise_cfg`. A subclass with its own settings overrides this."""
+        check_paramwise(self.paramwise_cfg)
+        if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may read keys of their own
+            warn_of_unknown_keys(self.paramwise_cfg)
+
+    def _warn(self, model: nn.Module) -> None:
+        """Warns about settings that have no effect. Called after `add_params`."""
+        if self.rules.was_used:  # a subclass may not use the rules
+            warn_of_missing_fields(self.rules)
+            warn_of_unmatched_keys(self.rules, model)
+
+
+class FirstGenerationRules(ParamwiseRules):
+    """The `paramwise_cfg` rules of first-generation constructors.
+
+    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
+    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
+    """
+
+    def decay_rule(self, location: ParamLocation) -> str | None:
+        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
+        if location.is_norm:
+            return "norm_decay_mult"
+        if location.is_depthwise:
+            return "dwconv_decay_mult"
+        if location.name == "bias" and not location.in_deformable:
+            return "bias_decay_mult"
+        return None
+
+
+@OPTIMIZER_BUILDERS.register_module()
+class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
+    """The first-generation default constructor. It returns the optimizer without a wrapper.
+
+    Args:
+        optimizer_cfg: The `optimizer` section.
+        paramwise_cfg: See `DefaultOptimWrapperConstructor`.
+    """
+
+    rules_type = FirstGenerationRules
+
+    def __init__(self, optimizer_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
+        super().__init__({"optimizer": optimizer_cfg}, paramwise_cfg)
+
+    def __call__(self, model: nn.Module) -> Optimizer:
+        """Returns an optimizer for the parameters of `model`."""
+        return self.make_optimizer(unwrap_model(model))
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Sets fields of parameter groups by regular expressions, like the older `paramwise_options`.
+
+    `paramwise_cfg` maps patterns to settings. All patterns that match part of a parameter's name apply, in their
+    order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
+
+    Example:
+        >>> from torch import nn
+        >>> cfg = dict(optimizer=dict(type="SGD", lr=0.1, weight_decay=1e-4))
+        >>> build = PatternOptimWrapperConstructor(cfg, {"bias$": dict(weight_decay=0.0)})
+        >>> [group["weight_decay"] for group in build(nn.Linear(2, 2)).param_groups]
+        [0.0001, 0.0]
+    """
+
+    def add_params(
+        self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
+    ) -> None:
+        """Appends one group for each parameter of `module`."""
+        for name, parameter in module.named_parameters(prefix):
+            settings: Group = {}
+            if parameter.requires_grad:
+                for pattern, options in self.paramwise_cfg.items():
+                    if re.search(pattern, name):
+                        settings.update(self._options(options))
+                        self.reasons[name] = (*self.reasons.get(name, ()), pattern)
+            params.append({"params": [parameter], **settings})
+
+    def _options(self, options: Mapping[str, Any]) -> Group:
+        settings: Group = {}
+        for key, value in options.items():
+            field = key.removesuffix("_mult")
+            if field == key:
+                settings[key] = value
+            elif field in self.optimizer_cfg:
+                if not isinstance(value, (int, float)) or value < 0:
+                    raise ArgumentError(f'"{key}" must be a non-negative number', key="paramwise_cfg", found=value)
+                settings[field] = self.optimizer_cfg[field] * value
+            else:
+                raise ArgumentError(f'"{key}" needs "{field}" in the optimizer section', key=f"optimizer.{field}")
+        return settings
+
+    def _validate_cfg(self) -> None:
+        for pattern, options in self.paramwise_cfg.items():
+            if not isinstance(options, Mapping):
+                raise ArgumentError(
+                    "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
+                )
+            check_pattern(pattern, key="paramwise_cfg")
+
+    def _warn(self, model: nn.Module) -> None:
+        """Does nothing, since patterns without a matching parameter are common in these configs."""
+
+
+def convnext_layer(path: list[str], layers: int) -> int:
+    """Returns the layer of a ConvNeXt parameter. Every three consecutive blocks of the third stage form one layer."""
+    if path[0] != "backbone":
+        return layers + 1
+    if path[1] in _EMBEDDINGS:
+        return 0
+    if path[1] == "downsample_layers":
+        stage = int(path[2])
+        return _DOWNSAMPLE_LAYERS[stage] if stage < 3 else layers
+    if path[1] == "stages":
+        stage, block = int(path[2]), int(path[3])
+        return {0: 1, 1: 2, 2: 3 + block // 3}.get(stage, layers)
+    return layers + 1
+
+
+def convnext_stage(path: list[str], layers: int) -> int:
+    """Returns the stage of a ConvNeXt parameter."""
+    if path[0] == "backbone" and path[1] in (*_EMBEDDINGS, "downsample_layers"):
+        return 0
+    return int(path[2]) + 1 if path[:2] == ["backbone", "stages"] else layers + 1
+
+
+def vit_layer(path: list[str], layers: int) -> int:
+    """Returns the layer of a vision transformer parameter."""
+    if path[0] == "backbone" and path[1] in (*_EMBEDDINGS, "patch_embed"):
+        return 0
+    return int(path[2]) + 1 if path[:2] == ["backbone", "layers"] else layers + 1
+
+
+_LAYERS: dict[str, dict[str, LayerIndex]] = {
+    "ConvNeXt": {"layer_wise": convnext_layer, "stage_wise": convnext_stage},
+    "BEiT": {"layer_wise": vit_layer},
+    "MAE": {"layer_wise": vit_layer},
+    "VisionTransformer": {"layer_wise": vit_layer},
+    "ViT": {"layer_wise": vit_layer},
+}
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
+    """Multiplies the learning rate by `decay_rate` for each layer or stage between a parameter and the head.
+
+    One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate`,
+    `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the model must be a ConvNeXt
+    (both types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only "layer_wise").
+
+    Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
+    2022).
+
+    Raises:
+        ArgumentError: A setting is missing or out of range, or the backbone is not supported.
+    """
+
+    def add_params(
+        self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
+    ) -> None:
+        """Appends one group for each trainable parameter of `module`."""
+        layers, rate = self.paramwise_cfg["num_layers"], self.paramwise_cfg["decay_rate"]
+        kind = self.paramwise_cfg.get("decay_type", "layer_wise")
+        backbone = type(getattr(module, "backbone", None)).__name__
+        layer_of = next((kinds.get(kind) for name, kinds in _LAYERS.items() if name in backbone), None)
+        if layer_of is None:
+            supported = ", ".join(name for name, kinds in _LAYERS.items() if kind in kinds)
+            raise ArgumentError(
+                f"{kind} decay does not support this backbone",
+                key="paramwise_cfg.decay_type",
+                found=backbone,
+                notes=[f"supported backbones: {supported}"],
+            )
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in ("pos_embed", "cls_token")
+            steps = layers + 1 - layer_of(name.split("."), layers)
+            scale = rate**steps
+            settings = {"lr": None if self.base_lr is None else self.base_lr * scale}
+            settings["weight_decay"] = self.base_wd if decays else 0.0
+            known = {key: value for key, value in settings.items() if value is not None}
+            self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no weight decay",)))
+            params.append({"params": [parameter], **known})
+
+    def _validate_cfg(self) -> None:
+        cfg = self.paramwise_cfg
+        check_paramwise(cfg)
+        warn_of_unknown_keys(cfg, known=("num_layers", "decay_rate", "decay_type"))
+        with at_key("paramwise_cfg"):
+            check_count("num_layers", cfg.get("num_layers"))
+            check_number("decay_rate", cfg.get("decay_rate"), above=0)
+            check_choice("decay_type", cfg.get("decay_type", "layer_wise"), ("layer_wise", "stage_wise"))
+
+    def _warn(self, model: nn.Module) -> None:
+        """Does nothing, since the warnings are about rules that this constructor does not use."""
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
+    """The older form of `LearningRateDecayOptimizerConstructor`.
+
+    It is always layer-wise and accepts `layer_decay_rate`.
+    """
+
+    def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
+        settings = dict(paramwise_cfg or {})
+        if "layer_decay_rate" in settings:
+            settings["decay_rate"] = settings.pop("layer_decay_rate")
+        super().__init__(optim_wrapper_cfg, {**settings, "decay_type": "layer_wise"})

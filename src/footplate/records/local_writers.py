@@ -1,0 +1,180 @@
+"""Defines writers for local files: JSON lines, images and configs, and TensorBoard events."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from footplate.config import Config, as_python, write_recorded
+from footplate.errors import ArgumentError, ConfigError, import_optional
+from footplate.records.base_writer import BaseVisBackend, Tracker
+from footplate.registry import VISBACKENDS
+from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
+
+LAYOUT_TEXT = "footplate-layout"  # the key of the layout in a PNG file
+_logger = logging.getLogger("footplate.records")
+_MAX_CONFIG_SIZE = 16 << 20  # bytes
+_MARK = "# Written by a run, which replaces this file only while it is unchanged: "
+
+
+@VISBACKENDS.register_module()
+class LocalVisBackend(BaseVisBackend):
+    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON to files in `save_dir`.
+
+    Args:
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
+        img_save_dir: The folder for images inside `save_dir`.
+        config_save_file: The file name of the config. The JSON file has the same name with the suffix .json.
+        scalar_save_file: The file name of the scalars.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        img_save_dir: str = "vis_image",
+        config_save_file: str = "config.py",
+        scalar_save_file: str = "scalars.json",
+    ) -> None:
+        super().__init__(save_dir)
+        check_output_path(img_save_dir, key="img_save_dir")
+        for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
+            if not check_output_path(name).endswith(suffix):
+                raise ArgumentError(f"the file name must end with '{suffix}'", found=name)
+        self._folder: Path | None = None
+        self._images = img_save_dir
+        self._config = config_save_file
+        self._scalars = scalar_save_file
+
+    @property
+    def folder(self) -> Path:
+        """The output folder, which is created on first use."""
+        if self._folder is None:
+            self._folder = Path(self._save_dir or "vis_data")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as Python, and as JSON, which can be read without executing code."""
+        path = self.folder / self._config
+        write_config(config, str(path))
+        if path.with_suffix(".json").name != self._scalars:
+            write_recorded(config, path.with_suffix(".json"))
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`.
+
+        The layout of a `PanelImage` is stored in the file as JSON.
+        """
+        path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
+        texts = PngInfo()
+        if layout := getattr(image, "layout", None):
+            texts.add_text(LAYOUT_TEXT, json.dumps(layout))
+        commit_image(path, Image.fromarray(np.ascontiguousarray(image)), pnginfo=texts)
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Appends a JSON line with a scalar."""
+        self._append(self._scalars, {name: _as_number(value), "step": step})
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Appends a JSON line with several scalars, and also appends it to `file_path`, a path inside the folder."""
+        if file_path == self._scalars:
+            raise ArgumentError(
+                f"file_path must not be '{self._scalars}', which already receives all scalars", found=file_path
+            )
+        line = {"step": step, **{name: _as_number(value) for name, value in scalar_dict.items()}}
+        line["step"] = line.pop("step")
+        self._append(self._scalars, line)
+        if file_path is not None:
+            self._append(file_path, line)
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        append_line(output_path(str(self.folder), name), json.dumps(line))
+
+
+@VISBACKENDS.register_module()
+class TensorboardVisBackend(Tracker):
+    """Writes scalars, images and the config as TensorBoard events to `save_dir`.
+
+    If a custom `save_dir` is set, a resumed run writes to the same folder and replaces the events that the earlier run
+    wrote after saving the checkpoint.
+
+    Args:
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
+
+    Raises:
+        MissingExtraError: The package tensorboard is not installed.
+    """
+
+    def __init__(self, save_dir: str | None = None) -> None:
+        super().__init__(save_dir)
+        library = import_optional(
+            "torch.utils.tensorboard", package="tensorboard", extra="tensorboard", why=type(self).__name__
+        )
+        self._writer_type = library.SummaryWriter  # a module could not be deep-copied or pickled
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as text."""
+        self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes a uint8 image: RGB `(H, W, 3)` or grayscale `(H, W)`."""
+        self.experiment.add_image(
+            name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
+        )
+
+    def _start(self) -> Any:
+        last = self.identity.get("last_step")
+        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.experiment.add_scalar(name, value, step)
+        self.identity["last_step"] = max(step, self.identity.get("last_step", 0))
+
+    def _finish(self) -> None:
+        self._run.close()
+
+
+def write_config(config: Config, path: str, *, signed: bool = False) -> None:
+    """Writes a config as Python, atomically. If it contains objects, writes it as text that cannot be loaded again.
+
+    Args:
+        config: The config.
+        path: The output file.
+        signed: Whether to add a first line, so that `is_written_config` recognizes the file.
+    """
+    try:
+        text = as_python(config)
+    except ConfigError as error:
+        _logger.warning("'%s' cannot be loaded as a config: %s at %s.", path, error.message, error.key)
+        text = config.pretty_text
+    commit_bytes(path, (_signed(text) if signed else text).encode())
+
+
+def is_written_config(path: str) -> bool:
+    """Checks whether the file at `path` was written by `write_config` and has not changed."""
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _MAX_CONFIG_SIZE:
+        return False
+    try:
+        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first.startswith(_MARK) and f"{first}\n{text}" == _signed(text)
+
+
+def _signed(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}"
+
+
+def _as_number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,1 +1,0 @@
-"""Writers that store the scalars, images and config of a run."""

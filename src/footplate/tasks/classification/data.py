@@ -1,0 +1,360 @@
+"""A dataset of labeled images, the data sample, and the transform and the preprocessor that fill it."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from footplate.data import BaseDataset, BaseTransform
+from footplate.data.annotations import read_lines
+from footplate.data.structures import BaseDataElement
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.storage import join, list_dir, missing_path_notes
+from footplate.tasks.classification.batch_augment import RandomBatchAugment
+from footplate.tasks.task_base import check_classes, image_to_tensor, loaded_image, select_keys
+
+_logger = logging.getLogger("footplate.tasks")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@DATASETS.register_module()
+class CustomDataset(BaseDataset):
+    """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
+
+    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line
+    is a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and `gt_label`.
+
+    Args:
+        data_root: The root folder of relative paths.
+        data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
+        ann_file: The text file under `data_root`; empty if the folders define the classes.
+        with_label: Whether images have labels. If False, all images in the folder and its subfolders are used, and
+            samples have only `img_path`.
+        extensions: The file extensions of images, case-insensitive.
+        metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
+            is named after a class, the label is the index of that class. If every class is named after a folder, other
+            folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
+        classes: An alternative to `metainfo["classes"]`.
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
+
+    Raises:
+        DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
+            and folders do not match.
+    """
+
+    def __init__(
+        self,
+        data_root: str | None = "",
+        data_prefix: str | Mapping[str, str | None] = "",
+        ann_file: str | None = "",
+        with_label: bool = True,
+        extensions: Sequence[str] = _EXTENSIONS,
+        metainfo: Mapping[str, Any] | None = None,
+        *,
+        classes: Sequence[str] | str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.with_label = with_label
+        self.extensions = tuple(each.lower() for each in extensions)
+        if not self.extensions:
+            raise ArgumentError("extensions must list at least one file extension", key="extensions", found=extensions)
+        super().__init__(
+            ann_file=ann_file,
+            metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
+            data_root=data_root,
+            data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
+            **settings,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record for each image."""
+        folder = self.data_prefix.get("img_path") or "."
+        found: list[dict[str, Any]]
+        if self.ann_file:
+            with at_key("ann_file"):
+                lines = read_lines(self.ann_file)
+            found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
+            if not found:
+                raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
+            return found
+        if not self.with_label:
+            found = [{"img_path": path} for path in self._images(folder)]
+        else:
+            found = [
+                {"img_path": path, "gt_label": label}
+                for name, label in self._labels(folder).items()
+                for path in self._images(join(folder, name))
+            ]
+        if not found:
+            raise DataError(
+                f"there are no images in '{folder}'",
+                key="data_prefix",
+                notes=[f"Images are files that end in {', '.join(self.extensions)}"],
+            )
+        return found
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns a list with the class of a sample."""
+        return [int(self.get_data_info(idx)["gt_label"])]
+
+    def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
+        if not self.with_label:
+            return {"img_path": join(folder, line.strip())}
+        path, _, label = line.strip().rpartition(" ")
+        if not path or not label.isdecimal():
+            raise DataError(
+                f"line {number} of '{self.ann_file}' is not an image path followed by a class index", found=line
+            )
+        classes = self._metainfo.get("classes")
+        if classes and int(label) >= len(classes):
+            reason = f"the class in line {number} of '{self.ann_file}' must be less than {len(classes)}"
+            raise DataError(reason, found=line)
+        return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
+
+    def _labels(self, folder: str) -> dict[str, int]:
+        """Maps folder names to labels, and sets the classes in the metainfo."""
+        folders = [name for name in self._names(folder) if not self._is_image(name) and self._is_folder(folder, name)]
+        if not folders:
+            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
+        classes = list(self._metainfo.get("classes") or folders)
+        self._metainfo["classes"] = tuple(classes)
+        if set(folders) <= set(classes) or set(classes) <= set(folders):
+            if left_out := [name for name in folders if name not in classes]:
+                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(left_out))
+            return {name: classes.index(name) for name in folders if name in classes}
+        if len(classes) != len(folders):
+            raise DataError(
+                f"'{folder}' contains {len(folders)} folders, but there are {len(classes)} classes",
+                key="metainfo.classes",
+                found=folders,
+            )
+        for name, given in zip(folders, classes, strict=True):
+            if name != given and (name in classes or given in folders):
+                raise DataError(
+                    f"the classes do not match the folders of '{folder}': folder '{name}' would be class '{given}'",
+                    key="metainfo.classes",
+                    found=folders,
+                    notes=["Either name all classes after their folders, or none of them."],
+                )
+        return {name: label for label, name in enumerate(folders)}
+
+    def _images(self, folder: str) -> Iterator[str]:
+        """Yields all images in a folder and its subfolders, in the order of the folder listings."""
+        count = 0
+        for name in self._names(folder):
+            if self._is_image(name):
+                count += 1
+                yield join(folder, name)
+            elif self._is_folder(folder, name):
+                count += 1
+                yield from self._images(join(folder, name))
+        if not count:
+            _logger.warning("There are no images in the folder '%s'.", folder)
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return [name for name in list_dir(folder) if not name.startswith(".")]
+        except FileNotFoundError as error:
+            missing = f"the folder '{folder}' does not exist"
+            raise DataError(missing, key="data_prefix", notes=missing_path_notes(folder)) from error
+        except OSError as error:
+            raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
+
+    def _is_image(self, name: str) -> bool:
+        return name.lower().endswith(self.extensions)
+
+    @staticmethod
+    def _is_folder(folder: str, name: str) -> bool:
+        try:
+            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder that contains itself
+        except OSError:
+            return False
+
+
+Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
+Scores = Sequence[float] | Tensor | npt.NDArray[Any]
+_META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
+
+
+class ClsDataSample(BaseDataElement):
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+
+    Attributes:
+        gt_label: The true classes, ``(K,)``, int64; usually one.
+        gt_score: The soft labels, ``(C,)``, float, such as those of mixed images.
+        pred_label: The predicted classes, ``(K,)``, int64.
+        pred_score: The probability of each class, ``(C,)``, float.
+
+    Example:
+        >>> sample = ClsDataSample().set_gt_label(3).set_pred_score([0.1, 0.9])
+        >>> sample.gt_label, sample.pred_score
+        (tensor([3]), tensor([0.1000, 0.9000]))
+    """
+
+    def set_gt_label(self, value: Labels) -> Self:
+        """Sets one or several true classes. Raises an ArgumentError if `value` is not an integer or a list of them."""
+        self.gt_label = _to_labels(value)
+        return self
+
+    def set_gt_score(self, value: Scores) -> Self:
+        """Sets the soft labels, ``(C,)``. Raises an ArgumentError if `value` is not a sequence of numbers."""
+        self.gt_score = _to_scores(value)
+        return self
+
+    def set_pred_label(self, value: Labels) -> Self:
+        """Sets one or several predicted classes, like `set_gt_label`."""
+        self.pred_label = _to_labels(value)
+        return self
+
+    def set_pred_score(self, value: Scores) -> Self:
+        """Sets the probability of each class, ``(C,)``, like `set_gt_score`."""
+        self.pred_score = _to_scores(value)
+        return self
+
+
+def _to_labels(value: Any) -> Tensor:
+    labels = _to_tensor(value)
+    is_integer = labels is not None and not (labels.is_floating_point() or labels.is_complex())
+    if labels is None or labels.dim() > 1 or not is_integer or labels.dtype == torch.bool:
+        raise ArgumentError("labels must be an integer or a list of integers", found=value)
+    return labels.reshape(-1).long()
+
+
+def _to_scores(value: Any) -> Tensor:
+    scores = _to_tensor(value)
+    if scores is None or scores.dim() != 1:
+        raise ArgumentError("scores must be a list of numbers, one per class", found=value)
+    return scores if scores.is_floating_point() else scores.float()
+
+
+def _to_tensor(value: Any) -> Tensor | None:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
+    """Returns the true classes of a sample, ``(K,)``, int64.
+
+    Raises:
+        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since
+            reading them from an accelerator would cause a synchronization.
+    """
+    labels: Tensor | None = sample.get("gt_label")
+    if labels is None:
+        raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
+    # Each image has few labels, for which Python numbers are much faster than tensor operations.
+    if labels.device.type == "cpu" and not all(0 <= each < num_classes for each in labels.tolist()):
+        check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
+    return labels
+
+
+@TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
+class PackInputs(BaseTransform):
+    """Packs the results of a pipeline into the inputs of classification models.
+
+    The results contain an image of shape ``(H, W, C)`` or ``(H, W)``. If the ground truth is known, they also contain
+    one or several classes as `gt_label`, or soft labels of shape ``(C,)`` as `gt_score`.
+
+    Args:
+        input_key: The key of the image.
+        algorithm_keys: The keys to store as data in addition to the ground truth, if present.
+        meta_keys: The keys to store as metainfo, if present.
+
+    Raises:
+        DataError: There is no image.
+    """
+
+    fixed: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        input_key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = _META_KEYS,
+    ) -> None:
+        self.input_key = input_key
+        self.algorithm_keys = tuple(algorithm_keys)
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a ClsDataSample)."""
+        image = loaded_image(results, self.input_key)
+        sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
+        if "gt_label" in results:
+            sample.set_gt_label(results["gt_label"])
+        if "gt_score" in results:
+            sample.set_gt_score(results["gt_score"])
+        sample.set_data(select_keys(results, self.algorithm_keys))
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+
+@MODELS.register_module()
+class ClsDataPreprocessor(ImgDataPreprocessor):
+    """Normalizes images, pads them to the same size, and applies batch augmentations in training.
+
+    Args:
+        to_rgb: Whether to swap the first and the third channel.
+        bgr_to_rgb: The same as `to_rgb`.
+        to_onehot: Whether to set the `gt_score` of samples to one-hot labels.
+        num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
+        batch_augments: Arguments for RandomBatchAugment, such as `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a
+            list of augmentations.
+        settings: Arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
+
+    Raises:
+        ArgumentError: `num_classes` is required but not given.
+        DataError: In `forward`, a sample to mix has no valid ground truth.
+    """
+
+    def __init__(
+        self,
+        *,
+        to_rgb: bool = False,
+        bgr_to_rgb: bool = False,
+        to_onehot: bool = False,
+        num_classes: int | None = None,
+        batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(bgr_to_rgb=to_rgb or bgr_to_rgb, **settings)
+        self.to_onehot = to_onehot
+        self.num_classes = num_classes
+        with at_key("batch_augments"):
+            several = batch_augments if isinstance(batch_augments, Mapping) else {"augments": batch_augments}
+            self.mixing = RandomBatchAugment(**several) if batch_augments else None
+        if (to_onehot or self.mixing is not None) and num_classes is None:
+            raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
+
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Mixes images and labels in training. Otherwise, with `to_onehot`, sets the `gt_score` of labeled samples."""
+        samples = batch["data_samples"]
+        if training and self.mixing is not None:
+            if samples is None:
+                raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
+            batch["inputs"], scores = self.mixing(batch["inputs"], self._scores(samples, batch["inputs"]))
+        elif self.to_onehot and samples is not None and all("gt_label" in sample for sample in samples):
+            scores = self._scores(samples, batch["inputs"])
+        else:
+            return
+        for sample, row in zip(samples, scores, strict=True):
+            sample.set_gt_score(row)
+
+    def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
+        """Returns the soft or multi-hot labels of samples, ``(N, num_classes)``."""
+        scores = inputs.new_zeros(len(samples), self.num_classes or 0)
+        with at_key("model.data_preprocessor.num_classes"):
+            for row, sample in zip(scores, samples, strict=True):
+                if "gt_score" in sample:
+                    row += sample.gt_score
+                else:
+                    row[labels_of(sample, scores.shape[1])] = 1
+        return scores

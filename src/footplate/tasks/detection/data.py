@@ -1,0 +1,236 @@
+"""The COCO dataset, the data sample for detection, and the transform and the preprocessor that fill it."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from footplate.checks import check_keys
+from footplate.data import BaseDataset, BaseTransform
+from footplate.data.annotations import join_root, load_data_file
+from footplate.data.structures import BaseDataElement, InstanceData
+from footplate.error_context import at_key
+from footplate.errors import DataError
+from footplate.messages import pluralize
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.tasks.detection.coco_format import category_ids, check_annotations, check_mask, check_sections
+from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
+
+_logger = logging.getLogger("footplate.tasks")
+_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
+_FILTERS = {"filter_empty_gt": False, "min_size": 0}
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDataset):
+    """A dataset of the images and instances of a COCO file.
+
+    A record has `img_path`, `img_id`, `width`, `height` and `instances`. Each instance is a dict with `bbox` (x1 y1 x2
+    y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
+    segmentation as in the file). `LoadAnnotations` converts them to arrays.
+
+    Boxes without area or entirely outside their image are skipped; one warning reports their number.
+
+    Accepts the arguments of `BaseDataset`, with these meanings:
+
+    - `ann_file`: The COCO JSON file.
+    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default, all in the order of
+      the file.
+    - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
+      shorter side has fewer pixels. Ignored in `test_mode`.
+    - `test_mode`: Whether to keep all images, and to accept a file without annotations.
+
+    Raises:
+        DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
+            a category of the file, or no image remains after filtering.
+        ArgumentError: `filter_cfg` has an unknown key.
+    """
+
+    def load_data_list(self) -> list[Any]:
+        """Returns a record for each image of the file."""
+        if not self.ann_file:
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
+        with at_key("ann_file"):
+            content = load_data_file(self.ann_file)
+            if self.test_mode and isinstance(content, Mapping):
+                content = {"annotations": [], **content}
+            check_sections(content, self.ann_file)
+        labels = self._labels(content["categories"])
+        check_annotations(content, self.ann_file)
+        annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            if annotation["category_id"] in labels:
+                annotations[annotation["image_id"]].append(annotation)
+        prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
+        skipped: list[str] = []
+        records = []
+        for image in content["images"]:
+            instances = []
+            for annotation in annotations.get(image["id"], ()):
+                x, y, width, height = annotation["bbox"]
+                box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
+                if box[2] <= box[0] or box[3] <= box[1]:
+                    why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
+                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
+                    continue
+                label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
+                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
+                if annotation.get("segmentation"):
+                    check_mask(annotation, image, self.ann_file)
+                    instances[-1]["mask"] = annotation["segmentation"]
+            size = {"width": int(image["width"]), "height": int(image["height"])}
+            path = join_root(prefix, image["file_name"])
+            records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
+        if skipped:
+            count = pluralize(len(skipped), "annotation")
+            _logger.warning("Skipped %s in '%s'. The first one is %s.", count, self.ann_file, skipped[0])
+        return records
+
+    def filter_data(self) -> list[Any]:
+        """Returns the records that pass `filter_cfg`."""
+        check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
+        chosen = {**_FILTERS, **(self.filter_cfg or {})}
+        large = records = list(self.data_list)
+        if not self.test_mode:
+            large = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
+            records = [each for each in large if each["instances"] or not chosen["filter_empty_gt"]]
+        if not records:
+            count, small = len(self.data_list), len(self.data_list) - len(large)
+            if not count:
+                raise DataError(f"the dataset is empty: the file '{self.ann_file}' has no images", key="ann_file")
+            raise DataError(
+                f"the dataset is empty: filter_cfg removed all {count} images of '{self.ann_file}'",
+                key="filter_cfg",
+                notes=[
+                    f"{small} are smaller than min_size, and {len(large)} contain no instance of the selected classes"
+                ],
+            )
+        return records
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class indices of the instances of an image."""
+        return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
+
+    def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+        """Maps the ids of the selected categories to class indices."""
+        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
+        found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
+        return {number: position for position, number in enumerate(found)}
+
+
+class DetDataSample(BaseDataElement):
+    """The ground truth and the prediction for one image; `img_id`, `img_path`, `img_shape` etc. are metainfo.
+
+    Attributes:
+        gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
+            input, `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
+        ignored_instances: Instances that are ignored in the evaluation, such as crowds, with the same fields.
+        pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
+            `scores` ``(N,)``, and for some models `masks`.
+
+    Example:
+        >>> import torch
+        >>> from footplate.data.structures import InstanceData
+        >>> sample = DetDataSample(metainfo=dict(img_path="a.png"))
+        >>> sample.gt_instances = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, 0]))
+        >>> sample.img_path, len(sample.gt_instances)
+        ('a.png', 2)
+    """
+
+    gt_instances = data_field("gt_instances", InstanceData)
+    ignored_instances = data_field("ignored_instances", InstanceData)
+    pred_instances = data_field("pred_instances", InstanceData)
+
+
+@TRANSFORMS.register_module()
+class PackDetInputs(BaseTransform):
+    """Packs the results of a pipeline into the inputs of detection models.
+
+    The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
+    `gt_bboxes` ``(N, 4)``,
+    `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
+
+    Args:
+        meta_keys: The keys to store as metainfo, if present.
+        with_masks: Whether to pack masks; no built-in model uses them.
+
+    Raises:
+        DataError: There is no image, or the numbers of boxes and labels differ.
+    """
+
+    fixed: ClassVar[bool] = True
+
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
+        self.meta_keys = tuple(meta_keys)
+        self.with_masks = with_masks
+
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a DetDataSample)."""
+        image = np.asarray(loaded_image(results))
+        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+        if "gt_bboxes" in results:
+            instances, ignored = self._instances(results)
+            sample.gt_instances = instances[~ignored]
+            sample.ignored_instances = instances[ignored]
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+    def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
+        boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
+        labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
+        if len(labels) != len(boxes):
+            where = results.get("img_path", "")
+            raise DataError(f"the image '{where}' has {len(boxes)} boxes but {len(labels)} labels")
+        instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+        if self.with_masks and "gt_masks" in results:
+            instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))
+        ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
+        return instances, ignored
+
+
+@MODELS.register_module()
+class DetDataPreprocessor(ImgDataPreprocessor):
+    """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
+
+    Sets `batch_input_shape` (the padded size of the batch) and `pad_shape` in each sample.
+
+    Args:
+        mean: The value to subtract from each channel.
+        std: The value to divide each channel by.
+        pad_size_divisor: Height and width are padded to multiples of this number.
+        pad_value: The padding value of images, applied after normalization.
+        pad_mask: Whether to pad the ground-truth masks to the size of the images.
+        mask_pad_value: The padding value of masks.
+        settings: Additional arguments for `ImgDataPreprocessor`.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pad_size_divisor: int = 1,
+        pad_value: float = 0,
+        *,
+        pad_mask: bool = False,
+        mask_pad_value: int = 0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(mean, std, pad_size_divisor, pad_value, **settings)
+        self.pad_mask = pad_mask
+        self.mask_pad_value = mask_pad_value
+
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Sets the size of the batch in each sample, and pads masks to it."""
+        shape = tuple(batch["inputs"].shape[-2:])
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
+            instances = sample.get("gt_instances") if self.pad_mask else None
+            if instances is not None and "masks" in instances:
+                bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
+                instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)

@@ -1,0 +1,323 @@
+"""A dataset of images and label maps in folders, the data sample, and the transform and preprocessor that fill it."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from footplate.data import BaseDataset, BaseTransform
+from footplate.data.annotations import read_lines
+from footplate.data.structures import BaseDataElement, PixelData
+from footplate.data.transforms import LoadAnnotations
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.messages import list_names, nearest, pluralize
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.storage import join, list_dir, missing_path_notes
+from footplate.tasks.task_base import check_classes, data_field, image_to_tensor, loaded_image, select_keys
+
+_logger = logging.getLogger("footplate.tasks")
+_MOST_TO_COMPARE = 10_000
+_INSPECTED = 16  # label maps
+_MOST_NAMES = 4
+_DIGITS = re.compile(r"\d+")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
+class BaseSegDataset(BaseDataset):
+    """A dataset of images in one folder and label maps with matching names in another.
+
+    A label map is a single-channel image of class indices, with 255 for ignored pixels::
+
+        data/street/images/train/a/0001.jpg
+        data/street/masks/train/a/0001.png
+
+    Args:
+        ann_file: A text file with one image name per line, with or without suffix. By default, all images are used.
+        img_suffix: The suffix of image files; by default, that of any common image format.
+        seg_map_suffix: The suffix of label maps, which replaces that of the image.
+        metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
+            that are omitted here are ignored.
+        data_root: The root folder of relative paths.
+        data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
+        ignore_index: The label of ignored pixels.
+        reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
+        settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+
+    Raises:
+        DataError: A folder does not exist, or an image has no label map.
+        ArgumentError: A class is missing from a subclass's `METAINFO`.
+    """
+
+    def __init__(
+        self,
+        ann_file: str = "",
+        img_suffix: str | None = None,
+        seg_map_suffix: str = ".png",
+        metainfo: Mapping[str, Any] | None = None,
+        data_root: str | None = "",
+        data_prefix: Mapping[str, str | None] | None = None,
+        *,
+        ignore_index: int = 255,
+        reduce_zero_label: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
+        self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
+        prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
+        self._has_truth = prefixes.get("seg_map_path") is not None
+        self.label_map: dict[int, int] | None = None  # from the labels of `METAINFO` to those of the selected classes
+        known, wanted = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
+        if known is not None and wanted is not None and not isinstance(wanted, str) and list(wanted) != list(known):
+            missing = next((name for name in wanted if name not in known), None)
+            if missing is not None:
+                message, near = f"the dataset has no class '{missing}'", nearest(str(missing), known)
+                raise ArgumentError(message, key="metainfo.classes", suggestion=near)
+            places = {name: place for place, name in enumerate(wanted)}
+            self.label_map = {label: places.get(name, ignore_index) for label, name in enumerate(known)}
+        super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record for each image, with `img_path` and, if there are label maps, `seg_map_path`."""
+        folder = self.data_prefix["img_path"]
+        suffixes = _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
+        if self.ann_file:
+            with at_key("ann_file"):
+                lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
+            names = [line if line.lower().endswith(suffixes) else line + suffixes[0] for line in lines]
+        else:
+            names = list(_walk(folder, suffixes))
+        if not names:
+            notes = [f"Images are files that end in {', '.join(suffixes)}"]
+            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=notes)
+        if not self._has_truth:
+            return [{"img_path": join(folder, name)} for name in names]
+        stems = [os.path.splitext(name)[0] for name in names]
+        if self.img_suffix is not None:
+            stems = [name.removesuffix(self.img_suffix) for name in names]
+        labels, truth = [stem + self.seg_map_suffix for stem in stems], self.data_prefix["seg_map_path"]
+        there = set(_walk(truth, (self.seg_map_suffix,)))
+        if missing := [label for label in labels if label not in there]:
+            # Names that differ only in digits belong to other images, so they are not suggested.
+            words = _DIGITS.sub("", missing[0])
+            known = there if len(there) < _MOST_TO_COMPARE else ()
+            similar = [each for each in known if _DIGITS.sub("", each) != words]
+            raise DataError(
+                f"{len(missing)} of {len(labels)} images have no label map in '{truth}'",
+                key="data_prefix.seg_map_path",
+                found=missing[0],
+                suggestion=nearest(missing[0], similar),
+            )
+        return [
+            {"img_path": join(folder, name), "seg_map_path": join(truth, label)}
+            for name, label in zip(names, labels, strict=True)
+        ]
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Returns a copy of one record, with the settings for loading its label map."""
+        record = super().get_data_info(idx)
+        record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
+        if "classes" in self._metainfo:
+            record["num_classes"] = len(self._metainfo["classes"])
+        if self.label_map is not None:
+            record["label_map"] = self.label_map
+        return record
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the classes in the label map of a sample."""
+        labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
+        return [int(each) for each in np.unique(labels) if each != self.ignore_index]
+
+    def warn_about_labels(self) -> None:
+        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks."""
+        classes = list(self._metainfo.get("classes") or ())
+        if not self._has_truth or len(classes) < 2 or self.label_map is not None:
+            return
+        found, count = set[int](), 0
+        for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
+            with suppress(FootplateError, OSError):  # training reports or skips the sample
+                labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
+                found.update(np.unique(labels).tolist())
+                count += 1
+        present = found - {self.ignore_index}
+        if self.ignore_index not in found or len(present) > 1 or not present < set(range(len(classes))):
+            return
+        contained = [f"class {label} ('{classes[label]}')" for label in present] + [
+            f"ignored pixels ({self.ignore_index})"
+        ]
+        _logger.warning(
+            "Found only %s in the %s inspected in '%s'. Missing classes: %s. "
+            "Label maps must contain class indices from 0 to %d.",
+            " and ".join(contained),
+            pluralize(count, "label map"),
+            self.data_prefix["seg_map_path"],
+            list_names((name for label, name in enumerate(classes) if label not in present), _MOST_NAMES),
+            len(classes) - 1,
+        )
+
+
+def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
+    """Yields the relative paths of all files in a folder and its subfolders."""
+    here = join(folder, below) if below else folder
+    try:
+        names = list_dir(here)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"the folder '{here}' does not exist", key="data_prefix", notes=missing_path_notes(here)
+        ) from error
+    except NotADirectoryError:
+        return
+    for name in names:
+        path = f"{below}/{name}" if below else name
+        if name.startswith("."):
+            continue
+        if name.lower().endswith(suffixes):
+            yield path
+        elif "." not in name or os.path.isdir(join(folder, path)):
+            yield from _walk(folder, suffixes, path)
+
+
+_META_KEYS = (
+    "img_path",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
+
+
+class SegDataSample(BaseDataElement):
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
+
+    Attributes:
+        gt_sem_seg: The ground-truth classes; `data` contains integers ``(1, H, W)``.
+        pred_sem_seg: The predicted classes; `data` is an int64 tensor ``(1, H, W)``.
+        seg_logits: The scores before softmax; `data` is a float tensor ``(C, H, W)``.
+
+    Example:
+        >>> import torch
+        >>> from footplate.data.structures import PixelData
+        >>> sample = SegDataSample(metainfo=dict(img_path="a.png"))
+        >>> sample.gt_sem_seg = PixelData(data=torch.zeros(8, 8))
+        >>> sample.img_path, sample.gt_sem_seg.shape
+        ('a.png', (8, 8))
+    """
+
+    gt_sem_seg = data_field("gt_sem_seg", PixelData)
+    pred_sem_seg = data_field("pred_sem_seg", PixelData)
+    seg_logits = data_field("seg_logits", PixelData)
+
+
+@TRANSFORMS.register_module()
+class PackSegInputs(BaseTransform):
+    """Packs the results of a pipeline into the inputs of segmentation models.
+
+    The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)`` and, if the ground truth is known, `gt_seg_map` of
+    shape ``(H, W)``.
+
+    Args:
+        meta_keys: The keys to store as metainfo, if present.
+
+    Raises:
+        DataError: There is no image, or a label is out of the range of `num_classes`.
+    """
+
+    fixed: ClassVar[bool] = True
+
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs` (a tensor ``(C, H, W)`` of the image's dtype) and `data_samples` (a SegDataSample)."""
+        image = np.asarray(loaded_image(results))
+        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+        if "gt_seg_map" in results:
+            labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
+            if "num_classes" in results:
+                count, ignored = results["num_classes"], results.get("ignore_index", 255)
+                wrong = (labels < 0) | (labels >= count)  # selecting labels would copy the label map
+                wrong &= labels != ignored
+                if wrong.any():
+                    path = results.get("seg_map_path", results.get("img_path", ""))
+                    notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
+                    check_classes(f"label map '{path}'", labels[wrong], count, notes=notes)
+            sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+
+@MODELS.register_module()
+class SegDataPreProcessor(ImgDataPreprocessor):
+    """Normalizes images, and pads images and label maps to the same size on the right and at the bottom.
+
+    Args:
+        mean: The value to subtract from each channel.
+        std: The value to divide each channel by.
+        size: The height and width to pad to; by default, those of the largest image of the batch.
+        size_divisor: Height and width are padded to multiples of this number.
+        pad_val: The padding value of images, applied after normalization.
+        seg_pad_val: The padding value of label maps; use the label that the loss ignores.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: The same as `bgr_to_rgb`.
+        batch_augments: Batch augmentations, called one after the other in training as `augment(inputs, data_samples)`.
+        test_cfg: `size` or `size_divisor` for validation and test.
+
+    Raises:
+        ArgumentError: Both `size` and `size_divisor` are given.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: float = 0,
+        seg_pad_val: int = 255,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        batch_augments: Sequence[Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            mean=mean,
+            std=std,
+            pad_value=pad_val,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            batch_augments=batch_augments,
+        )
+        self.seg_pad_val = seg_pad_val
+        test = test_cfg or {}
+        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
+            raise ArgumentError("size and size_divisor cannot both be set", key="size_divisor")
+        self._train_padding = size or (0, 0), size_divisor or 1
+        self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
+
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
+        (least_height, least_width), divisor = self._train_padding if training else self._test_padding
+        height, width = batch["inputs"].shape[-2:]
+        bottom = max(least_height, -(-height // divisor) * divisor) - height
+        right = max(least_width, -(-width // divisor) * divisor) - width
+        if bottom or right:
+            batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
+        shape = height + bottom, width + right
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"pad_shape": shape})
+            # Only the loss needs label maps at the input size; predictions are resized to the original image.
+            known = sample.get("gt_sem_seg") if training else None
+            if known is not None and known.shape != shape:
+                missing = (0, shape[1] - known.shape[1], 0, shape[0] - known.shape[0])
+                sample.gt_sem_seg = PixelData(data=F.pad(known.data, missing, value=self.seg_pad_val))

@@ -1,0 +1,169 @@
+"""Determines which keys each section of a config accepts, using the signature of the section's class."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from footplate.config.config_dict import ConfigDict
+from footplate.data import LOADER_KEYS
+from footplate.distributed.process_group import DIST_KEYS
+from footplate.engine.components import loop_settings
+from footplate.engine.hook_list import DEFAULT_HOOKS
+from footplate.engine.nonfinite import NONFINITE_DEFAULTS
+from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
+from footplate.engine.sections import READ_KEYS
+from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import has_several_loaders
+from footplate.optim.paramwise import PARAMWISE_KEYS
+from footplate.optim.wrapper_builder import SCALING_KEYS
+from footplate.optim.wrappers.optimizer_step import CLIPPING_KEYS
+from footplate.records.logger import LOG_FILE_KEYS
+from footplate.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    LOOPS,
+    METRICS,
+    MODEL_WRAPPERS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    VISUALIZERS,
+    Registry,
+)
+from footplate.registry.arguments import keywords_of
+from footplate.torch_compile import ARGUMENTS as COMPILE_KEYS
+
+MODES = ("train", "val", "test")
+SECTION_REGISTRIES: Mapping[str, Registry] = {
+    **{f"{mode}_cfg": LOOPS for mode in MODES},
+    "default_hooks": HOOKS,
+    "custom_hooks": HOOKS,
+    "optim_wrapper": OPTIM_WRAPPERS,
+    "param_scheduler": PARAM_SCHEDULERS,
+    "val_evaluator": METRICS,
+    "test_evaluator": METRICS,
+    "model": MODELS,
+    "model_wrapper_cfg": MODEL_WRAPPERS,
+    "data_preprocessor": MODELS,
+    "tta_model": MODELS,
+    "tta_pipeline": TRANSFORMS,
+    "visualizer": VISUALIZERS,
+    "log_processor": LOG_PROCESSORS,
+}
+"""Maps each top-level key to the registry of its classes."""
+
+NESTED_REGISTRIES: Mapping[str, Registry] = {
+    "dataset": DATASETS,
+    "datasets": DATASETS,
+    "pipeline": TRANSFORMS,
+    "transforms": TRANSFORMS,
+    "sampler": DATA_SAMPLERS,
+    "batch_sampler": DATA_SAMPLERS,
+    "optimizer": OPTIMIZERS,
+    "vis_backends": VISBACKENDS,
+}
+"""Maps a key within a section to the registry of its classes. Other keys use the registry of their section."""
+
+PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
+    LOOPS: ("runner", "dataloader", "evaluator"),
+    MODEL_WRAPPERS: ("module",),
+    OPTIMIZERS: ("params",),
+    PARAM_SCHEDULERS: ("optimizer",),
+    DATA_SAMPLERS: ("dataset",),
+}
+"""Maps each registry to the arguments that the engine passes to its entries."""
+
+EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
+    LOOPS: ("by_epoch",),
+    HOOKS: ("priority",),
+    OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
+}
+"""Maps each registry to the keys that a config may set for its entries in addition to their arguments."""
+
+FIXED_KEYS: Mapping[str, Collection[str]] = {
+    **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
+    "default_hooks": DEFAULT_HOOKS,
+    "optim_wrapper.clip_grad": {"type", *chain.from_iterable(CLIPPING_KEYS.values())},
+    "optim_wrapper.paramwise_cfg": PARAMWISE_KEYS,
+    "env_cfg": ENVIRONMENT_KEYS,
+    "env_cfg.mp_cfg": WORKER_KEYS,
+    "env_cfg.dist_cfg": DIST_KEYS,
+    "randomness": RANDOMNESS_KEYS,
+    "on_nonfinite": NONFINITE_DEFAULTS,
+    "log_file": LOG_FILE_KEYS,
+    "auto_scale_lr": SCALING_KEYS,
+    "compile": (*COMPILE_KEYS, "target"),
+}
+"""Maps the key path of each section without a class to its keys."""
+
+DEFAULT_TYPES = {
+    "optim_wrapper": "OptimWrapper",
+    "log_processor": "LogProcessor",
+    "visualizer": "Visualizer",
+    "val_cfg": "ValLoop",
+    "test_cfg": "TestLoop",
+}
+"""Maps the key path of a section to its default `type`. The type of `train_cfg` depends on its length."""
+
+
+def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
+    """Returns the keys that a section of a second-generation config accepts, or none if they are unknown.
+
+    Does not import user modules. For a section without `type`, the default class determines the keys.
+
+    Args:
+        cfg: The config.
+        parts: The key path of the section; empty for the top-level keys.
+        at: The key path of the section in the config, if it differs from `parts`, as in a first-generation config.
+    """
+    if not parts:
+        return READ_KEYS
+    section: Any = cfg
+    for part in at or parts:
+        section = _child(section, part)
+    registry: Registry | None = None
+    for depth, part in enumerate(parts):
+        registry = NESTED_REGISTRIES.get(part, registry) if depth else SECTION_REGISTRIES.get(part)
+    if parts[0].endswith("_dataloader") and len(parts) == 2 and has_several_loaders(_child(cfg, parts[0])):
+        return LOADER_KEYS
+    path = ".".join(parts)
+    if path in FIXED_KEYS or registry is None:
+        return FIXED_KEYS.get(path, ())
+    kind = section.get("type") if isinstance(section, Mapping) else None
+    if kind is None and path == "train_cfg":
+        with suppress(ArgumentError):  # `by_epoch` is invalid, which the check of the config reports
+            kind = loop_settings(section, "train")["type"]
+    elif kind is None:
+        name = ".".join(parts[1:])
+        kind = DEFAULT_HOOKS.get(name, {}).get("type") if parts[0] == "default_hooks" else DEFAULT_TYPES.get(path)
+    if isinstance(kind, str):
+        kind = registry.get(kind) if kind in registry else None
+    names = class_arguments(kind, registry) if callable(kind) else None
+    return () if names is None else [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
+
+
+def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
+    """Returns the arguments that a config may pass to an entry of a registry, or None if the entry may accept any."""
+    try:
+        names = keywords_of(entry, inspect.signature(entry).parameters)
+    except (TypeError, ValueError):  # implemented in C, without a signature
+        return None
+    passed = {"self", *PASSED_ARGUMENTS.get(registry, ())}
+    return None if names is None else [name for name in names if name not in passed]
+
+
+def _child(section: Any, part: str) -> Any:
+    """Returns the value at a key or an index of a section, or an empty dict if it does not exist."""
+    if isinstance(section, (list, tuple)):
+        return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
+    if not isinstance(section, Mapping):
+        return {}
+    found = dict.get(section, part) if isinstance(section, ConfigDict) else section.get(part)
+    return {} if found is None else found

@@ -1,0 +1,356 @@
+"""Explains the optimizer: its parameter groups, and the learning rate, momentum and weight decay over a run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import plotille  # type: ignore[import-untyped, unused-ignore]
+from PIL import Image
+from torch import nn
+
+from footplate.config import Config
+from footplate.error_context import located
+from footplate.errors import ArgumentError
+from footplate.messages import list_names, pluralize
+from footplate.optim import build_optim_wrapper
+from footplate.tools.partial_build import (
+    build_model,
+    find_epoch_length,
+    prepare,
+    silencing_unmatched_keys,
+    without_compiler,
+)
+from footplate.tools.simulation import FIELDS, run_length, simulate
+from footplate.visualization.curves import Curve, Panel, plot, round_ticks
+
+_GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
+_MOST_NAMES = 3  # parameters to list
+_POINTS = 512
+_LONGEST = 100_000_000  # iterations; their simulation takes one to two minutes
+_ROWS = 12
+_MOST_CURVES = 6
+_COLUMNS = 3  # per table
+_DIGITS = len("1.23456e-05")
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """The settings and the parameters of a parameter group."""
+
+    optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
+    settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
+    multipliers: dict[str, float]  # the ratio of each changed setting to the optimizer's default
+    names: list[str]  # the names of the parameters
+    size: int  # the number of elements in all parameters
+    reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty if none did
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All parameter groups, and the frozen parameters."""
+
+    model: str  # a description of the model
+    groups: list[GroupInfo]
+    frozen: list[str]  # the names of parameters that are not trained
+
+
+@without_compiler()
+def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
+    """Builds the optimizer of a config and returns its parameter groups.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
+
+    Raises:
+        FootplateError: A component cannot be built.
+    """
+    cfg = prepare(cfg)
+    model, description = build_model(cfg, other)
+    with located(cfg), silencing_unmatched_keys(model):
+        wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
+    return replace(groups_in(wrapper, model), model=description)
+
+
+def groups_in(wrapper: Any, model: nn.Module) -> Groups:
+    """Returns the parameter groups of a built optimizer.
+
+    Args:
+        wrapper: The optimizer wrapper, with one or several optimizers.
+        model: The model that it optimizes.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = []
+    for part, inner in wrapper.parts.items():
+        defaults = inner.optimizer.defaults
+        for group in inner.param_groups:
+            kind = type(inner.optimizer).__name__
+            if "use_muon" in group:
+                kind += " (Muon)" if group["use_muon"] else " (AdamW)"
+            members = [names.get(id(parameter), "?") for parameter in group["params"]]
+            # A schedule that was already built has changed the learning rate.
+            settings = {field: group.get(f"initial_{field}", group[field]) for field in _GROUP_FIELDS if field in group}
+            multipliers = {}
+            for field in ("lr", "weight_decay"):
+                default = defaults.get(field)
+                if isinstance(default, (int, float)) and default and settings.get(field) != default:
+                    multipliers[field] = settings[field] / default
+            reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
+            groups.append(
+                GroupInfo(
+                    optimizer=f"{part}: {kind}" if part else kind,
+                    settings=settings,
+                    multipliers=multipliers,
+                    names=members,
+                    size=sum(parameter.numel() for parameter in group["params"]),
+                    reasons=sorted(reasons),
+                )
+            )
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return Groups(f"model {type(model).__name__}", groups, frozen)
+
+
+def explain_params(found: Groups) -> str:
+    """Returns the settings, size, origin and first parameters of each group as text."""
+    total = sum(group.size for group in found.groups)
+    tensors = sum(len(group.names) for group in found.groups)
+    lines = [
+        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(found.groups), 'group')}; {found.model}"
+    ]
+    for number, group in enumerate(found.groups):
+        settings = ", ".join(
+            f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
+            + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
+            for name, value in group.settings.items()
+        )
+        lines += [
+            "",
+            f"group {number}  {group.optimizer}  {settings}",
+            f"  {len(group.names)} tensors, {group.size:,} elements",
+            f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
+            f"  {list_names(group.names, _MOST_NAMES)}",
+        ]
+    if found.frozen:
+        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _MOST_NAMES)}"]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Track:
+    """The values of an optimizer setting over a run, and the parameters that share them."""
+
+    field: str  # "lr", "momentum" or "weight_decay"
+    values: list[float | None]  # one per iteration in `Schedule.iters`; all None if the optimizer has no such field
+    parameters: list[str]  # the names of the parameters
+
+    @property
+    def moves(self) -> bool:
+        """Whether the field changes during the run."""
+        return any(value != self.values[0] for value in self.values)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The values of optimizer settings over a run."""
+
+    length: int  # the iterations of the run
+    iters: list[int]  # the sampled iterations, counted from 0
+    model: str
+    tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
+
+    def shown(self, field: str) -> tuple[list[Track], list[Track]]:
+        """Returns the tracks of a field that change, and those that stay constant."""
+        tracks = [track for track in self.tracks if track.field == field and track.values[0] is not None]
+        return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
+
+    def points(self, track: Track) -> list[tuple[float, float]]:
+        """Returns the points of a track as pairs of iteration and value."""
+        return [
+            (float(at), float(value)) for at, value in zip(self.iters, track.values, strict=True) if value is not None
+        ]
+
+
+@without_compiler()
+def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
+    """Simulates the parameter schedules of a run.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
+        length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
+
+    Raises:
+        FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
+    """
+    cfg = prepare(cfg)
+    model, description = build_model(cfg, other)
+    with located(cfg), silencing_unmatched_keys(model):
+        per_epoch, why = find_epoch_length(cfg, length_of_epoch)
+        hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
+        _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
+        if total > _LONGEST:
+            raise ArgumentError(
+                f"the run has more than {_LONGEST:,} iterations, which is too many to simulate",
+                key="train_cfg",
+                found=total,
+            )
+        step = max(1, -(-total // _POINTS))
+        iters = sorted({*range(0, total, step), *_round_iterations(total)})
+        tracks = _tracks(cfg, model, per_epoch, iters)
+        if step > 1:
+            # The exact extremes are close to the extremes of the sampled iterations.
+            near = {place for track in tracks if track.moves for place in _extremes(track)}
+            ranges = (range(iters[max(at - 1, 0)], iters[min(at + 1, len(iters) - 1)] + 1) for at in near)
+            close = sorted(set().union(*ranges))
+            moving = [track for track in _tracks(cfg, model, per_epoch, close) if track.moves]
+            iters = sorted({*iters, *(close[place] for track in moving for place in _extremes(track))})
+            tracks = _tracks(cfg, model, per_epoch, iters)
+        return Schedule(total, iters, description, tracks)
+
+
+def explain_schedule(schedule: Schedule) -> str:
+    """Returns a plot and a table for each field that changes, as text with lines of 60 characters."""
+    lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
+    for field in FIELDS:
+        moving, constant = schedule.shown(field)
+        if moving:
+            shown, hidden = moving[:_MOST_CURVES], len(moving) - _MOST_CURVES
+            names = _names_of(field, moving)[:_MOST_CURVES]
+            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
+            lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
+            lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
+            for begin in range(0, len(shown), _COLUMNS):
+                part = slice(begin, begin + _COLUMNS)
+                lines += ["", *_table(schedule, names[part], shown[part])]
+            lines.append("")
+        lines += [f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}" for track in constant]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def plot_schedule(schedule: Schedule) -> Image.Image:
+    """Returns an image with one panel per field that changes. The learning rate is always shown."""
+    panels = []
+    for field in FIELDS:
+        moving, constant = schedule.shown(field)
+        shown = moving[:_MOST_CURVES] or (constant[:1] if field == "lr" else [])
+        curves = [
+            Curve(name, schedule.points(track)) for name, track in zip(_names_of(field, shown), shown, strict=True)
+        ]
+        panels += [Panel(field.replace("_", " "), curves)] if curves else []
+    return plot(panels, "iteration")
+
+
+def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
+    tracks = []
+    found = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
+    for field in FIELDS:
+        members: dict[tuple[float | None, ...], list[str]] = {}
+        shared: dict[int, tuple[float | None, ...]] = {}  # parameters of one group share their lists
+        for name, values in found.items():
+            key = shared.setdefault(id(values[field]), tuple(values[field]))
+            members.setdefault(key, []).append(name)
+        ordered = sorted(members.items(), key=lambda item: -len(item[1]))
+        tracks += [Track(field, list(key), names) for key, names in ordered]
+    return tracks
+
+
+def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
+    """Returns the rows of a table of values.
+
+    The table shows the values at iteration 0, at multiples of a round step, at the last iteration, and where each track
+    first reaches its maximum and minimum.
+    """
+    found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
+    extremes = {place for places in found.values() for place in places}
+    round_ones = set(_round_iterations(schedule.length))
+    width = max(_DIGITS, *map(len, names))
+    lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
+    for place, at in enumerate(schedule.iters):
+        if at in round_ones or place in extremes:
+            line = f"  {at:>9}  " + "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
+            for number, word in enumerate(("highest", "lowest")):
+                having = [name for name, places in found.items() if places[number] == place]
+                line += f"  {word}" if len(having) == len(found) else "".join(f"  {word} {name}" for name in having)
+            lines.append(line)
+    return lines
+
+
+def _extremes(track: Track) -> tuple[int, int]:
+    """Returns the indices of the first maximum and the first minimum."""
+    values = [value for value in track.values if value is not None]
+    return values.index(max(values)), values.index(min(values))
+
+
+def _round_iterations(length: int) -> list[int]:
+    ticks = round_ticks((0.0, float(length - 1)), _ROWS) if length > 1 else []
+    return sorted({0, *(round(tick) for tick in ticks if tick == round(tick)), length - 1})
+
+
+def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
+    return [field] if len(tracks) == 1 else [f"{field} {number}" for number in range(1, len(tracks) + 1)]
+
+
+def _describe_parameters(track: Track) -> str:
+    count = len(track.parameters)
+    return f"{pluralize(count, 'tensor')}, {track.parameters[0]}{' ...' if count > 1 else ''}"
+
+
+_WIDTH = 48  # characters between the axes, with two dots each
+_PLOT_ROWS = 12
+_DOTS = 4  # per row
+_MOST_TICKS = 6
+_BLANK = "\N{BRAILLE PATTERN BLANK}"
+_Points = Sequence[tuple[float, float]]
+
+
+def terminal_plot(curves: Sequence[_Points]) -> list[str]:
+    """Plots curves as lines of text, without colors and with the same width in any terminal.
+
+    Args:
+        curves: The points of each curve in ascending order of x; x starts at 0.
+    """
+    last = max(x for curve in curves for x, _ in curve) or 1.0
+    values = [y for curve in curves for _, y in curve]
+    low, high = min(values), max(values)
+    if 0 <= low <= high / 2:  # close to 0
+        low = 0.0
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    inner = round_ticks((low, high), _MOST_TICKS)
+    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
+    heights = [number * step for number in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+    between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
+    rows = (len(heights) - 1) * between + 1
+    # The first tick lies in the middle of the last row, the last tick in the middle of the first row.
+    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
+    bottom = heights[0] - 1.6 * dot  # 1.5 dots could be rounded either way
+    right = last * 2 * _WIDTH / (2 * _WIDTH - 1)
+    canvas = plotille.Canvas(_WIDTH, rows, xmin=0, ymin=bottom, xmax=right, ymax=bottom + _DOTS * rows * dot)
+    for curve in curves:
+        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
+            canvas.line(x, y, next_x, next_y)
+    # Labels have as many decimals as the step between ticks needs, or an exponent.
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if decimals > 5 or step >= 1e12:
+        labels = [f"{value:.6g}" for value in heights]
+    else:
+        labels = [f"{value:.{decimals}f}" if value else "0" for value in heights]
+    left = max(map(len, labels))
+    named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
+    lines = [
+        f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
+        for number, row in enumerate(canvas.plot("\n").split("\n"))
+    ]
+    for most in range(_MOST_TICKS, 0, -1):
+        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
+        labels = [f"{value:.0f}" for value in values]
+        places = [round(value / last * (_WIDTH - 1)) for value in values]
+        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
+            break
+    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
+    line = ""
+    for place, label in zip(places, labels, strict=True):
+        line = line.ljust(left + 2 + place - (len(label) - 1) // 2) + label
+    lines += [f"{' ' * (left + 1)}└{rule}", line, " " * (left + 2) + "iteration".center(_WIDTH)]
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,206 @@
+"""Every key of other engines is supported, rejected or reported."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.engine import Runner
+from footplate.engine.run_config import check_config
+from footplate.engine.sections import READ_KEYS
+from footplate.errors import FootplateError
+from footplate.tools.check import check
+from tests.support import settings
+
+# The arguments of both runners of MMEngine 0.10.7, and the other config keys that they read.
+MMENGINE = (
+    *("model", "work_dir", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
+    *("auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks"),
+    *("custom_hooks", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level"),
+    *("visualizer", "default_scope", "randomness", "experiment_name", "compile", "strategy"),
+    *("activation_checkpointing", "efficient_conv_bn_eval", "find_unused_parameters", "gpu_ids", "model_wrapper_cfg"),
+    *("runner_type", "sync_bn", "custom_imports", "tta_model", "tta_pipeline"),
+)
+REFUSED = [
+    ("strategy", {"type": "DeepSpeedStrategy"}, "strategy"),
+    ("strategy", {"type": "DeepSpeedStrategy", "fp16": {"enabled": True}}, "strategy"),
+    ("strategy", {"type": "mmengine.FSDPStrategy"}, "strategy"),
+    ("strategy", {"type": "ColossalAIStrategy"}, "strategy"),
+    ("strategy", {"type": "DDPStrategy", "sync_bn": "torch"}, "strategy.sync_bn"),
+    ("strategy", "ddp", "strategy"),
+    ("precise_bn", {"num_iters": 200, "interval": 2}, "precise_bn"),
+    ("omnisource", True, "omnisource"),
+    ("module_hooks", [{"type": "GPUNormalize"}], "module_hooks"),
+    ("use_apex_amp", True, "use_apex_amp"),
+    ("apex_amp", {"opt_level": "O1"}, "apex_amp"),
+    ("autoscale_lr", True, "autoscale_lr"),
+]
+NAMED = [
+    ("efficient_conv_bn_eval", ["layers"]),
+    ("use_ddp_wrapper", True),
+    ("gpu_ids", [0, 1]),
+    ("seed", 3),
+    ("deterministic", True),
+    ("diff_seed", True),
+    ("device", "cuda"),
+    ("persistent_workers", True),
+    ("cudnn_benchmark", True),
+    ("opencv_num_threads", 0),
+    ("mp_start_method", "fork"),
+    ("dist_params", {"backend": "nccl"}),
+    ("auto_resume", True),
+    ("resume_from", "epoch_1.pth"),
+    ("fp16", {"loss_scale": 512.0}),
+    ("workflow", [["train", 1]]),
+    ("total_epochs", 12),
+    ("runner", {"type": "EpochBasedRunner", "max_epochs": 12}),
+    ("evaluation", {"interval": 1}),
+]
+
+
+def written(tmp_path: Path, **changes: Any) -> Config:
+    path = tmp_path / "run.py"
+    path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
+    return Config.fromfile(path)
+
+
+def test_each_mmengine_key_is_read_or_unsupported() -> None:
+    answered = {*READ_KEYS, *(key for key, *_ in REFUSED), *(key for key, _ in NAMED)}
+    assert [key for key in MMENGINE if key not in answered] == []
+
+
+@pytest.mark.parametrize(("key", "value", "path"), REFUSED)
+def test_unsupported_key_that_changes_results_raises(tmp_path: Path, key: str, value: Any, path: str) -> None:
+    cfg = written(tmp_path, **{key: value})
+    for use in (check_config, Runner.from_cfg):
+        with pytest.raises(FootplateError) as caught:
+            use(cfg)
+
+        assert caught.value.key == path
+        assert caught.value.origin
+        assert caught.value.origin.file.endswith("run.py")
+        assert caught.value.notes or caught.value.suggestion
+
+
+@pytest.mark.parametrize(("key", "value"), NAMED)
+def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str, value: Any) -> None:
+    told = check(written(tmp_path, **{key: value}), run=False).text
+
+    assert [line for line in told.splitlines() if line.startswith("warning") and key in line]
+
+
+@pytest.mark.parametrize("key", ["efficient_conv_bn_eval", "use_ddp_wrapper"])
+def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        Runner.from_cfg(check_config(written(tmp_path, **{key: True}))).train()
+
+    assert len([each for each in caplog.messages if f"{key} has no effect in footplate" in each]) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strategy": {"type": "SingleDeviceStrategy"}},
+        {"strategy": {"type": "mmengine.DDPStrategy"}},
+        {"strategy": None},
+        {"omnisource": False},
+        {"activation_checkpointing": None},
+        {"runner_type": "Runner"},
+    ],
+)
+def test_plain_strategy_is_accepted(tmp_path: Path, changes: Any) -> None:
+    assert "warning" not in check(written(tmp_path, **changes), run=False).text
+
+
+def test_variable_with_the_name_of_an_unsupported_key_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    lines = "\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path).items())
+    path.write_text(
+        f"strategy = dict(type='DeepSpeedStrategy')\nomnisource = True\nmine = [strategy, omnisource]\n{lines}"
+    )
+
+    check_config(Config.fromfile(path))
+
+
+def test_unknown_runner_type_raises(tmp_path: Path) -> None:
+    with pytest.raises(FootplateError) as caught:
+        check_config(written(tmp_path, runner_type="Runer"))
+
+    assert (caught.value.key, caught.value.suggestion) == ("runner_type", "Runner")
+
+
+@pytest.mark.parametrize("section", ["optim_wrapper", "model_wrapper_cfg", "visualizer"])
+@pytest.mark.parametrize(
+    "kind", ["ApexOptimWrapper", "DeepSpeedOptimWrapper", "MMFullyShardedDataParallel", "FigureViewer"]
+)
+def test_missing_mmengine_class_raises(tmp_path: Path, section: str, kind: str) -> None:
+    given = {"optimizer": {"type": "SGD", "lr": 0.1}} if section == "optim_wrapper" else {}
+    with pytest.raises(FootplateError, match=f"unknown .* '{kind}'"):
+        check_config(written(tmp_path, **{section: {"type": kind, **given}}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("env_cfg.mp_cfg.distributed", {"mp_cfg": {"distributed": True}}),
+        ("env_cfg.dist_cfg.init_method", {"dist_cfg": {"init_method": "env://"}}),
+        ("env_cfg.mp_cfg.opencv_num_threads", {"mp_cfg": {"opencv_num_threads": "four"}}),
+        ("env_cfg.resource_limit", {"resource_limit": -1}),
+        ("env_cfg.cudnn", {"cudnn": True}),
+    ],
+)
+def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(FootplateError) as caught:
+        check_config(written(tmp_path, env_cfg=value))
+
+    assert caught.value.key == key
+
+
+LEGACY_FLAGS = [
+    ("data.shuffle", "data['shuffle'] = 'no'"),
+    ("checkpoint_config.sync_buffer", "checkpoint_config['sync_buffer'] = 'no'"),
+    ("auto_resume", "auto_resume = 'no'"),
+    ("persistent_workers", "persistent_workers = 'no'"),
+    ("randomness.deterministic", "deterministic = 'no'"),
+    ("randomness.diff_rank_seed", "diff_seed = 'no'"),
+    ("env_cfg.cudnn_benchmark", "cudnn_benchmark = 'no'"),
+    ("find_unused_parameters", "find_unused_parameters = 'no'"),
+    ("lr_config.by_epoch", "lr_config['by_epoch'] = 'no'"),
+    ("train_dataloader.pin_memory", "data['pin_memory'] = 'no'"),
+    ("default_hooks.checkpoint.by_epoch", "checkpoint_config['by_epoch'] = 'no'"),
+    ("default_hooks.checkpoint.save_last", "checkpoint_config['save_last'] = 'no'"),
+]
+
+
+@pytest.mark.parametrize(("key", "line"), LEGACY_FLAGS)
+def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(
+        "model = dict(type='ToyModel')\n"
+        "data = dict(samples_per_gpu=2, workers_per_gpu=0, train=dict(type='Points'))\n"
+        "optimizer = dict(type='SGD', lr=0.1)\noptimizer_config = dict()\n"
+        "lr_config = dict(policy='step', step=[1])\nrunner = dict(type='EpochBasedRunner', max_epochs=2)\n"
+        f"checkpoint_config = dict(interval=1)\nlog_config = dict(interval=1)\nwork_dir = {str(tmp_path)!r}\n{line}\n"
+    )
+
+    with pytest.raises(FootplateError, match="True or False") as caught:
+        check_config(Config.fromfile(path))
+
+    assert caught.value.key == key
+    assert caught.value.origin
+    assert caught.value.origin.file.endswith("run.py")
+
+
+@pytest.mark.parametrize(
+    ("own", "warned"),
+    [({"type": "BaseDataPreprocessor"}, True), ({"type": "ImgDataPreprocessor", "pad_value": 3}, False), (None, False)],
+)
+def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, own: Any, warned: bool) -> None:
+    model = {"type": "ToyModel", **({"data_preprocessor": own} if own else {})}
+    top = {"type": "ImgDataPreprocessor", "pad_value": 3}
+    lines = check(written(tmp_path, model=model, data_preprocessor=top), run=False).text.splitlines()
+
+    found = [line for line in lines if "data_preprocessor has no effect, because the model has its own" in line]
+    assert [f"{Path('run.py')}:" in line for line in found] == ([True] if warned else [])

@@ -1,0 +1,47 @@
+from typing import Any
+
+import pytest
+
+from footplate.first_generation.translation import Kind
+from tests.first_generation.translation.support import EPOCHS, notes, sections
+
+
+def test_top_level_model_settings_move_into_the_model() -> None:
+    found = sections({**EPOCHS, "model": {"type": "M"}, "train_cfg": {"rpn": 1}, "test_cfg": None})
+    assert found["model"] == {"train_cfg": {"rpn": 1}, "type": "M"}
+    assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12}
+
+
+@pytest.mark.parametrize(
+    ("resume", "expected"),
+    [
+        ({"resume_from": "a.pth", "load_from": "b.pth"}, {"load_from": "a.pth", "resume": True}),
+        ({"resume_from": None, "load_from": "b.pth"}, {"load_from": "b.pth"}),
+        ({"auto_resume": True, "load_from": "b.pth"}, {"load_from": "b.pth", "resume": "auto"}),
+        ({"resume_from": "a.pth", "resume": True, "load_from": None}, {"load_from": None, "resume": True}),
+    ],
+)
+def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **resume})
+    assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected
+
+
+def test_checkpoint_config_none_disables_the_checkpoint_hook() -> None:
+    assert sections({**EPOCHS, "checkpoint_config": None})["default_hooks"]["checkpoint"] is None
+
+
+def test_default_hooks_have_first_generation_priorities() -> None:
+    hooks = sections({**EPOCHS, "checkpoint_config": {"interval": 1}})["default_hooks"]
+    assert {name: hook["priority"] for name, hook in hooks.items()} == {
+        "param_scheduler": "VERY_HIGH",
+        "checkpoint": "NORMAL",
+        "timer": "LOW",
+        "logger": "VERY_LOW",
+    }
+
+
+def test_the_config_text_in_checkpoint_config_is_not_part_of_the_message() -> None:
+    text = "model = dict()\n" * 100
+    cfg = {**EPOCHS, "checkpoint_config": {"interval": 1, "meta": {"config": text}}}
+    (message,) = [note for note in notes(cfg, Kind.WARNING) if "checkpoint_config.meta" in note]
+    assert message.endswith("checkpoint_config.meta: it has no counterpart and was removed")

@@ -1,0 +1,460 @@
+"""Checkpointed modules train the same weights as others, with less memory."""
+
+import copy
+import io
+import pickle
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.config import Config
+from footplate.engine.run_config import check_config
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.registry import MODELS
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.support import settings
+
+
+class Drawing(nn.Module):
+    """Scales its input by random numbers of all three generators, and counts and averages in buffers."""
+
+    calls: Tensor
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("average", torch.ones(8))
+
+    def forward(self, inputs: Tensor, *, scale: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+            self.average = 0.9 * self.average + 0.1 * inputs.detach().mean(0)  # a new tensor
+        noise = random.random() + np.random.rand() + torch.rand(())
+        found: Tensor = self.norm(torch.tanh(self.layer(inputs))) * scale * noise * (1 + self.average.sin())
+        return found + 0.01 * self.calls.cos()
+
+
+@MODELS.register_module()
+class Checkpointing(BaseModel):
+    """A model with dropout, batch normalization and changing buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 8)
+        self.layers = nn.ModuleList([Drawing() for _ in range(3)])
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(8, 2)
+        self.unused = nn.Identity()
+
+    def score(self, inputs: Tensor) -> Tensor:
+        features = torch.tanh(self.stem(inputs))
+        for layer in self.layers:
+            features = self.dropout(layer(features, scale=torch.full((8,), 0.7)))
+        found: Tensor = self.head(features)
+        return found
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.score(inputs)
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(scores, labels)}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"custom_hooks": [{"type": "EMAHook"}]},
+    {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.01}, "accumulative_counts": 3}},
+    {"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}}},
+    {"compile": {"backend": "eager", "target": "stem"}},
+]
+SELECTIONS: list[Any] = [r"layers\.\d", ["layers.0", "layers.2", "dropout"], {"classes": ["Drawing"]}]
+
+
+def trained(folder: Path, *, epochs: int = 5, **changes: Any) -> dict[str, Tensor]:
+    cfg = settings(folder, model={"type": "Checkpointing"}, **changes)
+    cfg["train_cfg"] = {"by_epoch": True, "max_epochs": epochs}
+    runner = Runner(**cfg)
+    runner.train()
+    return {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("changes", CASES, ids=["plain", "EMA", "accumulation", "AMP", "compile"])
+def test_weights_and_buffers_are_bit_equal_after_twenty_iterations(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plain = trained(tmp_path / "plain", **changes)
+    found = trained(tmp_path / "other", activation_checkpointing=SELECTIONS[0], **changes)
+    assert_same(found, plain)
+    assert found["layers.0.calls"] > 0
+
+
+@pytest.mark.parametrize("selection", SELECTIONS[1:])
+def test_modules_are_selected_by_name_or_class(tmp_path: Path, selection: Any) -> None:
+    expected = trained(tmp_path / "plain", epochs=1)
+    assert_same(trained(tmp_path / "other", epochs=1, activation_checkpointing=selection), expected)
+
+
+def test_run_resumes_with_and_without_checkpointing(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", epochs=3)
+    trained(tmp_path / "two", epochs=1, activation_checkpointing=SELECTIONS[0])
+    found = trained(tmp_path / "two", epochs=3, resume=True, activation_checkpointing=SELECTIONS[1])
+    assert_same(found, whole)
+
+
+class Held:
+    """Counts the bytes that are saved for the backward pass, without parameters and inputs of the model."""
+
+    def __init__(self, *known: Tensor) -> None:
+        self.known = {each.untyped_storage().data_ptr() for each in known}
+        self.sizes: dict[int, int] = {}
+
+    def __enter__(self) -> "Held":
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda held: held)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooks.__exit__(*error)
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+
+def test_checkpointed_transformer_holds_a_fraction_of_the_activations() -> None:
+    def held(selection: Any) -> int:
+        torch.manual_seed(0)
+        model: Any = MODELS.build({"type": "MAEViT", "img_size": 28, "patch_size": 4, "num_layers": 12})
+        if selection:
+            checkpoint_activations(model, selection)
+        images = torch.randn(4, 3, 28, 28)
+        with Held(images, *model.parameters(), *model.buffers()) as count:
+            output = model(images)
+        output.sum().backward()
+        return sum(count.sizes.values())
+
+    assert held(r"layers\.\d+") < 0.15 * held(None)
+
+
+def test_copy_of_a_checkpointed_model_uses_its_own_weights() -> None:
+    model = Checkpointing()
+    checkpoint_activations(model, "stem")
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.stem.weight.zero_()
+        other.stem.bias.zero_()
+    points = torch.randn(3, 4)
+    assert model.stem(points).abs().sum() > 0
+    assert other.stem(points).abs().sum() == 0
+    assert type(other.stem).__name__ == "Linear"
+    assert isinstance(other.stem, nn.Linear)
+    assert list(model.state_dict()) == list(Checkpointing().state_dict())
+
+
+class Adding(nn.Linear):
+    """Changes its input."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs += 1
+        return super().forward(inputs)
+
+
+class Stem(nn.Module):
+    """Passes a computed tensor to a block, and may change it afterwards."""
+
+    def __init__(self, block: nn.Module, *, changes_afterwards: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.block = block
+        self.changes_afterwards = changes_afterwards
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.first(inputs)
+        found: Tensor = self.block(features)
+        return found + features.mul_(2) if self.changes_afterwards else found
+
+
+IN_PLACE = [
+    Stem(Adding(4, 4)),
+    Stem(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(4, 4))),
+    Stem(nn.Sequential(nn.Dropout(inplace=True), nn.Linear(4, 4))),
+    Stem(nn.Tanh(), changes_afterwards=True),
+]
+
+
+@pytest.mark.parametrize("model", IN_PLACE, ids=["own forward", "activation", "dropout", "afterwards"])
+def test_input_that_is_changed_in_place_raises(model: nn.Module) -> None:
+    checkpoint_activations(model, "block")
+    loss = model(torch.randn(3, 4)).square().sum()
+    with pytest.raises(ArgumentError, match="the input of 'block' was changed in place") as caught:
+        loss.backward()
+    assert caught.value.notes == ("Set inplace=False, or select the module that contains it.",)
+
+
+class Normalizing(nn.Linear):
+    """Normalizes with statistics in its own buffers, whose changes torch does not count."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.batch_norm(super().forward(inputs), self.mean, self.var, training=True).square()
+
+
+def two_passes(model: nn.Module, points: Tensor) -> None:
+    output = model(points)
+    output.sum().backward(retain_graph=True)
+    output.square().sum().backward()
+
+
+def penalized(model: nn.Module, points: Tensor) -> None:
+    points.requires_grad_()
+    output = model(points)
+    gradient = torch.autograd.grad(output.sum(), points, create_graph=True)[0]
+    (output.sum() + gradient.norm()).backward()
+
+
+@pytest.mark.parametrize("step", [two_passes, penalized])
+def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, Tensor], None]) -> None:
+    torch.manual_seed(0)
+    plain = Stem(nn.Sequential(Normalizing(), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh()))
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "block")
+    points = torch.randn(5, 4)
+    for model in (plain, other):
+        torch.manual_seed(1)
+        step(model, points.clone())
+    assert_same(dict(other.state_dict()), dict(plain.state_dict()))
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+class Scaled(nn.Linear):
+    """Divides by a buffer whose value the first call of `forward` sets."""
+
+    scale: Any
+
+    def __init__(self, *, is_registered: bool) -> None:
+        super().__init__(4, 4)
+        if is_registered:
+            self.register_buffer("scale", None)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output = super().forward(inputs)
+        if getattr(self, "scale", None) is None:
+            self.register_buffer("scale", 3 * output.detach().std())
+        else:
+            self.scale = 0.5 * self.scale
+        return torch.tanh(output / self.scale)
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_buffer_that_the_first_call_creates_has_no_value_in_the_second_computation(is_registered: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 4), Scaled(is_registered=is_registered))
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "1")
+    points = torch.randn(5, 4)
+    for model in (plain, other):
+        model(points).sum().backward()
+    assert_same(dict(other.state_dict()), dict(plain.state_dict()))
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert expected.grad is not None
+        assert torch.equal(mine.grad, expected.grad)
+
+
+def saved_and_loaded(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    loaded: nn.Module = torch.load(file, weights_only=False)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded, copy.deepcopy],
+    ids=["pickle", "torch.save", "deepcopy"],
+)
+def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
+    checkpoint_activations(model, "block")
+    points = torch.randn(3, 4)
+    found = copied(model)
+    with Held(points, *found.parameters()) as count:
+        output = found(points)
+    assert torch.equal(output, model(points))
+    assert sum(count.sizes.values()) < 4 * 3 * 32
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "kind"),
+    [
+        (partial(nn.LazyLinear, 4), (3, 4), "Linear"),
+        (partial(nn.LazyConv2d, 4, 1), (3, 4, 2, 2), "Conv2d"),
+        (nn.LazyBatchNorm1d, (3, 4), "BatchNorm1d"),
+    ],
+)
+def test_lazy_modules_stay_checkpointed(make: Callable[[], nn.Module], shape: tuple[int, ...], kind: str) -> None:
+    lazy = make()
+    checkpoint_activations(nn.Sequential(lazy), "0")
+    for _ in range(2):
+        lazy.was_checkpointed = False  # type: ignore[assignment]
+        lazy(torch.randn(shape)).sum().backward()
+        assert lazy.was_checkpointed
+    assert type(lazy).__name__ == kind
+
+
+def test_class_that_cannot_have_subclasses_raises() -> None:
+    class Tagged(nn.Linear):
+        def __init_subclass__(cls, *, tag: str) -> None:
+            super().__init_subclass__()
+
+    message = "'block' cannot be checkpointed, because its class Tagged does not allow a subclass"
+    with pytest.raises(ArgumentError, match=message):
+        checkpoint_activations(Stem(Tagged(4, 4)), "block")
+
+
+def test_module_is_checkpointed_once_under_each_of_its_names() -> None:
+    model = Stem(nn.Linear(4, 4))
+    model.other = model.block
+    checkpoint_activations(model, "other")
+    kind = type(model.block)
+    assert kind is not nn.Linear
+    checkpoint_activations(model, ["block", "other"])
+    assert type(model.block) is kind
+
+
+@pytest.mark.parametrize(
+    "value", ["nn.Sequential", "'torch.nn.modules.container.Sequential'", "'Sequential'"], ids=["lazy", "path", "name"]
+)
+def test_config_selects_classes_by_import_or_name(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(
+        "from mmengine.config import read_base\nfrom torch import nn\nwith read_base():\n    from .base import *\n"
+        f"activation_checkpointing = dict(classes=[{value}])\n"
+    )
+    (tmp_path / "base.py").write_text("seed = 0\n")
+    model = Stem(nn.Sequential(nn.Linear(4, 4)))
+    checkpoint_activations(model, Config.fromfile(path)["activation_checkpointing"])
+    assert type(model.block) is not nn.Sequential
+    assert type(model.first) is nn.Linear
+
+
+def test_compiled_modules_recompute() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 32)), nn.Tanh())
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "1")
+    compiled = torch.compile(other, backend="aot_eager")
+    points = torch.randn(4, 8)
+    for model in (plain, compiled):
+        model(points).square().sum().backward()
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+@pytest.mark.parametrize("compile", [{"regions": r"layers\.\d"}, {}, {"target": "layers.0"}])
+def test_backend_that_would_update_buffers_twice_raises(tmp_path: Path, compile: dict[str, Any]) -> None:
+    cfg = settings(tmp_path, model={"type": "Checkpointing"}, activation_checkpointing=SELECTIONS[0])
+    with pytest.raises(ArgumentError, match=r"the backend 'eager' cannot compile .*layers\.\d'") as caught:
+        Runner(**cfg, compile={"backend": "eager", **compile}).train()
+    assert caught.value.key == "compile.backend"
+
+
+def test_module_that_is_not_called_logs_a_warning_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, epochs=1, activation_checkpointing=["stem", "head", "unused"])
+    assert [each for each in caplog.messages if "activation_checkpointing" in each] == [
+        "activation_checkpointing has no effect on unused: the training step does not call their forward methods. "
+        "Select modules whose forward methods it calls."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("selection", "key", "message"),
+    [
+        ("layer", "activation_checkpointing", "no module name matches 'layer'"),
+        ("layers", "activation_checkpointing", "'layers' is a ModuleList, which has no forward()"),
+        (["stem", "("], "activation_checkpointing", "is not a valid regular expression"),
+        ({"classes": ["Drawings"]}, "activation_checkpointing.classes", "no module of class 'Drawings'"),
+        ({"names": ["steam"]}, "activation_checkpointing.names", "no module name matches 'steam'"),
+        ({"modules": ["stem"]}, "activation_checkpointing.modules", "has no key 'modules'"),
+        (True, "activation_checkpointing", "must be a pattern of module names"),
+        ([1], "activation_checkpointing", "names must be a pattern or a list of patterns"),
+    ],
+)
+def test_invalid_selection_raises(tmp_path: Path, selection: Any, key: str, message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path / "work", model={"type": "Checkpointing"}, activation_checkpointing=selection))
+    assert caught.value.key == key
+    assert message in str(caught.value)
+
+
+def test_module_with_a_replaced_forward_raises(tmp_path: Path) -> None:
+    model = Checkpointing()
+    model.stem.forward = nn.Identity().forward  # type: ignore[method-assign]
+    with pytest.raises(ArgumentError, match="the forward method of 'stem' cannot be checkpointed"):
+        Runner(**settings(tmp_path / "work", model=model, activation_checkpointing="stem"))
+
+
+def test_check_locates_an_invalid_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    lines = [f"{key} = {value!r}" for key, value in settings(tmp_path, activation_checkpointing=["("]).items()]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ArgumentError, match="not a valid regular expression") as caught:
+        check_config(Config.fromfile(path))
+    assert caught.value.key == "activation_checkpointing"
+    assert caught.value.origin is not None
+
+
+WRAPPERS = [
+    None,
+    {"type": "FullyShard", "shard": {"classes": ["Linear"]}},
+    {"type": "FullyShard", "shard": {"names": ["layers"]}},
+]
+
+
+def agreeing(folder: Path, wrapper: dict[str, Any] | None, selection: Any) -> dict[str, Tensor]:
+    from benchmarks.agreement import Case
+    from benchmarks.agreement import trained as train
+
+    return train(Case("DDP", "AdamW", 2), str(folder), 6, model_wrapper_cfg=wrapper, activation_checkpointing=selection)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=["DDP", "shards inside", "shards the same module"])
+def test_two_ranks_train_the_same_weights(
+    tmp_path: Path,
+    on_ranks: OnRanks,  # noqa: F811
+    wrapper: dict[str, Any] | None,
+) -> None:
+    plain = on_ranks(2, agreeing, tmp_path / "plain", wrapper, None)[0]
+    found = on_ranks(2, agreeing, tmp_path / "other", wrapper, ["layers", "stem"])[0]
+    assert_same(found, plain)

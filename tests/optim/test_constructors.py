@@ -1,0 +1,223 @@
+import logging
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from footplate.errors import ArgumentError, BuildError
+from footplate.optim import OptimWrapperDict, build_optim_wrapper
+from footplate.optim.constructors import DefaultOptimWrapperConstructor, Group, merge_groups
+from footplate.optim.wrappers import AmpOptimWrapper
+
+
+def test_groups_with_equal_settings_are_merged_in_order() -> None:
+    groups = [{"params": [1], "lr": 0.1}, {"params": [2], "lr": 0.2}, {"params": [3], "lr": 0.1}]
+    assert merge_groups(groups) == [{"params": [1, 3], "lr": 0.1}, {"params": [2], "lr": 0.2}]
+
+
+def test_order_of_settings_does_not_matter() -> None:
+    groups = [{"params": [1], "lr": 0.1, "eps": 1.0}, {"params": [2], "eps": 1.0, "lr": 0.1}]
+    assert [group["params"] for group in merge_groups(groups)] == [[1, 2]]
+
+
+def test_lists_and_tuples_are_compared_by_their_items() -> None:
+    groups: list[dict[str, Any]] = [{"params": [1], "betas": (0.9, 0.99)}, {"params": [2], "betas": [0.9, 0.99]}]
+    assert len(merge_groups(groups)) == 1
+
+
+def test_tensors_are_compared_by_identity() -> None:
+    rate, other = torch.tensor(0.1), torch.tensor(0.1)
+    groups = [{"params": [n], "lr": lr} for n, lr in enumerate((rate, rate, other))]
+    assert [group["params"] for group in merge_groups(groups)] == [[0, 1], [2]]
+
+
+def test_empty_groups_are_dropped() -> None:
+    assert merge_groups([{"params": [], "lr": 0.1}, {"params": 7, "lr": 0.1}]) == [{"params": [7], "lr": 0.1}]
+
+
+@given(st.lists(st.fixed_dictionaries({"lr": st.sampled_from([0.1, 0.2]), "x": st.booleans()}), max_size=12))
+def test_every_parameter_keeps_its_settings(settings: list[dict[str, Any]]) -> None:
+    merged = merge_groups([{"params": [number], **each} for number, each in enumerate(settings)])
+    found = {n: {k: v for k, v in group.items() if k != "params"} for group in merged for n in group["params"]}
+    assert found == dict(enumerate(settings))
+    assert len(merged) == len({tuple(sorted(each.items())) for each in settings})
+
+
+SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.norm = nn.BatchNorm2d(2)
+        self.head = nn.Linear(2, 1)
+
+
+def groups(model: nn.Module, paramwise_cfg: Any = None, **optimizer: Any) -> dict[str, dict[str, Any]]:
+    """Returns the settings of each parameter by its name."""
+    built = DefaultOptimWrapperConstructor({"optimizer": {**SGD, **optimizer}}, paramwise_cfg)(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(each)]: group for group in built.param_groups for each in group["params"]}
+
+
+@pytest.mark.parametrize("paramwise_cfg", [None, {}, {"custom_keys": {}}, {"custom_keys": None}])
+def test_parameters_share_one_group_without_paramwise_settings(paramwise_cfg: Any) -> None:
+    found = groups(Net(), paramwise_cfg)
+    assert len({id(group) for group in found.values()}) == 1
+    assert list(found) == [name for name, _ in Net().named_parameters()]
+
+
+def test_there_is_one_group_per_distinct_settings() -> None:
+    found = groups(Net(), {"norm_decay_mult": 0.0, "bias_decay_mult": 0.0, "custom_keys": {"head": {"lr_mult": 1.0}}})
+    assert {name: group["weight_decay"] for name, group in found.items()} == {
+        "conv.weight": 0.5,
+        "conv.bias": 0.0,
+        "norm.weight": 0.0,
+        "norm.bias": 0.0,
+        "head.weight": 0.5,
+        "head.bias": 0.5,
+    }
+    assert len({id(group) for group in found.values()}) == 2
+
+
+def test_setting_equal_to_the_default_does_not_create_a_group() -> None:
+    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.9}}}, momentum=0.9)
+    assert len({id(group) for group in found.values()}) == 1
+
+
+def test_custom_keys_may_set_any_field() -> None:
+    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.0}}}, momentum=0.9)
+    assert (found["head.bias"]["momentum"], found["conv.bias"]["momentum"]) == (0.0, 0.9)
+
+
+def test_defaults_of_the_optimizer_class_are_multiplied() -> None:
+    found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
+    assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
+
+
+def test_frozen_parameters_have_the_settings_of_the_optimizer() -> None:
+    model = Net()
+    model.head.requires_grad_(False)
+    found = groups(model, {"custom_keys": {"head": {"lr_mult": 0.1}}})
+    assert found["head.weight"]["lr"] == 1.0
+
+
+@pytest.mark.parametrize(("bypass", "lines"), [(False, 1), (True, 0)])
+def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    model = Net()
+    model.tail = nn.Linear(2, 1)
+    model.tail.weight = model.head.weight
+    found = groups(model, {"custom_keys": {"tail": {"lr_mult": 0.1}}, "bypass_duplicate": bypass})
+    assert found["head.weight"]["lr"] == 1.0
+    assert found["tail.bias"]["lr"] == 0.1
+    assert len(caplog.records) == lines
+
+
+def test_offsets_of_deformable_convolutions_have_their_own_lr() -> None:
+    deformable = type("DeformConv2d", (nn.Module,), {})()
+    deformable.conv_offset = nn.Conv2d(1, 1, 1)
+    model = nn.Sequential()
+    model.add_module("layer", deformable)
+    found = groups(model, {"dcn_offset_lr_mult": 0.1, "bias_lr_mult": 2.0})
+    assert {name: group["lr"] for name, group in found.items()} == {
+        "layer.conv_offset.weight": 0.1,
+        "layer.conv_offset.bias": 0.1,
+    }
+
+
+def test_wrapped_model_is_unwrapped() -> None:
+    wrapped = nn.DataParallel(Net())
+    found = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"custom_keys": {"module": {"lr_mult": 2.0}}})(wrapped)
+    assert [group["lr"] for group in found.param_groups] == [1.0]
+
+
+def test_type_of_the_wrapper_is_that_of_the_section() -> None:
+    section = {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": SGD}
+    assert type(DefaultOptimWrapperConstructor(section)(Net())) is AmpOptimWrapper
+
+
+def test_subclass_may_override_add_params() -> None:
+    class ByDepth(DefaultOptimWrapperConstructor):
+        def add_params(self, params: list[Group], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            for name, parameter in module.named_parameters():
+                params.append({"params": [parameter], "lr": self.base_lr if "head" in name else 0.0})
+
+    found = ByDepth({"optimizer": SGD})(Net())
+    assert [(group["lr"], len(group["params"])) for group in found.param_groups] == [(0.0, 4), (1.0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "key"),
+    [
+        ({}, ArgumentError, "optimizer"),
+        ([], ArgumentError, ""),
+        ({"optimizer": {"type": "SGD", "lr": "1"}}, ArgumentError, "optimizer.lr"),
+        ({"optimizer": {"lr": 1}}, BuildError, "optimizer"),
+        ({"optimizer": SGD, "acumulative_counts": 2}, BuildError, "acumulative_counts"),
+    ],
+)
+def test_invalid_sections_are_refused(section: Any, error: type[Any], key: str) -> None:
+    with pytest.raises(error) as caught:
+        DefaultOptimWrapperConstructor(section)(Net())
+    assert caught.value.key == key
+
+
+def test_model_without_parameters_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="empty parameter list"):
+        DefaultOptimWrapperConstructor({"optimizer": SGD})(nn.ReLU())
+
+
+def test_groups_keep_the_order_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    torch.manual_seed(0)
+    wrapper = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"bias_lr_mult": 2.0})(Net())
+    shapes = [[tuple(each.shape) for each in group["params"]] for group in wrapper.param_groups]
+    assert shapes == [[(2, 1, 1, 1), (2,), (2,), (1, 2)], [(2,), (1,)]]
+    assert caplog.records == []
+
+
+PLAIN_SGD = {"type": "SGD", "lr": 1.0}
+
+
+def model() -> nn.Module:
+    return nn.ModuleDict({"generator": nn.Sequential(nn.Linear(1, 1)), "discriminator": nn.Linear(1, 1)})
+
+
+def test_each_submodule_has_its_wrapper() -> None:
+    section = {
+        "constructor": "MultiOptimWrapperConstructor",
+        "generator": {"type": "OptimWrapper", "optimizer": PLAIN_SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}},
+        "discriminator": {"optimizer": {**PLAIN_SGD, "lr": 3.0}, "accumulative_counts": 2},
+    }
+    wrappers = build_optim_wrapper(model(), section)
+    assert isinstance(wrappers, OptimWrapperDict)
+    assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
+
+
+def test_nested_submodule_is_found_by_its_path() -> None:
+    wrappers: Any = build_optim_wrapper(model(), {"generator.0": {"optimizer": PLAIN_SGD}})
+    assert [len(group["params"]) for group in wrappers["generator.0"].param_groups] == [2]
+
+
+def test_wrapper_objects_are_used_unchanged() -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": PLAIN_SGD})
+    wrappers: Any = build_optim_wrapper(model(), {"generator": wrapper, "discriminator": {"optimizer": PLAIN_SGD}})
+    assert wrappers["generator"] is wrapper
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "key"),
+    [
+        ({"generatr": {"optimizer": PLAIN_SGD}}, BuildError, "optim_wrapper.generatr"),
+        ({"constructor": "MultiOptimWrapperConstructor", "generator": 3}, ArgumentError, "optim_wrapper.generator"),
+        ({"generator": {"optimizer": {**PLAIN_SGD, "lr": ""}}}, ArgumentError, "optim_wrapper.generator.optimizer.lr"),
+    ],
+)
+def test_invalid_sections_of_several_optimizers_are_refused(section: Any, error: type[Any], key: str) -> None:
+    with pytest.raises(error) as caught:
+        build_optim_wrapper(model(), section)
+    assert caught.value.key == key

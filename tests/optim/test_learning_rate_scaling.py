@@ -1,0 +1,115 @@
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError
+from footplate.optim import OptimWrapper, build_optim_wrapper, scale_learning_rates, wrapper_builder
+from tests.support import settings
+
+
+def rates(wrapper: Any) -> list[float]:
+    return [float(group["lr"]) for group in wrapper.param_groups]
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "RMSprop"])
+@pytest.mark.parametrize(("world", "base", "factor"), [(1, 16, 0.5), (4, 16, 2.0), (3, 8, 3.0)])
+def test_rates_scale_with_the_batch_size(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, world: int, base: int, factor: float
+) -> None:
+    monkeypatch.setattr(wrapper_builder, "get_data_world_size", lambda: world)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    cfg = {"optimizer": {"type": kind, "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
+    wrapper = build_optim_wrapper(model, cfg)
+    with caplog.at_level(logging.INFO, logger="footplate"):
+        scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": base})
+    assert sorted(rates(wrapper)) == pytest.approx([0.01 * factor, 0.1 * factor])
+    (line,) = [record.getMessage() for record in caplog.records if "auto_scale_lr" in record.getMessage()]
+    total = f"{world} x 8 samples on {world} processes = {8 * world} per iteration"
+    arithmetic = f"{total}. With base_batch_size={base}, the factor is {factor:g}"
+    assert arithmetic in line
+    assert f"lr 0.1 -> {0.1 * factor:g}" in line
+    assert f"lr 0.01 -> {0.01 * factor:g}" in line or f"0.01 -> {0.01 * factor:g}" in line
+
+
+class Prodigy(torch.optim.SGD):
+    """A stand-in for an optimizer that adapts its own learning rate."""
+
+
+def test_optimizers_with_their_own_step_size_are_not_scaled(caplog: pytest.LogCaptureFixture) -> None:
+    wrapper = OptimWrapper(Prodigy(nn.Linear(1, 1).parameters(), lr=1.0))
+    with caplog.at_level(logging.INFO, logger="footplate"):
+        scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": 2})
+    assert rates(wrapper) == [1.0]
+    assert "Prodigy computes its own step size" in caplog.text
+
+
+def test_several_optimizers_and_tensor_rates() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
+    section = {"optimizer": {"type": "SGD", "lr": 0.2}}
+    wrapper = build_optim_wrapper(model, {"a": section, "b": {**section, "compile": {"backend": "eager"}}})
+    scale_learning_rates(wrapper, SimpleNamespace(batch_size=2), {"enable": True, "base_batch_size": 4})
+    assert [float(group["lr"]) for part in wrapper.parts.values() for group in part.param_groups] == pytest.approx(
+        [0.1, 0.1]
+    )
+
+
+@pytest.mark.parametrize("cfg", [None, {}, {"enable": False, "base_batch_size": 2}, {"base_batch_size": 2}])
+def test_rates_are_not_scaled_by_default(cfg: Any) -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
+    scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), cfg)
+    assert rates(wrapper) == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message", "key"),
+    [
+        ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no key 'base_batchsize'", "base_batchsize"),
+        ({"enable": "yes", "base_batch_size": 2}, "enable must be True or False", "enable"),
+        ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
+        ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
+    ],
+)
+def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: str) -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
+    with pytest.raises(ArgumentError, match=message) as caught:
+        scale_learning_rates(wrapper, [1, 2], cfg)
+    assert caught.value.key == key
+
+
+def test_batch_size_of_a_batch_sampler() -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
+    told = SimpleNamespace(batch_size=None, batch_sampler=SimpleNamespace(batch_size=3))
+    scale_learning_rates(wrapper, told, {"enable": True, "base_batch_size": 6})
+    assert rates(wrapper) == [0.1]
+
+
+FIRST_GENERATION = """
+custom_imports = dict(imports=["tests.support"])
+model = dict(type="ToyModel")
+data = dict(
+    samples_per_gpu=4,
+    workers_per_gpu=0,
+    train=dict(type="Points"),
+    train_dataloader=dict(collate_fn="default_collate"),
+)
+optimizer = dict(type="SGD", lr=0.1)
+optimizer_config = dict()
+lr_config = dict(policy="fixed")
+runner = dict(type="EpochBasedRunner", max_epochs=1)
+auto_scale_lr = dict(enable=True, base_batch_size=16)
+"""
+
+
+def test_auto_scale_lr_in_both_generations(tmp_path: Path) -> None:
+    (tmp_path / "first.py").write_text(FIRST_GENERATION)
+    first = Config.fromfile(str(tmp_path / "first.py"))
+    first["work_dir"] = str(tmp_path / "first")
+    second = settings(tmp_path / "second", auto_scale_lr={"enable": True, "base_batch_size": 16}, param_scheduler=None)
+    for runner in (Runner.from_cfg(first), Runner(**second)):
+        assert rates(runner.optim_wrapper) == pytest.approx([0.1 * 4 / 16])

@@ -1,0 +1,196 @@
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+from torch import nn
+
+from footplate.errors import ArgumentError
+from footplate.optim import build_optim_wrapper
+from footplate.optim.constructors import DefaultOptimWrapperConstructor, FirstGenerationRules
+from footplate.optim.paramwise import ParamLocation, ParamwiseRules, is_deformable
+
+NORM, DEPTHWISE, DENSE = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)
+ALL = {
+    "norm_decay_mult": 0.1,
+    "bias_decay_mult": 0.2,
+    "dwconv_decay_mult": 0.3,
+    "flat_decay_mult": 0.4,
+    "bias_lr_mult": 2.0,
+}
+
+
+def location(
+    module: nn.Module, name: str = "weight", prefix: str = "a.b", *, deformable: bool = False
+) -> ParamLocation:
+    return ParamLocation(name, prefix, module, getattr(module, name).ndim, deformable)
+
+
+@pytest.mark.parametrize(
+    ("where", "settings"),
+    [
+        (location(NORM), {"weight_decay": 0.1}),
+        (location(NORM, "bias"), {"weight_decay": 0.1}),
+        (location(DENSE), {}),
+        (location(DENSE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
+        (location(DEPTHWISE), {"weight_decay": 0.3}),
+        (location(DEPTHWISE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
+        (location(DENSE, "bias", deformable=True), {}),
+    ],
+)
+def test_multipliers_by_kind_of_parameter(where: ParamLocation, settings: dict[str, float]) -> None:
+    assert ParamwiseRules(ALL, base_lr=1.0, base_wd=1.0).settings(where) == settings
+
+
+@pytest.mark.parametrize(
+    ("where", "settings"),
+    [
+        (location(NORM, "bias"), {"weight_decay": 0.1}),
+        (location(DEPTHWISE, "bias"), {"lr": 2.0, "weight_decay": 0.3}),
+        (location(DENSE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
+    ],
+)
+def test_first_generation_uses_dwconv_decay_mult_for_depthwise_biases(
+    where: ParamLocation, settings: dict[str, float]
+) -> None:
+    assert FirstGenerationRules(ALL, base_lr=1.0, base_wd=1.0).settings(where) == settings
+
+
+def test_first_generation_bias_decay_mult_excludes_norms_and_depthwise_convolutions() -> None:
+    rules = FirstGenerationRules({"bias_decay_mult": 0.0}, base_lr=1.0, base_wd=1.0)
+    assert rules.settings(location(NORM, "bias")) == rules.settings(location(DEPTHWISE, "bias")) == {}
+    assert ParamwiseRules({"bias_decay_mult": 0.0}, 1.0, 1.0).settings(location(NORM, "bias")) == {"weight_decay": 0.0}
+
+
+def test_flat_decay_mult_applies_to_one_dimensional_parameters() -> None:
+    rules = ParamwiseRules({"flat_decay_mult": 0.0}, base_lr=1.0, base_wd=1.0)
+    assert rules.settings(location(NORM)) == {"weight_decay": 0.0}
+    assert rules.settings(location(DENSE)) == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "lr"),
+    [
+        ({"a": 2.0, "a.b": 3.0}, 3.0),  # the longest
+        ({"b.": 2.0, "a.": 3.0}, 3.0),  # of equally long keys the alphabetically first
+        ({".weight": 5.0}, 5.0),
+        ({"c": 5.0}, None),
+    ],
+)
+def test_longest_matching_custom_key_is_used(keys: dict[str, float], lr: float | None) -> None:
+    custom_keys = {key: {"lr_mult": value} for key, value in keys.items()}
+    rules = ParamwiseRules({"custom_keys": custom_keys, "bias_lr_mult": 9.0}, base_lr=1.0, base_wd=None)
+    assert rules.settings(location(DENSE)).get("lr") == lr
+
+
+def test_only_settings_of_the_matching_custom_key_apply() -> None:
+    custom_keys = {"bias": {"decay_mult": 0.0, "lars_exclude": True, "momentum": 0.0}}
+    rules = ParamwiseRules({**ALL, "custom_keys": custom_keys}, base_lr=1.0, base_wd=1.0)
+    found = rules.settings(location(DENSE, "bias"))
+    assert found == {"weight_decay": 0.0, "lars_exclude": True, "momentum": 0.0}
+
+
+def test_paths_of_top_level_parameters_begin_with_a_dot() -> None:
+    rules = ParamwiseRules({"custom_keys": {".weight": {"lr_mult": 2.0}}}, base_lr=1.0, base_wd=None)
+    assert rules.settings(location(DENSE, prefix="")) == {"lr": 2.0}
+
+
+def test_dcn_offset_lr_mult_applies_to_offset_convolutions() -> None:
+    rules = ParamwiseRules({"dcn_offset_lr_mult": 0.1, "bias_lr_mult": 2.0}, base_lr=1.0, base_wd=None)
+    for name in ("weight", "bias"):
+        where = location(DENSE, name, "layer.conv_offset", deformable=True)
+        assert rules.settings(where) == {"lr": 0.1}
+    assert rules.settings(location(DENSE, prefix="layer.conv_offset")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "deformable"), [("ModulatedDeformConv2d", True), ("DeformConv2d", True), ("Conv", False)]
+)
+def test_deformable_convolutions_are_recognized_by_class_name(name: str, deformable: bool) -> None:
+    base: Any = type(name, (nn.Module,), {})
+    assert is_deformable(type("Pack", (base,), {})()) is deformable
+
+
+def test_wrapper_lists_the_keys_that_applied_to_each_parameter() -> None:
+    model = nn.Sequential(OrderedDict(head=nn.Linear(2, 2), norm=nn.BatchNorm1d(2), body=nn.Linear(2, 2)))
+    paramwise = {"custom_keys": {"head": {"lr_mult": 10.0}}, "norm_decay_mult": 0.0, "bias_lr_mult": 2.0}
+    optimizer = {"type": "SGD", "lr": 0.1, "weight_decay": 1e-4}
+    wrapper = build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": paramwise})
+    assert wrapper.reasons == {
+        "head.weight": ("custom_keys.head",),
+        "head.bias": ("custom_keys.head",),
+        "norm.weight": ("norm_decay_mult",),
+        "norm.bias": ("norm_decay_mult",),
+        "body.weight": (),
+        "body.bias": ("bias_lr_mult",),
+    }
+
+
+def warnings_of(
+    caplog: pytest.LogCaptureFixture, paramwise_cfg: dict[str, Any], optimizer: dict[str, Any]
+) -> list[str]:
+    model = nn.Sequential()
+    model.add_module("backbone", nn.Linear(1, 1))
+    DefaultOptimWrapperConstructor({"optimizer": optimizer}, paramwise_cfg)(model)
+    return [record.getMessage() for record in caplog.records]
+
+
+SGD = {"type": "SGD", "lr": 0.1, "weight_decay": 0.1}
+RPROP = {"type": "Rprop", "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("paramwise_cfg", "optimizer", "line"),
+    [
+        (
+            {"custom_keys": {"backbon.": {"lr_mult": 2.0}}},
+            SGD,
+            "the custom key \"backbon.\" of paramwise_cfg matches no parameter; did you mean 'backbone'?",
+        ),
+        (
+            {"custom_keys": {"query_embed": {"lr_mult": 2.0}}},
+            SGD,
+            'the custom key "query_embed" of paramwise_cfg matches no parameter',
+        ),
+        (
+            {"norm_decay_mult": 0.0},
+            RPROP,
+            '"norm_decay_mult" of paramwise_cfg has no effect: the optimizer has no "weight_decay"',
+        ),
+        (
+            {"custom_keys": {"backbone": {"decay_mult": 0.0}}},
+            RPROP,
+            '"decay_mult" of paramwise_cfg has no effect: the optimizer has no "weight_decay"',
+        ),
+        (
+            {"norm_decay_mul": 0.0},
+            SGD,
+            "paramwise_cfg has the unknown key \"norm_decay_mul\"; did you mean 'norm_decay_mult'?",
+        ),
+    ],
+)
+def test_entries_without_effect_are_warned_about(
+    paramwise_cfg: dict[str, Any], optimizer: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warnings_of(caplog, paramwise_cfg, optimizer) == [line]
+
+
+def test_no_warning_about_a_key_that_longer_keys_override(caplog: pytest.LogCaptureFixture) -> None:
+    keys = {"backbone": {"lr_mult": 2.0}, "backbone.weight": {"lr_mult": 3.0}, "backbone.bias": {"lr_mult": 4.0}}
+    assert warnings_of(caplog, {"custom_keys": keys}, SGD) == []
+
+
+@pytest.mark.parametrize(
+    ("paramwise_cfg", "key"),
+    [
+        ([], "paramwise_cfg"),
+        ({"custom_keys": ["backbone"]}, "paramwise_cfg.custom_keys"),
+        ({"custom_keys": {"backbone": 0.1}}, "paramwise_cfg.custom_keys.backbone"),
+        ({"custom_keys": {5: {"lr_mult": 0.1}}}, "paramwise_cfg.custom_keys"),
+        ({"custom_keys": {"backbone": {"lr_mult": "10"}}}, "paramwise_cfg.custom_keys.backbone.lr_mult"),
+        ({"norm_decay_mult": "0"}, "paramwise_cfg.norm_decay_mult"),
+    ],
+)
+def test_invalid_entries_are_refused_with_their_key(paramwise_cfg: Any, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        DefaultOptimWrapperConstructor({"optimizer": SGD}, paramwise_cfg)
+    assert caught.value.key == key

@@ -1,0 +1,155 @@
+import copy
+import itertools
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate import Config
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.records import LocalVisBackend, write_config
+from footplate.records.local_writers import is_written_config
+from footplate.registry import VISBACKENDS
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_scalars_are_lines_of_json(tmp_path: Path) -> None:
+    writer = LocalVisBackend(str(tmp_path / "vis_data"))
+    assert not (tmp_path / "vis_data").exists()
+    writer.add_scalar("mIoU", np.float64(55.5), step=3)
+    writer.add_scalars({"loss": torch.tensor(0.5), "lr": 0.1, "epoch": 1}, step=10, file_path="run.json")
+    writer.add_scalars({"loss": 0.25, "step": 12}, step=11)
+    assert lines(tmp_path / "vis_data/scalars.json") == [
+        {"mIoU": 55.5, "step": 3},
+        {"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10},
+        {"loss": 0.25, "step": 12},
+    ]
+    assert (tmp_path / "vis_data/run.json").read_text() == '{"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10}\n'
+
+
+def test_a_later_run_adds_lines(tmp_path: Path) -> None:
+    for step in (1, 2):
+        LocalVisBackend(str(tmp_path)).add_scalar("loss", 0.5, step)
+    assert [line["step"] for line in lines(tmp_path / "scalars.json")] == [1, 2]
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])
+def test_images_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    picture = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    writer = LocalVisBackend(str(tmp_path), img_save_dir="pictures")
+    writer.add_image("val/first", picture[::-1], step=7)
+    with Image.open(tmp_path / "pictures/val/first_7.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), picture[::-1])
+
+
+def test_the_config_is_dumped(tmp_path: Path) -> None:
+    LocalVisBackend(str(tmp_path), config_save_file="settings.py").add_config(Config({"lr": 0.1}))
+    assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
+
+
+def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Warmup:
+        def __repr__(self) -> str:
+            return "<Warmup>"
+
+    write_config(Config({"hook": Warmup()}), str(tmp_path / "config.py"))
+    assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
+    assert caplog.messages == [
+        f"'{tmp_path / 'config.py'}' cannot be loaded as a config: "
+        "Python cannot represent a value of type Warmup at hook."
+    ]
+
+
+@pytest.mark.parametrize("arguments", [{"config_save_file": "config"}, {"scalar_save_file": "scalars.txt"}])
+def test_invalid_file_suffixes_are_refused(arguments: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError, match="must end with"):
+        LocalVisBackend("folder", **arguments)
+
+
+def test_the_file_of_all_scalars_is_not_written_twice(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="which already receives all scalars"):
+        LocalVisBackend(str(tmp_path)).add_scalars({"loss": 1.0}, file_path="scalars.json")
+
+
+def test_it_is_built_by_name(tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "LocalVisBackend", "save_dir": str(tmp_path)})
+    assert (type(writer), writer.experiment, writer.folder) == (LocalVisBackend, writer, tmp_path)
+
+
+def test_huge_file_is_not_a_written_config(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a sparse file: reading it whole takes a terabyte
+    assert not is_written_config(str(path))
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_what_was_written_reads_back(tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
+    writer.add_config(Config({"lr": 0.5}))
+    writer.add_scalar("train/loss", torch.tensor(1.5), 3)
+    writer.add_scalars({"mIoU": 55.0, "name": "text", "step": 7}, step=1, file_path="ignored.json")
+    writer.add_image("picture", np.full((4, 6, 3), 255, np.uint8), 2)
+    writer.add_image("mask", np.zeros((4, 6), np.uint8), 2)
+    writer.close()
+    events = read(tmp_path)
+    assert [(each.step, each.value) for each in events.Scalars("train/loss")] == [(3, 1.5)]
+    assert [(each.step, each.value) for each in events.Scalars("mIoU")] == [(7, 55.0)]
+    assert events.Tags()["scalars"] == ["train/loss", "mIoU"]
+    assert [(each.step, each.width, each.height) for each in events.Images("picture")] == [(2, 6, 4)]
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "lr = 0.5" in text
+
+
+def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError) as caught:
+        VISBACKENDS.build({"type": "TensorboardVisBackend"})
+    assert "pip install 'footplate[tensorboard]'" in str(caught.value)
+
+
+def test_writer_can_be_copied_before_its_first_use(tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)})
+    for found in (copy.deepcopy(writer), pickle.loads(pickle.dumps(writer))):
+        found.add_scalar("loss", 0.5, 1)
+        found.close()
+    assert [each.value for each in read(tmp_path).Scalars("loss")] == [0.5, 0.5]
+
+
+def test_unused_writer_leaves_no_files(tmp_path: Path) -> None:
+    VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_resumed_run_replaces_events_after_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count(1)  # at the end of the names of event files, by which TensorBoard sorts them
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid.get", lambda: next(numbers))
+    first, second = (VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}) for _ in range(2))
+    for step in (2, 4):
+        first.add_scalar("loss", float(step), step)
+    state = first.state_dict()
+    for step in (6, 8):
+        first.add_scalar("loss", 0.0, step)
+    first.close()
+    second.load_state_dict(state)
+    for step in (6, 10):
+        second.add_scalar("loss", float(step), step)
+    second.close()
+    assert [(each.step, each.value) for each in read(tmp_path).Scalars("loss")] == [(2, 2), (4, 4), (6, 6), (10, 10)]

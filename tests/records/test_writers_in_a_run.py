@@ -1,0 +1,125 @@
+"""Writers in a run: a failing writer does not affect the others, and a resumed run continues their output."""
+
+import errno
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.records import BaseVisBackend
+from footplate.registry import VISBACKENDS
+from tests.support import settings
+
+
+@VISBACKENDS.register_module(force=True)
+class FailingBackend(BaseVisBackend):
+    """Fails with every call, or from the second call of a method on."""
+
+    def __init__(self, save_dir: str | None = None, method: str = "", spared: int = 0) -> None:
+        super().__init__(save_dir)
+        self._method, self._spared = method, spared
+
+    def _called(self, method: str) -> None:
+        if method == self._method:
+            self._spared -= 1
+            if self._spared < 0:
+                raise ConnectionError("the server is gone")
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        self._called("add_config")
+
+    def add_scalars(self, *args: Any, **kwargs: Any) -> None:
+        self._called("add_scalars")
+
+    def close(self) -> None:
+        self._called("close")
+
+
+def lines(runner: Runner) -> list[int]:
+    text = Path(runner.log_dir, "vis_data/scalars.json").read_text()
+    return [json.loads(line)["step"] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("method", "spared"), [("add_config", 0), ("add_scalars", 0), ("add_scalars", 3), ("close", 0)]
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_training_continues(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int, place: int
+) -> None:
+    writers: list[dict[str, Any]] = [{"type": "LocalVisBackend"}]
+    writers.insert(place, {"type": "FailingBackend", "method": method, "spared": spared})
+    hooks = {"logger": {"interval": 2}, "checkpoint": None}
+    cfg = settings(tmp_path, by_epoch=False, default_hooks=hooks, visualizer={"vis_backends": writers})
+    runner = Runner(**cfg)
+    runner.train()
+    assert runner.iter == 12
+    assert lines(runner) == [2, 4, 4, 6, 8, 8, 10, 12, 12]
+    warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) == 1
+    assert warned[0].startswith(f"The writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
+
+
+def test_full_disk_leaves_complete_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = os.write, []
+
+    def full(descriptor: int, data: bytes) -> int:
+        if b'"step"' not in data:
+            return write(descriptor, data)
+        calls.append(data)
+        if len(calls) == 3:
+            return write(descriptor, data[:10])
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    hooks = {"logger": {"interval": 2}, "checkpoint": None}
+    runner = Runner(**settings(tmp_path, by_epoch=False, default_hooks=hooks))
+    monkeypatch.setattr("footplate.records.local_writers.os.write", full)
+    runner.train()
+    assert runner.iter == 12
+    # The third call would have written step 4 of training, the fifth a copy of the validation line.
+    assert lines(runner) == [2, 4, 6, 8, 8, 10, 12, 12]
+    warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) == 1
+    assert "No space left on device" in warned[0]
+
+
+@VISBACKENDS.register_module(force=True)
+class NamedRunBackend(BaseVisBackend):
+    """Has a named run, stored in its state."""
+
+    def __init__(self, save_dir: str | None = None, run: str = "") -> None:
+        super().__init__(save_dir)
+        self.run = run
+        self.first_word = ""
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        self.first_word = self.run
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"run": self.run}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.run = state["run"]
+
+
+def test_identity_is_restored_before_the_first_write(tmp_path: Path) -> None:
+    def run(name: str, epochs: int, **changes: Any) -> NamedRunBackend:
+        backends = [{"type": "NamedRunBackend", "run": name}]
+        train_cfg = {"by_epoch": True, "max_epochs": epochs}
+        runner = Runner(**settings(tmp_path, train_cfg=train_cfg, visualizer={"vis_backends": backends}, **changes))
+        runner.train()
+        writer = runner.visualizer.get_backend("NamedRunBackend")
+        assert isinstance(writer, NamedRunBackend)
+        return writer
+
+    assert run("first", 1).first_word == "first"
+    assert run("second", 2, resume=True).first_word == "first"
+    assert run("third", 1, load_from=str(tmp_path / "epoch_2.pth")).first_word == "third"

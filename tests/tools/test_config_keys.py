@@ -1,0 +1,66 @@
+"""The keys that sections accept."""
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from footplate.registry import MODELS
+from footplate.tools.config_keys import accepted_keys
+
+
+@pytest.mark.parametrize(
+    ("path", "known", "unknown"),
+    [
+        ("", {"randomness", "compile", "custom_imports"}, {"optimizer", "foo"}),
+        ("train_cfg", {"type", "by_epoch", "val_begin", "max_iters"}, {"runner", "dataloader", "max_epochs"}),
+        ("val_cfg", {"fp16", "loss"}, {"evaluator"}),
+        ("randomness", {"seed"}, {"type"}),
+        ("env_cfg.dist_cfg", {"backend"}, {"type"}),
+        ("train_dataloader", {"num_workers", "cache"}, {"type"}),
+        ("val_dataloader.day", {"num_workers"}, {"dataset_meta"}),
+        ("train_dataloader.sampler", {"shuffle"}, {"dataset"}),
+        ("default_hooks", {"checkpoint", "logger"}, {"foo"}),
+        ("default_hooks.checkpoint", {"save_best", "priority"}, {"foo"}),
+        ("custom_hooks.0", {"patience", "priority"}, {"foo"}),
+        ("optim_wrapper", {"optimizer", "paramwise_cfg", "clip_grad"}, {"foo"}),
+        ("optim_wrapper.clip_grad", {"max_norm", "clip_value"}, {"foo"}),
+        ("optim_wrapper.optimizer", {"nesterov"}, {"params", "amsgrad"}),
+        ("param_scheduler.1", {"power", "eta_min"}, {"optimizer"}),
+        ("model", {"widths"}, {"self"}),
+        ("model.train_cfg", set(), {"val_begin"}),
+        ("model_wrapper_cfg", {"shard", "mesh"}, {"module"}),
+        ("visualizer.vis_backends.0", {"save_dir"}, {"foo"}),
+        ("unknown.section", set(), {"type"}),
+    ],
+)
+def test_section_accepts_the_arguments_of_its_class(path: str, known: set[str], unknown: set[str]) -> None:
+    cfg = {
+        "train_cfg": {"max_iters": 5},
+        "train_dataloader": {"sampler": {"type": "DefaultSampler"}},
+        "val_dataloader": {"day": {"dataset": {"type": "X"}}, "night": {"dataset": {"type": "X"}}},
+        "custom_hooks": [{"type": "EarlyStoppingHook"}],
+        "optim_wrapper": {"optimizer": {"type": "SGD"}},
+        "param_scheduler": [{}, {"type": "PolyLR"}],
+        "model": {"type": "SmallSegmentor", "train_cfg": {}},
+        "model_wrapper_cfg": {"type": "FullyShard"},
+        "visualizer": {"vis_backends": [{"type": "LocalVisBackend"}]},
+    }
+    found = set(accepted_keys(cfg, path.split(".") if path else []))
+    assert known <= found
+    assert not unknown & found
+
+
+@pytest.mark.parametrize("kind", ["NoSuchModel", "some_module.Model"])
+def test_section_of_an_unknown_class_accepts_no_known_key(kind: str) -> None:
+    assert set(accepted_keys({"model": {"type": kind}}, ["model"])) == set()
+
+
+def test_class_that_takes_any_keyword_has_no_known_keys() -> None:
+    @MODELS.register_module(name="TakesAnything", force=True)
+    class TakesAnything(nn.Module):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__()
+            self.settings = dict(settings)
+
+    assert set(accepted_keys({"model": {"type": "TakesAnything"}}, ["model"])) == set()

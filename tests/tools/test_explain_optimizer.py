@@ -1,0 +1,205 @@
+from collections.abc import Callable
+
+import pytest
+from torch import nn
+
+from footplate.config import Config
+from footplate.errors import ArgumentError
+from footplate.tools.explain_optimizer import (
+    explain_params,
+    explain_schedule,
+    groups_of,
+    plot_schedule,
+    schedule_of,
+    terminal_plot,
+)
+from tests.tools.conftest import TEXT
+
+
+def test_values_equal_those_of_a_run(write: Callable[..., Config]) -> None:
+    schedule = schedule_of(write())
+    assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
+    rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
+    plain = max(rates)
+    assert rates[plain][9:11] == pytest.approx([0.1, 0.01])
+    assert rates[plain][19:21] == pytest.approx([0.01, 0.001])
+    assert rates[min(rates)][0] == pytest.approx(0.01)
+
+
+def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Callable[..., Config]) -> None:
+    text = explain_schedule(schedule_of(write()))
+    assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
+    assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
+    assert f"         29  {0.001:>11}  {0.0001:>11}\n" in text
+    assert "weight_decay 0 throughout: " in text
+    assert "\n\n\n" not in text
+    assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
+
+
+def test_image_shows_the_schedule(write: Callable[..., Config]) -> None:
+    picture = plot_schedule(schedule_of(write()))
+    assert picture.width == 880
+    assert len(picture.getcolors(1 << 20) or []) > 10
+
+
+def test_epoch_based_run_needs_the_epoch_length(write: Callable[..., Config]) -> None:
+    cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
+    with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
+        schedule_of(cfg)
+    assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
+    assert schedule_of(cfg, length_of_epoch=7).length == 42
+    with pytest.raises(ArgumentError, match="does not set the length"):
+        schedule_of(write("train_cfg = dict()"))
+
+
+def test_long_runs_are_sampled(write: Callable[..., Config]) -> None:
+    cfg = write("train_cfg = dict(by_epoch=False, max_iters=100_000)")
+    schedule = schedule_of(cfg)
+    assert len(schedule.iters) <= 530
+    assert schedule.iters[-1] == 99_999
+
+
+def test_extremely_long_run_is_not_simulated(write: Callable[..., Config]) -> None:
+    with pytest.raises(ArgumentError, match="too many to simulate"):
+        schedule_of(write("train_cfg = dict(by_epoch=False, max_iters=10**11)"))
+
+
+WARMED = """
+train_cfg = dict(by_epoch=False, max_iters=4000)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=237, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=237, end=4237, by_epoch=False),
+    dict(type='LinearMomentum', start_factor=1.0, end_factor=0.5, begin=0, end=1001, by_epoch=False),
+]
+"""
+
+
+def test_table_has_round_iterations_and_extremes(
+    write: Callable[..., Config],
+) -> None:
+    text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
+    tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
+    rates, momenta = (table for table in tables if table[0][0] == "iteration")
+    assert (rates[0], momenta[0]) == (["iteration", "lr"], ["iteration", "momentum"])
+    assert [row[0] for row in rates[1:]] == ["0", "236", "500", "1000", "1500", "2000", "2500", "3000", "3500", "3999"]
+    assert [row for row in rates[1:] if len(row) > 2] == [["0", "0.001", "lowest"], ["236", "0.1", "highest"]]
+    assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 999, 12_345])
+def test_exact_maximum_is_found_between_sampled_iterations(write: Callable[..., Config], length: int) -> None:
+    peak = length // 3
+    text = f"""
+train_cfg = dict(by_epoch=False, max_iters={length})
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end={peak + 1}, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin={peak + 1}, end={length + 1}, by_epoch=False),
+]
+"""
+    schedule = schedule_of(write(text))
+    track = next(track for track in schedule.tracks if track.field == "lr")
+    values = [value or 0.0 for value in track.values]
+    assert schedule.iters[values.index(max(values))] == peak
+
+
+def rungs(lines: list[str]) -> list[str]:
+    """The numbers at the upright axis, from below."""
+    return [line.split("┤")[0].strip() for line in reversed(lines) if "┤" in line]
+
+
+def line_of(values: list[float]) -> list[tuple[float, float]]:
+    return [(float(at), value) for at, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (3e-5, 0.00275339, ["0", "0.0005", "0.0010", "0.0015", "0.0020", "0.0025", "0.0030"]),
+        (0.0, 1.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        (0.85, 0.95, ["0.84", "0.86", "0.88", "0.90", "0.92", "0.94", "0.96"]),
+        (1e-7, 2e-5, ["0", "5e-06", "1e-05", "1.5e-05", "2e-05"]),
+        (3.0, 250.0, ["0", "50", "100", "150", "200", "250"]),
+        (-1.0, 1.0, ["-1.0", "-0.5", "0", "0.5", "1.0"]),
+        (0.0, 0.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+    ],
+)
+def test_vertical_axis_has_round_numbers(low: float, high: float, expected: list[str]) -> None:
+    assert rungs(terminal_plot([line_of([low, high, low])])) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (1099, ["0", "200", "400", "600", "800", "1000"]),
+        (159_999, ["0", "50000", "100000", "150000"]),
+        (99_999_999, ["0", "50000000"]),
+        (4, ["0", "1", "2", "3", "4"]),
+        (1, ["0", "1"]),
+    ],
+)
+def test_horizontal_axis_has_round_and_separate_numbers(last: int, expected: list[str]) -> None:
+    rule, numbers, _ = terminal_plot([[(0.0, 1.0), (float(last), 0.5)]])[-3:]
+    assert numbers.split() == expected
+    assert rule.count("┬") == len(expected)
+
+
+def test_curve_lies_in_the_row_of_its_value() -> None:
+    lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
+    drawn = [line for line in lines if any("\u2801" <= letter <= "\u28ff" for letter in line)]
+    assert [line.split("┤")[0].strip() for line in drawn] == ["1.0", "0.4"]
+    assert {len(line) for line in drawn} == {5 + 48}
+
+
+@pytest.mark.parametrize("high", [1e-9, 0.0123, 1.0, 123_456.0])
+def test_plot_has_at_most_sixty_columns_and_no_trailing_blanks(high: float) -> None:
+    for line in terminal_plot([line_of([0.0, high / 3, high, high / 7])]):
+        assert len(line) <= 60
+        assert line == line.rstrip(" \u2800")
+
+
+def test_groups_show_settings_sizes_and_keys(write: Callable[..., Config]) -> None:
+    found = groups_of(write())
+    stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
+    assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
+    assert stem.multipliers == pytest.approx({"lr": 0.1})
+    assert norms.multipliers == {"weight_decay": 0.0}
+    assert all("stem" in name for name in stem.names)
+    assert plain.size == sum(p.size for p in found.groups) - stem.size - norms.size > 0
+    text = explain_params(found)
+    assert "SGD  lr 0.01 (x0.1), momentum 0, weight_decay 0.01" in text
+    assert "set by custom_keys.stem" in text
+    assert "set by the optimizer only" in text
+
+
+class HalfFrozen(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
+
+
+def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
+    cfg = write()
+    cfg["model"] = {"type": HalfFrozen}
+    found = groups_of(cfg)
+    assert found.frozen == ["0.weight", "0.bias"]
+    assert "frozen: 2 tensors: 0.weight, 0.bias" in explain_params(found)
+
+
+def test_stand_in_replaces_a_model_that_is_not_installed(write: Callable[..., Config]) -> None:
+    cfg = write("model = dict(type='Unheard', backbone=dict(type='A'), decode_head=dict(type='B'))")
+    found = groups_of(cfg)
+    assert found.model.startswith("'Unheard' is not installed; a placeholder")
+    names = [name for group in found.groups for name in group.names]
+    assert {name.partition(".")[0] for name in names} == {"backbone", "decode_head"}
+    other = write(name="other.py")
+    assert groups_of(cfg, other=other).model == "model SmallSegmentor"
+
+
+def test_groups_of_several_optimizers(write: Callable[..., Config]) -> None:
+    part = "dict(optimizer=dict(type='SGD', lr={}))"
+    cfg = write(
+        "model = dict(type='Unheard', backbone=dict(type='A'), head=dict(type='B'))\n"
+        f"optim_wrapper = dict(backbone={part.format(0.1)}, head={part.format(0.2)})"
+    )
+    groups = groups_of(cfg).groups
+    assert [(group.optimizer, group.settings["lr"]) for group in groups] == [("backbone: SGD", 0.1), ("head: SGD", 0.2)]

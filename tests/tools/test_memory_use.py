@@ -1,0 +1,158 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from footplate.errors import DataError
+from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.tools.memory_use import counting_activations, largest_batch
+
+
+class Pictures(Dataset[Any]):
+    def __init__(self, widths: list[int], *, tells: bool) -> None:
+        self.widths = widths
+        if tells:
+            self.get_data_info = lambda index: {"height": 2, "width": self.widths[index]}
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __getitem__(self, index: int) -> Any:
+        return {"inputs": torch.zeros(3, 2, self.widths[index])}
+
+
+def widths(batch: Any) -> list[int]:
+    return [sample["inputs"].shape[-1] for sample in batch]
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_largest_samples_form_a_batch(tells: bool) -> None:
+    loader = DataLoader(Pictures([4, 9, 2, 7], tells=tells), batch_size=2, collate_fn=list)
+    found = largest_batch(loader)
+    assert sorted(widths(found.batch)) == [7, 9]
+    assert found.samples == 4
+    assert "3x2x9" in found.description
+    assert ("by their recorded size" in found.description) is tells
+
+
+class Shapes(Dataset[Any]):
+    """Pictures of the sizes that transforms gave them, with records of other sizes, or of none."""
+
+    def __init__(self, shapes: list[tuple[int, int]], told: list[tuple[int, int]] | None = None) -> None:
+        self.shapes, self.read = shapes, set[int]()
+        if told is not None:
+            self.get_data_info = lambda index: dict(zip(("height", "width"), told[index], strict=True))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> Any:
+        self.read.add(index)
+        return torch.zeros(3, *self.shapes[index])
+
+
+def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
+    found = largest_batch(DataLoader(data, batch_size=batch_size, collate_fn=list))
+    return sorted(tuple(sample.shape[1:]) for sample in found.batch)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [([4, 4], "all of the same size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
+)
+def test_common_size_of_all_samples_is_described(given: list[int], words: str) -> None:
+    loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
+    assert largest_batch(loader).description == f"batches of 2, 2 inspected, {words}"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_batch_contains_the_highest_and_the_widest_sample(told: bool) -> None:
+    shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
+    assert sizes(Shapes(shapes, shapes if told else None), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
+    assert sizes(Shapes(shapes, shapes if told else None), 2) == [(1, 20), (6, 6)]
+
+
+def test_sizes_are_compared_after_transforms() -> None:
+    made = [(2, 2), (8, 8), (4, 4)]
+    assert sizes(Shapes(made, told=[(900, 900), (30, 40), (50, 60)]), 2) == [(4, 4), (8, 8)]
+
+
+def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> None:
+    data = Shapes([(2, 2)] * 6400)
+    data.shapes[3200] = (9, 9)
+    assert sizes(data, 4) == [(9, 9)] * 4
+    assert len(data.read) == 64
+
+
+def test_recorded_sizes_select_the_samples_to_read() -> None:
+    shapes = [(2, 2)] * 6400
+    shapes[17], shapes[4001] = (9, 9), (8, 8)
+    data = Shapes(shapes, shapes)
+    assert sizes(data, 3) == [(2, 2), (8, 8), (9, 9)]
+    assert len(data.read) <= 70
+
+
+def test_short_dataset_is_repeated() -> None:
+    loader = DataLoader(Pictures([4], tells=False), batch_size=3, collate_fn=list)
+    assert widths(largest_batch(loader).batch) == [4, 4, 4]
+
+
+def test_first_batch_is_used_without_a_sized_dataset() -> None:
+    assert largest_batch([1, 2]).batch == 1
+    with pytest.raises(DataError, match="has no batches"):
+        largest_batch([])
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (torch.tensor(64), "all of the same size, 1 number"),
+        ({"inputs": torch.zeros(4), "labels": torch.tensor(0)}, "all of the same size, 4 numbers"),
+        ("a.png", "all of the same size, no tensors in a sample of type str"),
+    ],
+)
+def test_samples_without_dimensions_are_described(sample: Any, words: str) -> None:
+    samples: Any = [sample] * 2
+    found = largest_batch(DataLoader(samples, batch_size=2, collate_fn=list))
+    assert found.description == f"batches of 2, 2 inspected, {words}"
+
+
+class Damaged(Pictures):
+    def __init__(self, error: Exception) -> None:
+        super().__init__([4, 9, 2], tells=False)
+        self.error = error
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 2:
+            raise self.error
+        return super().__getitem__(index)
+
+
+def test_errors_contain_the_index_of_the_sample() -> None:
+    with pytest.raises(DataError, match="sample 2 of the dataset 'Damaged' cannot be read: ValueError: no pixels"):
+        largest_batch(DataLoader(Damaged(ValueError("no pixels")), batch_size=2, collate_fn=list))
+    with pytest.raises(DataError, match="the samples 1, 0 cannot be collated into a batch"):
+        largest_batch(DataLoader(Pictures([4, 9], tells=False), batch_size=2))
+
+
+def test_lack_of_memory_is_not_an_error_of_the_data() -> None:
+    with pytest.raises(MemoryError):
+        largest_batch(DataLoader(Damaged(MemoryError()), batch_size=2, collate_fn=list))
+
+
+_FLOAT = 4  # bytes
+
+
+def test_module_with_activation_checkpointing_saves_its_inputs() -> None:
+    block = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 8))
+    model = nn.Sequential(nn.Linear(2, 8), block)
+    points = torch.ones(5, 2)
+    with counting_activations(model) as plain:
+        model(points).sum()
+    assert plain() == 5 * (2 + 8 + 64) * _FLOAT
+    checkpoint_activations(model, "1")
+    with counting_activations(model) as found:
+        model(points).sum()
+    assert found() == 5 * (2 + 8) * _FLOAT
+    assert not block._forward_pre_hooks
