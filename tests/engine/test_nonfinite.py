@@ -57,6 +57,30 @@ def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path, 
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
 
 
+class SeparateLosses(Failing):
+    """A model whose train step returns only the individual losses."""
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
+        outputs = super().train_step(data, optim_wrapper)
+        del outputs["loss"]
+        return outputs
+
+
+def test_losses_without_a_total_are_checked(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, by_epoch=False, model=SeparateLosses(7, math.nan), on_nonfinite={"interval": 4})
+    with pytest.raises(NonFiniteError) as caught:
+        Runner(**cfg).train()
+    assert caught.value.message == "the loss 'loss_aux' has been nan since iteration 7, learning rate 0.1"
+
+
+def test_check_records_no_scalar(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, by_epoch=False, model=SeparateLosses(100, math.nan)))
+    runner.train()
+    assert "train/loss" not in runner.message_hub.log_scalars
+    assert runner.history.rows
+    assert not [row for row in runner.history.rows if "loss" in row]
+
+
 def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, loss="warn", grad="warn")
     names = sorted(each.name for each in tmp_path.glob("*.pth"))

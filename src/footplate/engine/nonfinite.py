@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.optimizer_step import can_skip_on_device
+from footplate.records import MessageHub
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -137,14 +139,15 @@ class NonFiniteHook(Hook):
                     "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next one.",
                     scaler.get_scale(),
                 )
-        total = runner.message_hub.history("train/loss")
-        window = min(self.interval, len(total))
-        if window == 0 or math.isfinite(total.mean(window)):
-            return
-        error = _loss_error(runner, done, window)
-        if stop or self.loss == "stop":
-            raise error
-        _logger.warning("%s", error.message)
+        for key in _checked_losses(runner.message_hub):
+            history = runner.message_hub.log_scalars[key]
+            window = min(self.interval, len(history))
+            if window and not math.isfinite(history.mean(window)):
+                error = _loss_error(runner, done, key, window)
+                if stop or self.loss == "stop":
+                    raise error
+                _logger.warning("%s", error.message)
+                return
 
 
 def check_weights(runner: "Runner") -> None:
@@ -159,9 +162,9 @@ def check_weights(runner: "Runner") -> None:
     names = nonfinite_weights(unwrap_model(runner.model))
     if names:
         runner.nonfinite.check(runner, done, stop=True)
-        rate = runner.message_hub.history("train/lr").current()
+        rates = _recorded_rates(runner.message_hub, 1)
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done} (learning rate {rate:g}), "
+            f"the weights contain NaN or infinity after iteration {done} (learning rate {rates}), "
             "so they are not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
@@ -185,25 +188,36 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(gather_objects(names)))) if is_sharded(model) else names
 
 
-def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
-    """Returns the error for the first non-finite loss among the last `window` losses."""
+def _checked_losses(hub: MessageHub) -> list[str]:
+    """Returns the key of the total loss, or those of all losses if a custom train step logs them without a total."""
+    keys = [key for key in hub.log_scalars if key.startswith("train/") and "loss" in key]
+    return ["train/loss"] if "train/loss" in keys else keys
+
+
+def _recorded_rates(hub: MessageHub, back: int) -> str:
+    """Returns the learning rates of all optimizers `back` iterations ago, where 1 is the latest iteration."""
+    histories = [each.data[0] for key, each in hub.log_scalars.items() if re.fullmatch(r"train/(.*\.)?lr", key)]
+    return ", ".join(f"{values[-back]:g}" for values in histories if len(values) >= back) or "unknown"
+
+
+def _loss_error(runner: "Runner", done: int, checked: str, window: int) -> NonFiniteError:
+    """Returns the error for the first non-finite value among the last `window` values of the loss `checked`."""
     hub = runner.message_hub
-    losses = hub.history("train/loss").data[0]
+    losses = hub.log_scalars[checked].data[0]
     latest = losses[-window:]
     first = int(np.flatnonzero(~np.isfinite(latest))[0])
     back = window - first  # counted back from the latest value
     histories = {
         key: history.data[0]
         for key, history in hub.log_scalars.items()
-        if key.startswith("train/") and "loss" in key and key != "train/loss"
+        if key.startswith("train/") and "loss" in key and key != checked
     }
     parts = [
         key.removeprefix("train/")
         for key, values in histories.items()
         if len(values) >= back and not math.isfinite(values[-back])
     ]
-    rates = hub.history("train/lr").data[0]
-    rate = f"{rates[-back]:g}" if len(rates) >= back else "unknown"
+    loss = "loss" if checked == "train/loss" else f"loss '{checked.removeprefix('train/')}'"
     which = f" ({', '.join(parts)})" if parts else ""
     before = (
         f"Before that, the loss was {losses[-back - 1]:g}."
@@ -211,7 +225,8 @@ def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
         else "It was non-finite from the start."
     )
     return NonFiniteError(
-        f"the loss has been {latest[first]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
+        f"the {loss} has been {latest[first]:g} since iteration {done - back + 1}{which}, "
+        f"learning rate {_recorded_rates(hub, back)}",
         iteration=done - back + 1,
         notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue anyway."],
     )
