@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from footplate.config import Config, as_plain
-from footplate.distributed import unwrap_model
+from footplate.distributed import is_distributed, unwrap_model
 from footplate.engine import process_setup
 from footplate.engine.components import Components
 from footplate.engine.hook import Hook
@@ -67,8 +67,8 @@ class RunnerMembers(Components):
 
     @property
     def distributed(self) -> bool:
-        """Whether several processes train together."""
-        return self.world_size > 1
+        """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""
+        return is_distributed()
 
     @property
     def launcher(self) -> str:
