@@ -159,7 +159,14 @@ class _FileLoader:
         namespace = Namespace(path, variables, script.key_lines)
 
         def inherit(level: int, module: str, names: list[tuple[str, str]], line: int) -> None:
-            namespace.inherit(*self._load_module(level, module, Place(path, line)), module, names, line)
+            if level:
+                folder = os.path.join(os.path.dirname(path), *[os.pardir] * (level - 1))
+                target = absolute(os.path.join(folder, *module.split(".")) + ".py")
+            else:
+                target = locate_module(module, Place(path, line))
+            loaded = load(target, self._options, Place(path, line), self._chain)
+            self._bases.append(loaded)
+            namespace.inherit(loaded.mapping, loaded.imported, module, names, line)
 
         functions = {
             MAKE_DICT: namespace.make_dict,
@@ -207,17 +214,6 @@ class _FileLoader:
         if parts:
             _set_scope(loaded.mapping, parts[0])
         self._bases.append(loaded)
-
-    def _load_module(self, level: int, module: str, origin: Origin) -> tuple[ConfigDict, Mapping[str, Any]]:
-        """Loads a base of a pure-Python config: `from .module import ...` inside `with read_base():`."""
-        if level:
-            folder = os.path.join(os.path.dirname(self._path), *[os.pardir] * (level - 1))
-            target = absolute(os.path.join(folder, *module.split(".")) + ".py")
-        else:
-            target = locate_module(module, origin)
-        loaded = load(target, self._options, origin, self._chain)
-        self._bases.append(loaded)
-        return loaded.mapping, loaded.imported
 
     def _joined_bases(self) -> ConfigDict:
         """Joins the keys of all bases.

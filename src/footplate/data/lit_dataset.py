@@ -124,7 +124,10 @@ class LitDataset(ShardedDataset):
             value = found[self._names[field]]
             try:
                 if field == "record":
-                    sample.values.update(_to_dict(value))
+                    record = json.loads(value) if isinstance(value, str | bytes) else value
+                    if not isinstance(record, dict):
+                        raise ValueError(f"'record' must be a dict, not {type(record).__name__}")
+                    sample.values.update(record)
                 elif field.endswith("_path"):
                     sample.files[field] = join(chunk.path, f"{position}.{self._names[field]}"), _to_file(value)
                 else:
@@ -302,14 +305,6 @@ def _describe(error: Exception) -> str:
     """Returns the first line of an error. Errors other than ValueError are often unclear without their type."""
     text = (str(error) or type(error).__name__).splitlines()[0]
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
-
-
-def _to_dict(value: Any) -> dict[str, Any]:
-    """Returns the items of a `record`, which is a dict or JSON."""
-    found = json.loads(value) if isinstance(value, str | bytes) else value
-    if not isinstance(found, dict):
-        raise ValueError(f"'record' must be a dict, not {type(found).__name__}")
-    return found
 
 
 def _to_file(value: Any) -> bytes:

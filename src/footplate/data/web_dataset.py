@@ -35,15 +35,11 @@ _IMAGES = "jpg;jpeg;png;webp;bmp;ppm;pgm;tif;tiff"
 _USUAL_FIELDS = {"img_path": _IMAGES, "seg_map_path": "seg.png;mask.png", "gt_label": "cls", "record": "json"}
 
 
-def _parse_npy(content: bytes) -> Any:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-
-
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     **dict.fromkeys(("cls", "cls2", "class", "count", "index", "inx", "id"), int),
     **dict.fromkeys(("txt", "text"), bytes.decode),
     **dict.fromkeys(("json", "jsn"), json.loads),
-    "npy": _parse_npy,
+    "npy": lambda content: np.lib.format.read_array(io.BytesIO(content), allow_pickle=False),
 }
 
 

@@ -138,7 +138,8 @@ class NonFiniteHook(Hook):
                     "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next one.",
                     scaler.get_scale(),
                 )
-        for key in _checked_losses(runner.message_hub):
+        losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
+        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train step may log no total
             history = runner.message_hub.log_scalars[key]
             window = min(self.interval, len(history))
             if window and not math.isfinite(history.mean(window)):
@@ -185,12 +186,6 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
         names += [name for name, each in model.named_parameters() if not local_tensor(each).detach().isfinite().all()]
         names += [name for name, each in model.named_buffers() if each.isnan().any()]
     return list(dict.fromkeys(chain.from_iterable(gather_objects(names)))) if is_sharded(model) else names
-
-
-def _checked_losses(hub: MessageHub) -> list[str]:
-    """Returns the key of the total loss, or those of all losses if a custom train step logs them without a total."""
-    keys = [key for key in hub.log_scalars if key.startswith("train/") and "loss" in key]
-    return ["train/loss"] if "train/loss" in keys else keys
 
 
 def _recorded_rates(hub: MessageHub, back: int) -> str:

@@ -116,11 +116,17 @@ class RunCheckpoints(Components):
         )
         checkpoint["meta"].update(meta or {})
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        to_write = checkpoint if is_sharded_path(path) else _gathered(runner, checkpoint, together=background)
-        if to_write is not None:
-            self.saver.save(to_write, path, then=then, undo=undo, replicated=_replicated_storages(runner, path))
-            if not background:
-                self.saver.settle()
+        if not is_sharded_path(path):  # one rank writes the file, with the shards of all ranks
+            if is_sharded(self.model):
+                checkpoint = gather_full_state(checkpoint)
+            elif background and is_distributed() and "optimizer" in checkpoint:
+                # Each rank has its own gradients of an accumulation round.
+                checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
+            if not is_main_process():
+                return path
+        self.saver.save(checkpoint, path, then=then, undo=undo, replicated=_replicated_storages(runner, path))
+        if not background:
+            self.saver.settle()
         return path
 
     def load_checkpoint(
@@ -204,16 +210,6 @@ class RunCheckpoints(Components):
         """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
         if self._random is not None:
             restore_rng(self._random)
-
-
-def _gathered(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any] | None:
-    """Gathers the shards of all ranks on the first one. Returns the checkpoint to write, or None on other ranks."""
-    if is_sharded(runner.model):
-        checkpoint = gather_full_state(checkpoint)
-    elif together and is_distributed() and "optimizer" in checkpoint:
-        # Each rank has its own gradients of an accumulation round.
-        checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
-    return checkpoint if is_main_process() else None
 
 
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:

@@ -161,8 +161,16 @@ def keys_read(cfg: Config) -> frozenset[str]:
 def warn_about_variables(cfg: Config) -> None:
     """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
     late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
-    for sentence in (*late, *overridden, *_ignored_keys(cfg)):
+    for sentence in (*late, *overridden):
         _logger.warning("%s", sentence)
+    reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
+    top, model = cfg.get("data_preprocessor"), cfg.get("model")
+    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    if top is not None and own is not None and repr(top) != repr(own):
+        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+    for key, reason in reasons.items():
+        origin = origin_of(cfg, key)
+        _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
 
 
 def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
@@ -183,18 +191,6 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
     for key, advice in _REFUSED.items():
         if _is_set(cfg, key):
             raise _refusal(cfg, key, advice, cfg[key])
-
-
-def _ignored_keys(cfg: Config) -> Iterator[str]:
-    """Yields a warning for each key that has no effect on a run with this config."""
-    reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
-    top, model = cfg.get("data_preprocessor"), cfg.get("model")
-    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    if top is not None and own is not None and repr(top) != repr(own):
-        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
-    for key, reason in reasons.items():
-        origin = origin_of(cfg, key)
-        yield f"{f'{origin}: ' if origin else ''}{key} has no effect{reason}"
 
 
 def _is_set(cfg: Config | Mapping[str, Any], key: str) -> bool:

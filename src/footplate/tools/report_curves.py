@@ -1,7 +1,7 @@
 """Arranges the scalars and the per-class results of runs for a report."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.records.message_hub import is_of_class, split_dataset
@@ -105,26 +105,26 @@ def _is_detail(key: tuple[str, str]) -> bool:
 def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most: int) -> Chart:
     mode, name = key
     dataset, metric = split_dataset(name) if mode != "train" else ("", name)
+    encoded = []
+    for run, series, label in curves:
+        points = thinned(series.points, most)
+        encoded.append(
+            {
+                "run": run,
+                "mode": series.mode,
+                "label": label,
+                "x": [short(x) for x, _ in points],
+                "y": [short(y) for _, y in points],
+                "thinned": len(points) < len(series.points),
+            }
+        )
     return {
         "name": metric,
         "set": dataset,
         "mode": mode,
         "equal": sorted(other if mode == "train" else split_dataset(other)[1] for other in equal),
-        "curves": list(_encoded(curves, most)),
+        "curves": encoded,
     }
-
-
-def _encoded(curves: Sequence[Curve], most: int) -> Iterator[dict[str, Any]]:
-    for run, series, label in curves:
-        points = thinned(series.points, most)
-        yield {
-            "run": run,
-            "mode": series.mode,
-            "label": label,
-            "x": [short(x) for x, _ in points],
-            "y": [short(y) for _, y in points],
-            "thinned": len(points) < len(series.points),
-        }
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:

@@ -172,7 +172,13 @@ class LoadAnnotations(BaseTransform):
         """Adds the annotations to the sample."""
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
-            _check_orientation(results)
+            height, width = results.get("ori_shape", (0, 0))[:2]
+            if height != width and (results.get("width"), results.get("height")) == (height, width):
+                raise DataError(
+                    f"the annotations of the image '{results.get('img_path', '')}' are for another orientation",
+                    found=f"{height}x{width}, and the image is {width}x{height}",
+                    notes=[_ORIENTATION],
+                )
             boxes = np.array([each["bbox"] for each in instances], dtype=np.float32)
             results["gt_bboxes"] = boxes.reshape(-1, 4)
             results["gt_ignore_flags"] = np.array([each.get("ignore_flag", 0) for each in instances], dtype=bool)
@@ -203,17 +209,6 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
         image = results.get("img_path", "")
         raise DataError(f"the image '{image}' has no annotations: '{key}' is missing", found=sorted(results))
     return is_present if setting is None else setting
-
-
-def _check_orientation(results: dict[str, Any]) -> None:
-    """Raises an error if the record gives height and width of the image in the opposite order."""
-    height, width = results.get("ori_shape", (0, 0))[:2]
-    if height != width and (results.get("width"), results.get("height")) == (height, width):
-        raise DataError(
-            f"the annotations of the image '{results.get('img_path', '')}' are for another orientation",
-            found=f"{height}x{width}, and the image is {width}x{height}",
-            notes=[_ORIENTATION],
-        )
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
