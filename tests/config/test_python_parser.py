@@ -135,9 +135,10 @@ def test_base_must_be_a_path(write: Write, value: str) -> None:
         Config.fromfile(write({"main.py": f"_base_ = {value}\n"}))
 
 
-def test_base_cannot_use_other_lines(write: Write) -> None:
-    with pytest.raises(ConfigError, match="read before the rest of the file"):
-        Config.fromfile(write({"main.py": "name = 'b.py'\n_base_ = name\n", "b.py": ""}))
+def test_base_uses_only_the_lines_before_it(write: Write) -> None:
+    assert Config.fromfile(write({"main.py": "name = 'b.py'\n_base_ = name\n", "b.py": "a = 1"})).a == 1
+    with pytest.raises(ConfigError, match="it can use only the variables set before it"):
+        Config.fromfile(write({"main.py": "_base_ = name\nname = 'b.py'\n"}))
 
 
 def test_invalid_escapes_do_not_warn(write: Write) -> None:
