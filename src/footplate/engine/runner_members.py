@@ -1,4 +1,4 @@
-"""Properties and methods of the runner that only hooks, code bases and scripts use."""
+"""Properties and methods of the runner that hooks, code bases and scripts use, and the loops do not."""
 
 import inspect
 import logging
@@ -22,7 +22,7 @@ def _alias(name: str) -> Any:
 
 
 class RunnerMembers(Components):
-    """The members of MMEngine's runner that footplate itself does not use, and the methods that record the config."""
+    """The members of MMEngine's runner that the loops do not use, and the methods that record the config."""
 
     cfg: Any
     logger: logging.Logger
