@@ -1,6 +1,5 @@
 """Tests `footplate check`: the summary of a run, and sixty configs with one mistake each."""
 
-import argparse
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate.cli import trial_runs as command
+from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from tests.cli.mistakes import ARGUMENTS, KINDS, RECORDS, TYPES, VALUES, Mistake
@@ -241,7 +241,7 @@ def test_first_rank_prints_the_warnings_of_a_failed_check(
     monkeypatch.setattr("footplate.tools.check.check", fail)
     monkeypatch.setattr(command, "read_config", lambda arguments: Config({}))
     with pytest.raises(ArgumentError):
-        command.check_run(argparse.Namespace(no_run=False, work_dir="work", launcher=None, local_rank=None, nproc=None))
+        command.check_run(build_parser().parse_args(["check", "tiny.py", "--work-dir", "work"]))
     assert capsys.readouterr().out == told
 
 

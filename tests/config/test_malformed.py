@@ -74,7 +74,7 @@ SCRIPTS = [
     ("_base_ = None\n", 1, "`_base_` must be a path"),
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
-    ("_base_ = name\n", 1, "read before the rest of the file"),
+    ("_base_ = name\n", 1, "it can use only the variables set before it"),
     ("_base_ = 1 / 0\n", 1, "cannot be evaluated"),
     ("_base_ = '.'\n", 1, "is a folder, not a file"),
     ("_base_ = ''\n", 1, "is a folder, not a file"),

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from footplate import RUNNERS, Config, Hook, Runner
+from footplate.distributed import unwrap_model
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -211,6 +213,16 @@ def test_experiment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert runner.visualizer.instance_name == runner.message_hub.instance_name == "first"
     assert Runner(**settings("a")).experiment_name.startswith("run_2")
     assert (runner.rank, runner.world_size, runner.distributed, runner.phase) == (0, 1, False, Phase.START)
+
+
+def test_a_process_group_of_one_process_is_distributed(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        runner = Runner(**settings(tmp_path))
+        assert runner.distributed
+        assert runner.model.module is unwrap_model(runner.model)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_register_hook(tmp_path: Path) -> None:

@@ -243,20 +243,45 @@ def only(**versions: str):  # type: ignore[no-untyped-def]
     return version
 
 
-def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["mmcls", "research_code"])
+def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     for package, code in {
         "mmcv": "__version__ = '2.1.0'\n",
-        "mmcls": "import mmcv\nmmcv_maximum_version = '1.9.0'\nseen = mmcv.__version__\n",
+        name: "import mmcv\nmmcv_maximum_version = '1.9.0'\nseen = mmcv.__version__\n",
+        f"{name}/part": "import numpy as np\nkind = np.int\n",
     }.items():
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     hosts.install()
-    assert importlib.import_module("mmcls").seen == "1.7.2"
+    assert importlib.import_module(name).seen == "1.7.2"
+    assert importlib.import_module(f"{name}.part").kind is int
     mmcv = importlib.import_module("mmcv")
     hosts.uninstall()
     assert mmcv.__version__ == "2.1.0"
-    sys.modules.pop("mmcls")
+    sys.modules.pop(name)
+    sys.modules.pop(f"{name}.part")
+
+
+def test_a_code_base_whose_registries_have_no_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in {
+        "__init__": "",
+        "registry": "from mmengine.registry import MODELS as ROOT, Registry\nMODELS = Registry('model', parent=ROOT)\n",
+        "models": "from torch import nn\nfrom .registry import MODELS\n"
+        "@MODELS.register_module()\nclass Searched(nn.Module): ...\n",
+        "utils": "def register_all_modules(init_default_scope=True):\n"
+        "    assert not init_default_scope\n    import mmrazor.models\n",
+    }.items():
+        (tmp_path / "mmrazor").mkdir(exist_ok=True)
+        (tmp_path / "mmrazor" / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.use_code_bases({"model": {"type": "mmrazor.Searched"}})
+    assert type(MODELS.build({"type": "mmrazor.Searched"})).__module__ == "mmrazor.models"
+    MODELS.children.pop("mmrazor")
+    for title in [title for title in sys.modules if title.partition(".")[0] == "mmrazor"]:
+        del sys.modules[title]
 
 
 def test_an_mmcv_that_is_imported_first_gets_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from footplate.config import ConfigDict
 from footplate.errors import ArgumentError, BuildError, CheckpointError, ConfigError
 from footplate.first_generation.adapters import DataContainer, MMDataParallel
 from footplate.hosts import mmcv_functions as functions
@@ -309,6 +310,12 @@ def test_force_fp32_disables_autocast_and_casts_arguments() -> None:
         assert torch.is_autocast_enabled("cpu")
     assert [scores[0].dtype, scores[1]["a"].dtype, named["weights"][0].dtype] == [torch.float32] * 3
     assert (named["classes"].dtype, within) == (torch.int64, torch.float32)
+
+
+def test_force_fp32_keeps_the_type_of_a_config() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        _, named, _ = Head().loss(torch.ones(1), cfg=ConfigDict(nms={"iou": 0.5}))
+    assert named["cfg"].nms.iou == 0.5
 
 
 def test_force_fp32_has_no_effect_without_autocast() -> None:

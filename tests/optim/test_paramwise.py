@@ -6,8 +6,8 @@ from torch import nn
 
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper
-from footplate.optim.constructors import DefaultOptimWrapperConstructor, FirstGenerationRules
-from footplate.optim.paramwise import ParamLocation, ParamwiseRules, is_deformable
+from footplate.optim.constructors import DefaultOptimWrapperConstructor
+from footplate.optim.paramwise import FirstGenerationRules, ParamLocation, ParamwiseRules, is_deformable
 
 NORM, DEPTHWISE, DENSE = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)
 ALL = {

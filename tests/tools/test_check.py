@@ -16,7 +16,7 @@ from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.tools.check import _TrialHook, check
-from footplate.tools.failing_module import TrialError
+from footplate.tools.failing_module import ComponentError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY, ToyModel, settings
 from tests.tools.conftest import TEXT
@@ -164,7 +164,7 @@ def test_check_leaves_nothing_in_the_out_dir_of_a_hook(tmp_path: Path, section: 
 
 
 def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
-    with pytest.raises(TrialError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
+    with pytest.raises(ComponentError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
         check_with_hook(tmp_path, "acuracy")
     assert caught.value.key == "custom_hooks"
 
@@ -190,7 +190,7 @@ def test_trial_is_not_saved_when_its_data_cannot_be_read(tmp_path: Path, caplog:
         def __iter__(self) -> Iterator[Any]:
             return batches()
 
-    with pytest.raises(TrialError, match="reading a training batch fails: ValueError: no pixels"):
+    with pytest.raises(ComponentError, match="reading a training batch fails: ValueError: no pixels"):
         check(Config(settings(tmp_path / "work", by_epoch=False, train_dataloader=Stream())))
     assert not [each for each in caplog.messages if "saved" in each]
 

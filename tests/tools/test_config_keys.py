@@ -17,6 +17,7 @@ from footplate.tools.config_keys import accepted_keys
         ("val_cfg", {"fp16", "loss"}, {"evaluator"}),
         ("randomness", {"seed"}, {"type"}),
         ("env_cfg.dist_cfg", {"backend"}, {"type"}),
+        ("compile", {"mode", "target", "regions"}, {"type"}),
         ("train_dataloader", {"num_workers", "cache"}, {"type"}),
         ("val_dataloader.day", {"num_workers"}, {"dataset_meta"}),
         ("train_dataloader.sampler", {"shuffle"}, {"dataset"}),

@@ -170,7 +170,7 @@ def test_interrupted_trial_is_resumed_from_its_checkpoint(
     found = study.sweep(cfg, [LR], settings(tmp_path, trials=2))
     assert again[0]["optimizer"]["lr"] == first[0]["optimizer"]["lr"]
     assert (first[0]["resume"], again[0]["resume"], again[1]["resume"]) == (False, True, False)
-    assert sorted(each.state for each in found) == ["complete", "complete", "failed"]
+    assert [each.state for each in found] == ["complete", "complete"]  # the interrupted trial is continued by another
 
 
 def test_trial_without_memory_is_infeasible_and_the_sweep_continues(cfg: Config, tmp_path: Path, answer: Any) -> None:

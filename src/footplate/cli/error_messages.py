@@ -77,7 +77,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
     shown with their source lines. `stage` is the stage of the run, such as "the test".
 
     Raises:
-        TrialError: The operation failed in a module of the model.
+        ComponentError: The operation failed in a module of the model.
     """
     if not isinstance(error, Exception) or runner.distributed or user_frames(error):
         return

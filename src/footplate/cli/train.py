@@ -235,7 +235,7 @@ def _end_failed(
     Prints the command that resumes the run and, if `--json` is given and a signal stopped the run, its result.
 
     Raises:
-        TrialError: A torch operation failed in a module of the model.
+        ComponentError: A torch operation failed in a module of the model.
     """
     from footplate.cli.error_messages import raise_module_error
     from footplate.engine.signals import Interrupted

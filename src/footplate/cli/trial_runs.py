@@ -102,7 +102,7 @@ def check_run(arguments: argparse.Namespace) -> int:
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import choose_batch_size, without_automatic_size
     from footplate.tools.check import check
-    from footplate.tools.failing_module import TrialError
+    from footplate.tools.failing_module import ComponentError
 
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
@@ -113,7 +113,7 @@ def check_run(arguments: argparse.Namespace) -> int:
         try:
             cfg, note = (without_automatic_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             checked = check(cfg, run=not arguments.no_run)
-        except TrialError as error:
+        except ComponentError as error:
             arguments.progress = f"failed stage: {error.stage}"
             if error.__cause__ is not None and user_frames(error.__cause__):
                 raise error.__cause__ from None  # shows the user's lines, as `train` does

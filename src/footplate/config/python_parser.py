@@ -85,6 +85,7 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     """Removes the statements that set `_base_`. Returns the base files, or None if there is no such statement."""
     values: list[ast.expr] = []
     kept: list[ast.stmt] = []
+    before: list[ast.stmt] = []
     for statement in tree.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="_base_")], value=value):
@@ -93,6 +94,8 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
                 values.append(annotated)
             case _:
                 kept.append(statement)
+                if not values:
+                    before.append(statement)
     tree.body = kept
     if not values:
         return None
@@ -102,19 +105,27 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
         files = [(item.value, Place(path, item.lineno)) for item in value.elts if isinstance(item, ast.Constant)]
     else:
         origin = Place(path, value.lineno)
-        try:
-            found = eval(compile(ast.Expression(value), path, "eval", dont_inherit=True), {})
-        except Exception as error:
-            raise ConfigError(
-                f"`_base_` cannot be evaluated: {error} (it is read before the rest of the file)",
-                origin=origin,
-                key=BASE,
-            ) from error
+        found = _evaluate_bases(value, before, origin)
         files = [(item, origin) for item in (found if isinstance(found, (list, tuple)) else [found])]
     for name, place in files:
         if not isinstance(name, str):
             raise ConfigError("`_base_` must be a path or a list of paths", origin=place, key=BASE, found=name)
     return files
+
+
+def _evaluate_bases(value: ast.expr, before: list[ast.stmt], origin: Place) -> Any:
+    """Returns the value of `_base_`, which may use the variables that the statements before it set."""
+    names: dict[str, Any] = {}
+    try:
+        if any(isinstance(node, ast.Name) for node in ast.walk(value)):
+            exec(compile(ast.Module(before, []), origin.file, "exec", dont_inherit=True), names)
+        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True), names)
+    except Exception as error:
+        raise ConfigError(
+            f"`_base_` cannot be evaluated: {error} (it can use only the variables set before it)",
+            origin=origin,
+            key=BASE,
+        ) from error
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:

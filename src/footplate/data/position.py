@@ -52,7 +52,7 @@ class DataPosition:
         self._workers: int | None = (
             getattr(loader, "num_workers", None) if is_stream else None
         )  # their number changes the order of samples
-        self._ahead = 0  # index of iteration 0's batch, if all batches so far had the current size
+        self._ahead = 0  # index of a batch, in batches of the current size, minus that of its iteration
 
     def epoch_at(self, iteration: int) -> int:
         """Returns the number of complete passes before an iteration, or 0 if the first pass never ends."""

@@ -127,7 +127,8 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._began_at = 0
         self._epoch = 0
         self._validated_at = 0
-        # Whether everything after the last iteration is done, too. None if the checkpoint does not contain this flag.
+        # Whether the steps after the last iteration, such as its validation, are complete. None if unknown: checkpoints
+        # of earlier versions do not contain this flag.
         self.ended: bool | None = False
         self._random_at_epoch_start: dict[str, Any] | None = None
         # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.

@@ -22,14 +22,13 @@ from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
-from footplate.optim.wrappers.optimizer_step import can_skip_on_device
+from footplate.optim.wrappers.optimizer_step import POLICIES, can_skip_on_device
 from footplate.records import MessageHub
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_POLICIES = ("stop", "skip", "warn")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 CAPTURE = "capture"
 SUFFIX = ".capture"
@@ -57,7 +56,7 @@ class NonFiniteHook(Hook):
         settings = {**NONFINITE_DEFAULTS, **(policy or {})}
         check_keys("on_nonfinite", policy or {}, NONFINITE_DEFAULTS, prefix="")
         for key in ("loss", "grad"):
-            check_choice(key, settings[key], _POLICIES)
+            check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
         if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":

@@ -25,7 +25,7 @@ from footplate.distributed import (
 from footplate.engine import process_setup, run_config, run_folder, state
 from footplate.engine.hook import PHASE_OF_EVENT, Phase
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.ineffective_settings import warn_about_idle_settings
+from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import ActivationCheckpointHook, CudaGraphHook, check_cuda_graphs
 from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.preflight import preflight as look_ahead

@@ -1,4 +1,4 @@
-"""Properties and methods of the runner that only hooks, code bases and scripts use."""
+"""Properties and methods of the runner that hooks, code bases and scripts use, and the loops do not."""
 
 import inspect
 import logging
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from footplate.config import Config, as_plain
-from footplate.distributed import unwrap_model
+from footplate.distributed import is_distributed, unwrap_model
 from footplate.engine import process_setup
 from footplate.engine.components import Components
 from footplate.engine.hook import Hook
@@ -22,7 +22,7 @@ def _alias(name: str) -> Any:
 
 
 class RunnerMembers(Components):
-    """The members of MMEngine's runner that footplate itself does not use, and the methods that record the config."""
+    """The members of MMEngine's runner that the loops do not use, and the methods that record the config."""
 
     cfg: Any
     logger: logging.Logger
@@ -67,8 +67,8 @@ class RunnerMembers(Components):
 
     @property
     def distributed(self) -> bool:
-        """Whether several processes train together."""
-        return self.world_size > 1
+        """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""
+        return is_distributed()
 
     @property
     def launcher(self) -> str:

@@ -205,18 +205,18 @@ class Requests:
                 self._previous_on_child(number, frame)
         except RuntimeError as error:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
-            if not is_of_worker or os.getpid() != self._process or self._may_raise():
+            if not is_of_worker or os.getpid() != self._process or self._claim_interruption():
                 raise
             self.lost_worker, self.pending = error.with_traceback(None), True
 
     def _interrupt_wait(self) -> None:
-        if self._may_raise():
+        if self._claim_interruption():
             raise InterruptedWaitError
 
-    def _may_raise(self) -> bool:
-        """Checks whether a handler may raise an error now: the run waits for a batch, and no step is in progress.
+    def _claim_interruption(self) -> bool:
+        """Returns whether a handler may raise an error now: the run waits for a batch, and no step is in progress.
 
-        Returns True at most once for each batch.
+        The next call returns False until the run waits for another batch.
         """
         phase = self._runner.phase if self._runner is not None else None
         if phase is not Phase.DATA_LOADING and phase is not Phase.EVALUATION_DATA_LOADING:

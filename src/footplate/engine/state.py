@@ -21,7 +21,7 @@ from footplate.distributed.sharding import (
     unreduced_gradients,
 )
 from footplate.engine.hook import COUNTED_STEPS, Hook, Phase
-from footplate.engine.ineffective_settings import keep_saved_settings, settings_of, take_settings
+from footplate.engine.resumed_settings import keep_saved_settings, settings_of, take_settings
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
@@ -266,8 +266,9 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         if key not in section or is_empty_position or path in left_out:
             if isinstance(participant, _Component):
                 participant.start_without(checkpoint, left_out=path in left_out)
-        # The message hub of another engine is an opaque object and is skipped.
-        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":
+        elif key == "message_hub" and isinstance(section[key], OpaqueObject):
+            continue  # the message hub of another engine
+        else:
             with _naming_part(path):
                 participant.load_state_dict(section[key])
 

@@ -12,7 +12,7 @@ from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.ineffective_settings import Reach
+from footplate.engine.idle_settings import Reach
 from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.optim.optimizer_builder import is_schedule_free

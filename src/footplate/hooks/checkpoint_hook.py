@@ -29,7 +29,7 @@ from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
 from footplate.engine.hook import COUNTED_STEPS, Phase
-from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, expand_rules, is_better, is_skipped, rule_of
@@ -142,7 +142,7 @@ class CheckpointHook(Hook):
         self._saved_at = 0
         self._metrics: Mapping[str, float] | None = None  # set until the best checkpoints of a validation are saved
         self._last: int | None = None  # the last iteration, which is always saved
-        self._replaceable: set[str] = set()  # existing files whose names this run may use
+        self._replaceable: set[str] = set()  # existing files that this run may overwrite
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yields settings that have no effect in a run of this length."""

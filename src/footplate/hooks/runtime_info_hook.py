@@ -16,7 +16,7 @@ from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
-from footplate.engine.ineffective_settings import Reach
+from footplate.engine.idle_settings import Reach
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, ScalarNames, numbers_in
 from footplate.registry import HOOKS

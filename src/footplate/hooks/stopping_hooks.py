@@ -9,7 +9,7 @@ from typing import Any
 from footplate.checks import check_count, check_number, check_score, read_count, read_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of

@@ -20,6 +20,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
 from footplate.hosts.installation import install
+from footplate.hosts.mmengine.registry import Registry as MMEngineRegistry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import (
     CODE_BASES,
@@ -148,6 +149,12 @@ def _import_code_base(scope: str) -> ModuleType:
     """
     module = importlib.import_module(scope)
     if not _is_first_generation(scope):
+        registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
+        if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
+            # Early versions for MMEngine import the modules that register their classes only in this function.
+            register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
+            if register is not None:
+                register(init_default_scope=False)
         return module
     for part in _REGISTERING:
         if module_exists(f"{scope}.{part}"):
@@ -218,7 +225,7 @@ _ROOTS: Mapping[str, FootplateRegistry] = {
 }
 
 
-class Registry(FootplateRegistry):
+class Registry(MMEngineRegistry):
     """A registry that joins footplate's tree, so that the config of a run finds its entries.
 
     A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of

@@ -22,7 +22,7 @@ from footplate.data.workers import WorkerSetup
 from footplate.hosts.mmengine.names import Names, describe_unknown_name
 from footplate.hosts.names import DISTRIBUTIONS, names_of
 from footplate.hosts.patches import forget_applied, patch
-from footplate.hosts.versions import is_first_generation, restore_versions, show_accepted_versions
+from footplate.hosts.versions import is_first_generation, limits_versions, restore_versions, show_accepted_versions
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
 from footplate.registry.dotted_paths import top_level_spec
@@ -227,6 +227,8 @@ class InstalledFinder(MetaPathFinder):
     In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
     first-generation code base is imported, modules in the current folder count as first-generation code, too.
 
+    A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too.
+
     Args:
         completed: The packages to which missing names are added.
         patches: Whether to replace removed names.
@@ -235,14 +237,15 @@ class InstalledFinder(MetaPathFinder):
     def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
         self.completed = frozenset(completed)
         self.patches = patches
+        self._code_bases = set(CODE_BASES)
         self._patched = set(completed) if patches else set()
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module to change, or None."""
         top = fullname.partition(".")[0]
-        is_known = top in CODE_BASES or top in self.completed | self._patched
-        if not is_known and not self._patches_current_folder:
+        is_known = top in self._code_bases | self.completed | self._patched
+        if not is_known and not self._patches_current_folder and fullname != top:
             return None
         # Other finders include those of editable installs.
         ours = NamesFinder | InstalledFinder | OperatorsFinder
@@ -257,7 +260,11 @@ class InstalledFinder(MetaPathFinder):
         is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
         if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
             self._patched.add(top)
-        elif not is_known:
+            is_known = True
+        if fullname == top and loader.is_package(fullname) and limits_versions(_source_of(loader)):
+            self._code_bases.add(top)
+            is_known = True
+        if not is_known:
             return None
         loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
         return spec
@@ -273,9 +280,9 @@ class InstalledFinder(MetaPathFinder):
         name = module.__name__
         top = name.partition(".")[0]
         source = ""
-        if name in CODE_BASES or top in self._patched:
-            source = decode_source(loader.get_data(loader.path))
-        if name in CODE_BASES:
+        if name in self._code_bases or top in self._patched:
+            source = _source_of(loader)
+        if name in self._code_bases:
             show_accepted_versions(source)
             if self.patches and is_first_generation(source):
                 self._patched.add(top)
@@ -288,6 +295,10 @@ class InstalledFinder(MetaPathFinder):
             exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:
             complete(module)
+
+
+def _source_of(loader: SourceFileLoader) -> str:
+    return decode_source(loader.get_data(loader.path))
 
 
 def complete(module: ModuleType) -> None:

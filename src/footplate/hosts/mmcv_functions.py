@@ -142,8 +142,8 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
     def decorate(function: _Function) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*inputs: Any, **named: Any) -> Any:
-            device = next((each.device.type for each in inputs if isinstance(each, torch.Tensor)), "cpu")
-            if not torch.is_autocast_enabled(device):
+            device = next(filter(torch.is_autocast_enabled, _device_types()), None)
+            if device is None:
                 return function(*inputs, **named)
             with torch.autocast(device, enabled=False):
                 return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
@@ -151,6 +151,12 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
         return call
 
     return decorate
+
+
+@functools.cache
+def _device_types() -> tuple[str, ...]:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("cpu",) if accelerator is None else (accelerator.type, "cpu")
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:

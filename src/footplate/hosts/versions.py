@@ -39,6 +39,11 @@ def accepted_range(source: str, package: str) -> tuple[str, str] | None:
     return (limits["min"], limits["max"]) if limits["max"] else None
 
 
+def limits_versions(source: str) -> bool:
+    """Checks whether a package, given the code of its `__init__.py`, limits the version of mmcv or MMEngine."""
+    return any(f"{package}_m" in source.lower() and accepted_range(source, package) for package in _RELEASES)
+
+
 def is_first_generation(source: str) -> bool:
     """Checks whether a code base, given the code of its `__init__.py`, is written for mmcv 1.x."""
     accepted = accepted_range(source, "mmcv")

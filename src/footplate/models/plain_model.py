@@ -31,6 +31,8 @@ class _WholeBatch(BaseDataPreprocessor):
 class PlainModel(BaseModel):
     """Adds the step methods that the loops call to a torch module. It has the same state dict as the module.
 
+    The registry of model wrappers contains it, so that `unwrap_model` returns the module.
+
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
     anything else as the only argument. The loss of a batch comes from the first of these that is given:
 

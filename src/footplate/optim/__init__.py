@@ -5,7 +5,7 @@ from footplate.optim.constructors import (
     LayerDecayOptimizerConstructor,
     LearningRateDecayOptimizerConstructor,
 )
-from footplate.optim.layerwise import LAMB, LARS
+from footplate.optim.lars_lamb import LAMB, LARS
 from footplate.optim.muon import Muon
 from footplate.optim.optimizer_builder import build_optimizer
 from footplate.optim.schedules import ParamSchedule, build_param_schedulers

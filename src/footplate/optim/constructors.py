@@ -17,6 +17,7 @@ from footplate.errors import ArgumentError
 from footplate.optim.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizer_builder import build_optimizer, default_of, optimizer_class
 from footplate.optim.paramwise import (
+    FirstGenerationRules,
     ParamLocation,
     ParamwiseRules,
     check_paramwise,
@@ -224,24 +225,6 @@ class DefaultOptimWrapperConstructor:
         if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
             warn_of_unmatched_keys(self.rules, model)
-
-
-class FirstGenerationRules(ParamwiseRules):
-    """The `paramwise_cfg` rules of first-generation constructors.
-
-    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
-    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
-    """
-
-    def decay_rule(self, location: ParamLocation) -> str | None:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
-        if location.is_norm:
-            return "norm_decay_mult"
-        if location.is_depthwise:
-            return "dwconv_decay_mult"
-        if location.name == "bias" and not location.in_deformable:
-            return "bias_decay_mult"
-        return None
 
 
 @OPTIMIZER_BUILDERS.register_module()

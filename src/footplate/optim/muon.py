@@ -12,7 +12,7 @@ from torch.optim.adamw import adamw
 from footplate.checks import check_choice, check_count, check_flag, check_number
 from footplate.distributed.sharding import distribute_like, full_tensor
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.optim.layerwise import LayerwiseOptimizer
+from footplate.optim.lars_lamb import LayerwiseOptimizer
 from footplate.registry import OPTIMIZERS
 
 try:

@@ -140,6 +140,24 @@ class ParamwiseRules:
         return settings
 
 
+class FirstGenerationRules(ParamwiseRules):
+    """The `paramwise_cfg` rules of first-generation constructors.
+
+    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
+    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
+    """
+
+    def decay_rule(self, location: ParamLocation) -> str | None:
+        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
+        if location.is_norm:
+            return "norm_decay_mult"
+        if location.is_depthwise:
+            return "dwconv_decay_mult"
+        if location.name == "bias" and not location.in_deformable:
+            return "bias_decay_mult"
+        return None
+
+
 def check_paramwise(cfg: Any) -> None:
     """Checks the types and ranges of a `paramwise_cfg`.
 

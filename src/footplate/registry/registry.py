@@ -63,6 +63,9 @@ class Registry(RegistryMembers):
         strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
         noun: The noun for an entry in messages. By default, `name`.
 
+    Attributes:
+        locations: The locations that were passed to the constructor.
+
     Example:
         >>> from footplate.registry import Registry
         >>> SHAPES = Registry("shape", scope="example")
@@ -95,6 +98,7 @@ class Registry(RegistryMembers):
         self._base: str | None = base or (parent._base if parent is not None else None)
         self._strict: bool = strict if base or parent is None else parent._strict
         self._entries: dict[str, Callable[..., Any]] = {}
+        self.locations = tuple(locations)
         self._pending_locations = list(locations)
         if parent is not None:
             if self.scope in parent.children:

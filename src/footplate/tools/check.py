@@ -28,7 +28,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.hook import Phase
-from footplate.engine.ineffective_settings import warn_about_idle_settings
+from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import check_cuda_graphs
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.run_config import check_config, warn_about_variables
@@ -46,7 +46,7 @@ from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import Groups, groups_in
-from footplate.tools.failing_module import TrialError, module_error
+from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.partial_build import build_trial
 from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
@@ -194,7 +194,7 @@ def _try(cfg: Config, folder: str) -> Trial:
             raise
         except Exception as error:
             stage, key = hook.stage
-            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
+            raise (module_error(stage, error, cfg) or ComponentError(stage, error, key=key)) from error
     memory = gather_objects(memory_in_use(runner.device))
     if storage.is_local(cfg["work_dir"]):  # must be writable and have room for a checkpoint, but is not created
         path = Path(os.path.abspath(os.path.expanduser(cfg["work_dir"])))

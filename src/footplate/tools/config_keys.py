@@ -99,7 +99,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "on_nonfinite": NONFINITE_DEFAULTS,
     "log_file": LOG_FILE_KEYS,
     "auto_scale_lr": SCALING_KEYS,
-    "compile": (*COMPILE_KEYS, "target"),
+    "compile": (*COMPILE_KEYS, "target", "regions"),
 }
 """Maps the key path of each section without a class to its keys."""
 

@@ -27,8 +27,8 @@ _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Pyt
 )
 
 
-class TrialError(FootplateError):
-    """A model, a hook or a dataset failed during a trial. The original error is `__cause__`.
+class ComponentError(FootplateError):
+    """A model, a hook or a dataset failed. The original error is `__cause__`.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".
@@ -54,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_reported
 
 
-def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
+def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:
     """Returns an error that names the module or optimizer in which a torch operation failed, and its config section.
 
     Args:
@@ -77,7 +77,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     innermost = next((each for each in reversed(objects) if isinstance(each, (nn.Module, Optimizer))), None)
     if isinstance(innermost, Optimizer):
         key = "optim_wrapper.optimizer" if "optimizer" in cfg.get("optim_wrapper", {}) else "optim_wrapper"
-        found = TrialError(stage, error, key=key, module=type(innermost).__name__)
+        found = ComponentError(stage, error, key=key, module=type(innermost).__name__)
         found.origin = origin_at(cfg, key)
         return found
     running = [each for each in objects if isinstance(each, nn.Module)]
@@ -101,7 +101,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
     shapes = _input_shapes(module, frames)
     if shapes and is_layer:
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
-    found = TrialError(stage, error, key=key, module=name, notes=notes)
+    found = ComponentError(stage, error, key=key, module=name, notes=notes)
     found.origin = origin_at(cfg, key)
     return found
 

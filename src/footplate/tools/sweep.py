@@ -153,11 +153,17 @@ def default_metric(cfg: Config) -> str:
 
 def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
     """Returns the finished trials of a study, the best first."""
-    trials = study.get_trials(deepcopy=False)
-    ended = [_describe_trial(trial, parameters, folder) for trial in trials if trial.state.is_finished()]
+    ended = [_describe_trial(trial, parameters, folder) for trial in _ended_trials(study)]
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     order = ("complete", "repeated", "pruned", "infeasible", "failed")
     return sorted(ended, key=lambda each: (order.index(each.state), sign * (each.score or 0)))
+
+
+def _ended_trials(study: Any) -> list[Any]:
+    """Returns the finished trials, without interrupted trials that another trial continues."""
+    continued = study.user_attrs.get("begun_anew", ())
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.state.is_finished() and trial.number not in continued]
 
 
 def _describe_trial(trial: Any, parameters: Sequence[Parameter], folder: str) -> TrialInfo:
@@ -269,10 +275,7 @@ class _Sweep:
         if self.settings.retry:
             count = len(again)
         else:
-            restarted = self.study.user_attrs["begun_anew"]
-            trials = self.study.get_trials(deepcopy=False)
-            ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in restarted]
-            count = self.settings.trials - len(ended)
+            count = self.settings.trials - len(_ended_trials(self.study))
             if all(parameter.choices for parameter in self.parameters):
                 waiting = (optuna.trial.TrialState.WAITING,)
                 for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):

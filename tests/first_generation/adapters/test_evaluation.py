@@ -102,15 +102,21 @@ def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
     assert len(runner.val_dataloader.dataset.evaluations) == 3  # the trial of the preflight left nothing
 
 
+@DATASETS.register_module()
+class PreEvaluatedWithPredictions(PreEvaluated):
+    def pre_eval(self, results: list[Any], indices: list[int]) -> Any:
+        return super().pre_eval(results, indices), results
+
+
 def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
     found = []
-    for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True)):
+    for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True), ("PreEvaluatedWithPredictions", True)):
         cfg = old_config_with_evaluation(tmp_path / kind, metric="accuracy", pre_eval=pre_eval)
         cfg["data"]["val"]["type"] = kind
         runner = Runner.from_cfg(cfg)
         runner.train()
         found.append(runner.message_hub.get_scalar("val/accuracy").data[0].tolist())
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_best_checkpoint_by_a_metric_of_the_dataset(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """First-generation scripts that build their runner themselves."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,17 @@ def test_user_defined_runner_and_constructor(tmp_path: Path) -> None:
     runner, recorder = script(tmp_path, cfg)
     runner.run([loader()], [("train", 1)])
     assert (type(runner), len(recorder.rates)) == (RunnerForTest, 8)
+
+
+def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3})
+    original = runner.save_checkpoint
+    assert "filename_tmpl" in inspect.signature(original).parameters
+    with pytest.raises(ArgumentError, match="EpochBasedRunner cannot save a checkpoint before run"):
+        original(str(tmp_path))
+    runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)
+    runner.run([loader()], [("train", 1)])
+    warning = "The script replaces save_checkpoint of EpochBasedRunner. The checkpoint hook does not call it."
+    assert caplog.messages.count(warning) == 1
+    runner.save_checkpoint(str(tmp_path / "mine"), filename_tmpl="last_{}.pth")
+    assert len(list((tmp_path / "mine").glob("last_*.pth"))) == 1

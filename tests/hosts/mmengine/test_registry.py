@@ -1,5 +1,9 @@
+import pytest
 from torch import nn
 
+from footplate.errors import UnknownNameError
+from footplate.hosts.code_bases import Registry as MMCVRegistry
+from footplate.hosts.mmengine.registry import Registry as MMEngineRegistry
 from footplate.hosts.mmengine.registry import build_model_from_cfg
 from footplate.registry import Registry
 
@@ -14,3 +18,14 @@ def test_registry_of_a_code_base_builds_modules_with_the_function_of_mmengine() 
     assert own.build({"type": "square", "side": 3}).in_features == 3
     several = own.build([{"type": "square"}, {"type": "square", "side": 2}], default_args={"side": 5})
     assert [layer.in_features for layer in several] == [5, 2]
+
+
+def test_get_of_a_code_base_returns_none_for_an_unknown_name() -> None:
+    root = Registry("layer", scope="root")
+    for kind in (MMEngineRegistry, MMCVRegistry):
+        own = kind("layer", parent=root, scope=kind.__module__)
+        own.register_module("square", module=nn.Linear)
+        assert own.get("square") is nn.Linear
+        assert own.get("round") is None
+        with pytest.raises(UnknownNameError, match="unknown layer 'round'"):
+            own.build({"type": "round"})

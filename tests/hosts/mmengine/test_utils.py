@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, ConfigError
 from footplate.hosts.mmengine import fileio, managers, progress, utils
+from footplate.hosts.mmengine.data import convert_overlay_heatmap
 from footplate.hosts.mmengine.runner import turn_on_activation_checkpointing
 
 
@@ -203,3 +205,11 @@ def test_activation_checkpointing_is_turned_on_by_name(names: str | list[str]) -
     assert found == ({names} if isinstance(names, str) else set(names))
     with pytest.raises(ArgumentError):
         turn_on_activation_checkpointing(model, "1x0")
+
+
+def test_a_heat_map_is_blended_with_the_image() -> None:
+    channel = np.array([[0.0, 1.0]])
+    colors = convert_overlay_heatmap(torch.tensor(channel)[None])
+    assert colors.tolist() == [[[0, 0, 128], [128, 0, 0]]]
+    white = np.full((1, 2, 3), 255, np.uint8)
+    assert convert_overlay_heatmap(channel, white, alpha=1.0).tolist() == white.tolist()

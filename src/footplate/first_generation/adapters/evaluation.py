@@ -150,7 +150,9 @@ class LegacyMetric(BaseMetric[Any]):
         if self.pre_eval and hasattr(self._dataset, "pre_eval"):
             first = get_data_rank() + len(self.results) * get_data_world_size()
             indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
-            self.results.extend(self._dataset.pre_eval(list(data_samples), indices=list(indices)))
+            found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
+            # Datasets of depth estimation also return the predictions.
+            self.results.extend(found[0] if isinstance(found, tuple) else found)
         else:
             self.results.extend(map(_encode_masks, data_samples))
 

@@ -1,8 +1,9 @@
 """The adapter for first-generation models, and the containers in which they receive their data."""
 
+import copy
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -103,11 +104,16 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Applies `change` to all values of type `kind` in nested dicts, lists and tuples."""
+    """Applies `change` to all values of type `kind` in nested dicts, lists and tuples. Keeps the types of dicts."""
     if isinstance(data, kind):
         return change(data)
     if isinstance(data, Mapping):
-        return {key: map_nested(value, kind, change) for key, value in data.items()}
+        changed = {key: map_nested(value, kind, change) for key, value in data.items()}
+        if type(data) is dict or not isinstance(data, MutableMapping):
+            return changed
+        same_type = copy.copy(data)  # such as a ConfigDict, whose keys are also attributes
+        same_type.update(changed)
+        return same_type
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
         return type(data)([map_nested(value, kind, change) for value in data])
     return data

@@ -1,5 +1,6 @@
 """The runners that first-generation scripts build. They collect settings and train with the engine's Runner."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
 
 RUNNERS = Registry("runner", scope="footplate", base="footplate.first_generation.adapters.runners:BaseRunner")
+_logger = logging.getLogger("footplate")
 _ONLY_TRAINING = (("train", 1),)
 # Methods of first-generation runners that the engine's loops replace.
 _LOOP_METHODS = ("train", "val", "run_iter")
@@ -183,6 +185,26 @@ class BaseRunner(metaclass=_RunnerClass):
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self._resume_from = checkpoint
 
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename_tmpl: str = "",
+        save_optimizer: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        create_symlink: bool = True,
+    ) -> None:
+        """Saves a checkpoint after the run. During the run, the engine saves the checkpoints itself.
+
+        Raises:
+            ArgumentError: `run` has not been called.
+        """
+        if self._ran is None:
+            raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
+        arguments = {"filename_tmpl": filename_tmpl} if filename_tmpl else {}
+        view_of(self._ran).save_checkpoint(
+            out_dir, save_optimizer=save_optimizer, meta=meta, create_symlink=create_symlink, **arguments
+        )
+
     def run(
         self,
         data_loaders: Sequence[Any],
@@ -240,6 +262,10 @@ class BaseRunner(metaclass=_RunnerClass):
             runner.register_hook(hook, priority)
         view = view_of(runner)
         view.meta.update(self.meta)
+        if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
+            _logger.warning(
+                "The script replaces save_checkpoint of %s. The checkpoint hook does not call it.", type(self).__name__
+            )
         # The script has already initialized or loaded the weights.
         model.__dict__["init_weights"] = lambda: None
         try:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from footplate.data.rng import seed_generators
 from footplate.evaluation.metric import to_device
-from footplate.visualization import ImageArray, as_rgb
+from footplate.visualization import ImageArray, as_rgb, draw_featmap
 
 DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
@@ -88,6 +88,12 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
     """Repeats a value of a valid type `expand_dim` times in a list. Returns other values unchanged."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
+
+
+def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
+    """Returns an RGB image of one channel, ``(H, W)`` or ``(1, H, W)``, blended with `img`, whose weight is `alpha`."""
+    channel = tensor2ndarray(feat_map)
+    return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 
 
 def color_str2rgb(color: str) -> tuple[int, int, int]:

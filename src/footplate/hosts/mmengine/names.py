@@ -28,11 +28,11 @@ _REGISTRY = {
         "footplate.registry",
         "DATASETS DATA_SAMPLERS EVALUATOR FUNCTIONS HOOKS INFERENCERS LOG_PROCESSORS LOOPS METRICS MODELS "
         "MODEL_WRAPPERS OPTIMIZERS OPTIM_WRAPPERS OPTIM_WRAPPER_CONSTRUCTORS PARAM_SCHEDULERS RUNNERS "
-        "RUNNER_CONSTRUCTORS Registry STRATEGIES TASK_UTILS TRANSFORMS VISBACKENDS VISUALIZERS WEIGHT_INITIALIZERS",
+        "RUNNER_CONSTRUCTORS STRATEGIES TASK_UTILS TRANSFORMS VISBACKENDS VISUALIZERS WEIGHT_INITIALIZERS",
     ),
     **names_from(
         f"{_HERE}.registry",
-        "DefaultScope build_from_cfg build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg "
+        "DefaultScope Registry build_from_cfg build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg "
         "init_default_scope",
     ),
 }
@@ -158,7 +158,10 @@ _MODEL = {
         "BaseAveragedModel BaseDataPreprocessor BaseModel BaseModule BaseTTAModel ExponentialMovingAverage "
         "ImgDataPreprocessor ModuleDict ModuleList MomentumAnnealingEMA Sequential StochasticWeightAverage stack_batch",
     ),
-    **names_from(f"{_HERE}.weights", "convert_sync_batchnorm detect_anomalous_params merge_dict revert_sync_batchnorm"),
+    **names_from(
+        f"{_HERE}.weights",
+        "_BatchNormXd convert_sync_batchnorm detect_anomalous_params merge_dict revert_sync_batchnorm",
+    ),
 }
 _OPTIMIZER = {
     **names_from(
@@ -219,7 +222,8 @@ _VISUALIZATION = {
 }
 _DRAWING = names_from(
     f"{_HERE}.data",
-    "check_type check_type_and_length color_str2rgb color_val_matplotlib img_from_canvas tensor2ndarray value2list",
+    "check_type check_type_and_length color_str2rgb color_val_matplotlib convert_overlay_heatmap img_from_canvas "
+    "tensor2ndarray value2list",
 )
 
 MODULES: dict[str, Names] = {

@@ -2,19 +2,31 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from footplate.errors import BuildError
+from footplate.errors import BuildError, UnknownNameError
 from footplate.hosts.mmengine.managers import ManagerMixin
 from footplate.optim import build_optimizer
-from footplate.registry import OPTIMIZERS, Registry, default_scope, set_default_scope, using_scope
+from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
+from footplate.registry import Registry as _Registry
 from footplate.registry.root import build_model
 
 _logger = logging.getLogger("footplate.hosts")
+
+
+class Registry(_Registry):
+    """A registry whose `get` returns None for an unknown name, as code bases expect."""
+
+    def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]
+        """Returns the class or function registered under a name, or None if there is no such name."""
+        try:
+            return super().get(key)
+        except UnknownNameError:
+            return None
 
 
 class DefaultScope(ManagerMixin):
@@ -70,7 +82,7 @@ def init_default_scope(scope: str) -> None:
     set_default_scope(scope)
 
 
-def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
     """Builds an object from its config.
 
     Args:
@@ -81,7 +93,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     Raises:
         BuildError: `registry` is not a Registry, or an argument is invalid.
     """
-    if not isinstance(registry, Registry):
+    if not isinstance(registry, _Registry):
         raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
     if registry is OPTIMIZERS:
         settings = {**(default_args or {}), **cfg}
@@ -89,17 +101,17 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     return registry.build_entry(cfg, default_args=default_args)
 
 
-def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
+def build_model_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
     """Builds a module from a config, or a `Sequential` from a list of configs."""
     return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
 
 
-def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
+def build_runner_from_cfg(cfg: Any, registry: _Registry) -> Any:
     """Builds a runner from the config of a run. `runner_type` selects a class other than `Runner`."""
-    kind: Any = registry.get(cfg.get("runner_type", "Runner"))
+    kind: Any = registry.resolve(cfg.get("runner_type", "Runner"), cfg, key="runner_type")
     return kind.from_cfg(cfg)
 
 
-def build_scheduler_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+def build_scheduler_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
     """Builds a schedule from a config. `convert_to_iter_based` converts epochs to iterations."""
     return registry.build_entry(cfg, default_args=default_args)

@@ -81,8 +81,8 @@ class AmpOptimWrapper(OptimWrapper):
         If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
         scale would not help: with a fixed scale, or if the scale is at most 1.
         """
-        self._overrides_step = self.loss_scaler.is_enabled()
-        if not self._overrides_step:
+        self._steps_through_scaler = self.loss_scaler.is_enabled()
+        if not self._steps_through_scaler:
             super().step(**kwargs)
             return
         guard = self._guard if self._guard and self._guard.policy != "skip" else None

@@ -22,6 +22,7 @@ from footplate.optim.wrappers.optimizer_step import (
     build_clipper,
     raise_if_unusable,
     unprofiled_step,
+    warn_about_long_accumulation,
 )
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -115,7 +116,7 @@ class OptimWrapper:
         self._own_policy = on_nonfinite
         self.guard(None)
         self._compiled_step: Callable[..., Any] | None = None
-        self._overrides_step = False
+        self._steps_through_scaler = False
         self._amplify: Callable[[Tensor], Tensor] | None = None  # multiplies losses by the scale of mixed precision
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
@@ -138,7 +139,7 @@ class OptimWrapper:
         self._sync_model: nn.Module | None = None  # the model of the two functions below
         self._turn_sync_off: Callable[[], Context] = lambda: NO_CONTEXT
         self._turn_sync_on: Callable[[], None] | None = None
-        self._overrides_backward = type(self).backward is not OptimWrapper.backward
+        self._has_own_backward = type(self).backward is not OptimWrapper.backward
 
     def update_params(
         self,
@@ -160,9 +161,9 @@ class OptimWrapper:
             self._clears_at_next_loss = False
             self.zero_grad(**(zero_kwargs or {}))
         loss = self.scale_loss(loss)
-        if self._overrides_backward:
+        if self._has_own_backward:
             self.backward(loss)
-        else:
+        else:  # the steps of `backward`, without a call
             if not loss.requires_grad:
                 raise ArgumentError(
                     "the loss does not depend on any trainable parameter",
@@ -172,6 +173,7 @@ class OptimWrapper:
                 loss = self._amplify(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self._inner_count += 1
+            self._has_used_gradients = False
         if self.should_update():
             self.step(**(step_kwargs or {}))
             if self.keeps_gradients:
@@ -199,7 +201,7 @@ class OptimWrapper:
             if clipper is not None:
                 self._clip_gradients(clipper)
             try:
-                if self._overrides_step:
+                if self._steps_through_scaler:
                     self._step_optimizer(**kwargs)
                 else:
                     (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
@@ -209,7 +211,7 @@ class OptimWrapper:
         self._has_used_gradients = True
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        """Steps the optimizer in place of its own `step`. Called only if `_overrides_step` is True."""
+        """Steps the optimizer in place of its own `step`. Called only if `_steps_through_scaler` is True."""
         raise NotImplementedError
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -432,23 +434,3 @@ class OptimWrapper:
         frozen = {name for name, parameter in by_name.items() if not parameter.requires_grad}
         order = dict.fromkeys([*self._names.values(), *by_name])
         return optimizer_state.Layout(names, list(order), frozenset(frozen))
-
-
-def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
-    """Warns if gradient accumulation never completes within the run.
-
-    Args:
-        name: The setting, for the message.
-        count: The number of accumulated losses.
-        length: The number of iterations of the run, or -1 if unknown.
-    """
-    if 0 < length < count:
-        _logger.warning(
-            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end. "
-            "Set %s to at most %d.",
-            name,
-            count,
-            length,
-            name,
-            length,
-        )

@@ -17,7 +17,7 @@ from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like, is_dtensor, is_split_layer, local_tensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import pluralize
-from footplate.optim.layerwise import LAMB, LARS
+from footplate.optim.lars_lamb import LAMB, LARS
 from footplate.optim.muon import Muon
 
 State = dict[str, Any]

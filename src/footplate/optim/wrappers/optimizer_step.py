@@ -287,3 +287,23 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
             key="optim_wrapper.optimizer.type",
             found=name,
         ) from error
+
+
+def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
+    """Warns if gradient accumulation never completes within the run.
+
+    Args:
+        name: The setting, for the message.
+        count: The number of accumulated losses.
+        length: The number of iterations of the run, or -1 if unknown.
+    """
+    if 0 < length < count:
+        _logger.warning(
+            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end. "
+            "Set %s to at most %d.",
+            name,
+            count,
+            length,
+            name,
+            length,
+        )

@@ -7,7 +7,7 @@ from torch.optim import SGD
 
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper
-from footplate.optim.layerwise import LAMB, LARS, norms_of, scale_each
+from footplate.optim.lars_lamb import LAMB, LARS, norms_of, scale_each
 
 
 def test_norms_of_returns_one_norm_per_tensor() -> None:

@@ -1,0 +1,112 @@
+"""Settings that can never take effect are reported with their key and origin."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Config
+from footplate.engine import Hook, Runner
+from footplate.errors import ArgumentError
+from footplate.first_generation.adapters import EvalHook
+from footplate.tools.check import check
+from tests.support import settings
+
+NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
+LATE: dict[str, Any] = {"train_cfg": {"by_epoch": True, "max_epochs": 3, "val_begin": 4}}
+STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
+BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
+PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
+IDLE = [
+    (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping monitors 'loss', and the run"),
+    (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
+    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it waits for a metric, and the run never validates"),
+    (
+        NO_VALIDATION | {"param_scheduler": [{"type": "PolyLR"}, PLATEAU["param_scheduler"]]},
+        "param_scheduler[1] has no effect",
+    ),
+    (LATE | STOPPING, "custom_hooks[0].monitor has no effect"),
+    (LATE, "train_cfg.val_begin has no effect: the run ends before it, so the run never validates"),
+    (
+        {"default_hooks": {"checkpoint": {"interval": 1, "save_begin": 4}}},
+        "default_hooks.checkpoint.save_begin has no effect: the run ends after 3 epochs, so a checkpoint is saved only "
+        "at its end",
+    ),
+    (
+        {"default_hooks": {"checkpoint": {"interval": 4, "save_last": False}}},
+        "default_hooks.checkpoint.interval has no effect: the run ends after 3 epochs, so nothing is saved",
+    ),
+    (
+        {"custom_hooks": [{"type": "EMAHook", "begin_epoch": 3}]},
+        "custom_hooks[0].begin_epoch has no effect: the run ends after 3 epochs, so nothing is averaged",
+    ),
+]
+NEEDS_AN_EPOCH_LENGTH = [
+    ({"custom_hooks": [{"type": "EMAHook", "begin_iter": 12}]}, "custom_hooks[0].begin_iter has no effect"),
+    ({"custom_hooks": [{"type": "GradientNormHook", "interval": 13}]}, "custom_hooks[0].interval has no effect"),
+]
+names = pytest.mark.parametrize(("changes", "said"), [*IDLE, *NEEDS_AN_EPOCH_LENGTH])
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if "has no effect" in each.getMessage()]
+
+
+@names
+def test_run_logs_an_idle_setting_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any, said: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
+
+    assert [each[: len(said)] for each in warnings_of(caplog) if each.startswith(said)] == [said]
+
+
+def test_monitor_without_validation_is_reported_only_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Runner.from_cfg(Config(settings(tmp_path, **NO_VALIDATION, **STOPPING))).train()
+    assert len([each for each in caplog.messages if "monitors 'loss'" in each]) == 1
+
+
+@pytest.mark.parametrize(("changes", "said"), IDLE)
+def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, changes: Any, said: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
+
+    told = check(Config.fromfile(path), run=False).text
+
+    assert "run.py:" in told
+    assert said in told
+    assert "warning" in told.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [STOPPING | {"val_evaluator": {"type": "Told", "values": {"loss": [1.0, 1.0, 1.0]}}}, {}, {"val_cfg": {}}],
+)
+def test_setting_with_effect_logs_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any) -> None:
+    with caplog.at_level(logging.WARNING):
+        Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
+
+    assert not warnings_of(caplog)
+
+
+class Asking(Hook):
+    """A hook that may request validations."""
+
+
+@pytest.mark.parametrize("hook", [EvalHook(interval=1), Asking()])
+def test_hook_that_requests_validations(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook) -> None:
+    best: dict[str, Any] = {"default_hooks": {"checkpoint": {"save_best": "accuracy"}}}
+    with caplog.at_level(logging.WARNING):
+        Runner.from_cfg(Config(settings(tmp_path, **LATE, **best, custom_hooks=[hook]))).train()
+
+    assert not warnings_of(caplog)
+
+
+def test_preflight_raises_for_a_schedule_with_a_missing_metric(tmp_path: Path) -> None:
+    plateau = {"type": "ReduceOnPlateauLR", "monitor": "accurary"}
+    with pytest.raises(ArgumentError, match='the metric "accurary" is not computed during validation') as caught:
+        Runner.from_cfg(settings(tmp_path, preflight=True, param_scheduler=plateau)).train()
+
+    assert caught.value.suggestion == "accuracy"
