@@ -50,7 +50,11 @@ def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], A
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)
     if isinstance(first, Mapping):
-        for sample in samples:
+        for index, sample in enumerate(samples):
+            if not isinstance(sample, Mapping):
+                raise DataError(
+                    f"the first sample of the batch is a dict, but the one at position {index} is not", found=sample
+                )
             if sample.keys() != first.keys():
                 differing = sorted(map(str, first.keys() ^ sample.keys()))
                 raise DataError("the samples of a batch have different keys", found=differing)

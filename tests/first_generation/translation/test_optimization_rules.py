@@ -178,6 +178,7 @@ def test_each_optimizer_gets_a_wrapper() -> None:
         ({"total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 3}),
         ({"total_iters": 3}, {"type": "IterBasedTrainLoop", "max_iters": 3}),
         ({"runner": RUNNER, "total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 12}),
+        ({"runner": {"type": "MyRunner"}, "total_iters": 3}, {"type": "IterBasedTrainLoop", "max_iters": 3}),
     ],
 )
 def test_run_length_becomes_train_cfg(cfg: dict[str, Any], made: dict[str, Any]) -> None:

@@ -148,12 +148,14 @@ class Draft:
 
     def _run_length(self) -> tuple[bool, int | None]:
         runner = self.original.get("runner")
-        if runner is None:
+        if runner is not None and not isinstance(runner, Mapping):
+            raise ConfigError("runner must be a dict", key="runner", found=runner)
+        is_set_by_runner = runner is not None and ("max_epochs" in runner or "max_iters" in runner)
+        has_total = any(self.original.get(key) for key in ("total_epochs", "total_iters"))
+        if runner is None or (not is_set_by_runner and has_total):
             section, prefix = self.original, "total_"
             by_epoch = bool(section.get("total_epochs")) or section.get("total_iters") is None
-        elif not isinstance(runner, Mapping):
-            raise ConfigError("runner must be a dict", key="runner", found=runner)
-        elif "max_epochs" not in runner and "max_iters" not in runner:
+        elif not is_set_by_runner:
             return not str(runner.get("type", "")).startswith("Iter"), None
         else:
             self.check_runner()

@@ -218,6 +218,7 @@ def runner(draft: Draft) -> None:
             draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
     for key, value in totals.items():
         if key != source and value == draft.length:
-            draft.became(key, f"removed: {source} already sets it")
+            is_set = length_key in settings
+            draft.became(key, f"removed: {source} already sets it" if is_set else f"train_cfg.{length_key}")
         elif key != source:
             draft.warn(key, f"{value} conflicts with {source}; using the length {draft.length} from {source}")
