@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.engine import Hook, model_setup, process_setup
+from footplate.engine import EpochBasedTrainLoop, Hook, model_setup, process_setup
 from footplate.engine.hook import Phase
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
-from footplate.registry import HOOKS
+from footplate.registry import HOOKS, LOOPS, MODELS
 from footplate.tools.check import _TrialHook, check
 from footplate.tools.failing_module import ComponentError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
@@ -219,3 +219,28 @@ def test_check_refuses_models_that_cuda_graphs_cannot_capture(tmp_path: Path, mo
     with pytest.raises(ArgumentError, match="the model 'OwnStep', because it has its own train_step"):
         check(graphed(tmp_path, monkeypatch, model=OwnStep()))
     assert check(graphed(tmp_path, monkeypatch)).measured["seconds_per_iteration"] > 0
+
+
+class PairsOfBatches(EpochBasedTrainLoop):
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        runner.model.train_step((data_batch, data_batch), optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs={})
+        self._iter += 1
+
+
+class ModelOfPairs(ToyModel):
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
+        first, second = data
+        super().train_step(first, optim_wrapper)
+        return super().train_step(second, optim_wrapper)
+
+
+def test_check_does_not_step_the_model_in_place_of_a_users_loop(tmp_path: Path) -> None:
+    LOOPS.register_module(module=PairsOfBatches, force=True)
+    MODELS.register_module(module=ModelOfPairs, force=True)
+    cfg = settings(tmp_path, train_cfg={"type": "PairsOfBatches", "max_epochs": 3}, model={"type": "ModelOfPairs"})
+    text = check(Config(cfg)).text
+    assert "with the first training iterations of PairsOfBatches; larger batches may need more" in text
+    assert "train data" not in text

@@ -48,7 +48,7 @@ class BaseLoop:
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self._runner = runner
         for method, arguments in self.calls.items():
-            if self._overrides(method):
+            if self.overrides(method):
                 check_accepts(self, method, arguments)
         self.dataloader = build_dataloader(dataloader, seed=runner.seed)
 
@@ -66,7 +66,7 @@ class BaseLoop:
         if (metainfo := getattr(getattr(dataloader, "dataset", None), "metainfo", None)) is not None:
             self._runner.visualizer.dataset_meta = metainfo
 
-    def _overrides(self, method: str) -> bool:
+    def overrides(self, method: str) -> bool:
         """Checks whether a user's subclass overrides a method."""
         owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
         return owner is not None and not owner.__module__.startswith("footplate.engine.")
@@ -135,9 +135,9 @@ class BaseTrainLoop(BaseLoop):
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
         self._hooks_before_validation: dict[str, Any] = {}
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
-        self._own_run, self._own_epoch = self._overrides("run"), self._overrides("run_epoch")
+        self._own_run, self._own_epoch = self.overrides("run"), self.overrides("run_epoch")
         self._own_iter: Callable[[int, Any], None] | None = None
-        if self._overrides("run_iter"):
+        if self.overrides("run_iter"):
             own: Callable[..., None] = self.run_iter
             takes_index = "idx" in self.calls["run_iter"]
             self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)

@@ -85,7 +85,7 @@ class Trial(NamedTuple):
     waiting: float  # seconds of waiting for data in the last iteration
     validating: float | None  # estimated seconds for all datasets; None if the run has no validation
     metrics: list[str]  # the names of the metrics, from the validation of one batch
-    largest: dict[str, Largest]  # the largest batch of each training and validation dataset
+    largest: dict[str, Largest]  # the largest batch of each dataset; not of training if the loop steps the model itself
     memory: list[int]  # peak memory of each process in MiB
     parts: dict[str, int]  # the memory of each part in this process, in bytes
     synchronizations: Counter[str] | None  # per iteration and line of code; None if they cannot be counted
@@ -175,15 +175,18 @@ def _try(cfg: Config, folder: str) -> Trial:
         try:
             with _warning_of_padding(runner), suppress(EarlyExitError):
                 runner.train()
-            largest = largest_batch(runner.train_dataloader)
-            hook.stage = "the largest training batch", "model"
+            largest: dict[str, Largest] = {}
             synchronizations = hook.synchronizations
-            with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
-                if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run while counting
-                    synchronizations = counting.enter_context(counting_host_reads())
-                runner.model.train_step(largest.batch, optim_wrapper=runner.optim_wrapper)
+            own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
+            if not own_loop:  # such a loop may pass other batches to the model, or step several optimizers
+                largest["train"] = largest_batch(runner.train_dataloader)
+                hook.stage = "the largest training batch", "model"
+                with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
+                    if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run in it
+                        synchronizations = counting.enter_context(counting_host_reads())
+                    runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
             parts = state_bytes(runner)
-            if not is_sharded(runner.model):  # gathered weights would count as activations
+            if not own_loop and not is_sharded(runner.model):  # gathered weights would count as activations
                 parts["activations"] = activations()
             validating, metrics, largest_in_validation = _validate(runner, hook)
             saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
@@ -208,7 +211,7 @@ def _try(cfg: Config, folder: str) -> Trial:
         waiting=hook.waiting,
         validating=validating,
         metrics=metrics,
-        largest={"train": largest, **largest_in_validation},
+        largest={**largest, **largest_in_validation},
         memory=memory,
         parts=parts,
         synchronizations=synchronizations,
@@ -390,7 +393,10 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         lines.append(labeled("waiting", f"{text}: {', '.join(most)}" if most else text))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
-    lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
+    tried = "the largest batches of training and validation"
+    if "train" not in trial.largest:
+        tried = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
+    lines.append(labeled("memory", f"at most {memory}, with {tried}"))
     parts = (f"{name} {format_bytes(size)}" for name, size in trial.parts.items())
     lines.append(labeled("parts", f"of the memory in training: {', '.join(parts)}"))
     lines.append(labeled("size", f"{format_bytes(trial.checkpoint)} per checkpoint"))
