@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, is_due, validation_points
+from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, validation_is_due, validation_points
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_interval_applies_from_its_milestone() -> None:
 
 
 def test_is_due_only_from_begin() -> None:
-    assert not is_due(0, 0, 0, 1)
-    assert is_due(3, 3, 1, 2)
+    assert not validation_is_due(0, 0, 0, 1)
+    assert validation_is_due(3, 3, 1, 2)
 
 
 @pytest.mark.parametrize(

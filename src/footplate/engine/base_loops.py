@@ -17,7 +17,7 @@ from footplate.engine.hook import Phase, check_accepts
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
 from footplate.engine.state import hook_states
-from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, is_due
+from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -375,7 +375,7 @@ class BaseTrainLoop(BaseLoop):
             return True
         done = self._position
         self._decide_current_val_interval()
-        return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
+        return done != self._validated_at and validation_is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval that applies now. A subclass may override this method."""

@@ -216,7 +216,9 @@ def validation_points(
     milestones = [0, *(milestone for milestone, _ in changes)]
     intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
     points = range(1, end + 1)
-    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
+    return [
+        done for done in points if validation_is_due(done, end, val_begin, interval_at(done, milestones, intervals))
+    ]
 
 
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
@@ -224,7 +226,7 @@ def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) 
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
-def is_due(done: int, end: int, begin: int, interval: int) -> bool:
+def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
     """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 

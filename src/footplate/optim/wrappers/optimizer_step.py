@@ -161,7 +161,10 @@ class GradientGuard:
         self._is_flag_zero = True
 
     def allows_step(self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None) -> bool:
-        """Checks whether the optimizer may step.
+        """Checks whether to call the optimizer's `step`.
+
+        On an accelerator, the optimizer then skips the update itself if the gradients are non-finite and the policy is
+        "skip". This needs no copy to the host.
 
         Args:
             optimizer: The optimizer.
