@@ -200,7 +200,7 @@ def _clear_sample(path: Path) -> None:
     ("damage", "expected"),
     [
         (Path.unlink, "the chunk '.*chunk-0-1.bin' does not exist"),
-        (_truncate, "the size of the chunk '.*chunk-0-1.bin' differs from index.json"),
+        (_truncate, "the size of the chunk '.*chunk-0-1.bin' differs from that in index.json"),
         (_change_offset, "the chunk '.*chunk-0-1.bin' is damaged"),
         (_clear_sample, "the chunk '.*chunk-0-1.bin' is damaged"),
     ],
@@ -322,7 +322,7 @@ def test_a_file_name_of_a_chunk_is_checked(tmp_path: Path, name: Any) -> None:
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        (2, "the number of samples in the chunk '.*chunk-0-0.bin' differs from index.json"),
+        (2, "the number of samples in the chunk '.*chunk-0-0.bin' differs from that in index.json"),
         (4, "is not a valid LitData index"),
         (10**15, "is not a valid LitData index"),
     ],

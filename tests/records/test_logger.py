@@ -235,4 +235,6 @@ def test_a_full_disk_is_reported_once_and_without_traceback(
         handler.stream = _FullDisk()  # type: ignore[assignment]
         for number in range(3):
             logger.warning("line %d", number)
-    assert capsys.readouterr().err == f"cannot write to '{path}': No space left on device. Lines are missing.\n"
+    assert (
+        capsys.readouterr().err == f"cannot write to '{path}': No space left on device. Log lines are missing there.\n"
+    )

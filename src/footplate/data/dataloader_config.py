@@ -270,7 +270,7 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
                 raise ArgumentError(f"{key} must be a function or a dict with a 'type'", found=cfg)
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
-            raise BuildError("the dict of a function must have the key 'type'", found=dict(cfg))
+            raise BuildError("a dict that describes a function must have the key 'type'", found=dict(cfg))
         function = FUNCTIONS.resolve(cfg["type"], cfg)
         if inspect.isclass(function):
             return FUNCTIONS.build(cfg)  # type: ignore[no-any-return]

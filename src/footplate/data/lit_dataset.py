@@ -251,13 +251,13 @@ def _check_config(config: Mapping[str, Any], path: str) -> None:
 def _check_chunk(chunk: _Chunk) -> FileStatus:
     """Returns the file status of a chunk. Raises a DataError if the chunk does not match the index.
 
-    The number of samples is in the chunk. It is checked here only if the chunk is local.
+    The number of samples is stored in the chunk itself, so it is checked here only if the chunk is local.
     """
     with explain_read_errors("chunk", chunk.path):
         found = with_retries(status, chunk.path)
     if found.size != chunk.size:
         raise DataError(
-            f"the size of the chunk '{chunk.path}' differs from index.json",
+            f"the size of the chunk '{chunk.path}' differs from that in index.json",
             found=f"{found.size} bytes instead of {chunk.size}",
             notes=["Copy the chunk again, or write the dataset again."],
         )
@@ -273,7 +273,7 @@ def _check_count(chunk: _Chunk, stream: IO[Any]) -> None:
     found = int.from_bytes(stream.read(_OFFSET_BYTES), "little")
     if found != chunk.samples:
         raise DataError(
-            f"the number of samples in the chunk '{chunk.path}' differs from index.json",
+            f"the number of samples in the chunk '{chunk.path}' differs from that in index.json",
             found=f"{found} samples instead of {chunk.samples}",
             notes=["Copy the chunk and its index.json again, or write the dataset again."],
         )

@@ -166,8 +166,8 @@ class RunCheckpoints(Components):
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules. This also requires
                 `resume_optimizer`. Otherwise, the schedules are moved to the position of the run.
-            map_location: The device to which the checkpoint is read. "default" is the CPU. Tensors are then copied to
-                their devices.
+            map_location: The device onto which the checkpoint is loaded. "default" is the CPU. Tensors are then copied
+                to their devices.
         """
         self.resuming = True
         try:

@@ -230,7 +230,7 @@ class Requests:
 
         Args:
             device: The device of the exchanged tensor.
-            pause: The number of iterations that this rank proposes until the next exchange.
+            pause: The number of iterations until the next exchange, as proposed by this rank.
 
         Returns:
             The number of iterations until the next exchange, the same on all ranks: the smallest proposal.

@@ -110,7 +110,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         if length == 0:
             raise DataError(
                 "the training loader has no batches",
-                notes=["With `drop_last=True`, a loader drops a batch that is too small."],
+                notes=["With `drop_last=True`, the loader drops an incomplete last batch."],
             )
         within = not self.at_epoch_start
         self.move_epoch_start()

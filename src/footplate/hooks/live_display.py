@@ -254,7 +254,7 @@ class LiveTerminal:
 
 
 def _stop_process() -> None:
-    """Suspends the process by the default action of the signal."""
+    """Suspends the process through the signal's default action."""
     signal.signal(_SUSPENDED, signal.SIG_DFL)
     signal.pthread_kill(threading.get_ident(), _SUSPENDED)
 

@@ -172,7 +172,7 @@ def _run_example(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns an example input and the outputs of the model for it.
 
-    The input consists of random pixels, with the number of channels and the size after the pipeline.
+    The input consists of random pixels. It has the number of channels and the size that the pipeline produces.
 
     Raises:
         ExportError: The data preprocessor of the model has a step that cannot be exported, or the model cannot be run.

@@ -121,7 +121,9 @@ class _FileHandler(RotatingFileHandler):
             super().handleError(record)
         elif not self.has_reported and sys.stderr is not None:
             self.has_reported = True
-            message = f"cannot write to '{self.baseFilename}': {error.strerror or error}. Lines are missing.\n"
+            message = (
+                f"cannot write to '{self.baseFilename}': {error.strerror or error}. Log lines are missing there.\n"
+            )
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(printable(message))
 

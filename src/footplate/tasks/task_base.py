@@ -176,7 +176,7 @@ def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[s
     """Builds a dataclass of settings from a config; lists become tuples. Errors are reported under `key`.
 
     Raises:
-        ArgumentError: A key is unknown, or a value is invalid or of a wrong type.
+        ArgumentError: A key is unknown, or a value is invalid or has the wrong type.
     """
     check_keys(key, settings, inspect.signature(kind).parameters)
     with at_key(key):

@@ -153,7 +153,7 @@ def _below(side: Side, key: Any) -> Side | None:
 
 
 def _is_recorded(file: str) -> bool:
-    """Checks whether a config file was recorded by a run. Its line numbers differ from those of the user's file."""
+    """Checks whether a run recorded a config file. The lines of such a file differ from those of the user's file."""
     return os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
 
 

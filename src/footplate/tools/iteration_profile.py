@@ -143,7 +143,7 @@ class _Timer:
         self._last = now
 
     def timed(self, part: str, function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
-        """Wraps a function so that the time of each call counts toward `part`, and in `whole` toward `name`."""
+        """Wraps a function so that the time of each call is added to `part`, and to `name` in `whole`."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.begin(part)

@@ -67,7 +67,7 @@ def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys
     """Applies overrides such as `key=value` to a config. Only keys that their section does not accept need a `+`.
 
     Raises:
-        OverrideError: An override is rejected. The error suggests the key of the config's generation.
+        OverrideError: An override is rejected. The error suggests the equivalent key in the config's generation.
     """
     from footplate.config import apply_overrides
 

@@ -66,7 +66,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
     """Builds the model of the config or of another config, or a placeholder if its class is not installed.
 
     Args:
-        cfg: The config, in the second generation.
+        cfg: The config, in second-generation form.
         other: A config whose model replaces that of `cfg`.
 
     Returns:
@@ -108,7 +108,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
     """Returns the number of iterations per epoch and "". If the training data cannot be read, None and the reason.
 
     Args:
-        cfg: The config, in the second generation.
+        cfg: The config, in second-generation form.
         given: The number that the user gave, or None.
     """
     if given is not None or cfg.get("train_dataloader") is None:

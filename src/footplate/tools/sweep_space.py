@@ -40,7 +40,7 @@ class Parameter(NamedTuple):
 def parse_parameter(text: str) -> Parameter:
     """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`.
 
-    A range between two integers has integer values. Values have the notation of `--set`.
+    A range between two integers has integer values. Values use the same notation as `--set`.
 
     Raises:
         ArgumentError: The text is invalid.

@@ -201,7 +201,7 @@ def run_in_process(
 
 
 class _Interrupts:
-    """Handles interrupts in the process of a trial until training handles them.
+    """Handles interrupts in a trial's process until training handles them itself.
 
     Records an interrupt, because other code may swallow the exception.
 
@@ -209,7 +209,7 @@ class _Interrupts:
         release: A pipe that carries no data. It closes when the sweep releases the trial or dies.
 
     Attributes:
-        requests: The signal requests of the training, once it runs and handles interrupts itself.
+        requests: The signal requests of the training run, once it has started and handles interrupts.
     """
 
     def __init__(self, release: Connection) -> None:
@@ -245,7 +245,7 @@ class _Interrupts:
             os._exit(128 + number)
 
     def _wait_for_release(self) -> None:
-        """Interrupts the process when the sweep releases it, unless the terminal has interrupted both."""
+        """Waits until the sweep releases the trial. Then interrupts it, unless the terminal has already done so."""
         with suppress(EOFError, OSError):
             self._release.recv_bytes()
         time.sleep(_TERMINAL_DELAY)

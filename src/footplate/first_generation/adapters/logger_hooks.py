@@ -187,7 +187,7 @@ class TextLoggerHook(LoggerHook):
         runner.logger.info("%s[%d] %s %s", counter, log_dict["iter"], log_dict["mode"], values)
 
     def _dump_log(self, log_dict: Mapping[str, Any], runner: Any) -> None:
-        """Does nothing, because `scalars.json` contains the values. Subclasses call or override it."""
+        """Does nothing, because `scalars.json` contains the values. Subclasses may call or override this method."""
 
     def _get_max_memory(self, runner: Any) -> int:
         """Returns the peak GPU memory allocated for tensors, in MB."""

@@ -62,7 +62,7 @@ class WorkflowHook(Hook):
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Validates if the previous epoch ended a training phase."""
+        """Runs a validation if the previous epoch ended a training phase."""
         if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
             runner.train_loop.move_epoch_start()  # so that a run resumed here does not validate again

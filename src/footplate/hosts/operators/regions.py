@@ -287,7 +287,7 @@ def _deform_roi_pool(
     sampling_ratio: int,
     gamma: float,
 ) -> Tensor:
-    """Returns RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI.
+    """Returns the result of RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI.
 
     `offset` is (K, 2, rows, columns), x before y, or empty.
     """
