@@ -2,12 +2,19 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import footplate as package
-from footplate.cli.error_messages import describe_error, user_frames
+from footplate import Config
+from footplate.cli.error_messages import describe_error, raise_module_error, user_frames
+from footplate.tools.failing_module import ComponentError
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -183,3 +190,13 @@ def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
 
 def _without_this_frame(error: Exception) -> Exception:
     return error.with_traceback(None)
+
+
+@pytest.mark.parametrize(("world_size", "is_named"), [(1, True), (2, False)])
+def test_failing_module_is_named_in_a_process_group_of_one_process(world_size: int, is_named: bool) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        nn.Sequential(nn.Linear(4, 2))(torch.zeros(3, 5))
+    error = caught.value.with_traceback(caught.tb.tb_next)  # without the frame of this test, which is user code
+    runner: Any = SimpleNamespace(world_size=world_size, distributed=True, cfg=Config({"model": {"type": "Net"}}))
+    with pytest.raises(ComponentError, match="training fails in 0: RuntimeError") if is_named else nullcontext():
+        raise_module_error("training", error, runner)

@@ -17,6 +17,7 @@ import torch
 
 from footplate.cli.main import build_parser, main
 from footplate.cli.output import as_json, print_result
+from footplate.config import LazyObject
 from footplate.errors import ArgumentError, Origin
 
 Command = Callable[..., tuple[int, str, str]]
@@ -220,6 +221,8 @@ def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> N
         ({"matrix": torch.tensor([[1, 2], [3, 4]])}, {"matrix": [[1, 2], [3, 4]]}),
         (np.array([0.5, float("nan")], np.float32), [0.5, None]),
         (np.float32(0.5), 0.5),
+        (np.ndarray, "<class 'numpy.ndarray'>"),
+        (LazyObject("torch.Tensor"), "Tensor"),
     ],
 )
 def test_values_become_json(value: Any, expected: Any) -> None:

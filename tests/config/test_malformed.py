@@ -75,6 +75,8 @@ SCRIPTS = [
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
     ("_base_ = name\n", 1, "it can use only the variables set before it"),
+    ("import sys\nsys.exit(3)\nname = 'a.py'\n_base_ = [name]\n", 2, "SystemExit: 3"),
+    ("size = 1 / 0\n_base_ = [str(size)]\n", 1, "ZeroDivisionError"),
     ("_base_ = 1 / 0\n", 1, "cannot be evaluated"),
     ("_base_ = '.'\n", 1, "is a folder, not a file"),
     ("_base_ = ''\n", 1, "is a folder, not a file"),

@@ -265,6 +265,17 @@ def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(
     sys.modules.pop(f"{name}.part")
 
 
+@pytest.mark.parametrize("code", [b"name = 1  # \xff\n", b"mmcv_maximum_version = '1.7.0'\ndef broken(:\n"])
+def test_a_package_is_found_even_if_its_code_cannot_be_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: bytes
+) -> None:
+    (tmp_path / "unusual_package").mkdir()
+    (tmp_path / "unusual_package" / "__init__.py").write_bytes(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.install()
+    assert importlib.util.find_spec("unusual_package") is not None
+
+
 def test_a_code_base_whose_registries_have_no_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, code in {
         "__init__": "",

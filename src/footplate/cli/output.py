@@ -140,8 +140,8 @@ def as_json(value: object) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_json(item) for item in value]
-    if hasattr(value, "tolist"):
-        return as_json(value.tolist())
+    if hasattr(type(value), "tolist"):  # not of the value: it may be a class, or a lazily imported object
+        return as_json(value.tolist())  # type: ignore[attr-defined]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)

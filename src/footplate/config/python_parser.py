@@ -1,6 +1,7 @@
 """Parses a .py config and rewrites its code, so that each dict it creates records the lines of its keys."""
 
 import ast
+import traceback
 import warnings
 from functools import lru_cache
 from types import CodeType
@@ -120,10 +121,14 @@ def _evaluate_bases(value: ast.expr, before: list[ast.stmt], origin: Place) -> A
         if any(isinstance(node, ast.Name) for node in ast.walk(value)):
             exec(compile(ast.Module(before, []), origin.file, "exec", dont_inherit=True), names)
         return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True), names)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin.file]
         raise ConfigError(
-            f"`_base_` cannot be evaluated: {error} (it can use only the variables set before it)",
-            origin=origin,
+            f"`_base_` cannot be evaluated: {type(error).__name__}: {error} "
+            "(it can use only the variables set before it)",
+            origin=Place(origin.file, (lines[-1] if lines else None) or origin.line),
             key=BASE,
         ) from error
 

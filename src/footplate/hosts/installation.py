@@ -261,7 +261,7 @@ class InstalledFinder(MetaPathFinder):
         if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
             self._patched.add(top)
             is_known = True
-        if fullname == top and loader.is_package(fullname) and limits_versions(_source_of(loader)):
+        if fullname == top and loader.is_package(fullname) and _limits_versions(loader):
             self._code_bases.add(top)
             is_known = True
         if not is_known:
@@ -299,6 +299,13 @@ class InstalledFinder(MetaPathFinder):
 
 def _source_of(loader: SourceFileLoader) -> str:
     return decode_source(loader.get_data(loader.path))
+
+
+def _limits_versions(loader: SourceFileLoader) -> bool:
+    try:
+        return limits_versions(_source_of(loader))
+    except (SyntaxError, ValueError):  # Python decides whether it can be imported
+        return False
 
 
 def complete(module: ModuleType) -> None:

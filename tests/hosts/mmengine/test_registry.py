@@ -5,7 +5,7 @@ from footplate.errors import UnknownNameError
 from footplate.hosts.code_bases import Registry as MMCVRegistry
 from footplate.hosts.mmengine.registry import Registry as MMEngineRegistry
 from footplate.hosts.mmengine.registry import build_model_from_cfg
-from footplate.registry import Registry
+from footplate.registry import MODELS, Registry
 
 
 def test_registry_of_a_code_base_builds_modules_with_the_function_of_mmengine() -> None:
@@ -29,3 +29,13 @@ def test_get_of_a_code_base_returns_none_for_an_unknown_name() -> None:
         assert own.get("round") is None
         with pytest.raises(UnknownNameError, match="unknown layer 'round'"):
             own.build({"type": "round"})
+
+
+def test_root_registries_are_instances_of_the_class_of_mmengine() -> None:
+    class Own(MMEngineRegistry):
+        pass
+
+    assert isinstance(MODELS, MMEngineRegistry)
+    assert isinstance(Own("layer", scope="own"), MMEngineRegistry)
+    assert not isinstance(MODELS, Own)
+    assert not isinstance(nn.Linear(1, 1), MMEngineRegistry)

@@ -54,6 +54,15 @@ def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
     assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
 
 
+@pytest.mark.parametrize("twin", [{"id": 7, "name": "cow"}, {"id": 6, "name": "horse"}])
+def test_equal_categories_matter_only_if_they_are_selected(tmp_path: Path, twin: dict[str, Any]) -> None:
+    given = content()
+    given["categories"] += [{"id": 6, "name": "cow"}, twin]
+    assert dataset(tmp_path, given, metainfo={"classes": ["dog"]}).get_cat_ids(0) == [0]
+    with pytest.raises(DataError, match="two categories"):
+        dataset(tmp_path, given, metainfo={"classes": ["cow"]}).get_data_info(0)
+
+
 def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
     both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
     assert both.get_cat_ids(0) == [1, 0]

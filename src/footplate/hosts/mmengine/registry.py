@@ -1,4 +1,4 @@
-"""The build functions of `mmengine.registry`, and its `DefaultScope` as a view of footplate's default scope."""
+"""The `Registry` of `mmengine.registry`, its build functions, and `DefaultScope` as a view of footplate's scope."""
 
 import logging
 import time
@@ -18,7 +18,13 @@ from footplate.registry.root import build_model
 _logger = logging.getLogger("footplate.hosts")
 
 
-class Registry(_Registry):
+class _RegistryType(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Counts the root registries as instances of `Registry`, since code bases import both from `mmengine`."""
+        return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
+
+
+class Registry(_Registry, metaclass=_RegistryType):
     """A registry whose `get` returns None for an unknown name, as code bases expect."""
 
     def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]

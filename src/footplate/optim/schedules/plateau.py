@@ -47,7 +47,8 @@ class ReduceOnPlateau(ParamSchedule):
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
         cooldown: The number of validations after each reduction that do not count towards `patience`.
-        min_value: The lower bound of the field, either one value for all groups or one value per group.
+        min_value: The lower bound of the field, either one value for all groups or one value per group. A group that is
+            added later has the bound of the last group.
         eps: The minimum change; smaller reductions are skipped.
         begin: The number of the first validation at which the schedule acts, counted from 1. 0 means the first one.
         end: The number of the first validation at which the schedule no longer acts.
@@ -138,6 +139,8 @@ class ReduceOnPlateau(ParamSchedule):
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            self._bind(self.base_values)  # loading a state replaces the groups, and a hook may add some
+            self.min_values += self.min_values[-1:] * (len(self._slots) - len(self.min_values))
             for (slot, _), min_value in zip(self._slots, self.min_values, strict=True):
                 value = slot[self._key]
                 reduced = max(value * self.factor, min_value)

@@ -22,19 +22,18 @@ def category_ids(
     """Returns the category id of each class.
 
     Raises:
-        DataError: The file lacks a category, or two categories have the same name or the same id. `key` is the key of
+        DataError: The file lacks a category, or another category has the same name or the same id. `key` is the key of
             the classes in the config.
     """
     ids: dict[str, Any] = {}
     names: dict[Any, str] = {}
     for each in categories:
         name, number = str(each["name"]), each["id"]
-        if ids.setdefault(name, number) != number:
+        if ids.setdefault(name, number) != number and name in classes:
             raise DataError(f"the file '{ann_file}' has two categories named '{name}'", found=[ids[name], number])
-        if names.setdefault(number, name) != name:
-            raise DataError(
-                f"the file '{ann_file}' has two categories with the id {number}", found=[names[number], name]
-            )
+        same_id = [names.setdefault(number, name), name]
+        if same_id[0] != name and not set(same_id).isdisjoint(classes):
+            raise DataError(f"the file '{ann_file}' has two categories with the id {number}", found=same_id)
     for name in classes:
         if name not in ids:
             raise DataError(
