@@ -154,8 +154,8 @@ class PackDetInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of detection models.
 
     The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
-    `gt_bboxes` ``(N, 4)``,
-    `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
+    `gt_bboxes` ``(N, 4)``, `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks`
+    ``(N, H, W)``.
 
     Args:
         meta_keys: The keys to store as metainfo, if present.

@@ -241,11 +241,15 @@ def measure(
         "images": [image | {"id": images[image["id"]]} for image in truth["images"]],
         "categories": [{"id": position} for position in categories.values()],
     }
-    true, found = (
-        package.COCO({**sections, "annotations": _renumber(annotations, images, categories)})
-        for annotations in (truth["annotations"], as_annotations(results, compared))
-    )
-    evaluation = package.COCOeval_faster(true, found, compared)
+    files = []
+    for annotations in (truth["annotations"], as_annotations(results, compared)):
+        known = (each for each in annotations if each["image_id"] in images and each["category_id"] in categories)
+        numbered = [
+            each | {"id": number, "image_id": images[each["image_id"]], "category_id": categories[each["category_id"]]}
+            for number, each in enumerate(known, start=1)
+        ]
+        files.append(package.COCO({**sections, "annotations": numbered}))
+    evaluation = package.COCOeval_faster(*files, compared)
     evaluation.params.imgIds = list(images.values())
     evaluation.params.catIds = [categories[number] for number in category_ids]
     evaluation.params.useCats = int(kind != "proposal")
@@ -264,16 +268,6 @@ def measure(
 
 def _positions(ids: Iterable[Any]) -> dict[Any, int]:
     return {number: position for position, number in enumerate(dict.fromkeys(ids), start=1)}
-
-
-def _renumber(
-    annotations: Iterable[Mapping[str, Any]], images: Mapping[Any, int], categories: Mapping[Any, int]
-) -> list[dict[str, Any]]:
-    known = (each for each in annotations if each["image_id"] in images and each["category_id"] in categories)
-    return [
-        {**each, "id": position, "image_id": images[each["image_id"]], "category_id": categories[each["category_id"]]}
-        for position, each in enumerate(known, start=1)
-    ]
 
 
 def named_values(curves: Curves) -> dict[str, float]:
