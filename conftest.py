@@ -56,8 +56,8 @@ def _reset_process() -> None:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
         sys.modules["footplate.records"].MessageHub._instance_dict.clear()
-    if "footplate.hosts" in sys.modules:
-        sys.modules["footplate.hosts"].uninstall()
+    if "footplate.openmmlab" in sys.modules:
+        sys.modules["footplate.openmmlab"].uninstall()
 
 
 @pytest.fixture

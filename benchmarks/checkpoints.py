@@ -57,11 +57,11 @@ def measure_saving(folder: Path, state: dict[str, dict[str, torch.Tensor]], roun
     """Returns the seconds that a background and a foreground save block the caller, and their ratio."""
     saver = BackgroundSaver()
     saver.save(state, folder / "first.pth")  # allocates the memory for copies
-    saver.settle()
+    saver.wait()
     background, foreground = [], []
     for _ in range(rounds):
         background.append(seconds(lambda: saver.save(state, folder / "background.pth")))
-        saver.settle()
+        saver.wait()
         foreground.append(seconds(lambda: save_checkpoint(state, folder / "foreground.pth")))
     return compare(background, foreground)
 
@@ -75,14 +75,14 @@ def measure_loop(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds
         "foreground": lambda: save_checkpoint(state, folder / "foreground.pth"),
     }
     saves["background"]()
-    saver.settle()
+    saver.wait()
     count = int(_LOOP_OF_SAVES * seconds(saves["foreground"]) / (seconds(lambda: [step() for _ in range(50)]) / 50)) + 1
     delays: dict[str, list[float]] = {"background": [], "foreground": []}
     for _ in range(rounds):
         took = {}
         for name, save in saves.items():
             took[name] = seconds(lambda save=save: (save(), [step() for _ in range(count)]))  # type: ignore[misc]
-            saver.settle()
+            saver.wait()
         for name, each in delays.items():
             each.append(took[name] - took["none"])
     return compare(delays["background"], delays["foreground"])

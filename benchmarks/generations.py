@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.code_bases.__main__ import fill_parameters
 from benchmarks.code_bases.configs import walk
 from benchmarks.code_bases.made_up_data import seed_all
-from footplate.hosts import install
+from footplate.openmmlab import install
 from footplate.registry import MODELS, using_scope
 
 CONFIGS: dict[str, dict[str, tuple[str, str]]] = {

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from footplate import hosts
-from footplate.hosts.operators import MISSING
+from footplate import openmmlab
 from footplate.messages import list_names, pluralize
+from footplate.openmmlab.operators import MISSING
 from footplate.registry.dotted_paths import module_exists
 
 PACKAGES = ("mmengine", "mmcv")
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="list the available names, too")
     arguments = parser.parse_args(argv)
     warnings.simplefilter("ignore")
-    hosts.install()
+    openmmlab.install()
     sites: dict[str, list[str]] = defaultdict(list)
     for path in arguments.paths:
         for name, place in read_sites(path):

@@ -28,11 +28,11 @@ from torch import nn
 from footplate.config import Config
 from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
-from footplate.first_generation.adapters import Hook
-from footplate.first_generation.rewriting.migrate import MigratedFile, migrate_tree, write_files
-from footplate.first_generation.rewriting.plan import differing_keys
-from footplate.first_generation.translation import Kind, translate
-from footplate.first_generation.translation.schedule_rules import KNOWN_POLICIES
+from footplate.openmmlab.first_generation.adapters import Hook
+from footplate.openmmlab.first_generation.rewriting.migrate import MigratedFile, migrate_tree, write_files
+from footplate.openmmlab.first_generation.rewriting.plan import differing_keys
+from footplate.openmmlab.first_generation.translation import Kind, translate
+from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 from footplate.tools.simulation import simulate

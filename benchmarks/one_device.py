@@ -1,10 +1,10 @@
-"""Measures the effect of CUDA graphs, DDP and FSDP2 on a single device, compared with plain training of a ResNet-50.
+"""Measures the effect of DDP and FSDP2 on a single device, compared with plain training of a ResNet-50.
 
     python -m benchmarks.one_device [--rounds 5] [--iterations 120] [--batch 128] [--size 224]
     python -m benchmarks.one_device --device cpu --width 4 --size 32 --batch 2 --iterations 12 --rounds 2   (to try it)
 
 All are runs of footplate in bfloat16 with fused AdamW, on batches in device memory, with nccl on a GPU and gloo on a
-CPU, which has no CUDA graphs. They alternate, each in a separate process. Figures are medians over rounds. The exit
+CPU. They alternate, each in a separate process. Figures are medians over rounds. The exit
 code is 1 if a run takes over 2 percent longer than plain training.
 """
 
@@ -30,7 +30,6 @@ _GOAL = 1.02
 _WARM_UP = 0.2  # the fraction of iterations
 _KINDS: dict[str, dict[str, Any] | None] = {
     "plain": None,
-    "graphs": None,
     "DDP": {"type": "MMDistributedDataParallel", "static_graph": True, "broadcast_buffers": False},
     "FSDP2": {"type": "FullyShard", "reshard_after_forward": False},
 }
@@ -86,7 +85,6 @@ def measure(kind: str, chosen: argparse.Namespace) -> float:
             custom_hooks=[clock],
             model_wrapper_cfg=_KINDS[kind],
             launcher="none" if _KINDS[kind] is None else "pytorch",
-            cuda_graphs=kind == "graphs",
             preflight=False,
             log_level="WARNING",
         ).train()
@@ -117,11 +115,10 @@ def main() -> int:
     if chosen.one:
         sys.stdout.write(json.dumps(measure(chosen.one, chosen)) + "\n")
         return 0
-    kinds = [kind for kind in _KINDS if kind != "graphs" or chosen.device == "cuda"]
-    taken = [{kind: asked(kind, chosen) for kind in kinds} for _ in range(chosen.rounds)]
+    taken = [{kind: asked(kind, chosen) for kind in _KINDS} for _ in range(chosen.rounds)]
     worst = 0
     sys.stdout.write("           step  over plain  rounds\n")
-    for kind in kinds:
+    for kind in _KINDS:
         ratios = [each[kind] / each["plain"] for each in taken]
         ratio = statistics.median(ratios)
         worst |= ratio > _GOAL

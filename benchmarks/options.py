@@ -37,8 +37,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"loader": {**_EPOCH, "num_workers": 1}},
     ),
     "pin_memory": ({"loader.pin_memory": True, "loader.num_workers": 1}, {"loader.num_workers": 1}),
-    "cache memory": ({"loader": {**_EPOCH, "cache": "memory"}}, {"loader": _EPOCH}),
-    "cache device": ({"loader": {**_EPOCH, "cache": "device"}}, {"loader": _EPOCH}),
     "bf16": ({"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.dtype": "bfloat16"}, {}),
 }
 

@@ -1,6 +1,6 @@
-"""Compares the throughput of WebDataset shards and LitData chunks with that of the loader of the library.
+"""Compares the throughput of WebDataset shards with that of the loader of the webdataset library.
 
-    python benchmarks/shards.py [--library litdata] [--samples N] [--workers N] [--pairs N] [--size N] [--processor]
+    python benchmarks/shards.py [--samples N] [--workers N] [--pairs N] [--size N] [--processor]
 
 Both loaders read the same local shards, shuffled, decode the JPEG images with Pillow, and collate batches of 32. The
 passes alternate, because other programs may slow down the machine. The first pair is not counted. With `--processor`,
@@ -56,17 +56,6 @@ def write_shards(folder: Path, samples: int, size: int) -> None:
                     archive.addfile(member, io.BytesIO(content))
 
 
-def write_chunks(folder: Path, samples: int, size: int) -> None:
-    """Writes LitData chunks."""
-    from litdata.streaming.cache import Cache
-
-    cache = Cache(str(folder), chunk_size=samples // SHARDS)
-    for number, image in enumerate(images(samples, size)):
-        cache[number] = {"image": image, "label": number % 10}
-    cache.done()
-    cache.merge()
-
-
 def of_footplate(dataset: dict[str, Any], workers: int) -> Iterable[Any]:
     """Returns footplate's loader."""
     return build_dataloader(
@@ -94,25 +83,6 @@ def of_webdataset(folder: str, workers: int) -> Iterable[Any]:
     return webdataset.WebLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 
 
-def of_litdata(folder: str, workers: int) -> Iterable[Any]:
-    """Returns the loader of litdata, which shuffles the chunks, and the samples of each chunk."""
-    import litdata
-
-    class Images(litdata.StreamingDataset):
-        def __getitem__(self, index: Any) -> tuple[torch.Tensor, int]:
-            sample = super().__getitem__(index)
-            return _decode(sample["image"], sample["label"])
-
-    dataset = Images(folder, shuffle=True, seed=0)
-    return litdata.StreamingDataLoader(
-        dataset,
-        batch_size=BATCH,
-        num_workers=workers,
-        collate_fn=default_collate,
-        persistent_workers=workers > 0,
-    )
-
-
 def _pair(results: dict[str, Any]) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(results["img"]), results["gt_label"]
 
@@ -138,19 +108,14 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--library", choices=("webdataset", "litdata"), default="webdataset")
     parser.add_argument("--processor", action="store_true")
     arguments = parser.parse_args()
     samples = arguments.samples // SHARDS * SHARDS
     clock = time.process_time if arguments.processor else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.library == "webdataset":
-            write_shards(Path(folder), samples, arguments.size)
-            section, theirs = {"type": "WebDataset", "shards": folder}, of_webdataset(folder, arguments.workers)
-        else:
-            write_chunks(Path(folder), samples, arguments.size)
-            section, theirs = {"type": "LitDataset", "folder": folder}, of_litdata(folder, arguments.workers)
-        loaders = of_footplate(section, arguments.workers), theirs
+        write_shards(Path(folder), samples, arguments.size)
+        section = {"type": "WebDataset", "shards": folder}
+        loaders = of_footplate(section, arguments.workers), of_webdataset(folder, arguments.workers)
         ratios = []
         for pair in range(arguments.pairs + 1):
             order = loaders if pair % 2 else loaders[::-1]
@@ -158,7 +123,7 @@ def main() -> int:
             our_rate, their_rate = (found[id(loader)] for loader in loaders)
             if pair:
                 ratios.append(our_rate / their_rate)
-                rates = f"footplate {our_rate:7.0f}/s   {arguments.library} {their_rate:7.0f}/s"
+                rates = f"footplate {our_rate:7.0f}/s   webdataset {their_rate:7.0f}/s"
                 print(f"{rates}   ratio {ratios[-1]:.2f}", flush=True)
     ratio = statistics.median(ratios)
     print(f"median ratio {ratio:.2f} (limit {LIMIT})")

@@ -19,8 +19,8 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
-from footplate import hosts
-from footplate.hosts.installation import OperatorsFinder
+from footplate import openmmlab
+from footplate.openmmlab.installation import OperatorsFinder
 from footplate.tasks.recipes import find_config
 
 ENGINES = ("footplate", "mmengine")
@@ -40,7 +40,7 @@ TARGETS = {"fashion-seg": Target("mIoU", 50.0, 100), "fashion-det": Target("coco
 def train(config: str, engine: str, target: Target, began: float) -> dict[str, float]:
     """Trains until the target is reached; returns the seconds since `began`, the iterations and the value."""
     if engine == "footplate":
-        hosts.install()
+        openmmlab.install()
     else:
         sys.meta_path.append(OperatorsFinder())
     from mmengine.config import Config

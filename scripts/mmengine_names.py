@@ -13,10 +13,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from footplate.hosts.mmengine.names import MODULES
-from footplate.hosts.mmengine.utils import digit_version
+from footplate.openmmlab.mmengine.names import MODULES
+from footplate.openmmlab.mmengine.utils import digit_version
 
-TARGET = Path(__file__).resolve().parents[1] / "src/footplate/hosts/mmengine/unknown_names.json"
+TARGET = Path(__file__).resolve().parents[1] / "src/footplate/openmmlab/mmengine/unknown_names.json"
 
 
 def module_names(wheel: Path) -> dict[str, set[str]]:

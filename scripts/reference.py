@@ -13,7 +13,7 @@ import griffe
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
-from footplate.first_generation.translation import FIRST_GENERATION_KEYS, RULES
+from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -99,8 +99,7 @@ def page() -> str:
         "",
         "## Data loaders",
         "",
-        "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes. "
-        "`cache`, 'memory' or 'device', keeps samples that fit.",
+        "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes.",
         "",
         *_table(_arguments(SampleLoader, skip=frozenset({"self", "seed", "options"}))),
     ]

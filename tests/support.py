@@ -16,6 +16,15 @@ from footplate.models import BaseModel
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS
 
 
+def summation_tolerance(terms: int) -> float:
+    """Returns the relative difference that two orders of adding `terms` float32 numbers may cause.
+
+    Rounding errors are independent, so they grow with the square root of the number of terms. The factor covers the
+    cancellation in sums of both signs. Instruction sets and numbers of threads and ranks differ in this order.
+    """
+    return float(8 * torch.finfo(torch.float32).eps * terms**0.5)
+
+
 @MODELS.register_module()
 class ToyModel(BaseModel):
     """Two layers with dropout between, so that a run depends on every random generator."""
@@ -119,7 +128,7 @@ class KillForTest(Hook):
             self._die(runner)
 
     def _die(self, runner: Any) -> None:
-        runner.saver.settle()  # what is being saved behind the training is to be there
+        runner.saver.wait()  # for the save in the background
         os.kill(os.getpid(), signal.SIGKILL)
 
 

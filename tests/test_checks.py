@@ -25,12 +25,6 @@ def test_check_count_rejects_other_values(value: object) -> None:
     assert str(caught.value) == f"interval must be an integer of at least 1\n  key hook.interval\n  found: {value!r}"
 
 
-def test_check_count_rejects_too_large_value() -> None:
-    assert check_count("max_iters", 12, most=12) == 12
-    with pytest.raises(ArgumentError, match="max_iters must be at most 1,000"):
-        check_count("max_iters", 1001, most=1000)
-
-
 def test_check_choice_suggests_the_nearest_name() -> None:
     assert check_choice("rule", "less", ("less", "greater")) == "less"
     with pytest.raises(ArgumentError) as caught:
@@ -38,12 +32,6 @@ def test_check_choice_suggests_the_nearest_name() -> None:
     assert str(caught.value) == (
         "rule must be one of less, greater\n  key hook.rule\n  found: 'lesss'\n  did you mean 'less'?"
     )
-
-
-@pytest.mark.parametrize("value", [None, 1, ["less"], {}])
-def test_check_choice_rejects_other_types(value: object) -> None:
-    with pytest.raises(ArgumentError, match="rule must be one of less, greater"):
-        check_choice("rule", value, ("less", "greater"))
 
 
 @pytest.mark.parametrize("value", [None, "", 1, b"a", ["a"], {}])
@@ -54,30 +42,19 @@ def test_check_path_rejects_other_values(value: object) -> None:
     assert str(caught.value) == f"folder must be a path\n  key folder\n  found: {value!r}"
 
 
-@pytest.mark.parametrize("value", [1, [], {}])
-def test_value_that_is_no_path_raises(value: object) -> None:
-    with pytest.raises(ArgumentError, match="folder must be a path"):
-        check_path("folder", value, optional=True)
-
-
-@pytest.mark.parametrize("value", [None, "", "a"])
-def test_optional_path_may_be_empty(value: str | None) -> None:
-    assert check_path("folder", value, optional=True) == (value or "")
-
-
 def test_check_keys_names_the_unknown_key() -> None:
-    check_keys("cache", {"place": 1}, ("place", "max_gb"))
+    check_keys("style", {"place": 1}, ("place", "max_gb"))
     with pytest.raises(ArgumentError) as caught:
-        check_keys("cache", {"plce": 1}, ("place", "max_gb"))
-    assert str(caught.value) == "cache has no key 'plce'\n  key cache.plce\n  found: 1\n  did you mean 'place'?"
+        check_keys("style", {"plce": 1}, ("place", "max_gb"))
+    assert str(caught.value) == "style has no key 'plce'\n  key style.plce\n  found: 1\n  did you mean 'place'?"
 
 
 def test_check_keys_lists_the_known_keys_if_none_is_similar() -> None:
     with pytest.raises(ArgumentError) as caught:
-        check_keys("cache", {"zzz": 1}, ("place", "max_gb"))
-    assert str(caught.value) == "cache has no key 'zzz'\n  key cache.zzz\n  found: 1\n  its keys: place, max_gb"
+        check_keys("style", {"zzz": 1}, ("place", "max_gb"))
+    assert str(caught.value) == "style has no key 'zzz'\n  key style.zzz\n  found: 1\n  its keys: place, max_gb"
     with pytest.raises(ArgumentError) as caught:
-        check_keys("cache", {"zzz": 1}, [f"key{number}" for number in range(20)])
+        check_keys("style", {"zzz": 1}, [f"key{number}" for number in range(20)])
     assert caught.value.notes[0].endswith("key11 and 8 more")
 
 

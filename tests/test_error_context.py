@@ -54,12 +54,6 @@ def test_located_finds_origin_of_key_path(key: str, line: int | None) -> None:
     assert caught.value.origin == (None if line is None else Origin("a.py", line))
 
 
-def test_located_keeps_known_origin() -> None:
-    with pytest.raises(ArgumentError) as caught, located(WithOrigins({None: 1})):
-        raise ArgumentError("wrong", key="a", origin=Origin("b.py", 9))
-    assert caught.value.origin == Origin("b.py", 9)
-
-
 @pytest.mark.parametrize("count", [0, 3, 9])
 def test_added_note_is_always_shown(count: int) -> None:
     error = FootplateError("wrong", key="a.b", notes=[f"note {number}" for number in range(count)])
@@ -68,8 +62,9 @@ def test_added_note_is_always_shown(count: int) -> None:
     assert (len(lines), lines[-1]) == (min(count, 2) + 3, "  and this")
 
 
-def test_add_note_to_builtin_error() -> None:
-    error = OSError("full")
-    add_note(error, "one")
-    add_note(error, "two")
-    assert getattr(error, "__notes__", None) == ["one", "two"]
+def test_located_finds_the_key_path_of_an_error_in_a_constructor() -> None:
+    head = WithOrigins({None: 3, "num_clases": 4}, num_clases=3)
+    model = WithOrigins({None: 2}, roi_head={"bbox_heads": [{}, head]}, num_clases=1)
+    with pytest.raises(ArgumentError) as caught, located({"model": model}), at_key("model"):
+        raise ArgumentError("wrong", key="num_clases", origin=Origin("a.py", 4))  # the detector built its heads
+    assert caught.value.key == "model.roi_head.bbox_heads[1].num_clases"

@@ -46,30 +46,6 @@ def test_error_message_has_at_most_five_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
-    [
-        ({}, "wrong"),
-        ({"key": "a"}, "wrong\n  key a"),
-        ({"origin": Origin("a.py", 3)}, "wrong\n  at a.py:3"),
-        ({"origin": Origin("a.py", 0)}, "wrong\n  at a.py"),
-        ({"found": None}, "wrong\n  found: None"),
-        ({"found": "x" * 400}, "wrong\n  found: '" + "x" * 156 + "..."),
-        ({"found": {"a": "line\nbreak", "b": [1]}}, "wrong\n  found: {'a': 'line\\nbreak', 'b': [1]}"),
-    ],
-)
-def test_error_message_omits_unknown_parts(given: dict[str, Any], text: str) -> None:
-    assert str(FootplateError("wrong", **given)) == text
-
-
-def test_multiline_repr_is_joined() -> None:
-    class Table:
-        def __repr__(self) -> str:
-            return "Table\n   row\n   row"
-
-    assert str(FootplateError("wrong", found=Table())) == "wrong\n  found: Table row row"
-
-
-@pytest.mark.parametrize(
     ("kind", "also"),
     [
         (ConfigError, ValueError),
@@ -109,10 +85,6 @@ def test_error_survives_pickling(kind: type[FootplateError]) -> None:
         "float",
         ("one", "two", "three"),
     )
-
-
-def test_missing_found_survives_pickling() -> None:
-    assert str(pickle.loads(pickle.dumps(DataError("wrong")))) == "wrong"
 
 
 def test_missing_extra_error_names_the_extra() -> None:

@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 from footplate.messages import (
-    format_bytes,
-    format_interval,
     nearest,
-    pluralize,
     printable,
     terminal_width,
     wrap_for_screen,
@@ -74,74 +71,11 @@ def test_nearest(word: str, near: str | None) -> None:
     assert nearest(word, known) == near
 
 
-@pytest.mark.parametrize(("word", "near"), [("SDG", "SGD"), ("lrr", "lr"), ("xyz", None), ("Adma", "Adam")])
-def test_nearest_of_short_words(word: str, near: str | None) -> None:
-    assert nearest(word, ["SGD", "Adam", "lr", "betas"]) == near
-
-
-def test_nearest_without_candidates() -> None:
-    assert nearest("lr", []) is None
-
-
-@pytest.mark.parametrize(
-    ("count", "how_many", "how_often"),
-    [(0, "0 epochs", "every 0 epochs"), (1, "1 epoch", "every epoch"), (2, "2 epochs", "every 2 epochs")],
-)
-def test_plural_and_interval(count: int, how_many: str, how_often: str) -> None:
-    assert pluralize(count, "epoch") == how_many
-    assert format_interval(count, "epoch") == how_often
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_949, "999.9 kB"),
-        (1_000_000, "1.0 MB"),
-        (2_345_678_901, "2.3 GB"),
-        (7_000_000_000_000, "7.0 TB"),
-        (12_345_000_000_000_000, "12345.0 TB"),
-    ],
-)
-def test_format_bytes(count: int, text: str) -> None:
-    assert format_bytes(count) == text
-
-
 TRAIN = (
     "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04  time: 0.2056  "
     "data_time: 0.0265  memory: 464  loss: 2.3672"
 )
 WARNING = "19:28:20 - WARNING - LinearLR ends at 101, past the end of training at 30; its end: --set schedule.end=30"
-
-
-def test_short_line_is_unchanged() -> None:
-    assert wrap_log(TRAIN, len(TRAIN)) == TRAIN
-    assert wrap_log("", 10) == ""
-
-
-def test_line_is_broken_between_fields() -> None:
-    assert wrap_log(TRAIN, 79).splitlines() == [
-        "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04",
-        "    time: 0.2056  data_time: 0.0265  memory: 464  loss: 2.3672",
-    ]
-    assert wrap_log(TRAIN, 59).splitlines() == [
-        "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04",
-        "    eta: 0:00:04  time: 0.2056  data_time: 0.0265",
-        "    memory: 464  loss: 2.3672",
-    ]
-
-
-def test_name_and_value_stay_together() -> None:
-    assert wrap_log(WARNING, 59).splitlines() == [
-        "19:28:20 - WARNING - LinearLR ends at 101, past the end of",
-        "    training at 30; its end: --set schedule.end=30",
-    ]
-    assert wrap_log(WARNING, 50).splitlines()[1:] == [
-        "    the end of training at 30; its",
-        "    end: --set schedule.end=30",
-    ]
 
 
 @pytest.mark.parametrize("width", [20, 39, 59, 79, 120])
@@ -150,15 +84,6 @@ def test_wrapped_lines_fit_and_keep_all_words(line: str, width: int) -> None:
     lines = wrap_log(line, width).splitlines()
     assert " ".join(lines).split() == line.split()
     assert max(map(len, lines)) <= max(width, len("    end: --set schedule.end=30"))
-
-
-def test_long_path_is_not_broken() -> None:
-    path = "/data/" + "a_long_name/" * 8
-    assert wrap_log(f"INFO - seed 0, work_dir {path} is new", 40).splitlines() == [
-        "INFO - seed 0, work_dir",
-        f"    {path}",
-        "    is new",
-    ]
 
 
 def test_table_is_truncated_after_a_column() -> None:
@@ -171,16 +96,6 @@ def test_table_is_truncated_after_a_column() -> None:
     ]
 
 
-def test_continuation_of_indented_line() -> None:
-    text = "a line\n  and words below it that are too many"
-    assert wrap_log(text, 24).splitlines() == ["a line", "  and words below it", "      that are too many"]
-
-
-def test_wide_characters_count_twice() -> None:
-    lines = wrap_log("训练开始 训练开始 训练开始 e\u0301", 18).splitlines()
-    assert lines == ["训练开始 训练开始", "    训练开始 e\u0301"]
-
-
 def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal_width(io.StringIO()) is None
     assert terminal_width(object()) is None
@@ -190,13 +105,6 @@ def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal_width(screen) == 47  # as the terminal reports no size
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
         assert terminal_width(screen) == 33
-
-
-def test_gap_is_preferred_to_a_later_word() -> None:
-    assert wrap_log("19:28 - INFO - Exp name: toy  more words that follow", 36).splitlines() == [
-        "19:28 - INFO - Exp name: toy",
-        "    more words that follow",
-    ]
 
 
 HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"

@@ -66,8 +66,8 @@ def test_each_option_is_a_flag_or_a_number_that_the_compiler_knows() -> None:
         assert isinstance(KNOWN[name], (bool, int, float, type(None))), name
 
 
-@pytest.mark.parametrize("name", sorted(set(KNOWN) - set(_OPTIONS)))
-def test_every_other_option_of_the_compiler_is_refused(name: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        compile_arguments({"options": {name: KNOWN[name]}})
-    assert caught.value.key == f"compile.options.{name}"
+def test_every_other_option_of_the_compiler_is_refused() -> None:
+    for name in KNOWN.keys() - set(_OPTIONS):
+        with pytest.raises(ArgumentError) as caught:
+            compile_arguments({"options": {name: KNOWN[name]}})
+        assert caught.value.key == f"compile.options.{name}"

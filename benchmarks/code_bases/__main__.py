@@ -194,8 +194,8 @@ def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int) -> dict
 
 def start_engine(name: str) -> None:
     """Makes `mmengine` resolve to footplate, or supplies the real one with the operators of `mmcv._ext`."""
-    from footplate.hosts import install
-    from footplate.hosts.installation import OperatorsFinder
+    from footplate.openmmlab import install
+    from footplate.openmmlab.installation import OperatorsFinder
 
     if name == "footplate":
         install()

@@ -133,12 +133,12 @@ TRIED: dict[str, tuple[str, str]] = {
         "法使用。",
     ),
     "waiting": (
-        "A batch is transferred in one block of shared memory that the main process already has open, "
+        "A batch is transferred in one block of shared memory, "
         "whereas torch transfers each of the 32 tensors separately. The next batch is requested when "
         "the current one is unpacked and the previous one is released ([decision "
         "025](decisions/025-one-transfer-per-batch.md)). On two cores, the worker uses one of the cores "
         "on which the training kernels run, so the bare loop also waits.",
-        "一个批次通过主进程已经打开的一块共享内存传输，而 torch 会分别传输其中的 32 个张量"
+        "一个批次通过一块共享内存传输，而 torch 会分别传输其中的 32 个张量"
         "。解包当前批次并释放前一个批次之后，才会请求下一个批次（[决策 025](decisions"
         "/025-one-transfer-per-batch.md)）。在两个核的机器上，work"
         "er 会占用运行训练内核的一个核，因此纯 PyTorch 也需要等待。",
@@ -158,9 +158,8 @@ OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
     ),
     (
         (
-            "Time of a ResNet-50 training step with `cuda_graphs` and with DDP and FSDP2 over NCCL, relative "
-            "to plain training",
-            "训练 ResNet-50 时，分别使用 `cuda_graphs`、基于 NCCL 的 DDP 和 FSDP2 的单步耗时（与普通训练之比）",
+            "Time of a ResNet-50 training step with DDP and FSDP2 over NCCL, relative to plain training",
+            "训练 ResNet-50 时，分别使用基于 NCCL 的 DDP 和 FSDP2 的单步耗时（与普通训练之比）",
         ),
         "python -m benchmarks.one_device",
     ),

@@ -5,11 +5,12 @@ ArgumentError, `name` is the name of the value in the message, and `key` is its 
 `name`.
 """
 
+import inspect
 import math
 import numbers
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
@@ -268,3 +269,33 @@ def _shown(value: Any) -> str:
     if isinstance(value, (bool, int, float, complex, str)) or value is None:
         return repr(value)[:40]
     return f"a value of type '{type(value).__name__}'"
+
+
+def check_accepts(
+    owner: object,
+    method: str,
+    arguments: Sequence[str],
+    *,
+    keywords: Sequence[str] = (),
+    expected: Sequence[str] | None = None,
+) -> None:
+    """Checks that an overridden method accepts the arguments with which it is called.
+
+    Args:
+        owner: The object with the method.
+        method: The name of the method.
+        arguments: The names of the arguments that are passed by position.
+        keywords: The names of the arguments that are passed by keyword.
+        expected: All arguments of a complete declaration, for the message, if the method may take fewer.
+
+    Raises:
+        ArgumentError: The method does not accept them.
+    """
+    try:
+        inspect.signature(getattr(owner, method)).bind(*arguments, **dict.fromkeys(keywords))
+    except TypeError as error:
+        declared = expected or (*arguments, *keywords)
+        raise ArgumentError(
+            f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
+            notes=[f"expected: {method}({', '.join(['self', *declared])})"],
+        ) from error

@@ -35,9 +35,39 @@ def located(source: object) -> Iterator[None]:
     except FootplateError as error:
         first = next((name for name, _ in _STEP.findall(error.key)), None)
         # For a key that the config does not have, origin_at would return the origin of the first base.
-        if error.origin is None and first is not None and hasattr(source, "__contains__") and first in source:
-            error.origin = origin_at(source, error.key)
+        if first is not None and hasattr(source, "__contains__") and first in source:
+            if error.origin is None:
+                error.origin = origin_at(source, error.key)
+            else:
+                _complete_key(error, source[first], first)  # type: ignore[index]
         raise
+
+
+def _complete_key(error: FootplateError, section: object, path: str) -> None:
+    """Inserts the missing part of a key path, if the origin of the error determines it.
+
+    It is missing if the constructor of a code base has built a nested section, as a detector does with its heads.
+    """
+    *parents, key = [name or int(index) for name, index in _STEP.findall(error.key)]
+    holder: Any = section
+    for part in parents[1:]:
+        holder = holder.get(part) if isinstance(holder, Mapping) else None
+    if not parents or not isinstance(holder, Mapping) or (key in holder and origin_of(holder, key) == error.origin):
+        return
+
+    def keys_at_origin(value: object, path: str) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            if origin_of(value, key if key in value else "type") == error.origin:
+                yield f"{path}.{key}"
+            for name, item in value.items():
+                yield from keys_at_origin(item, f"{path}.{name}")
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                yield from keys_at_origin(item, f"{path}[{index}]")
+
+    found = list(keys_at_origin(section, path))
+    if len(found) == 1:
+        error.key = found[0]
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:

@@ -14,7 +14,6 @@
     ├── DataError                     a sample or a dataset
     │   └── StorageError              a storage of data cannot be reached, read or written
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
-    ├── GraphCaptureError             a CUDA graph cannot be captured, and the CUDA context may be damaged
     ├── ExitError                     user code tried to exit the process during a run; exit code 1
     ├── RankError                     ranks cannot connect, disagree, or one of them is lost
     ├── CheckpointError
@@ -201,10 +200,6 @@ class NonFiniteError(FootplateError):
     def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.iteration = iteration
-
-
-class GraphCaptureError(FootplateError):
-    """A CUDA graph cannot be captured. The CUDA context may be damaged, so the process must end."""
 
 
 class ExitError(FootplateError):

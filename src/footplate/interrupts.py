@@ -8,12 +8,10 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from types import FrameType
 
 SIGNALED = 128  # plus the number of the signal is the exit code of a process that a signal has ended
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_is_in_command: ContextVar[bool] = ContextVar("footplate_is_in_command", default=False)
 
 
 class StopSignal(KeyboardInterrupt):
@@ -54,33 +52,16 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def catching_stop_signals() -> Iterator[None]:
-    """Makes `temporary_folder` raise StopSignal within the block, for a command that catches it."""
-    token = _is_in_command.set(True)
-    try:
-        yield
-    finally:
-        _is_in_command.reset(token)
-
-
-@contextlib.contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
     """Creates a temporary folder for the duration of the block.
 
-    SIGTERM and SIGHUP remove it before they end the process. In a command, they raise StopSignal. In a process that a
-    launcher has started, they do not remove it: the launcher ends ranks with SIGTERM, which they must not report as a
-    failure.
+    SIGTERM and SIGHUP raise StopSignal, so that it is removed. In a process that a launcher has started, they do not:
+    the launcher ends ranks with SIGTERM, which they must not report as a failure.
     """
     import tempfile  # only when needed, because every command imports this module
 
-    try:
-        with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
-            yield folder
-    except StopSignal as error:
-        # Without a handler outside of the block, the signal ends a script as it would without a temporary folder.
-        if not _is_in_command.get() and signal.getsignal(error.number) == signal.SIG_DFL:
-            signal.raise_signal(error.number)
-        raise
+    with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        yield folder
 
 
 def is_launched() -> bool:

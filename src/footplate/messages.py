@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-import unicodedata
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,13 +14,13 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT_WORD = 4
 _INDENT = 4  # the indentation of continuation lines in the log
-_GAP = 2  # the minimum number of blanks between fields
 _ELLIPSIS = " …"
 _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # the width of the text that commands print
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
-# Lines are broken at these blanks, but not at the padding in brackets or before a word in parentheses.
-_BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)(?!\(\w+\))")
-_NAME = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # "lr:" or "--set", which must stay on one line with its value
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")  # between fields
+# Lines are not broken at these blanks: after "lr:" and "--set", in brackets, and before a word in parentheses.
+_GLUED = re.compile(r"(?<=\w:) (?=\S)|(?<=[\[(]) +|(?:(?<=^)|(?<= ))--[\w-]+ (?=\S)| (?=\(\w+\))")
+_NO_BREAK = "\xa0"
 
 
 def printable(text: str) -> str:
@@ -91,12 +91,13 @@ def format_interval(interval: int, noun: str) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Formats a duration as hours, minutes and seconds.
+    """Formats a duration as hours, minutes and seconds, rounded.
 
-    >>> format_seconds(100_000.5)
-    '27:46:40'
+    >>> format_seconds(100_000.6)
+    '27:46:41'
     """
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
@@ -119,31 +120,6 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
     found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=least)
     return by_folded[found[0]] if found else None
-
-
-def edit_distance(first: str, second: str, replacement: int = 1) -> int:
-    """Returns the number of edits between two words: insertions, deletions, replacements and swaps of adjacent letters.
-
-    Unlike the similarity that `nearest` uses, it does not match a letter that has moved to a distant position.
-
-    Args:
-        first: A word.
-        second: The other word.
-        replacement: The number of edits that replacing a letter counts as.
-
-    >>> edit_distance("modle", "model"), edit_distance("hook", "hooks"), edit_distance("pad", "val", replacement=2)
-    (1, 1, 4)
-    """
-    before: list[int] = []
-    row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, 1):
-        last, before, row = before, row, [i]
-        for j, other in enumerate(second, 1):
-            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (0 if letter == other else replacement))
-            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
-                best = min(best, last[j - 2] + 1)
-            row.append(best)
-    return row[-1]
 
 
 def format_bytes(count: int) -> str:
@@ -174,10 +150,9 @@ def terminal_width(stream: Any) -> int | None:
 def wrap_log(text: str, width: int) -> str:
     """Wraps a log message to the width of a terminal and indents continuation lines.
 
-    Lines are broken between fields. Fields are separated by two or more spaces. If a line has no fields, it is broken
-    between words. A line is broken between "name:" or "--name" and the value only if the two do not fit on one line. A
-    word that is wider than the terminal, such as a path, is not broken. From the second line on, table rows are
-    truncated after the last column that fits.
+    Lines are broken between words, but not between "name:" or "--name" and the value. A word that is wider than the
+    terminal, such as a path, is not broken. From the second line on, table rows are truncated after the last column
+    that fits.
 
     Args:
         text: One or more lines.
@@ -186,10 +161,8 @@ def wrap_log(text: str, width: int) -> str:
     wrapped = []
     for number, line in enumerate(text.split("\n")):
         start = len(line) - len(line.lstrip(" "))
-        gaps = sum(len(blanks[0]) >= _GAP for blanks in _BLANKS.finditer(line.lstrip(" ")))
-        if number and gaps >= 2 and _count_fitting(line, width) < len(line):
-            head = line[: _count_fitting(line, width - len(_ELLIPSIS)) + 1]
-            wrapped.append(head.rpartition(" ")[0].rstrip(" ") + _ELLIPSIS)
+        if number and len(line) > width and len(_GAP.findall(line)) >= 2:
+            wrapped.append(line[: width - len(_ELLIPSIS) + 1].rpartition(" ")[0].rstrip(" ") + _ELLIPSIS)
         else:
             wrapped.append(_wrap_line(line, width, start, min(start + _INDENT, width // 2)))
     return "\n".join(wrapped)
@@ -225,7 +198,7 @@ def wrap_for_screen(text: str) -> str:
 
 
 def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
-    """Wraps a line at the last gap between fields if the gap is in the right half, and between words otherwise.
+    """Wraps a line between words.
 
     Args:
         line: The line.
@@ -233,30 +206,16 @@ def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
         start: The length of the start of the line that is not broken, such as a label.
         indent: The indentation of continuation lines.
     """
-    lines: list[str] = []
-    prefix = ""
-    while (fit := _count_fitting(line, width - len(prefix))) < len(line):
-        breaks = [blanks for blanks in _BLANKS.finditer(line, start) if blanks.start() > start]
-        fitting = [blanks for blanks in breaks if blanks.start() <= fit]
-        gaps = [blanks for blanks in fitting if len(blanks[0]) >= _GAP]
-        late_gaps = [blanks for blanks in gaps if blanks.start() > fit // 2]
-        words = [blanks for blanks in fitting if blanks in gaps or not _NAME.search(line, 0, blanks.start())]
-        chosen = (late_gaps or words or fitting)[-1:] or breaks[:1]
-        if not chosen:
-            break
-        lines.append(prefix + line[: chosen[0].start()])
-        line, start, prefix = line[chosen[0].end() :], 0, " " * indent
-    return "\n".join([*lines, prefix + (line.rstrip(" ") if lines else line)])
-
-
-def _count_fitting(text: str, width: int) -> int:
-    """Returns the number of characters of the text that fit into `width` columns."""
-    if text.isascii():
-        return min(len(text), max(width, 0))
-    columns = 0
-    for count, letter in enumerate(text):
-        if not unicodedata.combining(letter):
-            columns += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        if columns > width:
-            return count
-    return len(text)
+    glued = line[:start].replace(" ", _NO_BREAK) + _GLUED.sub(
+        lambda found: found[0].replace(" ", _NO_BREAK), line[start:]
+    )
+    lines = textwrap.wrap(
+        glued,
+        max(width, 1),
+        subsequent_indent=" " * indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace(_NO_BREAK, " ")

@@ -1,15 +1,21 @@
 """Selects modules of a model by class name, or by patterns that match module names."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from footplate.checks import check_keys, check_names, check_pattern
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+
+# The layers of code bases derive from these, as `_BatchNormXd` of MMEngine does.
+BATCH_NORMS = (_BatchNorm,)
+INSTANCE_NORMS = (_InstanceNorm,)
 
 Selection = str | Sequence[str] | Mapping[str, Any]
 """A mapping with `classes`, class names with or without their Python module path, and `names`, regular expressions that
@@ -67,6 +73,21 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
             example = rf"For example, '{name}\.\d+' matches its direct members."
             raise ArgumentError(message, key=names_key, found=name, notes=[example])
     return found
+
+
+def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
+    """Returns the module or parameter whose name a pattern was most likely meant to match at the start.
+
+    Args:
+        pattern: A regular expression that matches the start of no name.
+        names: Dotted names. Their prefixes, such as "backbone" of "backbone.conv.weight", are candidates too.
+    """
+    prefixes = {name[:end] for name in names for end in (*_dots(name), len(name))}
+    return nearest(pattern.replace("\\", ""), sorted(prefixes))
+
+
+def _dots(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "."]
 
 
 def _patterns(value: Any) -> list[str]:

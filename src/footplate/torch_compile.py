@@ -17,46 +17,20 @@ _FLAGS = ("fullgraph", "dynamic", "disable")
 ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
 # Flags and numbers that select or tune kernels. None of them names a file, a program or a function.
 _OPTIONS = (
-    "aggressive_fusion",
-    "allow_buffer_reuse",
-    "batch_fusion",
-    "combo_kernels",
-    "comprehensive_padding",
-    "conv_1x1_as_mm",
-    "coordinate_descent_check_all_directions",
     "coordinate_descent_tuning",
-    "cpp.dynamic_threads",
-    "cpp.enable_loop_tail_vec",
-    "cpp.enable_tiling_heuristics",
-    "cpp.min_chunk_size",
     "cpp.simdlen",
     "cpp.threads",
     "emulate_precision_casts",
     "epilogue_fusion",
     "fallback_random",
-    "force_shape_pad",
     "fx_graph_cache",
-    "group_fusion",
-    "inplace_buffers",
-    "keep_output_stride",
     "layout_optimization",
     "max_autotune",
     "max_autotune_gemm",
     "max_autotune_pointwise",
-    "max_fusion_size",
-    "nan_asserts",
-    "permute_fusion",
-    "reorder_for_locality",
     "shape_padding",
-    "size_asserts",
-    "split_reductions",
     "triton.cudagraph_skip_dynamic_graphs",
-    "triton.cudagraph_trees",
     "triton.cudagraphs",
-    "triton.dense_indexing",
-    "triton.max_tiles",
-    "triton.multi_kernel",
-    "triton.persistent_reductions",
     "use_fast_math",
 )
 
@@ -107,3 +81,12 @@ def _checked_options(options: object) -> dict[str, Any]:
         if value is not None and not isinstance(value, (bool, int, float)):
             raise ArgumentError("a compiler option must be a flag or a number", key=key, found=value)
     return dict(options)
+
+
+def uses_graphs(arguments: Mapping[str, Any]) -> bool:
+    """Checks whether arguments for `torch.compile` make it capture CUDA graphs on a GPU."""
+    return (
+        arguments.get("mode") in ("reduce-overhead", "max-autotune")
+        or arguments.get("backend") == "cudagraphs"
+        or bool((arguments.get("options") or {}).get("triton.cudagraphs"))
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import host_names
-from footplate import hosts
+from footplate import openmmlab
 
 NAMES = Path(__file__).parents[1] / "data" / "vectors" / "mmengine_names.txt"
 
@@ -13,7 +13,7 @@ NAMES = Path(__file__).parents[1] / "data" / "vectors" / "mmengine_names.txt"
 @pytest.fixture(autouse=True)
 def _uninstalled() -> Iterator[None]:
     yield
-    hosts.uninstall()
+    openmmlab.uninstall()
     for title in [title for title in sys.modules if title.partition(".")[0] == "mmcv"]:
         del sys.modules[title]
 

@@ -93,7 +93,7 @@ FORMS: dict[str, Callable[[Call], bytes]] = {
 
 def files(pickled: bytes) -> Iterator[bytes]:
     """Yields a pickle as a torch archive, as a plain pickle, and in the file format of torch before 1.6."""
-    yield pack({"a/data.pkl": pickled, "a/data/0": bytes(8)})
+    yield pack({"a/data.pkl": pickled, "a/data/0": bytes(8), "a/version": b"3\n"})
     yield pickled
     stream = io.BytesIO()
     torch.save({}, stream, _use_new_zipfile_serialization=False)

@@ -8,7 +8,7 @@ import torch
 
 from footplate.checkpoint import split_state
 from footplate.checkpoint.serializable import cut_evenly
-from footplate.checkpoint.sharded_writing import save_all_shards
+from footplate.checkpoint.sharded import save_shards
 
 
 def example() -> dict[str, Any]:
@@ -31,7 +31,12 @@ def example() -> dict[str, Any]:
 
 
 def save(folder: Path, state: Any = None, count: int = 3) -> Path:
-    """Returns a function that saves a sharded checkpoint as several processes would."""
-    several = [split_state(example() if state is None else state, cut_evenly(number, count)) for number in range(count)]
-    save_all_shards(several[0][0], [parts for _, parts in several], str(folder))
+    """Saves a sharded checkpoint and returns its folder."""
+    shard_state(example() if state is None else state, str(folder), count)
     return folder
+
+
+def shard_state(state: Any, folder: str, count: int) -> None:
+    """Saves a state with a number of files."""
+    parts = [split_state(state, cut_evenly(number, count)) for number in range(count)]
+    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)

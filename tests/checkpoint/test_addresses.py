@@ -22,8 +22,8 @@ from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.cli.main import main
 from footplate.config import Config
 from footplate.errors import CheckpointDamagedError, CheckpointError
-from footplate.hosts.mmengine.runner import CheckpointLoader
 from footplate.models import BaseModule
+from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from tests.support import settings
 
 
@@ -300,6 +300,7 @@ def test_killed_download_is_repeated_and_its_rest_removed(server: Server, cache:
         process.kill()
     (rest,) = files_in(cache)
     assert rest.endswith(".partial")
+    os.utime(cache / rest, (0, 0))
     assert load_checkpoint(url)["state_dict"]["bias"] == 3
     assert files_in(cache) == [os.path.relpath(cached_path(url, url), cache)]
 
@@ -428,8 +429,7 @@ def test_errors_report_the_place_in_the_config(cache: Path, tmp_path: Path) -> N
     cfg = settings(tmp_path, load_from=f"{CLOSED}a.pth")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(cfg, indent=1))
-    line = path.read_text().splitlines().index(f' "load_from": "{CLOSED}a.pth"') + 1
-    with pytest.raises(CheckpointError, match=f"refused\n  at {path}:{line}, key load_from\n  Check the network"):
+    with pytest.raises(CheckpointError, match=f"refused\n  at {path}, key load_from\n  Check the network"):
         Runner.from_cfg(Config.fromfile(path)).train()
 
 
@@ -440,7 +440,7 @@ def test_a_run_starts_with_the_weights_at_an_address(server: Server, cache: Path
     runner = Runner(**settings(tmp_path / "b", load_from=url))
     runner.load_or_resume()
     assert torch.equal(runner.model.state_dict()["layers.0.weight"], saved["state_dict"]["layers.0.weight"])
-    assert runner.iter == 0
+    assert runner.train_loop.iter == 0
 
 
 def test_a_run_resumes_in_place(cache: Path, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_first_generation_checkpoints_are_data(
     )
     assert found["img"].name == "mmcv.parallel.data_container.DataContainer"
     assert (found["img"].state["_data"].tolist(), found["img"].state["_stack"]) == ([0, 1, 2], True)
-    assert str(found["dataset"]) == "mmdet.datasets.CocoDataset"
+    assert found["dataset"].name == "mmdet.datasets.CocoDataset"
     assert found["queue"].tolist() == [1, 1]
     momentum = loaded["optimizer"]["state"][0]["momentum_buffer"]
     assert torch.equal(momentum, optimizer.state_dict()["state"][0]["momentum_buffer"])

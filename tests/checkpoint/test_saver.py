@@ -110,9 +110,10 @@ def test_full_disk_is_reported(saved: str, make_state: State, monkeypatch: pytes
     assert str(caught.value) == f"cannot save '{saved}': No space left on device"
 
 
-def test_files_of_a_dead_process_are_removed(saved: str, make_state: State) -> None:
+def test_old_temporary_files_are_removed(saved: str, make_state: State) -> None:
     left = os.path.join(os.path.dirname(saved), ".iter_9.pth.0123abcd.partial")
     Path(left).touch()
+    os.utime(left, (0, 0))
     save_checkpoint(make_state(2), saved)
     assert not os.path.exists(left)
 
@@ -155,17 +156,17 @@ def test_saved_state_is_that_of_the_call(
     state["optimizer"]["param_groups"][0]["lr"] = 0.0
     assert not (tmp_path / "a.pth").exists()
     held.set()
-    saver.settle()
+    saver.wait()
     assert same(load_checkpoint(tmp_path / "a.pth"), make_state(1))
 
 
 def test_at_most_one_save_runs_at_a_time(tmp_path: Path, make_state: State, held: threading.Event) -> None:
     saver, order = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "a.pth", then=lambda: order.append(1))
+    saver.save(make_state(1), tmp_path / "a.pth", committed=lambda: order.append(1))
     threading.Timer(0.1, held.set).start()
-    saver.save(make_state(2), tmp_path / "b.pth", then=lambda: order.append(2))
+    saver.save(make_state(2), tmp_path / "b.pth", committed=lambda: order.append(2))
     assert order[:1] == [1]
-    saver.settle()
+    saver.wait()
     assert order == [1, 2]
     assert [load_checkpoint(tmp_path / name)["meta"]["iter"] for name in ("a.pth", "b.pth")] == [1, 2]
 
@@ -177,7 +178,7 @@ def test_memory_is_reused_and_sharing_is_kept(tmp_path: Path) -> None:
     for number in range(3):
         saver.save({"w": ordered, "l": [weight[0], (1, None)], "n": number}, tmp_path / f"{number}.pth")
         weight += 1
-    saver.settle()
+    saver.wait()
     for number in range(3):
         loaded = load_checkpoint(tmp_path / f"{number}.pth")
         assert loaded["w"]["a"].tolist() == (torch.arange(6.0).reshape(2, 3) + number).tolist()
@@ -189,7 +190,7 @@ def test_memory_is_reused_and_sharing_is_kept(tmp_path: Path) -> None:
 def test_empty_tensors_of_several_types_are_saved(tmp_path: Path) -> None:
     saver, kinds = BackgroundSaver(), (torch.float32, torch.float64, torch.int64)
     saver.save({"full": torch.ones(3), **{str(kind): torch.empty(0, dtype=kind) for kind in kinds}}, tmp_path / "a.pth")
-    saver.settle()
+    saver.wait()
     assert [load_checkpoint(tmp_path / "a.pth")[str(kind)].dtype for kind in kinds] == list(kinds)
 
 
@@ -198,10 +199,10 @@ def test_failed_save_is_logged_immediately_and_raised_once(
 ) -> None:
     (tmp_path / "file").touch()
     saver, later = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "file" / "a.pth", then=lambda: later.append(1))
+    saver.save(make_state(1), tmp_path / "file" / "a.pth", committed=lambda: later.append(1))
     with pytest.raises(CheckpointError, match="cannot save"):
-        saver.settle()
-    saver.settle()
+        saver.wait()
+    saver.wait()
     assert later == []
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert caplog.messages[0].startswith("The checkpoint was not saved: cannot save")
@@ -215,13 +216,13 @@ def test_failed_save_is_raised_by_the_next_save(
     def fail() -> None:
         raise CheckpointError("cannot write the pointer")
 
-    saver.save(make_state(1), tmp_path / "a.pth", then=fail)
+    saver.save(make_state(1), tmp_path / "a.pth", committed=fail)
     with pytest.raises(CheckpointError, match="pointer"):
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
     assert caplog.messages[0] == (
         "The checkpoint was saved, but the update of its folder failed: cannot write the pointer. "
-        f"Training stops; the last checkpoint is '{tmp_path / 'a.pth'}'."
+        f"The last checkpoint is '{tmp_path / 'a.pth'}'."
     )
 
 
@@ -242,7 +243,7 @@ def test_failed_thread_start_loses_only_one_save(
         with pytest.raises(RuntimeError, match="can't start"):
             saver.save(make_state(1), tmp_path / "a.pth")
     saver.save(make_state(2), tmp_path / "b.pth")
-    saver.settle()
+    saver.wait()
     assert os.listdir(tmp_path) == ["b.pth"]
 
 
@@ -250,6 +251,6 @@ def test_last_checkpoint_is_one_that_a_resume_considers(tmp_path: Path, make_sta
     writer = saver.BackgroundSaver()
     for name in ("model-4.ckpt", "best_mIoU_model-4.ckpt"):
         writer.save(make_state(1), tmp_path / name)
-        writer.settle()
+        writer.wait()
         assert (tmp_path / name).exists()
     assert writer.last == str(tmp_path / "model-4.ckpt")

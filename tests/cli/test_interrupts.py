@@ -32,15 +32,13 @@ class SlowAccuracy(PointAccuracy):
 DATA = "train_dataloader.dataset.type=SlowPoints"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "words",
+    ("words", "number"),
     [
-        ["train", "--set", DATA, "+train_dataloader.batch_size=auto"],
-        ["train", "--set", "val_evaluator.type=SlowAccuracy"],  # in the preflight check
-        ["plan", "--set", DATA],
+        (["train", "--set", DATA, "+train_dataloader.batch_size=auto"], signal.SIGTERM),
+        (["train", "--set", "val_evaluator.type=SlowAccuracy"], signal.SIGHUP),  # in the preflight check
     ],
-    ids=["batch_size=auto", "preflight", "plan"],
+    ids=["batch_size=auto", "preflight"],
 )
 def test_signal_leaves_no_temporary_files(tiny: Path, words: list[str], number: signal.Signals) -> None:
     (tiny.parent / "waiting_parts.py").write_text(WAITING)

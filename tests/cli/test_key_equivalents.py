@@ -23,13 +23,8 @@ evaluation = dict(interval=4, metric="mIoU")
     ("written", "word"),
     [
         ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
-        ("optim_wrapper.clip_grad=1", "optimizer_config.grad_clip"),
         ("train_cfg.max_iters=4", "runner.max_iters"),
-        ("train_cfg.max_hours=4", "runner.max_hours"),
-        ("train_cfg.val_interval=4", "evaluation.interval"),
         ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
-        ("train_dataloader.dataset.size=2", "data.train.size"),
-        ("param_scheduler.0.power=1", "lr_config.power"),
         ("param_scheduler[0].gamma=1", "lr_config"),
         ("default_hooks.checkpoint.interval=2", "checkpoint_config.interval"),
     ],
@@ -52,10 +47,7 @@ def test_second_generation_keys_are_corrected_for_a_first_generation_config(
     ("written", "word"),
     [
         ("optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
-        ("runner.max_iters=4", "train_cfg.max_iters"),
         ("total_iters=4", "train_cfg.max_iters"),
-        ("data.samples_per_gpu=2", "train_dataloader.batch_size"),
-        ("lr_config.power=1", "param_scheduler"),
         ("checkpoint_config.interval=2", "default_hooks.checkpoint.interval"),
         ("seed=1", "randomness.seed"),
     ],
@@ -72,7 +64,7 @@ def test_first_generation_keys_are_corrected_for_a_second_generation_config(
     assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
 
 
-@pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optim_wrapper.optimizer.lrr=0.2", "optimizer_configs.x=1"])
+@pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optimizer_configs.x=1"])
 def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Command, written: str) -> None:
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
@@ -89,26 +81,20 @@ def test_explain_suggests_the_key_of_the_generation_of_the_config(
     assert (code, errors.splitlines()[-1]) == (2, f"  did you mean '{word}'?")
 
 
-@pytest.mark.parametrize("length", ["max_epochs", "max_iters"])
 @pytest.mark.parametrize("section", ["train_cfg", "runner"])
-def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Command, section: str, length: str) -> None:
-    other = "max_iters" if length == "max_epochs" else "max_epochs"
-    (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', {length}=3)\n")
-    code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.{other}=2")
-    unit = "epochs" if length == "max_epochs" else "iterations"
-    assert (code, errors.splitlines()[0]) == (2, f"error: this config measures training in {unit}")
-    assert errors.splitlines()[-1] == f"  did you mean '{section}.{length}'?"
+def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Command, section: str) -> None:
+    (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', max_epochs=3)\n")
+    code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.max_iters=2")
+    assert (code, errors.splitlines()[0]) == (2, "error: this config measures training in epochs")
+    assert errors.splitlines()[-1] == f"  did you mean '{section}.max_epochs'?"
 
 
 @pytest.mark.parametrize(
     "written",
     [
         "evaluation.start=3",
-        "checkpoint_config.max_keep_ckpts=2",
         "seed=3",
         "optimizer.nesterov=True",
-        "data.workers_per_gpu=2",
-        "log_config.interval=4",
     ],
 )
 def test_known_first_generation_key_is_added_without_a_plus(tmp_path: Path, footplate: Command, written: str) -> None:

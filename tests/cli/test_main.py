@@ -1,6 +1,5 @@
 import argparse
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,66 +24,20 @@ def every_parser(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argpars
         yield from every_parser(inner)
 
 
-def options(parser: argparse.ArgumentParser) -> list[str]:
-    return ["/".join(each.option_strings) or str(each.metavar) for each in parser._actions]
-
-
-CONFIG = ["-h/--help", "CONFIG", "--set", "--cfg-options"]
-LAUNCHING = ["--launcher", "--nproc", "--max-restarts", "--local-rank/--local_rank"]
-
-
-def test_the_command_line() -> None:
-    # Update this test whenever a command-line option changes.
-    found = {name: options(parser) for name, parser in parsers(build_parser())}
-    assert options(build_parser()) == ["-h/--help", "--version", "COMMAND"]
-    assert found["train"] == [
-        *CONFIG,
-        "--work-dir",
-        "--resume",
-        "--resume-settings",
-        "--amp",
-        "--seed",
-        *LAUNCHING,
-        "--no-preflight",
-        "--trust",
-        "--no-patches",
-        "--json",
-        "--debug",
-    ]
-    assert found["test"] == [
-        *CONFIG,
-        "CHECKPOINT",
-        "--work-dir",
-        *LAUNCHING,
-        "--trust",
-        "--no-patches",
-        "--json",
-        "--debug",
-    ]
-    assert found["run"] == ["-h/--help", "--no-patches", "SCRIPT", "ARGS", "--debug"]
-    assert found["check"] == [*CONFIG, "--work-dir", "--no-run", *LAUNCHING, "--no-patches", "--json", "--debug"]
-    assert all("--no-patches" in found[each] for each in ("sweep", "plan", "explain", "replay"))
-    assert found["recipes"] == ["-h/--help", "--json", "--debug"]
-    assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
-
-
-@pytest.mark.parametrize("name", [name for name, _ in parsers(build_parser())])
-def test_every_command_has_help(name: str, footplate: Command) -> None:
-    code, said, _ = footplate(name, "--help")
-    assert code == 0
-    assert said.startswith(f"usage: footplate {name}")
-    assert "--debug" in said
-    assert name in footplate("--help")[1]
+def test_every_command_has_help(footplate: Command) -> None:
+    overview = footplate("--help")[1]
+    for name, _ in parsers(build_parser()):
+        code, said, _ = footplate(name, "--help")
+        assert (code, said.startswith(f"usage: footplate {name}"), "--debug" in said) == (0, True, True)
+        assert name in overview
 
 
 @pytest.mark.parametrize(
     ("words", "usage"),
     [
         ("train", "footplate train CONFIG [options]"),
-        ("analyze", "footplate analyze WORK_DIR [WORK_DIR ...] [options]"),
         ("explain", "footplate explain CONFIG [KEY|TOPIC] [options]"),
         ("sweep", "footplate sweep CONFIG --param KEY=RANGE [KEY=RANGE ...] [options]"),
-        ("env", "footplate env [options]"),
         ("run", "footplate run [options] SCRIPT [ARGS...]"),
         ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
         ("checkpoint", "footplate checkpoint [-h] [--json] [--debug] COMMAND ..."),
@@ -92,32 +45,6 @@ def test_every_command_has_help(name: str, footplate: Command) -> None:
 )
 def test_usage_shows_positional_and_required_arguments(footplate: Command, words: str, usage: str) -> None:
     assert footplate(*words.split(), "--help")[1].splitlines()[0] == f"usage: {usage}"
-
-
-@pytest.mark.parametrize(
-    ("words", "lines"),
-    [
-        (
-            [],
-            [
-                "    train       train a model",
-                "    checkpoint  show, verify, average, export or convert checkpoints",
-            ],
-        ),
-        (
-            ["checkpoint"],
-            [
-                "    show         show the contents of checkpoints",
-                "    average      average the weights of several checkpoints",
-            ],
-        ),
-    ],
-)
-def test_help_column_fits_the_longest_command(
-    footplate: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], lines: list[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    assert set(lines) <= set(footplate(*words, "--help")[1].splitlines())
 
 
 def test_every_argument_has_help() -> None:
@@ -154,14 +81,10 @@ def test_the_version(footplate: Command) -> None:
             "footplate train: error: the following arguments are required: CONFIG; put them before the options, "
             "because some options take all arguments that follow",
         ),
-        ([], "footplate: error: the following arguments are required: COMMAND"),
-        (["train"], "footplate train: error: the following arguments are required: CONFIG"),
-        (["train", "a.py", "--seed", "x"], "footplate train: error: argument --seed: invalid int value: 'x'"),
         (
             ["train", "a.py", "--seed", "9" * 5000],
             f"footplate train: error: argument --seed: invalid int value: '{'9' * 157}...'",
         ),
-        (["test", "a.py"], "footplate test: error: the following arguments are required: CHECKPOINT"),
         (
             ["train", "a.py", "--launcher", "slrm"],
             "footplate train: error: invalid choice 'slrm'; did you mean 'slurm'?",
@@ -195,7 +118,7 @@ def run(*code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("command", ["--help", "train --help", "--version", "recipes"])
+@pytest.mark.parametrize("command", ["train --help", "recipes"])
 def test_help_loads_nothing_heavy(command: str) -> None:
     heavy = ("torch", "numpy", "PIL", "rich", "yaml", "fsspec")
     look = f"import atexit; atexit.register(lambda: print([each for each in {heavy!r} if each in sys.modules]))"
@@ -204,30 +127,12 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    ("command", "code"), [("plan --formulas", 0), ("plan --nodes 0", 2), ("plan", 2), ("sweep no.py --param a=1,2", 2)]
-)
-def test_arguments_are_checked_before_torch_is_loaded(command: str, code: int) -> None:
+def test_arguments_are_checked_before_torch_is_loaded() -> None:
     look = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
-    found = run("-c", f"{look}; from footplate.cli.main import main; sys.exit(main({command.split()!r}))")
-    assert (found.returncode, found.stdout.splitlines()[-1]) == (code, "False")
-
-
-def test_help_is_fast() -> None:
-    def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert run("-m", "footplate", "--help").stdout.startswith("usage: footplate")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(seconds() for _ in range(3)) < 0.3
-
-
-def test_reader_that_exits_is_not_an_error(tmp_path: Path) -> None:
-    found = subprocess.run(
-        f"{sys.executable} -m footplate recipes | true", shell=True, capture_output=True, text=True, check=False
+    found = run(
+        "-c", f"{look}; from footplate.cli.main import main; sys.exit(main(['sweep', 'no.py', '--param', 'a=1,2']))"
     )
-    assert (found.returncode, found.stderr) == (0, "")
+    assert (found.returncode, found.stdout.splitlines()[-1]) == (2, "False")
 
 
 @pytest.mark.parametrize("is_seen", [True, False])

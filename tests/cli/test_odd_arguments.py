@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from footplate import Config
 from footplate.cli.main import build_parser, main
 
 ODD = ["", "no", "-1", "0", "nan", "1e400", "9" * 5000, "foo://x", "/dev/null", "nowhere/x", "[", "{x", "=", "a=", "☃"]
@@ -60,7 +59,7 @@ def outcome(words: tuple[str, ...]) -> str:
 
 @pytest.mark.parametrize(
     "words",
-    random.Random(0).sample([each for each in CASES if each[0] != "sweep"], 60),
+    random.Random(0).sample([each for each in CASES if each[0] != "sweep"], 20),
     ids=lambda words: " ".join(words)[:40],
 )
 def test_unusual_arguments_are_reported(monkeypatch: pytest.MonkeyPatch, tiny: Path, words: tuple[str, ...]) -> None:
@@ -70,41 +69,6 @@ def test_unusual_arguments_are_reported(monkeypatch: pytest.MonkeyPatch, tiny: P
     assert outcome(words) == ""
 
 
-@pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
-@pytest.mark.parametrize("command", ["train", "check"])
-def test_work_dir_with_an_unknown_protocol_is_an_error(
-    tiny: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
-) -> None:
-    assert main([command, str(tiny), "--work-dir", place]) == 2
+def test_work_dir_with_an_unknown_protocol_is_an_error(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tiny), "--work-dir", "foo://x"]) == 2
     assert "cannot use the storage protocol" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("a.yaml", "randomness: {seed: %s}", "the text is not valid YAML: a number is too long\n  at a.yaml:1\n"),
-        ("a.json", '{"randomness": {"seed": %s}}', "the text is not valid JSON: a number is too long\n  at a.json:1\n"),
-        ("a.toml", "[randomness]\nseed = %s", "the text is not valid TOML: a number is too long\n  at a.toml:2\n"),
-        (
-            "a.py",
-            "_base_ = 'tiny.py'\nrandomness = dict(seed=%s)",
-            "the text is not valid Python: Exceeds the limit (4300 digits)",
-        ),
-        ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=10**5000)", "an integer has too many digits\n  at a.py:2"),
-    ],
-)
-def test_seed_with_thousands_of_digits_is_an_error(
-    tiny: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, says: str
-) -> None:
-    (tiny.parent / name).write_text(text.replace("%s", "9" * 5000) + "\n")
-    assert main(["train", name]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {says}")
-
-
-@pytest.mark.parametrize("number", ["1e999", "1.0e+999", ".inf"])
-def test_number_too_large_for_a_float_is_an_error(tiny: Path, capsys: pytest.CaptureFixture[str], number: str) -> None:
-    Config.fromfile(tiny).dump(tiny.parent / "a.yaml")
-    text = (tiny.parent / "a.yaml").read_text()
-    (tiny.parent / "a.yaml").write_text(text.replace("lr: 0.1", f"lr: {number}"))
-    assert main(["train", "a.yaml"]) == 2
-    assert capsys.readouterr().err.startswith('error: "lr" must be finite\n  at a.yaml:')

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRINTING = """\
-import os, socket, sys, time
+import sys, time
 from footplate import HOOKS, Hook
 
 @HOOKS.register_module()
@@ -17,42 +17,27 @@ class Printing(Hook):
         print("iteration", runner.iter, file=sys.stderr, flush=True)
         time.sleep(0.05)
 
-@HOOKS.register_module()
-class Talking(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        one, other = socket.socketpair()
-        other.close()
-        one.send(b"x")
 """
 
 
-def shell(folder: Path, command: str, *, unbuffered: str = "") -> "subprocess.CompletedProcess[str]":
+def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
     """Runs a line of bash in which FOOTPLATE is the command, and returns the exit code of the command."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONUNBUFFERED": unbuffered}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def with_hook(tiny: Path, name: str) -> None:
-    (tiny.parent / "printing.py").write_text(PRINTING)
-    tiny.write_text(
-        f'{tiny.read_text()}custom_imports["imports"] += ["printing"]\ncustom_hooks = [dict(type="{name}")]\n'
-    )
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        "FOOTPLATE train tiny.py | head -n 1",
         "FOOTPLATE train tiny.py 2>&1 | head -n 1",
-        "FOOTPLATE train tiny.py >&-",
-        "FOOTPLATE train tiny.py 2>&-",
-        "FOOTPLATE train tiny.py <&- >&- 2>&-",
         "FOOTPLATE train tiny.py > /dev/full",
     ],
 )
 def test_run_completes_whatever_happens_to_its_streams(tiny: Path, command: str) -> None:
-    with_hook(tiny, "Printing")
+    (tiny.parent / "printing.py").write_text(PRINTING)
+    hook = 'custom_imports["imports"] += ["printing"]\ncustom_hooks = [dict(type="Printing")]\n'
+    tiny.write_text(tiny.read_text() + hook)
     done = shell(tiny.parent, command)
     assert done.returncode == 0, done.stderr
     work = tiny.parent / "work_dirs/tiny"
@@ -60,30 +45,17 @@ def test_run_completes_whatever_happens_to_its_streams(tiny: Path, command: str)
     assert "Traceback" not in done.stderr
     log = next(work.glob("*/*.log")).read_text()
     assert "iteration 7" not in log  # printed output must not end up in a file opened later
-    assert ("The text is lost" in log) == ("head" in command or "full" in command)
-
-
-def test_broken_pipe_in_a_hook_is_an_error(tiny: Path) -> None:
-    with_hook(tiny, "Talking")
-    done = shell(tiny.parent, "FOOTPLATE train tiny.py")
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        "error: BrokenPipeError: [Errno 32] Broken pipe\n  at printing.py:16, in after_train_iter"
-    )
+    assert "The text is lost" in log
 
 
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        ("FOOTPLATE explain tiny.py | true", 0, ""),
         ("FOOTPLATE recipes | true", 0, ""),
         ("FOOTPLATE recipes > /dev/full", 2, "error: cannot write: No space left on device\n"),
     ],
 )
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_command_without_a_reader_is_not_an_error(
-    tiny: Path, command: str, code: int, says: str, unbuffered: str
-) -> None:
+def test_command_without_a_reader_is_not_an_error(tiny: Path, command: str, code: int, says: str) -> None:
     """Buffered output is discarded after a failure; otherwise Python would fail again with another exit code."""
-    done = shell(tiny.parent, command, unbuffered=unbuffered)
+    done = shell(tiny.parent, command)
     assert (done.returncode, done.stderr) == (code, says)

@@ -2,7 +2,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 Command = Callable[..., tuple[int, str, str]]
@@ -35,15 +34,10 @@ def test_file_with_only_weights_is_tested(tiny: Path, footplate: Command) -> Non
     assert (tiny.parent / "work_dirs/tiny").is_dir()
 
 
-@pytest.mark.parametrize("shape", [None, (5,)])
-def test_checkpoint_with_missing_weights_is_an_error(
-    tiny: Path, footplate: Command, shape: tuple[int, ...] | None
-) -> None:
+def test_checkpoint_with_missing_weights_is_an_error(tiny: Path, footplate: Command) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
     weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
     bias = weights.pop("layers.3.bias")
-    if shape is not None:
-        weights["layers.3.bias"] = torch.zeros(shape)
     torch.save(weights, tiny.parent / "bare.pth")
     code, said, errors = footplate("test", "tiny.py", "bare.pth", "--work-dir", "tested")
     assert (code, "accuracy" in said) == (2, False)
@@ -67,10 +61,3 @@ def test_unexpected_tensors_are_logged(tiny: Path, footplate: Command) -> None:
     for text in (said, log):
         assert "WARNING - Loaded 4 of 4 tensors from 'more.pth'" in text
         assert "auxiliary.bias" in text
-
-
-def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command) -> None:
-    code, _, errors = footplate("test", "tiny.py", "nothing.pth", "--work-dir", "tested")
-    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
-    assert "nothing.pth" in errors
-    assert not (tiny.parent / "tested").exists()

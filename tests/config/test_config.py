@@ -1,5 +1,3 @@
-import copy
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -35,13 +33,6 @@ def test_reserved_keys_are_refused(write: Write, key: str) -> None:
     assert caught.value.origin == Origin(str(main), 2)
 
 
-def test_config_must_be_created_from_a_dict() -> None:
-    with pytest.raises(ConfigError, match="must be created from a dict"):
-        Config([1])  # type: ignore[arg-type]
-    assert Config().to_dict() == {}
-    assert Config(Config(dict(a=1))).to_dict() == {"a": 1}
-
-
 def test_config_stores_its_file_and_text(write: Write) -> None:
     main = write({"main.py": "_base_ = 'b.py'\nx = 1\n", "b.py": "y = 2\n"})
     cfg = Config.fromfile(main)
@@ -65,21 +56,6 @@ def test_missing_attribute_names_the_nearest_key_and_the_path(write: Write) -> N
     assert caught.value.origin.line == 2
     with pytest.raises(ConfigAttributeError, match="the config has no key 'optim_wraper'"):
         cfg.optim_wraper  # noqa: B018
-
-
-def test_copies_and_pickles_are_independent_and_keep_origins(write: Write) -> None:
-    cfg = Config.fromfile(write({"main.py": "a = dict(\n    b=1)\n"}))
-    for other in (copy.deepcopy(cfg), pickle.loads(pickle.dumps(cfg))):
-        other.a.b = 2
-        other.c = 1
-        assert (cfg.a.b, "c" in cfg, other.filename, other.text) == (1, False, cfg.filename, cfg.text)
-    shallow = copy.copy(cfg)
-    shallow.c = 1
-    assert "c" not in cfg
-    assert shallow.a is cfg.a
-    assert isinstance(cfg.copy(), Config)
-    restored = pickle.loads(pickle.dumps(cfg))
-    assert origin_of(restored.a, "b") == Origin(str(cfg.filename), 2)
 
 
 def test_diff_shows_lines_that_differ() -> None:

@@ -1,5 +1,3 @@
-import copy
-import pickle
 from pathlib import Path
 
 import pytest
@@ -7,26 +5,6 @@ import pytest
 from footplate.config import ConfigDict, KeyOrigin, LazyObject
 from footplate.error_context import origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
-
-
-def test_keys_are_attributes_and_nested_dicts_are_converted() -> None:
-    cfg = ConfigDict(a=dict(b=1), l=[dict(c=2), (dict(d=3),)])
-    assert (cfg.a.b, cfg.l[0].c, cfg.l[1][0].d) == (1, 2, 3)
-    cfg.e = dict(f=4)
-    cfg["g"] = [dict(h=5)]
-    assert (cfg["e"].f, cfg.g[0].h) == (4, 5)
-    del cfg.e
-    assert "e" not in cfg
-    assert isinstance(ConfigDict.fromkeys("ab", dict(c=1)).a, ConfigDict)
-
-
-def test_a_deep_copy_shares_no_dicts_and_no_lists() -> None:
-    cfg = ConfigDict(a=dict(b=[dict(c=1)]))
-    copied = cfg.deepcopy()
-    copied.a.b[0].c = 2
-    copied.a.b.append(3)
-    assert (cfg, copied) == ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 2}, 3]}})
-    assert origin_of(copied, "a") == origin_of(cfg, "a")
 
 
 def test_dict_methods() -> None:
@@ -75,20 +53,6 @@ def test_key_set_later_has_the_origin_of_the_statement() -> None:
     assert origin.replaced.value == 2
     assert isinstance(origin.replaced.origin, KeyOrigin)
     assert origin.replaced.origin.replaced == (1, Origin("base.py", 7))
-
-
-def test_copies_and_pickles_keep_values_and_origins() -> None:
-    cfg = ConfigDict(a=dict(b=[1]))
-    cfg.a._origins["b"] = KeyOrigin("f.py", 2, None)
-    deep, pickled, shallow = copy.deepcopy(cfg), pickle.loads(pickle.dumps(cfg)), copy.copy(cfg)
-    for other in (deep, pickled, shallow):
-        assert other == cfg
-        assert type(other.a) is ConfigDict
-        assert origin_of(other.a, "b") == Origin("f.py", 2)
-    assert shallow.a is cfg.a
-    deep.a.b.append(2)
-    pickled.a.b.append(2)
-    assert cfg.a.b == [1]
 
 
 def test_to_dict_is_plain_and_writes_lazy_names_as_strings() -> None:

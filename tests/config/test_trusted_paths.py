@@ -82,7 +82,7 @@ def test_python_config_may_name_the_runner_of_an_installed_package(tmp_path: Pat
     assert RUNNERS.resolve(trusted.runner_type, trusted, key="runner_type").__name__ == "Engine"
     with pytest.raises(BuildError, match="a config must not refer to") as caught:
         RUNNERS.resolve(data.runner_type, data, key="runner_type")
-    assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 1))
+    assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 0))
 
 
 @pytest.mark.usefixtures("installed")

@@ -147,13 +147,6 @@ def test_key_that_a_run_reads_is_not_a_variable(base: Path) -> None:
     assert find_late_changes(cfg, {*READ_BY_RUN, "optimizer"}) == []
 
 
-def test_pure_config_rebinds_variable_that_its_base_has_read(base: Path) -> None:
-    (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
-    assert list(map(str, find_late_changes(Config.fromfile("pure.py"), READ_BY_RUN))) == [
-        f"pure.py:3: 'size' has no effect, {READ} 'size'; set model.size instead"
-    ]
-
-
 @pytest.mark.parametrize(
     ("lines", "lr"),
     [

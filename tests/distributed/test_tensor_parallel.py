@@ -9,22 +9,18 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
 from benchmarks.agreement import Seen, difference
 from footplate import Runner
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.distributed import get_data_rank, unwrap_model, wrap_model
-from footplate.distributed.fully_shard import parse_tensor_parallel
 from footplate.distributed.sharding import is_split_layer, local_tensor, tensor_norms
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 from footplate.registry import DATASETS, METRICS, MODELS
-from footplate.tools.plan_measurements import SplitLayers
 from tests.distributed.conftest import OnRanks
 
 
@@ -281,45 +277,6 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
             ("train_dataloader", "tensor_parallel requires loaders that are built from a config"),
         ]
-
-
-class _Exchanges(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Lists the bytes that each all-reduce sums, and half of the bytes of gathered tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: list[float] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if DTensor in types:
-            return NotImplemented
-        output = func(*args, **(kwargs or {}))
-        if "all_reduce" in str(func) or "all_gather" in str(func):
-            self.found.append(output.nbytes / (2 if "all_gather" in str(func) else 1))
-        return output
-
-
-def _step(size: int) -> list[float]:
-    torch.manual_seed(0)
-    model = SplitNet()
-    wrap_model(model, SPLIT)
-    with _Exchanges() as exchanges:
-        model(torch.arange(4 * size).view(4, size) % 11, torch.arange(4), mode="loss")["loss"].backward()
-    found: list[float] = exchanges.found
-    return found
-
-
-def test_a_plan_counts_the_exchanges_of_a_step(on_ranks: OnRanks) -> None:
-    found = on_ranks(2, _step, 6)[0]
-    model = SplitNet()
-    layers = SplitLayers(model, parse_tensor_parallel(SPLIT["tensor_parallel"]))
-    with layers.measuring():
-        model(torch.arange(24).view(4, 6) % 11, torch.arange(4), mode="loss")
-    assert (layers.messages, layers.share, layers.divisor) == (len(found), 1.0, 4)  # of 16 features and 4 heads
-    padding = 4 * 5 * 8 / 2  # 11 scores are split as 6 and 5 and gathered as 12
-    assert layers.exchanged == sum(found) - padding
-    unsplit = sum(each.nbytes for name, each in model.named_parameters() if "norm." in name and "attention" not in name)
-    assert layers.weights == sum(each.nbytes for each in model.parameters()) - unsplit
 
 
 def _unsplit_weights() -> dict[str, list[float]]:

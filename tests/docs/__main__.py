@@ -7,7 +7,7 @@ from tests.docs.pages import ROOT, blocks_of, commands_within, pages
 HOW = {
     "module": "imported by the configs below it",
     "config": "read; whole ones checked, sections trained in the small run",
-    "fragment": "trained in the small run; those of docs/migration.md in tests/first_generation",
+    "fragment": "trained in the small run; those of docs/migration.md in tests/openmmlab/first_generation",
     "code": "run",
     "commands": "run and compared, or taken by the command line",
     "script": "taken by the command line",

@@ -29,3 +29,14 @@ def test_source_files_in_pages_about_the_code_exist(path: Path) -> None:
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text(encoding="utf-8"))
     missing = {each for each in named if not any(other.endswith(f"/{each}") for other in existing)}
     assert missing <= _WRITTEN_BY_RUNS
+
+
+def test_core_does_not_name_the_package_for_openmmlab() -> None:
+    above = {"openmmlab", "cli", "inference", "tools"}
+    source = ROOT / "src" / "footplate"
+    modules = [
+        path for path in source.rglob("*.py") if path.relative_to(source).parts[0] not in {*above, "__init__.py"}
+    ]
+    assert len(modules) > 100
+    named = [str(path) for path in modules if "footplate.openmmlab" in path.read_text(encoding="utf-8")]
+    assert not named

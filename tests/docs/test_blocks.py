@@ -10,7 +10,7 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
-_RULES = "\n## The rules\n"  # of docs/migration.md: `tests/first_generation/translation/test_rules.py` tries each
+_RULES = "\n## The rules\n"  # of docs/migration.md, tried in tests/openmmlab/first_generation/translation
 PAGES = [each for each in pages() if blocks_of(each.read_text(encoding="utf-8"))]
 
 
@@ -48,7 +48,10 @@ def test_messages_on_the_pages_match_the_code() -> None:
 def _messages(block: Block) -> list[str]:
     lines = block.text.splitlines() if block.kind == "text" else []
     # Errors of a user's own code say what Python says.
-    said = [re.match(r"(?:error: (?!\w+Error: )|(?:WARNING|INFO|ERROR) - |(?=SIGTERM: ))(.*)", line) for line in lines]
+    said = [
+        re.match(r"(?:error: (?!(?:rank \d: )?\w+Error: )|(?:WARNING|INFO|ERROR) - |(?=SIGTERM: ))(.*)", line)
+        for line in lines
+    ]
     return [each[1] for each in said if each]
 
 

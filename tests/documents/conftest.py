@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from footplate import hosts
+from footplate import openmmlab
 from footplate.registry import ROOT_REGISTRIES
 
 
@@ -10,9 +10,9 @@ from footplate.registry import ROOT_REGISTRIES
 def _as_before() -> Iterator[None]:
     """Offers the old import names, and takes back what a fragment registered."""
     entries = {name: dict(registry.module_dict) for name, registry in ROOT_REGISTRIES.items()}
-    hosts.install()
+    openmmlab.install()
     yield
-    hosts.uninstall()
+    openmmlab.uninstall()
     for name, registry in ROOT_REGISTRIES.items():
         registry._entries.clear()
         registry._entries.update(entries[name])

@@ -17,24 +17,20 @@ class Fragment(NamedTuple):
     """A code block of a document.
 
     Attributes:
-        number: The number of the block in its document, from 1; 0 for a block that a test adds.
         section: The heading of its section.
         text: The code as printed.
         mend: The smallest corrections with which the code runs, as pairs (printed, corrected).
         why: The reason for the corrections or additions.
         beside: Lines that the code needs in addition, such as definitions of its values.
         holds: A condition that a run with the code must fulfill.
-        tests: The name of the test that runs the code.
     """
 
-    number: int
     section: str
     text: str
     mend: tuple[tuple[str, str], ...] = ()
     why: str = ""
     beside: str = ""
     holds: Callable[[Runner], bool] = lambda runner: True
-    tests: str = "test_a_config_trains"
 
     def __str__(self) -> str:
         return self.section
@@ -44,27 +40,24 @@ class Fragment(NamedTuple):
 AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 
 
-def hook_configs(number: int, section: str, section_of_priority: str) -> list[Fragment]:
+def hook_configs(section: str, section_of_priority: str) -> list[Fragment]:
     """Returns the two pieces with which a document puts its NewHook into a config: without a priority, and with one.
 
     Args:
-        number: The place of the first.
         section: The heading it stands under.
         section_of_priority: That of the second.
     """
     written = {section: "", section_of_priority: ", priority='ABOVE_NORMAL'"}
     return [
         Fragment(
-            number + place,
             heading,
             f"\ncustom_hooks = [\n    dict(type='NewHook', a=a_value, b=b_value{priority})\n]\n",
             mend=(AND_STOP,),
             beside="a_value, b_value = 2, 1",
             why="values are undefined; the list replaces the hooks of the base",
             holds=_has_priority(priority.partition("=")[2].strip("'") or "NORMAL"),
-            tests="test_printed_hook_runs",
         )
-        for place, (heading, priority) in enumerate(written.items())
+        for heading, priority in written.items()
     ]
 
 

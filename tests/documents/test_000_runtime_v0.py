@@ -10,13 +10,12 @@ import torch
 
 from footplate import Config, Runner
 from footplate.errors import ConfigError
-from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
+from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
 from tests.documents.support import Fragment, config_of, hook_of, mended, stop_of, train
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 
 OPTIMIZER_CLASS = Fragment(
-    2,
     "自定义优化设定 / 定制自己实现的优化器 / 1. 定义一个新的优化器",
     """
 from .registry import OPTIMIZERS
@@ -36,10 +35,8 @@ class MyOptimizer(Optimizer):
         ),
     ),
     why="the constructor has no body and does not take the parameters; `Optimizer` has no `step`",
-    tests="test_custom_optimizer_trains",
 )
 CONSTRUCTOR_CLASS = Fragment(
-    7,
     "自定义优化设定 / 自定义优化器的构造器",
     """
 from mmcv.utils import build_from_cfg
@@ -67,19 +64,14 @@ class MyOptimizerConstructor(object):
         ),
     ),
     why="the method bodies are missing",
-    tests="test_custom_constructor_builds",
 )
 CUSTOM_IMPORTS = Fragment(
-    4,
     "自定义优化设定 / 定制自己实现的优化器 / 2. 将优化器添加到注册表（registry）中",
     "custom_imports = dict(imports=['mmseg.core.optimizer.my_optimizer'], allow_failed_imports=False)",
-    tests="test_custom_optimizer_trains",
 )
 OPTIMIZER_PACKAGE = Fragment(
-    3,
     "自定义优化设定 / 定制自己实现的优化器 / 2. 将优化器添加到注册表（registry）中",
     "from .my_optimizer import MyOptimizer",
-    tests="test_package_can_import_the_optimizer",
 )
 
 
@@ -93,7 +85,6 @@ def schedule(runner: Runner, place: int = 0) -> Any:
 
 CONFIGS = [
     Fragment(
-        1,
         "自定义优化设定 / 自定义 PyTorch 支持的优化器（optimizer）",
         "optimizer = dict(type='Adam', lr=0.0003, weight_decay=0.0001)",
         holds=lambda runner: (
@@ -101,13 +92,11 @@ CONFIGS = [
         ),
     ),
     Fragment(
-        5,
         "自定义优化设定 / 定制自己实现的优化器 / 3. 在配置文件里指定优化器（optimizer）",
         "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
         holds=lambda runner: rates(runner)[0] == 0.02,
     ),
     Fragment(
-        8,
         "自定义优化设定 / 额外的设置 / 梯度截断",
         """
     optimizer_config = dict(
@@ -116,7 +105,6 @@ CONFIGS = [
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
-        9,
         "自定义优化设定 / 额外的设置 / 动量策略",
         """
     lr_config = dict(
@@ -138,13 +126,11 @@ CONFIGS = [
         ),
     ),
     Fragment(
-        10,
         "自定义训练策略 / 等间隔调整策略 Step schedule",
         "    lr_config = dict(policy='step', step=[9, 10])",
         holds=lambda runner: schedule(runner).curve.milestones == [9, 10],
     ),
     Fragment(
-        11,
         "自定义训练策略 / 余弦退火策略 ConsineAnnealing schedule",
         """
     lr_config = dict(
@@ -157,13 +143,11 @@ CONFIGS = [
         holds=lambda runner: rates(runner)[:2] == pytest.approx([0.001, 0.001009]),
     ),
     Fragment(
-        12,
         "自定义工作流 (workflow) / 默认",
         "workflow = [('train', 1)]",
         holds=lambda runner: "val/loss" not in runner.message_hub.log_scalars,
     ),
     Fragment(
-        13,
         "自定义工作流 (workflow) / 训练与验证",
         "[('train', 1), ('val', 1)]",
         mend=(
@@ -176,7 +160,6 @@ CONFIGS = [
         holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
     ),
     Fragment(
-        14,
         "自定义钩子（hooks） / 使用在 MMCV 中实现的钩子（hooks）",
         """
 custom_hooks = [
@@ -189,13 +172,11 @@ custom_hooks = [
         holds=lambda runner: hook_of(runner, "MyHookForTest").values == (0.02, 0.9),
     ),
     Fragment(
-        15,
         "自定义钩子（hooks） / 检查点配置文件（Checkpoint config）",
         "checkpoint_config = dict(interval=1)",
         holds=lambda runner: (Path(runner.work_dir) / "epoch_1.pth").exists(),
     ),
     Fragment(
-        16,
         "自定义钩子（hooks） / 日志配置文件 （Log config）",
         """
 log_config = dict(
@@ -211,7 +192,6 @@ log_config = dict(
         ),
     ),
     Fragment(
-        17,
         "自定义钩子（hooks） / 评估配置文件（Evaluation config）",
         "evaluation = dict(interval=1, metric='mIoU')",
         holds=lambda runner: len(runner.message_hub.history("val/mIoU")) == 2,
@@ -243,13 +223,11 @@ def forget() -> None:
 
 
 OWN_OPTIMIZER = Fragment(
-    6,
     "自定义优化设定 / 定制自己实现的优化器 / 3. 在配置文件里指定优化器（optimizer）",
     "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
     mend=(("dict(", "dict(_delete_=True, "), ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer =")),
     beside=VALUES,
     why="values are undefined; the `lr` of the base remains; the import is in the previous section",
-    tests="test_custom_optimizer_trains",
 )
 
 
@@ -265,7 +243,6 @@ def test_custom_optimizer_trains(tmp_path: Path) -> None:
 def test_custom_constructor_builds(tmp_path: Path) -> None:
     imports = mended(CUSTOM_IMPORTS).replace("my_optimizer'", "my_optimizer_constructor'")
     use = Fragment(
-        0,
         CONSTRUCTOR_CLASS.section,
         f"{imports}\noptimizer = dict(_delete_=True, type='MyOptimizer', constructor='MyOptimizerConstructor', "
         "a=0.5, b=1, c=2)",
@@ -295,7 +272,7 @@ def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
 
 def test_hooks_match_the_config(tmp_path: Path) -> None:
     # 修改默认的运行时钩子: log_config, checkpoint_config, evaluation, lr_config, optimizer_config, momentum_config.
-    nothing = Fragment(0, "自定义钩子（hooks） / 修改默认的运行时钩子（runtime hooks）", "a = 1")
+    nothing = Fragment("自定义钩子（hooks） / 修改默认的运行时钩子（runtime hooks）", "a = 1")
     cfg: Config = config_of(tmp_path, nothing, generation="first")
     runner = Runner.from_cfg(cfg)
     table = runner.hooks.describe()

@@ -13,7 +13,6 @@ from footplate.optim import LARS, AmpOptimWrapper
 from tests.documents.support import Fragment, group_of, hook_configs, mended, stop_of, train
 
 HOOK_CLASS = Fragment(
-    2,
     "钩子(Hook) / 步骤1：创建一个新的钩子",
     '''
 # Copyright (c) OpenMMLab. All rights reserved.
@@ -41,10 +40,8 @@ class NewHook(Hook):
         cur_iter = runner.iter
         get_model(runner.model).hyper_parameter = self.a * cur_iter + self.b
 ''',
-    tests="test_printed_hook_runs",
 )
 HOOK_PACKAGE = Fragment(
-    3,
     "钩子(Hook) / 步骤2：导入新的钩子",
     """
 ...
@@ -52,7 +49,6 @@ from .new_hook import NewHook
 
 __all__ = [..., NewHook]
 """,
-    tests="test_printed_hook_runs",
 )
 
 
@@ -64,7 +60,6 @@ def scale(runner: Runner, parameter: str) -> tuple[float, float]:
 
 CONFIGS = [
     Fragment(
-        1,
         "循环(Loop)",
         """
 # Use EpochBasedTrainLoop to train 200 epochs.
@@ -75,7 +70,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
     ),
     Fragment(
-        6,
         "优化器(Optimizer)",
         "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -83,7 +77,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
     ),
     Fragment(
-        7,
         "优化器(Optimizer) / 优化器包装器 / OptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -92,7 +85,6 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["momentum"] == 0.9,
     ),
     Fragment(
-        8,
         "优化器(Optimizer) / 优化器包装器 / AmpOptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -101,7 +93,6 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
     ),
     Fragment(
-        9,
         "优化器(Optimizer) / 构造器 / MAE",
         """
 optimizer = dict(
@@ -124,7 +115,6 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
-        10,
         "优化器(Optimizer) / 构造器 / SimCLR",
         """
 optimizer = dict(type='LARS', lr=0.3, momentum=0.9, weight_decay=1e-6)
@@ -148,7 +138,6 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
-        11,
         "调度器(Scheduler)",
         """
 param_scheduler = [
@@ -198,7 +187,7 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
-HOOK_CONFIGS = hook_configs(4, "钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")
+HOOK_CONFIGS = hook_configs("钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")
 
 
 @pytest.mark.usefixtures("_package")

@@ -15,14 +15,11 @@ from footplate.visualization import Visualizer
 from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, stop_of, train
 
 HOOK_CLASS = Fragment(
-    1,
     "钩子 (Hook) / MMSegmentation 里实现的定制钩子",
     "class SegVisualizationHook(Hook):",
-    tests="test_document_hook_draws",
 )
 CONFIGS = [
     Fragment(
-        2,
         "钩子 (Hook) / EMAHook",
         """
 custom_hooks = [
@@ -34,7 +31,6 @@ custom_hooks = [
         holds=lambda runner: hook_of(runner, "EMAHook").begin_iter == 500,
     ),
     Fragment(
-        3,
         "优化器 / 定制 PyTorch 支持的优化器 / SGD",
         "optimizer = dict(type='SGD', lr=0.0003, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -42,7 +38,6 @@ custom_hooks = [
         holds=lambda runner: stop_of(runner).rates[0] == 0.0003,
     ),
     Fragment(
-        4,
         "优化器 / 定制 PyTorch 支持的优化器 / Adam",
         "optimizer = dict(type='Adam', lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, amsgrad=False)",
         mend=(("amsgrad=False)", "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -50,7 +45,6 @@ custom_hooks = [
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["betas"] == (0.9, 0.999),
     ),
     Fragment(
-        5,
         "优化器 / 逐个参数化的配置",
         """
 optimizer = dict(
@@ -74,7 +68,6 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
-        6,
         "优化器包装 / 梯度裁剪",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -89,7 +82,6 @@ optim_wrapper = dict(
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
-        7,
         "优化器包装 / 梯度累积 / 4 x 4",
         """
 train_dataloader = dict(batch_size=4)
@@ -101,7 +93,6 @@ optim_wrapper = dict(
         holds=lambda runner: runner.train_dataloader.batch_size == 4 and runner.optim_wrapper._accumulative_counts == 4,
     ),
     Fragment(
-        8,
         "优化器包装 / 梯度累积 / 1 x 16",
         """
 train_dataloader = dict(batch_size=16)
@@ -113,7 +104,6 @@ optim_wrapper = dict(
         holds=lambda runner: runner.train_dataloader.batch_size == 16,
     ),
     Fragment(
-        9,
         "优化器包装 / 自动混合精度(Automatic mixed precision, AMP) 训练",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -123,7 +113,6 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper) and runner.device.type == "cpu",
     ),
     Fragment(
-        10,
         "构造器 / LearningRateDecayOptimizerConstructor",
         """
 optim_wrapper = dict(
@@ -181,7 +170,7 @@ def test_hook_priorities_match_the_document(name: str, priority: int) -> None:
 
 def test_hook_order_is_printed_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "footplate")
-    fragment = Fragment(0, "钩子 (Hook) / 介绍", "log_level = 'INFO'")
+    fragment = Fragment("钩子 (Hook) / 介绍", "log_level = 'INFO'")
     train(tmp_path, fragment, generation="second")
     assert "ParamSchedulerHook (LOW)" in caplog.text
 
@@ -191,9 +180,7 @@ class Keeps(Visualizer):
 
     drawn: list[tuple[Any, ...]]
 
-    def add_datasample(  # type: ignore[override]
-        self, name: str, image: Any, data_sample: Any = None, **options: Any
-    ) -> None:
+    def add_datasample(self, name: str, image: Any, data_sample: Any = None, **options: Any) -> None:
         self.drawn.append((name, image.shape, type(data_sample), options))
 
 

@@ -20,7 +20,7 @@ class CountOpenFiles(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if (runner.iter + 1) % 100 == 0:
-            runner.saver.settle()
+            runner.saver.wait()
             self.counts.append(len(os.listdir("/proc/self/fd")))
 
 

@@ -1,7 +1,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -9,10 +8,9 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
-from footplate.data import SampleLoader
 from footplate.engine import evaluation_loops
 from footplate.engine.evaluation_loops import MeanLosses
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
@@ -21,7 +19,7 @@ from footplate.evaluation.evaluation_sets import (
 )
 from footplate.records import history
 from footplate.registry import METRICS
-from tests.support import PointAccuracy, ToyModel, loader, settings
+from tests.support import PointAccuracy, loader, settings, summation_tolerance
 
 ACCURACY = {"type": "PointAccuracy"}
 
@@ -80,21 +78,6 @@ def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
     assert written == [(1, None), (2, 2.0), (3, 3.0)]
 
 
-def test_best_checkpoint_by_a_dataset_with_an_interval(tmp_path: Path) -> None:
-    evaluators = {"clean": {"type": "PointAccuracy"}, "noisy": {"type": "Told", "values": {"acc": [2.0, 3.0]}}}
-    best = {"checkpoint": {"interval": -1, "save_best": ["noisy/acc", "clean/accuracy"], "save_last": False}}
-    stop = {"type": "EarlyStoppingHook", "monitor": "noisy/acc", "patience": 1, "strict": True}
-    runner, _ = run(
-        tmp_path,
-        **two(val_cfg={"intervals": {"noisy": 2}}, val_evaluator=evaluators),
-        default_hooks=best,
-        custom_hooks=[stop],
-        preflight=False,
-    )
-    assert (tmp_path / "best_noisy_acc_epoch_3.pth").exists()
-    assert runner.epoch == 3
-
-
 @pytest.mark.parametrize(
     ("intervals", "key"), [({"noisy": 3}, "val_cfg.intervals.noisy"), ({"x": 2}, "val_cfg.intervals.x")]
 )
@@ -119,19 +102,13 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
     for batch in runner.val_dataloader:
         scores = model(**batch).detach()
         total += float(nn.functional.cross_entropy(scores, batch["labels"], reduction="sum"))
-    assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=1e-6)
+    assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=summation_tolerance(10))
     scalars = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
     lines = [json.loads(line) for line in scalars]
     written = [line["val/loss"] for line in lines if "accuracy" in line]
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
     told = [line for line in caplog.messages if "(val)" in line]
     assert f"    val/loss: {written[-1]:.4f}  accuracy: " in told[-1]
-
-
-def test_validation_losses_are_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ToyModel, "val_loss", lambda *_: 1 / 0)
-    _, look = run(tmp_path)
-    assert list(look.metrics[-1]) == ["accuracy"]
 
 
 @METRICS.register_module()
@@ -177,34 +154,6 @@ def test_sharded_model_cannot_predict_in_inference_mode(tmp_path: Path, monkeypa
         run(tmp_path, val_cfg={"inference_mode": True})
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_predicting_uses_the_precision_of_a_custom_loop(half: bool) -> None:
-    with evaluation_loops.predicting(SimpleNamespace(fp16=half), torch.device("cpu")):
-        assert torch.is_autocast_enabled("cpu") is half
-        assert not torch.is_grad_enabled()
-        assert not torch.is_inference_mode_enabled()
-
-
-def test_inference_mode_must_be_a_bool(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="inference_mode must be True or False"):
-        run(tmp_path, val_cfg={"inference_mode": "no"})
-
-
-def test_model_without_val_loss_raises(tmp_path: Path) -> None:
-    class Bare(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-
-        def val_step(self, data: Any) -> Any:
-            return [(0, 0)] * len(data["labels"])
-
-        train_step = test_step = val_step
-
-    with pytest.raises(ArgumentError, match="the model 'Bare' has no val_loss"):
-        Runner(**settings(tmp_path, model=Bare(), val_cfg={"loss": True})).val()
-
-
 def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(evaluation_loops, "broadcast_buffers", lambda model: told.append((model, model.training)))
@@ -218,37 +167,12 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
     ("section", "several"),
     [
         (loader(), False),
-        ({"batch_size": 4}, False),
-        ({}, False),
-        ([1, 2], False),
         ({"clean": loader(), "noisy": loader()}, True),
-        ({"clean": [1, 2]}, True),
         ({"clean": loader(), "batch_size": 4}, False),
     ],
 )
 def test_has_several_loaders(section: Any, several: bool) -> None:
     assert has_several_loaders(section) is several
-
-
-def test_each_dataset_has_its_loader_and_metrics() -> None:
-    loaders = build_loaders({"clean": loader(8), "noisy": loader(12)}, seed=0)
-    sets = build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders), {"noisy": 2})
-    assert [(each.name, len(each.dataloader.dataset), each.interval) for each in sets] == [
-        ("clean", 8, None),
-        ("noisy", 12, 2),
-    ]
-    metrics = [each.evaluator.metrics[0] for each in sets]
-    assert all(isinstance(each, PointAccuracy) for each in metrics)
-    assert metrics[0] is not metrics[1]
-    assert sets[1].named({"accuracy": 1.0}) == {"noisy/accuracy": 1.0}
-
-
-def test_single_dataset_has_no_name() -> None:
-    loaders = build_loaders(loader(8), seed=0)
-    (only,) = build_evaluation_sets(loaders, build_evaluators([ACCURACY], loaders), None)
-    assert isinstance(only.dataloader, SampleLoader)
-    assert only.evaluator.dataset_meta == {"classes": ("left", "right")}
-    assert only.named({"accuracy": 1.0}) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -276,12 +200,6 @@ def test_invalid_intervals_and_names_raise() -> None:
         build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
     with pytest.raises(ArgumentError, match="without '/'"):
         build_loaders({"a/b": loader()}, seed=0)
-
-
-def test_error_in_one_dataset_has_its_key() -> None:
-    with pytest.raises(DataError) as caught:
-        build_loaders({"clean": loader(), "empty": loader(0)}, seed=0)
-    assert caught.value.key == "empty.dataset"
 
 
 def test_losses_are_means_over_samples() -> None:

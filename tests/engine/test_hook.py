@@ -30,11 +30,8 @@ def test_priority_names_and_numbers() -> None:
     ("priority", "says", "near"),
     [
         ("VERY_LO", "unknown priority 'VERY_LO'", "VERY_LOW"),
-        ("urgent", "unknown priority 'urgent'", None),
         (101, "'priority' must be between 0 and 100", None),
-        (-1, "'priority' must be between 0 and 100", None),
         (1.5, "'priority' must be a name or a number", None),
-        (True, "'priority' must be a name or a number", None),
     ],
 )
 def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> None:
@@ -115,10 +112,7 @@ def test_hook_method_may_take_fewer_or_any_arguments() -> None:
     ("method", "function", "expected"),
     [
         ("before_train_iter", lambda self, runner, index, data_batch=None: None, "runner, batch_idx, data_batch"),
-        ("before_run", lambda self: None, "runner"),
-        ("after_val_epoch", lambda self, runner, scores: None, "runner, metrics"),
         ("_after_iter", lambda self, runner, mode: None, "runner, batch_idx, data_batch, outputs, mode"),
-        ("_before_epoch", lambda self, runner: None, "runner, mode"),
     ],
 )
 def test_method_with_wrong_signature_raises(method: str, function: Any, expected: str) -> None:
@@ -146,11 +140,8 @@ def test_misspelled_event_logs_a_warning(caplog: pytest.LogCaptureFixture) -> No
     [
         (1, 0, [0, 1, 2, 3, 4, 5, 6]),
         (3, 0, [2, 5]),
-        (2, 1, [0, 2, 4, 6]),
         (2, 3, [2, 4, 6]),
-        (3, 2, [1, 4]),
         (0, 0, []),
-        (-1, 0, []),
     ],
 )
 def test_every_n_epochs_and_iterations(n: int, start: int, hits: list[int]) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate.engine import EVENTS, Hook, HookList
+from footplate.engine import Hook, HookList
 from footplate.errors import ArgumentError
 
 
@@ -87,17 +87,6 @@ def test_describe_lists_hooks_by_event() -> None:
         "  before_test_epoch       Shared (NORMAL)",
         "  after_test_iter         Shared (NORMAL)",
     ]
-
-
-def test_order_yields_hooks_by_event() -> None:
-    hooks = HookList()
-    hooks.register(Shared(), 69)
-    hooks.register(named("First", "VERY_HIGH"))
-    order = dict(hooks.order())
-    assert order["before_run"] == [("First", "VERY_HIGH")]
-    assert order["before_val_epoch"] == [("Shared", "69")]
-    assert [event for event in EVENTS if event in order] == list(order)
-    assert len(order) == 7
 
 
 def test_hook_with_invalid_priority_is_not_added() -> None:

@@ -9,7 +9,7 @@ import pytest
 from footplate import Config
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters import EvalHook
+from footplate.openmmlab.first_generation.adapters import EvalHook
 from footplate.tools.check import check
 from tests.support import settings
 
@@ -17,22 +17,9 @@ NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_e
 LATE: dict[str, Any] = {"train_cfg": {"by_epoch": True, "max_epochs": 3, "val_begin": 4}}
 STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
-PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
     (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping monitors 'loss', and the run"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
-    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it waits for a metric, and the run never validates"),
-    (
-        NO_VALIDATION | {"param_scheduler": [{"type": "PolyLR"}, PLATEAU["param_scheduler"]]},
-        "param_scheduler[1] has no effect",
-    ),
-    (LATE | STOPPING, "custom_hooks[0].monitor has no effect"),
-    (LATE, "train_cfg.val_begin has no effect: the run ends before it, so the run never validates"),
-    (
-        {"default_hooks": {"checkpoint": {"interval": 1, "save_begin": 4}}},
-        "default_hooks.checkpoint.save_begin has no effect: the run ends after 3 epochs, so a checkpoint is saved only "
-        "at its end",
-    ),
     (
         {"default_hooks": {"checkpoint": {"interval": 4, "save_last": False}}},
         "default_hooks.checkpoint.interval has no effect: the run ends after 3 epochs, so nothing is saved",
@@ -61,11 +48,6 @@ def test_run_logs_an_idle_setting_once(
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
 
     assert [each[: len(said)] for each in warnings_of(caplog) if each.startswith(said)] == [said]
-
-
-def test_monitor_without_validation_is_reported_only_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Runner.from_cfg(Config(settings(tmp_path, **NO_VALIDATION, **STOPPING))).train()
-    assert len([each for each in caplog.messages if "monitors 'loss'" in each]) == 1
 
 
 @pytest.mark.parametrize(("changes", "said"), IDLE)

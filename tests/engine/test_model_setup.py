@@ -49,24 +49,11 @@ def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
 @pytest.mark.parametrize(
     "option",
     [
-        {"compile": COMPILED},
         {"compile": {**COMPILED, "target": "backbone"}},
         {"compile": {**COMPILED, "regions": [r"backbone\.\d", "head"]}},
         {"compile": {"backend": "aot_eager", "regions": "backbone"}, "activation_checkpointing": r"backbone\.\d"},
         {"channels_last": True},
-        {"optimizer": {"fused": True}},
-        {"optimizer": {"foreach": True}},
         {"train_dataloader": loader(num_workers=1, persistent_workers=True, pin_memory=True)},
-    ],
-    ids=[
-        "compile",
-        "compile a part",
-        "compile regions",
-        "compile regions with checkpointing",
-        "channels last",
-        "fused",
-        "foreach",
-        "workers that stay",
     ],
 )
 def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
@@ -101,19 +88,6 @@ def test_model_or_submodule_is_compiled_once() -> None:
         model(points, torch.zeros(4, dtype=torch.long), mode="loss")
     assert len(graphs) == 1
     assert list(model.state_dict()) == list(Convolving().state_dict())
-
-
-def test_each_of_many_models_is_compiled() -> None:
-    graphs: list[Any] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    for count in range(1, 11):
-        plain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(count)))
-        speed_up(plain, compile={"backend": backend}, channels_last=False)(torch.randn(2, 4))
-    assert len(graphs) == 10  # torch compiles a function of one name eight times by default
 
 
 @OF_TORCH
@@ -155,30 +129,15 @@ def test_many_different_regions_are_all_compiled() -> None:
     assert len(graphs) == len(kinds)  # torch compiles one function eight times by default, and then no more
 
 
-def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
-    model = speed_up(Convolving(), compile=COMPILED, channels_last=False)
-    points, labels = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.zero_()
-    assert model(points, labels).abs().sum() > 0
-    assert other(points, labels).abs().sum() == 0
-
-
 @pytest.mark.parametrize(
     ("option", "key"),
     [
-        ({"compile": "yes"}, "compile"),
         ({"compile": {"target": "backbne"}}, "compile.target"),
         ({"compile": {"regions": "backbne"}}, "compile.regions"),
-        ({"compile": {"regions": {"classes": ["Conv"]}}}, "compile.regions.classes"),
         ({"compile": {"regions": "backbone", "target": "head"}}, "compile.regions"),
-        ({"compile": {"regions": []}}, "compile.regions"),
-        ({"channels_last": "yes"}, "channels_last"),
     ],
 )
-def test_invalid_learning_rate_scaling_raises_an_error(tmp_path: Path, option: dict[str, Any], key: str) -> None:
+def test_invalid_options_raise(tmp_path: Path, option: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path / "work", model={"type": "Convolving"}, **option))
     assert caught.value.key == key
@@ -189,8 +148,14 @@ def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) 
 
 
 # oneDNN's kernel for the gradient of these weights writes out of bounds, see `fragile_convolution`.
-FRAGILE = [shortcut(4), shortcut(15), shortcut(32, groups=4), shortcut(8, stride=3)]
-SAFE = [shortcut(16), shortcut(64, groups=4), shortcut(4, stride=1), shortcut(4, size=3)]
+FRAGILE = [
+    shortcut(4),
+    shortcut(32, groups=4),
+]
+SAFE = [
+    shortcut(16),
+    shortcut(4, stride=1),
+]
 REFUSED = (
     "a CPU cannot train the strided 1 x 1 convolution '1' in channels-last format, because it has fewer than 16 "
     "channels"
@@ -198,7 +163,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("model", FRAGILE)
-@pytest.mark.parametrize("compile", [False, True, {"options": {"max_autotune": False}}])
+@pytest.mark.parametrize("compile", [False, True])
 def test_fragile_convolution_raises_on_a_cpu(model: nn.Module, compile: Any) -> None:
     with pytest.raises(ArgumentError, match=REFUSED) as caught:
         speed_up(model, compile=compile, channels_last=compile is False)
@@ -220,38 +185,13 @@ def test_other_convolutions_are_accepted_on_a_cpu(model: nn.Module) -> None:
 
 
 @pytest.mark.usefixtures("without_compiler")
-@pytest.mark.parametrize("compile", [COMPILED, {"options": {"layout_optimization": False}}, {"target": "0"}])
-def test_compiler_without_layout_optimization_is_accepted(compile: Any) -> None:
-    assert speed_up(shortcut(4), compile=compile, channels_last=False)
-
-
-@pytest.mark.usefixtures("without_compiler")
 def test_fragile_convolution_is_accepted_on_other_devices() -> None:
     assert speed_up(shortcut(4).to("meta"), compile=True, channels_last=True)
 
 
-@pytest.mark.parametrize(("channels", "warnings"), [(4, 1), (16, 0)])
-def test_model_that_is_channels_last_itself_logs_a_warning(
-    channels: int, warnings: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    speed_up(model, compile=False, channels_last=False)
-    assert (
-        caplog.text.count("The model stores its weights in channels-last format and has the convolution '1'.")
-        == warnings
-    )
-
-
-def test_fragile_convolution_fails_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="a CPU cannot train") as caught:
-        Runner(**settings(tmp_path / "work", model={"type": "Shortened"}, channels_last=True))
-    assert (caught.value.key, caught.value.exit_code) == ("channels_last", 2)
-
-
-@MODELS.register_module()
-class Shortened(Convolving):
-    """A model whose residual shortcut has few channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shortcut = nn.Conv2d(4, 8, 1, 2)
+def test_losses_of_a_cuda_graph_survive_its_next_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = torch.zeros(())  # every replay of a graph writes to the same memory
+    monkeypatch.setattr(torch, "compile", lambda call, **_: lambda part, x: {"loss": memory.add_(1)})
+    model = speed_up(nn.Identity(), compile={"mode": "reduce-overhead"}, channels_last=False)
+    first, second = model(0)["loss"], model(0)["loss"]
+    assert (first, second) == (1, 2)

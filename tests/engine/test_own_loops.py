@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from footplate import LOOPS, Config, Hook, Runner
-from footplate.checkpoint import load_checkpoint
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.errors import ArgumentError
@@ -27,11 +26,6 @@ class WholeIteration(EpochBasedTrainLoop):
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-
-
-class NamedIteration(EpochBasedTrainLoop):
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        super().run_iter(idx=idx, data_batch=data_batch)
 
 
 class WholeEpoch(EpochBasedTrainLoop):
@@ -69,11 +63,6 @@ class WholeRun(EpochBasedTrainLoop):
         return self.runner.model
 
 
-class AroundRun(EpochBasedTrainLoop):
-    def run(self) -> Any:
-        return super().run()
-
-
 class WholeIterationByIteration(IterBasedTrainLoop):
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
         runner = self.runner
@@ -81,11 +70,6 @@ class WholeIterationByIteration(IterBasedTrainLoop):
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-
-
-class NamedByIteration(IterBasedTrainLoop):
-    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
-        super().run_iter(data_batch=data_batch)
 
 
 class WholeRunByIteration(IterBasedTrainLoop):
@@ -105,11 +89,6 @@ class WholeRunByIteration(IterBasedTrainLoop):
         return self.runner.model
 
 
-class AroundRunByIteration(IterBasedTrainLoop):
-    def run(self) -> Any:
-        return super().run()
-
-
 class SkippingRun(WholeRunByIteration):
     def run(self) -> Any:
         for _ in range(self._iter):
@@ -126,9 +105,17 @@ class UnseenDataRun(WholeRunByIteration):
         return self.runner.model
 
 
-BY_EPOCH = [WholeIteration, NamedIteration, WholeEpoch, AroundEpoch, AroundBoth, WholeRun, AroundRun]
-BY_ITERATION = [WholeIterationByIteration, NamedByIteration, WholeRunByIteration, AroundRunByIteration]
-for _kind in (*BY_EPOCH, *BY_ITERATION, SkippingRun, UnseenDataRun):
+BY_EPOCH = [
+    WholeIteration,
+    WholeEpoch,
+    AroundBoth,
+    WholeRun,
+]
+BY_ITERATION = [
+    WholeIterationByIteration,
+    WholeRunByIteration,
+]
+for _kind in (*BY_EPOCH, *BY_ITERATION, AroundEpoch, SkippingRun, UnseenDataRun):
     LOOPS.register_module(module=_kind, force=True)
 
 
@@ -146,7 +133,7 @@ class StopAt(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.at:
-            runner.saver.settle()
+            runner.saver.wait()
             raise StoppedError
 
 
@@ -187,12 +174,6 @@ NAMES = [kind.__name__ for kind, _ in CASES]
 def test_overridden_loop_gives_the_same_weights(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     own = trained(tmp_path / "own", kind, by_epoch=by_epoch)
     assert own == trained(tmp_path / "plain", None, by_epoch=by_epoch)
-
-
-def test_overridden_run_epoch_is_called(tmp_path: Path) -> None:
-    runner = runner_with(tmp_path, AroundEpoch, by_epoch=True)
-    runner.train()
-    assert (runner.message_hub.get_info("began"), runner.message_hub.get_info("ended")) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -237,53 +218,12 @@ def test_loop_that_skips_batches_itself_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
-def test_best_checkpoint_of_an_overridden_loop(tmp_path: Path, kind: type, by_epoch: bool) -> None:
-    checkpoint = {"by_epoch": False, "interval": 4, "save_best": "accuracy", "max_keep_best": 3}
-    runner = runner_with(tmp_path, kind, by_epoch=by_epoch, default_hooks={"checkpoint": checkpoint})
-    runner.train()
-    best = sorted(path.name for path in tmp_path.glob("best_*.pth"))
-    assert best == ["best_accuracy_iter_12.pth", "best_accuracy_iter_4.pth", "best_accuracy_iter_8.pth"]
-    for name in best:
-        found, expected = (
-            load_checkpoint(tmp_path / name),
-            load_checkpoint(tmp_path / name.removeprefix("best_accuracy_")),
-        )
-        assert found["run"]["loop"]["iter"] == expected["run"]["loop"]["iter"]
-        assert all(torch.equal(found["state_dict"][key], expected["state_dict"][key]) for key in expected["state_dict"])
-
-
-@pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
 def test_stop_request_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     with pytest.raises(Interrupted):
         trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[TermAt(6)])
     resumed = runner_with(tmp_path, None, by_epoch=by_epoch, resume=True)
     resumed.load_or_resume()
     assert resumed.iter == 6
-
-
-def test_overridden_decide_current_val_interval(tmp_path: Path) -> None:
-    class EveryThird(IterBasedTrainLoop):
-        def _decide_current_val_interval(self) -> None:
-            self.val_interval = 3
-
-    LOOPS.register_module(module=EveryThird, force=True)
-    witness = Witness()
-    runner = runner_with(tmp_path, EveryThird, by_epoch=False, custom_hooks=[witness])
-    runner.train()
-    assert [at for at, _ in witness.when("before_val")] == [3, 6, 9, 12]
-
-
-def test_iteration_draws_further_batches(tmp_path: Path) -> None:
-    class Pairs(IterBasedTrainLoop):
-        def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
-            other = next(self.dataloader_iterator)
-            assert not torch.equal(other["inputs"], data_batch["inputs"])
-            super().run_iter(other)
-
-    LOOPS.register_module(module=Pairs, force=True)
-    runner = runner_with(tmp_path, Pairs, by_epoch=False)
-    runner.train()
-    assert runner.iter == 12
 
 
 def in_evaluation(kind: Any) -> tuple[type, type]:
@@ -341,11 +281,8 @@ def test_overridden_evaluation_loop_gives_the_same_metrics(tmp_path: Path, base:
 
 WRONG: list[tuple[Any, str, Callable[..., Any], str]] = [
     (EpochBasedTrainLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
-    (EpochBasedTrainLoop, "run_epoch", lambda self, epoch: None, "run_epoch(self)"),
-    (EpochBasedTrainLoop, "run", lambda self, epochs: None, "run(self)"),
     (IterBasedTrainLoop, "run_iter", lambda self, idx, data_batch: None, "run_iter(self, data_batch)"),
     (ValLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
-    (TestLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
 ]
 
 

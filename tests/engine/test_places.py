@@ -9,6 +9,7 @@ import pytest
 
 from footplate import Runner
 from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.errors import ArgumentError
 from footplate.storage import list_dir
 from tests.engine.test_runner import weights
 from tests.support import KillForTest, settings
@@ -54,7 +55,7 @@ def test_resume_from_a_remote_work_dir(place: str, key: str, target: str, tmp_pa
 
     class Stop(KillForTest):
         def _die(self, runner: Any) -> None:
-            runner.saver.settle()
+            runner.saver.wait()
             raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -64,7 +65,14 @@ def test_resume_from_a_remote_work_dir(place: str, key: str, target: str, tmp_pa
     assert found is not None
     assert found.removeprefix("file://").endswith("run/epoch_2.pth")
     assert load_checkpoint(found)["meta"]["iter"] == 8
-    resumed = run(work_dir, default_hooks=hooks, resume=True)
+    if key == "out_dir" and place.startswith("memory"):  # not found from the local work_dir, and not overwritten
+        with pytest.raises(
+            ArgumentError, match=r"To resume that run, pass --resume PATH \(resume=True, load_from=PATH"
+        ):
+            run(work_dir, default_hooks=hooks, resume=True)
+        resumed = run(work_dir, default_hooks=hooks, resume=True, load_from=found)
+    else:
+        resumed = run(work_dir, default_hooks=hooks, resume=True)
     whole = run(str(tmp_path / "whole"))
     assert weights(resumed) == weights(whole)
     assert "epoch_3.pth" in list_dir(folder)

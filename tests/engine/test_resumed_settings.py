@@ -3,15 +3,12 @@
 import copy
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from footplate import Config
 from footplate.engine import Runner
-from footplate.engine.resumed_settings import settings_of
 from footplate.error_context import origin_of
 from tests.support import loader, settings
 
@@ -65,18 +62,6 @@ def test_scaled_rate_is_recorded_unscaled(tmp_path: Path) -> None:
     assert runner.cfg.optim_wrapper.optimizer.lr == 0.001
 
 
-def test_rates_without_a_common_value_are_only_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = {**sgd(0.2), "paramwise_cfg": {"bias_lr_mult": 0.1}}
-    with caplog.at_level(logging.WARNING, "footplate"):
-        _, runner = resumed(tmp_path, first, {**sgd(0.1), "paramwise_cfg": {"bias_lr_mult": 0.5}})
-    assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
-    told = [each for each in caplog.messages if "Ignoring the config's" in each]
-    assert [each.partition(" and ")[0] for each in told] == [
-        "Ignoring the config's lr 0.05",
-        "Ignoring the config's lr 0.1",
-    ]
-
-
 def adam(**more: Any) -> dict[str, Any]:
     return {"optimizer": {"type": "AdamW", "lr": 0.1, **more}}
 
@@ -87,14 +72,8 @@ def adafactor(**more: Any) -> dict[str, Any]:
 
 CHANGED = [
     (adam, {"betas": (0.9, 0.99)}, {"betas": [0.8, 0.99]}, "betas (0.8, 0.99)", "(0.9, 0.99)"),
-    (adam, {}, {"eps": 1e-4}, "eps 0.0001", "1e-08"),
-    (adam, {"amsgrad": True}, {"amsgrad": False}, "amsgrad False", "True"),
-    (adam, {}, {"foreach": False}, "foreach False", "None"),
     (adam, {}, {"maximize": True}, "maximize True", "False"),
-    (adam, {"weight_decay": 0.5}, {"weight_decay": 0}, "weight_decay 0", "0.5"),
     (sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, {"lr": 0.1, "momentum": 0.9}, "nesterov False", "True"),
-    (sgd, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, "dampening 0.5", "0"),
-    (adafactor, {}, {"eps": (1e-30, 1e-3)}, "eps (1e-30, 0.001)", "(None, 0.001)"),
     (adafactor, {"eps": (1e-30, 1e-3)}, {}, "eps (None, 0.001)", "(1e-30, 0.001)"),
 ]
 
@@ -114,7 +93,7 @@ def test_each_replaced_setting_is_logged_once(
     assert kept == runner.optim_wrapper.param_groups[0][field]
 
 
-@pytest.mark.parametrize("wrapper", [adam(betas=[0.9, 0.99]), adam(lr=1, fused=None), sgd(1, momentum=0.9)])
+@pytest.mark.parametrize("wrapper", [adam(betas=[0.9, 0.99], fused=None)])
 @pytest.mark.parametrize(
     "schedule",
     [None, [{"type": "LinearLR", "by_epoch": False}, {"type": "PolyMomentum", "by_epoch": False, "eta_min": 0.5}]],
@@ -135,26 +114,3 @@ def test_rate_of_a_compiled_step_equals_that_of_the_config(tmp_path: Path, caplo
         with caplog.at_level(logging.WARNING, "footplate"):
             resumed(tmp_path / str(first is compiled), first, second)
     assert not [each for each in caplog.messages if "Ignoring the config's" in each]
-
-
-def test_optimizer_state_in_groups_is_not_a_setting(tmp_path: Path) -> None:
-    class Counting(torch.optim.SGD):
-        def __init__(self, params: Any, lr: float = 0.1) -> None:
-            super().__init__(params, lr=lr)
-            self.param_groups[0]["steps"] = 0
-
-    fields = dict(settings_of_group(Counting([torch.nn.Parameter(torch.zeros(1))])))
-    assert "steps" not in fields
-    assert fields["lr"] == 0.1
-
-
-def settings_of_group(optimizer: torch.optim.Optimizer) -> Any:
-    part = SimpleNamespace(optimizer=optimizer)
-    runner: Any = SimpleNamespace(optim_wrapper=SimpleNamespace(parts={"": part}))
-    return settings_of(runner)[""][0].items()
-
-
-def test_settings_with_none_are_compared(tmp_path: Path) -> None:
-    adafactor = {"optimizer": {"type": "Adafactor", "lr": 0.01}}  # its eps is (None, 0.001)
-    _, runner = resumed(tmp_path, adafactor, adafactor)
-    assert runner.iter == 12

@@ -25,17 +25,11 @@ MMENGINE = (
 )
 REFUSED = [
     ("strategy", {"type": "DeepSpeedStrategy"}, "strategy"),
-    ("strategy", {"type": "DeepSpeedStrategy", "fp16": {"enabled": True}}, "strategy"),
     ("strategy", {"type": "mmengine.FSDPStrategy"}, "strategy"),
-    ("strategy", {"type": "ColossalAIStrategy"}, "strategy"),
     ("strategy", {"type": "DDPStrategy", "sync_bn": "torch"}, "strategy.sync_bn"),
-    ("strategy", "ddp", "strategy"),
     ("precise_bn", {"num_iters": 200, "interval": 2}, "precise_bn"),
-    ("omnisource", True, "omnisource"),
     ("module_hooks", [{"type": "GPUNormalize"}], "module_hooks"),
-    ("use_apex_amp", True, "use_apex_amp"),
     ("apex_amp", {"opt_level": "O1"}, "apex_amp"),
-    ("autoscale_lr", True, "autoscale_lr"),
 ]
 NAMED = [
     ("efficient_conv_bn_eval", ["layers"]),
@@ -43,20 +37,9 @@ NAMED = [
     ("gpu_ids", [0, 1]),
     ("seed", 3),
     ("deterministic", True),
-    ("diff_seed", True),
-    ("device", "cuda"),
     ("persistent_workers", True),
-    ("cudnn_benchmark", True),
-    ("opencv_num_threads", 0),
-    ("mp_start_method", "fork"),
-    ("dist_params", {"backend": "nccl"}),
-    ("auto_resume", True),
-    ("resume_from", "epoch_1.pth"),
     ("fp16", {"loss_scale": 512.0}),
-    ("workflow", [["train", 1]]),
-    ("total_epochs", 12),
     ("runner", {"type": "EpochBasedRunner", "max_epochs": 12}),
-    ("evaluation", {"interval": 1}),
 ]
 
 
@@ -102,11 +85,8 @@ def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     "changes",
     [
-        {"strategy": {"type": "SingleDeviceStrategy"}},
         {"strategy": {"type": "mmengine.DDPStrategy"}},
-        {"strategy": None},
         {"omnisource": False},
-        {"activation_checkpointing": None},
         {"runner_type": "Runner"},
     ],
 )
@@ -131,10 +111,7 @@ def test_unknown_runner_type_raises(tmp_path: Path) -> None:
     assert (caught.value.key, caught.value.suggestion) == ("runner_type", "Runner")
 
 
-@pytest.mark.parametrize("section", ["optim_wrapper", "model_wrapper_cfg", "visualizer"])
-@pytest.mark.parametrize(
-    "kind", ["ApexOptimWrapper", "DeepSpeedOptimWrapper", "MMFullyShardedDataParallel", "FigureViewer"]
-)
+@pytest.mark.parametrize(("section", "kind"), [("optim_wrapper", "ApexOptimWrapper"), ("visualizer", "FigureViewer")])
 def test_missing_mmengine_class_raises(tmp_path: Path, section: str, kind: str) -> None:
     given = {"optimizer": {"type": "SGD", "lr": 0.1}} if section == "optim_wrapper" else {}
     with pytest.raises(FootplateError, match=f"unknown .* '{kind}'"):
@@ -145,10 +122,7 @@ def test_missing_mmengine_class_raises(tmp_path: Path, section: str, kind: str) 
     ("key", "value"),
     [
         ("env_cfg.mp_cfg.distributed", {"mp_cfg": {"distributed": True}}),
-        ("env_cfg.dist_cfg.init_method", {"dist_cfg": {"init_method": "env://"}}),
-        ("env_cfg.mp_cfg.opencv_num_threads", {"mp_cfg": {"opencv_num_threads": "four"}}),
         ("env_cfg.resource_limit", {"resource_limit": -1}),
-        ("env_cfg.cudnn", {"cudnn": True}),
     ],
 )
 def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> None:
@@ -160,17 +134,9 @@ def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> Non
 
 LEGACY_FLAGS = [
     ("data.shuffle", "data['shuffle'] = 'no'"),
-    ("checkpoint_config.sync_buffer", "checkpoint_config['sync_buffer'] = 'no'"),
     ("auto_resume", "auto_resume = 'no'"),
-    ("persistent_workers", "persistent_workers = 'no'"),
-    ("randomness.deterministic", "deterministic = 'no'"),
-    ("randomness.diff_rank_seed", "diff_seed = 'no'"),
-    ("env_cfg.cudnn_benchmark", "cudnn_benchmark = 'no'"),
-    ("find_unused_parameters", "find_unused_parameters = 'no'"),
     ("lr_config.by_epoch", "lr_config['by_epoch'] = 'no'"),
-    ("train_dataloader.pin_memory", "data['pin_memory'] = 'no'"),
     ("default_hooks.checkpoint.by_epoch", "checkpoint_config['by_epoch'] = 'no'"),
-    ("default_hooks.checkpoint.save_last", "checkpoint_config['save_last'] = 'no'"),
 ]
 
 
@@ -195,7 +161,10 @@ def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: st
 
 @pytest.mark.parametrize(
     ("own", "warned"),
-    [({"type": "BaseDataPreprocessor"}, True), ({"type": "ImgDataPreprocessor", "pad_value": 3}, False), (None, False)],
+    [
+        ({"type": "BaseDataPreprocessor"}, True),
+        ({"type": "ImgDataPreprocessor", "pad_value": 3}, False),
+    ],
 )
 def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, own: Any, warned: bool) -> None:
     model = {"type": "ToyModel", **({"data_preprocessor": own} if own else {})}

@@ -71,19 +71,6 @@ def test_the_recorded_config_of_a_subclass_has_no_defaults(tmp_path: Path) -> No
     assert Own(**{**cfg, "on_save_error": "stop"}).recorded_cfg.keys() == {*cfg, "on_save_error"}
 
 
-def test_settings_of_a_wrapper_have_no_effect_on_a_wrapped_model(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    runner = Runner(**settings(tmp_path, sync_bn="torch", model=ToyModel()))
-    caplog.clear()
-    wrapped = torch.nn.DataParallel(ToyModel())
-    assert runner.wrap_model({"type": "MMDistributedDataParallel"}, wrapped) is wrapped
-    assert caplog.messages == [
-        "model_wrapper_cfg has no effect, because the model is already wrapped.",
-        "sync_bn has no effect, because the model is already wrapped.",
-    ]
-
-
 def test_what_a_runner_knows(tmp_path: Path) -> None:
     cfg = settings(tmp_path, randomness={"seed": 4, "deterministic": False}, auto_scale_lr={"enable": False})
     runner = Runner.from_cfg(Config(cfg))
@@ -114,14 +101,6 @@ def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:
     assert "written" in (tmp_path / "more.log").read_text()
 
 
-def test_set_randomness(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(Config(settings(tmp_path)))
-    runner.set_randomness(7)
-    expected = torch.rand(3, generator=torch.Generator().manual_seed(7))
-    assert torch.equal(torch.rand(3), expected)
-    assert runner.seed == 7
-
-
 def test_hooks_are_registered_by_lists(tmp_path: Path) -> None:
     class Last(Hook):
         priority = "LOWEST"
@@ -137,13 +116,6 @@ def test_hooks_are_registered_by_lists(tmp_path: Path) -> None:
         "Last",
     ]
     assert len(runner.hooks) == before + 3
-
-
-def test_dump_config_writes_the_config(tmp_path: Path) -> None:
-    cfg = Config(settings(tmp_path), filename=tmp_path / "elsewhere" / "points.py")
-    runner = Runner.from_cfg(cfg)
-    runner.dump_config()
-    assert Config.fromfile(tmp_path / "points.py").train_cfg == cfg.train_cfg
 
 
 @pytest.mark.parametrize("part", ["optimizer", "param_scheduler"])

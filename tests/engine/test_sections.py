@@ -10,14 +10,9 @@ from footplate.config import Config
 from footplate.engine.run_config import PYTHON_ARGUMENTS, check_config, known_keys
 from footplate.engine.sections import RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
-from footplate.first_generation.translation import FIRST_GENERATION_KEYS
 from footplate.hooks import CheckpointHook
+from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
 from tests.support import Points, ToyModel, loader, settings
-
-
-def test_valid_config_is_returned(tmp_path: Path) -> None:
-    cfg = Config(settings(tmp_path))
-    assert check_config(cfg).to_dict() == cfg.to_dict()
 
 
 def test_check_config_uses_neither_data_nor_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,11 +47,6 @@ def test_each_validation_dataset_is_checked(tmp_path: Path, name: str) -> None:
     with pytest.raises(FootplateError) as caught:
         check_config(Config(settings(tmp_path, **several)))
     assert caught.value.key == f"{name}.b.tipe"
-
-
-def test_schedule_of_a_custom_group_field_is_accepted(tmp_path: Path) -> None:
-    schedule = {"type": "LinearParamScheduler", "param_name": "temperature", "start_factor": 0.5, "end": 2}
-    check_config(Config(settings(tmp_path, param_scheduler=[schedule])))
 
 
 def test_sections_are_the_arguments_of_the_runner() -> None:

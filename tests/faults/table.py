@@ -1,6 +1,5 @@
 """The rows of the fault harness."""
 
-import importlib.util
 import signal
 
 from tests.faults import (
@@ -10,11 +9,8 @@ from tests.faults import (
     endurance,
     folders,
     gadgets,
-    hostile,
-    layouts,
     malice,
     own,
-    peak,
     random_states,
     ranks,
     reference,
@@ -68,16 +64,6 @@ _ALL = (
         "WebDataset shards, SIGKILL at random instants, twice a run, resumed with other processes and workers",
         "every sample exactly once in each epoch",
         shards.begin_shards,
-        long=range(50),
-        short=range(2),
-        planted=shards.PLANTED,
-        controls=range(1, 4),
-    ),
-    Row(
-        "chunks",
-        "LitData chunks, SIGKILL at random instants, twice a run, resumed with other processes and workers",
-        "every sample exactly once in each epoch",
-        shards.begin_chunks,
         long=range(50),
         short=range(2),
         planted=shards.PLANTED,
@@ -171,36 +157,6 @@ _ALL = (
         controls=(11, 159, 39, *range(folders.COUNT)),  # the first ones find all planted faults
     ),
     Row(
-        "hostile",
-        "hostile archives",
-        "refused within 1 s and 200 MB",
-        hostile.begin_hostile,
-        long=range(hostile.COUNT),
-        short=range(0, hostile.COUNT, 6),
-        planted=control.UNWARY,
-        controls=(25, 31, 49, *range(hostile.COUNT)),  # the first ones find all planted faults
-    ),
-    Row(
-        "memory",
-        "small files that ask for much memory: shown, verified, exported, averaged, sharded, consolidated, loaded",
-        "within ten times the file or 256 MB",
-        peak.begin_memory,
-        long=range(peak.CASES),
-        short=range(0, peak.CASES, 20),
-        planted=peak.PLANTED,
-        controls=(0, 1, 12, *range(peak.CASES)),  # the first ones find all planted faults
-    ),
-    Row(
-        "layouts",
-        "damaged, lying and foreign sharded checkpoints: read, saved next to, saved over, removed",
-        "refused or loaded equal, nothing foreign lost",
-        layouts.begin_layouts,
-        long=range(layouts.COUNT),
-        short=range(0, layouts.COUNT, 9),
-        planted=layouts.PLANTED,
-        controls=(0, 41, 58, 100, 172, 218, *range(layouts.COUNT)),  # the first ones find all planted faults
-    ),
-    Row(
         "random",
         "damaged random states of runs and ranks, resumed",
         "named, or an equal run; no process crashed",
@@ -246,5 +202,4 @@ _ALL = (
         controls=range(reference.COUNT),
     ),
 )
-_MISSING = () if importlib.util.find_spec("litdata") else ("chunks",)  # the library is not a dependency of the tests
-ROWS: dict[str, Row] = {row.name: row for row in _ALL if row.name not in _MISSING}
+ROWS: dict[str, Row] = {row.name: row for row in _ALL}

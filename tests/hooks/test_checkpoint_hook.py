@@ -2,7 +2,6 @@ import hashlib
 import math
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,13 +39,8 @@ def names(tmp_path: Path) -> str:
 SAVED: list[tuple[dict[str, Any], dict[str, Any], str, list[int]]] = [
     (epochs(5), {"interval": 2}, "epoch_2 epoch_4 epoch_5", [8, 16, 20]),
     (epochs(5), {"interval": 2, "save_last": False}, "epoch_2 epoch_4", [8, 16]),
-    (epochs(5), {"interval": -1}, "epoch_5", [20]),
-    (epochs(5), {}, "epoch_5", [20]),
     (epochs(5), {"interval": 1, "max_keep_ckpts": 2}, "epoch_4 epoch_5", [4, 8, 12, 16, 20]),
-    (epochs(5), {"interval": 2, "save_begin": 1}, "epoch_1 epoch_3 epoch_5", [4, 12, 20]),
     (epochs(6), {"interval": 2, "save_begin": 3, "save_last": False}, "epoch_3 epoch_5", [12, 20]),
-    (epochs(6), {"interval": 2, "save_begin": 2, "save_last": False}, "epoch_2 epoch_4 epoch_6", [8, 16, 24]),
-    (iterations(10), {"interval": 3, "by_epoch": False}, "iter_10 iter_3 iter_6 iter_9", [2, 5, 8, 9]),
     (iterations(10), {"interval": 3, "by_epoch": False, "max_keep_ckpts": 1}, "iter_10", [2, 5, 8, 9]),
     (
         iterations(10),
@@ -70,14 +64,6 @@ def test_saves_at_intervals(
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
 
 
-def test_pointer_contains_the_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    runner, _ = run(tmp_path, epochs(2), interval=1, work_dir="work")
-    pointed = (tmp_path / "work/last_checkpoint").read_text()
-    assert pointed == str(tmp_path / "work/epoch_2.pth") == runner.message_hub.get_info("last_ckpt")
-    assert torch.load(pointed, weights_only=True)["meta"]["epoch"] == 2
-
-
 def test_checkpoints_in_out_dir(tmp_path: Path) -> None:
     run(tmp_path, epochs(2), interval=1, out_dir=str(tmp_path / "out"), save_best="accuracy")
     assert {each.name for each in (tmp_path / "out/work").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
@@ -97,19 +83,16 @@ def told(**values: list[float]) -> dict[str, Any]:
 
 
 BEST: list[tuple[dict[str, Any], dict[str, list[float]], str]] = [
-    ({"save_best": "acc"}, {"acc": [1, 3, 2, 3]}, "best_acc_epoch_2"),
     ({"save_best": "val_loss"}, {"val_loss": [3, 1, 2, 1]}, "best_val_loss_epoch_2"),
     ({"save_best": "acc", "rule": "less"}, {"acc": [1, 3, 2, 0]}, "best_acc_epoch_4"),
     ({"save_best": "x", "rule": "greater"}, {"x": [math.nan, 3, 2, math.nan]}, "best_x_epoch_2"),
     ({"save_best": "auto"}, {"loss_a": [3, 1, 2, 4], "acc": [1, 1, 9, 1]}, "best_loss_a_epoch_2"),
-    ({"save_best": ["acc", "loss"]}, {"acc": [1, 3, 2, 0], "loss": [4, 3, 2, 5]}, "best_acc_epoch_2 best_loss_epoch_3"),
     (
         {"save_best": ["acc", "x"], "rule": ["less", "greater"]},
         {"acc": [1, 3, 2, 0], "x": [4, 3, 2, 5]},
         "best_acc_epoch_4 best_x_epoch_4",
     ),
     ({"save_best": "coco/bbox_mAP", "interval": 1}, {"coco/bbox_mAP": [1, 2, 0, 0]}, "best_coco_bbox_mAP_epoch_2"),
-    ({"save_best": "x", "greater_keys": "x"}, {"x": [1, 2, 0, 0]}, "best_x_epoch_2"),
     ({"save_best": "x", "less_keys": ["y", "x"]}, {"x": [1, 2, 0, 0]}, "best_x_epoch_3"),
 ]
 
@@ -123,6 +106,12 @@ def test_best_checkpoint_is_kept(
     assert names(tmp_path) == files + regular
 
 
+def test_a_metric_that_is_nan_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 3]), save_best="acc")
+    wanted = "The metric 'acc' is NaN, so no best checkpoint is saved."
+    assert [each for each in caplog.messages if "NaN" in each] == [wanted]
+
+
 def test_content_of_best_checkpoint(tmp_path: Path) -> None:
     runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
     path = str(tmp_path / "work/best_score_epoch_2.pth")
@@ -130,12 +119,6 @@ def test_content_of_best_checkpoint(tmp_path: Path) -> None:
     assert (info("best_ckpt"), info("best_score")) == (path, 5.0)
     assert torch.load(path, weights_only=True)["meta"]["epoch"] == 2
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")
-
-
-def test_best_checkpoint_of_iteration_based_run(tmp_path: Path) -> None:
-    hook = {"by_epoch": False, "interval": 5, "save_best": "score", "rule": "greater"}
-    run(tmp_path, iterations(10), val_evaluator=told(score=[5, 1]), **hook)
-    assert names(tmp_path) == "best_score_iter_5 iter_10 iter_5"
 
 
 def test_previous_best_is_removed_after_the_new_one_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,25 +148,16 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(("metric", "rule"), RULES.items())
-def test_rule_from_metric_name(metric: str, rule: str | None) -> None:
-    if rule is not None:
-        assert CheckpointHook(save_best=metric).rules == [rule]
-        return
-    with pytest.raises(ArgumentError, match=f"cannot tell whether a higher or lower '{metric}' is better") as caught:
-        CheckpointHook(save_best=metric)
-    assert (caught.value.key, caught.value.notes) == ("save_best", ("Set rule='greater' or rule='less'.",))
+def test_rule_from_metric_name() -> None:
+    assert {metric: CheckpointHook(save_best=metric).rules[0] for metric in RULES} == RULES
 
 
 @pytest.mark.parametrize(
     ("arguments", "rules"),
     [
         ({"save_best": ["acc", "loss"]}, ["greater", "less"]),
-        ({"save_best": ["acc", "loss"], "rule": "greater"}, ["greater", "greater"]),
         ({"save_best": ["acc", "loss"], "rule": ["less", "greater"]}, ["less", "greater"]),
-        ({"save_best": "auto"}, [None]),
         ({"save_best": "auto", "rule": "less"}, ["less"]),
-        ({"save_best": "acc", "less_keys": ["acc"]}, ["greater"]),
     ],
 )
 def test_rules_of_several_metrics(arguments: dict[str, Any], rules: list[str | None]) -> None:
@@ -194,29 +168,14 @@ def test_rules_of_several_metrics(arguments: dict[str, Any], rules: list[str | N
     ("arguments", "key"),
     [
         ({"interval": 0}, "interval"),
-        ({"interval": -2}, "interval"),
         ({"interval": "5"}, "interval"),
-        ({"interval": 2.0}, "interval"),
         ({"max_keep_ckpts": 0}, "max_keep_ckpts"),
-        ({"save_begin": -1}, "save_begin"),
-        ({"max_keep_best": 0}, "max_keep_best"),
-        ({"save_best": "acc", "rule": "more"}, "rule"),
         ({"save_best": ["a", "b", "acc"], "rule": ["less", "less"]}, "rule"),
         ({"save_best": ["auto", "acc"]}, "save_best"),
-        ({"save_best": 3}, "save_best"),
-        ({"save_best": [3]}, "save_best"),
-        ({"published_keys": 3}, "published_keys"),
         ({"out_dir": 3}, "out_dir"),
         ({"by_epoch": "yes"}, "by_epoch"),
-        ({"save_last": "no"}, "save_last"),
-        ({"save_optimizer": None}, "save_optimizer"),
-        ({"save_param_scheduler": 1}, "save_param_scheduler"),
         ({"filename_tmpl": "last.pth"}, "filename_tmpl"),
-        ({"filename_tmpl": "model_{}"}, "filename_tmpl"),
         ({"filename_tmpl": "{}/{}.pth"}, "filename_tmpl"),
-        ({"filename_tmpl": "a/{}.pth"}, "filename_tmpl"),
-        ({"filename_tmpl": 3}, "filename_tmpl"),
-        ({"filename_tmpl": "模" * 65 + "{}.pth"}, "filename_tmpl"),
     ],
 )
 def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
@@ -255,19 +214,6 @@ def test_published_files_have_the_published_keys(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob("*published*"))
 
 
-def test_missing_published_key_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(tmp_path, epochs(1), published_keys="ema")
-    assert [each for each in caplog.messages if each.endswith("epoch_1.pth has no 'ema' to publish.")]
-
-
-@pytest.mark.parametrize("key", ["save_optimizer", "save_param_scheduler"])
-def test_optimizer_and_schedules_can_be_excluded(tmp_path: Path, key: str) -> None:
-    run(tmp_path, epochs(1), **{key: False})
-    read = torch.load(tmp_path / "work/epoch_1.pth", weights_only=True)
-    left_out = {"save_optimizer": "optimizer", "save_param_scheduler": "param_schedulers"}[key]
-    assert {"optimizer", "param_schedulers"} - set(read) == {left_out}
-
-
 def test_several_best_checkpoints_per_metric(tmp_path: Path) -> None:
     told_values = told(acc=[1, 5, 3, 4], loss=[4.0, 1.0, 3.0, 2.0])
     runner, _ = run(
@@ -278,13 +224,6 @@ def test_several_best_checkpoints_per_metric(tmp_path: Path) -> None:
     hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
     assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
     assert runner.message_hub.get_info("best_score") == 1.0  # the value of the loss, which was saved last
-
-
-def test_best_entry_of_older_checkpoint() -> None:
-    hook = CheckpointHook(save_best="acc")
-    best = {"score": 1.0, "path": "best_acc_epoch_1.pth"}
-    hook.load_state_dict({"kept": [], "best": {"acc": best}})
-    assert hook.state_dict()["best"] == {"acc": [best]}
 
 
 def _told(folder: Path, epochs_: int, *values: float, **changes: Any) -> Runner:
@@ -349,18 +288,6 @@ def test_metrics_with_the_same_file_name_are_refused() -> None:
         CheckpointHook(save_best=["a/b", "c", "a_b"], rule="greater")
 
 
-def test_best_score_survives_a_template_change(tmp_path: Path) -> None:
-    hook = CheckpointHook(save_best="acc", filename_tmpl="model_{}.pth")
-    runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": {"save_best": "accuracy"}}))
-    runner.train()
-    path = next(tmp_path.glob("best_*.pth"))
-    before = path.name.removeprefix("best_").split("_epoch_")[0]
-    hook._folder, runner.saver.last = str(tmp_path), str(tmp_path / "epoch_3.pth")
-    hook.load_state_dict({"best": {before: [{"score": 0.9, "path": str(path)}]}})
-    hook._drop_foreign_files(runner)
-    assert hook._best[before] == [{"score": 0.9, "path": str(path)}]
-
-
 def test_early_stop_is_saved(tmp_path: Path) -> None:
     class StopEarly(Hook):
         def after_train_epoch(self, runner: Any) -> None:
@@ -372,17 +299,3 @@ def test_early_stop_is_saved(tmp_path: Path) -> None:
     resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
     resumed.train()
     assert resumed.epoch == 3
-
-
-def test_all_ranks_follow_rank_0_when_saving_an_early_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed save, only the first rank knows that epoch 3 is not saved yet."""
-    of_first_rank = iter([True, False])  # the end is not saved yet; it is not the end of the whole run
-    monkeypatch.setattr("footplate.hooks.checkpoint_hook.compute_on_main", lambda function: next(of_first_rank))
-    hook, calls = CheckpointHook(), []
-    hook._saved_at = 3
-    monkeypatch.setattr(hook, "_save", lambda runner, done: calls.append(("save", done)))
-    monkeypatch.setattr(hook, "_save_again", lambda runner, done: calls.append(("save again", done)))
-    loop = SimpleNamespace(by_epoch=True, at_epoch_start=True)
-    runner: Any = SimpleNamespace(saver=SimpleNamespace(settle=lambda: None), train_loop=loop, max_epochs=9, epoch=3)
-    hook.after_train(runner)
-    assert calls == [("save", 3)]

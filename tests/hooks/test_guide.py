@@ -11,7 +11,7 @@ import pytest
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.signals import AgreementHook
+from footplate.engine.signals import RequestExchangeHook
 from tests.support import settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
@@ -44,7 +44,11 @@ def test_table_of_priorities_is_correct() -> None:
     assert [(name, int(number)) for name, number, _ in rows] == [(each.name, each.value) for each in Priority]
     told = {hook: name for name, _, named in rows for hook in re.findall(r"`(\w+Hook)`", named)}
     known = {name: getattr(hooks, name).priority for name in hooks.__all__ if not getattr(hooks, name).acts_last}
-    assert told == {**known, "NonFiniteHook": NonFiniteHook.priority, "AgreementHook": AgreementHook.priority}
+    assert told == {
+        **known,
+        "NonFiniteHook": NonFiniteHook.priority,
+        "RequestExchangeHook": RequestExchangeHook.priority,
+    }
 
 
 def test_hook_of_the_guide_ends_a_run_and_resumes(tmp_path: Path) -> None:

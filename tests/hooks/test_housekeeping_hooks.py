@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler, SequentialSampler
 
 from footplate import Hook, Runner
 from footplate.hooks import DistSamplerSeedHook, SyncBuffersHook, housekeeping_hooks
@@ -58,18 +59,9 @@ def test_metric_schedule_steps_after_validation(tmp_path: Path) -> None:
     assert seen == [1.0] * 8 + [0.5] * 4
 
 
-def test_no_schedules(tmp_path: Path) -> None:
-    assert rates(tmp_path, True, param_scheduler=None) == [1.0] * 12
-
-
-def test_validation_without_training_steps_nothing(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, default_hooks=QUIET))
-    runner.val()
-    assert runner.optim_wrapper.param_groups[0]["lr"] == 0.1
-
-
-class Told:
-    def __init__(self) -> None:
+class Told(SequentialSampler):
+    def __init__(self, data: range) -> None:
+        super().__init__(data)
         self.epochs: list[int] = []
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,30 +70,13 @@ class Told:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_epoch_is_set_on_the_sampler(inside: bool) -> None:
-    sampler = Told()
-    parts: Any = SimpleNamespace(sampler=None, batch_sampler=SimpleNamespace(sampler=sampler))
+    sampler = Told(range(2))
+    loader: Any = SimpleNamespace(sampler=None, batch_sampler=BatchSampler(sampler, 1, drop_last=False))
     if not inside:
-        parts = SimpleNamespace(sampler=sampler)
-    runner: Any = SimpleNamespace(train_dataloader=parts, epoch=3)
+        loader = SimpleNamespace(sampler=sampler)
+    runner: Any = SimpleNamespace(train_dataloader=loader, epoch=3)
     DistSamplerSeedHook().before_train_epoch(runner)
     assert sampler.epochs == [3]
-
-
-@pytest.mark.parametrize("sampler", [None, [0, 1]])
-def test_samplers_without_set_epoch_are_skipped(sampler: Any) -> None:
-    inner = Told()
-    parts: Any = SimpleNamespace(sampler=sampler, batch_sampler=SimpleNamespace(sampler=inner))
-    DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_dataloader=parts, epoch=3))  # type: ignore[arg-type]
-    assert inner.epochs == [3]
-
-
-def test_loader_without_sampler(tmp_path: Path) -> None:
-    batch = {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
-    quiet = {"checkpoint": None, "logger": None}
-    runner = Runner(**settings(tmp_path, train_dataloader=[batch] * 2, default_hooks=quiet))
-    assert any(isinstance(hook, DistSamplerSeedHook) for hook in runner.hooks)
-    runner.train()
-    assert (runner.epoch, runner.iter) == (3, 6)
 
 
 def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
@@ -138,18 +113,9 @@ def test_buffers_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch, distri
     assert model.num_batches_tracked.item() == 4
 
 
-def test_single_process_exchanges_nothing() -> None:
-    model = nn.BatchNorm1d(1)
-    runner: Any = SimpleNamespace(model=model)
-    SyncBuffersHook().after_train_epoch(runner)
-    assert model.running_var is not None
-    assert model.running_var.item() == 1.0
-
-
 @pytest.mark.parametrize(
     ("hook", "times"),
     [
-        ({}, 2 + 2),  # after each of two epochs of training and of validation
         ({"before_epoch": True, "after_epoch": False}, 2 + 2),
         ({"after_epoch": False, "after_iter": True}, 2 * 4 + 2 * 2),
     ],

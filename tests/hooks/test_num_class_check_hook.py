@@ -22,12 +22,6 @@ def test_different_number_of_classes_is_refused(tmp_path: Path) -> None:
         runner.train()
 
 
-def test_matching_number_of_classes_trains(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    runner.train()
-    assert runner.epoch == 3
-
-
 def test_check_comes_before_the_first_batch(tmp_path: Path) -> None:
     cfg = settings(tmp_path, model={"type": "ToyModel", "num_classes": 1}, custom_hooks=[{"type": "NumClassCheckHook"}])
     runner = Runner(**cfg, preflight=True)
@@ -35,19 +29,6 @@ def test_check_comes_before_the_first_batch(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="the model has 1 classes, but the dataset 'Points' has 2") as caught:
         runner.train()
     assert caught.value.key == "model.num_classes"
-
-
-def test_long_class_lists_are_shortened(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    runner.train_dataloader.dataset.metainfo = {"classes": range(30)}
-    with pytest.raises(ArgumentError, match="has 30: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 18 more"):
-        runner.train()
-
-
-def test_a_test_alone_builds_no_training_data(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    runner.test()
-    assert "train_loop" not in runner.built
 
 
 def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:

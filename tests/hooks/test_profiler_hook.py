@@ -26,7 +26,6 @@ def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("hook", "end"),
     [
-        ({}, 4),  # iterations of the first epoch
         ({"profile_times": 2}, 8),
         ({"by_epoch": False, "profile_times": 3}, 3),
     ],
@@ -60,12 +59,6 @@ def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert rules[2] - rules[1] - 1 == 5
 
 
-def test_tensorboard_trace_is_written(tmp_path: Path) -> None:
-    handler = {"type": "tb_trace", "dir_name": "tb", "worker_name": "one"}
-    runner = run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=handler)
-    assert [each.name[:4] for each in (Path(runner.log_dir) / "tb").iterdir()] == ["one."]
-
-
 def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
     found: list[Any] = []
     run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=found.append, activity_with_cuda=True)
@@ -76,31 +69,16 @@ def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
     ("hook", "key", "suggestion"),
     [
         ({"activity_with_cpu": False}, "activity_with_cpu", None),
-        ({"profile_times": 0}, "profile_times", None),
         ({"schedule": {"wait": 1, "warm_up": 1}}, "schedule.warm_up", "warmup"),
-        ({"schedule": {"wait": -1, "warmup": 1, "active": 1}}, "schedule.wait", None),
         ({"schedule": {"wait": 0, "warmup": 0, "active": 0}}, "schedule.active", None),
-        ({"json_trace_path": 5}, "json_trace_path", None),
         ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready", "log_trace"),
         ({"on_trace_ready": {"type": "tb_trace", "dirname": "x"}}, "on_trace_ready.dirname", "dir_name"),
-        ({"on_trace_ready": {"type": "log_trace", "sort_by": "cpu_tme"}}, "on_trace_ready.sort_by", "cpu_time"),
-        ({"on_trace_ready": {"type": "log_trace", "sort_by": 3}}, "on_trace_ready.sort_by", None),
-        ({"on_trace_ready": {"type": "log_trace", "row_limit": "all"}}, "on_trace_ready.row_limit", None),
     ],
 )
 def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
         ProfilerHook(**hook)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
-
-
-@pytest.mark.parametrize(
-    "column", ["cpu_time_total", "self_cuda_time_total", "cuda_memory_usage", "count", "key", None]
-)
-def test_sort_by_accepts_columns_of_torch(tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str | None) -> None:
-    table = {"type": "log_trace", "sort_by": column, "row_limit": -1}
-    run(tmp_path, profile_times=1, on_trace_ready=table)
-    assert any("aten::linear" in each for each in caplog.messages)
 
 
 def test_profile_times_beyond_the_run_is_refused(tmp_path: Path) -> None:

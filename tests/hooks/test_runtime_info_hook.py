@@ -12,7 +12,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.hooks import GradientNormHook
 from footplate.registry import MODELS
-from tests.support import ToyModel, settings
+from tests.support import ToyModel, settings, summation_tolerance
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
 
@@ -38,54 +38,13 @@ def test_constant_infos(tmp_path: Path) -> None:
     assert not {"cfg", "seed", "experiment_name"} & set(runner.message_hub.state_dict()["runtime_info"])
 
 
-def test_position_infos(tmp_path: Path) -> None:
-    seen: list[tuple[Any, ...]] = []
-
-    class Look(Hook):
-        def _after_iter(
-            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
-        ) -> None:
-            info = runner.message_hub.get_info
-            seen.append((mode, info("loop_stage"), info("epoch"), info("iter")))
-
-    trained(tmp_path, custom_hooks=[Look()], train_cfg={"max_epochs": 2})
-    train = [("train", "train", iteration // 4, iteration) for iteration in range(8)]
-    assert seen == [
-        *[*train[:4], *[("val", "val", 0, 3)] * 2],
-        *[*train[4:], *[("val", "val", 1, 7)] * 2],
-    ]
-
-
-def test_current_learning_rate_is_recorded(tmp_path: Path) -> None:
-    hub = trained(tmp_path, optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.123}})
-    expected = [0.123 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
-    assert values(hub, "train/lr") == pytest.approx(expected, rel=1e-12)
-
-
-def test_learning_rates_of_several_optimizers(tmp_path: Path) -> None:
-    class Two(ToyModel):
-        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
-            loss, log_vars = self.parse_losses(self._run_forward(self.data_preprocessor(data, True), "loss"))
-            for each in optim_wrapper.values():
-                each.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for each in optim_wrapper.values():
-                each.step()
-            return log_vars
-
-    model: Any = Two()
-    wrappers: dict[str, Any] = {
-        "constructor": "TwoForTest",
-        "first": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}},
-        "second": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.2}},
-    }
-    from footplate.optim import OptimWrapperDict, build_optim_wrapper
-
-    parts = {"first": model.layers[0], "second": model.layers[3]}
-    built = OptimWrapperDict(**{name: build_optim_wrapper(part, wrappers[name]) for name, part in parts.items()})
-    hub = trained(tmp_path, model=model, optim_wrapper=built, param_scheduler=None)
-    assert values(hub, "train/first.lr") == [0.1] * 12
-    assert values(hub, "train/second.lr") == [0.2] * 12
+def test_logged_learning_rate_is_that_of_the_first_trainable_group(tmp_path: Path) -> None:
+    model = ToyModel()
+    frozen, trained_layer = model.layers[0].requires_grad_(False), model.layers[3]
+    groups: list[dict[str, Any]] = [{"params": frozen.parameters(), "lr": 0.0}, {"params": trained_layer.parameters()}]
+    wrapper = {"type": "OptimWrapper", "optimizer": torch.optim.SGD(groups, lr=0.3)}
+    hub = trained(tmp_path, model=model, optim_wrapper=wrapper, param_scheduler=None)
+    assert set(values(hub, "train/lr")) == {0.3}
 
 
 def test_losses_are_recorded_each_iteration(tmp_path: Path) -> None:
@@ -170,32 +129,6 @@ def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog:
     assert all(line["lr"] == 0.5 and line["time"] > 0 and line["memory"] >= 0 for line in trained_lines)
 
 
-class Timed(BaseMetric[float]):
-    """Returns metrics with names that the log uses itself."""
-
-    def process(self, data_batch: Any, data_samples: Any) -> None:
-        self.results.append(0.0)
-
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        return {"time": -99.0, "step": -99.0}
-
-
-def test_metrics_do_not_replace_the_scalars_of_the_engine(tmp_path: Path) -> None:
-    hub = trained(
-        tmp_path,
-        val_evaluator=Timed(),
-        default_hooks={"checkpoint": {"save_best": "step", "rule": "less"}, "logger": {}},
-    )
-
-    assert min(values(hub, "val/time")) > 0
-    assert set(values(hub, "val/time_of_model")) == {-99.0}
-    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
-    validated = [line for line in lines if "time_of_model" in line]
-    assert [line["step"] for line in validated] == [1, 2, 3]
-    assert {line["step_of_model"] for line in validated} == {-99.0}
-    assert list(tmp_path.glob("best_step_*.pth"))
-
-
 class Clock:
     """A clock that only advances on request."""
 
@@ -243,6 +176,9 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     }
 
 
+ROUNDING = summation_tolerance(58)  # parameters
+
+
 class Steps(Hook):
     """Records the norms of both layers at each step, and the number of function calls before a step."""
 
@@ -277,21 +213,15 @@ def recorded(hub: Any, group: str) -> list[float]:
 def test_group_norms_at_the_interval(tmp_path: Path) -> None:
     hub, steps = run(tmp_path, interval=4, groups={"first": r"layers\.0", "last": r"layers\.3"})
     at = [3, 7, 11]
-    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in at], rel=1e-6)
-    assert recorded(hub, "last") == pytest.approx([steps.norms[each][1] for each in at], rel=1e-6)
+    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in at], rel=ROUNDING)
+    assert recorded(hub, "last") == pytest.approx([steps.norms[each][1] for each in at], rel=ROUNDING)
     assert [each for each, watchers in enumerate(steps.watchers) if watchers] == at
 
 
 def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
     hub, steps = run(tmp_path, interval=12)
     first, last = steps.norms[11]
-    assert recorded(hub, "layers") == pytest.approx([(first**2 + last**2) ** 0.5], rel=1e-6)
-
-
-def test_norm_of_accumulated_gradients(tmp_path: Path) -> None:
-    hub, steps = run(tmp_path, wrapper={"accumulative_counts": 3}, interval=4, groups={"first": r"layers\.0"})
-    # The interval is due at iterations 4, 8 and 12; the next optimizer steps are those of iterations 6, 9 and 12.
-    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in (1, 2, 3)], rel=1e-6)
+    assert recorded(hub, "layers") == pytest.approx([(first**2 + last**2) ** 0.5], rel=ROUNDING)
 
 
 def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
@@ -300,16 +230,15 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="is not a valid regular expression") as caught:
         GradientNormHook(groups={"first": "("})
     assert caught.value.key == "groups.first"
-    with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:
+    with pytest.raises(ArgumentError, match="no parameter name begins with 'neck'") as caught:
         run(tmp_path, groups={"neck": "neck"})
-    assert caught.value.key == "groups.neck"
+    assert caught.value.key == "custom_hooks[0].groups.neck"
 
 
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
         ({"loss": 1.0, "stage": "warm-up"}, "the scalar 'train/stage' must be a single number"),
-        ({"loss": torch.ones(3)}, "the scalar 'train/loss' must be a single number"),
         ((1.0,), "train_step must return a dict of the values to log"),
     ],
 )

@@ -12,7 +12,10 @@ from footplate.models import BaseModel
 from tests.support import settings
 
 pytest.importorskip("pytorch_optimizer")
-KINDS = ["ScheduleFreeSGD", "ScheduleFreeAdamW", "ScheduleFreeRAdam"]
+KINDS = [
+    "ScheduleFreeSGD",
+    "ScheduleFreeAdamW",
+]
 
 
 class Classifier(BaseModel):
@@ -97,40 +100,6 @@ def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path, ki
     assert torch.equal(weight(fresh), seen.validated[-1])
 
 
-class SavingWithinValidation(Hook):
-    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        runner.save_checkpoint(runner.work_dir, "within.pth")
-
-
-def test_a_checkpoint_that_is_saved_within_a_validation_resumes_with_the_training_weights(tmp_path: Path) -> None:
-    seen = Weights()
-    train(tmp_path, "ScheduleFreeAdamW", SavingWithinValidation(), seen)
-    saved = load_checkpoint(str(tmp_path / "within.pth"))
-    assert torch.equal(saved["state_dict"]["layers.0.weight"], seen.validated[-1])
-    assert torch.equal(saved["ema_state_dict"]["module.layers.0.weight"], seen.trained[-1])
-    assert [group["train_mode"] for group in saved["optimizer"]["param_groups"]] == [True]
-
-
-def test_one_of_several_optimizers_may_be_schedule_free(tmp_path: Path) -> None:
-    class Two(Classifier):
-        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
-            losses = self(**self.data_preprocessor(data, True), mode="loss")
-            for each in optim_wrapper.values():
-                each.update_params(
-                    losses["loss"] if each is optim_wrapper["layers.2"] else self(**data, mode="loss")["loss"]
-                )
-            return losses
-
-    sections = {
-        "layers.0": {"optimizer": {"type": "ScheduleFreeSGD", "lr": 0.1}},
-        "layers.2": {"optimizer": {"type": "SGD", "lr": 0.1}},
-    }
-    seen = Weights()
-    cfg = settings(tmp_path, model=Two(), optim_wrapper=sections, custom_hooks=[seen], param_scheduler=None)
-    Runner(**cfg).train()
-    assert not torch.equal(seen.validated[-1], seen.trained[-1])
-
-
 SECTIONS: list[dict[str, Any]] = [{}, {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}}]
 AMP = {"type": "AmpOptimWrapper", "dtype": "float16"}
 
@@ -142,7 +111,7 @@ AMP = {"type": "AmpOptimWrapper", "dtype": "float16"}
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, wrapper: dict[str, Any]) -> None:
     train(tmp_path / "whole", kind, wrapper=wrapper)
     whole = load_checkpoint(str(tmp_path / "whole" / "iter_12.pth"))
-    for stop in (4, 7):
+    for stop in (7,):
         load_from = str(tmp_path / "whole" / f"iter_{stop}.pth")
         train(tmp_path / f"from{stop}", kind, wrapper=wrapper, resume=True, load_from=load_from)
         resumed = load_checkpoint(str(tmp_path / f"from{stop}" / "iter_12.pth"))
@@ -178,12 +147,3 @@ def test_only_a_warm_up_is_accepted(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match="supports only warm-up schedules") as caught:
             train(tmp_path / str(schedule["type"]), "ScheduleFreeAdamW", param_scheduler=[warm_up, schedule])
         assert caught.value.key == "param_scheduler"
-
-
-def test_it_cannot_be_combined_with_an_average(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="both swap the weights"):
-        train(tmp_path, "ScheduleFreeAdamW", {"type": "EMAHook"})
-
-
-def test_other_optimizers_have_no_hook(tmp_path: Path) -> None:
-    assert "ScheduleFreeHook" not in [type(each).__name__ for each in train(tmp_path, "SGD").hooks]

@@ -13,8 +13,10 @@ from footplate.checkpoint import save_checkpoint
 from footplate.data import BaseTransform
 from footplate.inference import Predictor
 from footplate.inference.exporting import ExportError, export_model
+from footplate.inference.predicted_files import describe_prediction
 from footplate.inference.predictor import as_data_element
 from footplate.inference.trained_model import open_trained
+from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.registry import MODELS, TRANSFORMS
 
 BOXES = [np.array([[0, 0, 4, 4, 0.9]], np.float32), np.zeros((0, 5), np.float32), np.ones((2, 5), np.float32)]
@@ -60,7 +62,8 @@ class LoadOldImage(BaseTransform):
 @TRANSFORMS.register_module()
 class CollectOld(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        return {"img": torch.as_tensor(results["img"])}
+        meta = {"ori_shape": results["img"].shape}
+        return {"img": torch.as_tensor(results["img"]), "img_metas": [DataContainer(meta, cpu_only=True)]}
 
 
 @MODELS.register_module()
@@ -71,7 +74,7 @@ class OldThreshold(nn.Module):
         super().__init__()
         self.level = nn.Parameter(torch.tensor(128.0))
 
-    def forward(self, img: torch.Tensor, return_loss: bool = True) -> Any:
+    def forward(self, img: torch.Tensor, img_metas: Any, return_loss: bool = True) -> Any:
         if return_loss:
             return {"loss": self.level}
         return [np.asarray((each[..., 0] > self.level).long()) for each in img]
@@ -122,6 +125,8 @@ def test_first_generation_model_predicts_and_draws(checkpoint: Path, tmp_path: P
     assert found.pred_sem_seg.data[0].tolist() == [[0, 0, 0, 1, 1, 1]] * 4
     assert predictor.metainfo["palette"] == [[255, 0, 0], [0, 255, 0]]
     assert predictor.draw(image, found).shape[-1] == 3
+    line = describe_prediction(found, predictor.metainfo)
+    assert (line["height"], line["width"]) == (4, 6)
 
 
 def test_first_generation_model_is_exported_as_weights_only(checkpoint: Path, tmp_path: Path) -> None:

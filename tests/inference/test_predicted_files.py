@@ -30,7 +30,9 @@ def test_instances_above_the_score_are_listed() -> None:
         labels=torch.tensor([1, 5]),
         masks=torch.zeros(2, 20, 30, dtype=torch.bool),
     )
-    first = {"box": [1.0, 2.0, 3.5, 4.0], "score": 0.75, "label": 1, "class": "bag"}
+    sample.pred_instances.masks[0, :, 3] = True
+    first: dict[str, Any] = {"box": [1.0, 2.0, 3.5, 4.0], "score": 0.75, "label": 1, "class": "bag"}
+    first["segmentation"] = {"size": [20, 30], "counts": "l1d0X`0"}
     assert describe_prediction(sample, CLASSES) == {"height": 20, "width": 30, "instances": [first]}
     assert [each["class"] for each in describe_prediction(sample, CLASSES, score=0.2)["instances"]] == [
         "bag",
@@ -69,8 +71,8 @@ def test_files_of_detection_classification_and_features(tmp_path: Path) -> None:
             assert f'"{key}": ' in lines[0]
 
 
-@pytest.mark.parametrize("folder", ["labels", "pictures"])
-def test_files_of_other_origin_are_not_overwritten(tmp_path: Path, folder: str) -> None:
+def test_files_of_other_origin_are_not_overwritten(tmp_path: Path) -> None:
+    folder = "labels"
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     predictor = Predictor(tmp_path / "model.pth", device="cpu")
     for name in ("images", folder):
@@ -107,6 +109,26 @@ def test_an_interrupted_command_keeps_its_lines_and_the_earlier_file(
     predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
     assert len(_inputs(tmp_path / "out" / "predictions.jsonl")) > 3
     assert not (tmp_path / "out" / "predictions.jsonl.partial").exists()
+
+
+def test_a_failed_drawing_costs_only_its_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    images = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")[:2]
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    draw = predictor.draw
+
+    def failing(image: Any, *args: Any, **settings: Any) -> Any:
+        if str(image).endswith("000.png"):
+            raise TypeError("coordinate list")
+        return draw(image, *args, **settings)
+
+    monkeypatch.setattr(predictor, "draw", failing)
+    predict_files(predictor, [str(each) for each in images], str(tmp_path / "out"))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [each.get("picture") for each in lines] == [None, "pictures/001.png"]
+    assert caplog.messages[1:] == ["The image '000' cannot be drawn and is skipped: TypeError: coordinate list"]
 
 
 def _inputs(path: Path) -> list[str]:
@@ -180,3 +202,23 @@ class NeedsPalette(Visualizer):
         labels = data_sample.pred_sem_seg.data[0].numpy()
         assert len(self.dataset_meta["classes"]) == 3
         self.set_image(np.array(self.dataset_meta["palette"], dtype=np.uint8)[labels])
+
+
+@VISUALIZERS.register_module()
+class HasMinimumScore(Visualizer):
+    """Draws instances above a score of its own, as that of MMDetection."""
+
+    def add_datasample(
+        self, name: str, image: Any, data_sample: Any = None, pred_score_thr: float = 0.3, **settings: Any
+    ) -> None:
+        self.set_image(np.full((1, 1, 3), int((data_sample.pred_instances.scores > pred_score_thr).sum()), np.uint8))
+
+
+def test_a_code_base_draws_the_instances_that_are_listed(tmp_path: Path) -> None:
+    cfg = recipe("fashion-det", tmp_path / "work")
+    cfg["visualizer"] = {"type": "HasMinimumScore"}
+    save_untrained(cfg, tmp_path / "model.pth")
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.2, 0.1, 0.01]))
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    assert predictor.draw(np.zeros((4, 4, 3), np.uint8), sample, score=0.05)[0, 0, 0] == 2

@@ -5,7 +5,6 @@ import io
 import pickle
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from footplate import Runner
-from footplate.config import Config
-from footplate.engine.run_config import check_config
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate.models.activation_checkpointing import checkpoint_activations
@@ -254,41 +251,6 @@ def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, 
         torch.testing.assert_close(mine.grad, expected.grad)
 
 
-class Scaled(nn.Linear):
-    """Divides by a buffer whose value the first call of `forward` sets."""
-
-    scale: Any
-
-    def __init__(self, *, is_registered: bool) -> None:
-        super().__init__(4, 4)
-        if is_registered:
-            self.register_buffer("scale", None)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        output = super().forward(inputs)
-        if getattr(self, "scale", None) is None:
-            self.register_buffer("scale", 3 * output.detach().std())
-        else:
-            self.scale = 0.5 * self.scale
-        return torch.tanh(output / self.scale)
-
-
-@pytest.mark.parametrize("is_registered", [True, False])
-def test_buffer_that_the_first_call_creates_has_no_value_in_the_second_computation(is_registered: bool) -> None:
-    torch.manual_seed(0)
-    plain = nn.Sequential(nn.Linear(4, 4), Scaled(is_registered=is_registered))
-    other = copy.deepcopy(plain)
-    checkpoint_activations(other, "1")
-    points = torch.randn(5, 4)
-    for model in (plain, other):
-        model(points).sum().backward()
-    assert_same(dict(other.state_dict()), dict(plain.state_dict()))
-    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
-        assert mine.grad is not None
-        assert expected.grad is not None
-        assert torch.equal(mine.grad, expected.grad)
-
-
 def saved_and_loaded(model: nn.Module) -> nn.Module:
     file = io.BytesIO()
     torch.save(model, file)
@@ -313,60 +275,6 @@ def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module
     assert sum(count.sizes.values()) < 4 * 3 * 32
 
 
-@pytest.mark.parametrize(
-    ("make", "shape", "kind"),
-    [
-        (partial(nn.LazyLinear, 4), (3, 4), "Linear"),
-        (partial(nn.LazyConv2d, 4, 1), (3, 4, 2, 2), "Conv2d"),
-        (nn.LazyBatchNorm1d, (3, 4), "BatchNorm1d"),
-    ],
-)
-def test_lazy_modules_stay_checkpointed(make: Callable[[], nn.Module], shape: tuple[int, ...], kind: str) -> None:
-    lazy = make()
-    checkpoint_activations(nn.Sequential(lazy), "0")
-    for _ in range(2):
-        lazy.was_checkpointed = False  # type: ignore[assignment]
-        lazy(torch.randn(shape)).sum().backward()
-        assert lazy.was_checkpointed
-    assert type(lazy).__name__ == kind
-
-
-def test_class_that_cannot_have_subclasses_raises() -> None:
-    class Tagged(nn.Linear):
-        def __init_subclass__(cls, *, tag: str) -> None:
-            super().__init_subclass__()
-
-    message = "'block' cannot be checkpointed, because its class Tagged does not allow a subclass"
-    with pytest.raises(ArgumentError, match=message):
-        checkpoint_activations(Stem(Tagged(4, 4)), "block")
-
-
-def test_module_is_checkpointed_once_under_each_of_its_names() -> None:
-    model = Stem(nn.Linear(4, 4))
-    model.other = model.block
-    checkpoint_activations(model, "other")
-    kind = type(model.block)
-    assert kind is not nn.Linear
-    checkpoint_activations(model, ["block", "other"])
-    assert type(model.block) is kind
-
-
-@pytest.mark.parametrize(
-    "value", ["nn.Sequential", "'torch.nn.modules.container.Sequential'", "'Sequential'"], ids=["lazy", "path", "name"]
-)
-def test_config_selects_classes_by_import_or_name(tmp_path: Path, value: str) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(
-        "from mmengine.config import read_base\nfrom torch import nn\nwith read_base():\n    from .base import *\n"
-        f"activation_checkpointing = dict(classes=[{value}])\n"
-    )
-    (tmp_path / "base.py").write_text("seed = 0\n")
-    model = Stem(nn.Sequential(nn.Linear(4, 4)))
-    checkpoint_activations(model, Config.fromfile(path)["activation_checkpointing"])
-    assert type(model.block) is not nn.Sequential
-    assert type(model.first) is nn.Linear
-
-
 def test_compiled_modules_recompute() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 32)), nn.Tanh())
@@ -380,22 +288,6 @@ def test_compiled_modules_recompute() -> None:
         assert mine.grad is not None
         assert expected.grad is not None
         torch.testing.assert_close(mine.grad, expected.grad)
-
-
-@pytest.mark.parametrize("compile", [{"regions": r"layers\.\d"}, {}, {"target": "layers.0"}])
-def test_backend_that_would_update_buffers_twice_raises(tmp_path: Path, compile: dict[str, Any]) -> None:
-    cfg = settings(tmp_path, model={"type": "Checkpointing"}, activation_checkpointing=SELECTIONS[0])
-    with pytest.raises(ArgumentError, match=r"the backend 'eager' cannot compile .*layers\.\d'") as caught:
-        Runner(**cfg, compile={"backend": "eager", **compile}).train()
-    assert caught.value.key == "compile.backend"
-
-
-def test_module_that_is_not_called_logs_a_warning_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    trained(tmp_path, epochs=1, activation_checkpointing=["stem", "head", "unused"])
-    assert [each for each in caplog.messages if "activation_checkpointing" in each] == [
-        "activation_checkpointing has no effect on unused: the training step does not call their forward methods. "
-        "Select modules whose forward methods it calls."
-    ]
 
 
 @pytest.mark.parametrize(
@@ -416,23 +308,6 @@ def test_invalid_selection_raises(tmp_path: Path, selection: Any, key: str, mess
         Runner(**settings(tmp_path / "work", model={"type": "Checkpointing"}, activation_checkpointing=selection))
     assert caught.value.key == key
     assert message in str(caught.value)
-
-
-def test_module_with_a_replaced_forward_raises(tmp_path: Path) -> None:
-    model = Checkpointing()
-    model.stem.forward = nn.Identity().forward  # type: ignore[method-assign]
-    with pytest.raises(ArgumentError, match="the forward method of 'stem' cannot be checkpointed"):
-        Runner(**settings(tmp_path / "work", model=model, activation_checkpointing="stem"))
-
-
-def test_check_locates_an_invalid_pattern(tmp_path: Path) -> None:
-    path = tmp_path / "run.py"
-    lines = [f"{key} = {value!r}" for key, value in settings(tmp_path, activation_checkpointing=["("]).items()]
-    path.write_text("\n".join(lines))
-    with pytest.raises(ArgumentError, match="not a valid regular expression") as caught:
-        check_config(Config.fromfile(path))
-    assert caught.value.key == "activation_checkpointing"
-    assert caught.value.origin is not None
 
 
 WRAPPERS = [

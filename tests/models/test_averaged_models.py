@@ -65,17 +65,6 @@ def test_update_buffers_averages_floating_point_buffers() -> None:
     assert [count for _, _, count in seen] == [1] * 6
 
 
-def test_integer_parameters_keep_the_values_of_the_first_update() -> None:
-    model = nn.Linear(1, 1, bias=False)
-    model.places = nn.Parameter(torch.tensor([3]), requires_grad=False)
-    average = ExponentialMovingAverage(model, momentum=0.5)
-    for value in (4, 6):
-        nn.init.constant_(model.weight, value)
-        model.places.data.fill_(value)
-        average.update_parameters(model)
-    assert (average.module.weight.item(), average.module.places.item()) == (5.0, 4)
-
-
 def test_averaging_continues_from_a_loaded_state() -> None:
     source, average = nn.Linear(2, 2), ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
     for _ in range(3):
@@ -117,11 +106,6 @@ def test_arguments_out_of_range_are_refused(name: str, settings: dict[str, Any],
     assert caught.value.key == key
 
 
-def test_large_momentum_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    ExponentialMovingAverage(nn.Linear(1, 1), momentum=0.9)
-    assert "momentum=0.9 is large for an averaged model" in caplog.text
-
-
 @pytest.mark.parametrize("buffers", [False, True])
 def test_average_is_bit_equal_to_that_of_torch(buffers: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 2))
@@ -138,40 +122,6 @@ def test_average_is_bit_equal_to_that_of_torch(buffers: bool) -> None:
     floats = [name for name, value in expected.items() if value.is_floating_point()]
     assert len(floats) == 8
     assert all(torch.equal(found[name], expected[name]) for name in floats)
-
-
-@pytest.mark.parametrize("buffers", [False, True])
-def test_replaced_buffers_are_averaged(buffers: bool) -> None:
-    model = nn.BatchNorm1d(2)
-    average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=buffers)
-    average.update_parameters(model)
-    model.running_mean = torch.full((2,), 4.0)
-    average.update_parameters(model)
-    assert average.module.running_mean.tolist() == ([2.0, 2.0] if buffers else [4.0, 4.0])
-
-
-def test_averaging_continues_after_conversion_and_loading() -> None:
-    model = nn.BatchNorm1d(2).double()
-    average = ExponentialMovingAverage(model, momentum=0.5)
-    average.update_parameters(model)
-    average.load_state_dict({key: value.clone() for key, value in average.state_dict().items()}, assign=True)
-    average.float()
-    with torch.no_grad():
-        model.weight.fill_(3.0)
-        model.running_mean = torch.full((2,), 4.0).double()
-    average.update_parameters(model.float())
-    assert average.module.weight.tolist() == [2.0, 2.0]
-    assert average.module.running_mean.tolist() == [4.0, 4.0]
-
-
-def test_replaced_parameters_are_averaged_after_a_swap_or_a_save() -> None:
-    model = nn.Linear(1, 1, bias=False)
-    average = ExponentialMovingAverage(model, momentum=0.5)
-    for value, act in ((1.0, average.state_dict), (3.0, lambda: average.swap_with(model)), (5.0, average.state_dict)):
-        model.weight = nn.Parameter(torch.full((1, 1), value))
-        average.update_parameters(model)
-        act()
-    assert average.module.weight.item() == 4.0
 
 
 class Student(nn.Module):
@@ -215,32 +165,6 @@ def test_copies_and_pickles_do_not_contain_the_source_model() -> None:
     assert average.module.weight.item() == 1.0
 
 
-@pytest.mark.parametrize("kind", [ExponentialMovingAverage, WarmUpEMA, StochasticWeightAverage])
-def test_complex_values_are_averaged_as_pairs_of_real_ones(kind: type[BaseAveragedModel]) -> None:
-    class Paired(nn.Module):
-        def __init__(self, dtype: torch.dtype) -> None:
-            super().__init__()
-            values = torch.tensor([1 + 2j, 3 - 1j])
-            values = values if dtype.is_complex else torch.view_as_real(values).clone()
-            self.weight = nn.Parameter(values.clone())
-            self.seen: torch.Tensor
-            self.register_buffer("seen", values.clone())
-
-    models = [Paired(torch.complex64), Paired(torch.float32)]
-    averages = [kind(each, update_buffers=True) for each in models]
-    for step in range(3):
-        for model, average in zip(models, averages, strict=True):
-            with torch.no_grad():
-                model.weight.mul_(step + 2)
-                model.seen.mul_(step + 2)
-            average.update_parameters(model)
-    # The first generation's average copies all buffers.
-    for name in ("weight",) if kind is WarmUpEMA else ("weight", "seen"):
-        found, expected = (getattr(each.module, name).detach() for each in averages)
-        assert not torch.equal(found, getattr(models[0], name).detach())
-        torch.testing.assert_close(torch.view_as_real(found), expected)
-
-
 def test_an_average_on_another_device_never_exists_on_that_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     model[1].weight = model[0].bias  # a shared parameter
@@ -255,13 +179,6 @@ def test_an_average_on_another_device_never_exists_on_that_of_the_model(monkeypa
     for _ in range(3):
         average.update_parameters(model)  # raises an error if a kernel mixes devices
     assert {each.device.type for each in model.state_dict().values()} == {"cpu"}
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", 1.5])
-def test_a_device_that_does_not_exist_is_refused(device: Any) -> None:
-    with pytest.raises(ArgumentError, match="the device of the average is not available") as caught:
-        ExponentialMovingAverage(nn.Linear(1, 1), device=device)
-    assert (caught.value.key, caught.value.found) == ("device", device)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, DataError, UnknownNameError
-from footplate.models import BaseDataPreprocessor, BaseModel, BaseTTAModel, ImgDataPreprocessor, parse_losses
-from footplate.models.base_model import split_views
+from footplate.errors import ArgumentError
+from footplate.models import BaseDataPreprocessor, BaseModel, BaseTTAModel, parse_losses
 from footplate.registry import MODELS
 
 Mode = Literal["tensor", "loss", "predict"]
@@ -55,13 +54,6 @@ def test_batches_are_passed_as_positional_or_keyword_arguments(data: Any) -> Non
     assert Model().test_step(data) == ["predict", torch.tensor([3.0]), 1.0]
 
 
-def test_forward_hooks_of_torch_are_called() -> None:
-    model, seen = Model(), []
-    model.register_forward_hook(lambda module, args, output: seen.append(len(args)))
-    model.val_step((torch.zeros(1), 0.0))
-    assert seen == [2]
-
-
 def test_train_step_calls_the_preprocessor_with_training_true() -> None:
     class Preprocessor(BaseDataPreprocessor):
         def forward(self, data: Any, training: bool = False) -> Any:
@@ -72,18 +64,6 @@ def test_train_step_calls_the_preprocessor_with_training_true() -> None:
     assert model.val_step(None)[1].item() == 0.0
 
 
-def test_preprocessor_is_built_from_a_dict() -> None:
-    model = Model({"type": "ImgDataPreprocessor", "mean": [1.0], "std": [2.0]})
-    assert isinstance(model.data_preprocessor, ImgDataPreprocessor)
-    with pytest.raises(UnknownNameError, match="ImgDataPreprocessor"):
-        Model({"type": "ImgDataPreproccessor"})
-
-
-def test_batch_that_is_not_a_dict_or_list_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="a dict, list or tuple"):
-        Model().val_step(torch.zeros(1))
-
-
 def test_preprocessor_moves_batches_to_the_device_of_the_model() -> None:
     model = Model()
     assert model.device.type == "cpu"
@@ -91,19 +71,6 @@ def test_preprocessor_moves_batches_to_the_device_of_the_model() -> None:
     assert isinstance(model.data_preprocessor, BaseDataPreprocessor)
     assert (model.device.type, model.data_preprocessor.device.type) == ("meta", "meta")
     assert model.val_step((torch.zeros(1), 0.0))[1].device.type == "meta"
-
-
-def test_overridden_parse_losses_is_called() -> None:
-    class Doubled(Model):
-        def parse_losses(self, losses: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            return super().parse_losses({"loss": losses["loss"] * 2})
-
-    assert Doubled().train_step((torch.tensor([3.0]), 1.0), Wrapper())["loss"].item() == 50.0
-
-
-def test_forward_is_abstract() -> None:
-    with pytest.raises(TypeError, match="forward"):
-        BaseModel()  # type: ignore[abstract]
 
 
 @pytest.mark.parametrize(
@@ -173,16 +140,3 @@ def test_predictions_of_all_views_are_merged(step: str, data: Any) -> None:
     model = Largest({"type": "Doubling"})
     assert getattr(model, step)(data) == [8, 10]
     assert model(None, mode="tensor") == "tensor"
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"inputs": [1, 2]}, "does not contain several views"),
-        ({}, "does not contain several views"),
-        ({"inputs": [[1], [2]], "data_samples": [[1]]}, "different numbers of views"),
-    ],
-)
-def test_batches_without_views_are_refused(data: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        split_views(data)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential, initialize
+from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential
 
 LINEAR = {"type": "Constant", "layer": "Linear"}
 
@@ -70,13 +70,6 @@ def test_pretrained_weights_are_loaded_last(checkpoint: str) -> None:
     assert weights([{**LINEAR, "val": 2}, loaded], {**LINEAR, "val": 3}) == [9] * 5
 
 
-def test_children_are_not_initialized_if_init_cfg_is_a_single_pretrained_dict(tmp_path: Path) -> None:
-    torch.save({"linear.weight": torch.full((1, 1), 9.0)}, tmp_path / "b.pth")
-    loaded = {"type": "Pretrained", "checkpoint": str(tmp_path / "b.pth")}
-    assert weights(loaded, {**LINEAR, "val": 3}) == [9, 1, 1, 1, 1]
-    assert weights([loaded], {**LINEAR, "val": 3}) == [9, 1, 3, 3, 3]
-
-
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])
 def test_pretrained_loads_keys_with_a_prefix(checkpoint: str, prefix: str) -> None:
     part_cfg = {"type": "Pretrained", "checkpoint": checkpoint, "prefix": prefix}
@@ -111,32 +104,6 @@ def test_second_init_weights_is_ignored_with_a_warning(caplog: pytest.LogCapture
     part.init_weights()
     assert (part.linear.weight.item(), part.is_init) == (1.0, True)
     assert "init_weights() of Part was called more than once. This call is ignored." in caplog.text
-
-
-def test_init_weights_of_plain_modules_is_called() -> None:
-    class Own(nn.Module):
-        calls = 0
-
-        def init_weights(self) -> None:
-            self.calls += 1
-
-    net = Net()
-    net.own = Own()
-    net.init_weights()
-    assert net.own.calls == 1
-
-
-def test_containers_behave_like_those_of_torch() -> None:
-    part = Part()
-    assert Sequential(part, nn.ReLU())[1](torch.tensor(-1.0)).item() == 0.0
-    assert ModuleList([part])[0] is part
-    assert ModuleDict({"a": part})["a"] is part
-    assert len(Sequential()) == len(ModuleList()) == len(ModuleDict()) == 0
-
-
-def test_initializer_without_layer_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    initialize(nn.Linear(1, 1), {"type": "Constant", "val": 3})
-    assert "The initializer Constant has neither 'layer' nor 'override', so it has no effect." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 import footplate
 from footplate.models import SmallResNet
@@ -32,23 +30,6 @@ for size in (7, 8, 14, 28):
         network(torch.randn(4, 1, size, size))[-1].sum().backward()
 print("done")
 """
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_models_do_not_choose_a_memory_layout(name: str) -> None:
-    model: Any = BUILDERS[name]()
-    seen: list[bool] = []
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].is_contiguous())
-
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(record)
-    model(torch.randn(2, 3, 32, 32))
-    assert all(parameter.is_contiguous() for parameter in model.parameters())
-    assert seen
-    assert all(seen)
 
 
 @pytest.mark.parametrize(("isa", "threads"), [("AVX2_VNNI", 1), ("AVX2", 1), ("AVX2", 2), ("", 2)])

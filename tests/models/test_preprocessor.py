@@ -6,7 +6,7 @@ from torch import Tensor
 
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
-from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
+from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor
 
 
 class Pair(NamedTuple):
@@ -29,19 +29,6 @@ def test_nested_tensors_are_moved() -> None:
     assert moved["d"][0].x.device.type == "meta"
 
 
-def test_objects_of_other_packages_are_moved_but_not_classes() -> None:
-    class Boxes:
-        def to(self, device: torch.device) -> str:
-            return f"moved to {device}"
-
-    assert BaseDataPreprocessor()([{"boxes": Boxes(), "kind": Boxes}]) == [{"boxes": "moved to cpu", "kind": Boxes}]
-
-
-def test_tensors_on_the_device_are_not_copied() -> None:
-    data = torch.zeros(1)
-    assert BaseDataPreprocessor().cast_data(data) is data
-
-
 @pytest.mark.parametrize("as_list", [True, False])
 def test_images_are_swapped_normalized_and_padded(as_list: bool) -> None:
     preprocessor = ImgDataPreprocessor([1.0, 2.0, 3.0], [2.0, 4.0, 8.0], 4, pad_value=-1, bgr_to_rgb=True)
@@ -55,25 +42,6 @@ def test_images_are_swapped_normalized_and_padded(as_list: bool) -> None:
     assert (batch["data_samples"], batch["name"]) == (None, "n")
 
 
-def test_images_are_padded_to_the_largest_size() -> None:
-    batch = ImgDataPreprocessor(pad_size_divisor=2)({"inputs": [image(2, 5, 1), image(3, 4, 1)]})
-    assert batch["inputs"].shape == (2, 3, 4, 6)
-    assert batch["inputs"][0, 0].sum().item() == 10.0
-    assert batch["inputs"][1, 0].sum().item() == 12.0
-
-
-def test_single_mean_applies_to_all_channels() -> None:
-    batch = ImgDataPreprocessor([10.0], [2.0])({"inputs": torch.full((1, 5, 2, 2), 12)})
-    assert (batch["inputs"] == 1.0).all()
-
-
-def test_batch_of_the_loader_is_not_modified() -> None:
-    data = {"inputs": [image(2, 2)]}
-    ImgDataPreprocessor()(data)
-    assert list(data) == ["inputs"]
-    assert isinstance(data["inputs"], list)
-
-
 def test_batch_augments_are_applied_only_in_training() -> None:
     def doubled(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
         return inputs * 2, "changed"
@@ -83,12 +51,6 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     assert preprocessor(data, False)["inputs"].max().item() == 1.0
     trained = preprocessor(data, True)
     assert (trained["inputs"].max().item(), trained["data_samples"]) == (4.0, "changed")
-
-
-def test_mean_and_std_are_moved_but_not_saved() -> None:
-    preprocessor = ImgDataPreprocessor([1.0], [2.0])
-    assert preprocessor.state_dict() == {}
-    assert preprocessor.to("meta").mean.device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -119,18 +81,6 @@ def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) 
 def test_invalid_batches_are_refused(data: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ImgDataPreprocessor(bgr_to_rgb=True)(data)
-
-
-def test_mean_must_have_one_value_per_channel() -> None:
-    with pytest.raises(DataError, match="mean has 3 values, but the images have 4 channels"):
-        ImgDataPreprocessor([1.0] * 3, [1.0] * 3)({"inputs": torch.zeros(1, 4, 2, 2)})
-
-
-def test_stack_batch_refuses_images_with_different_channels() -> None:
-    with pytest.raises(DataError, match="the same number of channels"):
-        stack_batch([torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)])
-    with pytest.raises(DataError, match="the same number of channels"):
-        stack_batch([])
 
 
 def test_preprocessors_of_code_bases_find_the_settings_under_the_names_of_mmengine() -> None:

@@ -1,8 +1,6 @@
-import logging
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -10,32 +8,11 @@ from torch import nn
 from footplate.errors import ArgumentError, BuildError
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.optim.constructors import DefaultOptimWrapperConstructor, Group, merge_groups
-from footplate.optim.wrappers import AmpOptimWrapper
 
 
 def test_groups_with_equal_settings_are_merged_in_order() -> None:
     groups = [{"params": [1], "lr": 0.1}, {"params": [2], "lr": 0.2}, {"params": [3], "lr": 0.1}]
     assert merge_groups(groups) == [{"params": [1, 3], "lr": 0.1}, {"params": [2], "lr": 0.2}]
-
-
-def test_order_of_settings_does_not_matter() -> None:
-    groups = [{"params": [1], "lr": 0.1, "eps": 1.0}, {"params": [2], "eps": 1.0, "lr": 0.1}]
-    assert [group["params"] for group in merge_groups(groups)] == [[1, 2]]
-
-
-def test_lists_and_tuples_are_compared_by_their_items() -> None:
-    groups: list[dict[str, Any]] = [{"params": [1], "betas": (0.9, 0.99)}, {"params": [2], "betas": [0.9, 0.99]}]
-    assert len(merge_groups(groups)) == 1
-
-
-def test_tensors_are_compared_by_identity() -> None:
-    rate, other = torch.tensor(0.1), torch.tensor(0.1)
-    groups = [{"params": [n], "lr": lr} for n, lr in enumerate((rate, rate, other))]
-    assert [group["params"] for group in merge_groups(groups)] == [[0, 1], [2]]
-
-
-def test_empty_groups_are_dropped() -> None:
-    assert merge_groups([{"params": [], "lr": 0.1}, {"params": 7, "lr": 0.1}]) == [{"params": [7], "lr": 0.1}]
 
 
 @given(st.lists(st.fixed_dictionaries({"lr": st.sampled_from([0.1, 0.2]), "x": st.booleans()}), max_size=12))
@@ -84,16 +61,6 @@ def test_there_is_one_group_per_distinct_settings() -> None:
     assert len({id(group) for group in found.values()}) == 2
 
 
-def test_setting_equal_to_the_default_does_not_create_a_group() -> None:
-    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.9}}}, momentum=0.9)
-    assert len({id(group) for group in found.values()}) == 1
-
-
-def test_custom_keys_may_set_any_field() -> None:
-    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.0}}}, momentum=0.9)
-    assert (found["head.bias"]["momentum"], found["conv.bias"]["momentum"]) == (0.0, 0.9)
-
-
 def test_defaults_of_the_optimizer_class_are_multiplied() -> None:
     found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
     assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
@@ -135,11 +102,6 @@ def test_wrapped_model_is_unwrapped() -> None:
     assert [group["lr"] for group in found.param_groups] == [1.0]
 
 
-def test_type_of_the_wrapper_is_that_of_the_section() -> None:
-    section = {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": SGD}
-    assert type(DefaultOptimWrapperConstructor(section)(Net())) is AmpOptimWrapper
-
-
 def test_subclass_may_override_add_params() -> None:
     class ByDepth(DefaultOptimWrapperConstructor):
         def add_params(self, params: list[Group], module: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -166,20 +128,6 @@ def test_invalid_sections_are_refused(section: Any, error: type[Any], key: str) 
     assert caught.value.key == key
 
 
-def test_model_without_parameters_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="empty parameter list"):
-        DefaultOptimWrapperConstructor({"optimizer": SGD})(nn.ReLU())
-
-
-def test_groups_keep_the_order_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "footplate")
-    torch.manual_seed(0)
-    wrapper = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"bias_lr_mult": 2.0})(Net())
-    shapes = [[tuple(each.shape) for each in group["params"]] for group in wrapper.param_groups]
-    assert shapes == [[(2, 1, 1, 1), (2,), (2,), (1, 2)], [(2,), (1,)]]
-    assert caplog.records == []
-
-
 PLAIN_SGD = {"type": "SGD", "lr": 1.0}
 
 
@@ -196,11 +144,6 @@ def test_each_submodule_has_its_wrapper() -> None:
     wrappers = build_optim_wrapper(model(), section)
     assert isinstance(wrappers, OptimWrapperDict)
     assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
-
-
-def test_nested_submodule_is_found_by_its_path() -> None:
-    wrappers: Any = build_optim_wrapper(model(), {"generator.0": {"optimizer": PLAIN_SGD}})
-    assert [len(group["params"]) for group in wrappers["generator.0"].param_groups] == [2]
 
 
 def test_wrapper_objects_are_used_unchanged() -> None:

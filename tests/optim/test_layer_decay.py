@@ -141,9 +141,3 @@ def test_invalid_settings_are_refused(backbone: type[nn.Module], paramwise: dict
     with pytest.raises(ArgumentError) as caught:
         settings(backbone(), **paramwise)
     assert caught.value.key == f"optim_wrapper.paramwise_cfg.{key}"
-
-
-def test_unknown_key_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    settings(BEiT(), decay_rate=0.9, num_layers=6, decay_typ="layer_wise")
-    expected = "paramwise_cfg has the unknown key \"decay_typ\"; did you mean 'decay_type'?"
-    assert [record.getMessage() for record in caplog.records] == [expected]

@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.optim import OptimWrapper, build_optim_wrapper, scale_learning_rates, wrapper_builder
-from tests.support import settings
 
 
 def rates(wrapper: Any) -> list[float]:
@@ -59,13 +56,6 @@ def test_several_optimizers_and_tensor_rates() -> None:
     )
 
 
-@pytest.mark.parametrize("cfg", [None, {}, {"enable": False, "base_batch_size": 2}, {"base_batch_size": 2}])
-def test_rates_are_not_scaled_by_default(cfg: Any) -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
-    scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), cfg)
-    assert rates(wrapper) == [0.2]
-
-
 @pytest.mark.parametrize(
     ("cfg", "message", "key"),
     [
@@ -80,13 +70,6 @@ def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: st
     with pytest.raises(ArgumentError, match=message) as caught:
         scale_learning_rates(wrapper, [1, 2], cfg)
     assert caught.value.key == key
-
-
-def test_batch_size_of_a_batch_sampler() -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
-    told = SimpleNamespace(batch_size=None, batch_sampler=SimpleNamespace(batch_size=3))
-    scale_learning_rates(wrapper, told, {"enable": True, "base_batch_size": 6})
-    assert rates(wrapper) == [0.1]
 
 
 FIRST_GENERATION = """
@@ -104,12 +87,3 @@ lr_config = dict(policy="fixed")
 runner = dict(type="EpochBasedRunner", max_epochs=1)
 auto_scale_lr = dict(enable=True, base_batch_size=16)
 """
-
-
-def test_auto_scale_lr_in_both_generations(tmp_path: Path) -> None:
-    (tmp_path / "first.py").write_text(FIRST_GENERATION)
-    first = Config.fromfile(str(tmp_path / "first.py"))
-    first["work_dir"] = str(tmp_path / "first")
-    second = settings(tmp_path / "second", auto_scale_lr={"enable": True, "base_batch_size": 16}, param_scheduler=None)
-    for runner in (Runner.from_cfg(first), Runner(**second)):
-        assert rates(runner.optim_wrapper) == pytest.approx([0.1 * 4 / 16])

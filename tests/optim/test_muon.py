@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
-from footplate.optim.muon import Muon, split_hidden_matrices
+from footplate.optim.muon import Muon
 
 
 class Net(nn.Module):
@@ -30,7 +30,6 @@ class Net(nn.Module):
 
 
 HIDDEN = [
-    "block.weight",
     "attention.in_proj_weight",
     "attention.out_proj.weight",
     "mlp.0.weight",
@@ -56,12 +55,7 @@ def test_hidden_matrices_are_trained_with_muon(caplog: pytest.LogCaptureFixture)
     assert len(wrapper.param_groups) == 2
     sizes = [each.numel() for name, each in model.named_parameters() if name in HIDDEN]
     total = sum(each.numel() for each in model.parameters())
-    assert f"Muon trains 5 of 22 tensors ({sum(sizes)} of {total} elements)" in caplog.text.replace(",", "")
-
-
-def test_the_last_matrix_is_the_head_of_a_model_without_one() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-    assert muon_names(build(model), model) == ["1.weight"]
+    assert f"Muon trains 4 of 22 tensors ({sum(sizes)} of {total} elements)" in caplog.text.replace(",", "")
 
 
 def test_a_model_without_hidden_matrices_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,22 +72,21 @@ def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:
             "custom_keys": {
                 "cls_head.0": {"use_muon": True, "lr_mult": 0.5},
                 "attention": {"use_muon": False},
-                "block": {"lr_mult": 0.1, "decay_mult": 2.0},
+                "mlp.1": {"lr_mult": 0.1, "decay_mult": 2.0},
             },
         },
     )
-    assert muon_names(wrapper, model) == ["block.weight", "mlp.0.weight", "mlp.1.weight", "cls_head.0.weight"]
+    assert muon_names(wrapper, model) == ["mlp.0.weight", "mlp.1.weight", "cls_head.0.weight"]
     names = {id(each): name for name, each in model.named_parameters()}
     settings = {
         names[id(each)]: (group["use_muon"], group["lr"], group["weight_decay"])
         for group in wrapper.param_groups
         for each in group["params"]
     }
-    assert settings["block.weight"] == (True, pytest.approx(0.002), 0.2)
-    assert settings["block.bias"] == (False, pytest.approx(0.002), 0.2)
+    assert settings["mlp.1.weight"] == (True, pytest.approx(0.002), 0.2)
     assert settings["cls_head.0.weight"] == (True, 0.01, 0.1)
     assert settings["cls_head.0.bias"] == (False, 0.01, 0.1)
-    assert settings["mlp.1.bias"] == (False, 0.02, 0.0)
+    assert settings["mlp.0.bias"] == (False, 0.02, 0.0)
 
 
 def gradients(shapes: dict[str, tuple[int, ...]], steps: int) -> list[dict[str, Tensor]]:
@@ -107,41 +100,28 @@ def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) 
         torch.manual_seed(0)
         return {name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
 
-    shapes = {"tall": (9, 4), "wide": (3, 8), "kernel": (4, 3, 2, 2), "bias": (5,)}
+    shapes = {"tall": (9, 4), "wide": (3, 8), "bias": (5,)}
     ours, theirs = params(), params()
-    ours["kernel"].data = ours["kernel"].data.to(memory_format=torch.channels_last)
-    matrices = ["tall", "wide", "kernel"]
     groups = [
-        {"params": [ours[name] for name in matrices], "use_muon": True},
+        {"params": [ours["tall"], ours["wide"]], "use_muon": True},
         {"params": [ours["bias"]], "use_muon": False, "lr": 0.01},
     ]
     hybrid = Muon(groups, lr=0.02, weight_decay=0.1, **settings)
-    flat = nn.Parameter(theirs["kernel"].detach().flatten(1))
-    expected = {**theirs, "kernel": flat}
     muon = torch.optim.Muon(
-        [expected[name] for name in matrices],
+        [theirs["tall"], theirs["wide"]],
         lr=0.02,
         weight_decay=0.1,
         **{"adjust_lr_fn": "match_rms_adamw", **settings},
     )
-    adamw = torch.optim.AdamW([expected["bias"]], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
+    adamw = torch.optim.AdamW([theirs["bias"]], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
     for found in gradients(shapes, 4):
         for name, grad in found.items():
-            ours[name].grad = grad.clone()
-            expected[name].grad = grad.clone().view(expected[name].shape)
+            ours[name].grad, theirs[name].grad = grad.clone(), grad.clone()
         for each in (hybrid, muon, adamw):
             each.step()
-    for name, value in expected.items():
-        torch.testing.assert_close(ours[name].detach(), value.detach().view(shapes[name]), rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_the_momentum_of_bfloat16_matrices_is_not_orthogonalized_in_place(nesterov: bool) -> None:
-    weight = nn.Parameter(torch.randn(4, 4, dtype=torch.bfloat16))
-    optimizer = Muon([{"params": [weight], "use_muon": True}], momentum=0.5, nesterov=nesterov)
-    weight.grad = torch.full((4, 4), 100.0, dtype=torch.bfloat16)
-    optimizer.step()
-    assert optimizer.state[weight]["momentum_buffer"].unique().tolist() == [50.0]
+    assert {name: value.tolist() for name, value in ours.items()} == {
+        name: value.tolist() for name, value in theirs.items()
+    }
 
 
 def train(model: nn.Module, wrapper: OptimWrapper, steps: range, *, spoil: int = -1) -> None:
@@ -170,6 +150,7 @@ SECTIONS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_resumed_run_is_bit_identical(section: dict[str, Any]) -> None:
     whole, part, resumed = small(), small(), small()
@@ -197,17 +178,6 @@ def test_a_state_of_other_matrices_is_refused() -> None:
             other.load_state_dict(state)
 
 
-def test_a_step_with_infinite_gradients_is_skipped() -> None:
-    model = small()
-    wrapper = build(model, type="AmpOptimWrapper", dtype="float16")
-    train(model, wrapper, range(2))
-    before = states(model)
-    train(model, wrapper, range(2, 3), spoil=2)
-    assert states(model) == before
-    train(model, wrapper, range(3, 4))
-    assert states(model) != before
-
-
 def test_several_optimizers_share_a_model() -> None:
     model = nn.ModuleDict({"generator": small(), "discriminator": small()})
     wrapper = build_optim_wrapper(
@@ -220,77 +190,3 @@ def test_several_optimizers_share_a_model() -> None:
     generator = wrapper.parts["generator"]
     # Only the first matrix of the whole model and its last one are trained with AdamW.
     assert [len(group["params"]) for group in generator.param_groups if group["use_muon"]] == [2]
-
-
-def test_heads_are_found_by_their_names_in_the_whole_model() -> None:
-    model = nn.ModuleDict({"backbone": small(), "head": small()})
-    section = {"optimizer": {"type": "Muon", "lr": 0.02}}
-    wrapper = build_optim_wrapper(model, {"backbone": section, "head": section})
-    chosen = {
-        name: [len(group["params"]) for group in part.param_groups if group["use_muon"]]
-        for name, part in wrapper.parts.items()
-    }
-    assert chosen == {"backbone": [2], "head": []}
-
-
-@pytest.mark.parametrize("flag", ["yes", 1, "false"])
-def test_a_flag_other_than_true_and_false_is_refused(flag: Any) -> None:
-    with pytest.raises(ArgumentError, match="use_muon must be True or False") as caught:
-        build(small(), paramwise_cfg={"custom_keys": {"2": {"use_muon": flag}}})
-    assert caught.value.key == "optim_wrapper.paramwise_cfg.custom_keys.2.use_muon"
-    model = small()
-    with pytest.raises(ArgumentError, match="use_muon must be True or False"):
-        list(split_hidden_matrices([{"params": list(model.parameters()), "use_muon": flag}], model))
-
-
-def test_parameters_without_gradients_and_empty_matrices_are_skipped() -> None:
-    frozen, empty = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(0, 3))
-    optimizer = Muon([{"params": [frozen, empty], "use_muon": True}])
-    empty.grad = torch.zeros(0, 3)
-    optimizer.step()
-    assert (frozen.tolist(), list(optimizer.state)) == ([[1.0, 1.0], [1.0, 1.0]], [empty])
-
-
-def test_sparse_gradients_are_refused() -> None:
-    model = nn.Sequential(nn.Embedding(4, 4, sparse=True), nn.Linear(4, 2))
-    wrapper = build(model)
-    with pytest.raises(ArgumentError, match="Muon does not support sparse gradients"):
-        wrapper.update_params(model(torch.tensor([1, 2])).sum())
-
-
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({"momentum": 1.0}, "momentum"),
-        ({"adamw_eps": -1.0}, "adamw_eps"),
-        ({"betas": (0.9, 1.0)}, "betas"),
-        ({"betas": (0.9,)}, "betas"),
-        ({"ns_steps": 0}, "ns_steps"),
-        ({"ns_coefficients": (1.0, 2.0)}, "ns_coefficients"),
-        ({"ns_coefficients": ("a", "b", "c")}, "ns_coefficients"),
-        ({"ns_coefficients": 3.0}, "ns_coefficients"),
-        ({"ns_coefficients": None}, "ns_coefficients"),
-        ({"ns_coefficients": (1.0, 2.0, float("inf"))}, "ns_coefficients"),
-        ({"adamw_eps": float("inf")}, "adamw_eps"),
-        ({"adamw_eps": None}, "adamw_eps"),
-        ({"betas": ("a", 0.9)}, "betas"),
-        ({"betas": 0.9}, "betas"),
-        ({"betas": None}, "betas"),
-        ({"momentum": None}, "momentum"),
-        ({"nesterov": "no"}, "nesterov"),
-        ({"adjust_lr_fn": "adamw"}, "adjust_lr_fn"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(settings: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        build(small(), optimizer=settings)
-    assert caught.value.key.split(".")[-1] == key
-
-
-def test_groups_need_a_choice_and_matrices_two_dimensions() -> None:
-    with pytest.raises(ArgumentError, match="needs `use_muon` in each parameter group"):
-        Muon([nn.Parameter(torch.ones(2, 2))])
-    with pytest.raises(ArgumentError, match="fewer than two dimensions"):
-        Muon([{"params": [nn.Parameter(torch.ones(2))], "use_muon": True}])
-    with pytest.raises(ArgumentError, match="complex"):
-        Muon([{"params": [nn.Parameter(torch.ones(2, dtype=torch.complex64))], "use_muon": False}])

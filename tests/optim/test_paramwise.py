@@ -3,11 +3,13 @@ from typing import Any
 
 import pytest
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.optim import FirstGenerationRules
 from footplate.optim import build_optim_wrapper
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
-from footplate.optim.paramwise import FirstGenerationRules, ParamLocation, ParamwiseRules, is_deformable
+from footplate.optim.paramwise import ParamLocation, ParamwiseRules
 
 NORM, DEPTHWISE, DENSE = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)
 ALL = {
@@ -29,6 +31,7 @@ def location(
     ("where", "settings"),
     [
         (location(NORM), {"weight_decay": 0.1}),
+        (location(_BatchNorm(4)), {"weight_decay": 0.1}),  # the base class of the layers of code bases
         (location(NORM, "bias"), {"weight_decay": 0.1}),
         (location(DENSE), {}),
         (location(DENSE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
@@ -82,32 +85,12 @@ def test_longest_matching_custom_key_is_used(keys: dict[str, float], lr: float |
     assert rules.settings(location(DENSE)).get("lr") == lr
 
 
-def test_only_settings_of_the_matching_custom_key_apply() -> None:
-    custom_keys = {"bias": {"decay_mult": 0.0, "lars_exclude": True, "momentum": 0.0}}
-    rules = ParamwiseRules({**ALL, "custom_keys": custom_keys}, base_lr=1.0, base_wd=1.0)
-    found = rules.settings(location(DENSE, "bias"))
-    assert found == {"weight_decay": 0.0, "lars_exclude": True, "momentum": 0.0}
-
-
-def test_paths_of_top_level_parameters_begin_with_a_dot() -> None:
-    rules = ParamwiseRules({"custom_keys": {".weight": {"lr_mult": 2.0}}}, base_lr=1.0, base_wd=None)
-    assert rules.settings(location(DENSE, prefix="")) == {"lr": 2.0}
-
-
 def test_dcn_offset_lr_mult_applies_to_offset_convolutions() -> None:
     rules = ParamwiseRules({"dcn_offset_lr_mult": 0.1, "bias_lr_mult": 2.0}, base_lr=1.0, base_wd=None)
     for name in ("weight", "bias"):
         where = location(DENSE, name, "layer.conv_offset", deformable=True)
         assert rules.settings(where) == {"lr": 0.1}
     assert rules.settings(location(DENSE, prefix="layer.conv_offset")) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "deformable"), [("ModulatedDeformConv2d", True), ("DeformConv2d", True), ("Conv", False)]
-)
-def test_deformable_convolutions_are_recognized_by_class_name(name: str, deformable: bool) -> None:
-    base: Any = type(name, (nn.Module,), {})
-    assert is_deformable(type("Pack", (base,), {})()) is deformable
 
 
 def test_wrapper_lists_the_keys_that_applied_to_each_parameter() -> None:
@@ -172,11 +155,6 @@ def test_entries_without_effect_are_warned_about(
     paramwise_cfg: dict[str, Any], optimizer: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert warnings_of(caplog, paramwise_cfg, optimizer) == [line]
-
-
-def test_no_warning_about_a_key_that_longer_keys_override(caplog: pytest.LogCaptureFixture) -> None:
-    keys = {"backbone": {"lr_mult": 2.0}, "backbone.weight": {"lr_mult": 3.0}, "backbone.bias": {"lr_mult": 4.0}}
-    assert warnings_of(caplog, {"custom_keys": keys}, SGD) == []
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,10 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import BuildError, FootplateError, UnknownNameError
-from footplate.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from footplate.optim import OptimWrapper, build_optim_wrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 SECTION = {"type": "SGD", "lr": 0.1}
-
-
-def test_default_type_is_optim_wrapper() -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": SECTION})
-    assert type(wrapper) is OptimWrapper
-    assert wrapper.defaults["lr"] == 0.1
 
 
 def test_wrappers_are_returned_unchanged_and_optimizers_are_wrapped() -> None:
@@ -75,11 +69,6 @@ def test_parameters_outside_the_model_leave_the_wrapper_without_names() -> None:
     assert state["param_groups"][0]["params"] == [0, 1, 2]
     assert "param_names" not in state["param_groups"][0]
     wrapper.load_state_dict(state)
-
-
-def test_several_sections_build_an_optim_wrapper_dict() -> None:
-    model = nn.ModuleDict({"g": nn.Linear(1, 1)})
-    assert type(build_optim_wrapper(model, {"g": {"optimizer": SECTION}})) is OptimWrapperDict
 
 
 @pytest.mark.parametrize(

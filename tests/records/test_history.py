@@ -93,17 +93,6 @@ def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any
     check(resumed, plain)
 
 
-@pytest.mark.parametrize("length", [1023, 1024, 1025, 3000])
-def test_many_values_pass_through_the_pending_ones(length: int) -> None:
-    history = HistoryBuffer(max_length=300)
-    for value in range(length):
-        history.append(torch.tensor(float(value)))
-    assert history.current() == length - 1
-    assert history.mean("global") == (length - 1) / 2
-    assert (history.mean(10), history.min(10)) == (length - 5.5, length - 10)
-    assert len(history) == min(length, 300)
-
-
 def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
     history = HistoryBuffer(max_length=4)
     for value in range(10):
@@ -127,57 +116,6 @@ def test_appending_reads_nothing_from_the_device() -> None:
     assert len(history) == 1000
     with pytest.raises((NotImplementedError, RuntimeError)):
         history.mean(10)
-
-
-def test_memory_is_bounded() -> None:
-    history = HistoryBuffer(max_length=1000)
-    history.append(torch.tensor(0.0))
-    history.start_epoch()
-    kept = {key: value for key, value in vars(history).items() if isinstance(value, torch.Tensor)}
-    assert [value.numel() for value in kept.values()] == [1000]
-    for _ in range(3000):
-        history.append(torch.tensor(1.0))
-    assert len(history.data[0]) == 1000
-    assert all(getattr(history, key) is value for key, value in kept.items())
-
-
-def test_numbers_and_tensors_mix() -> None:
-    history = HistoryBuffer()
-    for value in (1, 2.5, torch.tensor(3.0), torch.tensor([4.0]), torch.tensor(5), torch.tensor(6.0).bfloat16()):
-        history.append(value)
-    assert history.data[0].tolist() == [1.0, 2.5, 3.0, 4.0, 5.0, 6.0]
-
-
-def test_a_graph_is_not_kept() -> None:
-    weight = torch.tensor(2.0, requires_grad=True)
-    history = HistoryBuffer()
-    history.append((weight * 3).detach())
-    assert history.mean() == 6.0
-
-
-def test_update_divides_by_the_counts() -> None:
-    history = HistoryBuffer()
-    history.append(4.0)
-    history.update(6.0, count=3)
-    assert history.mean(2) == history.mean("global") == 10 / 4
-    assert history.mean(1) == 2.0
-
-
-def test_valid_windows() -> None:
-    history = HistoryBuffer()
-    for value in (1.0, 2.0, 6.0):
-        history.append(value)
-    window: Any = np.int64(2)
-    assert history.mean(window) == 4.0
-    with pytest.raises(ValueError, match="eopch"):
-        history.mean("eopch")
-
-
-def test_empty_history_is_nan() -> None:
-    history = HistoryBuffer()
-    found = [history.current(), history.mean(), history.mean(3), history.min(3), history.max("epoch")]
-    assert all(math.isnan(each) for each in found)
-    assert len(history) == 0
 
 
 def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

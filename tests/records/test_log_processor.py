@@ -1,10 +1,8 @@
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -89,19 +87,6 @@ def test_validation_loss_has_the_same_name_in_line_and_scalars(runner: Any, mode
     assert [key for key in hierarchical if "loss" in key] == [f"{mode}/loss"]
 
 
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_the_scalars_after_an_iteration(runner: Any, by_epoch: bool) -> None:
-    tag, _ = LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, 9, "train")
-    place = {"epoch": 2, "iter": 10} if by_epoch else {"iter": 10}
-    measured = {"lr": 0.01, "loss": 4.5, "acc": 9.0, "time": 0.5, "data_time": 0.125, "memory": 321}
-    assert dict(tag) == {**measured, **place}
-
-
-def test_last_epoch_is_not_padded(runner: Any) -> None:
-    runner.epoch = 11
-    assert LogProcessor().get_log_after_iter(runner, 99, "train")[1].startswith("Epoch(train) [12][100/100]  lr: ")
-
-
 def test_eta_covers_the_whole_run(runner: Any) -> None:
     processor = LogProcessor(by_epoch=False)
     runner.message_hub = MessageHub("slow")
@@ -113,16 +98,6 @@ def test_eta_covers_the_whole_run(runner: Any) -> None:
     assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
     runner.max_iters = 10**23
     assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
-
-
-def test_log_with_hierarchy(runner: Any) -> None:
-    processor = LogProcessor(log_with_hierarchy=True, num_digits=2)
-    tag, line = processor.get_log_after_iter(runner, 9, "train")
-    assert set(tag) >= {"train/lr", "train/loss", "train/acc", "train/time", "train/data_time", "iter", "epoch"}
-    assert re.search(r"train/lr: 1\.00e-02  eta: .*  train/time: 0\.50  .*  train/loss: 4\.50", line)
-    tag, line = processor.get_log_after_epoch(runner, 20, "val")
-    assert tag == {"val/mIoU": 55.123456, "val/data_time": 0.125, "val/time": 0.5}
-    assert line.endswith("    val/mIoU: 55.12  val/table: {'a': [1, 2]}  val/data_time: 0.12  val/time: 0.50")
 
 
 @pytest.mark.parametrize(
@@ -200,32 +175,6 @@ def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
     assert caught.value.key == key
 
 
-def test_epoch_window_needs_by_epoch() -> None:
-    with pytest.raises(ArgumentError, match="window_size 'epoch' needs by_epoch=True"):
-        LogProcessor(by_epoch=False, custom_cfg=[{"data_src": "loss", "method_name": "mean", "window_size": "epoch"}])
-
-
-@pytest.mark.parametrize("window_size", [0, -1, 2.5, "10"])
-def test_a_window_is_a_positive_number(window_size: Any) -> None:
-    with pytest.raises(ArgumentError, match="window_size must be an integer of at least 1"):
-        LogProcessor(window_size=window_size)
-
-
-def test_mean_pattern(runner: Any) -> None:
-    tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
-    assert (tag["loss"], tag["acc"]) == (7.5, 9.0)
-    tag, _ = LogProcessor(window_size=4, mean_pattern=".*acc.*").get_log_after_iter(runner, 9, "train")
-    assert (tag["loss"], tag["acc"]) == (9.0, 7.5)
-
-
-def test_validation_averages_only_its_times(runner: Any) -> None:
-    runner.message_hub.log_scalars["val/time"].mark()
-    processor = LogProcessor(by_epoch=False)
-    for place, (value, mean) in enumerate([(2.5, "2.5000"), (0.5, "1.5000")]):
-        runner.message_hub.update_scalar("val/time", value)
-        assert f"time: {mean}" in processor.get_log_after_iter(runner, place, "val")[1]
-
-
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
@@ -246,18 +195,6 @@ def test_unmatched_rule_is_a_single_warning(
     for _ in range(2):
         processor.get_log_after_iter(runner, 9, "train")
     assert caplog.messages == [says]
-
-
-@pytest.mark.parametrize(
-    "cfg",
-    [
-        {"window_size": 20000},
-        {"custom_cfg": [{"data_src": "loss", "method_name": "mean", "window_size": 20000}]},
-    ],
-)
-def test_window_beyond_capacity_is_a_warning(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    LogProcessor(**cfg)
-    assert caplog.messages == ["window_size 20000 is too large: only the latest 8192 values are stored."]
 
 
 def recorded(count: int) -> MessageHub:
@@ -286,23 +223,6 @@ def test_figures_are_those_of_the_reference() -> None:
         assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (np.zeros((5, 4)), "5x4 values"),
-        (torch.tensor([[20, 0, 0], [10, 3, 7], [0, 1, 19]]), "3x3 values"),
-        (np.zeros(17), "17 values"),
-        (np.array([0.123456789012345678] * 8), "[" + " ".join(["0.12345679"] * 8) + "]"),  # numpy would wrap it
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_other_values_fit_into_the_line(runner: Any, value: Any, text: str) -> None:
-    runner.message_hub.update_info("val/table", value)
-    line = LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
-    assert f"table: {text}" in line
-    assert "\n" not in line
-
-
 def test_values_of_earlier_validation_are_not_shown(runner: Any) -> None:
     """Values that other code recorded under validation names in the meantime are excluded too."""
     hub = runner.message_hub
@@ -316,26 +236,3 @@ def test_values_of_earlier_validation_are_not_shown(runner: Any) -> None:
     hub.update_scalar("val/accuracy", 0.5)
     metrics, _ = LogProcessor().get_log_after_epoch(runner, 20, "val", with_non_scalar=True)
     assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
-
-
-def test_validation_line_leaves_out_single_classes(runner: Any) -> None:
-    for name in ("night/mIoU", "night/IoU.T-shirt/top", "other.thing"):
-        runner.message_hub.update_scalar(f"val/{name}", 50.0)
-    metrics, line = LogProcessor().get_log_after_epoch(runner, 2, "val")
-    assert metrics["night/IoU.T-shirt/top"] == 50.0  # files have them
-    assert "night/mIoU: 50.0000" in line
-    assert "other.thing: 50.0000" in line
-    assert "shirt" not in line
-
-
-def test_line_ends_in_names_are_escaped(runner: Any) -> None:
-    runner.message_hub.update_scalar("train/loss\n2026 - ERROR - lost\t", 1.0)
-    runner.message_hub.update_scalar("val/a\r\nb", 1.0)
-    assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
-    assert r"a\r\nb: 1.0000" in LogProcessor().get_log_after_epoch(runner, 20, "val")[1]
-
-
-def test_a_rule_that_reads_nothing_is_ignored(runner: Any) -> None:
-    plain = LogProcessor().get_log_after_iter(runner, 9, "train")
-    found = LogProcessor(custom_cfg=[{"data_src": "", "method": "mean", "windows_size": "global"}])
-    assert (found.custom_cfg, found.get_log_after_iter(runner, 9, "train")) == ([], plain)

@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import io
 import json
@@ -12,15 +11,12 @@ import pytest
 
 from footplate.errors import ArgumentError
 from footplate.records import (
-    NOT_SHOWN,
-    OF_ITERATION,
     buffer_log,
     check_log_file,
     get_logger,
     logging_to,
     print_log,
     set_level,
-    show_iterations,
 )
 
 
@@ -74,13 +70,6 @@ def test_terminal_lines_are_wrapped_but_not_the_file(
     assert written.partition(" - ")[2] == (
         "footplate - INFO - Iter(train) [10/30]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"
     )
-
-
-def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    set_level("INFO")
-    set_level("INFO", screen=False)
-    get_logger().info("one line")
-    assert capsys.readouterr().out == ""
 
 
 def test_each_run_has_a_log_file(tmp_path: Path) -> None:
@@ -140,15 +129,6 @@ def test_log_file_is_rotated(tmp_path: Path) -> None:
     assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
 
 
-def test_long_record_does_not_rotate_an_empty_file(tmp_path: Path) -> None:
-    with logging_to(str(tmp_path / "run.log"), max_mb=0.001, backups=3):
-        for letter in "ab":
-            logging.getLogger("footplate").warning(letter * 2000)
-    logs = {each.name: each.read_text().strip()[-1] for each in tmp_path.glob("*.log")}
-    assert logs == {"run.1.log": "a", "run.log": "b"}
-    assert sorted(each.name for each in tmp_path.glob("*.jsonl")) == ["run.warnings.1.jsonl", "run.warnings.jsonl"]
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -164,48 +144,6 @@ def test_invalid_log_file_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:
         check_log_file(settings)
     assert caught.value.key in settings
-
-
-def test_earlier_records_are_written_to_the_file(tmp_path: Path) -> None:
-    set_level("INFO", screen=False)
-    with buffer_log() as said:
-        get_logger().info("early")
-    with logging_to(str(tmp_path / "run.log"), said):
-        get_logger().info("late")
-    assert [line.split()[-1] for line in (tmp_path / "run.log").read_text().splitlines()] == ["early", "late"]
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_ranks_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str], begun: bool) -> None:
-    with buffer_log() if begun else contextlib.nullcontext():
-        set_level("INFO", screen=False)
-    get_logger().propagate, before = False, get_logger().propagate
-    get_logger().warning("of rank 1")
-    get_logger().propagate = before
-    assert capsys.readouterr() == ("", "")
-
-
-def test_not_shown_records_are_only_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    set_level("INFO")
-    path = tmp_path / "run.log"
-    with logging_to(str(path)):
-        get_logger().info("python 3.11", extra=NOT_SHOWN)
-        get_logger().info("loss 0.5")
-    assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["python 3.11", "loss 0.5"]
-    assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == ["loss 0.5"]
-
-
-def test_iteration_lines_can_be_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    set_level("INFO")
-    path = tmp_path / "run.log"
-    with logging_to(str(path)):
-        for shown in (True, False, True):
-            show_iterations(shown)
-            get_logger().info("loss 0.5", extra=OF_ITERATION)
-            get_logger().info("mIoU 50")
-    assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["loss 0.5", "mIoU 50"] * 3
-    lines = ["loss 0.5", "mIoU 50", "mIoU 50", "loss 0.5", "mIoU 50"]
-    assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == lines
 
 
 def test_control_characters_and_surrogates_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

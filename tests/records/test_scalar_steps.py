@@ -167,21 +167,6 @@ def test_test_has_the_step_of_the_checkpoint(
     assert validated.steps() == f"V{step}"
 
 
-def test_loaded_weights_do_not_change_the_steps(tmp_path: Path) -> None:
-    first, second = RecordingWriter(), RecordingWriter()
-    runner_of(tmp_path / "a", ITERATIONS, first, {"interval": 4}, 25).train()
-    path = (tmp_path / "a/last_checkpoint").read_text()
-    cfg = {"by_epoch": False, "max_iters": 5, "val_interval": 5}
-    runner_of(tmp_path / "b", cfg, second, {"interval": 4}, load_from=path).train()
-    assert second.steps() == "T4 V5"
-
-
-def test_a_test_without_a_checkpoint_has_step_0(tmp_path: Path) -> None:
-    writer = RecordingWriter()
-    runner_of(tmp_path, EPOCHS, writer, {}).test()
-    assert writer.calls == [("test/accuracy", 0)]
-
-
 def test_steps_of_several_validation_datasets(tmp_path: Path) -> None:
     sets = {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}
     writer = RecordingWriter()
@@ -194,10 +179,3 @@ def test_steps_of_several_validation_datasets(tmp_path: Path) -> None:
     assert found["clean/accuracy"] == found["clean/loss"] == found["val/time"] == [1, 2, 3]
     assert found["noisy/accuracy"] == found["noisy/loss"] == [2, 3]
     assert len(set(writer.calls)) == len(writer.calls)
-
-
-def test_validation_loss_is_separate_from_training_loss(tmp_path: Path) -> None:
-    writer = RecordingWriter()
-    runner_of(tmp_path, EPOCHS, writer, {"interval": 10}, val_cfg={"loss": True}).train()
-    assert [step for name, step in writer.calls if name == "loss"] == [10, 20, 30]
-    assert [step for name, step in writer.calls if name == "val/loss"] == [1, 2, 3]

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from footplate import Config
-from footplate.errors import MissingExtraError
 from footplate.registry import VISBACKENDS
 from tests.records.fakes import PICTURE, Library, put_in_place
 
@@ -77,36 +76,6 @@ def test_calls_of_wandb(wandb: WandbLibrary, tmp_path: Path) -> None:
     ]
 
 
-def test_metric_definitions_as_arguments(wandb: WandbLibrary, tmp_path: Path) -> None:
-    settings = [{"name": "mIoU", "summary": "max"}]
-    writer = VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path), "define_metric_cfg": settings})
-    writer.add_scalar("mIoU", 1.0, 1)
-    assert ("define", ({"name": "mIoU", "summary": "max"},)) in wandb.calls
-
-
-def test_close_without_start_does_nothing(wandb: WandbLibrary, tmp_path: Path) -> None:
-    VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path)}).close()
-    assert wandb.calls == []
-
-
-def test_code_and_gradients(wandb: WandbLibrary, tmp_path: Path) -> None:
-    cfg = {"type": "WandbVisBackend", "save_dir": str(tmp_path), "log_code_name": "src", "watch_kwargs": {"log": "all"}}
-    writer = VISBACKENDS.build(cfg)
-    writer.add_config(Config({"lr": 0.5}))
-    writer.add_graph("model", None)
-    assert wandb.calls[-2:] == [("code", {"name": "src"}), ("watch", ("model", {"log": "all"}))]
-
-
-def test_write_after_close_continues_the_run(wandb: WandbLibrary, tmp_path: Path) -> None:
-    writer = VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path)})
-    for step in (1, 2):
-        writer.add_scalar("loss", 1.0, step)
-        writer.close()
-    starts = [values for name, values in wandb.calls if name == "init"]
-    assert starts == [{"dir": str(tmp_path)}, {"dir": str(tmp_path), "id": "abc", "resume": "allow"}]
-    assert writer.state_dict() == {"id": "abc"}
-
-
 @pytest.fixture
 def swanlab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     found = Library()
@@ -163,19 +132,6 @@ def test_a_resumed_run_names_the_one_it_continues(swanlab: Library, tmp_path: Pa
     writer.add_scalar("loss", 1.0, 1)
     assert swanlab.calls[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": f"{tmp_path}/mine"})
     assert writer.state_dict() == {"id": "abc"}
-
-
-@pytest.mark.parametrize("said_by", ["config", "environment"])
-def test_the_mode_local_needs_the_dashboard(swanlab: Library, monkeypatch: pytest.MonkeyPatch, said_by: str) -> None:
-    monkeypatch.setitem(sys.modules, "swanboard", None)
-    cfg: dict[str, object] = {"type": "SwanlabVisBackend"}
-    if said_by == "environment":
-        monkeypatch.setenv("SWANLAB_MODE", "local")
-    else:
-        cfg["init_kwargs"] = {"mode": "local"}
-    with pytest.raises(MissingExtraError, match="in the mode 'local' needs the package 'swanboard'") as caught:
-        VISBACKENDS.build(cfg)
-    assert caught.value.notes == ("pip install 'footplate[swanlab]'",)
 
 
 def test_calls_of_trackio(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,6 @@ def test_full_disk_leaves_complete_lines(
             return write(descriptor, data)
         calls.append(data)
         if len(calls) == 3:
-            return write(descriptor, data[:10])
-        if len(calls) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(descriptor, data)
 
@@ -84,7 +82,7 @@ def test_full_disk_leaves_complete_lines(
     monkeypatch.setattr("footplate.records.local_writers.os.write", full)
     runner.train()
     assert runner.iter == 12
-    # The third call would have written step 4 of training, the fifth a copy of the validation line.
+    # The third call would have written the second line of step 4.
     assert lines(runner) == [2, 4, 6, 8, 8, 10, 12, 12]
     warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) == 1
@@ -111,10 +109,11 @@ class NamedRunBackend(BaseVisBackend):
 
 
 def test_identity_is_restored_before_the_first_write(tmp_path: Path) -> None:
-    def run(name: str, epochs: int, **changes: Any) -> NamedRunBackend:
+    def run(name: str, epochs: int, work_dir: str = "a", **changes: Any) -> NamedRunBackend:
         backends = [{"type": "NamedRunBackend", "run": name}]
         train_cfg = {"by_epoch": True, "max_epochs": epochs}
-        runner = Runner(**settings(tmp_path, train_cfg=train_cfg, visualizer={"vis_backends": backends}, **changes))
+        cfg = settings(tmp_path / work_dir, train_cfg=train_cfg, visualizer={"vis_backends": backends}, **changes)
+        runner = Runner(**cfg)
         runner.train()
         writer = runner.visualizer.get_backend("NamedRunBackend")
         assert isinstance(writer, NamedRunBackend)
@@ -122,4 +121,4 @@ def test_identity_is_restored_before_the_first_write(tmp_path: Path) -> None:
 
     assert run("first", 1).first_word == "first"
     assert run("second", 2, resume=True).first_word == "first"
-    assert run("third", 1, load_from=str(tmp_path / "epoch_2.pth")).first_word == "third"
+    assert run("third", 1, "b", load_from=str(tmp_path / "a" / "epoch_2.pth")).first_word == "third"

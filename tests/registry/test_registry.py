@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate import hosts
+from footplate import openmmlab
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, RegistryError, UnknownNameError
 from footplate.registry import (
     FUNCTIONS,
@@ -49,25 +49,6 @@ def test_register_by_decorator_and_by_call(shapes: Registry) -> None:
     assert repr(shapes) == "Registry(name='shape', scope='main', entries=['Base', 'Square'])"
 
 
-def test_class_with_several_names_and_function_with_one(shapes: Registry) -> None:
-    def make_unit() -> Shape:
-        return Shape(1)
-
-    shapes.register_module(name=["Square", "Quad"], module=Shape)
-    shapes.register_module(name="unit")(make_unit)
-    assert shapes.get("Square") is shapes.get("Quad") is Shape
-    assert shapes.get("unit") is make_unit
-    assert "Shape" not in shapes
-
-
-@pytest.mark.parametrize(
-    ("name", "module"), [(3, None), (["a", 3], None), (None, 3), (None, "Square")], ids=["int", "list", "3", "str"]
-)
-def test_invalid_entries_and_names_are_rejected(shapes: Registry, name: Any, module: Any) -> None:
-    with pytest.raises(BuildError):
-        shapes.register_module(name=name, module=module)
-
-
 def test_duplicate_user_class_needs_force(shapes: Registry) -> None:
     shapes.register_module(module=Shape, name="Square")
     shapes.register_module(module=Shape, name="Square")  # the same class again is allowed
@@ -93,14 +74,6 @@ def test_user_class_replaces_built_in(
     assert shapes.get("Square") is own
     assert len(caplog.messages) == 1
     assert "Replacing the built-in shape 'Square' with" in caplog.messages[0]
-
-
-def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
-    own = make_class("Square")
-    with caplog.at_level(logging.WARNING, "footplate"):
-        shapes.register_module(module=own)
-        shapes.register_module(module=make_class("Square", "footplate.shapes"))
-    assert caplog.messages == ["Replacing the built-in shape 'Square' with users_code.Square."]
 
 
 def test_lookup_in_parent_and_other_scopes() -> None:
@@ -139,64 +112,7 @@ def test_default_scope_is_searched_first() -> None:
     assert root.get("Square") is in_root
 
 
-@pytest.mark.parametrize(
-    ("scope", "module", "is_found"),
-    [
-        ("mmdet3d", "projects.plugin", True),
-        ("mmdet3d", "mmdet3d.models", True),
-        ("mmdet3d", "mmdet.models", False),
-        (None, "projects.plugin", False),
-    ],
-)
-def test_class_of_a_plugin_is_found_in_the_registry_of_another_scope(
-    scope: str | None, module: str, is_found: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("footplate.registry.scopes.is_user_module", lambda module: module == "projects")
-    root = Registry("shape", scope="main")
-    first, _ = (Registry("shape", parent=root, scope=each) for each in ("mmdet", "mmdet3d"))
-    added = first.register_module(module=make_class("Petr3D", module))
-    with using_scope(scope):
-        if is_found:
-            assert root.get("Petr3D") is added
-            return
-        with pytest.raises(UnknownNameError) as caught:
-            root.get("Petr3D")
-    assert caught.value.suggestion == "mmdet.Petr3D"
-
-
-def test_name_with_different_classes_in_other_scopes_is_unknown() -> None:
-    root = Registry("shape", scope="main")
-    for scope in ("left", "right"):
-        Registry("shape", parent=root, scope=scope).register_module(module=make_class("Square"))
-    with using_scope("elsewhere"), pytest.raises(UnknownNameError) as caught:
-        root.get("Square")
-    assert caught.value.suggestion == "left.Square"
-
-
-def test_config_may_set_scope() -> None:
-    root = Registry("shape", scope="main")
-    left = Registry("shape", parent=root, scope="left")
-    own = make_class("Square")
-    left.register_module(module=own)
-    assert type(root.build({"type": "Square", "_scope_": "left", "side": 4})) is own
-    with pytest.raises(UnknownNameError):
-        root.build({"type": "Square"})
-
-
-def test_duplicate_child_scope_is_rejected() -> None:
-    root = Registry("shape", scope="main")
-    Registry("shape", parent=root, scope="left")
-    with pytest.raises(DuplicateNameError, match="already has a child with the scope 'left'"):
-        Registry("shape", parent=root, scope="left")
-
-
-def test_default_scope_is_the_creating_package() -> None:
-    assert Registry("shape").scope == __name__.partition(".")[0]
-
-
-@pytest.mark.parametrize(
-    ("asked", "near"), [("Squar", "Square"), ("square", "Square"), ("left.Cirle", "Circle"), ("Zebra", None)]
-)
+@pytest.mark.parametrize(("asked", "near"), [("Squar", "Square"), ("left.Cirle", "Circle"), ("Zebra", None)])
 def test_unknown_name_suggests_nearest_name_in_tree(asked: str, near: str | None) -> None:
     root = Registry("shape", scope="main")
     left = Registry("shape", parent=root, scope="left")
@@ -247,21 +163,19 @@ OWN = "  Register your own classes with custom_imports = dict(imports=['my_modul
         (None, "mmseg.EncoderDecoder", [*NOT_INSTALLED, OWN]),
         ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", *NOT_INSTALLED]),
         ("nosuch", "EncoderDecoder", ["  no registry or package has the scope 'nosuch'", OWN]),
-        (None, "nosuch.LinearLR", ["  no registry or package has the scope 'nosuch'", OWN]),
         (None, "mmsge.Thing", ["  no registry or package has the scope 'mmsge'; did you mean 'mmseg'?", OWN]),
-        ("footplate", "EncoderDecoder", [OWN]),
         ("json", "EncoderDecoder", [OWN]),
     ],
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
 def test_name_from_missing_package(scope: str | None, name: str, lines: list[str], over_footplate: bool) -> None:
     if over_footplate:
-        hosts.install()
+        openmmlab.install()
     try:
         with using_scope(scope), pytest.raises(UnknownNameError) as caught:
             MODELS.get(name)
     finally:
-        hosts.uninstall()
+        openmmlab.uninstall()
     assert str(caught.value).split("\n") == [f"unknown model '{name}'", *lines]
 
 
@@ -311,12 +225,6 @@ def test_registry_of_installed_package_is_found(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delitem(TRANSFORMS.children, package)
 
 
-def test_dotted_path_to_subclass_of_base() -> None:
-    from torch.nn import Linear
-
-    assert MODELS.get("torch.nn.Linear") is Linear
-
-
 @pytest.mark.parametrize("path", ["subprocess.Popen", "os.system", "builtins.eval", "footplate.Config"])
 @pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS, FUNCTIONS], ids=["hook", "model", "transform", "func"])
 def test_dotted_path_executes_nothing_else(
@@ -329,16 +237,6 @@ def test_dotted_path_executes_nothing_else(
     assert caught.value.key == "type"
     assert not ran
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("path", ["this.s", "antigravity.geohash", "footplate.__main__.main"])
-@pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS], ids=["hook", "model", "transform"])
-def test_unsuitable_dotted_path_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = path.rpartition(".")[0]
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(BuildError, match="a config must not refer to|accepts only registered names"):
-        registry.get(path)
-    assert module not in sys.modules
 
 
 def test_registry_with_base_rejects_other_classes() -> None:
@@ -355,17 +253,6 @@ def test_registry_with_base_rejects_other_classes() -> None:
     with pytest.raises(BuildError, match="accepts only subclasses of"):
         child.register_module(module=Shape)
     del HOOKS.children["test_bases"]
-
-
-def test_base_class_can_register_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "based_shapes.py").write_text(
-        "from footplate.registry import Registry\n"
-        "SHAPES = Registry('shape', scope='main', base='based_shapes:Shape')\n"
-        "@SHAPES.register_module()\nclass Shape: pass\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    module = __import__("based_shapes")
-    assert module.SHAPES.get("Shape") is module.Shape
 
 
 def test_check_does_not_build() -> None:
@@ -397,19 +284,6 @@ def test_scope_applies_within_block() -> None:
             assert default_scope() == "mmdet"
         with using_scope(None):
             assert default_scope() == "mmseg"
-    assert default_scope() is None
-
-
-def test_scope_is_restored_after_error() -> None:
-    with pytest.raises(ZeroDivisionError), using_scope("mmseg"):
-        raise ZeroDivisionError
-    assert default_scope() is None
-
-
-def test_set_default_scope() -> None:
-    set_default_scope("mmseg")
-    assert default_scope() == "mmseg"
-    set_default_scope(None)
     assert default_scope() is None
 
 
@@ -461,11 +335,6 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "Round" not in found.SHAPES
 
 
-@pytest.mark.parametrize(("key", "parts"), [("mmdet.ResNet", ("mmdet", "ResNet")), ("ResNet", (None, "ResNet"))])
-def test_split_scope_key(key: str, parts: tuple[str | None, str]) -> None:
-    assert Registry.split_scope_key(key) == parts
-
-
 def test_two_code_bases_add_the_same_class_to_a_third(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -509,12 +378,3 @@ def test_error_about_a_first_generation_transform_names_its_replacement(name: st
         TRANSFORMS.build({"type": name})
     assert caught.value.suggestion is None
     assert replacement in " ".join(caught.value.notes)
-
-
-def test_transform_of_a_code_base_is_suggested_instead_of_its_replacement() -> None:
-    root = Registry("transform", scope="main")
-    Registry("transform", parent=root, scope="left").register_module(module=make_class("Normalize"))
-    Registry("transform", parent=root, scope="right").register_module(module=make_class("Normalize"))
-    with using_scope("elsewhere"), pytest.raises(UnknownNameError) as caught:
-        root.get("Normalize")
-    assert caught.value.suggestion == "left.Normalize"

@@ -10,14 +10,6 @@ from tests.engine.test_outputs import OUTSIDE
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
-    [("run/a.pth", True), ("/run", True), ("file:///run", True), ("local:///run", True), ("s3://bucket/run", False)],
-)
-def test_is_local(path: str, expected: bool) -> None:
-    assert storage.is_local(path) is expected
-
-
-@pytest.mark.parametrize(
     ("path", "folder", "name"),
     [
         ("run/a.pth", "run", "a.pth"),
@@ -31,17 +23,6 @@ def test_is_local(path: str, expected: bool) -> None:
 )
 def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) -> None:
     assert (storage.parent(path), storage.base_name(path)) == (folder, name)
-
-
-def test_join_keeps_the_protocol() -> None:
-    assert storage.join("memory://run", "sub", "a.pth") == "memory://run/sub/a.pth"
-    assert storage.join(Path("run"), "a.pth") == "run/a.pth"
-
-
-def test_absolute_keeps_urls() -> None:
-    assert storage.absolute("memory://run/a.pth") == "memory://run/a.pth"
-    assert storage.absolute("a.pth") == os.path.join(os.getcwd(), "a.pth")
-    assert storage.local_path("~/a") == os.path.expanduser("~/a")
 
 
 @pytest.mark.parametrize(

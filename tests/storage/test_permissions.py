@@ -1,7 +1,6 @@
 """Operations without permission raise an error and leave existing files unchanged."""
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,6 @@ def test_forbidden_operation_raises(read_only: Path, act: Callable[[Path], Any])
     assert storage.list_dir(read_only) == ["a"]
 
 
-def test_read_only_file_in_writable_folder_is_replaced(folder_of_nobody: Path) -> None:
-    path = folder_of_nobody / "a"
-    path.write_bytes(b"old")
-    path.chmod(0o444)
-    storage.commit_bytes(path, b"new")
-    assert path.read_bytes() == b"new"
-
-
 def test_commit_to_unlistable_folder(folder_of_nobody: Path) -> None:
     folder = folder_of_nobody / "drop"
     folder.mkdir()
@@ -74,15 +65,3 @@ def test_unreadable_file_is_not_reported_as_missing(folder_of_nobody: Path) -> N
         storage.read_bytes(path)
     assert storage.exists(path)
     assert storage.status(path).size == 6
-
-
-def test_clean_stale_skips_files_without_permission(folder_of_nobody: Path) -> None:
-    path = folder_of_nobody / ".a.0123abcd.partial"
-    path.write_bytes(b"half")
-    path.chmod(0o000)
-    assert storage.clean_stale(folder_of_nobody) == []
-    path.chmod(0o600)
-    folder_of_nobody.chmod(0o555)
-    assert storage.clean_stale(folder_of_nobody) == []
-    folder_of_nobody.chmod(0o700)
-    assert storage.clean_stale(folder_of_nobody) == [os.fspath(path)]

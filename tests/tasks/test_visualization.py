@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from footplate.data.structures import BaseDataElement
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.tasks.visualization import BaseVisualizationHook
@@ -121,6 +121,17 @@ def test_images_of_several_datasets_have_different_names() -> None:
     assert recorder.names == ["val_night_00"]
 
 
+def test_images_of_the_same_name_in_several_folders_have_different_names() -> None:
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement, 2)
+    for output, folder in zip(outputs, ("oval", "tri"), strict=True):
+        output.set_metainfo({"img_path": f"{folder}/00.png"})
+    hook = BaseVisualizationHook(draw=True, interval=1)
+    for _ in range(2):  # validations
+        hook.after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.names == ["val_00", "val_00_2"] * 2
+
+
 def test_without_a_path_images_are_numbered() -> None:
     recorder = Recorder()
     inputs = {"inputs": torch.zeros(1, 3, 2, 2)}
@@ -134,8 +145,9 @@ def test_invalid_numbers_are_refused(settings: dict[str, Any]) -> None:
         BaseVisualizationHook(**settings)
 
 
-def test_a_batch_without_images_is_an_error() -> None:
-    Recorder()
+def test_a_batch_without_images_costs_only_its_images(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
     hook = BaseVisualizationHook(draw=True, interval=1)
-    with pytest.raises(DataError, match="the batch contains no image"):
-        hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])
+    hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])
+    assert "The image '0_0' cannot be drawn and is skipped: DataError: the batch contains no image" in caplog.text
+    assert recorder.names == []

@@ -6,7 +6,7 @@ import pytest
 
 from footplate.config import Config, LazyObject
 from footplate.errors import ConfigError
-from footplate.tools.diff import compare, describe, read_either, same
+from footplate.tools.diff import compare, describe, read_either
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,6 @@ def test_configs_are_compared_by_meaning(
     assert [(path, one and one.value, two and two.value) for path, one, two in found] == differences
 
 
-@pytest.mark.parametrize(("first", "second"), [({"a": 1}, {"b": 1}), ([1], [1, 2]), (1, "1"), (None, False)])
-def test_different_values_are_found(first: Any, second: Any) -> None:
-    assert not same(first, second)
-
-
 def test_differences_show_both_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.py").write_text("model = dict(depth=50,\n    name='x')\n")
@@ -66,15 +61,6 @@ def test_newest_config_of_a_work_dir_is_read(tmp_path: Path) -> None:
     assert read_either(str(older.parent)).a == "age 0"
 
 
-def test_json_config_is_preferred_over_python_config(tmp_path: Path) -> None:
-    records = tmp_path / "2024_01" / "vis_data"
-    records.mkdir(parents=True)
-    (records / "config.py").write_text("a = 1\n")
-    (records / "config.json").write_text('{"a": 2}\n')
-    assert read_either(str(tmp_path)).a == 2
-    assert read_either(str(records / "config.py")).a == 1
-
-
 def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "2024_01" / "vis_data").mkdir(parents=True)
     code = f"open({str(tmp_path / 'mark')!r}, 'w')\na = 1\n"
@@ -85,14 +71,6 @@ def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCap
         read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))
     assert not (tmp_path / "mark").exists()
     assert "it contains code other than assignments of plain values" in caplog.text
-
-
-def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("a = 1 + 1\n")
-    assert read_either(str(tmp_path / "a.py")).a == 2
-    assert "model" in read_either("fashion-seg")
-    with pytest.raises(ConfigError, match="no config file or recipe 'fashion-sex'"):
-        read_either("fashion-sex")
 
 
 def test_scope_that_a_base_from_a_package_adds_is_not_a_difference(tmp_path: Path) -> None:

@@ -17,13 +17,6 @@ def test_every_event_of_a_run_has_a_line(write: Callable[..., Config]) -> None:
     )
 
 
-def test_singular_is_used_for_one(write: Callable[..., Config]) -> None:
-    hooks = "default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))"
-    shown = explain_loops(loops_as_data(write(f"train_cfg = dict(max_epochs=1)\n{hooks}")))
-    assert ": 1 epoch of 5 iterations, 5 in total, batches of 2, 0 workers\n" in shown
-    assert "log         every iteration\ncheckpoint  every epoch (epoch_{}.pth)" in shown
-
-
 @pytest.mark.parametrize(
     ("change", "note"),
     [

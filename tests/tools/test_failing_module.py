@@ -84,15 +84,6 @@ def test_failing_optimizer_is_found_and_not_the_model_that_called_it() -> None:
     assert str(found).startswith("training fails in head: ")
 
 
-def test_message_mentions_the_plan_of_split_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.tools.failing_module.tensor_parallel_size", lambda: 2)
-    with pytest.raises(RuntimeError) as caught:
-        Net()(torch.zeros(3, 5))
-    assert "each 'colwise' layer in `tensor_parallel.plan`" in str(
-        module_error("training", caught.value, Config({"model": {}}))
-    )
-
-
 def test_inputs_of_a_decorated_forward_are_found() -> None:
     model = DirectNet()
     model.head = FrozenLinear(4, 2)
@@ -138,14 +129,8 @@ def test_label_out_of_range_is_about_classes() -> None:
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
             True,
         ),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
-        (RuntimeError("can't start new thread"), True),
-        (RuntimeError("could not create a primitive"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("more than one element of the written-to tensor refers to a single memory location"), False),
         (RuntimeError("the memory bank has 4 rows"), False),
-        (RuntimeError("the allocation of anchors failed in this thread"), False),
-        (ValueError("out of memory"), False),
     ],
 )
 def test_lack_of_memory_is_recognized(error: Exception, is_lack: bool) -> None:

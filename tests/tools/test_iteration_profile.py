@@ -16,7 +16,6 @@ from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
 from footplate.tools import iteration_profile
 from footplate.tools.iteration_profile import PARTS, profile_iterations
-from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
 
 class Clock:
@@ -100,7 +99,7 @@ class WorkingEpochHook(Hook):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock.time = 0.0
-    monkeypatch.setattr(iteration_profile._Timer, "now", lambda self: Clock.time)
+    monkeypatch.setattr(iteration_profile._Recorder, "now", lambda self: Clock.time)
 
 
 def loader(seconds: float = 0.25) -> dict[str, Any]:
@@ -152,13 +151,6 @@ def test_hooks_of_epochs_count_as_hooks_and_not_as_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_accumulated_steps_are_averaged(tmp_path: Path) -> None:
-    wrapper = {"optimizer": {"type": "WorkingSGD", "lr": 0.1}, "accumulative_counts": 2}
-    found = profile_iterations(config(tmp_path, optim_wrapper=wrapper), iterations=10)
-    assert (found.parts["backward"], found.parts["optimizer"]) == (8.0, 8.0)
-
-
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
@@ -198,15 +190,3 @@ def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     found = json.loads(capsys.readouterr().out)
     assert list(found["parts"]) == list(PARTS)
     assert found["seconds"] == pytest.approx(sum(found["parts"].values()))
-
-
-def ranks_profile(path: Path) -> dict[str, float]:
-    iteration_profile._Timer.now = lambda self: Clock.time  # type: ignore[method-assign]
-    return profile_iterations(check_config(Config.fromfile(path)), iterations=4).parts
-
-
-def test_parts_are_averaged_over_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
-    path = write_config(tmp_path, launcher="pytorch")  # once: a rank must not read what another one is writing
-    first, second = on_ranks(2, ranks_profile, path)
-    assert first == second
-    assert first["forward"] == 4.0

@@ -58,14 +58,6 @@ def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
     return sorted(tuple(sample.shape[1:]) for sample in found.batch)
 
 
-@pytest.mark.parametrize(
-    ("given", "words"), [([4, 4], "all of the same size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
-)
-def test_common_size_of_all_samples_is_described(given: list[int], words: str) -> None:
-    loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
-    assert largest_batch(loader).description == f"batches of 2, 2 inspected, {words}"
-
-
 @pytest.mark.parametrize("told", [True, False])
 def test_batch_contains_the_highest_and_the_widest_sample(told: bool) -> None:
     shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
@@ -93,11 +85,6 @@ def test_recorded_sizes_select_the_samples_to_read() -> None:
     assert len(data.read) <= 70
 
 
-def test_short_dataset_is_repeated() -> None:
-    loader = DataLoader(Pictures([4], tells=False), batch_size=3, collate_fn=list)
-    assert widths(largest_batch(loader).batch) == [4, 4, 4]
-
-
 def test_first_batch_is_used_without_a_sized_dataset() -> None:
     assert largest_batch([1, 2]).batch == 1
     with pytest.raises(DataError, match="has no batches"):
@@ -107,7 +94,6 @@ def test_first_batch_is_used_without_a_sized_dataset() -> None:
 @pytest.mark.parametrize(
     ("sample", "words"),
     [
-        (torch.tensor(64), "all of the same size, 1 number"),
         ({"inputs": torch.zeros(4), "labels": torch.tensor(0)}, "all of the same size, 4 numbers"),
         ("a.png", "all of the same size, no tensors in a sample of type str"),
     ],
@@ -134,11 +120,6 @@ def test_errors_contain_the_index_of_the_sample() -> None:
         largest_batch(DataLoader(Damaged(ValueError("no pixels")), batch_size=2, collate_fn=list))
     with pytest.raises(DataError, match="the samples 1, 0 cannot be collated into a batch"):
         largest_batch(DataLoader(Pictures([4, 9], tells=False), batch_size=2))
-
-
-def test_lack_of_memory_is_not_an_error_of_the_data() -> None:
-    with pytest.raises(MemoryError):
-        largest_batch(DataLoader(Damaged(MemoryError()), batch_size=2, collate_fn=list))
 
 
 _FLOAT = 4  # bytes

@@ -13,7 +13,7 @@ def run_of(**points: list[tuple[float, float]]) -> Run:
     for key, each in points.items():
         mode, _, name = key.partition("__")
         series.append(Series(name.replace("__", "/"), mode, each))
-    return Run(Path("run"), series, None, [], None, "", [], {}, [], [])
+    return Run(Path("run"), series, None, [], None, "", [], {}, [], [], {})
 
 
 def names(charts: list[Chart]) -> list[tuple[str, str]]:
@@ -28,24 +28,11 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts.metrics) == [("", "acc")]
 
 
-def test_equal_metrics_of_a_set_are_named_without_the_set() -> None:
-    charts = arrange_charts([run_of(val__day__mAcc=POINTS, val__day__mRecall=POINTS, val__night__mAcc=POINTS)], None)
-    assert [(chart["set"], chart["name"], chart["equal"]) for chart in charts.metrics] == [
-        ("day", "mAcc", ["mRecall"]),
-        ("night", "mAcc", []),
-    ]
-
-
 def test_scalar_is_a_duplicate_only_if_it_is_one_in_all_runs() -> None:
     runs = [run_of(train__loss=POINTS, train__loss_ce=POINTS), run_of(train__loss=POINTS, train__loss_ce=OTHERS)]
     charts = arrange_charts(runs, None)
     assert charts.loss is not None
     assert (charts.loss["equal"], names(charts.metrics)) == ([], [("", "loss_ce")])
-
-
-def test_constant_metrics_that_are_equal_by_chance_are_both_drawn() -> None:
-    flat = [(10.0, 1.0), (20.0, 1.0)]
-    assert names(arrange_charts([run_of(val__a=flat, val__b=flat)], None).metrics) == [("", "a"), ("", "b")]
 
 
 def test_training_and_validation_loss_share_a_chart() -> None:
@@ -77,7 +64,7 @@ def test_page_with_many_curves_has_fewer_points_per_curve() -> None:
 
 
 def run_with(*tables: PerClassResults) -> Run:
-    return Run(Path("run"), [], None, [], None, "", list(tables), {}, [], [])
+    return Run(Path("run"), [], None, [], None, "", list(tables), {}, [], [], {})
 
 
 def table(step: int, *values: float | None, dataset: str = "", column: str = "IoU") -> PerClassResults:
@@ -109,11 +96,6 @@ def test_many_classes_have_fewer_steps_with_the_first_the_best_and_the_last() ->
     assert 50 <= len(steps) <= 102
     assert {0, 123, 499} <= {*steps}
     assert steps[found["runs"][0]["best"]] == 123
-
-
-def test_tables_with_other_columns_than_the_last_one_are_left_out() -> None:
-    run = run_with(table(10, 1.0, column="Acc"), table(20, 2.0))
-    assert class_history([run], [None])[0]["runs"][0]["steps"] == [20]
 
 
 def test_classes_that_were_recorded_only_as_scalars_become_tables() -> None:

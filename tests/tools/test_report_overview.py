@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import footplate
+from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
 from footplate.tools.report_overview import (
     SweepSummary,
@@ -24,7 +28,14 @@ def run_of(
     *series: Series, cfg: dict[str, Any] | None = None, length: int | None = None, checkpoints: Sequence[Path] = ()
 ) -> Run:
     config = None if cfg is None else Config(cfg)
-    return Run(Path("run"), list(series), length, [], config, "", [], {}, [], list(checkpoints))
+    return Run(
+        Path("run"), list(series), length, [], config, "", [], {}, [], [], {file: _size(file) for file in checkpoints}
+    )
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def val(name: str, *values: float) -> Series:
@@ -60,14 +71,12 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
     ("values", "kind", "text"),
     [
         ((10, 20, 30, 40), "unknown", "At the end, the mIoU is at its best."),
-        ((10, 20, 40, 39.5), "unknown", "At the end, the mIoU is close to its best."),
         (
             (10, 40, 30, 20),
             "warning",
             "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
         ((10, 40), "unknown", "At least three validations are needed."),
-        ((40, 40, 40), "unknown", "At the end, the mIoU is at its best."),
     ],
 )
 def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
@@ -76,22 +85,6 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["text"]) == (kind, text)
-
-
-@pytest.mark.parametrize(
-    ("changed", "text"),
-    [
-        ("mIoU", "The mIoU is not finite after iteration 100."),
-        ("loss", "The training loss is not finite after iteration 100."),
-    ],
-)
-def test_run_that_ends_without_finite_values_is_not_at_its_best(changed: str, text: str) -> None:
-    whole = [Series("loss", "train", FALLING), val("mIoU", 10, 20, 30, 40)]
-    for at, kind in ((101.0, "bad"), (99.0, "unknown")):
-        run = run_of(*(each._replace(last_nonfinite=at) if each.name == changed else each for each in whole))
-        found = judge_fit(run, (run.series[1], "greater"))
-        assert found["kind"] == kind
-        assert (found["answer"] == "not finite") == (found["text"] == text) == (kind == "bad")
 
 
 def test_only_a_validation_loss_shows_that_a_run_does_not_overfit() -> None:
@@ -114,20 +107,13 @@ def test_validation_loss_decides_about_overfitting() -> None:
     )
 
 
-def test_worse_metric_with_a_higher_training_loss_is_no_overfitting() -> None:
-    run = run_of(Series("loss", "train", [(1.0, 1.0), (100.0, 5.0)]), val("mIoU", 10, 40, 30, 20))
-    assert judge_fit(run, (run.series[1], "greater"))["answer"] == "unclear"
-
-
 @pytest.mark.parametrize(
     ("cfg", "length", "state"),
     [
         ({"train_cfg": {"max_iters": 100}}, None, (100, 100, True)),
-        ({"train_cfg": {"max_iters": 150}}, None, (100, 150, False)),
         ({"train_cfg": {"max_epochs": 10}}, 10, (100, 100, True)),
         ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, 10, (100, 120, False)),
         ({"total_epochs": 11}, 10, (100, 110, False)),
-        ({"train_cfg": {"max_epochs": "ten"}, "runner": 5}, 10, (100, None, False)),
         (None, 10, (100, None, False)),
     ],
 )
@@ -138,27 +124,27 @@ def test_state_compares_the_last_iteration_with_the_config(
     assert tuple(describe_run(run, None)["state"].values()) == state
 
 
-def test_name_of_a_checkpoint_shows_that_a_run_without_a_last_log_line_is_finished(tmp_path: Path) -> None:
-    (tmp_path / "epoch_11.pth").touch()
-    run = run_of(
-        Series("loss", "train", FALLING),
-        cfg={"train_cfg": {"max_epochs": 11}},
-        length=10,
-        checkpoints=[tmp_path / "epoch_11.pth"],
-    )
-    assert describe_run(run, None)["state"] == {"done": 110, "planned": 110, "finished": True}
-
-
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "best_mIoU_iter_120.sharded"
     folder.mkdir()
     (folder / "layout.json").write_bytes(b"12")
-    (folder / "rank_0-a.bin").write_bytes(b"1234")
+    (folder / "rank_0-a.distcp").write_bytes(b"1234")
     run = run_of(val("mIoU", 1, 2), cfg={"train_cfg": {"max_iters": 120}}, checkpoints=[folder])
     found = describe_run(run, (run.series[0], "greater"))
     assert found["checkpoints"] == {folder.name: 6}
     assert (found["use"]["best"], found["use"]["name"], found["use"]["size"]) == (True, folder.name, "6 B")
     assert found["state"]["finished"]
+
+
+def test_run_from_python_offers_a_statement_instead_of_a_command(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+    save_checkpoint({"state_dict": model.state_dict()}, tmp_path / "epoch_1.pth")
+    used = describe_run(
+        run_of(val("acc", 1), cfg={"model": repr(model)}, checkpoints=[tmp_path / "epoch_1.pth"]), None
+    )["use"]
+    other = nn.Linear(2, 1)
+    exec(used["command"], {"model": other, "footplate": footplate})  # noqa: S102
+    assert torch.equal(other.weight, model.weight)
 
 
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
@@ -175,19 +161,6 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     other = val("acc", 1)
     used = describe_run(run_of(other, checkpoints=files), (other, "greater"))["use"]
     assert (used["best"], used["name"]) == (False, "iter_10.pth")
-
-
-@pytest.mark.parametrize(("template", "is_best"), [("model-{:03d}.ckpt", True), ("other_{}.pth", False), (3, False)])
-def test_best_checkpoint_is_recognized_by_the_template_of_the_config(
-    tmp_path: Path, template: Any, is_best: bool
-) -> None:
-    cfg = {"default_hooks": {"checkpoint": {"save_best": "mIoU", "filename_tmpl": template}}}
-    files = [tmp_path / name for name in ("iter_3.pth", "best_mIoU_model-008.ckpt")]
-    for file in files:
-        file.write_bytes(b"")
-    series = val("mIoU", 30)
-    used = describe_run(run_of(series, checkpoints=files, cfg=cfg), (series, "greater"))["use"]
-    assert (used["best"], used["name"]) == (is_best, files[is_best].name)
 
 
 @pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1])])
@@ -226,11 +199,6 @@ def importance(values: Sequence[dict[str, Any]], scores: Sequence[float], pruned
     ]
     stopped = [study.TrialInfo(90 + number, {"lr": 9}, "pruned", 1.0, "", "") for number in range(pruned)]
     return describe_importance(SweepSummary("mIoU", [*trials, *stopped], ""))
-
-
-def test_few_complete_trials_do_not_show_which_parameter_matters() -> None:
-    text = importance([{"lr": number} for number in range(4)], [1, 2, 3, 4], pruned=9)
-    assert text == "At least 5 complete trials are needed to determine which parameter matters."
 
 
 def test_parameter_with_the_strongest_rank_correlation_matters_most() -> None:

@@ -1,3 +1,4 @@
+import colorsys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,27 @@ def test_a_box_is_drawn_as_an_outline() -> None:
     assert (painted(drawing) == expected).all()
 
 
-def test_a_box_with_swapped_corners_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="x1 <= x2"):
-        black().draw_bboxes([[5, 0, 4, 9]])
+def test_a_box_with_swapped_corners_is_drawn() -> None:
+    swapped, ordinary = black().draw_bboxes([[5, 0, 4, 9]]), black().draw_bboxes([[4, 0, 5, 9]])
+    assert np.array_equal(swapped.get_image(), ordinary.get_image())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda drawing: drawing.draw_polygons([np.zeros((0, 2)), np.array([[3, 4]]), np.array([[3, 4], [9, 9]])]),
+        lambda drawing: drawing.draw_polygons([]).draw_polygons([[3, 4]], alpha=0.5),
+        lambda drawing: drawing.draw_bboxes([[np.nan, 1, 5, 6], [2, 2, np.inf, 9]], ["red", "blue"], alpha=0.5),
+        lambda drawing: drawing.draw_circles([[np.nan, 3]], 2, face_colors="red"),
+        lambda drawing: drawing.draw_lines([[1, np.nan]], [[1, 2]]).draw_texts("a", [[np.nan, 3]]),
+        lambda drawing: drawing.draw_binary_masks(np.zeros((0, 16, 16), bool)),
+        lambda drawing: drawing.draw_binary_masks(np.zeros((2, 0, 0), bool)),
+    ],
+)
+def test_what_an_untrained_model_predicts_can_be_drawn(draw: Any) -> None:
+    drawing = black()
+    assert draw(drawing) is drawing
+    assert not painted(drawing)[:3].any()
 
 
 def test_opacity_blends_a_face_with_the_image() -> None:
@@ -176,6 +195,11 @@ def test_invalid_color_numbers_are_refused(color: tuple[int, ...]) -> None:
         as_rgb(color)
 
 
+def test_no_color_of_a_class_is_the_red_of_errors() -> None:
+    hues = [colorsys.rgb_to_hsv(*(channel / 255 for channel in color))[0] for color in distinct_colors(60)]
+    assert 0.06 < min(hues) < max(hues) < 0.92
+
+
 def test_colors_are_distinct_and_do_not_depend_on_their_count() -> None:
     many = distinct_colors(60)
     assert len(set(many)) == 60
@@ -250,10 +274,12 @@ def test_texts_stand_on_their_baseline() -> None:
         black().draw_texts("a", [1, 1], vertical_alignments="middle")
 
 
-def test_axes_write_text_as_draw_texts_does() -> None:
-    style = {"family": "monospace", "verticalalignment": "top", "horizontalalignment": "left"}
-    found = black(64)
-    found.ax_save.text(10, 12, "a", size=20, color="white", bbox={"facecolor": "red", "alpha": 0.5}, **style)
-    expected = black(64).draw_texts("a", [10, 12], font_sizes=20, colors="w", background="red")
-    assert np.array_equal(found.get_image(), expected.get_image())
-    assert found.get_image().any()
+def test_axes_draw_on_the_image() -> None:
+    drawing = black(64).draw_bboxes([0, 0, 63, 63], "none", face_colors="blue")
+    assert drawing.fig_save is drawing.ax_save.figure
+    drawing.ax_save.fill([10, 20, 20, 10], [30, 30, 50, 50], color="red")
+    drawing.draw_bboxes([0, 0, 12, 34], "none", face_colors="lime")  # drawn later, so above
+    image = drawing.get_image()
+    assert [image[at].tolist() for at in ((45, 15), (32, 11), (45, 40))] == [RED, [0, 255, 0], [0, 0, 255]]
+    assert (image[30:51, 10:21] == RED).all(-1).sum() > 180
+    assert np.array_equal(drawing.get_image(), image)

@@ -22,6 +22,7 @@ from footplate.checkpoint.latest import (
     write_pointer,
 )
 from footplate.checkpoint.loading import (
+    STRIP_WRAPPER,
     LoadReport,
     Mismatch,
     load_checkpoint,
@@ -33,11 +34,12 @@ from footplate.checkpoint.loading import (
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
-from footplate.checkpoint.sharded_reading import consolidate, shard
+from footplate.checkpoint.sharded import consolidate, shard
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
     "BEST",
+    "STRIP_WRAPPER",
     "SUFFIXES",
     "BackgroundSaver",
     "Contents",

@@ -28,8 +28,7 @@ _LONGEST_REASON = 200
 _MOST_KEYS = 8  # the maximum number of keys that are shown for a dict
 _SHOWN_KEYS = 10
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
-_LONGEST_KEYS = 32 << 20  # for all keys of a pickled module: their characters, and _BYTES_PER_KEY for each key
-_BYTES_PER_KEY = 200
+_LONGEST_PREFIX = 10_000  # characters of the name of a module
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
@@ -271,7 +270,7 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
                 with suppress(TypeError):  # torch does not support all dtypes of numpy
                     value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
             if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
-                weights[str(name)] = value
+                weights[str(name)] = value.detach() if isinstance(value, torch.Tensor) else value
         if any(isinstance(value, torch.Tensor) for value in weights.values()):
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
@@ -332,26 +331,21 @@ def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
     if value.items or "_parameters" not in state:
         return state
     tensors: dict[str, torch.Tensor] = {}
-    pending, left = [("", state)], _LONGEST_KEYS
+    pending = [("", state)]
     while pending:
         prefix, state = pending.pop()
+        if len(prefix) > _LONGEST_PREFIX:
+            raise CheckpointError("its modules contain a circular reference")
         entries = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
         parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries)
         for name, entry in (*parameters.items(), *buffers.items()):
-            left -= len(prefix) + _BYTES_PER_KEY
-            if left < 0:
-                break
             if isinstance(entry, torch.Tensor):
                 tensors[f"{prefix}{name}"] = entry
-        children = [
+        pending += [
             (f"{prefix}{name}.", child.state)
-            for name, child in modules.items()
+            for name, child in reversed([*modules.items()])
             if isinstance(child, OpaqueObject) and isinstance(child.state, dict)
         ]
-        left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
-        if left < 0:
-            raise CheckpointError("its modules contain a circular reference")
-        pending.extend(reversed(children))
     return tensors
 
 

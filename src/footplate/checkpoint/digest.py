@@ -12,8 +12,7 @@ import hashlib
 import re
 import struct
 import time
-from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from footplate import storage
 from footplate.errors import CheckpointDamagedError, CheckpointError
@@ -46,12 +45,10 @@ class DigestSink:
 
     Args:
         sink: The sink that receives the bytes.
-        drop: Called after each write, to release the memory pages of the data that was written.
     """
 
-    def __init__(self, sink: storage.Sink, drop: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, sink: storage.Sink) -> None:
         self._sink = sink
-        self._drop = drop
         self._hash = hashlib.sha256()
         self._tail = b""
         self._error: BaseException | None = None
@@ -68,7 +65,6 @@ class DigestSink:
                 for piece in (before, view[:-_END_RECORD_BYTES]):
                     self._hash.update(piece)
                     self._sink.write(piece)
-                self._drop()
             except BaseException as error:  # noqa: BLE001 - raised again by `finish`
                 self._error = error
         return size

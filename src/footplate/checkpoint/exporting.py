@@ -10,7 +10,6 @@ import torch
 from footplate import storage
 from footplate.checkpoint.contents import SAFETENSORS_SUFFIX, SUFFIXES, rename_keys, trusted_in, weights_of
 from footplate.checkpoint.loading import load_checkpoint, trusted_files
-from footplate.checkpoint.memory_budget import check_separate_copies
 from footplate.checkpoint.saver import save_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 
@@ -66,10 +65,6 @@ def export_weights(
     chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
     tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
-        try:
-            check_separate_copies(list(tensors.values()))
-        except CheckpointError as error:
-            raise CheckpointError(f"cannot export '{origin}' to safetensors: {error.message}") from error
         # The format supports neither shared memory nor strides.
         separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         try:
@@ -117,10 +112,6 @@ def average_weights(
     first: OrderedDict[str, Any] = OrderedDict()
     for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
         weights = weights_of(load_checkpoint(path), path)
-        try:
-            check_separate_copies([each for each in weights.values() if isinstance(each, torch.Tensor)])
-        except CheckpointError as error:
-            raise CheckpointError(f"cannot average '{path}': {error.message}") from error
         if not first:  # only shapes and dtypes, so that the first file can be freed
             first = OrderedDict(
                 (key, value.to("meta") if isinstance(value, torch.Tensor) else value) for key, value in weights.items()

@@ -21,10 +21,10 @@ from footplate.checkpoint.contents import (
 )
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
-from footplate.checkpoint.memory_budget import memory_limit
 from footplate.checkpoint.shard_layout import is_sharded_path
-from footplate.checkpoint.sharded_reading import load_sharded
+from footplate.checkpoint.sharded import load_sharded
 from footplate.checkpoint.torch_file import read_content
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, import_optional
@@ -33,10 +33,8 @@ from footplate.messages import list_names, nearest
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
 _SHOWN_KEYS = 10
-_STRIP_WRAPPER = ((r"^module\.", ""),)
+STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that wrappers for distributed training add
 _COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
-_SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
-_SAFETENSORS_MEMORY_PER_BYTE = 27  # per byte of the header, as measured with the shortest possible entries
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
 _trusted_records: list[dict[str, str]] = []
 
@@ -142,6 +140,13 @@ def _load(
                 _logger.info(
                     "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s.", name, shown
                 )
+    if isinstance(loaded, torch.nn.Module) or (isinstance(loaded, OpaqueObject) and "_modules" in (loaded.state or ())):
+        kind = type(loaded)
+        kind_name = loaded.name if isinstance(loaded, OpaqueObject) else f"{kind.__module__}.{kind.__qualname__}"
+        raise CheckpointError(
+            f"'{name}' contains a whole pickled model of class {kind_name}, not its weights",
+            notes=["Save the weights instead, where the model was trained: torch.save(model.state_dict(), path)."],
+        )
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
     return dict(loaded) if type(loaded) is not dict else loaded
@@ -149,13 +154,6 @@ def _load(
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
     package = import_optional("safetensors.torch", extra="export", why=f"reading '{path}'")
-    size = storage.status(path).size
-    header = int.from_bytes(storage.read_bytes(path, _SAFETENSORS_LENGTH_BYTES), "little")
-    if header > size - _SAFETENSORS_LENGTH_BYTES:
-        raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: its header is longer than the file")
-    # The file, its tensors and the parsed header.
-    if 2 * size + _SAFETENSORS_MEMORY_PER_BYTE * header > memory_limit(size):
-        raise CheckpointError(f"cannot use checkpoint '{path}': it needs far more memory than its size justifies")
     try:
         tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
     except OSError:
@@ -231,7 +229,7 @@ def load_weights(
     source: "str | os.PathLike[str] | Mapping[str, Any]",
     *,
     strict: bool = False,
-    revise_keys: Iterable[tuple[str, str]] = _STRIP_WRAPPER,
+    revise_keys: Iterable[tuple[str, str]] = STRIP_WRAPPER,
     prefix: str | None = None,
     name: str | None = None,
 ) -> LoadReport:
@@ -242,7 +240,8 @@ def load_weights(
         source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether to raise an error for missing, unexpected or mismatched keys.
         revise_keys: Pairs (regular expression, replacement), applied to each key in the given order. The default
-            removes the prefix that distributed wrappers add.
+            removes the prefix `module.` that distributed wrappers add, except for weights that fit a member of the
+            model with this name.
         prefix: Loads only the keys that start with this prefix, such as "backbone.", and removes the prefix from them.
         name: The name of the source in messages. By default, the path of the file.
 
@@ -260,9 +259,12 @@ def load_weights(
     is_given = isinstance(source, Mapping)
     name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
     content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
-    weights = rename_keys(weights_of(content, name), revise_keys, prefix=prefix, source=name)
-    module, mismatched = unwrap_model(module), []
+    weights, module, mismatched = weights_of(content, name), unwrap_model(module), []
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    pairs = tuple(revise_keys)
+    if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
+        pairs = ()
+    weights = rename_keys(weights, pairs, prefix=prefix, source=name)
     if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])

@@ -34,6 +34,10 @@ _SHOWN_NAMES = 3
 _ALIGNMENT = 64
 
 
+def _nothing() -> None:
+    """Does nothing."""
+
+
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
     """Writes `state` and its digest to a file atomically.
 
@@ -52,13 +56,8 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
 
-def commit_checkpoint(state: Mapping[str, Any], path: str, drop: Callable[[], Any] = lambda: None) -> None:
+def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:
     """Writes a state that `to_serializable` has already converted; see `save_checkpoint`.
-
-    Args:
-        state: The state.
-        path: The output file.
-        drop: Called after each write, to release the memory pages of the data that was written.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
@@ -72,7 +71,7 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, drop: Callable[[], An
                 f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
             )
         with storage.atomic_file(path) as sink:
-            digesting = DigestSink(sink, drop)
+            digesting = DigestSink(sink)
             torch.save(state, digesting)  # type: ignore[arg-type]
             digesting.finish()
     except OSError as error:
@@ -107,7 +106,7 @@ class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
     A failed save does not change earlier checkpoints. The error is logged immediately. With "stop", the next `save` or
-    `settle` also raises it.
+    `wait` also raises it.
 
     Args:
         on_error: "warn" or "stop".
@@ -121,7 +120,7 @@ class BackgroundSaver:
         >>> saver = BackgroundSaver()
         >>> path = os.path.join(tempfile.mkdtemp(), "iter_1.pth")
         >>> saver.save({"weight": torch.zeros(2)}, path)
-        >>> saver.settle()
+        >>> saver.wait()
         >>> os.path.exists(path)
         True
     """
@@ -130,14 +129,13 @@ class BackgroundSaver:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
-        self.ends = False  # whether the run ends after the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether each rank writes its own shard, to a folder
         self._alarm = alarm
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._undo: Callable[[], None] | None = None
+        self._failed = _nothing
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that its messages do not mix with those of training
 
@@ -150,8 +148,8 @@ class BackgroundSaver:
         state: Mapping[str, Any],
         path: "str | os.PathLike[str]",
         *,
-        then: Callable[[], None] | None = None,
-        undo: Callable[[], None] | None = None,
+        committed: Callable[[], None] = _nothing,
+        failed: Callable[[], None] = _nothing,
         replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
@@ -161,9 +159,9 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            then: Called in the background thread after the commit, for example to update `last_checkpoint` and remove
-                older checkpoints.
-            undo: Called if the checkpoint is not saved, either by this call or by the next call to `save` or `settle`.
+            committed: Called in the background thread after the commit, for example to update `last_checkpoint` and
+                remove older checkpoints.
+            failed: Called if the checkpoint is not saved, either by this call or by the next call to `save` or `wait`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each such tensor.
 
@@ -171,22 +169,21 @@ class BackgroundSaver:
             CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. If the
                 previous save failed, this save does not start.
         """
-        self.settle()
-        self._undo, name = undo, os.fspath(path)
+        self.wait()
+        self._failed, name = failed, os.fspath(path)
         begin = time.monotonic()
 
         def work() -> None:
             is_saved = False
             try:
                 commit()
-                is_saved, self.lost, self._undo = True, None, None
+                is_saved, self.lost, self._failed = True, None, _nothing
                 if is_main_process() or not is_sharded_path(name):
                     if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
                         self.last = name
                     self.seconds = max(self.seconds, time.monotonic() - begin)
-                    if then is not None:
-                        then()
-            except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the caller's thread
+                    committed()
+            except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
                 self._error = error
                 self._log_failure(error, is_saved=is_saved)
 
@@ -204,7 +201,7 @@ class BackgroundSaver:
             self._log_failure(error)
             self._fail(error)
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Waits until no save is in progress.
 
         Raises:
@@ -217,27 +214,24 @@ class BackgroundSaver:
         if error is not None:
             self._fail(error)
 
-    def refuse(self, error: Exception, undo: Callable[[], None] | None = None) -> None:
+    def refuse(self, error: Exception, failed: Callable[[], None] = _nothing) -> None:
         """Records a save that is not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
-        if undo is not None:
-            undo()
+        failed()
 
     def _log_failure(self, error: BaseException, *, is_saved: bool = False) -> None:
         failure = "saved, but the update of its folder failed" if is_saved else "not saved"
-        outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
-        last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("The checkpoint was %s: %s. %s; %s.", failure, error, outcome, last)
+        last = f"The last checkpoint is '{self.last}'." if self.last else "There is no checkpoint of this run yet."
+        _logger.error("The checkpoint was %s: %s. %s", failure, error, last)
         if self.on_error == "stop":
             self._alarm()
         if not is_saved:
             self.lost = str(error).split("\n", 1)[0]
 
     def _fail(self, error: BaseException) -> None:
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
+        failed, self._failed = self._failed, _nothing
+        failed()
         if self.on_error == "stop" or not isinstance(error, Exception):
             raise error
 
@@ -246,7 +240,7 @@ class BackgroundSaver:
 
         If copying fails, the returned function reports the error to all ranks.
         """
-        from footplate.checkpoint.sharded_writing import save_shards  # slow, and not needed for single files
+        from footplate.checkpoint.sharded import save_shards  # slow, and not needed for single files
 
         group = self._group = self._group or new_cpu_group()
         try:
@@ -255,9 +249,9 @@ class BackgroundSaver:
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
         except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
-            return partial(save_shards, {}, {}, path, group, error)
-        shards = {name: shard._replace(tensor=values[name]) for name, shard in shards.items()}
-        return partial(save_shards, rest, shards, path, group)
+            return partial(save_shards, {}, (), path, group, error)
+        copied = [(name, shard._replace(tensor=values[name])) for name, shard in shards.items()]
+        return partial(save_shards, rest, copied, path, group)
 
 
 class _HostCopier:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from footplate.checkpoint.unpickler import OpaqueObject, checked_key
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import full_tensor, is_dtensor, local_tensor
 from footplate.errors import CheckpointError
@@ -113,12 +113,12 @@ def _convert(value: Any, key: str, parents: set[int]) -> Any:
         converted = OrderedDict() if isinstance(value, OrderedDict) else {}
         for name, entry in value.items():
             path = f"{key}.{name}" if key else str(name)
-            converted[_readable_key(name, path)] = _convert(entry, path, parents)
+            converted[_convert_key(name, path)] = _convert(entry, path, parents)
         metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
         if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
             converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
     elif type(value) is set:
-        converted = {_readable_key(entry, key) for entry in value}
+        converted = {_convert_key(entry, key) for entry in value}
     else:
         raise _unsupported(value, key)
     parents.discard(id(value))
@@ -169,13 +169,6 @@ def _convert_leaf(value: Any, key: str) -> Any:
     if isinstance(value, bytes):
         return bytes(value)
     return int(value) if isinstance(value, int) else float(value)
-
-
-def _readable_key(key: Any, path: str) -> Hashable:
-    try:
-        return checked_key(_convert_key(key, path))  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise CheckpointError(f"the state cannot be saved: {error}", key=path, found=key) from error
 
 
 def _convert_key(key: Any, path: str) -> Hashable:

@@ -1,24 +1,22 @@
 """Reads and writes `layout.json`, which describes the content of a sharded checkpoint, and removes such checkpoints.
 
     iter_8.sharded/
-      layout.json             the location of each shard, the digest of every other file, and its own digest
-      state-<save>.pth        everything that is not sharded, as a checkpoint file with its own digest
-      rank_0-<save>.bin ...   the concatenated bytes of the shards
+      layout.json                    the location of each shard, the digest of every other file, and its own digest
+      state-<save>.pth               everything that is not sharded, as a checkpoint file with its own digest
+      rank_0-<save>-0.distcp ...     the shards, as torch.distributed.checkpoint writes them
 
 The checkpoint is committed when `layout.json` is renamed into the folder. Files that it does not list are left over
 from an unfinished save. The metadata is stored as JSON, because torch.distributed.checkpoint would pickle it.
 """
 
+import contextlib
 import hashlib
-import itertools
 import json
 import math
 import os
-import posixpath
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,24 +24,18 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import Digest, sha256_of_file
-from footplate.checkpoint.memory_budget import memory_limit
 from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.messages import list_names
 
 SHARDED_SUFFIX = ".sharded"
 LAYOUT = "layout.json"
-_SHARD_FILE = r"(rank_\d+-[0-9a-f]+\.bin|state-[0-9a-f]+\.pth)"
+_SHARD_FILE = r"(rank_\d+-[0-9a-f]+-\d+\.distcp|state-[0-9a-f]+\.pth)"
 _OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[0-9a-f]{{8}}\.partial")
 _LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
 _LAYOUT_START_BYTES = 256
-_FORMAT = "footplate-sharded 1"
+_FORMAT = "footplate-sharded 2"
 _LONGEST_LAYOUT = 1 << 30
-_MEMORY_PER_BYTE = 30  # upper bound for a hostile layout
-_LARGEST_NUMBER = (1 << 63) - 1
-_MOST_DIMENSIONS = 64
-_LONGEST_NAME = 255  # bytes
-_MOST_CUT_DIMENSIONS = 4  # device meshes have two or three
-_MOST_CORNERS = 1 << 17  # corners of all shards of one tensor, which are in memory at once
-_INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))}
+_SHOWN_NAMES = 3
 
 
 class Chunk(NamedTuple):
@@ -53,6 +45,7 @@ class Chunk(NamedTuple):
     sizes: tuple[int, ...]  # the shape of the shard
     file: str  # the name of the file
     start: int  # the offset in bytes of the shard in the file
+    length: int  # the size in bytes of the shard in the file
 
 
 @dataclass(frozen=True)
@@ -62,11 +55,6 @@ class StoredTensor:
     dtype: torch.dtype
     size: tuple[int, ...]
     chunks: list[Chunk]
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the whole tensor in bytes."""
-        return math.prod(self.size) * self.dtype.itemsize
 
 
 class FileDigest(NamedTuple):
@@ -176,6 +164,50 @@ def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
     return left
 
 
+def check_writable(folder: str) -> None:
+    """Checks that a sharded checkpoint may be written to a folder.
+
+    Raises:
+        CheckpointError: The folder contains files that footplate did not write, or it is not a folder.
+        OSError: The folder cannot be read.
+    """
+    if not storage.exists(folder):
+        if storage.is_link(folder):
+            raise CheckpointError("it is a broken symbolic link", notes=["Remove the link."])
+        return
+    if has_own_layout(folder):
+        return
+    try:
+        foreign = [name for name in storage.list_dir(folder) if not is_own_file(name)]
+    except NotADirectoryError as error:
+        raise CheckpointError("it is a file, not a folder", notes=["Choose another name, or move the file."]) from error
+    if foreign:
+        raise CheckpointError(
+            f"it contains files that footplate did not write: {list_names(foreign, _SHOWN_NAMES)}",
+            notes=["Choose another folder, or move the files."],
+        )
+
+
+def remove_unfinished(folder: str, *, but: str) -> list[str]:
+    """Removes unfinished sharded checkpoints in `folder`, except the one named `but`.
+
+    Removes only folders without other files. No other run can be saving there, because a run locks its work_dir.
+
+    Returns:
+        The paths of the removed folders.
+    """
+    removed = []
+    for name in storage.list_dir(folder) if storage.exists(folder) else ():
+        path = storage.join(folder, name)
+        if is_sharded_path(name) and name != but and not storage.is_link(path):
+            with contextlib.suppress(OSError):  # a folder that cannot be read or removed must not stop a save
+                names = storage.list_dir(path)
+                if names and all(map(is_own_file, names)):
+                    remove_sharded(path)
+                    removed.append(path)
+    return removed
+
+
 def write_layout(folder: str, layout: Layout) -> Digest:
     """Commits the checkpoint by writing `layout.json` atomically.
 
@@ -209,13 +241,9 @@ def read_layout(folder: str) -> Layout:
     path = storage.join(folder, LAYOUT)
     try:
         size = storage.status(path).size
-        # Parsing the layout must not need far more memory than the files in its folder justify.
-        if _MEMORY_PER_BYTE * size > memory_limit(0):
-            total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
-            if size > _LONGEST_LAYOUT or _MEMORY_PER_BYTE * size > memory_limit(total):
-                fault = f"its {LAYOUT} is far longer than the size of its shards justifies"
-                raise CheckpointError(f"cannot use checkpoint '{folder}': {fault}")
-        content = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_dict_without_duplicates)
+        if size > _LONGEST_LAYOUT:
+            raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is too long")
+        content = json.loads(storage.read_bytes(path).decode())
         body, recorded = content["layout"], content["sha256"]
         found = _sha256_of_json(body)
     except FileNotFoundError as error:
@@ -267,118 +295,39 @@ def _sha256_of_json(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("it contains a duplicate key")
-    return made
-
-
 def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
-    """Parses a layout, and checks that each tensor is complete and that no byte belongs to two shards."""
+    """Parses a layout, and checks that each tensor is complete and that only files of the folder are read."""
     if body["format"] != _FORMAT:
         raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
-    files = {
-        _checked_file_name(name): FileDigest(_checked_size(size), str(sha))
-        for name, (size, sha) in body["files"].items()
-    }
-    state = body["state"]
-    if state not in files:
+    files = {name: FileDigest(_checked_size(size), str(sha)) for name, (size, sha) in body["files"].items()}
+    if invalid := [name for name in files if not is_own_file(name)]:
+        raise ValueError(f"{invalid[0]!r} is not a valid file name")
+    if body["state"] not in files:
         raise ValueError("its state file is not among its files")
-    tensors = {name: _parse_tensor(name, *each) for name, each in body["tensors"].items()}
-    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in files if name != state}
-    for name, each in tensors.items():
-        for chunk in each.chunks:
-            end = chunk.start + math.prod(chunk.sizes) * each.dtype.itemsize
-            if chunk.file not in spans or end > files[chunk.file].size:
-                raise ValueError(f"a shard of '{name}' is outside its file")
-            spans[chunk.file].append((chunk.start, end))
-    for file, several in spans.items():
-        if not are_apart(several):
-            raise ValueError(f"two shards in '{file}' overlap")
-    return Layout(state, tensors, files, Digest(sha256, _checked_size(body["saved"])))
+    tensors = {name: _parse_tensor(name, files, *each) for name, each in body["tensors"].items()}
+    return Layout(body["state"], tensors, files, Digest(sha256, _checked_size(body["saved"])))
 
 
-def _parse_tensor(name: str, kind: str, size: Any, chunks: Any) -> StoredTensor:
-    dtype = getattr(torch, kind, None) if kind.isidentifier() else None
-    if not isinstance(dtype, torch.dtype) or not (
-        dtype.is_floating_point or dtype.is_complex or dtype in _INTEGER_DTYPES
-    ):
+def _parse_tensor(name: str, files: Mapping[str, FileDigest], kind: str, size: Any, chunks: Any) -> StoredTensor:
+    dtype = vars(torch).get(kind)
+    if not isinstance(dtype, torch.dtype):
         raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
     shape = tuple(map(_checked_size, size))
-    if len(shape) > _MOST_DIMENSIONS or math.prod(max(1, each) for each in shape) * dtype.itemsize > _LARGEST_NUMBER:
-        raise ValueError(f"the size of '{name}' exceeds the maximum size of a tensor")
-    parsed = [
-        Chunk(tuple(map(_checked_size, offsets)), tuple(map(_checked_size, sizes)), file, _checked_size(start))
-        for offsets, sizes, file, start in chunks
-    ]
-    for chunk in parsed:
-        if not len(chunk.offsets) == len(chunk.sizes) == len(shape):
-            raise ValueError(f"a shard of '{name}' does not have as many dimensions as the tensor")
-        if any(at + length > limit for at, length, limit in zip(chunk.offsets, chunk.sizes, shape, strict=True)):
+    parsed = []
+    for offsets, sizes, file, start, length in chunks:
+        chunk = Chunk(tuple(map(_checked_size, offsets)), tuple(map(_checked_size, sizes)), file, start, length)
+        ends = [at + count for at, count in zip(chunk.offsets, chunk.sizes, strict=True)]
+        if len(ends) != len(shape) or any(end > limit for end, limit in zip(ends, shape, strict=True)):
             raise ValueError(f"a shard of '{name}' is outside the tensor")
-    if not is_tiled(shape, [(chunk.offsets, chunk.sizes) for chunk in parsed]):
+        if file not in files or _checked_size(start) + _checked_size(length) > files[file].size:
+            raise ValueError(f"a shard of '{name}' is outside its file")
+        parsed.append(chunk)
+    if sum(math.prod(chunk.sizes) for chunk in parsed) != math.prod(shape):
         raise ValueError(f"the shards of '{name}' overlap or leave gaps")
     return StoredTensor(dtype, shape, parsed)
 
 
-def _checked_file_name(name: str) -> str:
-    is_plain = name and posixpath.basename(name) == name and not name.startswith(".") and name != LAYOUT
-    try:
-        is_short = len(name.encode()) <= _LONGEST_NAME
-    except UnicodeEncodeError:
-        is_short = False
-    if not is_plain or not is_short or any(each in name for each in "\\\0"):
-        raise ValueError(f"{name!r} is not a valid file name")
-    return name
-
-
 def _checked_size(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
+    if type(value) is not int or value < 0:
         raise ValueError(f"'{value}' is not a valid size")
     return value
-
-
-def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
-    """Checks whether boxes (offsets and sizes) cover a tensor of a shape without gaps or overlaps, in linear time.
-
-    Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
-    signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
-    boxes cover each element of the tensor exactly once if and only if the signed corners of all boxes add up to those
-    of the tensor.
-
-    Raises:
-        ValueError: The tensor is split along too many dimensions or into too many shards.
-
-    Example:
-        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((3, 0), (1, 2))])
-        True
-        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((0, 0), (1, 2))])
-        False
-    """
-    if not all(shape):
-        return not boxes
-    if not all(all(sizes) for _, sizes in boxes):
-        return False
-    split = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in boxes)]
-    if len(split) > _MOST_CUT_DIMENSIONS:
-        raise ValueError(
-            f"a tensor is split along {len(split)} dimensions, but at most {_MOST_CUT_DIMENSIONS} are supported"
-        )
-    if len(boxes) << len(split) > _MOST_CORNERS:
-        raise ValueError(
-            f"a tensor is split into {len(boxes)} shards, but at most {_MOST_CORNERS >> len(split)} are supported"
-        )
-    corners: Counter[tuple[int, ...]] = Counter()
-    whole = [0] * len(shape), shape
-    for (offsets, sizes), sign in itertools.chain(((box, 1) for box in boxes), [(whole, -1)]):
-        for upper in itertools.product((False, True), repeat=len(split)):
-            corner = tuple(offsets[d] + sizes[d] if up else offsets[d] for d, up in zip(split, upper, strict=True))
-            corners[corner] += -sign if sum(upper) % 2 else sign
-    return not any(corners.values())
-
-
-def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
-    """Checks whether the spans `(begin, end)` are disjoint."""
-    ordered = sorted(spans)
-    return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))

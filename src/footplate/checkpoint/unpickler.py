@@ -1,73 +1,19 @@
-"""Reads pickles as data, without importing or calling anything that they refer to.
+"""Unpickles data without importing or calling anything that it refers to.
 
-A name in a pickle becomes a `Name`. A call to it becomes an `OpaqueObject`, unless the caller's table of known
-functions contains the name. Only the operations listed below are supported. Each one counts the memory that it
-allocates.
-
-Python's C unpickler cannot be restricted in this way, because it hashes keys and sets object state itself.
-
-Source: https://docs.python.org/3/library/pickle.html
+A name in a pickle becomes a class of placeholders, unless `_CONSTRUCTORS` or `_CONSTANTS` contains it. These tables are
+complete: they build tensors, NumPy arrays and containers, and contain nothing that can be used to reach other code.
 """
 
-import gc
 import pickle
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 import torch
 
-from footplate.errors import CheckpointDamagedError, CheckpointError
-
-if TYPE_CHECKING:
-    from footplate.checkpoint.memory_budget import Budget
-
-_LARGEST_KEY = 2**53
-_MOST_KEY_PARTS = 64
-_LONGEST_KEY = 4096  # characters, because a key may be a path
-_LARGEST_CACHED = 256  # Python preallocates the integers from 0 to 256
-_COST = 16
-_BYTES_PER_TENSOR = 768  # without its elements
-_BYTES_PER_ITEM = 128  # for a dict or set, while it grows
-_BYTES_PER_OPAQUE_OBJECT = 300  # without its name
-_BYTES_PER_MEMO = 112
-_MOST_MARKS = 1000  # each starts a container inside the previous one
-# The operations that push a new value, whose memory is counted by its size.
-_PUSHES = (
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-)
-# The other operations, with the memory in bytes that each allocates: a small pickle must not exhaust the memory.
-_COSTS = {
-    **dict.fromkeys(["PROTO", "FRAME", "STOP", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET"], _COST),
-    **dict.fromkeys(["NONE", "NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "PERSID", "BINPERSID"], _COST),
-    **dict.fromkeys(["APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS"], _COST),
-    **{"EMPTY_LIST": 160, "LIST": 160, "EMPTY_DICT": 120, "DICT": 120},
-    **{"MARK": 72, "TUPLE": 120, "TUPLE1": 80, "TUPLE2": 88, "TUPLE3": 96},
-    **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL"], 320),
-    **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 320),
-    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _BYTES_PER_MEMO),
-}
-# Exceptions that invalid arguments from a hostile pickle can cause.
-_INVALID = (
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError, AssertionError),
-    pickle.UnpicklingError,
-    Warning,  # if warnings are turned into errors
-)
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
-
-
-class Name(NamedTuple):
-    """The name of a class or function to which a pickle refers. It is not imported."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+_DTYPE_LETTERS = frozenset("biufcUS")
 
 
 class OpaqueObject:
@@ -78,285 +24,219 @@ class OpaqueObject:
         args: The arguments of the call that was not made.
         state: The state that would have been set on the object.
         items: The keys and values that were set, if it is a dict subclass.
-        elements: The elements that were appended, if it is a list subclass.
+        elements: The elements that were added, if it is a list or set subclass.
     """
 
-    __slots__ = ("args", "elements", "items", "name", "state")
+    __slots__ = ("args", "elements", "items", "state")
+    name = ""
+    args: tuple[Any, ...]
+    state: Any
+    items: dict[Any, Any]
+    elements: list[Any]
 
-    def __init__(self, name: str, args: tuple[Any, ...] = ()) -> None:
-        self.name = name
-        self.args = args
-        self.state: Any = None
-        self.items: dict[Any, Any] = {}
-        self.elements: list[Any] = []
+    def __new__(cls, *args: Any, **settings: Any) -> "OpaqueObject":  # noqa: D102
+        made = super().__new__(cls)
+        made.args = (*args, settings) if settings else args
+        made.state, made.items, made.elements = None, {}, []
+        return made
+
+    # The unpickler calls these methods. It would set arbitrary attributes on an object without `__setstate__`.
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
+
+    def append(self, value: Any) -> None:  # noqa: D102
+        self.elements.append(value)
+
+    def extend(self, values: Any) -> None:  # noqa: D102
+        self.elements.extend(values)
+
+    add = append
+
+    def __deepcopy__(self, memo: Any) -> "OpaqueObject":
+        return self
 
     def __repr__(self) -> str:
         return f"<opaque {self.name}>"
 
 
-class Deferred:
-    """A value that is incomplete until `finish` is called with its state."""
-
-    def __init__(self) -> None:
-        self.slots: list[int] = []
-
-    def finish(self, state: Any) -> Any:
-        """Returns the complete value.
-
-        Raises:
-            ValueError: The state is invalid.
-        """
-        raise NotImplementedError
+def opaque_class(name: str) -> type[OpaqueObject]:
+    """Returns a class of placeholders for the objects of a class."""
+    # No module has this name, so that nothing looks for the source code of the class.
+    return type("OpaqueObject", (OpaqueObject,), {"__slots__": (), "__module__": "opaque", "name": name})
 
 
-Constructor = Callable[..., Any]
+class _Dtype:
+    """A NumPy dtype whose byte order is part of its pickled state."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, code: str) -> None:
+        self.value = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("a NumPy dtype has an unknown byte order")
+        self.value = self.value.newbyteorder(state[1])
 
 
-class _Memo(dict[int, Any]):
-    """Maps indices to the values of a pickle. A deferred value stores its indices, because it is replaced later."""
+class _Array(opaque_class("numpy.ndarray")):  # type: ignore[misc]
+    """A NumPy array whose dtype and content are part of its pickled state."""
 
-    def __setitem__(self, index: int, value: Any) -> None:
-        super().__setitem__(index, value)
-        if isinstance(value, Deferred):
-            value.slots.append(index)
+    __slots__ = ("array",)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        _, shape, dtype, is_fortran, content = state
+        self.array: Any = self
+        if isinstance(dtype, _Dtype) and isinstance(content, (bytes, bytearray)):
+            self.array = np.frombuffer(bytearray(content), dtype.value).reshape(shape, order="F" if is_fortran else "C")
 
 
-def unpickle(
-    stream: IO[bytes],
-    constructors: Mapping[Name, Constructor],
-    *,
-    constants: Mapping[Name, Any],
-    persistent: Callable[[Any], Any],
-    budget: "Budget",
-) -> Any:
-    """Reads one pickle from the current position of `stream` and returns its value.
+def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", content))
+    return array
 
-    Args:
-        stream: The file.
-        constructors: Maps known names to functions. Each one is called with the arguments in the pickle and must check
-            them.
-        constants: Maps known names that are not functions to their values.
-        persistent: Returns the object for a persistent id.
-        budget: Counts the memory of the values.
 
-    Raises:
-        CheckpointDamagedError: The data is truncated, or contains an unknown operation.
-        CheckpointError: The data is not a valid pickle, or it needs too much memory.
+def _build_dtype(code: Any, *_: Any) -> Any:
+    is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
+    return _Dtype(code) if is_plain else opaque_class("numpy.dtype")(code)
+
+
+def _build_scalar(dtype: Any, content: Any = None) -> Any:
+    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
+        return opaque_class("numpy.generic")(content)
+    return np.frombuffer(content, dtype.value)[0].item()
+
+
+def _build_tensor(array: Any, dtype: torch.dtype, *_: Any) -> torch.Tensor:
+    return torch.from_numpy(array.array.astype(array.array.dtype.newbyteorder("="))).to(dtype)
+
+
+def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
+    return function(*args) if isinstance(function, _Constructor) else opaque_class("tensor")(args)
+
+
+def _build_bytes(text: Any, encoding: Any = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):  # any other codec may be a module to import
+        raise pickle.UnpicklingError("bytes have an unknown encoding")
+    return str.encode(text, "latin1")
+
+
+class _Constructor:
+    """Wraps a function, so that a pickle can call it but not set its attributes."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a function")
+
+
+def _detached(name: str) -> Callable[..., Any]:
+    function = getattr(torch._utils, name)
+    return lambda *args: function(*args).detach()  # without gradients and hooks
+
+
+_REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_meta_tensor_no_storage")
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    **{f"torch._utils.{name}": _detached(name) for name in _REBUILDERS},
+    "torch._utils._rebuild_parameter": lambda data, *_: data.detach(),
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data.detach(),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda data, *_: data.detach(),
+    "torch._utils._rebuild_device_tensor_from_numpy": _build_tensor,
+    "torch._tensor._rebuild_from_type_v2": _build_of_type,
+    "torch.Size": lambda sizes: torch.Size(sizes),
+    "torch.device": lambda *args: torch.device(*args),
+    "collections.OrderedDict": lambda pairs=(): OrderedDict(pairs),
+    "collections.defaultdict": lambda *args: dict(*args[1:]),
+    "collections.Counter": lambda *args: dict(*args),
+    "builtins.set": lambda values=(): set(values),
+    "builtins.frozenset": lambda values=(): frozenset(values),
+    "builtins.bytes": lambda: b"",
+    "builtins.bytearray": lambda content=b"", *encoding: bytearray(
+        _build_bytes(content, *encoding) if encoding else memoryview(content)
+    ),
+    "builtins.complex": lambda real, imaginary=0.0: complex(float(real), float(imaginary)),
+    "_codecs.encode": _build_bytes,
+    "numpy.dtype": _build_dtype,
+    "numpy._core.multiarray._reconstruct": lambda *_: _Array(),
+    "numpy._core.multiarray.scalar": _build_scalar,
+    "numpy._core.numeric._frombuffer": _build_array,
+}
+_CONSTRUCTORS = {name: _Constructor(function) for name, function in _BUILDERS.items()}
+_UNTYPED = _Constructor(opaque_class("torch.storage.UntypedStorage"))
+_CONSTANTS: dict[str, Any] = {
+    **{f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
+    "torch.storage.UntypedStorage": _UNTYPED,
+}
+
+
+_Base: Any = pickle._Unpickler  # the one in C allocates memory for the largest index that a file contains
+
+
+class Unpickler(_Base):  # type: ignore[misc]
+    """Reads one pickle as data.
+
+    Attributes:
+        names: The names of the classes and functions for which the pickle has placeholders.
     """
-    unpickler = _Unpickler(stream, encoding="latin1")
-    unpickler.memo = _Memo()
-    unpickler.constructors, unpickler.constants = constructors, constants
-    unpickler.persistent_load, unpickler.budget = persistent, budget
-    is_collecting = gc.isenabled()
-    gc.disable()  # nothing here is garbage, and collection would take most of the time
-    try:
-        return unpickler.load()
-    except _INVALID as error:
-        reason = ": ".join(filter(None, [type(error).__name__, str(error)]))
-        raise CheckpointError(f"its pickle is invalid: {reason}") from error
-    finally:
-        budget.used -= _BYTES_PER_MEMO * len(unpickler.memo)
-        if is_collecting:
-            gc.enable()
 
-
-_Base: Any = pickle._Unpickler  # the implementation in Python
-
-
-class _Unpickler(_Base):  # type: ignore[misc]
-    """Python's unpickler, with replacements for all operations that import, call or hash something, or set a state."""
-
-    def load(self) -> Any:
-        self.metastack: list[list[Any]] = []
-        self.stack: list[Any] = []
-        self.proto = 0
-        self.append = self.stack.append
-        try:
-            while True:
-                operation = self.dispatch.get(self.read(1)[0])
-                if operation is None:
-                    raise CheckpointDamagedError("its pickle contains an unknown operation")
-                operation(self)
-        except pickle._Stop as stop:  # type: ignore[attr-defined]
-            return stop.value
-
-    def read(self, count: int) -> bytes:
-        data: bytes = self._file_read(count)
-        if len(data) < count:
-            raise CheckpointDamagedError("it is truncated in the middle of a pickle")
-        return data
-
-    def readline(self) -> bytes:
-        line: bytes = self._file_readline()
-        if line[-1:] != b"\n":
-            raise CheckpointDamagedError("it is truncated in the middle of a pickle")
-        return line
+    def __init__(self, file: IO[bytes], **settings: Any) -> None:
+        super().__init__(file, encoding="latin1")
+        self.names: set[str] = set()
+        self._classes: dict[str, type[OpaqueObject]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        self.budget.take(sys.getsizeof(module) + sys.getsizeof(name))
+        """Returns the constructor, the constant or the class of placeholders for a name."""
         for old, new in _MODULES.items():
-            if module == old or module.startswith(old + "."):
+            if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]
-        found = Name(module, name)
-        return self.constants.get(found, found)
+        full = f"{module}.{name}"
+        found = _CONSTRUCTORS.get(full, _CONSTANTS.get(full))
+        if found is None:
+            self.names.add(full)
+            found = self._classes.setdefault(full, opaque_class(full))
+        return found
 
-    def construct(self, function: Any, args: Any) -> Any:
-        """Calls `function` with `args` if it is known. Otherwise, returns an `OpaqueObject`."""
-        if type(args) is not tuple:
-            raise TypeError("the arguments of a call are not a tuple")
-        if isinstance(function, Name) and function in self.constructors:
-            self.budget.take(sum(map(_shallow_size, args)))  # the function may copy them
-            made = self.constructors[function](*args)
-        else:
-            name = str(function) if isinstance(function, Name) else getattr(function, "name", "unnamed")
-            made = OpaqueObject(name, args)
-        self.budget.take(_shallow_size(made))
-        return made
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute. torch sets `persistent_load`, which expects a class that pickles must not reach."""
+        if name == "persistent_load":
+            find = value
 
-    def load_frame(self) -> None:
-        self.read(8)  # reading a whole frame at once would copy it
+            def value(identity: Any) -> Any:
+                return find(tuple(torch.UntypedStorage if each is _UNTYPED else each for each in identity))
 
-    def load_reduce(self) -> None:
-        args = self.stack.pop()
-        self.append(self.construct(self.stack.pop(), args))
+        super().__setattr__(name, value)
 
-    load_newobj = load_reduce
-
-    def load_newobj_ex(self) -> None:
-        kind, args, keywords = [self.stack.pop() for _ in range(3)][::-1]
-        self.append(self.construct(kind, (*args, keywords) if keywords else args))
-
-    def _instantiate(self, klass: Any, args: list[Any]) -> None:
-        self.append(self.construct(klass, tuple(args)))
-
-    def load_mark(self) -> None:
-        if len(self.metastack) == _MOST_MARKS:
-            raise CheckpointError("its values are nested too deeply")
-        super().load_mark()
-
-    def load_bytearray8(self) -> None:
-        self.load_binbytes8()  # reads the bytes that exist instead of allocating the stated length
-        self.append(bytearray(self.stack.pop()))
-
-    def load_append(self) -> None:
-        self._extend([self.stack.pop()])
-
-    def load_appends(self) -> None:
-        self._extend(self.pop_mark())
-
-    def _extend(self, values: list[Any]) -> None:
-        target = self.stack[-1]
-        elements = target.elements if isinstance(target, OpaqueObject) else target
-        if type(elements) is not list:
-            raise TypeError("values are appended to something that is not a list")
-        elements.extend(values)
-
-    def load_setitem(self) -> None:
-        value = self.stack.pop()
-        self._set_items([self.stack.pop(), value])
-
-    def load_setitems(self) -> None:
-        self._set_items(self.pop_mark())
-
-    def load_dict(self) -> None:
-        flat = self.pop_mark()
-        self.append({})
-        self._set_items(flat)
-
-    def _set_items(self, flat: list[Any]) -> None:
-        target = self.stack[-1]
-        items = target.items if isinstance(target, OpaqueObject) else target
-        if type(items) not in (dict, OrderedDict) or len(flat) % 2:
-            raise TypeError("items are set on something that is not a dict")
-        before = sys.getsizeof(items)
-        self.budget.check(_BYTES_PER_ITEM * len(flat))
-        for key, value in zip(flat[::2], flat[1::2], strict=True):
-            items[checked_key(key)] = value
-        self.budget.take(sys.getsizeof(items) - before)
-
-    def load_additems(self) -> None:
-        values, target = self.pop_mark(), self.stack[-1]
-        if type(target) is not set:
-            raise TypeError("items are added to something that is not a set")
-        self.budget.take(_BYTES_PER_ITEM * len(values))
-        target.update(map(checked_key, values))
-
-    def load_frozenset(self) -> None:
-        values = self.pop_mark()
-        self.append(frozenset(map(checked_key, values)))
-
-    def load_build(self) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, OpaqueObject):
-            target.state = state
-        elif isinstance(target, Deferred):
-            self.stack[-1] = target.finish(state)
-            self.memo.update(dict.fromkeys(target.slots, self.stack[-1]))
-        elif not isinstance(target, OrderedDict) or not isinstance(state, dict):
-            raise TypeError("it sets state on an object that does not support it")
-        elif isinstance(state.get("_metadata"), dict):
-            target._metadata = state["_metadata"]  # type: ignore[attr-defined]
+    def load(self) -> Any:
+        """Returns the value of the pickle."""
+        return _with_arrays(super().load(), {})
 
 
-def _shallow_size(value: Any) -> int:
-    """Returns the size of a shallow copy of `value` in bytes."""
-    if isinstance(value, torch.Tensor):
-        return _BYTES_PER_TENSOR
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, (list, tuple)):
-        return _COST * len(value)
-    if isinstance(value, (dict, set, frozenset)):
-        return _BYTES_PER_ITEM * len(value)
-    if isinstance(value, OpaqueObject):
-        return _BYTES_PER_OPAQUE_OBJECT + sys.getsizeof(value.name)
-    return sys.getsizeof(value) if isinstance(value, (str, bytes, bytearray)) else 0
-
-
-def checked_key(key: Any) -> Any:
-    """Returns `key` after checking that hashing and comparing it is fast.
-
-    Raises:
-        ValueError: The key is a large number, a long string, a nested tuple or a container.
-    """
-    if (type(key) is str and len(key) <= _LONGEST_KEY) or (type(key) is int and -_LARGEST_KEY < key < _LARGEST_KEY):
-        return key  # the most common case
-    entries = key if type(key) is tuple else (key,)
-    parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
-    if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
-        raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is too large or not supported")
-    if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
-        raise ValueError(f"a dict or set has a key longer than {_LONGEST_KEY} characters")
-    return key
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) in (int, float):
-        return not abs(value) >= _LARGEST_KEY
-    return type(value) in (str, bytes, bool, type(None), OpaqueObject)
-
-
-def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
-    """Returns an operation that counts its memory: `cost` bytes, or the size of the new value if `cost` is None."""
-    operation = getattr(_Unpickler, _Base.dispatch[getattr(pickle, name)[0]].__name__)
-
-    def push(unpickler: _Unpickler) -> None:
-        operation(unpickler)
-        value = unpickler.stack[-1]
-        is_cached = type(value) is int and 0 <= value <= _LARGEST_CACHED
-        unpickler.budget.take(_COST if is_cached else _COST + sys.getsizeof(value))
-
-    def operate(unpickler: _Unpickler) -> None:
-        unpickler.budget.take(cost)
-        operation(unpickler)
-
-    return push if cost is None else operate
-
-
-def _refuse(unpickler: _Unpickler) -> None:
-    raise ValueError("it uses buffers or extensions that are not in the file")
-
-
-_Unpickler.dispatch = {
-    getattr(pickle, name)[0]: _counted(name, cost) for name, cost in {**dict.fromkeys(_PUSHES), **_COSTS}.items()
-} | {getattr(pickle, name)[0]: _refuse for name in ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")}
+def _with_arrays(value: Any, seen: dict[int, Any]) -> Any:
+    """Replaces the placeholders of complete arrays by the arrays."""
+    if isinstance(value, _Array):
+        return value.array
+    if id(value) in seen or not isinstance(value, (dict, list, tuple, OpaqueObject)):
+        return seen.get(id(value), value)
+    seen[id(value)] = value
+    if isinstance(value, dict):
+        for key, each in value.items():
+            value[key] = _with_arrays(each, seen)
+    elif isinstance(value, list):
+        value[:] = [_with_arrays(each, seen) for each in value]
+    elif type(value) is tuple:
+        seen[id(value)] = value = tuple(_with_arrays(each, seen) for each in value)
+    elif isinstance(value, OpaqueObject):
+        for name in OpaqueObject.__slots__:
+            setattr(value, name, _with_arrays(getattr(value, name), seen))
+    return value

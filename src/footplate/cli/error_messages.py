@@ -73,13 +73,15 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
     """Raises an error that names the module of the model in which a torch operation failed, and its config section.
 
-    Does nothing in a run of several processes, because it reports errors itself, and for errors in user code, because
-    they are shown with their source lines. `stage` is the stage of the run, such as "the test".
+    Does nothing for errors in user code, because they are shown with their source lines, and if the connection to
+    another rank is lost. `stage` is the stage of the run, such as "the test".
 
     Raises:
         ComponentError: The operation failed in a module of the model.
     """
-    if not isinstance(error, Exception) or runner.world_size > 1 or user_frames(error):
+    from footplate.distributed.failures import is_lost_connection
+
+    if not isinstance(error, Exception) or user_frames(error) or (runner.world_size > 1 and is_lost_connection(error)):
         return
     from footplate.tools.failing_module import module_error
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches
+from footplate.cli.config import read_config
 from footplate.cli.output import as_json, print_error, print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest, wrap_for_screen
@@ -189,7 +190,7 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
 
 def diff_configs(arguments: argparse.Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.first_generation.translation import is_first_generation, translate
+    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
@@ -222,15 +223,15 @@ def print_schema(arguments: argparse.Namespace) -> int:
 
 def list_models(arguments: argparse.Namespace) -> int:
     """Prints the models. Returns 1 if there are none."""
-    from footplate import hosts
+    from footplate import openmmlab
+    from footplate.openmmlab.extension import CODE_BASES
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
-    from footplate.registry.scopes import CODE_BASES
 
     for package in CODE_BASES:  # the registry module of a code base registers its models
         spec = top_level_spec(package)
         if spec is None or is_footplate_alias(spec):
             continue
-        hosts.install()
+        openmmlab.install()
         try:
             importlib.import_module(f"{package}.registry")
         except Exception as error:  # a code base may need a package that is not installed

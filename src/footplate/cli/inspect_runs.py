@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides, override, read_config
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides
+from footplate.cli.config import override, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError
 from footplate.messages import one_line, wrap_for_screen
@@ -73,14 +74,14 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
     """Prints the summaries of runs and writes their curves."""
     from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
-    from footplate.tools.runs import read_run
+    from footplate.tools.runs import read_runs
 
     files = [path for path in arguments.runs if os.path.isfile(path)]
     if arguments.csv and arguments.csv != "-":
         check_output(arguments.csv, suffixes=(".csv", ".txt"), inputs=files)
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=files)
-    runs = [read_run(path) for path in arguments.runs]
+    runs = read_runs(arguments.runs)
     if arguments.plot:
         commit_image(arguments.plot, analysis.plot_curves(runs, arguments.keys))
     if arguments.csv:
@@ -113,12 +114,12 @@ def report_runs(arguments: argparse.Namespace) -> int:
     from footplate.messages import format_bytes
     from footplate.storage import check_output
     from footplate.tools.report import write_report
-    from footplate.tools.runs import read_run
+    from footplate.tools.runs import read_runs
 
     alone = len(arguments.runs) == 1 and os.path.isdir(arguments.runs[0])
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
     check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
-    size = write_report([read_run(each) for each in arguments.runs], path)
+    size = write_report(read_runs(arguments.runs), path)
     print_result(arguments, {"file": path, "bytes": size}, f"{path}, {format_bytes(size)}\n")
     return 0
 
@@ -126,19 +127,19 @@ def report_runs(arguments: argparse.Namespace) -> int:
 def replay_run(arguments: argparse.Namespace) -> int:
     """Prints the layers of an iteration and its first non-finite values. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
-    from footplate.tools.replay import config_of_capture, describe_replay, find_capture, read_facts, replay
+    from footplate.engine.nonfinite import SUFFIX
+    from footplate.tools.replay import describe_replay, find_capture, read_facts, replay
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
     if not wants_json(arguments):
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; a config that the user names may execute code
-        cfg = override(read_recorded(config_of_capture(arguments.capture)), arguments)
+        cfg = override(read_recorded(f"{arguments.capture.removesuffix(SUFFIX)}.py"), arguments)
     else:
         cfg = read_config(arguments)
     found = replay(cfg, arguments.capture, facts, iteration=arguments.iteration)
-    trace = {"outputs": found.trace.outputs, "gradients": found.trace.gradients}
-    data = {**vars(found), "trace": trace, "message": facts["message"], "failed": found.failed}
+    data = {**vars(found), "message": facts["message"], "failed": found.failed}
     print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1
 

@@ -1,4 +1,4 @@
-"""Detects launchers, starts the processes of a distributed run, and runs a command as one of its ranks."""
+"""Detects launchers, starts the processes of a distributed run, and reports the errors of its ranks."""
 
 import argparse
 import json
@@ -6,21 +6,21 @@ import logging
 import os
 import signal
 import sys
-import time
+import tempfile
+import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
-from footplate.interrupts import RANK_VARIABLES, SIGNALED, is_launched
+from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
-_AFTER_FIRST_RANK = 2.0  # seconds that a launcher needs to stop the other processes after the first rank has failed
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +45,11 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Sets the launcher in the config. Torchrun is detected by its environment variables."""
+    """Sets the launcher in the config."""
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     if arguments.launcher is not None:
         cfg["launcher"] = arguments.launcher
-    elif "LOCAL_RANK" in os.environ and cfg.get("launcher") in (None, "none"):
-        cfg["launcher"] = "pytorch"
 
 
 def is_first_rank() -> bool:
@@ -81,6 +79,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
 
     from footplate.checks import check_count
     from footplate.engine.run_config import check_config
+    from footplate.engine.run_folder import folders_of
     from footplate.records.logger import collect_warnings
     from footplate.tools.automatic_batch_size import without_automatic_size
 
@@ -95,40 +94,39 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int | None:
             key="--nproc",
             found=arguments.nproc,
         )
+    home = folders_of(cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
     with collect_warnings():  # the first rank logs them
         check_config(without_automatic_size(cfg))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    words = ["-m", "footplate", *arguments.argv]
-    if not wants_json(arguments):
-        return _torchrun(processes, arguments.max_restarts, words)[0]
-    import tempfile
-
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a rank that crashes prints its stack
     with tempfile.TemporaryDirectory() as folder:
         path = os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
-        code, problem = _torchrun(processes, arguments.max_restarts, words)
+        words = ["-m", "footplate", *arguments.argv]
+        code, document = _torchrun(processes, arguments.max_restarts, words, home)
         del os.environ[DOCUMENT_FILE]
-        try:
+        if document is None and wants_json(arguments):
             document = json.loads(Path(path).read_text("utf-8"))
-            # The document and the exit code differ if another rank failed after rank 0 had written the document.
-            is_consistent = document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT
-        except (OSError, ValueError):  # rank 0 died before or while writing
-            is_consistent = False
-    if not is_consistent:
-        notes = ["The cause is in the output on standard error."]
-        document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
-    print_json(arguments, document)
+    if wants_json(arguments):
+        print_json(arguments, document)
     return code
 
 
-def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, str]:
+def _torchrun(
+    processes: int, restarts: int, argv: Sequence[str], home: str | None = None
+) -> tuple[int, dict[str, Any] | None]:
     """Runs Python with these arguments in several processes, like `torchrun --standalone`.
 
+    Prints the error of the rank that failed first. If a rank ended without one, prints how, and the last checkpoint in
+    the folder `home`.
+
     Returns:
-        The exit code and, if it is not 0, a description of the failure.
+        The exit code, and the error as data. The error is None if no rank failed or a signal stopped the run.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from footplate.checkpoint.latest import read_pointer
 
     config = LaunchConfig(
         min_nodes=1,
@@ -141,62 +139,64 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, 
     )
     numbers = [getattr(signal, name) for name in config.signals_to_handle.split(",") if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in numbers}
-    logging.disable(logging.CRITICAL)  # the ranks report errors
+    logging.disable(logging.CRITICAL)  # torchrun would log each failure again
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
-        return SIGNALED + int(error.sigval), f"interrupted by {signal.Signals(error.sigval).name}"
+        return SIGNALED + int(error.sigval), None
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
-        if first.exitcode > 0:
-            return int(first.exitcode), f"rank {rank} (process {first.pid}) failed with exit code {first.exitcode}"
-        code, problem = SIGNALED - int(first.exitcode), f"rank {rank} (process {first.pid}) was killed"
-        problem = f"{problem} by {first.signal_name()}"
-        if all(failure.exitcode != code for failure in error.failures.values()):  # no process has reported it
-            print_error(f"error: {problem}\n")
-        return code, problem
+        code = int(first.exitcode if first.exitcode >= 0 else SIGNALED - first.exitcode)
+        recorded = first.error_file_data.get("document")
+        if recorded is not None:
+            print_error(first.error_file_data["message"]["message"])
+            return code, {"error": recorded}
+        if code in _WITH_RESULT:
+            return code, None
+        how, note = f"exited with code {code}", "No Python error was raised: native code or os._exit() ended it."
+        if first.exitcode < 0:
+            how, note = f"was killed by {first.signal_name()}", "Python's stack is printed above."
+        if first.exitcode == -signal.SIGKILL:
+            note = "If no one sent SIGKILL, the system probably ran out of memory: see dmesg."
+        message, last = f"rank {rank} (process {first.pid}) {how}", read_pointer(home) if home else None
+        notes = [note, f"The last checkpoint is {last}. Use --resume to continue from it."] if last else [note]
+        print_error("".join(f"{line}\n" for line in [f"error: {message}", *(f"  {each}" for each in notes)]))
+        return code, {"error": {"type": "RankError", "message": message, "notes": notes, "exit_code": code}}
     finally:
         logging.disable(logging.NOTSET)
         for number, handler in handlers.items():
             if signal.getsignal(number) != handler:  # torchrun does not restore it
                 signal.signal(number, handler)
-    return 0, ""
+    return 0, None
 
 
-def run_as_rank(
-    command: Callable[[], int], on_failure: Callable[[BaseException, int], None], *, quiet: bool = True
-) -> int:
-    """Runs a command and returns its result. An error on one of several ranks ends the processes of all ranks.
+def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
+    """Reports the error of a rank and returns the exit code. If other ranks are connected, ends the process at once.
 
-    Args:
-        command: The function that runs the command.
-        on_failure: Called with an error that the ranks have reported, and with the exit code.
-        quiet: Whether to suppress such an error.
+    If `--nproc` has started the processes, the process that started them prints the error, unless it restarts them.
     """
-    try:
-        return command()
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        if not is_launched():
-            raise
-        code, reported = None, error
-        if "footplate.engine" in sys.modules:
-            from footplate.engine.rank_failures import report_failure
-            from footplate.errors import FootplateError
+    from footplate.cli.error_messages import describe_error, error_as_data
+    from footplate.distributed import await_cause, get_rank, get_world_size, record_error
+    from footplate.tools.key_equivalents import restore_key
 
-            try:
-                code = report_failure(error)
-            except FootplateError as other:
-                code, reported = other.exit_code, other
-        if code is None:
-            from footplate.distributed import get_world_size, rank_from_environment
-
-            # Before the ranks are connected, all ranks raise the same error. Only the first rank should report it.
-            if rank_from_environment() and get_world_size() == 1:
-                sys.stdout.flush()
-                time.sleep(_AFTER_FIRST_RANK)
-        if code is None or not quiet:
-            raise
-        on_failure(reported, code)
-        sys.stdout.flush()
-        sys.stderr.flush()
+    error, progress = await_cause(error), getattr(arguments, "progress", "")
+    restore_key(error, getattr(arguments, "cfg", None))
+    message, code = describe_error(error, progress) or ("".join(traceback.format_exception(error)), 1)
+    document = {**error_as_data(error, message, code), "rank": get_rank()}
+    if get_world_size() > 1:
+        message = f"error: rank {get_rank()}: {message.removeprefix('error: ')}"
+    if progress not in message:
+        message += f"  {progress}\n"
+    record_error(message, document)
+    if getattr(arguments, "debug", False):
+        print_error("".join(traceback.format_exception(error)))
+    count, maximum = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
+    if arguments.document_file is None or count != maximum:
+        print_error(message)
+        if wants_json(arguments):
+            print_json(arguments, {"error": document})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if get_world_size() > 1:
         os._exit(code)  # a normal exit may take seconds, and there is nothing left to clean up
+    return code

@@ -7,11 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from functools import partial
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
-from footplate.cli.launching import is_first_rank, run_as_rank
+from footplate.cli.launching import end_rank, is_first_rank
 from footplate.cli.output import (
     flush_output,
     open_streams,
@@ -21,7 +20,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wants_json,
 )
-from footplate.interrupts import catching_stop_signals, exit_code_of, raising_stop_signals
+from footplate.interrupts import exit_code_of, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
@@ -103,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with reserving_stdout(arguments), catching_stop_signals(), raising_stop_signals(wants_json(arguments)):
+    with reserving_stdout(arguments), raising_stop_signals(wants_json(arguments)):
         return _run(arguments)
 
 
@@ -111,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Runs a command, prints its error if it fails, and returns the exit code."""
     debug, code = getattr(arguments, "debug", False), 0
     try:
-        code = run_as_rank(lambda: int(arguments.run(arguments)), partial(_print_document, arguments), quiet=not debug)
+        code = int(arguments.run(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
@@ -127,22 +126,26 @@ def _run(arguments: argparse.Namespace) -> int:
         flush_output()
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
-        from footplate.cli.error_messages import describe_error
-        from footplate.messages import wrap_text
-        from footplate.tools.key_equivalents import restore_key
+        code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
+    return code
 
-        restore_key(error, getattr(arguments, "cfg", None))
-        described = describe_error(error, getattr(arguments, "progress", ""))
-        message, code = described or ("", 1)
-        _print_document(arguments, error, code, message)
-        if described is None or (debug and not wants_json(arguments)):
-            raise
-        if debug:
-            print_error(traceback.format_exc())
-        print_error(wrap_text(message) if sys.stderr.isatty() else message)
-    except BaseException as error:  # such as a GeneratorExit in user code
-        _print_document(arguments, error, 1)
-        raise
+
+def _report(arguments: argparse.Namespace, error: Exception) -> int:
+    """Prints an error and returns the exit code. Raises the error again if its traceback should be shown."""
+    from footplate.cli.error_messages import describe_error
+    from footplate.messages import wrap_text
+    from footplate.tools.key_equivalents import restore_key
+
+    debug = getattr(arguments, "debug", False)
+    restore_key(error, getattr(arguments, "cfg", None))
+    described = describe_error(error, getattr(arguments, "progress", ""))
+    message, code = described or ("", 1)
+    _print_document(arguments, error, code, message)
+    if described is None or (debug and not wants_json(arguments)):
+        raise error
+    if debug:
+        print_error(traceback.format_exc())
+    print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code
 
 
@@ -150,7 +153,8 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
     """Reports that a signal has interrupted a command, and returns the exit code."""
     code = exit_code_of(error)
     _print_document(arguments, error, code)
-    sys.stderr.write("interrupted\n")
+    if is_first_rank():
+        sys.stderr.write("interrupted\n")
     return code
 
 

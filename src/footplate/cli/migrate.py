@@ -9,7 +9,7 @@ from footplate.cli.output import print_result
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
-    from footplate.first_generation.rewriting.migrate import MigratedFile
+    from footplate.openmmlab.first_generation.rewriting.migrate import MigratedFile
 
 _PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
@@ -42,15 +42,13 @@ def add_commands(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Migrates configs, or shows what would change."""
     from footplate.errors import ArgumentError
-    from footplate.first_generation.rewriting.migrate import (
-        check_output_file,
-        check_output_folder,
+    from footplate.openmmlab.first_generation.rewriting.migrate import (
         migrate_file,
         migrate_tree,
         write_files,
     )
-    from footplate.first_generation.translation import RULES
-    from footplate.storage import commit_bytes
+    from footplate.openmmlab.first_generation.translation import RULES
+    from footplate.storage import check_output, commit_bytes, missing_path_notes
     from footplate.tasks.recipes import find_config
 
     if arguments.rules:
@@ -64,14 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
         source = Path(arguments.tree)
         named = source.resolve() if source.name in ("", "..") else source
         output = output or _default_output(named, f"{named.name}_migrated") or named.with_name(f"{named.name}_migrated")
-        check_output_folder(source, output)
+        if not source.is_dir():
+            raise ArgumentError(f"'{source}' is not a folder", notes=missing_path_notes(source))
+        check_output(output, inputs=[source])
         migrated = migrate_tree(source, output)
     else:
         source = Path(arguments.config)
         if not source.is_symlink():
             source = Path(find_config(arguments.config))
         output = output or _default_output(source, f"{source.stem}_migrated{source.suffix}")
-        check_output_file(source, output)
+        if output is not None:
+            check_output(output, suffixes=[source.suffix], inputs=[source])
         migrated = migrate_file(source, output)
     if arguments.diff:
         diffs = {str(each.target): each.diff() for each in migrated if each.changed}
@@ -91,10 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` belongs to footplate and must not change, otherwise None."""
+    """Returns a path in the current folder if `old` belongs to an installed package or footplate, otherwise None."""
     from footplate.errors import ArgumentError
+    from footplate.openmmlab.first_generation.rewriting.plan import is_installed
 
-    if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):
+    real = Path(os.path.realpath(old))
+    if not real.is_relative_to(_PACKAGE) and not is_installed(real):
         return None
     if Path.cwd().is_relative_to(_PACKAGE):
         raise ArgumentError(f"'{old}' is part of footplate", key="--output", notes=["Set --output to another folder."])
@@ -103,7 +106,7 @@ def _default_output(old: Path, name: str) -> Path | None:
 
 def _report(migrated: "list[MigratedFile]", *, every: bool = True) -> list[str]:
     """Returns the lines of the report: new keys, settings that cannot be kept, points to check, and counts."""
-    from footplate.first_generation.translation import Kind
+    from footplate.openmmlab.first_generation.translation import Kind
 
     titles = {
         Kind.BECAME: "what each key became",

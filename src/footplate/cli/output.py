@@ -19,7 +19,7 @@ from footplate.messages import PrintableFormatter, printable
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """An environment variable: the path to which rank 0 writes its document for the process that started the ranks."""
 
-_STDOUT, _STDERR = 1, 2  # file descriptors; the second is the highest of the standard streams
+_STDOUT, _STDERR = 1, 2  # file descriptors
 
 
 def print_text(text: str) -> None:
@@ -35,14 +35,8 @@ def print_error(text: str) -> None:
 def open_streams() -> None:
     """Prepares the standard streams at the start of a command.
 
-    Opens closed streams (`>&-`), because another file could get their descriptors and receive the output. Escapes
-    control characters in tracebacks, and in warnings of commands without a log.
+    Opens missing streams (`>&-`). Escapes control characters in tracebacks, and in warnings of commands without a log.
     """
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= _STDERR:
-        os.set_inheritable(descriptor, True)
-        descriptor = os.open(os.devnull, os.O_RDWR)
-    os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open until exit
@@ -80,9 +74,12 @@ def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
     redirected after the block, because they may write when the process exits.
 
     Args:
-        arguments: The arguments of the command. `arguments.results` is set to the stream of the document.
+        arguments: The arguments of the command. `arguments.results` is set to the stream of the document, and
+            `arguments.document_file` to the value of `DOCUMENT_FILE`.
     """
     arguments.results = sys.stdout
+    # Removed, because commands that user code starts are not ranks.
+    arguments.document_file = os.environ.pop(DOCUMENT_FILE, None)
     if not wants_json(arguments):
         yield
         return
@@ -91,9 +88,8 @@ def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
         if sys.stdout.fileno() == _STDOUT:
             arguments.results = open(os.dup(_STDOUT), "w", encoding="utf-8")  # noqa: SIM115 - stays open until exit
             os.dup2(_STDERR, _STDOUT)
-    document_file = os.environ.pop(DOCUMENT_FILE, None)  # commands that user code starts must not write to it
-    if document_file is not None and os.environ.get("RANK") == "0":
-        arguments.results = open(document_file, "w", encoding="utf-8")  # noqa: SIM115
+    if arguments.document_file is not None and os.environ.get("RANK") == "0":
+        arguments.results = open(arguments.document_file, "w", encoding="utf-8")  # noqa: SIM115
     with contextlib.redirect_stdout(sys.stderr):
         yield
 

@@ -41,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         ArgumentError: There is no such script.
         SystemExit: The script called `sys.exit` with a code other than 0.
     """
-    from footplate import hosts
+    from footplate import openmmlab
     from footplate.distributed import is_distributed
 
     source, file = _read(arguments.script), os.path.abspath(arguments.script)
-    hosts.install(not arguments.no_patches)
+    openmmlab.install(not arguments.no_patches)
     main = ModuleType("__main__")
     main.__file__, main.__loader__ = file, SourceFileLoader("__main__", file)
     vars(main).update(__builtins__=__builtins__, __cached__=None)

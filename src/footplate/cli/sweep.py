@@ -1,24 +1,25 @@
-"""The command `footplate sweep`, and the live display of its trials."""
+"""The command `footplate sweep`."""
 
 import argparse
 import os
 import shlex
 import sys
-import threading
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches
+from footplate.cli.config import read_run_config
 from footplate.cli.output import print_result, print_text
+from footplate.interrupts import raising_stop_signals
 
 if TYPE_CHECKING:
-    from footplate.hooks.live_display import LiveTerminal
-    from footplate.tools.sweep import SweepSettings, TrialInfo, TrialProgress
+    from collections.abc import Callable, Mapping
+
+    from footplate.config import Config
+    from footplate.tools.sweep import SweepSettings, TrialInfo
 
 _MAX_PRINTED = 10
 _MAX_COMPARED = 8
-_BAR_WIDTH = 20
 
 
 def add_commands(subparsers: Any) -> None:
@@ -50,24 +51,26 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="the folder for the study and the trials (default: sweeps/<name of the config>)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="the seed of the sampler, and of the trials if the config has none (default: 0)",
+    )
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     parser.add_argument("--retry", action="store_true", help="rerun only the failed trials")
-    parser.add_argument(
-        "--keep-best",
-        action="store_true",
-        help="write a ledger of all trials and keep only the checkpoints of the best one",
-    )
     add_no_patches(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs a sweep and prints the best settings."""
+    from collections.abc import Mapping
     from pathlib import Path
 
     from footplate.checks import check_count
-    from footplate.errors import ArgumentError, FootplateError
+    from footplate.errors import ArgumentError
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -76,11 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--workers", arguments.workers)
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
-    cfg = read_config(arguments)
+    cfg = read_run_config(arguments)
     from footplate.engine.run_config import check_config
-    from footplate.hosts import import_modules
     from footplate.records.logger import collect_warnings
-    from footplate.tools.sweep import SweepSettings, default_metric, sweep
+    from footplate.tools.sweep import OUTPUT, SweepSettings, TrialInfo, default_metric, sweep
 
     settings = SweepSettings(
         folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
@@ -90,23 +92,26 @@ def run(arguments: argparse.Namespace) -> int:
         prune=not arguments.no_prune,
         retry=arguments.retry,
         seed=arguments.seed,
-        keep_best=arguments.keep_best,
     )
-    set_work_dir(cfg, None)
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
-        try:
-            check_config(with_values(cfg, first_values(parameters)))
-        except FootplateError:
-            check_config(cfg)  # the config may be valid without the first values of the sweep
+        check_config(with_values(cfg, first_values(parameters)))
+
+    def print_trial(trial: TrialInfo) -> None:
+        if trial.state == "running":
+            log = os.path.join(os.path.relpath(trial.folder), OUTPUT)
+            print_text(f"trial {trial.number} starts: {_short_values(trial.values)}; its log: {log}\n")
+        else:
+            print_text(f"trial {trial.number}: {_describe(trial, settings.metric)}\n")
+        sys.stdout.flush()
+
+    def command(values: Mapping[str, Any]) -> list[str]:
+        return _train_command(arguments, with_values(cfg, values), values)
+
     try:
-        with SweepDisplay(settings.metric) as display:
+        with raising_stop_signals(True):
+            run_module = [sys.executable, "-m", "footplate"]
             trials = sweep(
-                cfg,
-                parameters,
-                settings,
-                prepare=partial(import_modules, patches=not arguments.no_patches),
-                on_end=display.print_trial,
-                on_progress=display.update,
+                cfg, parameters, settings, lambda values: run_module + command(values), on_change=print_trial
             )
     except KeyboardInterrupt:
         print_text("To continue the sweep, run the same command again.\n")
@@ -114,16 +119,30 @@ def run(arguments: argparse.Namespace) -> int:
     text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
         text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
-    report = _write_report(trials, settings, arguments)
+    report = _write_report(trials, settings, command)
     text += f"\nreport: {report}\n" if report else ""
-    ledger = os.path.join(settings.folder, "ledger.md") if arguments.keep_best else None
-    text += f"ledger: {ledger}\n" if ledger else ""
-    result = {"metric": settings.metric, "trials": trials, "report": report, "ledger": ledger}
-    print_result(arguments, result, text)
+    print_result(arguments, {"metric": settings.metric, "trials": trials, "report": report}, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", arguments: argparse.Namespace) -> str | None:
+def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
+    """Returns the command that trains with the values of a trial, without the name of the program.
+
+    Trials whose config has no seed share one, so that they differ only in their settings.
+    """
+    from footplate.tools.sweep_space import overrides_of
+
+    command = ["train", arguments.config, *(["--no-patches"] if arguments.no_patches else [])]
+    if arguments.cfg_options:
+        command += ["--cfg-options", *arguments.cfg_options]
+    if cfg.get("seed") is None and (cfg.get("randomness") or {}).get("seed") is None:
+        command += ["--seed", str(arguments.seed)]
+    return [*command, "--set", *arguments.set, *overrides_of(values)]
+
+
+def _write_report(
+    trials: "list[TrialInfo]", settings: "SweepSettings", command: "Callable[[Mapping[str, Any]], list[str]]"
+) -> str | None:
     """Writes a report that lists all trials, compares the runs of the best ones, and shows how to train the best one.
 
     Returns:
@@ -133,7 +152,6 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", argument
     from footplate.tools.report import write_report
     from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run
-    from footplate.tools.sweep_space import overrides_of
 
     runs = {}
     for trial in trials:
@@ -141,89 +159,18 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", argument
             runs[f"trial {trial.number}"] = read_run(trial.folder)
     if not runs:
         return None
-    command = ["footplate", "train", arguments.config]
-    if arguments.cfg_options:
-        command += ["--cfg-options", *arguments.cfg_options]
-    # The searched keys come first. A later `--set` of the same key or of a parent would replace their values.
-    best, given = trials[0].values, [text.partition("=")[0] for text in arguments.set]
-    replaced = any(f"{key}.".startswith(f"{name}.") for key in best for name in given)
-    searched, others = overrides_of(best), list(arguments.set)
-    command += ["--set", *(others + searched if replaced else searched + others)]
+    best = [
+        "footplate",
+        *command(trials[0].values),
+        "--work-dir",
+        os.path.relpath(os.path.join(settings.folder, "best")),
+    ]
     path, shown = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
     name = os.path.basename(settings.folder)
     title = name if name.lower().startswith("sweep") else f"Sweep {name}"
-    summary = SweepSummary(settings.metric, trials, shlex.join(command))
+    summary = SweepSummary(settings.metric, trials, shlex.join(best))
     write_report([runs[each] for each in shown], path, names=shown, title=title, sweep=summary)
     return path
-
-
-class SweepDisplay:
-    """Shows the progress of trials. As a context manager, restores the terminal at the end.
-
-    On a terminal, each running trial has a line that is updated. Otherwise, a line is printed when a trial starts.
-    Parallel trials call the methods from their own threads.
-
-    Args:
-        metric: The metric that the sweep optimizes.
-    """
-
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
-        self._running: dict[int, TrialProgress] = {}
-        self._lock = threading.Lock()
-        self._live: LiveTerminal | None = None
-
-    def __enter__(self) -> "SweepDisplay":
-        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from footplate.hooks.live_display import LiveTerminal
-
-            self._live = LiveTerminal(sys.stdout)
-            self._live.open()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            if self._live is not None:
-                self._live.show([])
-                self._live.close()
-                self._live = None
-
-    def update(self, progress: "TrialProgress") -> None:
-        """Updates the progress of a trial."""
-        from footplate.tools.sweep_trial import OUTPUT
-
-        with self._lock:
-            if self._live is None and progress.number not in self._running:
-                log = os.path.join(os.path.relpath(progress.folder), OUTPUT)
-                print_text(f"trial {progress.number} starts: {_short_values(progress.values)}; its log: {log}\n")
-                sys.stdout.flush()
-            self._running[progress.number] = progress
-            self._draw()
-
-    def print_trial(self, trial: "TrialInfo") -> None:
-        """Prints a finished trial."""
-        with self._lock:
-            self._running.pop(trial.number, None)
-            self._draw()
-            print_text(f"trial {trial.number}: {_describe(trial, self._metric)}\n")
-            sys.stdout.flush()
-
-    def _draw(self) -> None:
-        if self._live is None:
-            return
-        from rich.text import Text
-
-        from footplate.hooks.progress_lines import progress_bar
-
-        lines = []
-        for each in self._running.values():
-            done = f"{each.done}/{each.length}" if each.length else "starting"
-            score = "" if each.score is None else f"  {self._metric} {each.score:.4g}"
-            progress = progress_bar(each.done, each.length or 1, _BAR_WIDTH)
-            lines.append(
-                Text.assemble(f"trial {each.number} ", progress, f" {done}{score}  {_short_values(each.values)}")
-            )
-        self._live.show(lines)
 
 
 def _describe(trial: "TrialInfo", metric: str) -> str:

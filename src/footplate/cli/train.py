@@ -4,11 +4,11 @@ import argparse
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches, add_trust
+from footplate.cli.config import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
 from footplate.messages import list_names
@@ -49,8 +49,7 @@ def add_commands(subparsers: Any) -> None:
         "--resume-settings",
         metavar="keep|take",
         choices=("keep", "take"),
-        help="with --resume: keep the optimizer settings of the checkpoint, or take those of the config (default: "
-        "keep; a terminal prompts for an answer if --set changes such a setting)",
+        help="with --resume: keep the optimizer settings of the checkpoint (default), or take those of the config",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
@@ -69,17 +68,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains a model and returns the exit code."""
     if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    cfg = read_config(arguments)
-    set_work_dir(cfg, arguments.work_dir)
+    cfg = read_run_config(arguments)
     _apply_options(arguments, cfg)
     code = start_processes(arguments, cfg)
     if code is not None:
         return code
-    from footplate import hosts
+    from footplate import openmmlab
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
-    from footplate.first_generation.translation import is_first_generation
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
+    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
     from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
@@ -89,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     with runner.buffered_log():
         if batch_size:
             runner.logger.info("%s", batch_size)
-        for code_base in hosts.used_code_bases():
+        for code_base in openmmlab.used_code_bases():
             runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
-        if patches := hosts.describe_patches():
+        if patches := openmmlab.describe_patches():
             runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
@@ -113,28 +111,23 @@ def run(arguments: argparse.Namespace) -> int:
         _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
     if runner.saver.lost is None:
         return 0
-    _print_lost_save(runner)
+    if not runner.rank:  # only rank 0 knows the last checkpoint
+        last = runner.saver.last
+        saved = f"the last checkpoint is {last}" if last else "there is no checkpoint of this run"
+        print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {saved}\n")
     return NOT_SAVED
-
-
-def _print_lost_save(runner: "Runner") -> None:
-    if runner.rank:  # only rank 0 knows the last checkpoint
-        return
-    last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
-    print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {last}\n")
 
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     """Writes the options to the config, so that the saved config is complete."""
     from footplate.errors import ArgumentError
-    from footplate.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
-        settings = arguments.resume_settings or _ask_for_settings(arguments)
-        if settings is not None:
-            cfg["resume_settings"] = settings
+        if arguments.resume_settings is not None:
+            cfg["resume_settings"] = arguments.resume_settings
     elif arguments.resume_settings is not None:
         raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
     if arguments.no_preflight or "preflight" not in cfg:
@@ -152,28 +145,6 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
             )
         wrapper["type"] = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
-
-
-def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
-    """Asks whether overridden optimizer settings should replace the settings in the checkpoint.
-
-    Returns:
-        "keep" or "take". None if no setting is overridden, there is no terminal, or the run has several processes, all
-        of which would ask.
-    """
-    keys = [each.partition("=")[0].strip().lstrip("+") for each in (*arguments.set, *arguments.cfg_options)]
-    keys = [each for each in keys if each.startswith("optim_wrapper.")]
-    has_several = arguments.nproc is not None or arguments.launcher not in (None, "none") or "LOCAL_RANK" in os.environ
-    if not keys or has_several or not sys.stdin.isatty() or not sys.stderr.isatty():
-        return None
-    print_error(f"The command sets {', '.join(keys)}. The checkpoint has its own optimizer settings.\n")
-    while True:
-        print_error("Keep the saved settings, or take those of the config? [keep/take] ")
-        answer = sys.stdin.readline().strip().lower()
-        if answer in ("keep", "take"):
-            return answer
-        if not answer:
-            return "keep"
 
 
 def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
@@ -237,15 +208,15 @@ def _end_failed(
     Raises:
         ComponentError: A torch operation failed in a module of the model.
     """
+    from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error
     from footplate.engine.signals import Interrupted
     from footplate.records import surviving_streams
 
     progress.stop(runner)
     has_begun = "train_loop" in runner.built
-    # The failure report of several processes adds the checkpoint itself.
-    names_checkpoint = has_begun and runner.saver.last and runner.world_size == 1
-    saved = f"; the last checkpoint is {runner.saver.last}" if names_checkpoint else ""
+    last = read_pointer(runner.home) if runner.rank else has_begun and runner.saver.last
+    saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     arguments.progress = done + saved
     # By default, torch raises errors about workers that exit with the process. They would hide the real error.
@@ -268,9 +239,6 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
     from footplate.records.message_hub import RESERVED_NAMES
 
     def existing(path: str | None) -> str | None:
-        # In a copy of a run's folder, the recorded paths still refer to the original files.
-        here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
-        path = here if here and storage.exists(here) else path
         return path if path and storage.exists(path) else None
 
     info = runner.message_hub.get_info

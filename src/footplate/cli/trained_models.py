@@ -4,15 +4,8 @@ import argparse
 import os
 from typing import Any
 
-from footplate.cli.arguments import (
-    add_config,
-    add_no_patches,
-    add_trained,
-    add_trust,
-    override,
-    read_config,
-    set_work_dir,
-)
+from footplate.cli.arguments import add_config, add_no_patches, add_trained, add_trust
+from footplate.cli.config import override, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
 
@@ -89,8 +82,7 @@ def add_commands(subparsers: Any) -> None:
 
 def test_checkpoint(arguments: argparse.Namespace) -> int:
     """Tests a checkpoint and prints the path of the metrics."""
-    cfg = read_config(arguments)
-    set_work_dir(cfg, arguments.work_dir)
+    cfg = read_run_config(arguments)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
     code = start_processes(arguments, cfg)
     if code is not None:

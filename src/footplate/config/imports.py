@@ -39,20 +39,16 @@ def import_custom(config: "Config | ConfigDict") -> None:
         )
     imports, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
     modules = [imports] if isinstance(imports, str) else imports
-    are_names = isinstance(modules, (list, tuple)) and all(isinstance(module, str) for module in modules)
-    problems = {str(key): f"`custom_imports` has no key '{key}'" for key in section if key not in _SECTION_KEYS}
-    if not are_names:
-        problems["imports"] = "`custom_imports.imports` must be a list of module names"
-    if not isinstance(allows_failed, bool):
-        problems["allow_failed_imports"] = "`custom_imports.allow_failed_imports` must be True or False"
-    if problems:
-        key, problem = next(iter(problems.items()))
+    problems = {str(key): f"has no key '{key}'" for key in section if key not in _SECTION_KEYS}
+    if not isinstance(modules, (list, tuple)) or not all(isinstance(module, str) for module in modules):
+        problems["imports"] = "needs a list of module names as `imports`"
+    for key, problem in problems.items():
         raise ConfigError(
-            problem,
+            f"`custom_imports` {problem}",
             origin=origin_of(section, key),
             key=f"custom_imports.{key}",
-            found=section.get(key),
-            suggestion=None if key in _SECTION_KEYS else nearest(key, _SECTION_KEYS),
+            found=section[key],
+            suggestion=nearest(key, _SECTION_KEYS),
         )
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, merge_into
 from footplate.config.formats import read_data
 from footplate.config.imports import import_lazily
-from footplate.config.key_paths import join_path, walk
 from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, shown_path
-from footplate.config.overrides import MAX_BITS, parse_value
+from footplate.config.overrides import parse_value
 from footplate.config.python_parser import BASE, FILL_STRING, IMPORT, INHERIT, MAKE_DICT, KeyLines, Script, parse
 from footplate.config.sources import (
     absolute,
@@ -29,12 +28,11 @@ from footplate.config.sources import (
     split_package,
     suffix_of,
 )
-from footplate.error_context import origin_at, origin_of
+from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
 from footplate.registry.dotted_paths import mark_executed
 
 _logger = logging.getLogger("footplate.config")
-_MAX_FILES = 1000  # a file counts each time it is read
 
 
 class Options(NamedTuple):
@@ -116,16 +114,10 @@ class _FileLoader:
             if self._expanded.references:
                 own = fill_references(own, base, self._expanded.references, origin)
             mapping = self._merge(base, own)
-        for path, value in walk(mapping):
-            if isinstance(value, int) and value.bit_length() > MAX_BITS:  # no message or dump could show it
-                at = origin_at(mapping, path) or origin
-                raise ConfigError("an integer has too many digits", origin=at, key=join_path(path))
         environment: dict[str, str] = {}
         for each in self._bases:
             environment.update(each.environment)
         texts = [text for each in self._bases for text in each.texts] + [f"{self._path}\n{self._text}\n"]
-        if len(texts) > _MAX_FILES:
-            raise ConfigError(f"the config inherits from more than {_MAX_FILES} files", origin=origin, key=BASE)
         return Loaded(mapping, texts, {**environment, **self._expanded.environment}, imported)
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:

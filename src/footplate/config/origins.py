@@ -14,7 +14,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 # Bounds the history of a key that a loop sets many times.
-_LONGEST_HISTORY = 64
+_MAX_HISTORY = 64
 
 
 class Replaced(NamedTuple):
@@ -28,7 +28,12 @@ class Place(Origin):
     """A file and a line. The path of a file in the current folder is shown as a relative path."""
 
     def __str__(self) -> str:
-        return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
+        return f"{shown_path(self.file)}:{self.line}" if self.line else shown_path(self.file)
+
+    @property
+    def is_override(self) -> bool:
+        """Whether an option such as `--set` set the value, rather than a config file."""
+        return not self.line and not os.path.isabs(self.file)
 
 
 class KeyOrigin(Place):
@@ -53,7 +58,7 @@ class KeyOrigin(Place):
         if isinstance(earlier, KeyOrigin):
             self.read = earlier.read
             self.depth = earlier.depth + 1
-            if earlier == (file, line) or self.depth > _LONGEST_HISTORY:
+            if earlier == (file, line) or self.depth > _MAX_HISTORY:
                 self.replaced, self.depth = earlier.replaced, earlier.depth
         return self
 

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
 _logger = logging.getLogger("footplate.config")
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
-MAX_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
 _CONSTANTS = {
     **dict.fromkeys(("None", "null", "~")),
     **dict.fromkeys(("True", "true", "TRUE"), True),
     **dict.fromkeys(("False", "false", "FALSE"), False),
 }
 _INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*")
-_PREFIXED_INTEGER = re.compile(r"[+-]?0(?:[xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -169,9 +167,9 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
         return _SWITCHES[value.casefold()]
     kind = _kind(present)
     if kind != _kind(value):
-        advice = "Write +key=value to change the type."
+        advice = "The new value has the wrong type."
         if kind == "a string" and not isinstance(value, (dict, list, tuple)):
-            advice = f"Quote it if it is a string: \"'{value}'\". {advice}"
+            advice = f"Quote it if it is a string: \"'{value}'\"."
         raise OverrideError(f"'{path}' must be {kind}, not {value!r}", key=path, found=present, notes=[advice])
     if type(present) is int and isinstance(value, float) and value.is_integer():
         return int(value)
@@ -303,8 +301,6 @@ class _ValueParser:
         try:
             if _INTEGER.fullmatch(word):
                 return int(word)
-            if _PREFIXED_INTEGER.fullmatch(word) and int(word, 0).bit_length() <= MAX_BITS:
-                return int(word, 0)
             if _FLOAT.fullmatch(word):
                 return float(word.replace(".inf", "inf").replace(".nan", "nan"))
         except ValueError:  # more than 4,300 digits

@@ -55,9 +55,6 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     Raises:
         ConfigSyntaxError: The text is not valid Python.
     """
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ConfigSyntaxError("the config contains null bytes", origin=Place(path, line))
     try:
         with warnings.catch_warnings():
             # Published configs contain invalid escapes such as "\d", which newer Python versions warn about.
@@ -65,7 +62,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
             tree = ast.parse(text, path)
             bases = _take_bases(tree, path)
             pure = _is_pure(tree, has_base=bases is not None) if pure is None else pure
-            rewriter = _Rewriter(path, pure=pure, has_references="__footplate_base_" in text)
+            rewriter = _Rewriter(path, pure=pure)
             rewriter.visit(tree)
             code = compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as error:
@@ -173,23 +170,12 @@ class _Rewriter(ast.NodeTransformer):
         reads: The variables of the config and its base that the code reads.
     """
 
-    def __init__(self, path: str, *, pure: bool = False, has_references: bool = True) -> None:
+    def __init__(self, path: str, *, pure: bool = False) -> None:
         self.path = path
         self.key_lines: list[KeyLines] = []
         self.references: dict[int, int] = {}
         self.reads: set[str] = set()
         self._rewrites_imports = pure
-        self._has_references = has_references
-        self._visitors: dict[type, Any] = {}
-
-    def visit(self, node: ast.AST) -> Any:
-        if type(node) is ast.Constant and not self._has_references:
-            return node
-        visitor: Any = self._visitors.get(type(node))
-        if visitor is None:
-            visitor = getattr(self, f"visit_{type(node).__name__}", self.generic_visit)
-            self._visitors[type(node)] = visitor
-        return visitor(node)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         if isinstance(node.ctx, ast.Load):
@@ -221,11 +207,7 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
-        node.func = self.visit(node.func)
-        node.args = [self.visit(each) for each in node.args]
-        for keyword in node.keywords:
-            if type(keyword.value) is not ast.Constant or self._has_references:
-                keyword.value = self.visit(keyword.value)
+        self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id == "dict":
             lines = {keyword.arg: keyword.lineno for keyword in node.keywords if keyword.arg}
             unpacked = [keyword.value for keyword in node.keywords if keyword.arg is None]
@@ -233,15 +215,8 @@ class _Rewriter(ast.NodeTransformer):
             node.args[:0] = self._origin_arguments(node, lines, unpacked)
         return node
 
-    def visit_List(self, node: Any) -> Any:  # noqa: N802
-        node.elts = [self.visit(each) for each in node.elts]
-        return node
-
-    visit_Tuple = visit_List  # noqa: N815
-
     def visit_Dict(self, node: ast.Dict) -> ast.expr:  # noqa: N802
-        node.keys = [key and self.visit(key) for key in node.keys]
-        node.values = [self.visit(value) for value in node.values]
+        self.generic_visit(node)
         lines = {key.value: key.lineno for key in node.keys if isinstance(key, ast.Constant)}
         unpacked = [value for key, value in zip(node.keys, node.values, strict=True) if key is None]
         return _call(node, MAKE_DICT, *self._origin_arguments(node, lines, unpacked), node)

@@ -4,25 +4,22 @@
 variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases are loaded.
 """
 
-import contextlib
 import glob
 import importlib.util
 import json
 import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config.origins import Place, TracedDict, shown_path
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
+from footplate.extensions import known_packages
 from footplate.messages import nearest
-from footplate.registry import CODE_BASES
 from footplate.registry.dotted_paths import check_not_hidden
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
-_MAX_BYTES = 16 * 2**20
 _RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "tasks", "recipes", "configs"))
 _CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
 _FILE_NAMES = "fileDirname|fileBasename|fileBasenameNoExtension|fileExtname"
@@ -58,17 +55,18 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
     """Returns the text of a config file. `asked_at` is the place that refers to it.
 
     Raises:
-        ConfigError: The file is missing, not a regular file, too large, unreadable or not UTF-8.
+        ConfigError: The file is missing, not a regular file, unreadable or not UTF-8.
     """
     shown = shown_path(path)
     try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ConfigError(f"the config '{shown}' is not a file", origin=asked_at)
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
         folder, name = os.path.split(path)
-        neighbors: list[str] = []
-        with contextlib.suppress(OSError, ValueError):
-            neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
-        near, recipe = nearest(name, neighbors), _near_config("footplate", name)
+        neighbors = os.listdir(folder) if os.path.isdir(folder) else []
+        near = nearest(name, [neighbor for neighbor in neighbors if neighbor.endswith(SUFFIXES)])
+        recipe = _near_config("footplate", name)
         is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
         note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
         raise ConfigError(
@@ -77,15 +75,6 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
             suggestion=shown_path(os.path.join(folder, near)) if near and not is_recipe_name else recipe,
             notes=[note] if asked_at else (),
         ) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ConfigError(f"the config '{shown}' is a folder, not a file", origin=asked_at)
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"the config '{shown}' is not a regular file", origin=asked_at)
-    if status.st_size > _MAX_BYTES:
-        size = f"{status.st_size / 2**20:.0f} MB, more than {_MAX_BYTES >> 20} MB"
-        raise ConfigError(f"the config '{shown}' is too large: {size}", origin=asked_at)
-    try:
-        data = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=asked_at) from error
     try:
@@ -113,14 +102,12 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     roots = _package_folders(package)
     if not roots:
         check_not_hidden(package, asked_at)
+        name = known_packages().get(package)
+        advice = f"pip install 'footplate[hosts]' {name}" if name else "or add its parent folder to PYTHONPATH"
         raise ConfigError(
             f"the package '{package}' of '{package}::{file}' is not installed",
             origin=asked_at,
-            notes=[
-                f"Install it: pip install 'footplate[hosts]' {CODE_BASES[package]}"
-                if package in CODE_BASES
-                else "Install it, or add its parent folder to PYTHONPATH."
-            ],
+            notes=[f"Install it: {advice}" if name else f"Install it, {advice}."],
         )
     for root in roots:
         for folder in _CONFIG_FOLDERS:

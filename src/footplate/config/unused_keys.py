@@ -1,19 +1,20 @@
 """Detects keys that have no effect: misspelled top-level keys, and variables that are changed but not read."""
 
 from collections.abc import Collection, Iterator, Mapping
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
 from footplate.config.key_paths import find_value, join_path, paths_ending, walk
-from footplate.config.origins import KeyOrigin, is_variable, value_history
+from footplate.config.origins import KeyOrigin, Place, is_variable, value_history
 from footplate.error_context import origin_of
-from footplate.errors import ConfigKeyError, Origin
-from footplate.messages import edit_distance, list_names
+from footplate.errors import ConfigKeyError
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
-_LONG_WORD = 10
+_MIN_SIMILARITY = 0.85
 _MAX_NAMED = 3
 
 
@@ -21,7 +22,7 @@ class LateChange(NamedTuple):
     """A variable that was changed after other lines of the config had read it."""
 
     key: str
-    origin: Origin
+    origin: Place
     problem: str  # includes the keys to set instead
 
     def __str__(self) -> str:
@@ -53,7 +54,7 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """Returns the known key that `key` misspells, or None.
 
-    The words of both keys must have equal first letters and differ by at most one edit, or two in long words.
+    The words of both keys must be similar and have equal first letters.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])
@@ -72,9 +73,8 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
         if len(words) != len(right_words) or (len(words) == 1 and key == f"{right}s"):
             continue
         for word, right_word in zip(words, right_words, strict=True):
-            most = 2 if min(len(word), len(right_word)) >= _LONG_WORD else 1
-            replacement = 1 if len(right_word) > 3 else 2  # replacing a letter makes a different short word: `pad_cfg`
-            if word[:1] != right_word[:1] or edit_distance(word, right_word, replacement) > most:
+            are_similar = SequenceMatcher(None, word, right_word).ratio() >= _MIN_SIMILARITY
+            if word[:1] != right_word[:1] or not (are_similar or sorted(word) == sorted(right_word)):
                 break
         else:
             return right
@@ -90,7 +90,7 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     return [
         f"{origin}: '{name}' has no effect unless your own code reads it, because neither the config nor a run does"
         for name, origin in origins.items()
-        if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
+        if isinstance(origin, KeyOrigin) and origin.is_override and origin.replaced is not None and not origin.read
     ]
 
 
@@ -111,20 +111,20 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
             unchanged = _same_ending(top, path)
         else:
             old = value_history(top[name], origin)[-2].value
-            same = [
-                each
-                for each, value in walk(top)
-                if each[0] in known and type(value) is type(old) and bool(value == old)
-            ]
+            same = [inner for inner, value in walk(top) if inner[0] in known and _is_same(value, old)]
             # Without a key that ends with the name, values such as 0 or True may be equal by chance.
-            is_common = isinstance(old, bool) or old is None or old in (0, 1, "")
-            named = [each for each in same if each[-1] == name]
-            unchanged = [join_path(each) for each in named or ([] if is_common else same)]
+            is_common = old is None or old in (0, 1, "")
+            named = [inner for inner in same if inner[-1] == name]
+            unchanged = [join_path(inner) for inner in named or ([] if is_common else same)]
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         key = join_path(path)
         problem = f"'{key}' has no effect, because other keys already use the previous value of '{name}'{advice}"
         found.append(LateChange(key, origin, problem))
     return found
+
+
+def _is_same(value: Any, old: Any) -> bool:
+    return type(value) is type(old) and bool(value == old)
 
 
 def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | None:
@@ -136,7 +136,7 @@ def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | No
     if not origin.read_here:
         return changes[0] if changes else None
     for path, now in changes:
-        if not now.line:  # an override
+        if now.is_override:
             return path, now
         # Another key still has the old value from the same line of the base, and no key has the new one.
         others = [origin_of(*find_value(top, each)[:2]) for each in _same_ending(top, path)] if len(path) > 1 else []

@@ -14,18 +14,16 @@ from footplate.data.batches import (
 )
 from footplate.data.dataloader_config import LOADER_KEYS, build_collate, build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
-from footplate.data.lit_dataset import LitDataset
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
-from footplate.data.sample_cache import SampleCache
-from footplate.data.samplers import DefaultSampler, InfiniteSampler
+from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of, set_epoch
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
 from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import (
     data_wait,
-    explain_worker_deaths,
+    explain_worker_death,
     install_worker_death_handler,
     is_worker_death,
     kill_workers,
@@ -43,8 +41,6 @@ __all__ = [
     "DefaultSampler",
     "InfiniteSampler",
     "LOADER_KEYS",
-    "LitDataset",
-    "SampleCache",
     "LoadImageFromFile",
     "RecordStore",
     "RepeatDataset",
@@ -59,7 +55,7 @@ __all__ = [
     "data_wait",
     "default_collate",
     "endless_batches",
-    "explain_worker_deaths",
+    "explain_worker_death",
     "install_worker_death_handler",
     "is_worker_death",
     "kill_workers",
@@ -69,5 +65,7 @@ __all__ = [
     "preserve_random_state",
     "pseudo_collate",
     "restore_rng",
+    "samplers_of",
     "seed_generators",
+    "set_epoch",
 ]

@@ -1,13 +1,15 @@
 """Reads the files of datasets, with retries and clear errors, and encodes and decodes masks in COCO format."""
 
 import importlib
+import io
 import json
 import logging
 import math
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any, TypeVar
@@ -15,23 +17,42 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import yaml
+from typing_extensions import override
 
 from footplate.errors import DataError, MissingExtraError, StorageError
 from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
-_RETRY_SECONDS = (1.0, 5.0, 20.0)  # waiting times before a failed request to a storage is repeated
+_RETRY_SECONDS = (1.0, 5.0)  # waiting times before a failed request to a storage is repeated
 _Result = TypeVar("_Result")
-_SUFFIXES = (".json", ".yaml", ".yml")
+_SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _MOST_VALUES = 100_000  # for a short YAML text; a longer text may expand to as many values as it has bytes
 _LONGEST_NUMBER = 1000  # characters: parsing base-60 numbers takes quadratic time
 _FEWEST_NUMBERS = 6  # three corners of a polygon
 _FARTHEST = 10  # the maximum coordinate of a corner, in units of the longer image side
 _LONGEST_OUTLINE = 200  # in units of height + width; drawing takes about 100 bytes per pixel of the outline
+# Maps modules to the names that rebuild data. Other names are rejected, since modules also expose what they import:
+# `uuid` contains `os.system`.
+_DATA_NAMES = {
+    "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
+    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID"},
+    "_codecs": {"encode"},
+    "copyreg": {"_reconstructor"},
+    "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.numeric": {"_frombuffer"},
+    "numpy._core.numeric": {"_frombuffer"},
+}
 
 
 def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1, 5 and 20 seconds.
+    """Returns `read(path)`. If the connection to the storage fails, repeats the call after 1 and 5 seconds.
 
     Raises:
         ConnectionError: The last retry failed.
@@ -69,8 +90,8 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
     """Returns the metainfo and the records of an annotation file.
 
     Args:
-        path: A JSON or YAML file that contains `{"metainfo": {...}, "data_list": [...]}`; a local path or a URL that
-            fsspec supports.
+        path: A JSON, YAML or pickle file that contains `{"metainfo": {...}, "data_list": [...]}`; a local path or a URL
+            that fsspec supports.
 
     Raises:
         DataError: The file does not exist, cannot be parsed, or has a different layout.
@@ -85,8 +106,31 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
     return dict(content["metainfo"]), list(content["data_list"])
 
 
+class DataUnpickler(pickle.Unpickler):
+    """Reads pickle files that contain only plain data: numbers, strings, containers and NumPy arrays.
+
+    Raises:
+        DataError: The file refers to another class or function. Nothing is executed.
+    """
+
+    @override
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _DATA_NAMES.get(module, ()) or (
+            module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
+        ):
+            return super().find_class(module, name)
+        raise DataError(
+            f"the file refers to '{module}.{name}', which may execute code",
+            notes=["Only plain data is read from pickle files. If you trust the file, use Python's pickle.load."],
+        )
+
+
 def load_data_file(path: str) -> Any:
-    """Returns the content of a JSON or YAML file. Raises a DataError if the file cannot be read or parsed."""
+    """Returns the content of a JSON, YAML or pickle file.
+
+    Raises:
+        DataError: The file cannot be read or parsed, or a pickle file contains more than plain data.
+    """
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
@@ -96,6 +140,8 @@ def load_data_file(path: str) -> Any:
     try:
         if path.lower().endswith(".json"):
             return json.loads(text)
+        if path.lower().endswith((".pkl", ".pickle")):
+            return _load_pickle(text)
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -109,6 +155,15 @@ def load_data_file(path: str) -> Any:
         raise DataError(f"the annotation file '{path}' cannot be parsed: it is nested too deeply") from error
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: {str(error).splitlines()[0]}") from error
+
+
+def _load_pickle(content: bytes) -> Any:
+    try:
+        return DataUnpickler(io.BytesIO(content)).load()
+    except (DataError, RecursionError):
+        raise
+    except Exception as error:  # a damaged file may raise any type
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
@@ -188,6 +243,16 @@ def coco_package(why: str) -> ModuleType:
         raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
 
 
+def _mask_tools(why: str) -> Any:
+    """Imports the functions for run lengths. pycocotools, which code bases need, has the same functions."""
+    try:
+        return coco_package(why).mask
+    except MissingExtraError:
+        with suppress(ImportError):
+            return importlib.import_module("pycocotools.mask")
+        raise
+
+
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Decodes a segmentation in COCO format into a boolean mask ``(H, W)``.
 
@@ -204,7 +269,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
         >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()
         [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     """
-    tools = coco_package("reading masks").mask
+    tools = _mask_tools("reading masks")
     try:
         check_segmentation(segmentation, shape)
         runs = segmentation  # compressed run lengths, unless converted below
@@ -256,5 +321,5 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
     """Encodes a mask ``(H, W)`` as JSON-serializable compressed run lengths."""
-    runs = coco_package("writing masks").mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    runs = _mask_tools("writing masks").encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}

@@ -4,7 +4,7 @@ import copy
 import logging
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from collections.abc import Mapping, Sequence, Set, Sized
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -14,7 +14,6 @@ from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count, check_flag
 from footplate.data.annotations import join_root, load_annotations, read_lines
-from footplate.data.sample_cache import SampleCache
 from footplate.data.shared_memory import RecordStore, SharedIndices, trim_heap
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
@@ -48,10 +47,6 @@ class BaseDataset(Dataset[Any]):
         test_mode: Whether to raise an error if the pipeline returns None. If False, a different sample is used instead.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try after the pipeline returns None.
-        keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that only
-            the remaining transforms are applied at each access. True selects the leading transforms with `keepable =
-            True`, such as those that load files. The `cache` setting of a dataloader does the same, but checks the
-            available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline had returned
             None. It is counted in `skipped` and logged as a warning. If a storage cannot be reached, the run stops.
 
@@ -64,8 +59,6 @@ class BaseDataset(Dataset[Any]):
     # Defaults for datasets of OpenMMLab packages, which set their attributes without calling this constructor.
     on_error: Literal["stop", "skip"] = "stop"
     data_prefix: dict[str, Any]
-    sample_cache: SampleCache | None = None
-    _keep_in_memory: bool | int = False
     _fully_initialized = False
     _skipped: SharedIndices | None = None
 
@@ -83,7 +76,6 @@ class BaseDataset(Dataset[Any]):
         lazy_init: bool = False,
         max_refetch: int = 1000,
         *,
-        keep_in_memory: bool | int = False,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         check_choice("on_error", on_error, ("stop", "skip"))
@@ -105,7 +97,6 @@ class BaseDataset(Dataset[Any]):
         self._join_prefix()
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
-        self._keep_in_memory = keep_in_memory
         if not check_flag("lazy_init", lazy_init):
             self.full_init()
 
@@ -144,10 +135,6 @@ class BaseDataset(Dataset[Any]):
         if self.serialize_data:
             self._serialize_data()
         self._fully_initialized = True
-        if self._keep_in_memory:
-            cache = SampleCache(self.pipeline, self._keep_in_memory)
-            cache.fill(self.leading_samples(cache.leading, range(len(self))))
-            self.sample_cache = cache
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
         """Returns the records that `indices` selects; see the argument `indices` of the class."""
@@ -206,14 +193,7 @@ class BaseDataset(Dataset[Any]):
 
     def prepare_data(self, idx: int) -> Any:
         """Returns the sample that the pipeline creates from one record, or None if the pipeline drops it."""
-        if self.sample_cache is not None and self.sample_cache.pipeline is self.pipeline:
-            return self.sample_cache[idx]
         return self.pipeline(self.get_data_info(idx))
-
-    def leading_samples(self, leading: Transform, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the result of the leading transforms for each record at `indices`, or None for a skipped record."""
-        for idx in indices:
-            yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
         """Removes all records except those that `indices` selects; see the argument `indices` of the class."""
@@ -223,8 +203,6 @@ class BaseDataset(Dataset[Any]):
             self.data_list = self.data_list.subset(selected)
         else:
             self.data_list = [copy.deepcopy(self.data_list[each]) for each in selected]
-        if self.sample_cache is not None:
-            self.sample_cache = self.sample_cache.subset(selected)
         if self._skipped is not None:
             self._skipped = SharedIndices()  # indices now refer to other samples
 
@@ -243,7 +221,7 @@ class BaseDataset(Dataset[Any]):
     def __getitem__(self, idx: int) -> Any:
         self.full_init()
         for _ in range(self.max_refetch + 1):
-            sample = self._read_or_skip(self.prepare_data, idx)
+            sample = self._read_or_skip(idx)
             if sample is not None:
                 return sample
             if self.test_mode:
@@ -251,10 +229,10 @@ class BaseDataset(Dataset[Any]):
             idx = int(np.random.randint(len(self)))
         raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
-    def _read_or_skip(self, read: Callable[[int], Any], idx: int) -> Any:
-        """Returns the result of `read` for one record, or None if reading fails and `on_error` is "skip"."""
+    def _read_or_skip(self, idx: int) -> Any:
+        """Returns a sample, or None if reading fails and `on_error` is "skip"."""
         try:
-            return read(idx)
+            return self.prepare_data(idx)
         except (StorageError, ConnectionError):  # the sample may be intact, and so may all others
             raise
         except (DataError, OSError) as error:
@@ -262,7 +240,8 @@ class BaseDataset(Dataset[Any]):
                 raise
             if self._skipped is None:  # `on_error` was set after the constructor; workers then count separately
                 self._skipped = SharedIndices()
-            _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self._skipped.add(idx), error)
+            if self._skipped.add(idx):  # otherwise, an earlier epoch has warned
+                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, len(self._skipped), error)
             return None
 
 

@@ -9,10 +9,10 @@ from itertools import count, islice, repeat
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 
 from footplate.data.rng import SamplerGenerators, mix_seed
-from footplate.data.samplers import DefaultSampler, can_start_anywhere, is_custom
+from footplate.data.samplers import DefaultSampler, RankSampler, can_start_anywhere, is_custom, samplers_of, set_epoch
 from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")
@@ -25,16 +25,15 @@ class BatchKey(NamedTuple):
     positions: range
     indices: Sequence[Any]
     is_single: bool = False  # a single sample that is not put in a list
-    number: int = 0  # counts the passes over the loader
 
 
 class UnevenSplit(NamedTuple):
-    """The distribution of samples over n ranks if the number of samples is not divisible by n.
+    """The distribution of samples or batches over n ranks if their number is not divisible by n.
 
-    Each rank takes every n-th sample.
+    Each rank takes every n-th one.
 
     Attributes:
-        size: The number of samples.
+        size: The number of samples, or of the batches of a custom batch sampler.
         rank: The rank whose samples are counted.
         world_size: The number of ranks.
 
@@ -83,6 +82,7 @@ class BatchPlan(Sampler[BatchKey]):
     Attributes:
         most: The maximum number of batches in the current pass, including those skipped at its start.
         split: The distribution of samples over the ranks, or None if their numbers of samples are equal or unknown.
+        counts_once: Whether each sample is read exactly once, apart from batches with a `share` of 0.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
 
@@ -100,8 +100,11 @@ class BatchPlan(Sampler[BatchKey]):
         self.most: int | None = None
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank, self._world_size = get_data_rank(), get_data_world_size()
-        self.split = self._uneven_split()
-        self._number = 0  # counts the passes over the loader
+        self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
+        self.split: UnevenSplit | None = None
+        self.counts_once = False
+        if getattr(self.sampler, "round_up", True) is False:
+            self.count_once()
         self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed
         self.seek(0)
 
@@ -134,15 +137,14 @@ class BatchPlan(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         # The settings are bound here, so that overlapping passes do not affect each other.
-        self._number += 1
         end = min((each for each in (self.limit, self.most) if each is not None), default=None)
         if end is None:
-            return self._keys(self.epoch, self.start, self._first, self._number)
+            return self._keys(self.epoch, self.start, self._first)
         warns = bool(self.custom) and self.epoch == 0 and self.limit is None
         if self.custom and self.start >= end > 0:
             # The pass is over, but its samplers must be iterated, since they may draw random numbers for the next one.
-            return islice(self._cut(self._keys(self.epoch, 0, 0, self._number), end, warns=warns), end, None)
-        keys = self._keys(self.epoch, self.start, self._first, self._number)
+            return islice(self._cut(self._keys(self.epoch, 0, 0), end, warns=warns), end, None)
+        keys = self._keys(self.epoch, self.start, self._first)
         return self._cut(keys, max(end - self.start, 0), warns=warns)
 
     def __len__(self) -> int:
@@ -166,20 +168,23 @@ class BatchPlan(Sampler[BatchKey]):
         return split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
 
     def count_once(self) -> None:
-        """Disables the padding of a DefaultSampler."""
-        if type(self.sampler) is DefaultSampler:
-            self.sampler.count_once()
-            self.split = self._uneven_split()
+        """Removes the samples and batches that a sampler repeats, if its kind is known.
 
-    def _uneven_split(self) -> UnevenSplit | None:
-        sampler = self.sampler
-        is_batched = self.batch_sampler is None or type(self.batch_sampler) is BatchSampler
-        if not is_batched or not isinstance(sampler, DefaultSampler) or not can_start_anywhere(sampler):
-            return None
-        is_even = sampler.round_up or sampler.size % self._world_size == 0
-        return None if is_even else UnevenSplit(sampler.size, self._rank, self._world_size)
+        A rank that has no other samples left still repeats one, so that all ranks have the same number of batches.
+        """
+        sampler = self.batch_sampler if self._has_own_batches else self.sampler
+        if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
+            size = sampler.size
+        elif isinstance(sampler, RankSampler):
+            size = len(sampler.sampler)
+        elif isinstance(sampler, DistributedSampler):
+            size = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
+        else:
+            return
+        self.counts_once = True
+        self.split = UnevenSplit(size, self._rank, self._world_size) if size % self._world_size else None
 
-    def _keys(self, epoch: int, start: int, first: int, number: int) -> Iterator[BatchKey]:
+    def _keys(self, epoch: int, start: int, first: int) -> Iterator[BatchKey]:
         """Yields the batch keys of a pass from batch `start` on. Their number is the same on all ranks.
 
         `first` is the number of this rank's samples before batch `start`.
@@ -195,24 +200,20 @@ class BatchPlan(Sampler[BatchKey]):
         left = None
         if self.split is not None:
             left = self.split.batches_from(first, self.batch_size, drop_last=self.drop_last)
-        for indices in islice(batches, left):
+        for entries, indices in zip(count(first, self.batch_size), islice(batches, left)):
+            if self.split is not None and not self._has_own_batches:
+                indices = indices[: max(self.split.local_size - entries, 1)]
             end = done + len(indices)
             positions = range(
                 self._rank + done * self._world_size, self._rank + end * self._world_size, self._world_size
             )
-            yield BatchKey(epoch, positions, indices, is_single, number)
+            yield BatchKey(epoch, positions, indices, is_single)
             done = end
-        if self.split is not None and left is not None:
-            local_size = max(self.split.local_size, first)
-            if -(-(local_size - first) // self.batch_size) < left:
-                position = self._rank + local_size * self._world_size
-                repeated = [self.sampler.at(position, epoch)]
-                yield BatchKey(epoch, range(position, position + 1), repeated, is_single, number)
 
     def _indices(self, start: int, first: int) -> tuple[int, Iterator[Sequence[Any]]]:
         """Returns the number of samples before batch `start`, and an iterator over the indices of each later batch."""
-        if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
-            batches: Iterator[Sequence[Any]] = iter(self.batch_sampler)
+        if self._has_own_batches:
+            batches: Iterator[Sequence[Any]] = iter(self.batch_sampler)  # type: ignore[arg-type]
             return sum(len(skipped) for skipped in islice(batches, start)), batches
         starts_anywhere = can_start_anywhere(self.sampler)
         indices = self.sampler.iterate_from(first) if starts_anywhere else islice(iter(self.sampler), first, None)
@@ -233,17 +234,3 @@ class BatchPlan(Sampler[BatchKey]):
             _logger.warning(
                 "%s yields more samples than its length specifies. Each epoch ends after %d batches.", names, self.most
             )
-
-
-def samplers_of(loader: object) -> list[Any]:
-    """Returns the samplers and batch samplers of a loader."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    found = getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)
-    return list({id(each): each for each in found if each is not None}.values())
-
-
-def set_epoch(samplers: Sequence[Any], epoch: int) -> None:
-    """Calls `set_epoch` on the samplers that have this method."""
-    for sampler in samplers:
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)

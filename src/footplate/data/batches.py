@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate as torch_collate
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.data.batch_plan import samplers_of, set_epoch
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import preserve_random_state
+from footplate.data.samplers import samplers_of, set_epoch
 from footplate.data.structures import BaseDataElement
-from footplate.data.workers import iterate_interruptibly
+from footplate.data.workers import InterruptibleIterator
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import FUNCTIONS
 
@@ -160,7 +159,7 @@ def length_of(loader: Any) -> int | None:
 def batches(
     loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
 ) -> Iterator[Any]:
-    """Yields the batches of one pass over a loader, starting with batch `start`.
+    """Returns an iterator over the batches of one pass over a loader, starting with batch `start`.
 
     A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
 
@@ -179,8 +178,8 @@ def batches(
         return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
     set_epoch(samplers_of(loader), epoch)
     iterator = iter(loader)
-    if isinstance(iterator, _MultiProcessingDataLoaderIter):
-        iterator = iterate_interruptibly(iterator)
+    if getattr(loader, "num_workers", 0):
+        iterator = InterruptibleIterator(iterator)
     found = _skip(iterator, start)
     return found if most is None else islice(found, max(most - start, 0))
 
@@ -200,20 +199,36 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None
         return loader.batches(start=start, sample=sample)
     length = length_of(loader)
     if length is None:
-        return _skip(_passes(loader, 0, 0), start)
-    return _passes(loader, *divmod(start, length or 1), sample)
+        return _skip(chain_passes(lambda epoch, _: batches(loader, epoch=epoch)), start)
+    first, start = divmod(start, length or 1)
+
+    def read(epoch: int, _: int) -> Iterator[Any]:
+        return (
+            batches(loader, epoch=epoch, start=start, sample=sample) if epoch == first else batches(loader, epoch=epoch)
+        )
+
+    return chain_passes(read, first)
 
 
-def _passes(loader: Iterable[Any], first: int, start: int, sample: int | None = None) -> Iterator[Any]:
+def chain_passes(read: Callable[[int, int], Iterator[Any]], first: int = 0) -> Iterator[Any]:
+    """Yields the batches of pass `first` and of all later passes.
+
+    Args:
+        read: Returns the batches of a pass, given its index and the number of batches that were yielded before.
+        first: The index of the first pass, which may be empty.
+
+    Raises:
+        DataError: During iteration, a later pass has no batches.
+    """
+    number = 0
     for epoch in count(first):
-        empty = True
-        for batch in batches(loader, epoch=epoch, start=start, sample=sample):
-            empty = False
+        before = number
+        for batch in read(epoch, before):
+            number += 1
             yield batch
-            del batch
-        if empty:
+            del batch  # freed before the next one is requested (decision 025)
+        if number == before and epoch > first:
             raise DataError("the data loader has no batches")
-        start, sample = 0, None
 
 
 def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:

@@ -190,6 +190,10 @@ class BaseDataElement:
         """Returns a copy with all tensors on the current CUDA device."""
         return self.to("cuda")
 
+    def pin_memory(self) -> Self:
+        """Returns a copy with all tensors in pinned memory. A dataloader with `pin_memory` calls this method."""
+        return self._map_data(lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value)
+
     def detach(self) -> Self:
         """Returns a copy with all tensors detached from the autograd graph."""
         return self._map_data(lambda value: value.detach() if hasattr(value, "detach") else value)

@@ -10,12 +10,20 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from footplate.checks import check_count, check_flag
 from footplate.data.loader import SampleLoader
-from footplate.data.sample_cache import cache_samples, parse_cache
-from footplate.distributed import get_data_rank
+from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
+from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
@@ -34,7 +42,6 @@ LOADER_KEYS = (
     *tuple(inspect.signature(DataLoader.__init__).parameters)[1:],
     "num_batch_per_epoch",
     "diff_rank_seed",
-    "cache",
 )
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
 _TIMEOUT = 600  # seconds without a batch, after which workers are considered to hang
@@ -45,10 +52,9 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     """Builds a dataloader from a section of a config.
 
     Args:
-        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any other argument
-            that torch's DataLoader accepts. `cache`, either "memory" or "device", caches the results of the leading
-            deterministic transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned
-            unchanged.
+        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, and any other argument that
+            torch's DataLoader accepts. A plain DataLoader is converted to a `SampleLoader`; any other loader is
+            returned unchanged.
         seed: The seed for sample order and augmentation.
 
     Raises:
@@ -62,9 +68,6 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     settings = dict(cfg)
     sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
     dataset = _build_dataset(settings.pop("dataset"))
-    cache = parse_cache(settings.pop("cache", None))
-    if cache is not None and cache_samples(dataset, cache) == "device":
-        _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
     settings["collate_fn"] = build_collate(settings)
     settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
@@ -78,7 +81,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
             raise ArgumentError("a data loader cannot shuffle an IterableDataset", key="shuffle", found=True)
         ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
         _drop(settings, ignored, "an IterableDataset determines its samples", level=logging.WARNING)
-        return DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings)
+        return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     settings["sampler"] = _build_entry(DATA_SAMPLERS, settings, "sampler", dataset=dataset, seed=sampler_seed)
     if settings.get("batch_sampler") is not None:
         arguments = {"sampler": settings.pop("sampler"), "batch_size": settings.pop("batch_size", 1)}
@@ -205,7 +208,6 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
         )
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
-    parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
     if cfg.get("batch_size") == "auto":
@@ -319,15 +321,54 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
 
 
 def _convert_loader(loader: Any, seed: int) -> Any:
-    """Converts a plain DataLoader whose order can be determined by the seed. Returns other loaders unchanged."""
+    """Converts a plain DataLoader to a `SampleLoader` that reads the samples of this rank. Returns others unchanged."""
     _refuse_sections(loader)
-    is_plain = type(loader) is DataLoader
-    if not is_plain or isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
-        return loader
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+        return _check_ranks(loader)
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)
     settings = {name: getattr(loader, name) for name in names}
-    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
-        settings["batch_sampler"] = loader.batch_sampler
-    else:
-        settings.update(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+    batching = loader.batch_sampler
+    if batching is not None and type(batching) is not BatchSampler:
+        settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
+    else:  # torch's own batch sampler may also have been passed by the user
+        source, settings["batch_size"] = (loader, None) if batching is None else (batching, batching.batch_size)
+        settings.update(drop_last=source.drop_last, sampler=_convert_sampler(loader, source.sampler, seed))
     return SampleLoader(loader.dataset, seed=seed, **settings)
+
+
+def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
+    """Returns the DefaultSampler that corresponds to a default sampler of torch, or gives each rank its share."""
+    kind = type(sampler)
+    is_random = kind is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
+    if (is_random or kind is SequentialSampler) and sampler.data_source is loader.dataset:
+        if is_random and sampler.generator is not None:
+            seed = broadcast_object(sampler.generator.initial_seed() % 2**32)
+        return DefaultSampler(sampler.data_source, shuffle=is_random, seed=seed)
+    size = get_data_world_size()
+    if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
+        raise ArgumentError(
+            f"the {kind.__name__} divides the samples among {sampler.num_replicas} processes, but there are {size}",
+            key="sampler",
+            notes=["Remove it: each process reads its share of a DataLoader without it, too."],
+        )
+    return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
+
+
+def _check_ranks(loader: Any) -> Any:
+    """Returns a loader that is not converted.
+
+    Raises:
+        ArgumentError: There are several ranks, and nothing shows that the loader yields the batches of its own rank.
+    """
+    size = get_data_world_size()
+    if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
+        return loader
+    kind = type(getattr(loader, "dataset", None) or loader)
+    raise ArgumentError(
+        f"each of the {size} processes would read all batches of this data loader",
+        found=kind,
+        notes=[
+            "Pass a torch DataLoader of a dataset with indices: each process then reads its share.",
+            f"If '{kind.__name__}' yields only the samples of its own process, set its attribute `rank`.",
+        ],
+    )

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from footplate.data.batch_plan import BatchKey, BatchPlan, set_epoch
+from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
-from footplate.data.samplers import CustomSamplers, DefaultSampler
-from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
-from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, WorkerSetup, data_wait
-from footplate.errors import DataError, FootplateError, StorageError
+from footplate.data.samplers import CustomSamplers, DefaultSampler, set_epoch
+from footplate.data.shared_memory import SentBatch, find_unpicklable
+from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
+from footplate.errors import DEBUG_HINT, DataError, FootplateError, StorageError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -24,8 +24,6 @@ _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # othe
 _MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches torch's messages
 _FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
 _PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
-_SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
-_IN_USE = 2  # batches per worker in the main process: one being trained on, and one that a hook may keep for a while
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -87,14 +85,13 @@ class SampleLoader(DataLoader[Any]):
             collate=self.collate_fn,
             seed=self.seed,
             progress=self.worker_progress,
-            reused_blocks=0 if self.pin_memory else (self.prefetch_factor or 0) + _IN_USE,
         )
         if self.worker_progress is not None:
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
-        self._reader = MonitoredLoader(reader, batch_size=None, sampler=self.plan, **options)
+        self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self.plan, **options)
         self._next_epoch = 0
         self.share = 1.0
 
@@ -117,27 +114,33 @@ class SampleLoader(DataLoader[Any]):
     def batches(
         self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
     ) -> Iterator[Any]:
-        """Yields the batches of one pass, starting with batch `start`; see the function `batches`."""
+        """Returns an iterator over the batches of one pass from batch `start` on; see the function `batches`."""
         self.plan.most = most
         self.custom_samplers.begin(epoch, self.plan.begin)
         self.plan.begin(epoch, start, sample)
-        shares = self.plan.shares()
         if self.num_workers or self.pin_memory:
-            read: Iterable[Any] = self._reader
+            read: Iterable[Any] = InterruptibleIterator(iter(self._reader))
         else:
             # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down their reads.
             read = map(self._reader.dataset.__getitem__, self.plan)
-        for batch in read:
-            self.share = next(shares)
-            if type(batch) is ReadFailure:
-                batch.throw()
-            yield batch
-            del batch  # freed before the next one is requested, which wakes other processes: decision 025
+        # An iterator that keeps no batch: each is freed before the next one is requested (decision 025).
+        return map(self._deliver, read, self.plan.shares())
+
+    def _deliver(self, batch: Any, share: float) -> Any:
+        self.share = share
+        if type(batch) is ReadFailure:
+            batch.throw()
+        return batch
+
+    @property
+    def counts_once(self) -> bool:
+        """Whether each sample is read exactly once, apart from batches with a `share` of 0."""
+        return self.plan.counts_once
 
     def count_once(self) -> None:
-        """Disables padding, so that each sample is read exactly once, as by a DefaultSampler with `round_up=False`.
+        """Disables padding, so that each sample is read exactly once.
 
-        Other samplers are not changed.
+        Custom samplers that divide the samples among ranks themselves are not changed.
         """
         self.plan.count_once()
 
@@ -211,7 +214,6 @@ class BatchReader(Dataset[Any]):
         collate: Collates a list of samples into a batch.
         seed: The seed of the run.
         progress: Records the current sample of each worker.
-        reused_blocks: The number of memory blocks that a worker reuses; 0 if batches will be pinned.
     """
 
     def __init__(
@@ -221,16 +223,12 @@ class BatchReader(Dataset[Any]):
         collate: Callable[[Any], Any],
         seed: int,
         progress: WorkerProgress | None = None,
-        reused_blocks: int = 4,
     ) -> None:
         self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
         self._progress = progress
-        self._reused_blocks = reused_blocks
-        self._pass = -1
-        self._pool: BlockPool | None = None
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
@@ -247,13 +245,8 @@ class BatchReader(Dataset[Any]):
         batch = self._read(key, worker.id, os.getpid())
         if type(batch) is ReadFailure:
             return batch
-        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
-            self._pass = key.number
-            self._pool = BlockPool(worker.id, self._reused_blocks) if self._reused_blocks else None
         try:
-            if self._pool is None:  # the batch will be copied to pinned memory
-                return PackedBatch.pack(batch)
-            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
+            return SentBatch(batch)
         except Exception as error:
             indices = find_unpicklable(batch, key.indices)
             which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
@@ -307,7 +300,8 @@ def _details(error: BaseException) -> list[str]:
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)
-    return [f"raised in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}"] if frames else []
+    place = [f"{each.name}() at {each.filename}:{each.lineno}" for each in frames[-1:]]
+    return [f"raised in {each}; {DEBUG_HINT}" for each in place]
 
 
 def _identity(batch: Any) -> Any:

@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
 
 from footplate.checks import read_count
-from footplate.data.batches import batches, endless_batches, length_of
+from footplate.data.batches import batches, chain_passes, endless_batches, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import checked_generator_state
-from footplate.distributed import get_data_rank, get_data_world_size
+from footplate.distributed import get_data_rank, get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
@@ -43,8 +43,11 @@ class DataPosition:
         self._endless = bool(getattr(getattr(loader, "sampler", None), "endless", False)) and not is_limited
         self._batch_size: int | None = loader.batch_size if is_ours else None
         self._anchor = _Anchor()
-        # Without a length, passes are counted as they happen. Streams are read again from the start.
-        self._counts = bool(loader.custom_samplers) if is_ours else length_of(loader) is not None
+        self._stateful: Any = None if is_ours else _find_stateful(loader)
+        self._is_restored = False  # whether the next pass continues from a restored state of `_stateful`
+        # Without a length, passes are counted as they happen. Streams without a state are read again from the start.
+        has_end = length_of(loader) is not None or self._stateful is not None
+        self._counts = bool(loader.custom_samplers) if is_ours else has_end
         self._passes = self._pass_began = 0
         self._generator = None if is_ours else getattr(loader, "generator", None)  # of a torch DataLoader
         self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # index of the pass, state at its start
@@ -73,9 +76,8 @@ class DataPosition:
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, beginning with batch `start`."""
-        most = length_of(self._loader)
         self._note_begin(epoch)
-        return batches(self._loader, epoch=epoch, start=start, sample=self._own_sample(epoch, start), most=most)
+        return self._read(epoch, start, self._own_sample(epoch, start), length_of(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Yields the batches of all passes, beginning with that of the given iteration."""
@@ -90,20 +92,32 @@ class DataPosition:
 
     def _counted(self, iteration: int) -> Iterator[Any]:
         """Yields the same batches as `endless`, and records the start of each pass."""
-        start = self.batch_at(iteration)
-        for epoch in count(self._passes):
-            self._passes, self._pass_began = epoch, iteration - start
+        first, first_start = self._passes, self.batch_at(iteration)
+
+        def read(epoch: int, number: int) -> Iterator[Any]:
+            start = first_start if epoch == first else 0
+            self._passes, self._pass_began = epoch, iteration + number - start
             self._note_begin(epoch)
-            empty = start == 0
-            sample = self._own_sample(epoch, start) if start else None
-            for batch in batches(self._loader, epoch=epoch, start=start, sample=sample):
-                empty = False
-                iteration += 1
-                yield batch
-                del batch
-            if empty:
-                raise DataError("the data loader has no batches")
-            start = 0
+            return self._read(epoch, start, self._own_sample(epoch, start) if start else None)
+
+        return chain_passes(read, first)
+
+    def _read(self, epoch: int, start: int, sample: int | None, most: int | None = None) -> Iterator[Any]:
+        if self._stateful is None or (start and not self._is_restored):
+            return batches(self._loader, epoch=epoch, start=start, sample=sample, most=most)
+        return self._read_stateful(epoch, start, most)
+
+    def _read_stateful(self, epoch: int, start: int, most: int | None) -> Iterator[Any]:
+        """Returns an iterator over one pass of a loader that continues from its own state."""
+        if start and start == length_of(self._loader):  # the pass was complete
+            return iter(())
+        iterator = batches(self._loader, epoch=epoch)
+        # Loaded with a state from the end of a pass, some loaders begin with the next one, and others yield nothing.
+        if self._is_restored and not start:
+            first = list(islice(iterator, 1))
+            iterator = chain(first, iterator) if first else batches(self._loader, epoch=epoch)
+        self._is_restored = False
+        return iterator if most is None else chain(islice(iterator, most - start), _check_end(iterator, epoch, most))
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
         """Returns the position of an iteration in the data.
@@ -121,6 +135,7 @@ class DataPosition:
             generator = self._generator_at_begin[1]
         optional = {"samplers": own.state_dict(passes) if own else None, "generator": generator}
         optional["dataset"] = self._digest()
+        optional["loader"] = None if self._stateful is None else self._stateful.state_dict()
         return {
             **{key: state for key, state in optional.items() if state is not None},
             "epoch": passes,
@@ -165,6 +180,8 @@ class DataPosition:
                 if not self._counts:
                     batch = max(len(self._loader) - self._loader.plan.batches_from(sample // self._world_size), 0)
         _warn_of_changes(state, here, sample)
+        if self._stateful is not None:
+            self._load_loader(state)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:
             own = getattr(self._loader, "custom_samplers", None)
@@ -182,6 +199,24 @@ class DataPosition:
         done = batch if self._endless else epoch * (here["length"] or 0) + batch
         self._ahead = done - iteration
         return int(done)
+
+    def _load_loader(self, state: Mapping[str, Any]) -> None:
+        ranks, name = state.get("loader_of_ranks"), type(self._stateful).__name__
+        if ranks is not None and len(ranks) != get_world_size():
+            raise DataError(
+                f"the state of the training data ('{name}') was saved by another number of processes",
+                found=f"{len(ranks)} instead of {get_world_size()}",
+                notes=["Use the same number, or start a new run from the weights, with `load_from`."],
+            )
+        saved = state.get("loader") if ranks is None else ranks[get_rank()]
+        if saved is None:
+            _logger.warning("The checkpoint has no state of the training data ('%s'). Reading it again.", name)
+            return
+        if ranks is None and get_world_size() > 1:
+            message = "The checkpoint has the state of '%s' for one process only. The run is no longer bit-exact."
+            _logger.warning(message, name)
+        self._stateful.load_state_dict(saved)
+        self._is_restored = True
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
@@ -232,6 +267,25 @@ class DataPosition:
         """Returns the number of this rank's samples before a batch, or None if samples are not counted."""
         sample = self._sample(epoch, batch)
         return None if sample is None else -(-(sample - self._rank) // self._world_size)
+
+
+def _check_end(iterator: Iterator[Any], epoch: int, length: int) -> Iterator[Any]:
+    """Reads to the end of a pass, so that the state of its loader is that of a complete pass. Yields nothing."""
+    for _ in iterator:
+        raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
+    yield from ()
+
+
+def _find_stateful(loader: Any) -> Any:
+    """Returns the object with `state_dict` and `load_state_dict` that knows the position in the data, or None.
+
+    This is the loader itself, or an iterable dataset that is read in this process.
+    """
+    dataset = getattr(loader, "dataset", None)
+    in_process = isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0)
+    several = (loader, dataset) if in_process else (loader,)
+    methods = ("state_dict", "load_state_dict")
+    return next((each for each in several if all(hasattr(each, name) for name in methods)), None)
 
 
 def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:

@@ -1,10 +1,12 @@
 """Samplers whose order is determined by seed and epoch, and support for resuming other samplers."""
 
 import copy
+import hashlib
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from itertools import chain, cycle, islice
 from typing import Any
 
 import torch
@@ -13,14 +15,14 @@ from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
 from footplate.data.dataset_wrappers import shard_numbers
-from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
+from footplate.distributed import broadcast_object, gather_objects, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
 _logger = logging.getLogger("footplate.data")
 _MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
-_DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler)
+_RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # the last one is that of LitData
 _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
@@ -120,31 +122,31 @@ class DefaultSampler(_SeededSampler):
         super().__init__(dataset, shuffle, seed, shard_window=shard_window)
         self.round_up = round_up
         self.epoch = 0
-        padded_size = -(-self.size // self.world_size) * self.world_size
-        self.total_size = padded_size if round_up else self.size
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, which determines the order of the next pass."""
         self.epoch = epoch
 
-    def count_once(self) -> None:
-        """Disables padding, as with `round_up=False`."""
-        self.round_up, self.total_size = False, self.size
-
-    def at(self, position: int, epoch: int) -> int:
-        """Returns the sample at a position of the global order of an epoch. Positions after the end wrap around."""
-        return int(self._order(epoch)[position % self.size])
-
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from index `start` on. Skipping samples takes no time."""
-        positions = range(self.rank + start * self.world_size, self.total_size, self.world_size)
+        """Yields this rank's samples of the epoch from index `start` on. Skipping samples takes no time.
+
+        All ranks yield the same number of samples, even if `round_up` is False.
+        """
+        positions = range(self.rank + start * self.world_size, self._padded_size, self.world_size)
         order = self._order(self.epoch)
         yield from _iterate(order[positions.start : self.size : self.world_size])
         if positions and positions[-1] >= self.size:  # at most one position per rank is after the end
             yield int(order[positions[-1] % self.size])
 
+    def __iter__(self) -> Iterator[int]:
+        return islice(self.iterate_from(0), len(self))
+
     def __len__(self) -> int:
-        return len(range(self.rank, self.total_size, self.world_size))
+        return len(range(self.rank, self._padded_size if self.round_up else self.size, self.world_size))
+
+    @property
+    def _padded_size(self) -> int:
+        return -(-self.size // self.world_size) * self.world_size
 
 
 @DATA_SAMPLERS.register_module()
@@ -168,6 +170,82 @@ class InfiniteSampler(_SeededSampler):
     def __len__(self) -> int:
         """Returns the number of samples of this rank in one pass, rounded up."""
         return -(-self.size // self.world_size)
+
+
+class RankSampler(Sampler[Any]):
+    """Yields every n-th entry of another sampler or batch sampler on each of n ranks.
+
+    The other sampler must yield the same entries on all ranks, which is checked in the first pass. If their number is
+    not divisible by n, the first ones are repeated, so that all ranks have the same number of entries.
+
+    Args:
+        sampler: The sampler or batch sampler.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+        self.rank, self.world_size = get_data_rank(), get_data_world_size()
+        self.endless = getattr(sampler, "endless", False)
+        self._is_checked = False
+
+    def __iter__(self) -> Iterator[Any]:
+        entries, first = iter(self.sampler), list[Any]()
+        if not self._is_checked:
+            beginning = list(islice(entries, _CHUNK))
+            self._check_same(beginning)
+            entries = chain(beginning, entries)
+        while row := list(islice(entries, self.world_size)):
+            first = first or row
+            yield [*row, *islice(cycle(first), self.world_size - len(row))][self.rank]
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.world_size)
+
+    def _check_same(self, beginning: list[Any]) -> None:
+        """Checks that the other sampler has the same length and the same first entries on all ranks.
+
+        Raises:
+            ArgumentError: It does not, so samples would be lost. All ranks raise it.
+        """
+        self._is_checked = True
+        length = len(self.sampler) if hasattr(self.sampler, "__len__") else None
+        if len(set(gather_objects((length, hashlib.sha256(repr(beginning).encode()).digest())))) > 1:
+            name = type(self.sampler).__name__
+            raise ArgumentError(
+                f"the sampler '{name}' yields different samples in each process, so samples would be lost",
+                key="sampler",
+                notes=[
+                    "If it divides the samples among the processes, set its attribute `rank`, or use torch's "
+                    "DistributedSampler.",
+                    "Otherwise, use the same seed in all processes: each of them takes its share of the samples.",
+                ],
+            )
+
+
+_DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler, RankSampler)
+
+
+def samplers_of(loader: object) -> list[Any]:
+    """Returns the samplers and batch samplers of a loader, and those that they wrap."""
+    samplers: dict[int, Any] = {}
+    for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+        while hasattr(sampler, "__iter__") and id(sampler) not in samplers:
+            samplers[id(sampler)] = sampler
+            sampler = getattr(sampler, "sampler", None)
+    return list(samplers.values())
+
+
+def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
+    """Calls `set_epoch` on the samplers that have this method."""
+    for sampler in samplers:
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+
+
+def knows_ranks(loader: Any) -> bool:
+    """Checks whether a loader, its dataset or a sampler has an attribute with its number of ranks."""
+    parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
+    return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
 
 def _iterate(indices: torch.Tensor | range) -> Iterator[int]:

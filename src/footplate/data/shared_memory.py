@@ -2,15 +2,13 @@
 
 import ctypes
 import io
-import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, NamedTuple
-from weakref import finalize
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,7 @@ from torch import Tensor
 
 _MOST_INDICES = 1 << 20
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
-_HEADER = _ALIGNMENT  # bytes of a block before the data; the first is the state of the block
-_NEW, _IN_USE, _FREE = range(3)  # states: not sent yet; used by a batch; sent earlier and free again
+_SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
 
 
 class RecordStore(Sequence[Any]):
@@ -116,10 +113,11 @@ class SharedIndices:
     def __len__(self) -> int:
         return int(np.count_nonzero(np.frombuffer(self._flags, np.uint8)))
 
-    def add(self, index: int) -> int:
-        """Adds an index and returns the number of indices that all processes have added."""
+    def add(self, index: int) -> bool:
+        """Adds an index. Returns whether no process has added it before."""
+        is_new = not self._flags[index % _MOST_INDICES]
         self._flags[index % _MOST_INDICES] = 1
-        return len(self)
+        return is_new
 
     def __reduce__(self) -> tuple[Any, ...]:
         is_copied = context.get_spawning_popen() is None
@@ -130,141 +128,49 @@ def _copy_indices(content: bytes) -> SharedIndices:
     return SharedIndices(RawArray("B", content))
 
 
-class Block(NamedTuple):
-    """A block of shared memory for one batch."""
+class SentBatch:
+    """A batch on its way from a worker to the main process, which receives the batch itself.
 
-    memory: Tensor  # A uint8 tensor `(64 + N,)`: a header with the state, then N bytes of data
-    name: object = None  # the key under which the main process stores the block; None if the block is used only once
-    is_sent: bool = False  # whether the main process already has the block
-
-
-def allocate_block(size: int) -> Block:
-    """Allocates a block of `size` bytes that is used for only one batch."""
-    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # even if the default device is not the CPU
-    memory[0] = _NEW
-    return Block(memory.share_memory_())  # type: ignore[no-untyped-call]
-
-
-class BlockPool:
-    """Blocks of shared memory that a worker reuses, so that each is sent only once and its pages stay mapped.
-
-    The main process marks a block as free when the last tensor or array of its batch is deleted. If the main process
-    keeps more than `most` batches, additional blocks are used only once.
-    """
-
-    def __init__(self, worker: int, most: int) -> None:
-        self._worker, self._most = worker, most
-        self._memories: list[Tensor] = []
-
-    def allocate(self, size: int) -> Block:
-        """Returns a block of at least `size` bytes, and marks it as in use."""
-        states = [int(memory[0]) for memory in self._memories]
-        free = [number for number, state in enumerate(states) if state != _IN_USE]
-        number = next((each for each in free if len(self._memories[each]) >= _HEADER + size), None)
-        if number is None:
-            new = allocate_block(size + size // 4)  # some headroom for batches of varying size
-            if not free and len(self._memories) == self._most:
-                return new
-            number = free[0] if free else len(self._memories)
-            self._memories[number : number + 1] = [new.memory]
-            states[number : number + 1] = [_NEW]
-        block = Block(self._memories[number], (self._worker, number), states[number] == _FREE)
-        block.memory[0] = _IN_USE
-        return block
-
-
-class PackedBatch:
-    """A pickled batch whose dense tensors and arrays are stored in one block of shared memory.
-
-    Torch sends each tensor separately, with several messages between the processes. This takes the main process a few
-    hundred microseconds for each image and label map of a batch.
+    Its dense tensors and arrays are in one block of shared memory. Torch would send each of them separately, with
+    several messages between the processes, which takes the main process a few hundred microseconds per tensor.
 
     Args:
-        content: The pickled batch without the data of tensors and arrays.
-        extents: The offset and size in bytes of each tensor or array in the memory.
-        name: The key under which the main process stores the memory; see `Block`.
-        memory: The memory of the block. None if the main process already has the block or the batch needs none.
+        batch: Any object that can be pickled.
+
+    Raises:
+        Exception: Any exception that a class raises if its objects cannot be pickled.
     """
 
-    def __init__(
-        self, content: bytes, extents: Sequence[tuple[int, int]], name: object = None, memory: Tensor | None = None
-    ) -> None:
-        self._content, self._extents, self._name, self._memory = content, extents, name, memory
-
-    @classmethod
-    def pack(cls, batch: Any, allocate: Callable[[int], Block] = allocate_block, *, small: int = 0) -> "PackedBatch":
-        """Packs a batch.
-
-        Args:
-            batch: Any object that can be pickled.
-            allocate: A function that returns a block for a number of bytes.
-            small: Tensors and arrays of at most this size in bytes stay in the pickle, so that a reference to a label
-                does not keep the memory of the images alive.
-
-        Raises:
-            Exception: Any exception that a class raises if its objects cannot be pickled.
-        """
+    def __init__(self, batch: Any) -> None:
         buffers: list[memoryview] = []
 
         def stays_in_pickle(buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()
-            if raw.nbytes > small:
+            if raw.nbytes > _SMALL:
                 buffers.append(raw)
-            return raw.nbytes <= small
+            return raw.nbytes <= _SMALL
 
         content = io.BytesIO()
         _Pickler(content, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
+        self._content, self._extents = content.getvalue(), list[tuple[int, int]]()
+        self._memory: Tensor | None = None
         if not buffers:
-            return cls(content.getvalue(), [])
-        extents, end = [], _HEADER
+            return
+        size = 0
         for buffer in buffers:
-            extents.append((end, buffer.nbytes))
-            end += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
-        block = allocate(end - _HEADER)
-        for view, buffer in zip(_views(block.memory.numpy(), extents), buffers, strict=True):
+            self._extents.append((size, buffer.nbytes))
+            size += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
+        # On the CPU, even if that is not the default device.
+        self._memory = torch.empty(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+        for view, buffer in zip(_views(self._memory, self._extents), buffers, strict=True):
             view[:] = buffer
-        return cls(content.getvalue(), extents, block.name, None if block.is_sent else block.memory)
 
-    def unpack(self, memories: dict[object, Tensor]) -> Any:
-        """Returns the batch. Its tensors and arrays are views of its memory block, which is added to `memories`."""
-        if not self._extents:
-            return pickle.loads(self._content)
-        memory = memories[self._name] if self._memory is None else self._memory
-        array = memory.numpy()
-        if self._name is not None:
-            memories[self._name] = memory
-            finalize(array, _release, memory.numpy(), os.getpid()).atexit = False
-        return pickle.loads(self._content, buffers=_views(array, self._extents))
-
-    def pin_memory(self) -> "PackedBatch":
-        """Returns the batch in pinned memory. A loader with `pin_memory` calls this method."""
-        if self._memory is None:
-            return self
-        return _PinnedBatch(self._content, self._extents, memory=self._memory.pin_memory())
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _receive, (self._content, self._extents, self._memory)
 
 
-class _PinnedBatch(PackedBatch):
-    """A packed batch in pinned memory."""
-
-    def unpack(self, memories: dict[object, Tensor]) -> Any:
-        assert self._memory is not None
-        buffers = []
-        for first, size in self._extents:
-            tensor = self._memory[first : first + size]
-            buffer = tensor.numpy().view(_PinnedBytes)
-            buffer.tensor = tensor
-            buffers.append(buffer)
-        return pickle.loads(self._content, buffers=buffers)
-
-
-class _PinnedBytes(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Bytes of pinned memory with a reference to their tensor.
-
-    Torch returns pinned memory to its cache when all copies from it are complete, and tracks copies by their source
-    storage. A tensor created from the bytes alone would have a different storage.
-    """
-
-    tensor: Tensor
+def _receive(content: bytes, extents: Sequence[tuple[int, int]], memory: Tensor | None) -> Any:
+    return pickle.loads(content, buffers=() if memory is None else _views(memory, extents))
 
 
 class _Pickler(ForkingPickler):
@@ -293,20 +199,12 @@ def _rebuild_tensor(
 ) -> Tensor:
     if not len(buffer):
         return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
-    if isinstance(buffer, _PinnedBytes):
-        flat = buffer.tensor.view(dtype)
-        return flat.as_strided(tuple(shape), tuple(stride), flat.storage_offset())
     return torch.frombuffer(buffer, dtype=dtype).as_strided(tuple(shape), tuple(stride))
 
 
-def _release(memory: Any, process: int) -> None:
-    """Marks a block as free without calling torch, because a tensor may be deleted while torch traces operations."""
-    if os.getpid() == process:  # not in a process that was forked while the batch was in use
-        memory[0] = _FREE
-
-
-def _views(memory: Any, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
-    whole = memoryview(memory)
+def _views(memory: Tensor, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
+    content: Any = memory.numpy()
+    whole = memoryview(content)
     return [whole[first : first + size] for first, size in extents]
 
 

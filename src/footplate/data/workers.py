@@ -1,12 +1,10 @@
 """Manages worker processes: signals, detection of dead workers, and the sample that a dead worker was reading."""
 
 import contextlib
-import math
 import multiprocessing
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +13,8 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
-import torch
-from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
-from torch.utils.data._utils import worker as torch_worker
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.data.shared_memory import PackedBatch
 from footplate.error_context import add_note
 from footplate.errors import DataError
 
@@ -35,7 +28,6 @@ _HINTS = {
     "SIGBUS": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
     **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
 }
-_CHECK_INTERVAL = 1.0  # seconds between checks whether workers are alive
 _DEATH_DELAY = 2.0  # seconds to wait for a process to die
 _REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
 _FIELDS = 3  # per worker: process, position + 1, index
@@ -66,19 +58,21 @@ class DataWait:
 data_wait = DataWait()
 
 
-def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yields the batches of another loader's iterator. A signal handler may interrupt the wait for each batch."""
-    end = object()
-    while True:
+class InterruptibleIterator:
+    """Yields the batches of another iterator. A signal handler may interrupt the wait for each batch."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
         try:
             data_wait.begin()
-            batch = next(iterator, end)
+            return next(self._iterator)
         finally:
             data_wait.is_interruptible = False
-        if batch is end:
-            return
-        yield batch
-        del batch
 
 
 class WorkerProgress:
@@ -139,8 +133,9 @@ class WorkerSetup:
 class WorkerInit:
     """Initializes a worker so that it ignores the signals that the main process handles for the whole run.
 
-    The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
-    process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
+    The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. A worker that
+    starts after the main process has died exits; torch ends only workers that ran before. `user_init` is the
+    `worker_init_fn` of the loader.
     """
 
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
@@ -151,19 +146,10 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
-        main, process = multiprocessing.parent_process(), multiprocessing.current_process()
-        method = getattr(process, "_start_method", None) or multiprocessing.get_start_method()
-        # The parent of a worker from a fork server is the server. It ends with the main process, and torch monitors it.
-        if main is not None and main.pid is not None and sys.platform != "win32" and method != "forkserver":
-            pid = main.pid
-
-            class Watchdog(torch_worker.ManagerWatchdog):
-                # Torch's class monitors the current parent, which is the wrong process if the main one has just died.
-                def __init__(self) -> None:
-                    super().__init__()
-                    self.manager_pid = pid
-
-            torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
+        main = multiprocessing.parent_process()
+        method = getattr(multiprocessing.current_process(), "_start_method", None)
+        if main is not None and method != "forkserver" and os.getppid() != main.pid:  # there, the parent is the server
+            os._exit(1)
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -180,96 +166,28 @@ class WorkerInit:
         self._first_term = self._first_term or now
 
 
-class MonitoredLoader(DataLoader[Any]):
-    """A loader that detects within a second that a worker has exited.
+def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError | None:
+    """Returns an error that names the sample that a dead worker was reading, or None if no worker has died.
 
-    Torch detects immediately if a worker is killed or exits with an error. If a worker exits with code 0, torch notices
-    only after the whole `timeout`; this loader checks every second. Time during which this process is suspended, for
-    example by Ctrl-Z, does not count towards the timeout.
+    Also kills the other workers. Torch may raise its error about a dead worker at any point in the main process.
+
+    Args:
+        error: The error.
+        loaders: The loaders that have workers.
     """
-
-    def _get_iterator(self) -> Any:
-        return _MonitoringIterator(self) if self.num_workers else super()._get_iterator()
-
-
-class _MonitoringIterator(_MultiProcessingDataLoaderIter):
-    """An iterator over a loader that also checks the workers while it waits, and unpacks batches early.
-
-    It waits for a batch, or for persistent workers from a previous pass.
-    """
-
-    def _reset(self, loader: Any, first_iter: bool = False) -> None:
-        super()._reset(loader, first_iter)
-        self._memories: dict[object, torch.Tensor] = {}  # the memory blocks that the workers have sent in this pass
-
-    def __next__(self) -> Any:
-        if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
-            return super().__next__()
-        # Without a profiler, the profiler entry is skipped. Its end releases the GIL to the thread that requests more
-        # batches. On busy cores, that would delay the batch that is already here.
-        batch = self._next_data()  # type: ignore[no-untyped-call]
-        self._num_yielded += 1
-        return batch
-
-    def _process_data(self, data: Any, *worker: Any) -> Any:  # torch 2.6 does not pass the worker
-        # Unpacked before the next batch is requested, because a worker that wakes up may take this core.
-        batch = data.unpack(self._memories) if isinstance(data, PackedBatch) else data
-        return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
-
-    def _get_data(self) -> Any:
-        deadline = time.monotonic() + (self._timeout or math.inf)
-        interval = min(_CHECK_INTERVAL, self._timeout or _CHECK_INTERVAL)
-        try:
-            data_wait.begin()
-            while time.monotonic() < deadline:
-                began = time.monotonic()
-                is_ready, data = self._try_get_data(interval)
-                if is_ready:
-                    return data
-                if self._pin_memory and not self._pin_memory_thread.is_alive():
-                    raise RuntimeError("Pin memory thread exited unexpectedly")
-                deadline += max(0.0, time.monotonic() - began - 2 * _CHECK_INTERVAL)  # time in which it was suspended
-            raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
-        finally:
-            data_wait.is_interruptible = False
-
-    def _try_get_data(self, timeout: float = _CHECK_INTERVAL) -> Any:
-        """Adds the signal or exit code of a dead worker to torch's error, which may omit it."""
-        try:
-            return super()._try_get_data(timeout)  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if not (_SIGNAL.search(str(error)) or _EXIT_CODE.search(str(error))):
-                for worker in self._workers:
-                    if worker.exitcode and str(worker.pid) in str(error):
-                        raise RuntimeError(_death_message(worker.pid, worker.exitcode)) from error
-            raise
-
-
-@contextlib.contextmanager
-def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
-    """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
-
-    Torch may raise its error at any point in the main process, so the `with` block must include all code that runs
-    while the loaders have workers.
-
-    Raises:
-        DataError: A worker died or did not respond in time.
-    """
-    try:
-        yield
-    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
-        loaders = list(loaders)
-        progress = _progress_of(loaders)
-        message = str(error)
-        if progress and not isinstance(error, RuntimeError):  # a worker may have died while it sent a batch
-            message = _find_death([process for each in progress for process in each.processes()]) or message
-        explained = _explain(message, progress)
-        if explained is None:
-            raise
+    if not isinstance(error, RuntimeError | EOFError | ConnectionError | FileNotFoundError):
+        return None
+    loaders = list(loaders)
+    progress = _progress_of(loaders)
+    message = f"{error} {error.__cause__ or ''}"  # torch may name the signal only in the cause
+    if progress and not isinstance(error, RuntimeError):  # a worker may have died while it sent a batch
+        message = _find_death([process for each in progress for process in each.processes()]) or message
+    explained = _explain(message, progress)
+    if explained is not None:
         kill_workers(loaders)
         for note in getattr(error, "__notes__", ()):
             add_note(explained, note)
-        raise explained from error
+    return explained
 
 
 def kill_workers(loaders: Iterable[Any]) -> None:
@@ -341,7 +259,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
     if not death:
         return None
     killed, exited = _SIGNAL.search(message), _EXIT_CODE.search(message)
-    how = f"exited with code {exited[1] if exited else 0}"
+    how = f"exited with code {exited[1]}" if exited else "exited unexpectedly"
     hint: str | None = "It exited without an error, for example through os._exit() or exit() in compiled code."
     if killed:
         text = killed[1].strip()

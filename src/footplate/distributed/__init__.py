@@ -20,7 +20,15 @@ from footplate.distributed.collectives import (
     set_tensor_parallel_size,
     tensor_parallel_size,
 )
-from footplate.distributed.process_group import check_dist_cfg, check_launcher, initialize, rank_from_environment
+from footplate.distributed.failures import await_cause, record_error, report_uncaught_errors
+from footplate.distributed.process_group import (
+    active_launcher,
+    check_dist_cfg,
+    check_launcher,
+    ignored_launcher,
+    initialize,
+    rank_from_environment,
+)
 from footplate.distributed.wrappers import (
     check_model_wrapper,
     check_sync_bn,
@@ -31,6 +39,8 @@ from footplate.distributed.wrappers import (
 )
 
 __all__ = [
+    "active_launcher",
+    "await_cause",
     "barrier",
     "broadcast_buffers",
     "broadcast_object",
@@ -47,6 +57,7 @@ __all__ = [
     "get_data_world_size",
     "get_rank",
     "get_world_size",
+    "ignored_launcher",
     "initialize",
     "initialize_weights",
     "is_distributed",
@@ -55,6 +66,8 @@ __all__ = [
     "local_sample_count",
     "master_only",
     "rank_from_environment",
+    "record_error",
+    "report_uncaught_errors",
     "set_tensor_parallel_size",
     "tensor_parallel_size",
     "unwrap_model",

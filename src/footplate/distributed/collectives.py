@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from footplate.distributed.failure_report import format_ranks
 from footplate.errors import RankError
 
 Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be built without process groups
@@ -141,13 +140,11 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     """
     if not is_distributed():
         return list(results[:size])
-    rank, world = get_data_rank(), get_data_world_size()
-    own = results[: local_sample_count(size, rank, world)]
     transfer = _transfer_device(device)
-    lengths = _all_lengths(len(own), transfer)
+    lengths = _all_lengths(len(results), transfer)
     ordered: list[Any] = []
     for begin in range(0, max(lengths), _CHUNK_SIZE):
-        content = pickle.dumps(own[begin : begin + _CHUNK_SIZE])
+        content = pickle.dumps(results[begin : begin + _CHUNK_SIZE])
         sizes = _all_lengths(len(content), transfer)
         padded = torch.zeros(max(sizes), dtype=torch.uint8)
         padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
@@ -161,7 +158,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
         parts = map(pickle.loads, contents[:: tensor_parallel_size()])  # trusted: sent by a rank of this run
         rows = zip_longest(*parts, fillvalue=_PADDING)
         ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
-    return ordered if is_main_process() else None
+    return ordered[:size] if is_main_process() else None
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
@@ -241,6 +238,25 @@ def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: s
     else:
         difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {reference}"
     raise RankError(message % (format_ranks(others), format_ranks(same)), notes=[difference, hint])
+
+
+def format_ranks(ranks: Iterable[int]) -> str:
+    """Returns the ranks as text, with ranges.
+
+    >>> format_ranks([2]), format_ranks([0, 1, 2, 5])
+    ('rank 2', 'ranks 0-2, 5')
+    """
+    ordered = sorted(ranks)
+    spans: list[list[int]] = []
+    for rank in ordered:
+        if spans and spans[-1][1] == rank - 1:
+            spans[-1][1] = rank
+        else:
+            spans.append([rank, rank])
+    parts = [
+        f"{first}" if first == last else f"{first}{'-' if last - first > 1 else ', '}{last}" for first, last in spans
+    ]
+    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
 
 
 def _transfer_device(device: str) -> torch.device:

@@ -5,7 +5,6 @@ Tensor parallelism splits layers across the processes of a group with PyTorch's 
 
 import inspect
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -308,15 +307,6 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
     for name, style in styles.items():
         _check_layer(modules, name, style, settings.size)
     return styles
-
-
-def common_divisor(model: nn.Module, styles: Mapping[str, str]) -> int:
-    """Returns the number that `tensor_parallel` must divide so that all layers can be split, or 0 if any number can.
-
-    `styles` is the result of `select_layers`.
-    """
-    modules = dict(model.named_modules())
-    return math.gcd(*(each for name in styles for each in _divided_numbers(modules, name, styles[name]).values()))
 
 
 def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:

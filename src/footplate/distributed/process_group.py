@@ -1,5 +1,6 @@
 """Initializes the process group for processes that a launcher has started."""
 
+import atexit
 import datetime
 import os
 import re
@@ -73,24 +74,27 @@ class RankInfo(NamedTuple):
         os.environ.update({name: str(value) for name, value in zip(names, self, strict=True)})
 
 
-def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> None:
-    """Initializes the process group. Call it before anything uses an accelerator.
+def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> bool:
+    """Initializes the process group, unless it exists. Call it before anything uses an accelerator.
 
     Args:
-        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none".
+        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none". torchrun is detected with "none", too.
         dist_cfg: `backend` (by default nccl with GPUs, otherwise gloo), `timeout` of collectives in seconds, and
             `port` of rank 0 for srun and mpirun.
+
+    Returns:
+        Whether this call has initialized it.
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
         RankError: The ranks could not connect.
     """
-    settings = check_dist_cfg(dist_cfg or {})
+    settings, launcher = check_dist_cfg(dist_cfg or {}), active_launcher(launcher)
     if launcher != "none" and dist.is_available() and dist.is_initialized():
-        return
+        return False
     info = find_rank_info(launcher, settings.get("port"))
     if info is None:
-        return
+        return False
     info.export()
     (backend, device), timeout = _choose_device(info, settings.get("backend"), launcher), settings.get("timeout")
     if device is not None:
@@ -100,6 +104,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         # The store survives a restart by torchrun, including addresses of processes that are gone.
         store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise RankError(
@@ -107,12 +112,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
             f"at {info.address}:{info.port}",
             notes=[first, "Check that the address is that of rank 0, and that its port is free and reachable."],
         ) from error
-
-
-def collective_timeout(dist_cfg: Mapping[str, Any] | None) -> float | None:
-    """Returns the timeout of collectives in seconds, or None if PyTorch's default applies."""
-    timeout = check_dist_cfg(dist_cfg or {}).get("timeout")
-    return None if timeout is None else timeout.total_seconds()
+    return True
 
 
 def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the rank information that a launcher provides, or None for the launcher "none".
+    """Returns the rank information that a launcher provides, or None if no launcher is active.
 
     Args:
         launcher: See `initialize`.
@@ -150,7 +150,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     Raises:
         ArgumentError: The launcher is unknown or did not start this process.
     """
-    check_launcher(launcher)
+    launcher = active_launcher(launcher)
     if launcher == "none":
         return None
     names = _VARIABLES[launcher]
@@ -173,6 +173,34 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
             notes=[f"{_SET_ADDRESS}, for example with mpirun -x."],
         )
     return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
+
+
+def _leave() -> None:
+    """Ends the threads of the process group. If one of them needed the GIL during the exit, the process would abort."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def active_launcher(launcher: str) -> str:
+    """Returns "pytorch" instead of "none" in a process that torchrun has started, and otherwise `launcher`.
+
+    Raises:
+        ArgumentError: The launcher is unknown.
+    """
+    check_launcher(launcher)
+    names = _VARIABLES["pytorch"]
+    is_torchrun = all(name in os.environ for name in (*names.ranks, *names.sizes, *names.local_ranks))
+    return "pytorch" if launcher == "none" and is_torchrun else launcher
+
+
+def ignored_launcher() -> str:
+    """Returns a launcher that has started this process as one of several, if no process group uses it, or ""."""
+    for launcher, names in _VARIABLES.items():
+        is_started = any(name in os.environ for name in names.ranks)
+        sizes = [os.environ[name] for name in names.sizes if name in os.environ]
+        if is_started and sizes and sizes[0] != "1" and not (dist.is_available() and dist.is_initialized()):
+            return launcher
+    return ""
 
 
 def check_launcher(launcher: str) -> None:

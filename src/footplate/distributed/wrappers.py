@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.checks import check_choice, check_number
@@ -39,8 +38,21 @@ _POWER_SGD_HOOKS = {"powerSGD": "powerSGD_hook", "batched_powerSGD": "batched_po
 _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
+class ModelWrapper(nn.Module):
+    """A base class of model wrappers whose error for members of the model says how to read them."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "module" or not hasattr(unwrap_model(self), name):
+                raise
+        advice = f"runner.model is a wrapper, which has no '{name}': write runner.unwrapped_model.{name}"
+        raise AttributeError(advice, name=name, obj=None)  # without the object, Python suggests no similar name
+
+
 @MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
-class ModelDistributedDataParallel(DistributedDataParallel):
+class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel that provides the `train_step`, `val_step` and `test_step` of its model.
 
     Args:
@@ -275,7 +287,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     return model
 
 
-class PlainBatchNorm(_BatchNorm):
+class PlainBatchNorm(nn.BatchNorm2d):
     """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -334,7 +346,7 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
     return total
 
 
-def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
+def _convert_sync_layers(model: nn.Module, kind: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:
     """Changes the class of all SyncBatchNorm layers to `kind`, and returns the number of layers."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:

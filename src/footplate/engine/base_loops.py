@@ -5,15 +5,15 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
-from footplate.checks import check_count, read_count, read_flag
+from footplate.checks import check_accepts, check_count, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
 from footplate.data.position import DataPosition
-from footplate.engine.hook import Phase, check_accepts
+from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
 from footplate.engine.state import hook_states
@@ -27,6 +27,15 @@ _logger = logging.getLogger("footplate.engine")
 
 class ValidationLeftError(Exception):
     """Raised when a stop request ends a validation early. The resumed run validates again."""
+
+
+class _BeforeValidation(NamedTuple):
+    """The state from before a validation. A stop may end the validation early."""
+
+    validated_at: int
+    was_requested: bool
+    random: dict[str, Any]
+    hooks: dict[str, Any]
 
 
 class BaseLoop:
@@ -120,7 +129,7 @@ class BaseTrainLoop(BaseLoop):
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.stop_training = self.out_of_time = False
+        self.out_of_time = False
         self.validation_requested = False
         self.validating = False
         self._data = DataPosition(self.dataloader)
@@ -131,16 +140,15 @@ class BaseTrainLoop(BaseLoop):
         # of earlier versions do not contain this flag.
         self.ended: bool | None = False
         self._random_at_epoch_start: dict[str, Any] | None = None
-        # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.
-        self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
-        self._hooks_before_validation: dict[str, Any] = {}
+        self._before_validation: _BeforeValidation | None = None
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
         self._own_run, self._own_epoch = self.overrides("run"), self.overrides("run_epoch")
-        self._own_iter: Callable[[int, Any], None] | None = None
-        if self.overrides("run_iter"):
-            own: Callable[..., None] = self.run_iter
-            takes_index = "idx" in self.calls["run_iter"]
-            self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)
+        self._own_iter = self.overrides("run_iter")
+        run_iter: Callable[..., None] = self.run_iter
+        takes_index = "idx" in self.calls["run_iter"]
+        self._iterate: Callable[[int, Any], None] = (
+            run_iter if takes_index else lambda _, data_batch: run_iter(data_batch)
+        )
         if self._own_run or self._own_epoch:
             self.run_iter = partial(self._run_own_iter, self.run_iter)  # type: ignore[method-assign]
 
@@ -170,6 +178,20 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
+    def stop_training(self) -> bool:
+        """Whether training ends after the current iteration or epoch.
+
+        A hook may set it. With several ranks, it is True only once they have agreed, so it is the same on all ranks.
+        """
+        return self._runner.requests.stop_agreed
+
+    @stop_training.setter
+    def stop_training(self, wanted: bool) -> None:
+        self._runner.requests.stop_wanted = wanted
+        if self._runner.world_size == 1:
+            self._runner.requests.stop_agreed = wanted
+
+    @property
     def finished(self) -> bool:
         """Whether the run is complete, including everything that follows the last iteration."""
         if self._position < self._end:
@@ -185,49 +207,34 @@ class BaseTrainLoop(BaseLoop):
         runner = self.runner
         keep_freed_memory(runner.device)
         runner.call_hook("before_train")
-        before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
-        train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
         self._begin()
-        own_iter = self._own_iter
-        requests = runner.requests
         stream = self._own_epochs() if self._own_epoch else self.batches()
         with self._saving_progress():
             for batch_idx, data_batch in stream:
-                runner.phase = Phase.STEP
-                if own_iter is not None:
+                if self._own_iter:
                     runner.phase = Phase.CUSTOM_STEP
-                    own_iter(batch_idx, data_batch)
-                else:
-                    # Same as run_iter without its stack frame: at most four frames of footplate above backward().
-                    for method in before:
-                        method(runner, batch_idx=batch_idx, data_batch=data_batch)
-                    outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
-                    runner.phase = Phase.AFTER_STEP
-                    for method in after:
-                        method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-                    self._iter += 1
-                runner.phase = Phase.BETWEEN_ITERATIONS
+                self._iterate(batch_idx, data_batch)
+                runner.phase = Phase.OTHER
                 del data_batch  # before the next one is requested: decision 025
-                if requests.pending:
+                if runner.requests.pending:
                     try:
                         answer_requests(runner)
                     except BaseException:
                         if isinstance(stream, Generator):
                             stream.close()  # ends the workers too, which the traceback would keep alive
                         raise
-        self.in_progress, runner.phase = False, Phase.START
+        self.in_progress = False
         runner.call_hook("after_train")
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A subclass may override it to change the iteration."""
         runner = self.runner
-        runner.phase = Phase.STEP
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-        runner.phase = Phase.BETWEEN_ITERATIONS
+        runner.phase = Phase.OTHER
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yields the index and the batch of every remaining iteration. Validates between iterations when due."""
@@ -282,7 +289,7 @@ class BaseTrainLoop(BaseLoop):
 
         The loop validates first, unless it has just done so.
         """
-        self.stop_training = self.out_of_time = True
+        self.stop_training = self._runner.requests.stop_agreed = self.out_of_time = True
         is_new = self._position != self._validated_at or (self.by_epoch and not self.at_epoch_start)
         self.validation_requested = is_new and self._runner.val_loop is not None
         _logger.info("The time limit is near. Training stops after iteration %d.", self._iter)
@@ -303,9 +310,13 @@ class BaseTrainLoop(BaseLoop):
         """Records the start position of the run. Called after the `before_train` hooks and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
-        self.runner.phase = Phase.BETWEEN_ITERATIONS
-        # An earlier run that was stopped may have set these.
-        self.runner.saver.ends, self.hooks_to_save = False, None
+        self._exchange_requests()
+        self.hooks_to_save = None  # an earlier run that was stopped may have set them
+
+    def _exchange_requests(self) -> None:
+        """Makes all ranks stop if a hook of one of them has set `stop_training`."""
+        if self._runner.world_size > 1:
+            self._runner.requests.exchange(self._runner.device)
 
     @contextmanager
     def _saving_progress(self) -> Iterator[None]:
@@ -333,7 +344,7 @@ class BaseTrainLoop(BaseLoop):
         self._check_resumed_data()
         self.runner.phase = Phase.CUSTOM_STEP
         run_iter(*args, **kwargs)
-        self.runner.phase = Phase.BETWEEN_ITERATIONS
+        self.runner.phase = Phase.OTHER
         if self.runner.requests.pending:
             answer_requests(self.runner)
 
@@ -355,12 +366,14 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(self._random_at_epoch_start)
 
     def _restore_before_validation(self) -> None:
-        (self._validated_at, self.validation_requested), random = self._before_validation
-        self.hooks_to_save = self._hooks_before_validation
+        before = self._before_validation
+        assert before is not None  # set by `_validate`
+        self._validated_at, self.validation_requested = before.validated_at, before.was_requested
+        self.hooks_to_save = before.hooks
         buffers = getattr(self.runner.val_loop, "buffers", None)
         if buffers is not None:
             buffers.restore()
-        restore_rng(random)
+        restore_rng(before.random)
 
     def _continue_epoch(self) -> None:
         """Restores the random state from the checkpoint once the epoch-start hooks have run, and validates if due."""
@@ -382,20 +395,23 @@ class BaseTrainLoop(BaseLoop):
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _validate(self) -> None:
-        self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
-        self._hooks_before_validation = copied_state(hook_states(self.runner))
+        self._before_validation = _BeforeValidation(
+            self._validated_at, self.validation_requested, capture_rng(), copied_state(hook_states(self.runner))
+        )
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
         self.validating = True
         try:
             self.runner.phase = Phase.EVALUATION
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only if there is a loop
-            self.runner.phase = Phase.BETWEEN_ITERATIONS
+            self.runner.phase = Phase.OTHER
         except (ValidationLeftError, InterruptedWaitError):
             self._restore_before_validation()
             self._answer_and_end_workers()
         finally:
             self.validating = False
+        if self.runner.requests.stop is not None:  # the validation had to be finished first
+            self._answer_and_end_workers()
         self.runner.model.train()
 
 

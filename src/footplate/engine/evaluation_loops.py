@@ -9,8 +9,8 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import batch_size_of, batches, length_of
-from footplate.distributed import broadcast_buffers, gather_objects, is_model_wrapper, unwrap_model
-from footplate.distributed.sharding import is_sharded, local_tensor
+from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper, unwrap_model
+from footplate.distributed.sharding import is_sharded
 from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
 from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, DataError
@@ -149,9 +149,12 @@ class _EvaluationLoop(BaseLoop):
             is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
             # An earlier evaluation that failed may have left its values.
             outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
-            changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
-            # If a hook or a user's loop has started the evaluation, requests are answered only after it.
-            requests.must_finish_evaluation = changes or not is_own
+            runner.call_hook(f"before_{mode}")
+            runner.call_hook(f"before_{mode}_epoch")
+            # If a hook or a user's loop has started the evaluation, requests are answered only after it. User hooks may
+            # swap the weights before a validation, and the run can be saved only after they have swapped them back.
+            may_swap = any(map(is_of_user, (*runner.hooks.at("before_val"), *runner.hooks.at("before_val_epoch"))))
+            requests.must_finish_evaluation = may_swap or not is_own
             self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
             runner.model.eval()
             broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -179,12 +182,13 @@ class _EvaluationLoop(BaseLoop):
             method(runner, batch_idx=idx, data_batch=data_batch)
         model = runner.model if self.predictor is None else self.predictor
         outputs = getattr(model, self._step)(data_batch)
+        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
         if self._losses is not None:
             by_sample = isinstance(outputs, list) and self._lists_samples
             count = len(outputs) if by_sample else batch_size_of(data_batch)
-            repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
-            self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            self._losses.add(loss_of(runner.model, data_batch), 0 if is_repeated else count)
+        if not is_repeated:
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         for method in self._after_iter:
             method(runner, batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
@@ -215,10 +219,13 @@ class _EvaluationLoop(BaseLoop):
                 if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
                     runner.train_loop.save_within_validation()
                 runner.phase = loading
-        runner.phase = Phase.METRICS if outer is Phase.EVALUATION else outer
-        size = length_of(getattr(self.dataloader, "dataset", None))
-        metrics = self.evaluator.evaluate(sys.maxsize if size is None else size)  # drops samples beyond this number
         runner.phase = outer
+        size = length_of(getattr(self.dataloader, "dataset", None))
+        counts_once = getattr(self.dataloader, "counts_once", False) and not self.overrides("run_iter")
+        is_exact = counts_once or runner.world_size == 1
+        # Otherwise, a sampler may repeat samples on several ranks, and the metrics drop their results.
+        metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
+        metrics = broadcast_object(metrics)  # a metric may combine the ranks itself, and all ranks must act alike
         losses = self._losses.result() if self._losses else {}
         for name in losses.keys() & metrics.keys():
             raise ArgumentError(
@@ -282,38 +289,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
     return losses
 
 
-def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
-    """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
-
-    If so, the run is not saved until the hooks restore them. Built-in hooks are not checked, because they put
-    the correct weights into a checkpoint that is saved in the meantime. Weights are compared by their norms.
-    """
-    changes = False
-    for event in events:
-        for method in runner.hooks.at(event):
-            before = _norms(runner.model) if is_of_user(method) else None
-            method(runner)
-            changes = changes or (before is not None and before != _norms(runner.model))
-    return changes
-
-
 def is_of_user(method: Callable[..., Any]) -> bool:
     """Checks whether the method of a hook is user code rather than part of footplate."""
-    module = f"{type(getattr(method, '__self__', None)).__module__}."
-    return not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
-
-
-def _norms(wrapped: Any) -> bytes:
-    """Returns the norms of all weights and buffers as bytes, for comparison."""
-    model, measured = unwrap_model(wrapped), []
-    for tensor in (local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())):
-        if tensor.is_complex():
-            tensor = torch.view_as_real(tensor)
-        elif not tensor.is_floating_point() or tensor.element_size() == 1:  # integers and 8-bit floats have no norm
-            tensor = tensor.float()
-        if tensor.numel():
-            measured.append(tensor)
-    if not measured:
-        return b""
-    norms = torch._foreach_norm(measured, dtype=torch.float64)  # one call; in float64, so that no norm overflows
-    return torch.stack([each.cpu() for each in norms]).numpy().tobytes()
+    hook = getattr(method, "__self__", None)
+    return not f"{type(hook).__module__}.".startswith("footplate.") or getattr(hook, "is_of_user", False)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from footplate.checks import check_accepts
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -50,42 +51,33 @@ _SHARED: dict[str, tuple[str, ...]] = {
 
 
 class Phase(enum.Enum):
-    """The current activity of a run. Failure reports contain the value.
+    """The current activity of a run, as far as something depends on it.
 
-    `Runner.phase` holds the current phase. The loops set it by plain attribute assignments. Their cost per iteration is
-    negligible. If an error is raised, the phase keeps its value and thus shows what failed.
-
+    `Runner.phase` holds the current phase. If an error is raised, the phase keeps its value and thus shows what failed.
     An evaluation that a hook starts within an iteration keeps the phase of the hook.
 
-    Three parts of the engine depend on it:
-        - A stop request ends the wait for a batch only in the two data loading phases. In all other phases, the loop
-          handles the request between two iterations.
-        - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
-        - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one
-          that is saved in `AFTER_EPOCH` contains the current epoch. An overridden `run_iter` may save after a step of
-          its own, so `CUSTOM_STEP` counts as after the step.
+    - A stop request ends the wait for a batch only in the two data loading phases. In all other phases, the loop
+      handles the request between two iterations.
+    - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
+    - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one that
+      is saved in `AFTER_EPOCH` contains the current epoch. An overridden `run_iter` may save after a step of its own,
+      so `CUSTOM_STEP` counts as after the step.
     """
 
-    START = "start"
-    BUILDING = "building the run"
-    LOADING_CHECKPOINT = "loading a checkpoint"
-    BETWEEN_ITERATIONS = "between two iterations"
-    DATA_LOADING = "data loading"
-    STEP = "training step"
-    CUSTOM_STEP = "iteration of a custom loop"
-    AFTER_STEP = "hooks after a training step"
-    AFTER_EPOCH = "hooks after an epoch"
-    EVALUATION = "evaluation"
-    EVALUATION_DATA_LOADING = "data loading of an evaluation"
-    METRICS = "computing metrics"
-    SAVING = "saving on request"
+    OTHER = enum.auto()
+    DATA_LOADING = enum.auto()
+    CUSTOM_STEP = enum.auto()
+    AFTER_STEP = enum.auto()
+    AFTER_EPOCH = enum.auto()
+    EVALUATION = enum.auto()
+    EVALUATION_DATA_LOADING = enum.auto()
 
 
 COUNTED_STEPS = frozenset({Phase.AFTER_STEP, Phase.CUSTOM_STEP})
 
 # Phases of events called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
 PHASE_OF_EVENT = {
-    "before_train_iter": Phase.STEP,
+    "before_train_iter": Phase.OTHER,
     "after_train_iter": Phase.AFTER_STEP,
     "after_train_epoch": Phase.AFTER_EPOCH,
 }
@@ -348,33 +340,3 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
         return method(runner, **{name: given[name] for name in taken if name in given})
 
     return call
-
-
-def check_accepts(
-    owner: object,
-    method: str,
-    arguments: Sequence[str],
-    *,
-    keywords: Sequence[str] = (),
-    expected: Sequence[str] | None = None,
-) -> None:
-    """Checks that an overridden method accepts the arguments with which the engine calls it.
-
-    Args:
-        owner: The object with the method.
-        method: The name of the method.
-        arguments: The names of the arguments that are passed by position.
-        keywords: The names of the arguments that are passed by keyword.
-        expected: All arguments of a complete declaration, for the message, if the method may take fewer.
-
-    Raises:
-        ArgumentError: The method does not accept them.
-    """
-    try:
-        inspect.signature(getattr(owner, method)).bind(*arguments, **dict.fromkeys(keywords))
-    except TypeError as error:
-        declared = expected or (*arguments, *keywords)
-        raise ArgumentError(
-            f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
-            notes=[f"expected: {method}({', '.join(['self', *declared])})"],
-        ) from error

@@ -1,12 +1,13 @@
 """Orders the hooks of a run, and builds them from a config."""
 
 import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, acts_at, get_priority
 from footplate.error_context import at_key, with_origins
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 from footplate.registry import HOOKS
 
@@ -29,6 +30,7 @@ class HookList(Sequence[Hook]):
     def __init__(self) -> None:
         self._hooks: list[Hook] = []
         self._keys: dict[int, str] = {}
+        self._arguments: dict[int, Collection[str]] = {}
         self._listeners: list[dict[str, Callable[..., Any]]] = []  # one per hook
         self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -91,11 +93,17 @@ class HookList(Sequence[Hook]):
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict for one", found=hook)
         self.register(hook, priority, key=key)
+        self._arguments[id(hook)] = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
         return hook
 
     def key_of(self, hook: Hook) -> str:
         """Returns the key path of the config section of a hook, or the name of its class if it has no section."""
         return self._keys[id(hook)]
+
+    def locate(self, error: FootplateError, hook: object) -> None:
+        """Prepends the key path of a hook to the key of an error if the key is an argument that the hook was given."""
+        if error.key.partition(".")[0].partition("[")[0] in self._arguments.get(id(hook), ()):
+            error.within(self._keys[id(hook)])
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the list of methods to call at `event`. Later registrations change it in place.

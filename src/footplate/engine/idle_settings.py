@@ -15,7 +15,7 @@ NEVER_VALIDATES = "the run never validates"
 _LOOP_SETTINGS = ("by_epoch", "max_epochs", "max_iters", "val_begin")  # a user's loop may lack some
 
 
-class Reach(NamedTuple):
+class RunExtent(NamedTuple):
     """The extent of a run. A length is None if it is unknown."""
 
     epochs: int | None  # the number of epochs
@@ -31,11 +31,11 @@ class Reach(NamedTuple):
 class KnowsIdleSettings(Protocol):
     """A hook that can report which of its settings have no effect on a run."""
 
-    def idle_settings(self, reach: Reach) -> Iterable[tuple[str, str]]:
+    def idle_settings(self, extent: RunExtent) -> Iterable[tuple[str, str]]:
         """Yields each setting without effect, and the reason.
 
         Args:
-            reach: The extent of the run.
+            extent: The extent of the run.
         """
 
 
@@ -59,12 +59,12 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any, train: A
     )
     is_after_end = begin is not None and end is not None and begin > end
     ends_before = has_validation and is_after_end and not may_ask
-    reach = Reach(epochs, iters, has_validation and not ends_before)
+    extent = RunExtent(epochs, iters, has_validation and not ends_before)
     found = [("train_cfg.val_begin", f"the run ends before it, so {NEVER_VALIDATES}")] if ends_before else []
     for hook in hooks:
         if isinstance(hook, KnowsIdleSettings):
-            found += [(f"{hooks.key_of(hook)}.{setting}", reason) for setting, reason in hook.idle_settings(reach)]
-    if not reach.validates:
+            found += [(f"{hooks.key_of(hook)}.{setting}", reason) for setting, reason in hook.idle_settings(extent)]
+    if not extent.validates:
         found += [
             (path, f"it waits for a metric, and {NEVER_VALIDATES}")
             for path in _waiting_schedules("param_scheduler", schedules)

@@ -1,7 +1,6 @@
 """Builds the model, and applies the options that make training faster or save memory.
 
-The options `compile`, `channels_last`, `activation_checkpointing` and `cuda_graphs` do not change the results, except
-for rounding.
+The options `compile`, `channels_last` and `activation_checkpointing` do not change the results, except for rounding.
 """
 
 import functools
@@ -11,20 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from footplate.distributed import check_same_parameters, get_world_size, unwrap_model
+from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.engine.hook import Hook
-from footplate.engine.process_setup import pick_device
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import list_names
 from footplate.models import add_steps, is_plain
 from footplate.models.activation_checkpointing import checkpoint_activations
-from footplate.models.graphed_step import TURN_OFF, CudaBackend, GraphBackend, GraphedStep, check_capturable
 from footplate.module_selection import select_modules
 from footplate.registry import MODELS
-from footplate.torch_compile import compile_arguments
+from footplate.torch_compile import compile_arguments, uses_graphs
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -34,7 +31,6 @@ _logger = logging.getLogger("footplate.engine")
 _BLOCK = 16
 _RECOMPILE_LIMIT = 8  # torch's default
 _MAX_NAMES = 8
-_OWN_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -152,9 +148,19 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     if not limits.keys() <= inspect.signature(torch.compile).parameters.keys():  # earlier versions of torch
         limits = {}
     compiled = torch.compile(call, **limits, **arguments)
+    if uses_graphs(arguments):
+        compiled = functools.partial(_copying_losses, compiled)
     for part in parts:
         # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
         part._compiled_call_impl = functools.partial(compiled, part)
+
+
+def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Copies the losses of a CUDA graph. The next replay overwrites its outputs, and losses are read much later."""
+    outputs = compiled(part, *args, **kwargs)
+    if not isinstance(outputs, dict):
+        return outputs
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in outputs.items()}
 
 
 def fragile_convolution(model: nn.Module) -> str | None:
@@ -211,81 +217,3 @@ class ActivationCheckpointHook(Hook):
                 "Select modules whose forward methods it calls.",
                 list_names(unused, _MAX_NAMES),
             )
-
-
-def check_cuda_graphs(sections: Mapping[str, Any]) -> None:
-    """Checks that a run with these sections can use CUDA graphs.
-
-    Raises:
-        ArgumentError: There is no CUDA device, there are several processes, or another key conflicts with graphs. The
-            number of processes is known only after the process group is initialized.
-    """
-    if not sections["cuda_graphs"]:
-        return
-    settings = sections["compile"] if isinstance(sections["compile"], Mapping) else {}
-    options = settings.get("options") or {}
-    if (
-        settings.get("mode") in _OWN_GRAPHS
-        or settings.get("backend") == "cudagraphs"
-        or options.get("triton.cudagraphs")
-    ):
-        raise ArgumentError(
-            "`cuda_graphs` and a compiler that creates its own CUDA graphs cannot both be set",
-            key="compile",
-            found=sections["compile"],
-            notes=["Use another mode of `compile`, such as 'max-autotune-no-cudagraphs', or " + TURN_OFF],
-        )
-    if sections["activation_checkpointing"]:
-        raise ArgumentError(
-            "`cuda_graphs` and `activation_checkpointing` cannot both be set: a graph cannot restore random states",
-            key="cuda_graphs",
-            notes=["Remove activation_checkpointing, or " + TURN_OFF],
-        )
-    if get_world_size() > 1:
-        raise ArgumentError(
-            "`cuda_graphs` supports only one process", key="cuda_graphs", notes=["Train on one device, or " + TURN_OFF]
-        )
-    device = pick_device()
-    if device.type != "cuda":
-        raise ArgumentError(
-            "`cuda_graphs` needs a CUDA device",
-            key="cuda_graphs",
-            found=str(device),
-            notes=["Use a GPU, or " + TURN_OFF],
-        )
-
-
-class CudaGraphHook(Hook):
-    """Replaces the training step of the model with a `GraphedStep` during training.
-
-    Args:
-        backend: A callable that returns the graph backend.
-    """
-
-    priority = "LOWEST"  # after hooks that change the model
-
-    def __init__(self, backend: Callable[[], GraphBackend] = CudaBackend) -> None:
-        self._create_backend = backend
-        self._step: GraphedStep | None = None
-
-    def before_train(self, runner: "Runner") -> None:
-        """Replaces the training step. See `check_capturable` for the models that are refused."""
-        check_capturable(runner.model)
-        model: Any = runner.model
-        self._step = model.train_step = GraphedStep(model, self._create_backend())
-
-    def before_train_epoch(self, runner: "Runner") -> None:
-        """Drops the graphs if the model has changed."""
-        if self._step is not None:
-            self._step.drop_outdated()
-
-    def after_val(self, runner: "Runner") -> None:
-        """Drops the graphs if the model has changed."""
-        if self._step is not None:
-            self._step.drop_outdated()
-
-    def after_train(self, runner: "Runner") -> None:
-        """Frees the graphs and restores the training step."""
-        if self._step is not None:
-            self._step = None
-            del runner.model.train_step

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -228,33 +228,27 @@ def _loss_error(runner: "Runner", done: int, checked: str, window: int) -> NonFi
 
 def _last_good(runner: "Runner") -> str:
     with contextlib.suppress(FootplateError):  # already reported
-        runner.saver.settle()
+        runner.saver.wait()
     last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
     return f"The last good checkpoint is {last}" if last else "There is no checkpoint of this run yet."
 
 
-@contextlib.contextmanager
-def capturing(runner: "Runner") -> Iterator[None]:
-    """Saves a capture if the block raises a NonFiniteError. A note on the error explains how to replay the capture.
+def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
+    """Saves a capture of a non-finite iteration. A note on the error explains how to replay the capture.
 
     A capture consists of the last good checkpoint, the config, and the other settings that a replay needs. State, seed
     and config determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the
     replay starts from the beginning. A capture adds no cost to an iteration.
     """
+    if not is_main_process():
+        return
+    with contextlib.suppress(FootplateError):  # already reported
+        runner.saver.wait()
     try:
-        yield
-    except NonFiniteError as error:
-        if is_main_process():
-            with contextlib.suppress(FootplateError):  # already reported
-                runner.saver.settle()
-            try:
-                error.notes = (
-                    *error.notes,
-                    f"To inspect each layer, run: footplate replay {_save_capture(runner, error)}",
-                )
-            except (CheckpointError, ConfigError, OSError) as other:
-                _logger.warning("Could not save a capture of the failure: %s", str(other).replace("\n", ";"))
-        raise
+        path = _save_capture(runner, error)
+        error.notes = (*error.notes, f"To inspect each layer, run: footplate replay {path}")
+    except (CheckpointError, ConfigError, OSError) as other:
+        _logger.warning("Could not save a capture of the failure: %s", str(other).replace("\n", ";"))
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:

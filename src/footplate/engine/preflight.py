@@ -3,18 +3,13 @@
 import copy
 import logging
 import math
-import operator
-import random
-import sys
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import Dataset, Sampler
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
@@ -24,11 +19,12 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
+from footplate.engine.base_loops import Buffers, copied_state
 from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, CheckpointError
-from footplate.evaluation import BaseMetric, Evaluator
-from footplate.evaluation.evaluation_sets import warn_about_classes
+from footplate.engine.hook import acts_at
+from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.evaluation import Evaluator
+from footplate.evaluation.evaluation_sets import warn_about_classes, warn_about_num_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -38,34 +34,18 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
-_MAX_BYTES = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
-_MAX_ELEMENTS = 1000  # elements of a container whose elements are visited
-_NOT_USER_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
 _STATE_TYPES = (
     *(torch.Tensor, np.generic, np.ndarray, Mapping, list, tuple, set),
     *(str, bytes, int, float, complex, torch.dtype, torch.device),
-)
-_FOLLOWED_TYPES = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
-# Internals of nn.Module, which a wrapper may replace while it predicts. They are not restored as attributes.
-_KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-# Random generators, each with functions that get and set its state.
-_GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]], ...] = (
-    (random.Random, random.Random.getstate, random.Random.setstate),
-    (np.random.RandomState, np.random.RandomState.get_state, np.random.RandomState.set_state),
-    (
-        np.random.Generator,
-        operator.attrgetter("bit_generator.state"),
-        lambda generator, before: setattr(generator.bit_generator, "state", before),
-    ),
-    (torch.Generator, torch.Generator.get_state, torch.Generator.set_state),
 )
 
 
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, and about labels whose classes differ between the datasets. It leaves
-    no files and records no metrics. Random states, buffers and attributes are restored afterwards; see `Snapshot`.
+    Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
+    models with another number of classes. It leaves no files and records no metrics. Random states, buffers and the
+    states of hooks are restored afterwards.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -85,12 +65,17 @@ def preflight(runner: "Runner") -> None:
                     dataset.warn_about_labels()
             trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
             warn_about_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
+            warn_about_num_classes(runner.cfg, trained)
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
             for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
                 if hasattr(part, "check_metrics"):
-                    part.check_metrics(metrics)
+                    try:
+                        part.check_metrics(metrics)
+                    except FootplateError as error:
+                        runner.hooks.locate(error, part)
+                        raise
     has_state = any(part.optimizer.state for part in runner.optim_wrapper.parts.values())  # as in a resumed run
     _logger.info(
         "Preflight: a checkpoint takes %s%s%s.",
@@ -164,13 +149,12 @@ def _check_state(optimizer: torch.optim.Optimizer) -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores random states, the message hub, and attributes and buffers of user objects at the end of the block."""
-    rng, training = capture_rng(), runner.model.training
-    hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
-    names = ("dataset", "sampler", "batch_sampler", "collate_fn")
-    parts = [getattr(each.dataloader, name, None) for each in sets for name in names]
-    evaluators = [each.evaluator for each in sets]
-    before = Snapshot([runner.model, *runner.hooks, *evaluators, *parts, hub.runtime_info, hub.log_scalars])
+    """Restores the random states, the buffers, the message hub and the states of the called hooks after the block."""
+    rng, training, buffers = capture_rng(), runner.model.training, Buffers(runner.model)
+    hub = runner.message_hub
+    recorded = [(held, dict(held)) for held in (hub.runtime_info, hub.log_scalars)]
+    called = [hook for hook in runner.hooks if acts_at(hook, "before_save_checkpoint")]
+    hooks = [(hook, copied_state(state.checked_state(hook))) for hook in called]
     try:
         yield
     except ArgumentError:
@@ -179,7 +163,12 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it anyway.")
         raise
     finally:
-        before.restore()
+        buffers.restore()
+        for held, before in recorded:
+            held.clear()
+            held.update(before)
+        for hook, saved in hooks:
+            hook.load_state_dict(saved)
         runner.model.train(training)
         restore_rng(rng)
 
@@ -275,15 +264,14 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     if batch is None:
         return None
     runner.model.eval()
-    logger = logging.getLogger("footplate")
-    level = logger.level
+    outer = logging.root.manager.disable
     with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)
         if runner.world_size > 1:
             return []
-        logger.setLevel(max(level, logging.WARNING))  # the values of metrics are meaningless before training
+        logging.disable(max(outer, logging.INFO))  # the values of metrics are meaningless before training
         try:
             metrics = evaluator.evaluate(len(samples))
         except ArgumentError:  # independent of the number of batches
@@ -296,129 +284,5 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
             )
             return []
         finally:
-            logger.setLevel(level)
+            logging.disable(outer)
     return [*(name for name in losses if "loss" in name), *metrics]
-
-
-class Snapshot:
-    """Copies buffers and object attributes, to restore them later.
-
-    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets, samplers and
-    objects of user classes. It copies numbers, strings, containers, random generators, buffers, and other tensors and
-    arrays of up to 16 MB. It also copies the numbers in user classes and in the modules that define them. It does not
-    copy parameters, files, or the content of objects of other libraries.
-
-    Args:
-        objects: The objects to start from.
-    """
-
-    def __init__(self, objects: Iterable[Any]) -> None:
-        self._seen: dict[int, Any] = {}  # holds the objects too, so that no id is reused
-        self._undo: list[Callable[[], None]] = []
-        waiting = deque(objects)
-        while waiting:
-            waiting.extend(self._keep(waiting.popleft()))
-
-    def restore(self) -> None:
-        """Restores everything."""
-        with torch.no_grad():
-            for undo in self._undo:
-                undo()
-
-    def _keep(self, value: Any) -> Iterable[Any]:
-        """Copies one value, and returns the values that it contains and that must be copied next."""
-        if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
-            return ()
-        self._seen[id(value)] = value
-        if isinstance(value, torch.Tensor):
-            self._keep_tensor(value)
-        elif isinstance(value, np.ndarray):
-            if value.nbytes <= _MAX_BYTES and value.flags.writeable and not isinstance(value, np.memmap):
-                array = value.copy()
-                self._undo.append(lambda: np.copyto(value, array))
-        elif isinstance(value, (dict, list, set, deque, bytearray)):
-            return self._keep_container(value)
-        elif isinstance(value, (tuple, frozenset)):
-            return value if len(value) <= _MAX_ELEMENTS else ()
-        elif functions := next((each[1:] for each in _GENERATORS if isinstance(value, each[0])), None):
-            before, restore = functions[0](value), functions[1]
-            self._undo.append(lambda: restore(value, before))
-        elif hasattr(value, "__dict__") and (isinstance(value, _FOLLOWED_TYPES) or _is_of_user(type(value))):
-            return self._keep_attributes(value)
-        return ()
-
-    def _keep_tensor(self, tensor: torch.Tensor, *, largest: float = _MAX_BYTES) -> None:
-        if isinstance(tensor, nn.Parameter) or tensor.numel() * tensor.element_size() > largest or tensor.is_meta:
-            return
-        before, version = tensor.detach().clone(), _version(tensor)
-
-        def undo() -> None:
-            if version is None or _version(tensor) != version:
-                tensor.detach().copy_(before)
-
-        self._undo.append(undo)
-
-    def _keep_container(self, held: Any) -> Iterable[Any]:
-        before = copy.copy(held)
-
-        def undo() -> None:
-            held.clear()
-            (held.extend if isinstance(held, (list, deque, bytearray)) else held.update)(before)
-
-        self._undo.append(undo)
-        if isinstance(held, bytearray) or len(held) > _MAX_ELEMENTS:
-            return ()
-        return list(held.values()) if isinstance(held, dict) else list(held)
-
-    def _keep_attributes(self, value: Any) -> Iterable[Any]:
-        attributes = vars(value)
-        inner: list[Any] = []
-        if isinstance(value, nn.Module):
-            inner += value._modules.values()
-            buffers = dict(value._buffers)
-            for each in buffers.values():
-                if each is not None and id(each) not in self._seen:
-                    self._seen[id(each)] = each
-                    self._keep_tensor(each, largest=math.inf)
-            self._undo.append(lambda: value._buffers.update(buffers))
-        for kind in filter(_is_of_user, type(value).__mro__):
-            self._keep_numbers(kind)
-            self._keep_numbers(sys.modules.get(kind.__module__))
-        if isinstance(value, nn.Module) and _package_of(type(value)) == "torch":
-            return inner
-        before = {name: each for name, each in attributes.items() if name not in _KEPT}
-
-        def undo() -> None:
-            for name in [each for each in attributes if each not in before and each not in _KEPT]:
-                del attributes[name]
-            attributes.update(before)
-
-        self._undo.append(undo)
-        return [*inner, *before.values()]
-
-    def _keep_numbers(self, owner: Any) -> None:
-        if owner is None or id(owner) in self._seen:
-            return
-        self._seen[id(owner)] = owner
-        held = vars(owner)
-        before = {name: each for name, each in held.items() if type(each) in (int, float)}
-
-        def undo() -> None:
-            for name, count in before.items():
-                if type(held.get(name)) in (int, float) and held[name] != count:
-                    setattr(owner, name, count)
-
-        self._undo.append(undo)
-
-
-def _version(tensor: torch.Tensor) -> int | None:
-    """Returns the number of in-place changes to a tensor, or None if torch does not track them."""
-    return None if tensor.is_inference() else tensor._version
-
-
-def _package_of(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
-
-
-def _is_of_user(kind: type) -> bool:
-    return _package_of(kind) not in _NOT_USER_PACKAGES

@@ -15,8 +15,14 @@ import torch
 
 from footplate.checks import check_count, check_flag, check_keys
 from footplate.data import SampleLoader
-from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
-from footplate.engine.rank_failures import start_rank_monitor
+from footplate.distributed import (
+    broadcast_object,
+    check_dist_cfg,
+    compute_on_main,
+    get_rank,
+    initialize,
+    report_uncaught_errors,
+)
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -28,10 +34,9 @@ RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 _DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # settings with which cuBLAS is deterministic
 # From malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGEST_KEPT = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
-_MOST_KEPT = (1 << 31) - 1  # free bytes at the end of the heap
-_SMALLEST_MAPPED = 1 << 20  # bytes of a block with its own mapping, if the address space is limited
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MAX_BLOCK = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
+_MAX_FREE = (1 << 31) - 1  # free bytes at the end of the heap
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -46,8 +51,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         ArgumentError: A key or value is unknown.
     """
     check_environment(env_cfg)
-    initialize(launcher, env_cfg.get("dist_cfg"))
-    start_rank_monitor(env_cfg.get("dist_cfg"))
+    if initialize(launcher, env_cfg.get("dist_cfg")):
+        report_uncaught_errors()
     if env_cfg.get("cudnn_benchmark"):
         torch.backends.cudnn.benchmark = True
     if env_cfg.get("resource_limit"):
@@ -182,10 +187,8 @@ def keep_freed_memory(device: torch.device) -> None:
     """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
 
     When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has to
-    map and clear each page again. If the address space of the process is limited (RLIMIT_AS), blocks above 1 MiB get
-    their own mappings instead, and threads share one heap: a fragmented heap and the heaps of threads would use up the
-    address space. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or if the C library
-    is not glibc.
+    map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
+    if the C library is not glibc.
 
     Args:
         device: The device on which the model is trained.
@@ -198,15 +201,10 @@ def keep_freed_memory(device: torch.device) -> None:
         or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     ):
         return
-    import resource  # not on Windows
-
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked with; no library is opened
-        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-            mallopt(_M_ARENA_MAX, 1)
-            mallopt(_M_MMAP_THRESHOLD, _SMALLEST_MAPPED)
-        elif any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
-            mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+        if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MAX_BLOCK):
+            mallopt(_M_TRIM_THRESHOLD, _MAX_FREE)
 
 
 def pick_device() -> torch.device:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
@@ -19,6 +18,7 @@ from footplate.engine.components import counts_epochs
 from footplate.engine.sections import READ_KEYS, SECTIONS, check_kinds
 from footplate.error_context import located, origin_at, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
+from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
@@ -132,11 +132,6 @@ def _located(cfg: Config) -> Iterator[None]:
         raise
 
 
-def translator() -> Any:
-    """Returns the module that translates first-generation configs, imported by name because it builds on the engine."""
-    return import_module("footplate.first_generation.translation.translate")
-
-
 def in_second_generation(cfg: Config) -> Config:
     """Translates a config to the keys of the Runner. A config that already has them is returned unchanged.
 
@@ -144,18 +139,20 @@ def in_second_generation(cfg: Config) -> Config:
         ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
             unknown key resembles a known one.
     """
-    return translator().in_second_generation(cfg)  # type: ignore[no-any-return]
+    for extension in extensions():
+        cfg = extension.translate(cfg)
+    return cfg
 
 
 @cache
 def known_keys() -> frozenset[str]:
     """Returns the top-level keys that a config of any generation may have."""
-    return READ_KEYS.union({"vis_backends"}, translator().FIRST_GENERATION_KEYS)
+    return READ_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
 
 
 def keys_read(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
-    return known_keys() if translator().is_first_generation(cfg) else READ_KEYS
+    return known_keys() if any(extension.translates(cfg) for extension in extensions()) else READ_KEYS
 
 
 def warn_about_variables(cfg: Config) -> None:
@@ -222,7 +219,6 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     sections = {**given, "train_cfg": _with_length(given)}
     if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):
         return sections
-    computes_loss = given["loss"] is not None or given["training_step"] is not None
     if given["val_dataloader"] is None and given["test_dataloader"] is not None and given["test_evaluator"] is None:
         sections |= {"val_evaluator": None, "test_evaluator": given["val_evaluator"]}
     for mode in ("val", "test"):
@@ -231,7 +227,8 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
         if sections[f"{mode}_evaluator"] is None:
             sections[f"{mode}_evaluator"] = copy.deepcopy(given["val_evaluator"]) or []
         if given[f"{mode}_cfg"] is None:
-            reports_loss = computes_loss or not sections[f"{mode}_evaluator"]
+            has_own_steps = given["training_step"] is not None and given["validation_step"] is not None
+            reports_loss = given["loss"] is not None or not (sections[f"{mode}_evaluator"] or has_own_steps)
             sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
     if not counts_epochs(sections["train_cfg"]):
         hooks = given["default_hooks"] or {}

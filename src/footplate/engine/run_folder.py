@@ -12,31 +12,37 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from footplate import storage
-from footplate.distributed import broadcast_object, compute_on_main, get_data_world_size, is_main_process
-from footplate.engine.rank_failures import monitor_run
+from footplate.checkpoint import read_pointer
+from footplate.distributed import (
+    broadcast_object,
+    compute_on_main,
+    get_data_world_size,
+    ignored_launcher,
+    is_main_process,
+)
 from footplate.engine.signals import EarlyExitError
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
-from footplate.records import NOT_SHOWN, describe_environment, logging_to, surviving_streams
+from footplate.messages import list_names
+from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
 from footplate.storage import commit_bytes
+from footplate.storage.local_files import LOCKS_UNSUPPORTED
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
-try:
-    import fcntl
-except ImportError:  # no advisory locks on this platform, so two runs in one folder are not refused
-    fcntl = None  # type: ignore[assignment]
-
 _logger = logging.getLogger("footplate.engine")
 _LOCK = ".lock"
 _SETTINGS = {"work_dir": "another work_dir", "default_hooks.checkpoint.out_dir": "another work_dir or out_dir"}
-_STARTED_FROM = ".began_with"
-_MAX_BYTES = 1 << 16  # the maximum size of a pointer file
-_MOST_LINES = 5  # the maximum number of lines of an error message in the log
+_MAX_LINES = 5  # the maximum number of lines of an error message in the log
+_MAX_NAMES = 3
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
 
 
@@ -72,65 +78,103 @@ def create_log_folder(work_dir: str, name: str) -> str:
             return name
 
 
-def enter_log_folder(runner: "Runner") -> None:
-    """Creates the log folder of a run. If another run has created it in the meantime, chooses a new name."""
-    before = runner.log_dir
-    runner.timestamp = compute_on_main(lambda: create_log_folder(runner.work_dir, runner.timestamp))
-    runner.log_dir = os.path.join(runner.work_dir, runner.timestamp)
-    if runner.log_dir != before:
-        monitor_run(runner)
-        runner.visualizer.move(before, runner.log_dir)
-        for loop in runner.built_loops():  # a loop that is built later uses the new folder
-            for each in getattr(loop, "sets", ()):
-                each.evaluator.set_context(folder=runner.log_dir)
-
-
-@contextlib.contextmanager
-def opened_log(
-    runner: "Runner", records: Sequence[logging.LogRecord], log_file: Mapping[str, Any] | None
-) -> Iterator[None]:
-    """Writes the log to the log folder of the run during the block, starting with the command and the environment.
-
-    In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first write
-    only their errors, each to its own file. An error that ends the run is logged only to the file, because the code
-    that catches the error prints it.
+class RunFolder:
+    """The folder of a run, with the folder of its log.
 
     Args:
-        runner: The runner.
-        records: The records that were logged before the log file was open.
-        log_file: The size limits of the log file; see `Runner`.
+        work_dir: The folder of the run; see `Runner`.
+
+    Attributes:
+        home: The folder of the checkpoints, which may be remote.
+        work_dir: The local folder of the logs and the lock.
+        timestamp: The name of the log folder: the start time.
+        records: The log records from before the log file is open.
     """
-    if not is_main_process():
-        path = os.path.join(runner.log_dir, f"rank_{runner.rank}.log")
-        with logging_to(path, errors_only=True, **(log_file or {})), surviving_streams():
+
+    def __init__(self, work_dir: str) -> None:
+        with at_key("work_dir"):
+            self.home, self.work_dir = folders_of(work_dir)
+        self.timestamp: str = broadcast_object(unused_name(self.work_dir))
+        self.records: list[logging.LogRecord] = []
+        self._is_created = False  # whether this run has created its log folder
+
+    @property
+    def log_dir(self) -> str:
+        """The log folder."""
+        return os.path.join(self.work_dir, self.timestamp)
+
+    @contextlib.contextmanager
+    def buffered_log(self) -> Iterator[None]:
+        """Buffers the log records of the block until the log file is open."""
+        with buffer_log() as records:
             yield
-        return
-    os.makedirs(runner.log_dir, exist_ok=True)
-    path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")
-    with logging_to(path, records, **(log_file or {})), surviving_streams():
-        program, *arguments = sys.argv or [""]
-        if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
-            program = "footplate"
-        _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-        facts = {**describe_environment(), "seed": runner.seed}
-        commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
-        for key, value in facts.items():
-            if isinstance(value, str):
-                _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
-        _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
-        if runner.world_size > 1:
-            size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
-            samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
-            _logger.info("%d processes%s", runner.world_size, samples)
-        try:
-            yield
-        except EarlyExitError:
-            raise
-        except Exception as error:
-            text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])
-            name = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
-            _logger.error("The run failed: %s%s", name, text, extra=NOT_SHOWN)
-            raise
+        self.records += records
+
+    def create(self, runner: "Runner") -> None:
+        """Creates the log folder. If another run has created it in the meantime, chooses a new name."""
+        if self._is_created:
+            return
+        self._is_created, before = True, self.log_dir
+        self.timestamp = compute_on_main(lambda: create_log_folder(self.work_dir, self.timestamp))
+        if self.log_dir != before:
+            runner.visualizer.move(before, self.log_dir)
+            for loop in runner.built_loops():  # a loop that is built later uses the new folder
+                for dataset in getattr(loop, "sets", ()):
+                    dataset.evaluator.set_context(folder=self.log_dir)
+
+    @contextlib.contextmanager
+    def opened_log(self, runner: "Runner", log_file: Mapping[str, Any] | None) -> Iterator[None]:
+        """Writes the log to the log folder during the block, starting with the command and the environment.
+
+        In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
+        write only their errors, each to its own file. An error that ends the run is logged only to the file, because
+        the code that catches the error prints it.
+
+        Args:
+            runner: The runner.
+            log_file: The size limits of the log file; see `Runner`.
+        """
+        self.create(runner)
+        records, self.records = self.records, []
+        is_main = is_main_process()
+        name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
+        path = os.path.join(self.log_dir, name)
+        if is_main:
+            os.makedirs(self.log_dir, exist_ok=True)
+        with (
+            logging_to(path, records if is_main else (), errors_only=not is_main, **(log_file or {})),
+            surviving_streams(),
+        ):
+            if is_main:
+                _log_start(runner)
+            try:
+                yield
+            except EarlyExitError:
+                raise
+            except Exception as error:
+                text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
+                kind = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
+                # Only the first rank's error is printed. The traceback of another one is in its own file.
+                _logger.error("The run failed: %s%s", kind, text, extra=NOT_SHOWN, exc_info=not is_main)
+                raise
+
+
+def _log_start(runner: "Runner") -> None:
+    """Logs the command and the environment, and writes the environment to a file."""
+    program, *arguments = sys.argv or [""]
+    if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
+        program = "footplate"
+    _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
+    facts = {**describe_environment(), "seed": runner.seed}
+    commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+    for key, value in facts.items():
+        if isinstance(value, str):
+            _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
+    _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
+    if runner.world_size > 1:
+        size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
+        samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
+        _logger.info("%d processes%s", runner.world_size, samples)
 
 
 @contextlib.contextmanager
@@ -146,38 +190,60 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     Raises:
         ArgumentError: Another process has locked the folder. The message identifies the process.
     """
-    if fcntl is None:
-        yield lambda: None
-        return
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, _LOCK)
-    descriptor, process = _open_and_lock(path, folder, key), os.getpid()
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder, launcher = Path(path).read_text("utf-8", "replace"), ignored_launcher()
+        advice = f"Use {_SETTINGS[key]}, or stop the other run."
+        if launcher:
+            advice = f"If a launcher has started both as processes of one run, set launcher='{launcher}'."
+        raise ArgumentError(
+            f"another run uses the folder '{folder}'", key=key, notes=[*([holder] if holder else []), advice]
+        ) from None
+    except OSError as error:
+        if error.errno not in LOCKS_UNSUPPORTED:
+            raise
+        _logger.warning(
+            "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
+        )
+        yield lambda: None
+        return
+    holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    Path(path).write_text(holder, encoding="utf-8")
+    own = os.stat(path)
 
     def check() -> None:
-        if os.path.exists(path) and not _is_at(path, descriptor):
+        if os.path.exists(path) and not os.path.samestat(os.stat(path), own):
             raise CheckpointError(
                 f"The folder '{folder}' was moved or removed, and another run has created it again. Nothing is saved "
                 "there.",
                 key=key,
             )
 
+    process = os.getpid()
     try:
         yield check
     finally:
         if os.getpid() == process:  # not in a child process that was forked within the block
             with contextlib.suppress(OSError):
-                if _is_at(path, descriptor):  # otherwise another run has recreated the folder
+                if os.path.samestat(os.stat(path), own):
                     os.unlink(path)  # while the lock is still held
-            _close(descriptor)
+            lock.release()
 
 
 @contextlib.contextmanager
 def locked_for(runner: "Runner") -> Iterator[None]:
-    """Locks the folders that only one run may use: its work_dir and the folders of its checkpoints.
+    """Locks the folders that only one run may use, on the main rank: its work_dir and those of its checkpoints.
 
     Raises:
         ArgumentError: Another process has locked one of the folders. The message identifies the process.
     """
+    if not is_main_process():
+        yield
+        return
     with contextlib.ExitStack() as stack:
         checks = [stack.enter_context(locked(runner.work_dir))]
         folders = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
@@ -188,120 +254,61 @@ def locked_for(runner: "Runner") -> Iterator[None]:
         yield
 
 
-def _open_and_lock(path: str, folder: str, key: str) -> int:
-    """Opens and locks the lock file. Tries again if a run that has just ended removes the file."""
-    while True:
-        # The lock belongs to the process, not to the open file, so workers that outlive the process do not hold it.
-        # Links are not followed, because the file that one points to would be overwritten.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            _lock(descriptor, folder, key)
-            if _is_at(path, descriptor):
-                return descriptor
-        except BaseException as error:
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = path
-            _close(descriptor)
-            raise
-        _close(descriptor)
+def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
+    """Returns the effective values of `load_from` and `resume`. All ranks must call it.
 
-
-def _lock(descriptor: int, folder: str, key: str) -> None:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-        raise ArgumentError(
-            f"another run uses the folder '{folder}'",
-            key=key,
-            notes=[*([holder] if holder else []), f"Use {_SETTINGS[key]}, or stop the other run."],
-        ) from None
-    except OSError as error:  # a file system that does not support locks
-        _logger.warning(
-            "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
-        )
-        return
-    holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, holder.encode(), 0)
-
-
-def _is_at(path: str, descriptor: int) -> bool:
-    return os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path))
-
-
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # the descriptor is closed anyway, and the run's own error matters more
-        os.close(descriptor)
-
-
-class Restart:
-    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that this run saved.
-
-    The pointer file in the folder may refer to a checkpoint of an earlier run. A run that starts over records this
-    checkpoint, so that a restart does not resume from it if the run has failed before its own first save.
-
-    Args:
-        home: The folder of the checkpoints.
-        work_dir: The local folder of the run.
+    A run that torchrun has restarted resumes from its last checkpoint. A checkpoint in `home` belongs to this run; see
+    `refuse_overwriting`.
     """
-
-    def __init__(self, home: str, work_dir: str) -> None:
-        self._home, self._record_path = home, os.path.join(work_dir, _STARTED_FROM)
-        names = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
-        texts = [os.environ.get(name, "") for name in names]
-        self._count, self._most = (int(text) if text.isdigit() else 0 for text in texts)
-        self._resumes = False
-
-    def begins_with(self, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
-        """Returns the effective values of `load_from` and `resume`. All ranks must call it."""
-        self._resumes = bool(resume)
-        if not self._count:
-            if is_main_process() and resume and (load_from is None or resume == "auto"):
-                recorded = self._recorded()
-                if recorded and recorded == self._pointer():
-                    _logger.warning(
-                        "%s: the latest run in this folder started over and saved no checkpoint. Resuming an earlier "
-                        "run. To start over, remove `resume` (or `--resume`).",
-                        self._home,
-                    )
-            return load_from, resume
-        pointer = broadcast_object(self._pointer())
-        if not pointer or (not resume and broadcast_object(self._recorded()) == pointer):
-            _logger.warning(
-                "Restart %d of %d by torchrun: the run starts over, because it has saved no checkpoint.",
-                self._count,
-                self._most,
-            )
-            return load_from, resume
-        self._resumes = True
-        _logger.warning(
-            "Restart %d of %d by torchrun: the run resumes from its last checkpoint.", self._count, self._most
-        )
-        return None, True
-
-    def record(self) -> None:
-        """Records the current pointer when a run starts over in a folder that an earlier run has used."""
-        if self._count or self._resumes or not is_main_process():
-            return
-        pointer = self._pointer()
-        if pointer or self._most:
-            with contextlib.suppress(OSError):
-                commit_bytes(self._record_path, os.fsencode(pointer))
-
-    def _recorded(self) -> str:
-        return _read_text(self._record_path) or ""
-
-    def _pointer(self) -> str:
-        """Returns the content and the modification time of the pointer file. Checkpoint names may be reused."""
-        path = storage.join(self._home, "last_checkpoint")
-        content = _read_text(path)
-        return "" if content is None else f"{content} {storage.status(path).modified}"
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if count == "0":
+        return load_from, resume
+    is_saved = compute_on_main(lambda: read_pointer(home) is not None)
+    _logger.warning(
+        "Restart %s of %s by torchrun: the run %s.",
+        count,
+        os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
+        "resumes from its last checkpoint" if is_saved else "starts over, because it has saved no checkpoint",
+    )
+    return (None, True) if is_saved else (load_from, resume)
 
 
-def _read_text(path: str) -> str | None:
-    """Returns the content of a small file, or None if it cannot be read."""
-    try:
-        return os.fsdecode(storage.read_bytes(path, _MAX_BYTES))
-    except OSError:
-        return None
+def refuse_overwriting(runner: "Runner") -> None:
+    """Checks that a run does not overwrite the checkpoints of another run. All ranks must call this.
+
+    A run that resumes from a checkpoint in its own folder may replace later ones. A warning lists them.
+
+    Raises:
+        ArgumentError: The folder of the run contains checkpoints of another run.
+    """
+    start = runner.saver.last
+    if start is not None and not runner.resume_plan.resume:
+        return  # `train` is called again
+
+    def existing() -> tuple[list[str], bool]:
+        paths = [path for hook in runner.hooks if hasattr(hook, "overwritten") for path in hook.overwritten(runner)]
+        others = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
+        folders = {storage.canonical(folder) for folder in (runner.home, *others)}
+        if start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders:
+            return paths, True
+        pointer = read_pointer(runner.home)
+        return [pointer, *paths] if pointer and pointer not in paths and storage.exists(pointer) else paths, False
+
+    paths, is_own = compute_on_main(existing)
+    if not paths:
+        return
+    folder, names = storage.parent(paths[-1]), list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
+    if is_own:
+        _logger.warning("Later checkpoints in '%s' will be replaced: %s.", folder, names)
+        return
+    has_path = runner.resume_plan.resume
+    argument, option = ("resume=True, load_from=PATH", "--resume PATH") if has_path else ("resume=True", "--resume")
+    other_folder = "work_dir" if runner.is_plain else "--work-dir (work_dir)"
+    raise ArgumentError(
+        f"'{folder}' contains checkpoints of another run: {names}",
+        key="work_dir",
+        notes=[
+            f"To resume that run, pass {argument if runner.is_plain else f'{option} ({argument})'}.",
+            f"To keep its checkpoints, use another {other_folder}. To start over here, delete them first.",
+        ],
+    )

@@ -1,52 +1,95 @@
 """The runner. It holds the state of a run and executes the run."""
 
+import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate import storage
-from footplate.checkpoint import BackgroundSaver, LoadReport
-from footplate.config import Config
-from footplate.data import explain_worker_deaths
+from footplate.checkpoint import BackgroundSaver
+from footplate.checkpoint.loading import STRIP_WRAPPER
+from footplate.config import Config, as_plain
+from footplate.data import build_dataloader, length_of, restore_rng
 from footplate.distributed import (
-    broadcast_object,
+    active_launcher,
     check_same_weights,
     get_rank,
     get_world_size,
     initialize_weights,
+    is_distributed,
     is_main_process,
     rank_from_environment,
+    tensor_parallel_size,
+    unwrap_model,
+    wrap_model,
 )
-from footplate.engine import process_setup, run_config, run_folder, state
-from footplate.engine.hook import PHASE_OF_EVENT, Phase
+from footplate.engine import process_setup, run_config
+from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.checkpoint_io import CheckpointIO, ResumePlan
+from footplate.engine.components import (
+    Component,
+    build_log_processor,
+    build_visualizer,
+    checked_loop,
+    counts_epochs,
+    loop_settings,
+)
+from footplate.engine.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.hook import PHASE_OF_EVENT, Hook, Phase
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
-from footplate.engine.model_setup import ActivationCheckpointHook, CudaGraphHook, check_cuda_graphs
-from footplate.engine.nonfinite import NonFiniteHook, capturing
+from footplate.engine.model_setup import ActivationCheckpointHook, build_model
+from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight as look_ahead
-from footplate.engine.rank_failures import monitor_run, reporting_failures
-from footplate.engine.run_checkpoints import InitialCheckpoint, RunCheckpoints, seed_of_resumed
-from footplate.engine.run_folder import Restart, locked_for
-from footplate.engine.runner_members import RunnerMembers
+from footplate.engine.run_errors import refusing_exits, reporting_errors
+from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from, locked_for, refuse_overwriting
 from footplate.engine.sections import RUNNER_KEYS, check_kinds
-from footplate.engine.signals import AgreementHook, Requests, refusing_exits
-from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError
+from footplate.engine.signals import RequestExchangeHook, Requests
+from footplate.error_context import at_key, located, with_origins
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.evaluation import Evaluator, build_evaluator
+from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
-from footplate.records import NOT_SHOWN, History, MessageHub, buffer_log, check_log_file, set_level
-from footplate.registry import RUNNERS, set_default_scope
+from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
+from footplate.optim.optimizer_builder import is_schedule_free
+from footplate.records import (
+    NOT_SHOWN,
+    History,
+    LogProcessor,
+    MessageHub,
+    add_log_file,
+    buffer_log,
+    check_log_file,
+    is_written_config,
+    set_level,
+    write_config,
+)
+from footplate.registry import LOOPS, RUNNERS, set_default_scope
+from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
+_LOOPS = ("train_loop", "val_loop", "test_loop")
+
+
+def _alias(path: str) -> Any:
+    """Returns a property that reads and sets the attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+
+    def write(runner: "Runner", value: Any) -> None:
+        setattr(getattr(runner, owner) if owner else runner, name, value)
+
+    return property(attrgetter(path), write)
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
-class Runner(RunCheckpoints, RunnerMembers):
+class Runner:
     """Trains, validates and tests a model.
 
     Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
@@ -74,7 +117,8 @@ class Runner(RunCheckpoints, RunnerMembers):
             "torchvision://resnet50".
         resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
             from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        launcher: The launcher of the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
+        launcher: The launcher of the processes: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi"
+            (mpirun) or "none".
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
         log_processor: Formats log lines.
         log_level: The lowest level to log: "INFO", "WARNING" and so on.
@@ -101,20 +145,32 @@ class Runner(RunCheckpoints, RunnerMembers):
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
             default) uses those of the checkpoint. "take" uses those of the config and moves its schedules to the
             position of the run.
-        cuda_graphs: Whether to capture the forward and backward pass as CUDA graphs, for batches of fixed shapes.
         max_epochs: The number of epochs. Overrides the one in `train_cfg`.
         max_iters: The number of iterations. Overrides the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: For a plain torch module: a function of the model and the batch that returns the loss.
+        training_step: For a plain torch module: a function of the model and the batch that returns the training loss.
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
-        is_plain: Whether the model is a plain torch module; see `PlainModel`.
+        built: Maps names to the components that have been built or assigned.
+        checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
+        resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
         FootplateError: A component cannot be built. The message says where it is configured and what to change.
     """
+
+    model: Any
+    load_from, _load_from = _alias("resume_plan.load_from"), _alias("resume_plan.load_from")
+    should_resume, _resume = _alias("resume_plan.resume"), _alias("resume_plan.resume")
+    _hooks, _seed = _alias("hooks"), _alias("seed")
+    _train_loop, _val_loop, _test_loop = map(_alias, _LOOPS)
+    home, work_dir, log_dir, timestamp = (
+        _alias(f"folder.{name}") for name in ("home", "work_dir", "log_dir", "timestamp")
+    )
+    _work_dir, _log_dir, _timestamp = work_dir, log_dir, timestamp
+    _rank, _world_size, _experiment_name = map(_alias, ("rank", "world_size", "experiment_name"))
 
     def __init__(
         self,
@@ -157,7 +213,6 @@ class Runner(RunCheckpoints, RunnerMembers):
         log_file: Mapping[str, Any] | None = None,
         activation_checkpointing: Selection | None = None,
         resume_settings: str | None = None,
-        cuda_graphs: bool = False,
         *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
@@ -168,8 +223,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
         given = {name: value for name, value in locals().items() if name != "self"}
         self._sections = run_config.complete_sections(given)
-        self.built = {}
-        self.phase = Phase.BUILDING
+        self.built: dict[str, Any] = {}
+        self.phase = Phase.OTHER
         check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
@@ -180,33 +235,19 @@ class Runner(RunCheckpoints, RunnerMembers):
         is_config = isinstance(cfg, Config)
         self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if is_config else cfg or Config()
         self.device = process_setup.pick_device()
-        with at_key("work_dir"):
-            self.home, self.work_dir = run_folder.folders_of(work_dir)
-        self.timestamp = broadcast_object(run_folder.unused_name(self.work_dir))
-        self.log_dir = os.path.join(self.work_dir, self.timestamp)
-        self._has_log_dir = False  # whether this run has created its `log_dir`
-        self._log_records: list[logging.LogRecord] = []  # logged before the log file is open
+        self.folder = RunFolder(work_dir)
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
         self.requests = Requests()
-        self.saver = BackgroundSaver(on_save_error, alarm=self.requests.alarm)
-        monitor_run(self)
+        self.checkpoints = CheckpointIO(self, on_save_error)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
         self.logger = logging.getLogger("footplate")
-        self._restart = Restart(self.home, self.work_dir)
-        self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
-        resumed = partial(seed_of_resumed, self.home, self.load_from, self.should_resume)
-        self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
+        start = checkpoint_to_start_from(self.home, load_from, resume)
+        self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
+        self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
-        self._loaded = False
-        self._initial: InitialCheckpoint | None = None
-        self.takes_settings = resume_settings == "take"
-        self.resuming = False  # whether the checkpoint that is being loaded provides more than the weights
-        self._load_report: LoadReport | None = None
-        self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
-        self._random: dict[str, Any] | None = None
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
         self.hooks = build_hooks(self._sections["default_hooks"], custom_hooks)
@@ -214,33 +255,24 @@ class Runner(RunCheckpoints, RunnerMembers):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
-            self.hooks.register(AgreementHook())
+            self.hooks.register(RequestExchangeHook())
         if activation_checkpointing:
             self.hooks.register(ActivationCheckpointHook())
-        if cuda_graphs:
-            check_cuda_graphs(self._sections)
-            self.hooks.register(CudaGraphHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
         self._has_wrapped = self.model is not built
-        self.is_plain = isinstance(built, PlainModel)
         self._initialized = self.is_plain  # its weights are those that the caller has set
         self.history = History(trained_model(self.model))
-        self.participants = state.participants(self)
-        self.phase = Phase.START
 
     @classmethod
-    def from_cfg(
-        cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False, **overrides: Any
-    ) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
         """Builds a runner from a complete config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
-            is_checked: Whether the config is a result of `run_config.check_config` or `run_config.runner_config`.
             overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
                 config keys, such as `max_epochs`.
 
@@ -253,21 +285,17 @@ class Runner(RunCheckpoints, RunnerMembers):
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            if not is_checked:
-                cfg = run_config.check_config(cfg, built_next=True) if check else run_config.runner_config(cfg)
+            cfg = run_config.check_config(cfg, built_next=True) if check else run_config.runner_config(cfg)
             arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
             with located(cfg):
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**arguments, cfg=cfg, **added)
-        runner._log_records += records
+        runner.folder.records += records
         return runner
 
-    @contextmanager
-    def buffered_log(self) -> Iterator[None]:
-        """Buffers the log records of the block until the log file is open."""
-        with buffer_log() as records:
-            yield
-        self._log_records += records
+    def buffered_log(self) -> AbstractContextManager[None]:
+        """Buffers the log records of a block until the log file is open."""
+        return self.folder.buffered_log()
 
     def train(self) -> Any:
         """Trains to the end, from the start or from a checkpoint.
@@ -276,15 +304,9 @@ class Runner(RunCheckpoints, RunnerMembers):
             The model, or the `history` if the model is a plain torch module, which is trained in place.
         """
         result = self.history if self.is_plain else self.model
-        self.phase = Phase.BUILDING
+        self.phase = Phase.OTHER
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
-            is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
-            if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
-                _logger.warning(
-                    "%s contains an earlier run. This run starts over. To resume, pass --resume (resume=True).",
-                    self.home,
-                )
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers
             has_validation = self.val_loop is not None
@@ -296,42 +318,38 @@ class Runner(RunCheckpoints, RunnerMembers):
                 if changes_trainable and self._has_wrapped:
                     self.model = self.wrap_model(self._sections["model_wrapper_cfg"], self.model.module)
                 self._initialized = True
-        self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()
-        self.phase = Phase.START
         if loop.finished:
             self.restore_random_state()
             _logger.info(
-                "The run is complete: %d of %d iterations. To train further, raise %s; to start over, use a new "
-                "work_dir.",
+                "The run is complete: it has trained %d iterations, and the config asks for %d. To train further, "
+                "raise %s; to start over, use a new work_dir.",
                 loop.iter,
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with ExitStack() as stack:  # not in a function of its own: each frame here is above backward()
-            stack.enter_context(located(self.cfg))
-            if is_main_process():
-                stack.enter_context(locked_for(self))
-            stack.enter_context(self._opened_log())
-            stack.callback(self.saver.settle)
-            stack.enter_context(reporting_failures())
-            stack.enter_context(refusing_exits())
-            self._restart.record()
-            check_same_weights(self.model)
-            _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-            self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-            process_setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
-            loop.stop_training = loop.out_of_time = False  # an earlier call may have set them
-            self.call_hook("before_run")
-            if self._sections["preflight"]:
-                look_ahead(self)
-            with self.requests.from_signals(self), explain_worker_deaths(self.built_loaders()), capturing(self):
-                loop.run()
-            loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
-            self.call_hook("after_run")
-        loop.ended, self._random = True, None
+        with located(self.cfg), locked_for(self):
+            with self.buffered_log():
+                refuse_overwriting(self)
+            with self.folder.opened_log(self, self._sections["log_file"]), reporting_errors(self):
+                self._run(loop)
+        loop.ended, self.resume_plan.random = True, None
         return result
+
+    def _run(self, loop: BaseTrainLoop) -> None:
+        check_same_weights(self.model)
+        _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
+        self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+        process_setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
+        loop.stop_training = self.requests.stop_agreed = loop.out_of_time = False  # an earlier call may have set them
+        self.call_hook("before_run")
+        if self._sections["preflight"]:
+            look_ahead(self)
+        with self.requests.from_signals(self):
+            loop.run()
+        loop.in_progress, self.phase = False, Phase.OTHER  # in case a user's `run` has set them
+        self.call_hook("after_run")
 
     def val(self) -> dict[str, float]:
         """Validates and returns the metrics."""
@@ -353,7 +371,11 @@ class Runner(RunCheckpoints, RunnerMembers):
         outer = self.phase
         self.phase = PHASE_OF_EVENT.get(fn_name, outer)
         for method in self.hooks.at(fn_name):
-            method(self, **kwargs)
+            try:
+                method(self, **kwargs)
+            except FootplateError as error:
+                self.hooks.locate(error, getattr(method, "__self__", None))
+                raise
         self.phase = outer
 
     def _evaluate(self, mode: str) -> dict[str, float]:
@@ -364,21 +386,486 @@ class Runner(RunCheckpoints, RunnerMembers):
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
-        with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
+        with self.folder.opened_log(self, self._sections["log_file"]), reporting_errors(self):
             self.call_hook("before_run")
-            if outer is Phase.START:  # otherwise a hook of a training run calls this
+            if not getattr(self.built.get("train_loop"), "in_progress", False):  # otherwise a hook calls this
                 self.phase = Phase.EVALUATION
-            with explain_worker_deaths(self.built_loaders()):
-                metrics: dict[str, float] = loop.run()
+            metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")
-            self.saver.settle()  # a hook may have saved a checkpoint
         return metrics
 
-    def _opened_log(self) -> AbstractContextManager[None]:
-        """Opens the log for the duration of a block. The first call creates `log_dir`."""
-        if not self._has_log_dir:
-            self._has_log_dir = True
-            run_folder.enter_log_folder(self)
-        records, self._log_records = self._log_records, []
-        return run_folder.opened_log(self, records, self._sections["log_file"])
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: Mapping[str, Any] | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        by_epoch: bool = True,
+        backend_args: Mapping[str, Any] | None = None,
+        *,
+        background: bool = False,
+        committed: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
+
+        Args:
+            out_dir: The folder.
+            filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
+            file_client_args: Ignored; the path determines the storage.
+            save_optimizer: Whether to include the optimizer state.
+            save_param_scheduler: Whether to include the state of the schedules.
+            meta: Additional entries for the checkpoint's `meta`.
+            by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
+            backend_args: Ignored; the path determines the storage.
+            background: Whether to return once the state is copied and to write it in the background. All ranks must
+                take part.
+            committed: Called after the commit, in the saving thread.
+            failed: Called if the save failed, by a later save or by `saver.wait()`.
+
+        Returns:
+            The path.
+
+        Raises:
+            CheckpointError: The save failed, and `on_save_error` is "stop".
+            NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
+        """
+        path = os.path.join(out_dir, filename)
+        self.checkpoints.save(
+            path,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            background=background,
+            committed=committed,
+            failed=failed,
+        )
+        return path
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str = "cpu",
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = STRIP_WRAPPER,
+    ) -> dict[str, Any]:
+        """Loads the weights of a checkpoint.
+
+        Returns:
+            The checkpoint.
+        """
+        return self.checkpoints.load(filename, map_location, strict=strict, revise_keys=revise_keys)
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str = "default",
+    ) -> None:
+        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state.
+
+        Args:
+            filename: The path or address of the checkpoint.
+            resume_optimizer: Whether to restore the state of the optimizer.
+            resume_param_scheduler: Whether to restore the state of the schedules. This also requires
+                `resume_optimizer`. Otherwise, the schedules are moved to the position of the run.
+            map_location: The device onto which the checkpoint is loaded. "default" is the CPU. Tensors are then copied
+                to their devices.
+        """
+        self.checkpoints.resume(
+            filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+        )
+
+    def load_or_resume(self, *, whole_model: bool = False) -> None:
+        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
+
+        Args:
+            whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
+        """
+        self.checkpoints.start(whole_model=whole_model)
+
+    def restore_random_state(self) -> None:
+        """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
+        if self.resume_plan.random is not None:
+            restore_rng(self.resume_plan.random)
+
+    @Component
+    def train_loop(self) -> BaseTrainLoop:
+        """The training loop."""
+        return self.build_train_loop(self._required("train_cfg"))
+
+    @Component
+    def val_loop(self) -> ValLoop | None:
+        """The validation loop, or None."""
+        return self.build_val_loop(self._sections["val_cfg"])  # type: ignore[no-any-return]
+
+    @Component
+    def test_loop(self) -> TestLoop | None:
+        """The test loop, or None."""
+        return self.build_test_loop(self._sections["test_cfg"])  # type: ignore[no-any-return]
+
+    @Component
+    def optim_wrapper(self) -> Any:
+        """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
+        built = self.build_optim_wrapper(self._required("optim_wrapper"))
+        self.scale_lr(built, self._sections["auto_scale_lr"])
+        if any(is_schedule_free(part.optimizer) for part in built.parts.values()):
+            self.hooks.build({"type": "ScheduleFreeHook"})
+        return built
+
+    @Component
+    def param_schedulers(self) -> Any:
+        """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
+        return self.build_param_scheduler(self._sections["param_scheduler"])
+
+    def build_train_loop(self, loop: Any) -> BaseTrainLoop:
+        """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
+
+        A subclass may override this method and the other `build_*` methods to build a component differently.
+        """
+        dataloader = self._required("train_dataloader")
+        if not isinstance(loop, Mapping):
+            return checked_loop(loop, "train_cfg")  # type: ignore[no-any-return]
+        settings = loop_settings(loop, "train")
+        with at_key("train_dataloader"):
+            loader = self.build_dataloader(dataloader, self.seed)
+            if getattr(loader, "drop_last", False) and not getattr(loader, "endless", False) and length_of(loader) == 0:
+                samples = length_of(loader.dataset)
+                if samples:
+                    raise DataError(
+                        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
+                        "and drop_last drops incomplete batches",
+                        key="drop_last",
+                    )
+        with at_key("train_cfg"):
+            built: BaseTrainLoop = LOOPS.build(settings, runner=self, dataloader=loader)
+        if getattr(loader, "uneven", False):
+            self.hooks.build({"type": "UnevenStepHook"})
+        return built
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """Builds the validation loop from `val_cfg`. Returns None if `val_cfg` is None."""
+        return self._evaluation_loop(loop, "val")
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """Builds the test loop from `test_cfg`. Returns None if `test_cfg` is None."""
+        return self._evaluation_loop(loop, "test")
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """Builds a loader from its config dict. Anything else is returned unchanged.
+
+        Args:
+            dataloader: The config dict, or a loader.
+            seed: The seed of the sampler and the samples.
+            diff_rank_seed: Whether the sampler of each rank has its own seed.
+        """
+        if diff_rank_seed and isinstance(dataloader, Mapping):
+            dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
+        return build_dataloader(dataloader, seed=seed or 0)
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Builds the model, and moves it to the device; see `model_setup.build_model`."""
+        return build_model(model, self._sections, self.device)
+
+    def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for training on several processes. A wrapped model is returned unchanged.
+
+        Raises:
+            ArgumentError: The processes that share layers have different seeds, or a loader was built earlier.
+        """
+        if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
+            settings = {"model_wrapper_cfg": model_wrapper_cfg}
+            settings |= {key: self._sections[key] for key in ("find_unused_parameters", "sync_bn")}
+            for key, value in settings.items():
+                if value:
+                    _logger.warning("%s has no effect, because the model is already wrapped.", key)
+            return model
+        wrapped = wrap_model(
+            model,
+            model_wrapper_cfg,
+            find_unused_parameters=self._sections["find_unused_parameters"] is True,
+            sync_bn=self._sections["sync_bn"],
+        )
+        if tensor_parallel_size() == 1:
+            return wrapped
+        # Processes that share layers must read the same batches and draw the same random numbers.
+        if (self._sections["randomness"] or {}).get("diff_rank_seed"):
+            raise ArgumentError(
+                "diff_rank_seed cannot be combined with tensor_parallel",
+                key="randomness.diff_rank_seed",
+                notes=["Processes that share a layer must draw the same random numbers."],
+            )
+        for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            loader = self._sections[key]
+            if loader is not None and not isinstance(loader, Mapping):
+                raise ArgumentError(
+                    "tensor_parallel requires loaders that are built from a config",
+                    key=key,
+                    found=type(loader),
+                    notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
+                )
+        return wrapped
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Builds an evaluator from a config dict, a metric, or a list of these."""
+        return build_evaluator(evaluator)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Builds the optimizer wrapper with its optimizer. A wrapper is returned unchanged."""
+        return build_optim_wrapper(self.model, optim_wrapper)
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
+        """Scales the learning rates with the global batch size; see `scale_learning_rates`."""
+        with at_key("auto_scale_lr"):
+            scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Builds the parameter schedules: a list, or a dict of lists if there are several optimizers."""
+        loop = self.train_loop
+        return build_param_schedulers(
+            scheduler,
+            self.optim_wrapper,
+            epoch_length=length_of(loop.dataloader),
+            max_epochs=loop.max_epochs,
+            max_iters=loop.max_iters,
+            counts_epochs=self.by_epoch,
+        )
+
+    def build_log_processor(self, log_processor: Any) -> LogProcessor:
+        """Builds the log processor; see the function `build_log_processor`."""
+        return build_log_processor(log_processor, self._sections["train_cfg"])
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Builds the visualizer; see the function `build_visualizer`."""
+        names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
+        return build_visualizer(visualizer, **names)
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The loader of the training loop."""
+        return self.train_loop.dataloader
+
+    @property
+    def val_dataloader(self) -> Any:
+        """The loader of the validation loop, or None."""
+        return self.val_loop.dataloader if self.val_loop else None
+
+    @property
+    def test_dataloader(self) -> Any:
+        """The loader of the test loop, or None."""
+        return self.test_loop.dataloader if self.test_loop else None
+
+    @property
+    def val_evaluator(self) -> Any:
+        """The evaluator of the validation loop, or None."""
+        return self.val_loop.evaluator if self.val_loop else None
+
+    @property
+    def test_evaluator(self) -> Any:
+        """The evaluator of the test loop, or None."""
+        return self.test_loop.evaluator if self.test_loop else None
+
+    @property
+    def iter(self) -> int:
+        """The number of completed training iterations; without training, that of the loaded checkpoint."""
+        loop = self.built.get("train_loop")
+        return self.checkpoints.position["iter"] if loop is None else loop.iter
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs; without training, that of the loaded checkpoint."""
+        loop = self.built.get("train_loop")
+        return self.checkpoints.position["epoch"] if loop is None else loop.epoch
+
+    @property
+    def max_iters(self) -> int:
+        """The total number of iterations of the run."""
+        return self.train_loop.max_iters
+
+    @property
+    def max_epochs(self) -> int:
+        """The total number of epochs of the run."""
+        return self.train_loop.max_epochs
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether training counts epochs rather than iterations."""
+        return counts_epochs(self._sections["train_cfg"])
+
+    def built_loops(self) -> list[Any]:
+        """Returns the loops that have been built, with None for each loop that the config does not define."""
+        return [self.built[name] for name in _LOOPS if name in self.built]
+
+    def built_loaders(self) -> list[Any]:
+        """Returns the loaders of the loops that have been built, with None for each loop without a loader."""
+        return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
+
+    def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
+        if not isinstance(cfg, Mapping):
+            return checked_loop(cfg, f"{mode}_cfg")
+        with at_key(f"{mode}_dataloader"):
+            loader = build_loaders(self._sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
+        with at_key(f"{mode}_evaluator"):
+            evaluator = build_evaluators(self._sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
+        for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
+            each.key = f"{mode}_evaluator.{name}".rstrip(".")
+        with at_key(f"{mode}_cfg"):
+            return LOOPS.build(loop_settings(cfg, mode), runner=self, dataloader=loader, evaluator=evaluator)
+
+    def _required(self, name: str) -> Any:
+        if self._sections[name] is None:
+            raise ArgumentError(f"training needs '{name}'", key=name)
+        return self._sections[name]
+
+    @cached_property
+    def recorded_cfg(self) -> Any:
+        """The config to record. Without a config, the arguments of the runner are recorded, with objects as text."""
+        if self._sections["cfg"] is not None:
+            return self.cfg
+        defaults: dict[str, Any] = {}
+        for kind in reversed(type(self).__mro__):  # a subclass may change defaults, and pass on *args and **kwargs
+            if "__init__" in vars(kind):
+                parameters = inspect.signature(vars(kind)["__init__"]).parameters
+                defaults |= {name: each.default for name, each in parameters.items()}
+        given = {name: value for name, value in self._sections.items() if value is not defaults.get(name)}
+        return Config(as_plain(given))
+
+    def dump_config(self) -> None:
+        """Writes the config to the work_dir.
+
+        If the work_dir contains a file of the same name that was not written by a run, the config is written to the log
+        folder instead.
+        """
+        filename = getattr(self.cfg, "filename", None)
+        if not filename:
+            return
+        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+        path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
+        is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
+        if os.path.lexists(path) and not is_replaceable:
+            self.logger.warning(
+                "Keeping '%s', which was not written by a run. Writing the config to '%s'.", path, inside
+            )
+            path = inside
+        write_config(self.cfg, path, signed=True)
+
+    @property
+    def saver(self) -> BackgroundSaver:
+        """Writes the checkpoints of the run."""
+        return self.checkpoints.saver
+
+    @property
+    def participants(self) -> dict[str, Any]:
+        """The components whose state a checkpoint contains. Objects that are added are also saved and restored."""
+        return self.checkpoints.participants
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is a plain torch module; see `PlainModel`."""
+        return any(isinstance(module, PlainModel) for module in self.model.modules())  # a wrapper may be around it
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the process belongs to a process group, even if it is the only process. The model is then wrapped."""
+        return is_distributed()
+
+    @property
+    def launcher(self) -> str:
+        """The launcher of the processes: "none", "pytorch", "slurm" or "mpi"."""
+        return active_launcher(self._sections["launcher"])
+
+    @property
+    def unwrapped_model(self) -> Any:
+        """The model without the wrapper that `model` has with several processes, and without torch.compile."""
+        return unwrap_model(self.model)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the class of the model."""
+        return type(self.unwrapped_model).__name__
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether only deterministic algorithms are used."""
+        return bool((self._sections["randomness"] or {}).get("deterministic"))
+
+    @property
+    def auto_scale_lr(self) -> Mapping[str, Any] | None:
+        """The settings that scale learning rates with the global batch size."""
+        return self._sections["auto_scale_lr"]  # type: ignore[no-any-return]
+
+    @property
+    def default_scope(self) -> str | None:
+        """The registry scope that is searched first."""
+        return self._sections["default_scope"]  # type: ignore[no-any-return]
+
+    @property
+    def val_interval(self) -> int:
+        """The number of epochs or iterations between two validations."""
+        return self.train_loop.val_interval
+
+    @property
+    def val_begin(self) -> int:
+        """The first epoch or iteration after which to validate."""
+        return self.train_loop.val_begin
+
+    def get_hooks_info(self) -> str:
+        """Returns a table of the hooks that act at each event."""
+        return self.hooks.describe()
+
+    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
+        """Adds a hook or builds it from a config dict. `priority` defaults to the hook's own priority."""
+        self.hooks.build(hook, priority)
+
+    def register_hooks(
+        self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
+    ) -> None:
+        """Adds the default hooks with the given changes, and custom hooks; see `build_hooks`."""
+        built = build_hooks(default_hooks, custom_hooks)
+        for hook in built:
+            self.hooks.register(hook, key=built.key_of(hook))
+
+    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Adds the default hooks with the given changes."""
+        self.register_hooks(hooks)
+
+    def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
+        """Adds hooks or config dicts of hooks."""
+        for hook in hooks:
+            self.register_hook(hook)
+
+    def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
+        """Applies the settings of `env_cfg` to this process, and initializes distributed training."""
+        process_setup.prepare(env_cfg, launcher=self.launcher)
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Seeds all random generators. Without a seed, a random one is drawn."""
+        settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
+        self._sections["randomness"] = settings
+        self.seed = process_setup.seed_everything(settings)
+
+    def build_logger(
+        self, log_level: int | str = "INFO", log_file: str | None = None, **settings: Any
+    ) -> logging.Logger:
+        """Sets the level of the run's logger and returns the logger.
+
+        Args:
+            log_level: The lowest level to log.
+            log_file: An additional log file.
+            settings: Ignored.
+        """
+        set_level(log_level)
+        if log_file is not None:
+            add_log_file(self.logger, log_file)
+        return self.logger
+
+    def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
+        """Returns the message hub that `get_instance` returns for the arguments. The default is the hub of the run."""
+        if isinstance(message_hub, MessageHub):
+            return message_hub
+        return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

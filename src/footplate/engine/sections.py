@@ -16,7 +16,6 @@ from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.components import build_log_processor, loop_settings
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.model_setup import check_cuda_graphs
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
@@ -332,7 +331,6 @@ SECTIONS: tuple[Section, ...] = (
         partial(check_value, "activation_checkpointing", check_selection),
     ),
     Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
-    Section("cuda_graphs", "True or False", _BOOL, check_cuda_graphs),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.

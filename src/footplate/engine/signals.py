@@ -3,13 +3,11 @@
 The run's loop handles the requests between iterations.
 """
 
-import errno
 import logging
 import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate import storage
-from footplate.checkpoint import is_sharded_path, read_contents, remove_checkpoint, write_pointer
+from footplate.checkpoint import write_pointer
 from footplate.data import data_wait, install_worker_death_handler, is_worker_death
-from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
+from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook, Phase
-from footplate.error_context import add_note, innermost_user_line
-from footplate.errors import CheckpointError, ExitError
+from footplate.error_context import add_note
 from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
@@ -32,10 +28,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
-EARLIER = "on_signal_earlier.pth"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
-SECONDS_BETWEEN_EXCHANGES = 1.0  # of the requests of ranks; see `AgreementHook`
+SECONDS_BETWEEN_EXCHANGES = 1.0  # of the requests of ranks; see `RequestExchangeHook`
 
 
 class EarlyExitError(Exception):
@@ -54,25 +49,6 @@ class Interrupted(SystemExit):
         self.name = signal.Signals(number).name
 
 
-@contextmanager
-def refusing_exits() -> Iterator[None]:
-    """Replaces a SystemExit raised by user code with an error, because the run is not complete.
-
-    Raises:
-        ExitError: The block raised SystemExit for a reason other than a signal.
-    """
-    try:
-        yield
-    except Interrupted:
-        raise
-    except SystemExit as error:
-        line = innermost_user_line(traceback.walk_tb(error.__traceback__))
-        raise ExitError(
-            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
-            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
-        ) from error
-
-
 class InterruptedWaitError(BaseException):
     """Raised when a stop is requested while the run waits for a batch, so there is no iteration to finish."""
 
@@ -80,16 +56,19 @@ class InterruptedWaitError(BaseException):
 class Requests:
     """The requests that a loop answers after the current iteration.
 
-    A training loop checks only `pending` after each iteration.
+    A training loop checks only `pending` after each iteration. Signal handlers record what this process is asked to do.
+    With several ranks, only `exchange` turns that into `save` and `stop`, so these are the same on all ranks.
 
     Attributes:
         pending: Whether there are requests to answer.
-        save: Whether a save is requested.
-        stop: The number of the signal that requests a stop, or None.
+        save: Whether to save.
+        stop: The number of the signal for which to stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
             replaced the weights of the model, or because a hook has started the evaluation.
         evaluations: The number of running evaluations. A hook may start an evaluation during another one.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
+        stop_wanted: Whether a hook of this rank has set `stop_training` of the training loop.
+        stop_agreed: Whether a hook of any rank had set it at the latest exchange.
         nears_limit: Whether the time limit of training is near, according to the clock of this rank.
         out_of_time: Whether all ranks have agreed to end training because of its time limit.
         lost_worker: The error of a worker that died during the current iteration, or None.
@@ -100,6 +79,7 @@ class Requests:
     def __init__(self) -> None:
         self.evaluations = 0
         self.can_save_after_error = True
+        self.stop_wanted = self.stop_agreed = False
         self._reset()
 
     def _reset(self) -> None:
@@ -108,7 +88,8 @@ class Requests:
         self.scheduled_saves: list[Callable[[], None]] = []
         self.lost_worker: Exception | None = None
         self.nears_limit = self.out_of_time = False
-        self._first_signal: int | None = None
+        self._asked_saves = self._exchanged_saves = 0  # counts, because a signal may arrive at any instruction
+        self._asked_stop: int | None = None
         self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
         self._process, self._has_ranks = os.getpid(), is_distributed()
         self._runner: Runner | None = None
@@ -135,8 +116,8 @@ class Requests:
         With several ranks, training ends after the next exchange of requests.
         """
         self.nears_limit = True
-        self.out_of_time = not self._has_ranks
-        self.pending = self.pending or self.out_of_time
+        if not self._has_ranks:
+            self.out_of_time = self.pending = True
 
     @contextmanager
     def from_signals(self, runner: "Runner") -> Iterator[None]:
@@ -155,11 +136,11 @@ class Requests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_request)
+        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
         if hasattr(signal, "SIGUSR1"):  # Windows lacks this signal and the next two
-            handlers[signal.SIGUSR1] = self._on_request
+            handlers[signal.SIGUSR1] = self._on_save
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            handlers[signal.SIGHUP] = self._on_request
+            handlers[signal.SIGHUP] = self._on_stop
         if hasattr(signal, "SIGCHLD"):
             install_worker_death_handler()
             self._previous_on_child = signal.getsignal(signal.SIGCHLD)
@@ -172,32 +153,34 @@ class Requests:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             data_wait.missed_request = None
 
-    def _on_request(self, number: int, frame: FrameType | None) -> None:
+    def _on_save(self, number: int, frame: FrameType | None) -> None:
+        self._asked_saves += 1
+        if not self._has_ranks and os.getpid() == self._process:
+            self.save = self.pending = True
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker, which ends with its loader
-        if number == getattr(signal, "SIGUSR1", None):
-            self.save, self.pending = True, not self._has_ranks
-            return
-        monitor = rank_monitor.current() if self._has_ranks else None
-        if monitor is not None and monitor.is_ending:
-            return  # another rank has failed, and the launcher ends the remaining ones
-        name, is_repeated = signal.Signals(number).name, self._first_signal is not None
+        name, now = signal.Signals(number).name, time.monotonic()
         if number in _STOP_SIGNALS:
-            now = time.monotonic()
             if self._first_stop_at is not None and now - self._first_stop_at > _SAME_REQUEST:
-                print_urgent(f"{name} again: exiting at once. Nothing more is saved.", exiting=True)
+                print_urgent(f"{name} again: exiting at once. Nothing more is saved.")
                 os._exit(128 + number)
             self._first_stop_at = self._first_stop_at or now
-        if is_repeated:
-            return
+        if self._asked_stop is None:
+            self._asked_stop = number
+            if not self._has_ranks:
+                self._begin_stop(number)
+                data_wait.missed_request = self._interrupt_wait
+                self._interrupt_wait()
+
+    def _begin_stop(self, number: int) -> None:
+        self.stop = number
+        self.pending = True
         if get_rank() == 0:
+            name = signal.Signals(number).name
             again = f"{name} again" if number in _STOP_SIGNALS else "SIGTERM twice"
             print_urgent(f"{name}: finishing the iteration, then saving. Send {again} to exit at once.")
-        self._first_signal = number
-        if not self._has_ranks:
-            self.stop, self.pending = number, True
-            data_wait.missed_request = self._interrupt_wait
-            self._interrupt_wait()
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
         try:
@@ -225,8 +208,10 @@ class Requests:
         data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
         return may_raise
 
-    def agree(self, device: torch.device, pause: int = 1) -> int:
+    def exchange(self, device: torch.device, pause: int = 1) -> int:
         """Exchanges the requests of all ranks. All ranks must call this method in the same iteration.
+
+        A signal that arrives during the exchange counts for the next one.
 
         Args:
             device: The device of the exchanged tensor.
@@ -235,16 +220,29 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
         """
-        own = [self._first_signal or 0, int(self.save), int(self.nears_limit), -pause]
-        requests = torch.tensor(own, device=device)
+        asked_saves = self._asked_saves
+        own = [
+            self._asked_stop or 0,
+            asked_saves > self._exchanged_saves,
+            self.nears_limit,
+            self.stop_wanted,
+            -pause,
+        ]
+        self._exchanged_saves = asked_saves
+        requests = torch.tensor(own, dtype=torch.int64, device=device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        stop, save, out_of_time, pause = requests.tolist()
-        self.stop, self.save, self.out_of_time = stop or None, bool(save), bool(out_of_time)
-        self.pending = self.pending or bool(stop or save or out_of_time)
+        stop, save, out_of_time, stop_agreed, pause = requests.tolist()
+        self.stop_agreed = bool(stop_agreed)
+        if stop and self.stop is None:
+            self._begin_stop(stop)
+        if save:  # an earlier agreement may not have been answered yet
+            self.save = self.pending = True
+        if out_of_time:
+            self.out_of_time = self.pending = True
         return -pause
 
 
-class AgreementHook(Hook):
+class RequestExchangeHook(Hook):
     """Makes all ranks answer a request in the same iteration, no matter which rank received it.
 
     Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
@@ -266,7 +264,7 @@ class AgreementHook(Hook):
             now = time.monotonic()
             fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
             wanted = max(1, min(fitting, 2 * self._pause, 10))
-            self._pause = self._left = runner.requests.agree(runner.device, wanted)
+            self._pause = self._left = runner.requests.exchange(runner.device, wanted)
             self._since = now
 
 
@@ -278,28 +276,27 @@ def answer_requests(runner: "Runner") -> None:
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
-    requests, outer = runner.requests, runner.phase
+    requests = runner.requests
     requests.pending = False
-    lost_worker, requests.lost_worker = requests.lost_worker, None
     # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
+    lost_worker = requests.lost_worker
     if lost_worker is not None and requests.stop is None:
-        evaluates = outer in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
+        requests.lost_worker = None
+        evaluates = runner.phase in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
         runner.phase = Phase.EVALUATION_DATA_LOADING if evaluates else Phase.DATA_LOADING
         raise lost_worker
     if requests.out_of_time and not runner.train_loop.out_of_time:
         runner.train_loop.end_early()
-    runner.phase = Phase.SAVING
     saves, requests.scheduled_saves = requests.scheduled_saves, []
     for save in saves:
         save()
     if requests.stop is None and not requests.save:
-        runner.saver.settle()
-        runner.phase = outer
+        runner.saver.wait()
         return
-    requests.save, runner.saver.ends = False, requests.stop is not None
+    requests.save = False
     save_on_request(runner)
     if requests.stop is not None:
-        runner.saver.settle()
+        runner.saver.wait()
         barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
         error = Interrupted(requests.stop)
@@ -307,7 +304,6 @@ def answer_requests(runner: "Runner") -> None:
         advice = "Resume to continue from there." if runner.saver.lost is None else lost
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
-    runner.phase = outer
 
 
 def save_on_request(runner: "Runner") -> str:
@@ -316,27 +312,8 @@ def save_on_request(runner: "Runner") -> str:
     When the run is resumed, it starts from this checkpoint.
     """
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
-    path, aside = os.path.join(folder, name), os.path.join(folder, runner.saver.name_of(EARLIER))
-    # An earlier run may have saved a later iteration there, which is still needed if this run started over by mistake.
-    if is_main_process() and max(runner.iter, _iteration_of(aside)) < _iteration_of(path):
-        try:
-            if not storage.is_local(path):
-                raise OSError(errno.ENOTSUP, "only local checkpoints can be renamed")
-            if is_sharded_path(aside):  # os.replace would replace a file but not a folder
-                remove_checkpoint(aside)
-            os.replace(path, aside)
-            _logger.warning("Keeping a checkpoint of an earlier run at a later iteration as %s", aside)
-        except (OSError, CheckpointError) as error:
-            reason = getattr(error, "strerror", None) or error
-            _logger.warning(
-                "Overwriting '%s', a checkpoint of an earlier run at a later iteration, because it could not be "
-                "moved: %s",
-                path,
-                reason,
-            )
-    outer, runner.phase = runner.phase, Phase.SAVING
-    runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
-    runner.phase = outer
+    path = os.path.join(folder, name)
+    runner.save_checkpoint(folder, name, background=True, committed=lambda: write_pointer(runner.home, path))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
     return path
 
@@ -353,25 +330,17 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         return
     if runner.world_size > 1:
         return
-    saver.ends = True
+    runner.phase = Phase.OTHER
     try:
         path = save_on_request(runner)
-        saver.settle()
+        saver.wait()
         lost = saver.lost
     except Exception as second:  # the first error is the one to fix
         lost = str(second).split("\n", 1)[0]
     if lost is None:
         requests.saved_after_error = True
-        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with --resume (resume=True)."
+        option = "resume=True" if runner.is_plain else "--resume (resume=True)"
+        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
-    _logger.warning("Reading data failed. The run was %s", note)
     add_note(error, f"The run was {note}")
-
-
-def _iteration_of(path: str) -> float:
-    """Returns the iteration of a checkpoint, or -1 if it does not exist or cannot be read."""
-    try:
-        return float(read_contents(path).meta["iter"])
-    except (CheckpointError, KeyError, ValueError):
-        return -1.0

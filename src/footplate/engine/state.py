@@ -5,12 +5,12 @@ import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+import footplate
 from footplate.checkpoint import OpaqueObject, load_weights, trusted_files
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
@@ -25,6 +25,7 @@ from footplate.engine.resumed_settings import keep_saved_settings, settings_of, 
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
+from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
@@ -52,7 +53,7 @@ def participants(runner: "Runner") -> "dict[str, Stateful]":
         "message_hub": _Current(lambda: runner.message_hub, "message_hub"),
         "run.writers": _Current(lambda: runner.visualizer, "run.writers"),
         "run.hooks": _Hooks(runner),
-        "run.history": runner.history,
+        "run.history": _Current(lambda: runner.history, "run.history"),
     }
 
 
@@ -111,7 +112,7 @@ class _Optimizer(_Component):
             if any(written):  # the gradients are matched to the parameters by name
                 saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
             restore_gradients(model, parameters, saved)
-        (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
+        (take_settings if self.runner.resume_plan.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
         if not left_out:
@@ -183,6 +184,8 @@ def capture(
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and `run`
         for everything else that a resumed run needs.
     """
+    if together:
+        average_over_ranks(runner.message_hub.log_scalars)
     checkpoint: dict[str, Any] = {"meta": {}, "state_dict": checked_state(unwrap_model(runner.model))}
     left_out = {"optimizer": not save_optimizer, "param_schedulers": not save_param_scheduler}
     for path, participant in runner.participants.items():
@@ -195,6 +198,9 @@ def capture(
     run["random"] = capture_rng()
     if together and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
+        data = run["loop"].get("data", {})
+        if "loader" in data:  # the state of a loader that is saved with the run
+            data["loader_of_ranks"] = gather_objects(data.pop("loader"))
     if save_optimizer and is_distributed():
         model = unwrap_model(runner.model)
         for name, wrapper in runner.optim_wrapper.parts.items():
@@ -226,13 +232,13 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
         "seed": runner.seed,
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
-        "footplate_version": version("footplate"),
+        "footplate_version": footplate.__version__,
         "cfg": getattr(runner.cfg, "pretty_text", ""),
     }
     metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
     if metainfo is not None:
         meta["dataset_meta"] = dict(metainfo)
-    if trusted := trusted_files(runner.trusted):
+    if trusted := trusted_files(runner.checkpoints.trusted):
         meta["trusted"] = trusted
     return meta
 

@@ -50,8 +50,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError(
-                "epoch-based training needs a loader with a length",
-                key="dataloader",
+                "epoch-based training needs a train_dataloader with a length",
+                key="max_epochs",
                 notes=["Set max_iters instead of max_epochs."],
             )
         is_limited = getattr(self.dataloader, "is_limited", False)
@@ -103,6 +103,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             yield
             if self._validation_is_due():
                 self._validate()
+            self._exchange_requests()
 
     def _one_epoch(self) -> Generator[tuple[int, Any]]:
         """Yields the remaining batches of one epoch, and calls the hooks at its start and end."""
@@ -122,7 +123,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._reading = True
         runner.phase = Phase.DATA_LOADING
         for batch in self._data.one_pass(self._epoch, count):
-            runner.phase = Phase.BETWEEN_ITERATIONS
+            runner.phase = Phase.OTHER
             yield count, batch
             del batch
             count += 1
@@ -132,7 +133,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self._reading = False
                 return
             runner.phase = Phase.DATA_LOADING
-        runner.phase = Phase.BETWEEN_ITERATIONS
+        runner.phase = Phase.OTHER
         self._reading = False
         self._data.check_pass(self._epoch, count, length)
         runner.call_hook("after_train_epoch")
@@ -200,7 +201,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             return self._own_stream
         if self._stream is None:
             stream = self._data.endless(self._iter)
-            self._stream, self._drawn = self._counted(stream) if self._own_run else stream, 0
+            self._stream, self._drawn = map(self._count_drawn, stream) if self._own_run else stream, 0
         return self._stream
 
     @dataloader_iterator.setter
@@ -224,26 +225,24 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._continue_epoch()
         stream = self.dataloader_iterator
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._iter < self._max_iters and not runner.requests.stop_agreed:
                 if not runner.model.training:  # a hook has validated, or has set evaluation mode
                     runner.model.train()
                 runner.phase = Phase.DATA_LOADING
                 batch = next(stream)
-                runner.phase = Phase.BETWEEN_ITERATIONS
+                runner.phase = Phase.OTHER
                 yield self._iter, batch
                 del batch
                 if self._validation_is_due():
                     self._validate()
+                    self._exchange_requests()
         finally:
             self._stream = None  # ends its workers too
         runner.call_hook("after_train_epoch")
 
-    def _counted(self, stream: Iterator[Any]) -> Iterator[Any]:
-        """Yields the batches of a stream and counts them."""
-        for batch in stream:
-            self._drawn += 1
-            yield batch
-            del batch
+    def _count_drawn(self, batch: Any) -> Any:
+        self._drawn += 1
+        return batch
 
     def _check_resumed_data(self) -> None:
         """Checks that an overridden `run` neither skips batches of completed iterations nor repeats them.

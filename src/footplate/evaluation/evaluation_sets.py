@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
+from footplate.config.key_paths import join_path, walk
 from footplate.data import SampleLoader, build_dataloader
-from footplate.error_context import at_key
+from footplate.error_context import at_key, origin_at
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
@@ -63,6 +64,29 @@ def warn_about_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -
                     f" '{each.name}'" if each.name else "",
                 )
                 break
+
+
+def warn_about_num_classes(cfg: Any, trained: Any) -> None:
+    """Warns if a `num_classes` of the model differs from the number of classes in the training data.
+
+    Region proposals have one class, and heads for semantic segmentation have classes of their own.
+
+    Args:
+        cfg: The config of the run.
+        trained: The metainfo of the training data, or None.
+    """
+    classes = _classes(trained)
+    for path, value in walk(cfg.get("model"), ["model"]) if classes else ():
+        is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
+        if path[-1] == "num_classes" and type(value) is int and value not in (1, len(classes)) and not is_own:
+            origin = origin_at(cfg, path)
+            _logger.warning(
+                "%s%s is %d, but the number of classes in the training data is %d.",
+                f"{origin}: " if origin else "",
+                join_path(path),
+                value,
+                len(classes),
+            )
 
 
 def _classes(metainfo: Any) -> Sequence[Any]:

@@ -1,17 +1,22 @@
 """The evaluator, and metrics that are functions or objects with the torchmetrics API."""
 
+import copy
+import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from footplate.checks import check_accepts
 from footplate.data import batch_size_of, split_target
 from footplate.data.structures import BaseDataElement
+from footplate.distributed import gather_objects, get_data_world_size, get_world_size
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
@@ -39,7 +44,11 @@ class Evaluator:
         self.metrics: list[BaseMetric[Any]] = []
         for index, each in enumerate(configs):
             with at_key(self._metric_key(index)):
-                self.metrics.append(as_metric(named[each], each) if named else as_metric(each))
+                metric = as_metric(named[each], each) if named else as_metric(each)
+                if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods itself
+                    check_accepts(metric, "process", ("data_batch", "data_samples"))
+                    check_accepts(metric, "compute_metrics", ("results",))
+                self.metrics.append(metric)
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -169,7 +178,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         name: The name of the number, or the prefix for the keys of the dict; by default, the name of the function.
 
     Raises:
-        ArgumentError: A lambda has no name.
+        ArgumentError: A lambda has no name, or the function does not accept two arguments.
     """
 
     takes_whole_batches = True
@@ -184,6 +193,14 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
                 "a lambda that is used as a metric must have a name",
                 notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
+        try:
+            inspect.signature(function).bind("predictions", "batch")
+        except ValueError:  # some functions of other languages have no signature
+            pass
+        except TypeError as error:
+            raise ArgumentError(
+                f"the metric '{name or self.usual_name}' must be a function of (predictions, batch): {error}"
+            ) from error
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
@@ -200,11 +217,12 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         return {name: total[name] / len(values) for name, values in found.items()}
 
 
-class UpdatedMetric(BaseMetric[int]):
+class UpdatedMetric(BaseMetric[Any]):
     """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
     Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
-    In a distributed run, the object itself combines the results of all processes, as torchmetrics objects do.
+    In a distributed run, an object with a method `sync`, such as a torchmetrics object, combines the results of all
+    processes itself. Any other object is only used on rank 0, which receives the predictions and targets of all ranks.
 
     Args:
         metric: The object.
@@ -217,28 +235,68 @@ class UpdatedMetric(BaseMetric[int]):
     def __init__(self, metric: Any, name: str | None = None) -> None:
         super().__init__()
         self.metric, self.name = metric, name
+        self._device = torch.device("cpu")
+        parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
+        self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
+        self._size = sys.maxsize
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Updates the object with a batch."""
+        """Updates the object with a batch, or keeps the batch for rank 0."""
         predictions = getattr(data_samples, "logits", data_samples)
-        device = device_of(predictions)
-        if hasattr(self.metric, "to"):
-            self.metric = self.metric.to(device)
-        self.metric.update(predictions, to_device(split_target(data_batch)[1], device))
-        self.results.append(batch_size_of(data_batch))
+        target = split_target(data_batch)[1]
+        self._device = device_of(predictions)
+        if self._is_gathered:
+            self.results.append(copy.deepcopy(to_device((predictions, target), "cpu")))
+        else:
+            self._update(predictions, target)
+            self.results.append(None)
 
-    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Returns the values and resets the object."""
+        if self._is_gathered:
+            for predictions, target in in_sample_order(results, get_data_world_size(), self._size):
+                self._update(predictions, target)
         values = named_numbers(self.metric.compute(), type(self.metric).__name__, self.name)
         self.metric.reset()
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values on every rank, since the object itself combines the results of all ranks."""
-        if not self.results:
+        """Computes the values of the samples of all ranks."""
+        if self._is_gathered:
+            self._size = size
+            return super().evaluate(sys.maxsize)  # a result is a batch
+        if not any(gather_objects(len(self.results))):
             raise DataError(f"the metric '{type(self.metric).__name__}' has no results: the dataset is empty")
         self.results.clear()
         return self.compute_metrics([])
+
+    def _update(self, predictions: Any, target: Any) -> None:
+        if hasattr(self.metric, "to"):
+            self.metric = self.metric.to(self._device)
+        self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
+
+
+def in_sample_order(batches: Sequence[tuple[Any, Any]], ranks: int, size: int) -> Iterator[tuple[Any, Any]]:
+    """Merges the batches of predictions and targets that `ranks` ranks have read at the same time.
+
+    Rank r of n has read the samples r, r + n, r + 2n, ... of `size` samples. Later samples are padding, and are
+    dropped. Batches that are not tensors of one shape are yielded one by one.
+    """
+    for start in range(0, len(batches), ranks):
+        together = batches[start : start + ranks]
+        columns = list(zip(*together, strict=True))
+        if not all(is_stackable(part, column[0]) for column in columns for part in column):
+            yield from together
+        elif size > 0:
+            rows = [[row for rows in zip_longest(*column) for row in rows if row is not None] for column in columns]
+            predictions, target = (torch.stack(column[:size]) for column in rows)
+            yield predictions, target
+            size -= len(rows[0])
+
+
+def is_stackable(value: Any, other: Any) -> bool:
+    """Checks whether `value` is a tensor whose rows have the shape of the rows of `other`."""
+    return isinstance(value, Tensor) and value.ndim > 0 and value.shape[1:] == other.shape[1:]
 
 
 def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:

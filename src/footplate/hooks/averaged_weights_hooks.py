@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import Reach
+from footplate.engine.idle_settings import RunExtent
 from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
 from footplate.models import BaseAveragedModel
+from footplate.module_selection import BATCH_NORMS
 from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.schedules import ReduceOnPlateau
 from footplate.registry import HOOKS, MODELS
@@ -55,7 +55,7 @@ class AveragedWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
         saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
-        if saved is None or not runner.resuming:
+        if saved is None or not runner.resume_plan.is_resuming:
             return
         if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
             raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' in the checkpoint must be dicts")
@@ -115,11 +115,11 @@ class EMAHook(AveragedWeightsHook):
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
 
-    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
         """Yields `begin_iter` or `begin_epoch` if the run ends before averaging begins."""
         for name, begin, length, unit in (
-            ("begin_iter", self.begin_iter, reach.iters, "iterations"),
-            ("begin_epoch", self.begin_epoch, reach.epochs, "epochs"),
+            ("begin_iter", self.begin_iter, extent.iters, "iterations"),
+            ("begin_epoch", self.begin_epoch, extent.epochs, "epochs"),
         ):
             if length is not None and begin >= length:
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
@@ -175,7 +175,7 @@ class EMAHook(AveragedWeightsHook):
         """Restores the training weights and the average of a resumed run."""
         saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
         super().after_load_checkpoint(runner, checkpoint)
-        if saved is not None and average is not None and runner.resuming:
+        if saved is not None and average is not None and runner.resume_plan.is_resuming:
             self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
@@ -217,7 +217,7 @@ class EMAHook(AveragedWeightsHook):
             self._model = unwrap_model(runner.model)
             average = self.ema_model = self.ema_model or self._averaged(self._model)
             load(runner, checkpoint=checkpoint)
-            if runner.resuming:
+            if runner.resume_plan.is_resuming:
                 checkpoint.pop(AVERAGED_STATE, None)  # shows that a hook has restored it
                 return
             averaged, weights = average.state_dict(), self._model.state_dict()
@@ -264,7 +264,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
                     found=type(each).__name__,
                     notes=["Remove the schedule. For a warm-up, use LinearLR, or `warmup_steps` of the optimizer."],
                 )
-        if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "The statistics of batch normalization layers belong to the training weights, not to the averaged "
                 "weights of the schedule-free optimizer. Use a different normalization layer, or recompute them."

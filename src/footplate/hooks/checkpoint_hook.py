@@ -7,15 +7,12 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
     BEST,
     checked_template,
-    is_committed,
-    is_sharded_path,
     is_written_by_footplate,
     load_checkpoint,
     number_in,
@@ -29,15 +26,24 @@ from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
 from footplate.engine.hook import COUNTED_STEPS, Phase
-from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import GREATER, LESS, MissingMetricError, expand_rules, is_better, is_skipped, rule_of
-from footplate.messages import list_names, pluralize
+from footplate.hooks.metric_rules import (
+    GREATER,
+    LESS,
+    MissingMetricError,
+    Rule,
+    UnknownRuleError,
+    expand_rules,
+    find_rule,
+    is_better,
+    is_skipped,
+)
+from footplate.messages import list_names
 from footplate.registry import HOOKS
 
-_SAVE_BEST = "default_hooks.checkpoint.save_best"
-_MOST_NAMES = 3
+_MAX_NAMES = 3
 
 
 @HOOKS.register_module()
@@ -130,25 +136,23 @@ class CheckpointHook(Hook):
                 raise ArgumentError(
                     f"the best checkpoints of '{other}' and '{metric}' would have the same name, "
                     f"'{best_prefix(metric)}...'",
-                    key=_SAVE_BEST,
+                    key="save_best",
                     found=self.save_best,
                     notes=["Rename one of the metrics, for instance with the `prefix` of its evaluator."],
                 )
-        self.rules: list[str | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
+        self.rules: list[Rule | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
         if not self.rules:
-            self.rules = [None if key == "auto" else self._rule_of(key) for key in self.save_best]
-        self._kept: list[str] = []
+            self.rules = [find_rule(name, self.greater_keys, self.less_keys) for name in self.save_best]
+        self._kept: list[str] = []  # the newest last
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
-        self._saved_at = 0
         self._metrics: Mapping[str, float] | None = None  # set until the best checkpoints of a validation are saved
         self._last: int | None = None  # the last iteration, which is always saved
-        self._replaceable: set[str] = set()  # existing files that this run may overwrite
 
-    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
         """Yields settings that have no effect in a run of this length."""
-        if self.save_best and not reach.validates:
+        if self.save_best and not extent.validates:
             yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
-        length = reach.length(by_epoch=self.by_epoch)
+        length = extent.length(by_epoch=self.by_epoch)
         if length is None or self.interval <= 0:
             return
         effect = "so a checkpoint is saved only at its end" if self.save_last else "so nothing is saved at intervals"
@@ -159,7 +163,14 @@ class CheckpointHook(Hook):
             yield "interval", reason
 
     def before_train(self, runner: Runner) -> None:
-        """Sets the checkpoint folder and format."""
+        """Sets the checkpoint folder and format.
+
+        Raises:
+            UnknownRuleError: `rule` is not set, and the name of a metric in `save_best` does not determine it.
+        """
+        for place, name in enumerate(self.save_best):
+            if name != "auto":
+                self._rule_of(place, name)
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
@@ -168,20 +179,37 @@ class CheckpointHook(Hook):
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
-        origin, here = runner.saver.last, storage.canonical(self._folder)
-        is_resumed = origin is not None and storage.canonical(storage.parent(storage.absolute(origin))) == here
-        if is_resumed:
+        if self._is_resumed(runner):
             self._drop_foreign_files(runner)
         else:
             self._kept = []
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
-        if is_main_process():
-            self._warn_about_replaceable(runner, is_resumed)
         self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: Runner) -> str:
         """Returns the folder for the checkpoints of a run."""
         return str(runner.checkpoint_dir) if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
+
+    def overwritten(self, runner: Runner) -> list[str]:
+        """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
+        is_resumed, folder, template = self._is_resumed(runner), self.folder_in(runner), self.filename_tmpl
+        done = self._done(runner) if is_resumed else -1
+        if self.by_epoch and not runner.train_loop.by_epoch and template == "epoch_{}.pth":
+            done, template = runner.iter if is_resumed else -1, "iter_{}.pth"
+        names = []
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
+            for name in storage.list_dir(folder):
+                is_best = name.startswith(BEST) and not is_resumed
+                begin = name.rfind(template.partition("{")[0]) if is_best else 0
+                number = number_in(template, name[begin:])
+                if number is not None and number > done:
+                    names.append(name)
+        return [storage.join(folder, name) for name in names]
+
+    def _is_resumed(self, runner: Runner) -> bool:
+        """Checks whether the run resumes from a checkpoint in its own folder."""
+        last, folder = runner.saver.last, storage.canonical(self.folder_in(runner))
+        return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves at each interval and at the end of training if `by_epoch` is True."""
@@ -224,24 +252,26 @@ class CheckpointHook(Hook):
 
     def _save_bests(self, runner: Runner) -> None:
         metrics, self._metrics = self._metrics or {}, None
-        runner.saver.settle()  # the save of the best checkpoint so far may have failed
+        runner.saver.wait()  # the save of the best checkpoint so far may have failed
         for place, name in enumerate(self.save_best):
             if not metrics or is_skipped(runner, name):
                 continue
             self.check_metrics(tuple(metrics), name)
             key = next(iter(metrics)) if name == "auto" else name
-            rule = self.rules[place] or self._rule_of(key)
-            score = check_score(key, metrics[key], key=_SAVE_BEST)
+            rule = self._rule_of(place, key)
+            score = check_score(key, metrics[key], key="save_best")
             best = self._best.get(key, [])
             has_room = len(best) < self.max_keep_best
-            if not math.isnan(score) and (has_room or is_better(score, best[-1]["score"], rule)):
+            if math.isnan(score):
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", key)
+            elif has_room or is_better(score, best[-1]["score"], rule):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
         """Raises ArgumentError if `metrics` lacks one of `names`, which default to the metrics in `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
-                raise MissingMetricError("save_best", name, metrics, _SAVE_BEST)
+                raise MissingMetricError("save_best", name, metrics, "save_best")
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
@@ -249,44 +279,44 @@ class CheckpointHook(Hook):
         All other hooks have already acted. If a run is killed before this point, the resumed run repeats everything
         that follows the last iteration.
         """
-        runner.saver.settle()
+        runner.saver.wait()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
         if self.save_last and self.by_epoch and runner.train_loop.by_epoch and not runner.train_loop.at_epoch_start:
             save_on_request(runner)  # stopped within an epoch, so an epoch number would be wrong
-        elif self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
-            is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
-            self._save(runner, done) if is_new else self._save_again(runner, done)
-        is_at_end = compute_on_main(lambda: self._saved_at == end)
-        if self.published_keys:
-            if is_at_end:
-                self._save_again(runner, end)
-            runner.saver.settle()  # the last save may still be in progress
-            for path in [*self._kept[-1:], *self.best_checkpoints] if is_main_process() else ():
-                if self._is_in_folder(path):
-                    self._publish(runner, path)
-        if is_at_end:
+            return
+        path = self._path_to_write(runner, done)
+
+        def is_saved() -> bool:
+            return compute_on_main(lambda: path in self._kept[-1:])  # only the first rank knows if a save failed
+
+        if (done < end or self.published_keys) if is_saved() else self.save_last:
+            self._save(runner, done)
+            runner.saver.wait()
+        if is_main_process() and self.published_keys:
+            for kept in [*self._kept[-1:], *self.best_checkpoints]:
+                if self._is_in_folder(kept):
+                    self._publish(runner, kept)
+        if done == end and is_saved():
             runner.train_loop.ended = True
-            self._save_again(runner, end)
+            self._save(runner, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the kept checkpoints, the best checkpoints, and the position of the last save."""
-        return {"kept": list(self._kept), "best": copy.deepcopy(self._best), "saved_at": self._saved_at}
+        """Returns the kept checkpoints and the best checkpoints."""
+        return {"kept": list(self._kept), "best": copy.deepcopy(self._best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Malformed entries are dropped."""
-        kept, best, saved_at = (state.get(key) for key in ("kept", "best", "saved_at"))
+        kept, best = state.get("kept"), state.get("best")
         self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
         self._best = {}
-        for key, ranked in best.items() if isinstance(best, Mapping) else ():
-            entries = ranked if isinstance(ranked, list) else [ranked]  # older checkpoints have a single entry
+        for key, entries in best.items() if isinstance(best, Mapping) else ():
             self._best[str(key)] = [
                 dict(each)
-                for each in entries
+                for each in (entries if isinstance(entries, list) else ())
                 if isinstance(each, Mapping)
                 and isinstance(each.get("path"), str)
                 and type(each.get("score")) in (int, float)
             ]
-        self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
         """Drops entries from `_kept` and `_best` whose files this run did not write.
@@ -299,7 +329,10 @@ class CheckpointHook(Hook):
             here = storage.join(self._folder, storage.base_name(path))
             return here if here != path and storage.exists(here) else path
 
-        kept = [moved(each) for each in self._kept]
+        kept = list(dict.fromkeys(map(moved, self._kept)))
+        resumed = moved(runner.saver.last or "")
+        if self._is_own(resumed) and resumed not in kept:  # its content was captured before it was kept
+            kept.append(resumed)
         self._kept = [each for each in kept if self._is_own(each) and is_written_by_footplate(each)]
         foreign = [each for each in kept if each not in self._kept]
         for key, best in self._best.items():
@@ -314,34 +347,7 @@ class CheckpointHook(Hook):
             runner.logger.warning(
                 "Keeping these files, which '%s' lists but this run did not write: %s",
                 runner.saver.last,
-                list_names(map(repr, present), _MOST_NAMES),
-            )
-
-    def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
-        """Warns about existing checkpoints that this run may overwrite.
-
-        In a resumed run, these are the checkpoints after the one from which it resumed.
-        """
-        done = self._done(runner) if is_resumed else -1
-        names, suffix = [], "" if runner.saver.is_sharded else os.path.splitext(self.filename_tmpl)[1]
-        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
-            for name in storage.list_dir(self._folder):
-                number = number_in(self.filename_tmpl, name)
-                is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST) and name.endswith(suffix)
-                if is_sharded_path(name) == runner.saver.is_sharded and (
-                    is_best or (number is not None and number > done)
-                ):
-                    names.append(name)
-        self._replaceable = {os.path.join(self._folder, each) for each in names}
-        if names:
-            runner.logger.warning(
-                "'%s' contains %s that this run may overwrite: %s. To keep existing checkpoints, choose a different "
-                "%s.%s",
-                self._folder,
-                pluralize(len(names), "checkpoint"),
-                list_names(names, _MOST_NAMES),
-                "work_dir" if self.out_dir is None else "out_dir",
-                "" if is_resumed else " To resume from them, pass --resume (resume=True).",
+                list_names(map(repr, present), _MAX_NAMES),
             )
 
     def _done(self, runner: Runner) -> int:
@@ -357,50 +363,24 @@ class CheckpointHook(Hook):
         return is_named and self._is_in_folder(path)
 
     def _save(self, runner: Runner, number: int) -> None:
-        runner.saver.settle()  # the previous save may have failed
         path = self._path_to_write(runner, number)
-        # Before saving, so that the checkpoint lists itself among those to remove later.
-        if path not in self._kept:
-            self._kept.append(path)
-        surplus = self._kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
-        before = runner.message_hub.get_info("last_ckpt")
 
-        def then() -> None:
+        def committed() -> None:
             write_pointer(runner.home, path)
-            for each in surplus:
-                remove_checkpoint(each)
-
-        def undo() -> None:
-            kept = [each for each in (*surplus, *self._kept) if each != path or is_committed(path)]
-            self._kept, self._saved_at = list(dict.fromkeys(kept)), -1
-            runner.message_hub.update_info("last_ckpt", before)
+            runner.message_hub.update_info("last_ckpt", path)
+            self._kept = [*(kept for kept in self._kept if kept != path), path]
+            while 0 < self.max_keep_ckpts < len(self._kept):
+                remove_checkpoint(self._kept.pop(0))
 
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
-        self._saved_at = number
-        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
-        if self._saved_at == number:  # otherwise the save has already failed
-            self._kept = self._kept[len(surplus) :]
-            runner.message_hub.update_info("last_ckpt", path)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed)
 
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
-        path = os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
-        if path in self._replaceable:
-            self._replaceable.discard(path)
-            runner.logger.warning("Overwriting '%s', which existed before this run.", path)
-        return path
+        return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
     @property
     def _parts(self) -> dict[str, Any]:
         return {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
-
-    def _save_again(self, runner: Runner, number: int) -> None:
-        path = self._path_to_write(runner, number)
-        if compute_on_main(lambda: path in self._kept[-1:]):
-            then = partial(write_pointer, runner.home, path)
-            runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then)
-        else:  # the run was resumed from a checkpoint in another folder, which must not change
-            self._save(runner, number)
-        runner.saver.settle()
 
     @property
     def best_checkpoints(self) -> list[str]:
@@ -415,21 +395,21 @@ class CheckpointHook(Hook):
         place = sum(not is_better(score, each["score"], rule) for each in ranked)
         ranked.insert(place, {"score": score, "path": path})
 
-        def then() -> None:
-            held = {each["path"] for several in self._best.values() for each in several}
-            for each in ranked[self.max_keep_best :]:
-                if each["path"] not in held and self._is_own(each["path"], best_prefix(key)):
-                    remove_checkpoint(each["path"])
+        def committed() -> None:
+            kept = {entry["path"] for entries in self._best.values() for entry in entries}
+            for entry in ranked[self.max_keep_best :]:
+                if entry["path"] not in kept and self._is_own(entry["path"], best_prefix(key)):
+                    remove_checkpoint(entry["path"])
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, key, name)
 
-        def undo() -> None:
+        def failed() -> None:
             self._best[key] = before
             runner.message_hub.update_info_dict(infos)
 
         self._best[key] = ranked[: self.max_keep_best]
         runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
-        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed, failed=failed)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)
@@ -445,5 +425,9 @@ class CheckpointHook(Hook):
         storage.remove(draft)
         runner.logger.info("Published the checkpoint as %s.", final)
 
-    def _rule_of(self, key: str) -> str:
-        return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
+    def _rule_of(self, place: int, metric: str) -> Rule:
+        """Returns the rule of a metric, which `save_best` selects at the index `place`."""
+        rule = self.rules[place] or find_rule(metric, self.greater_keys, self.less_keys)
+        if rule is None:
+            raise UnknownRuleError(metric, "save_best")
+        return rule

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.checks import check_count, check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, nearest_prefix
 from footplate.registry import HOOKS
 
-_NORMS = (_BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_NORMS = (*BATCH_NORMS, *INSTANCE_NORMS)
 
 
 @HOOKS.register_module()
@@ -69,7 +68,7 @@ class FreezeHook(Hook):
                 raise ArgumentError(
                     f"no parameter name begins with '{pattern.pattern}'",
                     key="patterns",
-                    suggestion=nearest(pattern.pattern, {name.rpartition(".")[0] for name in named}),
+                    suggestion=nearest_prefix(pattern.pattern, named),
                 )
         trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         self._frozen = [

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from footplate.data import samplers_of, set_epoch
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key, origin_of
@@ -19,7 +20,7 @@ from footplate.registry import HOOKS
 _logger = logging.getLogger("footplate.hooks")
 # Modules that only separate objects from background, or have a number of classes but do not use it.
 _EXEMPT = ("rpn_head", "backbone")
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 
 
 @HOOKS.register_module()
@@ -61,13 +62,8 @@ class DistSamplerSeedHook(Hook):
     priority = "NORMAL"
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Sets the epoch of the sampler, or of the sampler inside the batch sampler."""
-        loader = runner.train_dataloader
-        inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-        for sampler in (getattr(loader, "sampler", None), inner):
-            if sampler is not None and hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(runner.epoch)
-                return
+        """Sets the epoch of the samplers and batch samplers."""
+        set_epoch(samplers_of(runner.train_dataloader), runner.epoch)
 
 
 @HOOKS.register_module()
@@ -189,7 +185,7 @@ class NumClassCheckHook(Hook):
                 origin = origin_of(cfg, last) if isinstance(cfg, Mapping) and last in cfg else None
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, but "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMES)}",
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
                     notes=[f"The classes are set by {written}, at {origin}."] if origin else [],

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from footplate.checks import check_count
@@ -12,13 +13,13 @@ from footplate.data.dataset_wrappers import count_skipped
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.messages import printable
-from footplate.records import NOT_SHOWN, OF_ITERATION, numbers_in
+from footplate.records import NOT_SHOWN, average_over_ranks, numbers_in
 from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import draw_curves, sample_image
+from footplate.visualization import ImageNames, draw_curves, sample_image, skipping_failed_image
 
 
 @HOOKS.register_module()
@@ -65,7 +66,7 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at, self._names_shown = -1, 0
-        self._loaded: Mapping[str, Any] = {}
+        self._recorded_start = ""
 
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the work_dir and to the visualization backends."""
@@ -75,16 +76,39 @@ class LoggerHook(Hook):
         runner.visualizer.add_config(runner.recorded_cfg)
         runner.dump_config()
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Stores the metadata of the loaded checkpoint, such as its iteration."""
-        meta = checkpoint.get("meta")
-        self._loaded = meta if isinstance(meta, Mapping) else {}
+    def _record_start(self, runner: Runner, kind: str) -> None:
+        """Writes `start.json`, from which `footplate analyze` and `report` place the values of the log folder.
+
+        A training run replaces the record of an evaluation, because both write to the same folder.
+        """
+        if not is_main_process() or self._recorded_start in ("train", "resume", kind):
+            return
+        self._recorded_start = kind
+        trains, counts_epochs = kind in ("train", "resume"), runner.by_epoch and self.log_metric_by_epoch
+        facts = {
+            "kind": kind,
+            "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+            "iteration": runner.iter,
+            "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
+            "metric_step": "epoch" if counts_epochs else "iteration",
+        }
+        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
+
+    def before_val(self, runner: Runner) -> None:
+        """Records the start of a validation without training."""
+        self._record_start(runner, "val")
+
+    def before_test(self, runner: Runner) -> None:
+        """Records the start of a test without training."""
+        self._record_start(runner, "test")
 
     def before_train(self, runner: Runner) -> None:
         """Determines whether to log at the end of an epoch or of the run, in addition to the intervals.
 
-        Also logs the averaging window of the log lines, because the live display shows the latest values instead.
+        Also records the start of the run, and logs the averaging window of the log lines, because the live display
+        shows the latest values instead.
         """
+        self._record_start(runner, "resume" if runner.iter else "train")
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:
             runner.logger.info("Losses and times in log lines are means over the last %d iterations.", window)
@@ -101,9 +125,10 @@ class LoggerHook(Hook):
             return
         if (runner.iter + 1) // self.interval_exp_name > self._names_shown:
             self._names_shown = (runner.iter + 1) // self.interval_exp_name
-            runner.logger.info("Exp name: %s", runner.experiment_name, extra=OF_ITERATION)
+            runner.logger.info("Exp name: %s", runner.experiment_name)
+        average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
-        runner.logger.info(line, extra=OF_ITERATION)
+        runner.logger.info(line)
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
         runner.nonfinite.check_shown(runner, tag)
@@ -114,7 +139,7 @@ class LoggerHook(Hook):
         """Logs the progress of a validation or test."""
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
-            runner.logger.info(line, extra=OF_ITERATION)
+            runner.logger.info(line)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to the visualization backends."""
@@ -176,9 +201,7 @@ class LoggerHook(Hook):
 
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, regardless of the default.
-        unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
-        done: int = getattr(runner, unit)
-        return done or int(self._loaded.get(unit, 0))
+        return runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
 
 
 @HOOKS.register_module()
@@ -202,13 +225,9 @@ class CurveHook(Hook):
             counts_epochs = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
             # The number of iterations per step of the validation metrics.
             length = (length_of(runner.train_dataloader) or 1) if counts_epochs and runner.by_epoch else 1
-            try:
+            with skipping_failed_image(self.filename):
                 draw_curves(scalars, path, epoch_length=length)
-            except (DataError, OSError) as error:
-                # A run must not fail because of an image: there may be nothing to draw, or no disk space.
-                runner.logger.warning("Cannot draw the curves: %s", error)
-                return
-            runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
+                runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
 
 
 @HOOKS.register_module()
@@ -231,6 +250,7 @@ class NaiveVisualizationHook(Hook):
     def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
         self.interval = check_count("interval", interval)
         self.draw_gt, self.draw_pred = draw_gt, draw_pred
+        self._names = ImageNames()
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
@@ -248,7 +268,7 @@ class NaiveVisualizationHook(Hook):
                     type(data_batch),
                 )
                 return
-            name = os.path.splitext(os.path.basename(path))[0] if path else f"{batch_idx}_{position}"
+            name = self._names[path or f"{batch_idx}_{position}"]
             runner.visualizer.add_datasample(
                 f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
             )

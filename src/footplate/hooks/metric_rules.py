@@ -22,21 +22,19 @@ _LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme p
 _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
 
 
-def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS, *, named_by: str = "rule") -> Rule:
-    """Returns the rule of a metric. Matches its whole name first, then parts of the name, then well-known words.
+def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
+    """Returns the rule of a metric, or None if its name does not determine the rule.
+
+    Matches the whole name first, then parts of the name, then well-known words.
 
     Args:
         key: The metric.
         greater: Names, or parts of names, of metrics for which higher is better.
         less: Names, or parts of names, of metrics for which lower is better.
-        named_by: The config key that contains the metric, for the error message.
-
-    Raises:
-        ArgumentError: The name does not determine the rule.
 
     Example:
-        >>> rule_of("coco/bbox_mAP"), rule_of("val_loss")
-        ('greater', 'less')
+        >>> find_rule("coco/bbox_mAP"), find_rule("val_loss"), find_rule("score")
+        ('greater', 'less', None)
     """
     lower = key.lower()
     rules: tuple[tuple[Sequence[str], Rule], ...] = ((greater, "greater"), (less, "less"))
@@ -49,11 +47,27 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         return "greater"
     if words & _LESS_WORDS and not words & _GREATER_WORDS:
         return "less"
-    raise ArgumentError(
-        f"cannot tell whether a higher or lower '{key}' is better",
-        key=named_by,
-        notes=["Set rule='greater' or rule='less'."],
-    )
+    return None
+
+
+class UnknownRuleError(ArgumentError):
+    """The name of a metric does not tell whether higher or lower values are better.
+
+    Hooks raise it when training begins rather than in their constructors, because the preflight check, which knows the
+    metrics, comes in between: a misspelled name is reported as a missing metric.
+
+    Args:
+        metric: The metric.
+        key: The setting that selects the metric.
+    """
+
+    def __init__(self, metric: str, key: str) -> None:
+        super().__init__(
+            f"cannot tell whether a higher or lower '{metric}' is better",
+            key=key,
+            suggestion=nearest(metric, (*GREATER, *LESS)),
+            notes=["Set rule='greater' or rule='less'."],
+        )
 
 
 def check_rule(rule: str) -> Rule:

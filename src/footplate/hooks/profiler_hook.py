@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import profiler
-from torch.autograd.profiler_util import FunctionEventAvg
 
 from footplate.checks import check_count, check_keys
 from footplate.distributed import is_main_process
@@ -22,7 +21,6 @@ _HANDLERS: dict[str, tuple[str, ...]] = {
     "tb_trace": ("dir_name", "worker_name", "use_gzip"),
     "json_trace": ("path",),
 }
-_MEASURED = ("time", "time_total", "memory_usage", "count", "flops")
 _Handler = Callable[[Any], None]
 
 
@@ -175,15 +173,3 @@ def _check_handler(cfg: Any) -> None:
         if name in cfg:
             check_output_path(cfg[name], key=f"on_trace_ready.{name}")
     check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")
-    # torch can sort its table by the name and by the numbers of an average. Names with `cuda` are deprecated aliases.
-    average = FunctionEventAvg()
-    names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
-    numbers = [name for name in names if "cuda" not in name and isinstance(getattr(average, name), (int, float))]
-    columns, column = ["key", *numbers], cfg.get("sort_by")
-    if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in columns:
-        raise ArgumentError(
-            f"torch's profile table has no column '{column}'",
-            key="on_trace_ready.sort_by",
-            suggestion=nearest(column, columns),
-            notes=[f"columns: {', '.join(columns)}"],
-        )

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +15,20 @@ import torch
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import validation_points
 from footplate.hooks.checkpoint_hook import CheckpointHook
-from footplate.hooks.eta import RecurringEvent, TimeEstimator
-from footplate.hooks.metric_rules import is_better, order_metrics, rule_of
-from footplate.hooks.runtime_info_hook import IterTimerHook
+from footplate.hooks.metric_rules import find_rule, is_better, order_metrics
 from footplate.records import memory_in_use
 from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from footplate.hooks.live_display import LiveNotebook, LiveTerminal
-    from footplate.hooks.progress_lines import Sparkline
 
 _SECONDS_BETWEEN = 0.25
-_WINDOW = 50  # iterations over which waiting for data is averaged
+_WINDOW = 50  # iterations over which times are averaged
+_SECTIONS = 24  # of the run; the curve of a loss has one value for each
 
 
 @HOOKS.register_module()
@@ -50,45 +49,25 @@ class ProgressHook(Hook):
         self.interval = interval
         self._display: LiveTerminal | LiveNotebook | None = None
         self._drawn_at = 0.0
-        self._losses: dict[str, Sparkline] = {}
+        self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
+        self._losses: dict[str, dict[int, float]] = {}  # the latest value of each section of the run
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest and best value, iteration of the best one
         self._validation: tuple[int, int | None] | None = None
-        self._ticked = 0
 
     def before_train(self, runner: Runner) -> None:
         """Opens the display."""
-
-        def exclude(seconds: float) -> None:
-            """Excludes suspended time from the log and the ETA."""
-            self._estimator.exclude(seconds)
-            for hook in runner.hooks:
-                if isinstance(hook, IterTimerHook):
-                    hook.exclude(seconds)
-
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
         if not can_show or not is_main_process():
             return
         # Imported only if needed, because importing rich takes time.
-        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
+        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, is_notebook
 
-        shell = running_shell()
         if is_terminal:
-            self._display = LiveTerminal(sys.stdout, exclude)
-        elif shell is not None:
-            self._display = LiveNotebook(shell, on_cell_end=lambda: self.stop(runner))
-        else:
-            return
-        events = recurring_events(runner)
-        self._estimator = TimeEstimator(runner.max_iters, _validations(runner), events, done=runner.iter)
-        self._ticked = runner.iter
-        self._display.open()
+            self._display = LiveTerminal()
+        elif is_notebook():
+            self._display = LiveNotebook()
         self._draw(runner, runner.iter)
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Starts timing at the first iteration."""
-        if self._display is not None and self._estimator.is_paused:
-            self._estimator.tick(0)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -97,12 +76,12 @@ class ProgressHook(Hook):
         if self._display is None:
             return
         done = runner.iter + 1
-        due = time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
+        now = time.monotonic()
+        self._began = self._began or (now, done)
+        due = now - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
         if done % self.interval == 0 or not self._losses or (due and runner.device.type == "cpu"):
-            self._read_losses(outputs or {})
+            self._read_losses(runner, outputs or {})
         if due:
-            self._estimator.tick(done - self._ticked)
-            self._ticked = done
             self._draw(runner, done)
 
     def before_val(self, runner: Runner) -> None:
@@ -110,9 +89,6 @@ class ProgressHook(Hook):
         loop: Any = runner.val_loop
         if self._display is None or loop is None:
             return
-        self._estimator.tick(runner.iter - self._ticked, between=True)
-        self._ticked = runner.iter
-        self._estimator.begin_validation(runner.iter)
         lengths = [length_of(runner.val_dataloader)]  # if it is a user's loop
         if hasattr(loop, "sets"):
             lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
@@ -123,9 +99,7 @@ class ProgressHook(Hook):
     ) -> None:
         """Updates the validation line."""
         if self._validation is not None:
-            done, length = self._validation[0] + 1, self._validation[1]
-            self._validation = (done, length)
-            self._estimator.continue_validation(done / length if length else 0.0)
+            self._validation = (self._validation[0] + 1, self._validation[1])
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
                 self._draw(runner, runner.iter)
 
@@ -134,14 +108,12 @@ class ProgressHook(Hook):
         if self._validation is None:
             return
         self._validation = None
-        self._estimator.end_validation()
         rules = _best_rules(runner)
         for name, value in (metrics or {}).items():
             if not isinstance(value, Real) or isinstance(value, bool):
                 continue
-            try:
-                rule = rules.get(name) or rule_of(name)
-            except ArgumentError:
+            rule = rules.get(name) or find_rule(name)
+            if rule is None:
                 continue  # unknown whether greater is better, for example for a time
             _, best, at = self._metrics.get(name, (0.0, math.nan, 0))
             if math.isnan(best) or is_better(float(value), best, rule):
@@ -162,36 +134,38 @@ class ProgressHook(Hook):
             self._display = None
 
     def _draw(self, runner: Runner, done: int) -> None:
-        from footplate.hooks.progress_lines import Progress, format_progress
-
         if self._display is None:
             return
-        scalars, waiting = runner.message_hub.log_scalars, None
-        if "train/data_time" in scalars and "train/time" in scalars:
-            seconds = scalars["train/time"].mean(_WINDOW)
-            waiting = scalars["train/data_time"].mean(_WINDOW) / seconds if seconds else None
-        progress = Progress(
-            done=done,
-            length=runner.max_iters,
-            left=self._estimator.seconds_left(done),
-            pace=self._estimator.seconds_per_iteration,
-            waiting=waiting,
-            memory=memory_in_use(runner.device),
-            rate=scalars["train/lr"].current() if "train/lr" in scalars else None,
-            losses=self._losses,
-            metrics={
-                validation_label(name, scalars): self._metrics[name]
-                for name in order_metrics(self._metrics, list(_best_rules(runner)))
-            },
-            validation=self._validation,
-        )
-        self._display.show(format_progress(progress, self._display.width))
+        from rich.text import Text
+
+        from footplate.hooks.live_display import bar_line, loss_text, metric_text, text_line
+
         self._drawn_at = time.monotonic()
+        scalars, left = runner.message_hub.log_scalars, "--:--"
+        if self._began is not None and done > self._began[1]:
+            # The average since the first iteration includes validations, saves and all other pauses.
+            seconds = (self._drawn_at - self._began[0]) / (done - self._began[1]) * (runner.max_iters - done)
+            left = str(timedelta(seconds=round(seconds)))
+        train = [f"left {left}"]
+        if scalars.get("train/time") and scalars.get("train/data_time"):
+            pace = max(scalars["train/time"].mean(_WINDOW), 1e-9)
+            train.append(f"{pace:.3g} s/it" if pace >= 1 else f"{1 / pace:.3g} it/s")
+            train.append(f"{scalars['train/data_time'].mean(_WINDOW) / pace:.0%} waiting for data")
+        train.append(f"{memory_in_use(runner.device)} MiB")
+        now = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
+        if scalars.get("train/lr"):
+            now.insert(1, Text(f"lr {scalars['train/lr'].current():.2e}"))
+        best = [
+            metric_text(validation_label(name, scalars), *self._metrics[name])
+            for name in order_metrics(self._metrics, list(_best_rules(runner)))
+        ]
+        lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *train)]
+        lines += [text_line([Text(label), *parts]) for label, parts in (("now ", now), ("best", best)) if parts]
+        lines += [bar_line("valid", *self._validation)] if self._validation else []
+        self._display.show(lines)
 
-    def _read_losses(self, outputs: Mapping[str, Any]) -> None:
+    def _read_losses(self, runner: Runner, outputs: Mapping[str, Any]) -> None:
         """Reads all losses with a single copy from the device."""
-        from footplate.hooks.progress_lines import Sparkline
-
         tensors = {
             name: value
             for name, value in outputs.items()
@@ -203,38 +177,7 @@ class ProgressHook(Hook):
             if len(values) == 2 and "loss" in values and len(set(map(str, values.values()))) == 1:
                 values = {"loss": values["loss"]}  # the other one is its only term
             for name in sorted(values, key=lambda name: name != "loss"):
-                self._losses.setdefault(name, Sparkline()).add(values[name])
-
-
-def recurring_events(runner: Runner) -> list[RecurringEvent]:
-    """Returns recurring events other than validations: epoch starts and saves."""
-    epoch = length_of(runner.train_dataloader)
-    events = [RecurringEvent(range(epoch + 1, runner.max_iters + 1, epoch) if epoch else ())]
-    for hook in runner.hooks:
-        if isinstance(hook, CheckpointHook):
-            length = runner.max_epochs if hook.by_epoch else runner.max_iters
-            scale = runner.max_iters // max(length, 1)
-            saves: Sequence[int] = ()
-            if hook.interval > 0:
-                saves = range((hook.save_begin or hook.interval) * scale, length * scale + 1, hook.interval * scale)
-            if hook.save_last and length * scale not in saves:
-                saves = [*saves, length * scale]
-            events.append(RecurringEvent(saves, after_iteration=hook.by_epoch))
-    return events
-
-
-def _validations(runner: Runner) -> list[int]:
-    """Returns the iterations after which the run validates.
-
-    The list is empty if a custom loop determines them.
-    """
-    loop: Any = runner.train_loop
-    if runner.val_loop is None or not hasattr(loop, "dynamic_intervals"):
-        return []
-    changes = list(zip(loop.dynamic_milestones, loop.dynamic_intervals, strict=True))
-    end = loop.max_epochs if loop.by_epoch else loop.max_iters
-    points = validation_points(end, loop.val_begin, changes[0][1], changes[1:])
-    return [point * (loop.max_iters // max(end, 1)) for point in points] if loop.by_epoch else points
+                self._losses.setdefault(name, {})[_SECTIONS * runner.iter // runner.max_iters] = values[name]
 
 
 def _best_rules(runner: Runner) -> dict[str, str | None]:

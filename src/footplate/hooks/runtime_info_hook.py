@@ -16,11 +16,13 @@ from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import Reach
+from footplate.engine.idle_settings import RunExtent
 from footplate.errors import ArgumentError
-from footplate.records import HistoryBuffer, ScalarNames, numbers_in
+from footplate.module_selection import nearest_prefix
+from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
+_AVERAGING_INTERVAL = 1000  # iterations; bounds the number of values that ranks exchange
 _TIMES = ("time", "data_time")  # a history contains only what a resumed run repeats exactly
 
 
@@ -30,8 +32,9 @@ class RuntimeInfoHook(Hook):
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
     `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
-    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`. The `history` of the runner gets a row for
-    each epoch, or for each validation interval when training by iterations.
+    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`. With several processes, losses are replaced
+    with means over the processes when they are logged or saved; until then, a history contains those of this process.
+    The `history` of the runner gets a row for each epoch, or for each validation interval when training by iterations.
     """
 
     priority = "VERY_HIGH"
@@ -72,6 +75,7 @@ class RuntimeInfoHook(Hook):
         self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
         self._rate_names = [name for name, _, _ in sources]
         self._losses: dict[str, HistoryBuffer] = {}
+        self._has_ranks = runner.world_size > 1
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Records the epoch."""
@@ -99,12 +103,14 @@ class RuntimeInfoHook(Hook):
                 key = f"train/{self._names.name_of('train', name, self._rate_names)}"
                 runner.message_hub.update_scalar(key, value)  # checks that it is a number
                 histories[name] = runner.message_hub.history(key)
+                histories[name].averages_ranks = self._has_ranks
             else:
                 histories[name].append(value)
-        if not self._by_epoch:
-            done = self._infos["iter"] + 1
-            if done % self._loop.val_interval == 0 or done == self._max_iters:
-                self._add_row(runner, self._loop.epoch, done)
+        done = self._infos["iter"] + 1
+        if self._has_ranks and done % _AVERAGING_INTERVAL == 0:  # in case no log line does it
+            average_over_ranks(runner.message_hub.log_scalars)
+        if not self._by_epoch and (done % self._loop.val_interval == 0 or done == self._max_iters):
+            self._add_row(runner, self._loop.epoch, done)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the history of the run."""
@@ -112,6 +118,7 @@ class RuntimeInfoHook(Hook):
             self._add_row(runner, runner.epoch + self._by_epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, done: int) -> None:
+        average_over_ranks(runner.message_hub.log_scalars)
         window = "epoch" if self._by_epoch else done - runner.history.last_iter
         scalars = {}
         for key, history in runner.message_hub.log_scalars.items():
@@ -160,14 +167,16 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns, for each optimizer, the log name, the first parameter group, and the key of the learning rate."""
+    """Returns, for each optimizer, the log name, the first trainable parameter group, and the key of the rate."""
     if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
         return [
             (f"{name}.{rate}", group, key)
             for name, each in optim_wrapper.items()
             for rate, group, key in _rate_sources(each)
         ]
-    found = [("lr", optim_wrapper.param_groups[0], "lr")]
+    groups = optim_wrapper.param_groups
+    trainable = (group for group in groups if any(each.requires_grad for each in group.get("params", ())))
+    found = [("lr", next(trainable, groups[0]), "lr")]
     base = getattr(optim_wrapper, "base_param_settings", None)
     return [*found, ("base_lr", base, "lr")] if base is not None else found
 
@@ -216,10 +225,6 @@ class IterTimerHook(Hook):
         """Excludes validation from the duration of the next training iteration."""
         self._since = time.perf_counter()
 
-    def exclude(self, seconds: float) -> None:
-        """Excludes `seconds` from the duration of the iteration, because the process was suspended for that time."""
-        self._since += seconds
-
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
         hub = runner.message_hub
         found = self._histories[mode] = hub.history(f"{mode}/time"), hub.history(f"{mode}/data_time")
@@ -254,10 +259,10 @@ class GradientNormHook(Hook):
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
 
-    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
         """Yields `interval` if the run has fewer iterations than that."""
-        if reach.iters is not None and self.interval > reach.iters:
-            yield "interval", f"the run ends after {reach.iters} iterations, so no norm is measured"
+        if extent.iters is not None and self.interval > extent.iters:
+            yield "interval", f"the run ends after {extent.iters} iterations, so no norm is measured"
 
     def before_train(self, runner: Runner) -> None:
         """Assigns the parameters to groups."""
@@ -269,8 +274,11 @@ class GradientNormHook(Hook):
         }
         for group, members in self._members.items():
             if not members:
+                pattern, names = self.groups[group], [name for name, _ in named]
                 raise ArgumentError(
-                    "no parameter belongs to the group", key=f"groups.{group}", found=self.groups[group]
+                    f"no parameter name begins with '{pattern}'",
+                    key=f"groups.{group}",
+                    suggestion=nearest_prefix(pattern, names),
                 )
         self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in groups}
 

@@ -1,6 +1,5 @@
 """Hooks that end training early: when a metric stops improving, or before a time limit."""
 
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +8,19 @@ from typing import Any
 from footplate.checks import check_count, check_number, check_score, read_count, read_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import MissingMetricError, check_rule, is_better, is_skipped, rule_of
-from footplate.messages import nearest
+from footplate.hooks.metric_rules import (
+    MissingMetricError,
+    UnknownRuleError,
+    check_rule,
+    find_rule,
+    is_better,
+    is_skipped,
+)
 from footplate.registry import HOOKS
 
-_logger = logging.getLogger("footplate.hooks")
 _SECONDS = 3600  # per hour
 _MARGIN = 1.25  # the final validation and the final saves may take this many times as long as the longest ones so far
 _FADING = 0.9  # the weight of an earlier, longer iteration: the first one may compile the model
@@ -32,7 +36,7 @@ class EarlyStoppingHook(Hook):
         monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".
         rule: "greater" or "less". By default, it is derived from the name of the metric.
         min_delta: A value is an improvement only if it is better than the best one by more than this.
-        strict: Whether to raise an error rather than warn if a validation does not compute the metric.
+        strict: Ignored; accepted for compatibility. A metric that no validation computes is always an error.
         check_finite: Whether to end training at once if the metric is NaN or infinite.
         patience: The number of consecutive validations without improvement after which training ends.
         stopping_threshold: Training also ends as soon as the metric is at least as good as this.
@@ -59,16 +63,22 @@ class EarlyStoppingHook(Hook):
         check_number("min_delta", min_delta, least=0)
         check_number("stopping_threshold", stopping_threshold, optional=True)
         self.monitor = monitor
-        self.rule = rule_of(monitor, named_by="monitor") if rule is None else check_rule(rule)
+        self.rule = find_rule(monitor) if rule is None else check_rule(rule)
         self.min_delta, self.patience = min_delta, patience
-        self.strict, self.check_finite = strict, check_finite
+        self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold
         self.wait_count = 0
-        self.best_score = -math.inf if self.rule == "greater" else math.inf
+        self.best_score = math.inf if self.rule == "less" else -math.inf
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Stops a resumed run immediately if early stopping had already ended it."""
+        """Stops a resumed run immediately if early stopping had already ended it.
+
+        Raises:
+            UnknownRuleError: `rule` is not set, and the name of the metric does not determine it.
+        """
+        if self.rule is None:
+            raise UnknownRuleError(self.monitor, "monitor")
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
@@ -83,11 +93,9 @@ class EarlyStoppingHook(Hook):
         metrics = metrics or {}
         if is_skipped(runner, self.monitor):
             return
-        if self.monitor not in metrics:
-            self.check_metrics(tuple(metrics))
-            return
-        score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
-        if is_better(score, self.best_score, self.rule, self.min_delta):
+        self.check_metrics(tuple(metrics))
+        score = check_score(self.monitor, metrics[self.monitor], key="monitor")
+        if self._is_better(score, self.best_score, self.min_delta):
             self.best_score, self.wait_count = score, 0
         else:
             self.wait_count += 1
@@ -96,24 +104,15 @@ class EarlyStoppingHook(Hook):
             runner.train_loop.stop_training = True
             runner.logger.info("Early stopping after iteration %d: %s.", runner.iter, reason)
 
-    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+    def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
         """Yields `monitor` if the run never validates."""
-        if not reach.validates:
+        if not extent.validates:
             yield "monitor", f"early stopping monitors '{self.monitor}', and {NEVER_VALIDATES}"
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Warns if a validation does not compute the metric.
-
-        Raises:
-            ArgumentError: The metric is missing, and `strict` is set.
-        """
-        if self.monitor in metrics:
-            return
-        if self.strict:
-            raise MissingMetricError("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
-        near = nearest(self.monitor, metrics)
-        hint = f"Did you mean '{near}'?" if near else f"Metrics: {', '.join(metrics)}."
-        _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)
+        """Raises ArgumentError if a validation does not compute the metric."""
+        if self.monitor not in metrics:
+            raise MissingMetricError("monitor", self.monitor, metrics, "monitor")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and the latest value, and the number of validations since the best value."""
@@ -123,16 +122,19 @@ class EarlyStoppingHook(Hook):
         """Restores the state that `state_dict` returned."""
         self.wait_count = read_count(state, "wait_count")
         self.best_score = read_number(state, "best_score", finite=False)
-        last = state.get("last_score")  # older checkpoints lack this key
+        last = state["last_score"]
         if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):  # NaN is possible
             raise ValueError("'last_score' must be a number or None")
         self.last_score = last
+
+    def _is_better(self, value: float, than: float, by: float = 0.0) -> bool:
+        return self.rule is not None and is_better(value, than, self.rule, by)
 
     def _reason_to_stop(self) -> str:
         score, limit = self.last_score, self.stopping_threshold
         if score is not None and self.check_finite and not math.isfinite(score):
             return f"{self.monitor} is {score}"
-        if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
+        if score is not None and limit is not None and (score == limit or self._is_better(score, limit)):
             return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
         if self.wait_count >= self.patience:
             return (
@@ -195,7 +197,7 @@ class TimeLimitHook(Hook):
         if now + self._needed(runner) >= self._end:
             requests.end_training()
         if runner.world_size > 1:
-            requests.agree(runner.device)
+            requests.exchange(runner.device)
         if requests.out_of_time:
             runner.train_loop.end_early()
 

@@ -17,7 +17,6 @@ from footplate.checkpoint import export_weights, load_weights
 from footplate.checks import check_choice, check_count
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
-from footplate.first_generation.adapters.model import legacy_model_in
 from footplate.inference.export_formats import (
     FORMATS,
     INPUT,
@@ -29,11 +28,13 @@ from footplate.inference.export_formats import (
 )
 from footplate.inference.trained_model import Preprocessing, TrainedModel
 from footplate.messages import format_bytes, labeled, one_line
+from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
 SAFETENSORS = "safetensors"
 NAMES = (*FORMATS, SAFETENSORS)
 _LIMIT = 1e-3
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
 _LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
 _CPU = torch.device("cpu")
@@ -49,6 +50,7 @@ class Export(NamedTuple):
             weights.
         tested: The shapes of the inputs with which the file was run. Empty if the file contains only weights.
         difference: The largest difference between the outputs of the file and of the model, or between their weights.
+        multiple: The number of which the height and the width of an input must be multiples, if they may vary.
         data_files: The files in the same folder with the weights of an ONNX model larger than 1.5 GiB.
     """
 
@@ -57,6 +59,7 @@ class Export(NamedTuple):
     outputs: dict[str, tuple[int, ...]]
     tested: list[tuple[int, ...]]
     difference: float
+    multiple: int = 1
     data_files: Sequence[str] = ()
 
 
@@ -101,6 +104,7 @@ def export_model(
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         outputs: dict[str, Tensor] = {}
         tested: list[tuple[int, ...]] = []
+        multiple = 1
         if to != SAFETENSORS:
             module = ExportedModel(model).eval()
             images, outputs = _run_example(trained, module, size)
@@ -113,7 +117,7 @@ def export_model(
             else:
                 metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
                 request = Request(module, images, list(outputs), path, metainfo, opset)
-                tested, difference = _write(FORMATS[to], request, to)
+                tested, difference, multiple = _write(FORMATS[to], request, to)
             if not difference <= _LIMIT:
                 raise ExportError(
                     f"the {to} file was discarded: it differs from the model by {difference:.2g}, more than {_LIMIT:g}",
@@ -124,7 +128,7 @@ def export_model(
                 os.replace(os.path.join(temporary, name), os.path.join(folder, name))
     files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]
     shapes = {name: tuple(each.shape) for name, each in outputs.items()}
-    return Export(target, sum(map(os.path.getsize, files)), shapes, tested, difference, files[1:])
+    return Export(target, sum(map(os.path.getsize, files)), shapes, tested, difference, multiple, files[1:])
 
 
 def output_path_of(checkpoint: str, to: str) -> str:
@@ -146,9 +150,14 @@ def describe_export(export: Export) -> str:
         lines.append(labeled("input", f"{INPUT} ({batch}, {channels}, {size}), float32, 0 to 255"))
         fixed = [f"batches of {count} images"] if batch == count else []
         fixed += [f"images of {height}x{width} pixels"] if size != "H, W" else []
+        if export.multiple > 1:
+            lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
         lines += [labeled("fixed", f"the file accepts only {' and '.join(fixed)}")] if fixed else []
         for name, shape in export.outputs.items():
-            lines.append(labeled("output", f"{name} {shape} for {count} images"))
+            sizes = [batch, *map(str, shape[1:])]
+            if size == "H, W" and shape[-2:] == (height, width):
+                sizes[-2:] = ["H", "W"]
+            lines.append(labeled("output", f"{name} ({', '.join(map(str, sizes))})"))
     compared = f", tested with inputs of {_shapes(export.tested)}" if export.tested else " between the weights"
     lines.append(labeled("difference", f"at most {export.difference:.2g}{compared}"))
     return "\n".join(lines) + "\n"
@@ -196,7 +205,8 @@ def _run_example(
     try:
         outputs = module.named_outputs(images)
     except Exception as error:
-        raise _export_error("the model cannot be run on an example input", module.model, error, "--size") from error
+        key = "model" if size is None else "--size"
+        raise _export_error("the model cannot be run on an example input", module.model, error, key) from error
     if not outputs:
         raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
     return images, outputs
@@ -213,8 +223,11 @@ def _random_images(shape: Sequence[int]) -> Tensor:
     return torch.randint(0, 256, tuple(shape), generator=generator).float()
 
 
-def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
-    """Writes a file and tests it. Returns the shapes of the tested inputs and the largest difference.
+def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float, int]:
+    """Writes a file and tests it with other batch sizes, heights and widths.
+
+    Returns the shapes of the tested inputs, the largest difference, and the number of which heights and widths must be
+    multiples.
 
     If the model cannot be exported with dynamic shapes, uses the shapes of the example.
     """
@@ -233,18 +246,26 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
     shape = tuple(request.images.shape)
     difference = largest_difference(run(request.images), request.module(request.images))
     tested = [shape]
-    for other in ((shape[0] + 1, *shape[1:]), (1, shape[1], shape[2] + 32, shape[3] + 64)):
+
+    def supports(other: tuple[int, ...]) -> bool:
+        nonlocal difference
         images = _random_images(other)
         try:
             wanted = request.module(images)
             found = run(images)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size
-            continue
+            return False
         if name == "torchscript" and largest_difference(found, wanted) > _LIMIT:
-            continue  # a trace may contain the size of its example
+            return False  # a trace may contain the size of its example
         tested.append(other)
         difference = max(difference, largest_difference(found, wanted))
-    return tested, difference
+        return True
+
+    supports((shape[0] + 1, *shape[1:]))
+    # Sizes that are odd multiples of a number, and therefore multiples of no higher power of two.
+    sizes = ((each, [each * (side // each + 1 | 1) for side in (shape[2], shape[3] + each)]) for each in _MULTIPLES)
+    multiple = next((each for each, size in sizes if supports((1, shape[1], *size))), 1)
+    return tested, difference, multiple
 
 
 def _write_weights(trained: TrainedModel, model: nn.Module, target: str) -> float:

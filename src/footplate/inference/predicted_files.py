@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +15,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from footplate.data.annotations import encode_mask
 from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
 from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
-from footplate.visualization import as_array
+from footplate.visualization import as_array, skipping_failed_image, unique_name
 
 LINES = "predictions.jsonl"
 _PARTIAL = f"{LINES}.partial"
@@ -78,7 +78,8 @@ def predict_files(
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
     maps in `labels`. The lines are first written to `predictions.jsonl.partial`. At the end, this file replaces
-    `predictions.jsonl`. Inputs that cannot be read are skipped and listed in the result.
+    `predictions.jsonl`. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be
+    drawn, its line has no `picture`.
 
     Args:
         predictor: The predictor.
@@ -91,7 +92,8 @@ def predict_files(
         ArgumentError: A path matches no picture, or the output folder contains `pictures` or `labels` but no
             predictions.
         DataError: No picture or video can be read.
-        MissingExtraError: There is a video, and OpenCV is not installed.
+        MissingExtraError: There is a video, and OpenCV is not installed, or there are masks, and neither
+            faster-coco-eval nor pycocotools is installed.
     """
     written = [os.path.join(out, each) for each in (_PICTURES, _LABELS)]
     path, unfinished = (os.path.join(out, each) for each in (LINES, _PARTIAL))
@@ -112,9 +114,12 @@ def predict_files(
                 labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
                 _save_image(os.path.join(out, line["labels"]), labels)
             if draw:
-                line = {"picture": f"{_PICTURES}/{source.name}.png", **line}
-                drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
-                _save_image(os.path.join(out, line["picture"]), drawn)
+                drawn = None
+                with skipping_failed_image(source.name):
+                    drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
+                if drawn is not None:
+                    line = {"picture": f"{_PICTURES}/{source.name}.png", **line}
+                    _save_image(os.path.join(out, line["picture"]), drawn)
             frame = {} if source.frame is None else {"frame": source.frame}
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
@@ -141,6 +146,9 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         prediction: A data element of any task, a tensor, or a dict or a list of these.
         metainfo: A dict that contains the names of the `classes`.
         score: The minimum score for instances and classes; see `predict_files`.
+
+    Raises:
+        MissingExtraError: There are masks, and neither faster-coco-eval nor pycocotools is installed.
     """
     if not hasattr(prediction, "metainfo"):
         return {"prediction": _plain(prediction)}
@@ -162,6 +170,8 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         columns: dict[str, Any] = {_COLUMNS.get(key, key): as_array(instances.get(key)) for key in keys}
         if "label" in columns:
             columns["class"] = [_name(int(label), classes) for label in columns["label"]]
+        if "masks" in instances:
+            columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances.masks)]
         rows = range(len(instances))
         found["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
     if "pred_score" in prediction:
@@ -278,7 +288,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     unique: list[tuple[str, str]] = []
     for stem, (_, path) in zip(stems, found, strict=True):
         taken = names | folders if is_video(path) else names
-        name = next(each for each in chain([stem], (f"{stem}_{number}" for number in count(2))) if each not in taken)
+        name = unique_name(stem, taken)
         names.add(name)
         unique.append((name, path))
     return unique

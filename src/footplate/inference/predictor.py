@@ -1,5 +1,6 @@
 """Predicts on images with a trained model, and draws the predictions."""
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -17,8 +18,8 @@ from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters.model import legacy_model_in
 from footplate.inference.trained_model import Pixels, Preprocessing, TrainedModel, open_trained, select_device
+from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer
@@ -128,7 +129,8 @@ class Predictor:
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
             found = step(self._preprocessing.collate(samples))
         if legacy_model_in(self.model) is not None:
-            found = [as_data_element(each) for each in found]
+            shapes = [_original_shape(each) for each in samples]
+            found = [as_data_element(*each) for each in zip(found, shapes, strict=True)]
         return [each.to("cpu") if hasattr(each, "to") else each for each in found]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
@@ -163,8 +165,10 @@ class Predictor:
         prediction = above_score(prediction, score)
         if type(visualizer).render is not Visualizer.render:
             return visualizer.render(pixels, prediction, draw_gt=False)
-        # A visualizer of a code base draws in this method and stores the drawn image.
-        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True)
+        # A visualizer of a code base draws in this method and stores the drawn image. Some have a minimum score.
+        takes_score = "pred_score_thr" in inspect.signature(visualizer.add_datasample).parameters
+        least = {"pred_score_thr": score} if takes_score else {}
+        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True, **least)
         return visualizer.get_image()
 
 
@@ -214,21 +218,31 @@ def in_chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield chunk
 
 
-def as_data_element(result: Any) -> Any:
+def _original_shape(sample: Any) -> dict[str, Any]:
+    """Returns the `ori_shape` of a first-generation sample as metainfo, if the pipeline has collected it."""
+    metas = sample.get("img_metas") if isinstance(sample, Mapping) else None
+    while isinstance(metas, (list, tuple)) and metas:  # several views
+        metas = metas[0]
+    metas = getattr(metas, "data", metas)
+    return {"ori_shape": tuple(metas["ori_shape"])} if isinstance(metas, Mapping) and "ori_shape" in metas else {}
+
+
+def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> Any:
     """Converts the result of a first-generation model for one image to a data element. Returns other results unchanged.
 
     Args:
         result: An integer label map ``(H, W)``, class scores ``(C,)``, a list with an array of boxes and scores
             ``(N, 5)`` for each class, or a tuple of such a list and a list with the masks for each class.
+        metainfo: The metainfo of the data element.
     """
     if _is_array(result, 2, "iu"):
-        return BaseDataElement(pred_sem_seg=PixelData(data=torch.as_tensor(result.copy())[None]))
+        return BaseDataElement(metainfo=metainfo, pred_sem_seg=PixelData(data=torch.as_tensor(result.copy())[None]))
     if _is_array(result, 1, "f"):
         scores = torch.as_tensor(result.copy())
-        return BaseDataElement(pred_score=scores, pred_label=scores.argmax()[None])
+        return BaseDataElement(metainfo=metainfo, pred_score=scores, pred_label=scores.argmax()[None])
     boxes, masks = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if isinstance(boxes, list) and boxes and all(_is_array(each, 2, "f") and each.shape[1] == 5 for each in boxes):
-        return BaseDataElement(pred_instances=_instances(boxes, masks))
+        return BaseDataElement(metainfo=metainfo, pred_instances=_instances(boxes, masks))
     return result
 
 

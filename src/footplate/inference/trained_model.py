@@ -25,8 +25,8 @@ from footplate.engine.run_config import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
 from footplate.evaluation.evaluation_sets import has_several_loaders
-from footplate.hosts import import_modules
 from footplate.messages import one_line
+from footplate.openmmlab import import_modules
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.tasks.recipes import find_config
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from footplate.checkpoint.serializable import tensors_in
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.module_selection import Selection, select_modules
+from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, Selection, select_modules
 
 _Buffers = dict[str, Tensor | None]  # the `_buffers` of a module
 
@@ -117,7 +116,7 @@ def _finding_changed_buffers(module: nn.Module, changed: list[tuple[_Buffers, _B
     yield
     for each, buffers in before:
         # torch does not count the versions of running statistics.
-        is_statistic = isinstance(each, _NormBase) and each.training
+        is_statistic = isinstance(each, (*BATCH_NORMS, *INSTANCE_NORMS)) and each.training
         earlier = {
             name: copy if is_statistic or _version(value) != version else value
             for name, value, version, copy in buffers
@@ -147,7 +146,7 @@ class _Repeating(AbstractContextManager[None]):
     """
 
     def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[_Buffers, _Buffers]]) -> None:
-        tensors = [each for each in tree_leaves(inputs) if isinstance(each, Tensor) and not each.is_inference()]
+        tensors = [tensor for tensor in tensors_in(inputs) if not tensor.is_inference()]
         self._module = module
         self._inputs = [(each, each._version) for each in tensors]
         self._changed = changed

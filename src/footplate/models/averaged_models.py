@@ -32,7 +32,7 @@ class BaseAveragedModel(nn.Module):
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
     Raises:
-        ArgumentError: `interval` is not a positive integer, or the averages cannot be on `device`.
+        ArgumentError: `interval` is not a positive integer, or the model is sharded and not on `device`.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class BaseAveragedModel(nn.Module):
         copies: dict[int, Any] = {}
         if device is not None:
             try:
-                found = torch.empty(0, device=device).device
+                target = torch.empty(0, device=device).device.type
             except (RuntimeError, AssertionError, TypeError) as error:  # torch raises all of them for unknown devices
                 message = f"the device of the average is not available: {str(error).splitlines()[0]}"
                 raise ArgumentError(message, key="device", found=device) from error
-            if is_sharded(model) and any(each.device.type != found.type for each in model.parameters()):
+            if is_sharded(model) and any(parameter.device.type != target for parameter in model.parameters()):
                 message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
                 raise ArgumentError(message, key="device", found=str(device))
             # The memo of `deepcopy`, which would otherwise need memory for a second model on the first device.
@@ -98,9 +98,6 @@ class BaseAveragedModel(nn.Module):
 
     def _update(self, own: "_Tensors", source: "_Tensors") -> None:
         averages, values = own.averaged, source.averaged
-        if own.integers:
-            averages = [each for index, each in enumerate(averages) if index not in own.integers]
-            values = [each for index, each in enumerate(values) if index not in own.integers]
         if self.avg_func is not None:
             for average, value in zip(averages, values, strict=True):
                 self.avg_func(average, value.to(average.device), self._count)
@@ -296,8 +293,6 @@ class _Tensors(NamedTuple):
 
     averaged: list[Tensor]
     copied: list[Tensor]
-    integers: list[int]
-    """The indices of the integer tensors among `averaged`; these keep their values."""
 
 
 class _TensorLocations:
@@ -309,23 +304,23 @@ class _TensorLocations:
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
-        buffers = _locate_tensors(model, "_buffers")
-        is_averaged = [update_buffers and _has_average(owner[name]) for owner, name in buffers]
-        self._parameters: list[Tensor] = [owner[name] for owner, name in _locate_tensors(model, "_parameters")]
-        self._averaged = list(itertools.compress(buffers, is_averaged))
-        self._copied = [each for each, averaged in zip(buffers, is_averaged, strict=True) if not averaged]
-        self._integers = [index for index, each in enumerate(self._parameters) if not _has_average(each)]
-        self._is_sharded = any(map(is_dtensor, [*self._parameters, *(owner[name] for owner, name in buffers)]))
+        parameters = [owner[name] for owner, name in _locate_tensors(model, "_parameters")]
+        self._parameters: list[Tensor] = [parameter for parameter in parameters if _has_average(parameter)]
+        self._integers: list[Tensor] = [parameter for parameter in parameters if not _has_average(parameter)]
+        self._averaged: list[tuple[dict[str, Any], str]] = []
+        self._copied: list[tuple[dict[str, Any], str]] = []
+        for owner, name in _locate_tensors(model, "_buffers"):
+            is_averaged = update_buffers and _has_average(owner[name])
+            (self._averaged if is_averaged else self._copied).append((owner, name))
+        self._is_sharded = any(map(is_dtensor, itertools.chain(model.parameters(), model.buffers())))
 
     def tensors(self) -> _Tensors:
         """Returns the current tensors."""
-        copied = [owner[name] for owner, name in self._copied]
-        averaged = self._parameters
-        if self._averaged:
-            averaged = [*averaged, *(owner[name] for owner, name in self._averaged)]
+        averaged = [*self._parameters, *(owner[name] for owner, name in self._averaged)]
+        copied = [*self._integers, *(owner[name] for owner, name in self._copied)]
         if self._is_sharded:
-            averaged, copied = [local_tensor(each) for each in averaged], [local_tensor(each) for each in copied]
-        return _Tensors(averaged, copied, self._integers)
+            averaged, copied = list(map(local_tensor, averaged)), list(map(local_tensor, copied))
+        return _Tensors(averaged, copied)
 
 
 def _has_average(tensor: Tensor) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from footplate.checkpoint import load_weights
+from footplate.checkpoint import STRIP_WRAPPER, load_weights
 from footplate.checks import check_choice
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -262,7 +262,7 @@ class PretrainedInit:
         prefix: str | None = None,
         map_location: str | None = None,
         *,
-        revise_keys: Sequence[tuple[str, str]] = ((r"^module\.", ""),),
+        revise_keys: Sequence[tuple[str, str]] = STRIP_WRAPPER,
     ) -> None:
         self.checkpoint = checkpoint
         self.revise_keys = [(pattern, replacement) for pattern, replacement in revise_keys]

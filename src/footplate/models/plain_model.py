@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from footplate.data import has_target, split_target
+from footplate.distributed.wrappers import ModelWrapper
 from footplate.errors import ArgumentError
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor
@@ -18,6 +19,7 @@ from footplate.registry import MODEL_WRAPPERS
 FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
+_VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
 class _WholeBatch(BaseDataPreprocessor):
@@ -28,13 +30,13 @@ class _WholeBatch(BaseDataPreprocessor):
 
 
 @MODEL_WRAPPERS.register_module()
-class PlainModel(BaseModel):
+class PlainModel(ModelWrapper, BaseModel):
     """Adds the step methods that the loops call to a torch module. It has the same state dict as the module.
 
     The registry of model wrappers contains it, so that `unwrap_model` returns the module.
 
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
-    anything else as the only argument. The loss of a batch comes from the first of these that is given:
+    anything else as the only argument. In training, the loss of a batch comes from the first of these that is given:
 
     1. `training_step(module, batch)`.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
@@ -42,18 +44,19 @@ class PlainModel(BaseModel):
 
     The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed.
+    summed. Validation never calls `training_step`: it computes the loss with `loss`, or from the output of the module.
+    With a `training_step`, it passes the output of `validation_step` to `loss`.
 
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
-        training_step: A function that takes the module and the batch and returns the loss.
+        training_step: A function that takes the module and the batch and returns the loss. If it is given, `loss` is
+            only used in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
             output of the module is returned.
 
     Raises:
-        ArgumentError: Both `loss` and `training_step` are given, an argument is not a function, or the loss has
-            parameters.
+        ArgumentError: An argument is not a function, or the loss has parameters.
     """
 
     def __init__(
@@ -69,8 +72,6 @@ class PlainModel(BaseModel):
         for name, function in given.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
                 raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
-        if loss is not None and training_step is not None:
-            raise ArgumentError("'loss' and 'training_step' cannot both be set: each returns the loss", key="loss")
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
             raise ArgumentError(
                 "the loss has parameters, which would neither be trained nor saved",
@@ -90,14 +91,15 @@ class PlainModel(BaseModel):
         return step(self.module, batch) if mode == "predict" and step is not None else self._output(batch)
 
     def val_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch, or None if there is a `training_step` but no `validation_step`."""
+        """Returns the predictions for one batch, or None if there is only a `training_step`."""
         (batch,) = self.data_preprocessor(data, False)
-        if self._functions["validation_step"] is not None:
-            return self(batch, mode="predict")
-        if self._functions["training_step"] is not None:
+        functions = self._functions
+        if functions["validation_step"] is None and self._has_only_training_step:
             return None
-        output = self(batch)
-        self._validated = data, batch, output  # so that the loss needs no second forward pass
+        output = self(batch, mode="predict")
+        # The loss needs no second forward pass, unless it needs the output of the module, as in training.
+        if functions["validation_step"] is None or functions["training_step"] is not None:
+            self._validated = data, batch, output
         return output
 
     def test_step(self, data: Any) -> Any:
@@ -105,11 +107,24 @@ class PlainModel(BaseModel):
         return self.val_step(data)
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses on one validation batch as scalar tensors."""
+        """Returns the losses on one validation batch as scalar tensors.
+
+        Raises:
+            ArgumentError: There is a `training_step` but no `loss`.
+        """
+        if self._has_only_training_step:
+            raise ArgumentError(
+                "validation cannot compute a loss, because training_step is only called in training",
+                key="val_cfg.loss",
+                notes=["Pass loss=..., a function of (output, target), next to training_step, or a metric."],
+            )
         seen, self._validated = self._validated, None
         if seen is None or seen[0] is not data:
-            return super().val_loss(data)
-        _, batch, output = seen
+            (batch,) = self.data_preprocessor(data, False)
+            has_step = self._functions["training_step"] is not None
+            output = self(batch, mode="predict" if has_step else "tensor")
+        else:
+            _, batch, output = seen
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -133,6 +148,10 @@ class PlainModel(BaseModel):
         """Loads a state dict into the module."""
         return self.module.load_state_dict(*args, **kwargs)
 
+    @property
+    def _has_only_training_step(self) -> bool:
+        return self._functions["training_step"] is not None and self._functions["loss"] is None
+
     def _output(self, batch: Any) -> Any:
         """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
@@ -148,10 +167,9 @@ class PlainModel(BaseModel):
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=given,
-                    notes=[
-                        _ADVICE,
-                        "If you only validate or test, pass just validation_step=..., a function of the same form.",
-                    ],
+                    notes=[_VALIDATION_ADVICE]
+                    if self._functions["training_step"] is not None
+                    else [_ADVICE, f"If you only validate or test: {_VALIDATION_ADVICE}"],
                 ) from error
             raise
 
@@ -159,6 +177,9 @@ class PlainModel(BaseModel):
         step = self._functions["training_step"]
         if step is not None:
             return self._checked(step(self.module, batch), "training_step")
+        return self._losses_of_output(batch)
+
+    def _losses_of_output(self, batch: Any) -> dict[str, Any]:
         if self._functions["loss"] is not None:
             split_target(batch)  # raises if there is no target
         return self._losses_of(self._output(batch), batch)

@@ -5,7 +5,7 @@ from footplate.optim.constructors import (
     LayerDecayOptimizerConstructor,
     LearningRateDecayOptimizerConstructor,
 )
-from footplate.optim.lars_lamb import LAMB, LARS
+from footplate.optim.lars import LARS
 from footplate.optim.muon import Muon
 from footplate.optim.optimizer_builder import build_optimizer
 from footplate.optim.schedules import ParamSchedule, build_param_schedulers
@@ -13,7 +13,6 @@ from footplate.optim.wrapper_builder import build_optim_wrapper, scale_learning_
 from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
 __all__ = [
-    "LAMB",
     "LARS",
     "AmpOptimWrapper",
     "DefaultOptimWrapperConstructor",

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_count, check_number, check_pattern
+from footplate.checks import check_choice, check_count, check_number
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError
 from footplate.optim.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizer_builder import build_optimizer, default_of, optimizer_class
 from footplate.optim.paramwise import (
-    FirstGenerationRules,
     ParamLocation,
     ParamwiseRules,
     check_paramwise,
@@ -27,7 +25,7 @@ from footplate.optim.paramwise import (
     warn_of_unmatched_keys,
 )
 from footplate.optim.wrappers import OptimWrapper
-from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -225,79 +223,6 @@ class DefaultOptimWrapperConstructor:
         if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
             warn_of_unmatched_keys(self.rules, model)
-
-
-@OPTIMIZER_BUILDERS.register_module()
-class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The first-generation default constructor. It returns the optimizer without a wrapper.
-
-    Args:
-        optimizer_cfg: The `optimizer` section.
-        paramwise_cfg: See `DefaultOptimWrapperConstructor`.
-    """
-
-    rules_type = FirstGenerationRules
-
-    def __init__(self, optimizer_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
-        super().__init__({"optimizer": optimizer_cfg}, paramwise_cfg)
-
-    def __call__(self, model: nn.Module) -> Optimizer:
-        """Returns an optimizer for the parameters of `model`."""
-        return self.make_optimizer(unwrap_model(model))
-
-
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Sets fields of parameter groups by regular expressions, like the older `paramwise_options`.
-
-    `paramwise_cfg` maps patterns to settings. All patterns that match part of a parameter's name apply, in their
-    order. `<field>_mult` multiplies the value of the field in the `optimizer` section.
-
-    Example:
-        >>> from torch import nn
-        >>> cfg = dict(optimizer=dict(type="SGD", lr=0.1, weight_decay=1e-4))
-        >>> build = PatternOptimWrapperConstructor(cfg, {"bias$": dict(weight_decay=0.0)})
-        >>> [group["weight_decay"] for group in build(nn.Linear(2, 2)).param_groups]
-        [0.0001, 0.0]
-    """
-
-    def add_params(
-        self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
-    ) -> None:
-        """Appends one group for each parameter of `module`."""
-        for name, parameter in module.named_parameters(prefix):
-            settings: Group = {}
-            if parameter.requires_grad:
-                for pattern, options in self.paramwise_cfg.items():
-                    if re.search(pattern, name):
-                        settings.update(self._options(options))
-                        self.reasons[name] = (*self.reasons.get(name, ()), pattern)
-            params.append({"params": [parameter], **settings})
-
-    def _options(self, options: Mapping[str, Any]) -> Group:
-        settings: Group = {}
-        for key, value in options.items():
-            field = key.removesuffix("_mult")
-            if field == key:
-                settings[key] = value
-            elif field in self.optimizer_cfg:
-                if not isinstance(value, (int, float)) or value < 0:
-                    raise ArgumentError(f'"{key}" must be a non-negative number', key="paramwise_cfg", found=value)
-                settings[field] = self.optimizer_cfg[field] * value
-            else:
-                raise ArgumentError(f'"{key}" needs "{field}" in the optimizer section', key=f"optimizer.{field}")
-        return settings
-
-    def _validate_cfg(self) -> None:
-        for pattern, options in self.paramwise_cfg.items():
-            if not isinstance(options, Mapping):
-                raise ArgumentError(
-                    "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
-                )
-            check_pattern(pattern, key="paramwise_cfg")
-
-    def _warn(self, model: nn.Module) -> None:
-        """Does nothing, since patterns without a matching parameter are common in these configs."""
 
 
 def convnext_layer(path: list[str], layers: int) -> int:

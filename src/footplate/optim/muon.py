@@ -2,23 +2,16 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.adamw import adamw
+from torch import nn
+from torch.optim import AdamW, Optimizer
 
-from footplate.checks import check_choice, check_count, check_flag, check_number
-from footplate.distributed.sharding import distribute_like, full_tensor
+from footplate.checks import check_flag
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.optim.lars_lamb import LayerwiseOptimizer
 from footplate.registry import OPTIMIZERS
-
-try:
-    from torch.optim._muon import _adjust_lr, _zeropower_via_newtonschulz
-except ImportError:  # before torch 2.9
-    _zeropower_via_newtonschulz = None  # type: ignore[assignment]
 
 Group = dict[str, Any]
 _logger = logging.getLogger("footplate.optim")
@@ -26,11 +19,8 @@ _HEAD = re.compile(r"(^|\.)(heads?|\w+_heads?|classifier|fc)(\.|$)")
 
 
 @OPTIMIZERS.register_module()
-class Muon(LayerwiseOptimizer):
-    """Muon for the parameter groups with `use_muon=True`, and AdamW for those with `use_muon=False`.
-
-    The momentum of a matrix is orthogonalized by `torch.optim`'s Newton-Schulz iteration. A convolution kernel of
-    shape ``(O, I, H, W)`` is treated as a matrix ``(O, I * H * W)``. A sharded matrix is gathered on every rank.
+class Muon(Optimizer):
+    """`torch.optim.Muon` for the groups with `use_muon=True`, and `torch.optim.AdamW` for those with `use_muon=False`.
 
     In a config, `use_muon` is set for every parameter: see `split_hidden_matrices`.
 
@@ -53,7 +43,7 @@ class Muon(LayerwiseOptimizer):
         adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
-        ArgumentError: An argument is out of range, a group lacks `use_muon`, or a parameter is not supported.
+        ArgumentError: torch is older than 2.9, or a group lacks `use_muon`.
     """
 
     def __init__(
@@ -71,42 +61,48 @@ class Muon(LayerwiseOptimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-8,
     ) -> None:
-        if _zeropower_via_newtonschulz is None:
+        if not hasattr(torch.optim, "Muon"):
             raise ArgumentError("Muon needs torch 2.9 or later", key="type", found=torch.__version__)
-        numbers = {"lr": lr, "weight_decay": weight_decay, "eps": eps, "adamw_eps": adamw_eps}
-        for name, value in numbers.items():
-            check_number(name, value.item() if isinstance(value, Tensor) else value, least=0)
-        check_number("momentum", momentum, least=0, below=1)
-        _check_numbers("betas", betas, 2, least=0, below=1)
-        _check_numbers("ns_coefficients", ns_coefficients, 3)
-        settings = {
-            **numbers,
-            "momentum": momentum,
-            "nesterov": check_flag("nesterov", nesterov),
-            "ns_coefficients": tuple(ns_coefficients),
-            "ns_steps": check_count("ns_steps", ns_steps, most=99),
-            "adjust_lr_fn": check_choice("adjust_lr_fn", adjust_lr_fn, ("match_rms_adamw", "original")),
-            "betas": tuple(betas),
-            "use_muon": None,
-        }
-        super().__init__(params, settings)
-        for group in self.param_groups:
-            if not isinstance(group["use_muon"], bool):
-                raise ArgumentError(
-                    "Muon needs `use_muon` in each parameter group",
-                    key="use_muon",
-                    found=group["use_muon"],
-                    notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "use_muon": None})
+        self._parts: dict[bool, Optimizer] = {}
+        for use_muon in (True, False):
+            groups = self._groups(use_muon)
+            if groups and use_muon:
+                self._parts[True] = torch.optim.Muon(
+                    groups,
+                    momentum=momentum,
+                    nesterov=nesterov,
+                    ns_coefficients=ns_coefficients,
+                    eps=eps,
+                    ns_steps=ns_steps,
+                    adjust_lr_fn=adjust_lr_fn,
                 )
-            if any(each.is_complex() for each in group["params"]):
-                raise ArgumentError("Muon does not support complex parameters", key="type")
-            flat = next((each for each in group["params"] if group["use_muon"] and each.ndim < 2), None)
-            if flat is not None:
-                raise ArgumentError(
-                    "a parameter group with use_muon=True has a parameter with fewer than two dimensions",
-                    key="use_muon",
-                    found=list(flat.shape),
-                )
+            elif groups:
+                self._parts[False] = AdamW(groups, betas=betas, eps=adamw_eps)
+            for group, complete in zip(groups, self._parts[use_muon].param_groups if groups else (), strict=True):
+                group.update(complete)
+        if sum(len(self._groups(use_muon)) for use_muon in self._parts) < len(self.param_groups):
+            raise ArgumentError(
+                "Muon needs `use_muon` in each parameter group",
+                key="use_muon",
+                notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Runs one optimization step. `closure` recomputes and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # Not a decorator, which would import the compiler. A compiled step would not see that groups change.
+        torch.compiler.disable(self._step_parts)()  # type: ignore[no-untyped-call]
+        return loss
+
+    def _step_parts(self) -> None:
+        for use_muon, part in self._parts.items():
+            part.param_groups, part.state = self._groups(use_muon), self.state
+            part.step()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads the state of the optimizer.
@@ -124,52 +120,19 @@ class Muon(LayerwiseOptimizer):
                 )
         super().load_state_dict(state_dict)  # type: ignore[arg-type]
 
-    def _step_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        if any(each.is_sparse for each in grads):
-            raise RuntimeError("Muon does not support sparse gradients")
-        if not group["use_muon"]:
-            states = self._adam_states(params, lambda: torch.tensor(0.0))
-            means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
-            settings = {name: group[name] for name in ("lr", "weight_decay")}
-            settings |= {"beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["adamw_eps"]}
-            steps = [state["step"] for state in states]
-            adamw(params, grads, means, squares, [], steps, amsgrad=False, maximize=False, **settings)
-            return
-        momentum, decay = group["momentum"], 1 - group["lr"] * group["weight_decay"]
-        for param, grad in zip(params, grads, strict=True):
-            state = self.state[param]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(grad)
-            buffer: Tensor = state["momentum_buffer"]
-            buffer.lerp_(grad, 1 - momentum)
-            # A clone, because the iteration divides a bfloat16 tensor in place.
-            update = grad.lerp(buffer, momentum) if group["nesterov"] else buffer.clone()
-            update = full_tensor(update).flatten(1)
-            rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], update.shape)
-            update = _zeropower_via_newtonschulz(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-            # A learning rate is a tensor in a compiled step, which `alpha` does not accept.
-            step = distribute_like(update.to(param.dtype).view(param.shape) * rate, param)
-            param.mul_(decay).sub_(step)
-
-
-def _check_numbers(name: str, values: Any, count: int, **bounds: float) -> None:
-    if not isinstance(values, (list, tuple)) or len(values) != count:
-        raise ArgumentError(f'"{name}" must be a list of {count} numbers', key=name, found=values)
-    for value in values:
-        check_number(name, value, **bounds)  # type: ignore[arg-type]
+    def _groups(self, use_muon: bool) -> list[Group]:
+        return [group for group in self.param_groups if group["use_muon"] is use_muon]
 
 
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
     """Yields parameter groups with `use_muon`, which is True for the hidden matrices of `model`.
 
-    Hidden matrices are the weights of linear layers, convolutions and attention projections, except depthwise
-    convolutions, the first matrix of the model, and its heads. A head is a module with the name `head`, `heads`,
-    `classifier` or `fc`, or with a name that ends with `_head` or `_heads`. In a model without such a module, the last
-    matrix counts as the head.
+    Hidden matrices are the weights of linear layers and attention projections, except those of the first layer of the
+    model and of its heads. A head is a module with the name `head`, `heads`, `classifier` or `fc`, or with a name that
+    ends with `_head` or `_heads`. In a model without such a module, the last layer counts as the head.
 
     Args:
-        groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with at least two
-            dimensions.
+        groups: Parameter groups. If a group sets `use_muon`, this applies to its parameters with two dimensions.
         model: The whole model, even if the groups only have parameters of a submodule.
 
     Raises:
@@ -183,7 +146,7 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
             check_flag("use_muon", group["use_muon"])
         for use_muon in (True, False):
             members = [
-                each for each in params if (each.ndim >= 2 and group.get("use_muon", id(each) in hidden)) == use_muon
+                each for each in params if (each.ndim == 2 and group.get("use_muon", id(each) in hidden)) == use_muon
             ]
             counts[use_muon] += len(members)
             sizes[use_muon] += sum(each.numel() for each in members)
@@ -201,18 +164,15 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
 
 def hidden_matrices(model: nn.Module) -> set[int]:
     """Returns the ids of the parameters that Muon trains by default; see `split_hidden_matrices`."""
-    matrices: dict[str, nn.Parameter] = {}
+    weights: dict[str, nn.Parameter] = {}
     others: set[int] = set()
     for path, module in model.named_modules():
-        is_conv = isinstance(module, nn.modules.conv._ConvNd)
-        is_depthwise = is_conv and module.groups == module.in_channels > 1
-        is_supported = is_conv or isinstance(module, (nn.Linear, nn.MultiheadAttention))
+        is_layer = isinstance(module, (nn.Linear, nn.MultiheadAttention, nn.Conv1d, nn.Conv2d, nn.Conv3d))
         for name, parameter in module.named_parameters(recurse=False):
-            is_weight = name == "weight" if is_conv else name.endswith("weight")
-            if is_weight and is_supported and not is_depthwise and parameter.ndim >= 2:
-                matrices[f"{path}.{name}"] = parameter
+            if is_layer and name.endswith("weight"):
+                weights[f"{path}.{name}"] = parameter
             else:
                 others.add(id(parameter))  # such as the weight that an embedding shares with a linear layer
-    heads = [name for name in matrices if _HEAD.search(name)] or list(matrices)[-1:]
-    others.update(id(matrices[name]) for name in [*list(matrices)[:1], *heads])
-    return {id(each) for each in matrices.values()} - others
+    heads = [name for name in weights if _HEAD.search(name)] or list(weights)[-1:]
+    others.update(id(weights[name]) for name in [*list(weights)[:1], *heads])
+    return {id(weight) for weight in weights.values() if weight.ndim == 2} - others

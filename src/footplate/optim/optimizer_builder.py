@@ -30,6 +30,8 @@ def register_extra_optimizers() -> bool:
     except ImportError:
         return False
     _register_from(extra)
+    if "LAMB" not in OPTIMIZERS.module_dict:  # the spelling of OpenMMLab
+        OPTIMIZERS.register_module(name="LAMB", module=extra.Lamb)
     return True
 
 

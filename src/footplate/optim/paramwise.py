@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from footplate.checks import check_flag, check_number
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
 _logger = logging.getLogger("footplate.optim")
-_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
 _DEFORMABLE = {"DeformConv2d", "ModulatedDeformConv2d"}
 DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
 LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
@@ -138,24 +137,6 @@ class ParamwiseRules:
         if decay_mult is not None and self.base_wd is not None:
             settings["weight_decay"] = self.base_wd * decay_mult
         return settings
-
-
-class FirstGenerationRules(ParamwiseRules):
-    """The `paramwise_cfg` rules of first-generation constructors.
-
-    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
-    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
-    """
-
-    def decay_rule(self, location: ParamLocation) -> str | None:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
-        if location.is_norm:
-            return "norm_decay_mult"
-        if location.is_depthwise:
-            return "dwconv_decay_mult"
-        if location.name == "bias" and not location.in_deformable:
-            return "bias_decay_mult"
-        return None
 
 
 def check_paramwise(cfg: Any) -> None:

@@ -9,7 +9,7 @@ from footplate.records.base_writer import (
     numbers_in,
 )
 from footplate.records.environment import describe_environment, memory_in_use
-from footplate.records.history import History, HistoryBuffer
+from footplate.records.history import History, HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
     LocalVisBackend,
@@ -20,7 +20,6 @@ from footplate.records.local_writers import (
 from footplate.records.log_processor import LogProcessor
 from footplate.records.logger import (
     NOT_SHOWN,
-    OF_ITERATION,
     add_log_file,
     buffer_log,
     check_level,
@@ -29,7 +28,6 @@ from footplate.records.logger import (
     logging_to,
     print_log,
     set_level,
-    show_iterations,
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, ScalarNames
@@ -50,7 +48,6 @@ __all__ = [
     "MLflowVisBackend",
     "MessageHub",
     "NOT_SHOWN",
-    "OF_ITERATION",
     "NeptuneVisBackend",
     "ScalarNames",
     "SwanlabVisBackend",
@@ -58,6 +55,7 @@ __all__ = [
     "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
+    "average_over_ranks",
     "check_log_file",
     "describe_environment",
     "get_logger",
@@ -68,7 +66,6 @@ __all__ = [
     "buffer_log",
     "check_level",
     "set_level",
-    "show_iterations",
     "surviving_streams",
     "is_written_config",
     "write_config",

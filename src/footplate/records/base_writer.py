@@ -21,7 +21,6 @@ from footplate.storage import output_path
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
-_OLD_PLACES = frozenset({"dir", "tracking_uri"})  # keys of the identity in earlier versions
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 
 
@@ -195,9 +194,6 @@ class Tracker(BaseVisBackend):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Sets the values that identify the run to continue."""
         self.identity = dict(state)
-        for key in _OLD_PLACES & self.identity.keys():  # only the start time is used
-            found = _START.findall(str(self.identity.pop(key)))
-            self.identity.setdefault("start", found[-1] if found else "")
 
     def _continued(self, path: str) -> str | None:
         """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
@@ -299,22 +295,19 @@ class GuardedWriters:
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
-        self._missed: dict[str, int] = {}
-        self._failures: dict[str, int] = {}  # consecutive failures by name
+        self._failures: dict[str, int] = {}  # consecutive failures of the writers that have failed
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Calls `method` on every writer."""
         for name, writer in self._writers.items():
             if self._failures.get(name, 0) >= _MAX_FAILURES and method != "close":
-                self._missed[name] += 1
                 continue
             try:
                 getattr(writer, method)(*args, **kwargs)
-                self._failures[name] = 0
             except FootplateError:
                 raise
             except Exception as error:  # an error in a library must not stop the run
-                if name not in self._missed:
+                if name not in self._failures:
                     _logger.warning(
                         "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "
                         "failures in a row.",
@@ -326,14 +319,13 @@ class GuardedWriters:
                     )
                 _logger.debug("The writer '%s' failed in %s.", name, method, exc_info=error)
                 self._failures[name] = self._failures.get(name, 0) + 1
-                self._missed[name] = self._missed.get(name, 0) + 1
+            else:
+                if name in self._failures:
+                    self._failures[name] = 0
 
     def close(self) -> None:
-        """Closes all writers. Logs the number of calls that each writer missed."""
+        """Closes all writers."""
         self.call_all("close")
-        for name, missed in self._missed.items():
-            _logger.info("Calls that the writer '%s' missed: %d.", name, missed)
-        self._missed.clear()
         self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:

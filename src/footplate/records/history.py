@@ -1,5 +1,6 @@
 """Stores the values of each scalar over a run, and the history of a run with one row per epoch."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, overload
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import read_count, read_number, read_tensor
+from footplate.distributed import gather_objects, get_world_size
 from footplate.errors import import_optional
 
 Row = dict[str, float]
@@ -51,13 +53,16 @@ class HistoryBuffer:
     """The history of a scalar in bounded memory. Values are not copied from the accelerator until they are read.
 
     `append` only stores a reference to a tensor on an accelerator. Every 1,024 values and before most reads, the
-    values are moved to a ring buffer of `max_length` values on their device. Totals since the start of the run and the
+    values are joined with the latest `max_length` values on their device. Totals since the start of the run and the
     epoch are stored separately, so that statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
         log_history: The initial values.
         count_history: The counts of the initial values.
         max_length: The number of latest values to store.
+
+    Attributes:
+        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks.
 
     Raises:
         ValueError: The numbers of values and counts differ.
@@ -78,13 +83,15 @@ class HistoryBuffer:
     ) -> None:
         self._capacity = max_length
         self._pending: list[Any] = []
-        self._pending_counts: list[float] | None = None
-        self._ring: Tensor | None = None
-        self._counts: Values | None = None  # the counts of the values in the ring; None if all are 1
+        self._pending_counts: list[float] = []
+        self._values = torch.empty(0, dtype=torch.float64)
+        self._counts = torch.empty(0, dtype=torch.float64)
         self._written = 0
         self._totals = _Totals()
         self._epoch = _Totals()
         self._marked = 0
+        self.averages_ranks = False
+        self._averaged = 0  # the number of pending values that are means over the ranks
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
 
@@ -114,13 +121,9 @@ class HistoryBuffer:
         """
         if isinstance(value, Tensor) and value.is_cpu:  # many small tensors would fragment the heap
             value = value.item()
-        pending = self._pending
-        pending.append(value)
-        if self._pending_counts is not None:
-            self._pending_counts.append(count)
-        elif count != 1:
-            self._pending_counts = [1.0] * (len(pending) - 1) + [count]
-        if len(pending) >= _CHUNK:
+        self._pending.append(value)
+        self._pending_counts.append(count)
+        if len(self._pending) >= _CHUNK and not self.averages_ranks:
             self._flush()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -135,7 +138,8 @@ class HistoryBuffer:
     @property
     def data(self) -> tuple[Values, Values]:
         """The stored values and their counts, oldest first, as two float64 vectors `(N,)`."""
-        return self._latest(self._capacity)
+        history = self._flushed()
+        return history._values.cpu().double().numpy().copy(), history._counts.numpy().copy()
 
     def current(self) -> float:
         """Returns the latest value, or NaN if there are no values."""
@@ -146,11 +150,12 @@ class HistoryBuffer:
 
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
-        if type(window_size) is int and 0 < window_size <= len(self._pending) and self._pending_counts is None:
+        if type(window_size) is int and 0 < window_size <= len(self._pending):
             # The usual case for a log line needs no array.
-            recent = self._pending[-min(window_size, self._capacity) :]
+            window_size = min(window_size, self._capacity)
+            recent = self._pending[-window_size:]
             if not any(isinstance(value, Tensor) for value in recent):
-                return math.fsum(recent) / len(recent)
+                return math.fsum(recent) / math.fsum(self._pending_counts[-window_size:])
         totals = self._totals_of(window_size)
         if totals is not None:
             return float(totals.parts["sum"]) / totals.count if totals.parts else float("nan")
@@ -194,15 +199,13 @@ class HistoryBuffer:
     def state_dict(self) -> dict[str, Any]:
         """Returns the state. A run that resumes from it computes exactly the same statistics.
 
-        Values that are not in the ring yet are saved separately, because float sums depend on the grouping of values.
+        Values that are not in the totals yet are counted, because float sums depend on the grouping of values.
         """
-        values, counts = self._stored(self._capacity)
-        waiting, own = len(self._pending), self._pending_counts or [1.0] * len(self._pending)
-        latest = _as_vector(self._pending).cpu().double().numpy()
+        values, latest = self._values.cpu().double(), _as_vector(self._pending).cpu().double()
         return {
-            "values": torch.from_numpy(np.concatenate([values, latest])),
-            "counts": torch.from_numpy(np.concatenate([counts, own])),
-            "waiting": waiting,
+            "values": torch.cat([values, latest]),
+            "counts": torch.cat([self._counts, torch.tensor(self._pending_counts, dtype=torch.float64)]),
+            "waiting": len(self._pending),
             "totals": self._totals.state_dict(),
             "epoch": self._epoch.state_dict(),
         }
@@ -216,17 +219,11 @@ class HistoryBuffer:
             )
         waiting = read_count({"waiting": 0, **state}, "waiting", most=len(all_values))
         stored = len(all_values) - waiting
-        values, counts = all_values[:stored][-self._capacity :], all_counts[:stored][-self._capacity :]
-        self._pending[:] = all_values[stored:].tolist()
-        own = all_counts[stored:].tolist()
-        self._pending_counts = None if all(count == 1 for count in own) else own
-        self._ring = torch.zeros(self._capacity, dtype=torch.float64)
-        self._ring[: len(values)] = values
-        self._counts = None
-        self._written = len(values)
-        if not bool((counts == 1).all()):
-            self._counts = np.ones(self._capacity)
-            self._counts[: len(values)] = counts.numpy()
+        self._pending, self._pending_counts = all_values[stored:].tolist(), all_counts[stored:].tolist()
+        self._averaged = waiting
+        self._values = all_values[:stored][-self._capacity :].double()
+        self._counts = all_counts[:stored][-self._capacity :].double()
+        self._written = len(self._values)
         self._totals.load_state_dict(state["totals"])
         self._epoch.load_state_dict(state["epoch"])
         self.mark()
@@ -234,54 +231,60 @@ class HistoryBuffer:
     def _totals_of(self, window: int | str | None) -> _Totals | None:
         if window not in ("epoch", "global", None):
             return None
-        self._flush()
-        return self._epoch if window == "epoch" else self._totals
+        flushed = self._flushed()
+        return flushed._epoch if window == "epoch" else flushed._totals
 
     def _latest(self, window: int | str | None) -> tuple[Values, Values]:
         wanted = min(int(window or 0), self._capacity)
-        if 0 < wanted <= len(self._pending) and self._pending_counts is None:
-            # The usual case for a log line does not need the ring.
-            return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
-        self._flush()
-        return self._stored(wanted)
+        if 0 < wanted <= len(self._pending):  # the usual case for a log line
+            values = _as_vector(self._pending[-wanted:]).cpu().double().numpy()
+            return values, np.array(self._pending_counts[-wanted:])
+        history = self._flushed()
+        first = max(len(history._values) - wanted, 0)
+        return history._values[first:].cpu().double().numpy(), history._counts[first:].numpy()
 
-    def _stored(self, wanted: int) -> tuple[Values, Values]:
-        if self._ring is None:
-            return np.empty(0), np.empty(0)
-        places = torch.arange(max(self._written - wanted, 0), self._written) % self._capacity
-        values = self._ring[places.to(self._ring.device)].cpu().double().numpy()
-        return values, np.ones(len(places)) if self._counts is None else self._counts[places.numpy()]
+    def _flushed(self) -> "HistoryBuffer":
+        """Returns the history without pending values. Values that are not averaged yet stay pending in the original."""
+        history = copy.deepcopy(self) if self._averaged < len(self._pending) and self.averages_ranks else self
+        history._flush()
+        return history
 
-    @torch.inference_mode(False)  # tensors made in the inference mode of a validation could not be updated later
-    def _flush(self) -> None:
-        """Moves the pending values to the ring and adds them to the totals."""
+    def _flush(self, number: int | None = None) -> None:
+        """Joins the first `number` of the pending values, or all, with the stored ones and adds them to the totals."""
         if not self._pending:
             return
-        values = _as_vector(self._pending)
-        counts = np.array(self._pending_counts or [1.0] * len(values))
-        has_counts = self._pending_counts is not None
-        self._pending.clear()
-        self._pending_counts = None
-        if self._ring is None:
-            self._ring = values.new_zeros(self._capacity)
-        elif self._ring.device != values.device:
-            # Happens once, if the first value after a resume is on an accelerator.
-            self._ring = self._ring.to(values)
+        values = _as_vector(self._pending[:number])
+        counts = torch.tensor(self._pending_counts[:number], dtype=torch.float64)
+        del self._pending[:number], self._pending_counts[:number]
+        self._averaged = max(self._averaged - len(values), 0)
         low, high = values.aminmax()
         for totals in (self._totals, self._epoch):
             totals.add({"sum": values.sum(), "min": low, "max": high}, float(counts.sum()))
         self._written += len(values)
-        if has_counts and self._counts is None:
-            self._counts = np.ones(self._capacity)
-        # Two slices if the values wrap around, because an index tensor would have to be copied to the device.
-        kept = min(len(values), self._capacity)
-        start = (self._written - kept) % self._capacity
-        first = min(kept, self._capacity - start)
-        for place, begin, size in ((start, len(values) - kept, first), (0, len(values) - kept + first, kept - first)):
-            if size:
-                self._ring[place : place + size] = values[begin : begin + size]
-                if self._counts is not None:
-                    self._counts[place : place + size] = counts[begin : begin + size]
+        # The first value after a resume may be on another device.
+        self._values = torch.cat([self._values.to(values), values])[-self._capacity :]
+        self._counts = torch.cat([self._counts, counts])[-self._capacity :]
+
+
+def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
+    """Replaces the values that were added since the last call with means over the ranks. Every rank must call it.
+
+    Histories without `averages_ranks` are not changed. A value that only some ranks have added is not averaged.
+    """
+    if get_world_size() == 1:
+        return
+    own: dict[str, list[float]] = {}
+    for key, history in histories.items():
+        if history.averages_ranks and all(count == 1 for count in history._pending_counts):
+            own[key] = _as_vector(history._pending[history._averaged :]).tolist()
+    parts = gather_objects(own)
+    for key, values in own.items():
+        history = histories[key]
+        alike = [part[key] for part in parts if len(part.get(key, ())) == len(values)]
+        history._pending[history._averaged :] = [sum(each) / len(each) for each in zip(*alike, strict=True)]
+        history._averaged = len(history._pending)
+        while history._averaged >= _CHUNK:
+            history._flush(_CHUNK)
 
 
 def known_statistics() -> list[str]:

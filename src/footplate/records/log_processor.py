@@ -22,8 +22,8 @@ from footplate.registry import LOG_PROCESSORS
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
 _ETA_WINDOW = 50  # iterations
-_LONGEST_ETA = 10**13  # seconds; a timedelta cannot hold much more
-_MOST_VALUES = 16  # the maximum number of values of one metric in a log line
+_MAX_ETA = 10**13  # seconds; a timedelta cannot hold much more
+_MAX_VALUES = 16  # the maximum number of values of one metric in a log line
 _logger = logging.getLogger("footplate.records")
 
 
@@ -118,7 +118,7 @@ class LogProcessor:
         """
         tag = self._collect(runner, mode)
         size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
-        batch = f"[{_padded(batch_idx + 1, size)}/{size}]"
+        batch = f"[{_padded(batch_idx + 1, size)}/{size}]" if size else f"[{batch_idx + 1}]"
         left = size - batch_idx - 1
         if mode == "train":
             left = runner.max_iters - runner.iter - 1
@@ -134,8 +134,8 @@ class LogProcessor:
         parts = [self._head(runner, mode) + batch]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
         history = runner.message_hub.log_scalars.get(f"{mode}/time")
-        if history is not None and len(history):
-            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _LONGEST_ETA))
+        if history is not None and len(history) and (size or mode == "train"):
+            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _MAX_ETA))
             parts.append(f"eta: {datetime.timedelta(seconds=eta)}")
         times = [self._name(mode, key) for key in _TIMES]
         parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
@@ -175,7 +175,8 @@ class LogProcessor:
         summaries = {name: value for name, value in metrics.items() if not is_of_class(name, metrics)}
         shown = {**summaries, **others, **times}
         values = "  ".join(f"{name}: {self._format(value)}" for name, value in shown.items())
-        line = one_line(f"{self._head(runner, mode)}[{size}/{size}]    {values}")
+        batches = f"[{size}/{size}]" if size else ""
+        line = one_line(f"{self._head(runner, mode)}{batches}    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
     def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class LogProcessor:
 
     def _format(self, value: Any) -> str:
         shape = getattr(value, "shape", ())
-        if len(shape) > 1 or math.prod(shape) > _MOST_VALUES:
+        if len(shape) > 1 or math.prod(shape) > _MAX_VALUES:
             return f"{'x'.join(map(str, shape))} values"  # a matrix would break the line
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else " ".join(str(value).split())
 

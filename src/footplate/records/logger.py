@@ -1,7 +1,6 @@
 """Configures the logger "footplate" of the standard library, and keeps runs alive if standard output fails."""
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -19,14 +18,11 @@ _NAME = "footplate"
 _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
-# Marks records of single iterations, which `show_iterations(False)` hides from the screen.
-OF_ITERATION = {"of_iteration": True}
 LOG_FILE_KEYS = ("max_mb", "backups")  # of log_file
 _MAX_MB = 1e9  # excludes infinity, which cannot be converted to an integer
 _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
-_DISCONNECTED = (errno.EPIPE, errno.EIO)  # the reader of a pipe is gone, or a terminal is closed
-# Functions of live displays that adapt an urgent message, given the text and whether the process is exiting.
-SCREENS: list[Callable[[str, bool], str]] = []
+# The number of lines of the live display at the bottom of the terminal, or 0.
+live_rows = 0
 
 
 class _JSONFormatter(logging.Formatter):
@@ -50,11 +46,8 @@ class _ScreenHandler(logging.Handler):
     same lines as the log file.
     """
 
-    shows_iterations = True
-
     def emit(self, record: logging.LogRecord) -> None:
-        is_hidden = getattr(record, "of_iteration", False) and not self.shows_iterations
-        if is_hidden or not getattr(record, "shown", True) or sys.stdout is None:
+        if not getattr(record, "shown", True) or sys.stdout is None:
             return
         try:
             columns = terminal_width(sys.stdout)
@@ -175,11 +168,6 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
             logger.addHandler(logging.NullHandler())
 
 
-def show_iterations(shown: bool) -> None:
-    """Sets whether the screen shows per-iteration log lines. The log file always contains them."""
-    _ScreenHandler.shows_iterations = shown
-
-
 @contextmanager
 def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
     """Adds handlers to the logger for the duration of a block."""
@@ -264,8 +252,8 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
 
     Args:
         message: The message.
-        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" uses
-            footplate's logger.
+        logger: A logger, or the name of a child of footplate's logger. None prints to standard output, "silent" does
+            nothing, and "current" uses footplate's logger.
         level: A level of the logging module.
     """
     if logger is None:
@@ -275,57 +263,41 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
     elif isinstance(logger, logging.Logger):
         logger.log(level, message)
     else:
-        logging.getLogger(_NAME if logger == "current" else logger).log(level, message)
+        child = "" if logger == "current" else str(logger).removeprefix(f"{_NAME}.")
+        logging.getLogger(f"{_NAME}.{child}".rstrip(".")).log(level, message)
 
 
 class _SurvivingStream:
-    """Wraps a stream and suppresses its write errors."""
+    """Wraps a stream. After a failed write, redirects it to /dev/null."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream
-        self._has_warned = False
+        self._has_failed = False
 
     def write(self, text: str) -> int:
-        with self._suppressed():
-            self._stream.write(text)
+        self._try(self._stream.write, text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        with self._suppressed():
-            self._stream.writelines(lines)
+        self._try(self._stream.writelines, lines)
 
     def flush(self) -> None:
-        with self._suppressed():
-            self._stream.flush()
+        self._try(self._stream.flush)
 
-    def release(self) -> None:
-        """Discards text that cannot be written, because Python would fail to flush it at exit."""
+    def _try(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:
-            self._stream.flush()
-        except OSError:
-            self._redirect_to_null()
-        except ValueError:  # the stream is closed
-            return
-
-    @contextlib.contextmanager
-    def _suppressed(self) -> Iterator[None]:
-        try:
-            yield
+            function(*arguments)
         except OSError as error:
-            if error.errno in _DISCONNECTED:
-                self._redirect_to_null()
-            if not self._has_warned:
-                self._has_warned = True
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+                self._stream.flush()  # otherwise Python would fail to flush it at exit
+            if not self._has_failed:
+                self._has_failed = True
                 _logger.warning(
                     "Cannot write to %s (%s). The text is lost, but the run continues.", self._name, error.strerror
                 )
-
-    def _redirect_to_null(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
-            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -335,7 +307,7 @@ class _SurvivingStream:
 def surviving_streams() -> Iterator[None]:
     """Suppresses print errors within the block, such as those of a broken pipe, a closed terminal or a full disk.
 
-    Text that cannot be written is lost, and a warning is logged once.
+    After the first failure, all further text is discarded, and a warning is logged.
     """
     replaced = {}
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
@@ -347,24 +319,22 @@ def surviving_streams() -> Iterator[None]:
         yield
     finally:
         for name, (stream, surviving) in replaced.items():
-            surviving.release()
+            with contextlib.suppress(ValueError):  # the stream is closed
+                surviving.flush()
             if getattr(sys, name) is surviving:
                 setattr(sys, name, stream)
 
 
-def print_urgent(line: str, *, exiting: bool = False) -> None:
+def print_urgent(line: str) -> None:
     """Writes a line to standard error from a signal handler, bypassing buffers that the process may be using.
 
-    The line is lost if the stream is closed.
-
-    Args:
-        line: The line without a newline.
-        exiting: Whether the process exits afterwards without any cleanup.
+    On a terminal, the line takes the place of the live display, whose next update is drawn below it. The line is lost
+    if the stream is closed.
     """
     if sys.__stderr__ is None:
         return  # file descriptor 2 may belong to another file, such as a checkpoint
     text = f"{printable(line)}\n"
-    for adapt in SCREENS:
-        text = adapt(text, exiting)
+    if live_rows and os.isatty(2):
+        text = "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (live_rows - 1) + text + "\n" * (live_rows - 1)
     with contextlib.suppress(OSError):
         os.write(2, text.encode())

@@ -19,6 +19,7 @@ RESERVED_NAMES = frozenset(
     {"lr", "base_lr", "time", "data_time", "grad_norm", "memory", "eta", "iter", "epoch", "step", "mode", "at"}
 )
 _VALIDATION = "val/"
+_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 
 
 class Instances:
@@ -263,6 +264,11 @@ def split_dataset(name: str) -> tuple[str, str]:
     """
     prefix, slash, _ = name.partition(".")[0].partition("/")  # names of classes may contain slashes
     return (prefix, name[len(prefix) + 1 :]) if slash else ("", name)
+
+
+def is_undefined(name: str, value: object) -> bool:
+    """Checks whether a COCO metric is -1, because there are no such objects, for example no large ones."""
+    return value == -1 and _OF_COCO.fullmatch(name) is not None
 
 
 def is_of_class(name: str, names: Container[str]) -> bool:

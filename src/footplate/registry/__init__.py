@@ -4,10 +4,9 @@ from footplate.registry import root
 from footplate.registry.arguments import check_annotations, find_wrong_type, import_lazy
 from footplate.registry.registry import Registry
 from footplate.registry.root import *
-from footplate.registry.scopes import CODE_BASES, default_scope, set_default_scope, using_scope
+from footplate.registry.scopes import default_scope, set_default_scope, using_scope
 
 __all__ = [
-    "CODE_BASES",
     "Registry",
     "check_annotations",
     "default_scope",

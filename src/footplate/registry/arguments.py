@@ -1,32 +1,21 @@
 """Builds an object from config values, and checks arguments against the signature and annotations of its class."""
 
-import ast
 import copy
 import inspect
 import math
 import operator
 import re
-import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, Union, get_args, get_origin
 
 from footplate.error_context import changes_in, describe_changes, origin_at, origin_of
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 
-# First-generation arguments whose second-generation names are too different for `nearest` to find.
-_RENAMED = {"img_scale": "scale", "flip_ratio": "prob"}
-_LABEL_MAP_HINT = (
-    "for images and label maps, set type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
-)
-_HINTS = {"img_dir": _LABEL_MAP_HINT, "ann_dir": _LABEL_MAP_HINT}
-_MOVED = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
-_OPTIONAL = (bool, type(None))
-_POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
 _CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
@@ -83,6 +72,28 @@ def build_object(
         raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
+def report_unknown_keywords(kind: type, noun: str) -> None:
+    """Makes the constructor of a class raise a BuildError for an unknown keyword, with the argument that was meant.
+
+    Calls from Python thus get the same message as configs. Python itself suggests arguments only from version 3.13 on.
+    """
+    init = vars(kind).get("__init__")
+    if not inspect.isfunction(init):
+        return
+
+    @wraps(init)
+    def construct(self: Any, *args: Any, **settings: Any) -> None:
+        try:
+            init(self, *args, **settings)
+        except TypeError as error:
+            unknown, names = _UNEXPECTED.search(str(error)), list(argument_types(type(self)))
+            if not unknown or unknown[1] not in settings or unknown[1] in names:
+                raise  # an error in the constructor
+            raise _unknown_argument(f"{noun} '{type(self).__name__}'", unknown[1], names, settings, None) from None
+
+    kind.__init__ = construct  # type: ignore[misc]
+
+
 def import_lazy(value: Any) -> Any:
     """Returns a config value with lazily imported names replaced by the imported objects.
 
@@ -137,7 +148,7 @@ def _constructor_error(
     """Returns the error to raise after a constructor failed, with the offending argument if it can be determined.
 
     The offending argument is the first one whose value does not match its annotation. If there is none, it is the only
-    one whose name occurs in the error message, the only one whose value occurs in it, or the only one that was changed.
+    one whose name occurs in the error message, or the only one that was changed.
     """
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
@@ -145,12 +156,9 @@ def _constructor_error(
         key, expected = wrong
         message = f"{key} of {what} must be {expected}"
     else:
-        words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", first_line)
+        words = re.findall(r"[A-Za-z_]\w*", first_line)
         by_name = [key for key in settings if key in words]
-        values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
-        # Decimal digits and single characters may occur by chance.
-        by_value = [key for key, value in values.items() if not value.isdecimal() and len(value) > 1 and value in words]
-        key = next((found[0] for found in (by_name, by_value, list(changes_in(source))) if len(found) == 1), "")
+        key = next((keys[0] for keys in (by_name, list(changes_in(source))) if len(keys) == 1), "")
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         details = {"found": settings[key]} if key in settings else {}
@@ -159,19 +167,14 @@ def _constructor_error(
 
 
 def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    renamed = _RENAMED.get(key)
-    near = renamed if renamed in names else nearest(key, [*names, "type"])
-    takes = _HINTS.get(key) or f"it takes: {', '.join(names) or 'none'}"
-    holder, value = _MOVED.get(key, ("", ""))
-    if holder in names:
-        near, takes = None, f"In second-generation configs, set {holder}={value}."
+    near = nearest(key, [*names, "type"])
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
         key=key,
         found=settings[key],
         suggestion=near,
-        notes=() if near else [takes],
+        notes=() if near else [f"it takes: {', '.join(names) or 'none'}"],
     )
 
 
@@ -194,50 +197,25 @@ def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
     """Returns the keyword arguments of `entry`, or None if it may accept any keyword.
 
-    The keyword arguments of base classes are included if each constructor passes its **kwargs only to
-    `super().__init__`.
+    In footplate, a constructor with `**settings` passes them to that of its base class.
     """
     if _var_keyword_name(parameters) is None:
         return keyword_names(parameters)
-    try:
-        return _keywords_with_bases(entry) if hasattr(entry, "__mro__") else None
-    except (TypeError, ValueError, OSError, SyntaxError):  # no signature or source, or the source does not parse
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _keywords_with_bases(kind: Callable[..., Any]) -> list[str] | None:
-    names: list[str] = []
-    for each in inspect.getmro(kind):  # type: ignore[arg-type]
-        init = vars(each).get("__init__")
-        if init is None:
-            continue
-        parameters = dict(list(inspect.signature(init).parameters.items())[1:])
-        names += [name for name in keyword_names(parameters) if name not in names]
-        rest = _var_keyword_name(parameters)
-        if rest is None:
-            return names
-        if not inspect.isfunction(init):
-            return None
-        nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
-        used = [node for node in nodes if isinstance(node, ast.Name) and node.id == rest]
-        forwarded = [
-            word.value
-            for node in nodes
-            if isinstance(node, ast.Call)
-            # `super(Other, self)` would skip classes.
-            and ast.unparse(node.func) in ("super().__init__", f"super({each.__name__}, self).__init__")
-            for word in node.keywords
-            if word.arg is None
-        ]
-        if len(used) != 1 or used[0] not in forwarded:
-            return None
+    names: dict[str, None] = {}
+    for kind in getattr(entry, "__mro__", ()):
+        if "__init__" in vars(kind):
+            own = inspect.signature(vars(kind)["__init__"]).parameters
+            names |= dict.fromkeys(name for name in keyword_names(own) if name != "self")
+            rest = _var_keyword_name(own)
+            if rest is None:
+                return list(names)
+            if rest != "settings" or not kind.__module__.startswith("footplate."):
+                break
     return None
 
 
 def _var_keyword_name(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    """Returns the name of the **kwargs parameter, or None."""
-    rest = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
+    rest = [name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
     return rest[0] if rest else None
 
 
@@ -312,27 +290,32 @@ def argument_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
 
 @lru_cache(maxsize=1024)
 def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
-    found: dict[str, tuple[type, ...]] = {}
-    for each in getattr(entry, "__mro__", (entry,)):
-        own = vars(each) if inspect.isclass(each) else {}
-        if inspect.isclass(each) and not {"__init__", "__signature__"} & own.keys():
+    types_of: dict[str, tuple[type, ...]] = {}
+    for kind in getattr(entry, "__mro__", (entry,)):
+        own = vars(kind) if inspect.isclass(kind) else {}
+        if inspect.isclass(kind) and not {"__init__", "__signature__"} & own.keys():
             continue
+        package = (getattr(kind, "__module__", None) or "").partition(".")[0]
+        function = kind if "__signature__" in own else own.get("__init__", kind)
         try:
-            parameters = inspect.signature(each if "__signature__" in own else own.get("__init__", each)).parameters
-        except (TypeError, ValueError):  # implemented in C, without a signature
+            try:
+                parameters = inspect.signature(function, eval_str=package == "torch").parameters  # has postponed ones
+            except NameError:  # one of them is a name that is imported for type checking only
+                parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # implemented in C
             continue
-        is_checked = (getattr(each, "__module__", None) or "").partition(".")[0] in _CHECKED_PACKAGES
         for name in keyword_names(parameters):
-            if name in found or name == "self":
-                continue
-            annotation, empty = parameters[name].annotation, inspect.Parameter.empty
-            is_union = get_origin(annotation) in (Union, types.UnionType)
-            members = [get_origin(part) or part for part in (get_args(annotation) if is_union else (annotation,))]
-            found[name] = ()
-            if is_checked and annotation is empty and isinstance(parameters[name].default, bool):
-                found[name] = (bool,)
-            elif is_checked and isinstance(annotation, str):  # the module uses postponed annotations
-                found[name] = _POSTPONED.get(annotation, ())
-            elif is_checked and all(isinstance(part, type) and part not in (Any, empty) for part in members):
-                found[name] = tuple(members)
-    return found
+            if name not in types_of and name != "self":
+                types_of[name] = _allowed_types(parameters[name]) if package in _CHECKED_PACKAGES else ()
+    return types_of
+
+
+def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
+    annotation = parameter.annotation
+    if isinstance(annotation, str):  # a postponed one that could not be evaluated
+        annotation = {"bool": bool, "int": int, "float": float}.get(annotation, Any)
+    if annotation is parameter.empty:
+        return (bool,) if isinstance(parameter.default, bool) else ()
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    members = [get_origin(part) or part for part in (get_args(annotation) if is_union else (annotation,))]
+    return tuple(members) if all(isinstance(part, type) and part is not Any for part in members) else ()

@@ -49,11 +49,6 @@ def mark_executed(file: str) -> None:
     _executed.add(file)
 
 
-def executed_files() -> frozenset[str]:
-    """Returns the config files that this process has executed."""
-    return frozenset(_executed)
-
-
 def is_from_executed_config(mapping: object, key: str = "type") -> bool:
     """Checks whether a key of a mapping was written in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
@@ -129,7 +124,7 @@ def is_user_module(module: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether the module of a spec is provided by footplate itself (see `footplate.hosts`)."""
+    """Checks whether the module of a spec is provided by footplate itself."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

@@ -12,22 +12,20 @@ from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, RegistryError, UnknownNameError
+from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
-from footplate.registry.arguments import build_object, check_arguments
+from footplate.registry.arguments import build_object, check_arguments, report_unknown_keywords
 from footplate.registry.dotted_paths import (
     ForbiddenPathError,
     find_known_class,
     has_submodule,
     import_object,
     import_user_class,
-    is_footplate_alias,
     is_from_executed_config,
     module_exists,
     top_level_spec,
 )
 from footplate.registry.scopes import (
-    CODE_BASES,
-    RegistryMembers,
     code_base_of,
     default_scope,
     explain_missing_scope,
@@ -37,17 +35,10 @@ from footplate.registry.scopes import (
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
-_PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
-_REPLACED_TRANSFORMS = {  # of first-generation pipelines
-    "Normalize": "Set mean and std in model.data_preprocessor instead, such as a SegDataPreProcessor.",
-    "DefaultFormatBundle": _PACKING,
-    "ImageToTensor": _PACKING,
-    "Collect": _PACKING,
-}
 _REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
-class Registry(RegistryMembers):
+class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
     A registry may have a parent, in which missing names are looked up. `"scope.Name"` is looked up in the registry of
@@ -279,7 +270,7 @@ class Registry(RegistryMembers):
             and module not in sys.modules
             and has_submodule(package, "registry")
         )
-        if is_pending and is_footplate_alias(top_level_spec("mmengine")):
+        if is_pending and any(extension.redirects_imports() for extension in extensions()):
             importlib.import_module(module)  # now, since its classes take precedence
         found = self._find(name)
         if found is None and is_pending:
@@ -297,7 +288,7 @@ class Registry(RegistryMembers):
         return found
 
     def _register(self, entry: Callable[..., Any], names: Sequence[str] | None, *, force: bool) -> None:
-        if not (inspect.isclass(entry) or inspect.isroutine(entry) or callable(entry)):
+        if not callable(entry):
             raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         for name in names if names is not None else [entry.__name__]:
@@ -318,6 +309,8 @@ class Registry(RegistryMembers):
                     )
                 _warn_replaced(self.noun, name, by=entry)
             self._entries[name] = entry
+        if inspect.isclass(entry) and (entry.__module__ or "").startswith("footplate."):
+            report_unknown_keywords(entry, self.noun)
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the locations in order until the built-in entry `wanted` is registered."""
@@ -326,10 +319,10 @@ class Registry(RegistryMembers):
             try:
                 importlib.import_module(location)
             except ImportError as error:
-                if self.scope not in CODE_BASES or isinstance(error, FootplateError):
+                package = known_packages().get(self.scope)
+                if not package or isinstance(error, FootplateError):
                     raise
                 if error.name != location:  # code bases may list missing modules, as MMSelfSup does
-                    package = CODE_BASES[self.scope]
                     raise RegistryError(f"'{location}' of {package} cannot be imported: {error}") from error
             # Removed after the import: a failed import is tried again, and the import itself may look up names here.
             if location in self._pending_locations:
@@ -406,8 +399,9 @@ class Registry(RegistryMembers):
         for child in self.root.children.values():
             names.update(child.module_dict)
         qualified = [f"{each.scope}.{last}" for each in self.root._tree() if last in each.module_dict]
-        if self.noun == "transform" and last in _REPLACED_TRANSFORMS and not qualified:
-            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[_REPLACED_TRANSFORMS[last]])
+        replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
+        if replaced and not qualified:
+            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         near = next((each for each in qualified if each != name), None) or nearest(last, sorted(names))
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)
@@ -429,6 +423,48 @@ class Registry(RegistryMembers):
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
+
+    # Members that installed packages use and footplate itself does not.
+
+    @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        """Maps names to entries. Code bases may modify this dict."""
+        self._import_locations()
+        return self._entries
+
+    @property
+    def build_func(self) -> Callable[..., Any]:
+        """The function that `build` calls."""
+        return self._build_func or self.build_entry
+
+    @staticmethod
+    def infer_scope() -> str:
+        """Returns the top-level package of the caller's caller, two frames up the stack."""
+        return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+
+    @staticmethod
+    def split_scope_key(key: str) -> tuple[str | None, str]:
+        """Splits "scope.Name" at its first dot into the scope and the name. Without a dot, the scope is None."""
+        scope, dot, name = key.partition(".")
+        return (scope, name) if dot else (None, key)
+
+    def import_from_location(self) -> None:
+        """Imports the modules that register entries."""
+        self._import_locations()
+
+    def _register_module(
+        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
+    ) -> None:
+        self.register_module(module_name, force, module=module)
+
+    def _get_root_registry(self) -> "Registry":
+        return self.root
+
+    def _search_child(self, scope: str) -> "Registry | None":
+        return self._member(scope)
+
+    def _add_child(self, registry: "Registry") -> None:
+        self.children[registry.scope] = registry
 
 
 def _is_built_in(entry: Any) -> bool:

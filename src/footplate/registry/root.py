@@ -13,6 +13,7 @@ from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 from footplate.errors import BuildError, MissingExtraError, UnknownNameError
+from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.registry import Registry
@@ -49,7 +50,6 @@ __all__ = [
 _TASKS = tuple(
     f"footplate.tasks.{each.name}" for each in iter_modules([str(Path(__file__).parents[1] / "tasks")]) if each.ispkg
 )
-_ADAPTERS = "footplate.first_generation.adapters"
 
 
 class ModelSource(ABC):
@@ -140,13 +140,14 @@ class PackageModels(Registry):
 
 
 def _root(name: str, *locations: str, **settings: Any) -> Registry:
-    return Registry(name, scope="footplate", locations=locations, **settings)
+    added = [each for extension in extensions() for each in extension.locations.get(name, ())]
+    return Registry(name, scope="footplate", locations=(*locations, *added), **settings)
 
 
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", *_TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
+HOOKS = _root("hook", "footplate.hooks", *_TASKS, base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
 
@@ -165,17 +166,14 @@ DATASETS = _root(
     "footplate.tasks.recipes.fashion_items",
     "footplate.tasks.recipes.fashion_scenes",
     *_TASKS,
-    _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
 TRANSFORMS = _root("transform", "footplate.data", *_TASKS)
-FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
+FUNCTIONS = _root("function", "footplate.data")
 
-MODELS = _root(
-    "model", "footplate.models", *_TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
-)
+MODELS = _root("model", "footplate.models", *_TASKS, base="torch.nn:Module", strict=False, build_func=build_model)
 for _package, _source, _extra in (
     ("timm", "TimmModels", "models"),
     ("torchvision", "TorchvisionModels", "models"),
@@ -189,13 +187,13 @@ TASK_UTILS = _root("task util", *_TASKS)
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
-    "optimizer wrapper", "footplate.optim", _ADAPTERS, base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
+    "optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root("metric", "footplate.evaluation", *_TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
+METRICS = _root("metric", "footplate.evaluation", *_TASKS, base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(

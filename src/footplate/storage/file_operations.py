@@ -1,29 +1,25 @@
 """File operations for local paths and for every storage that fsspec supports."""
 
 import contextlib
-import errno
+import hashlib
 import io
 import os
 import posixpath
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.errors import ArgumentError, FootplateError
 from footplate.storage import local_files
-from footplate.storage.local_files import Sink
-from footplate.storage.paths import Path, is_local, join, local_path
+from footplate.storage.local_files import Data, Sink
+from footplate.storage.paths import Path, base_name, is_local, join, local_path, parent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CONNECT_SECONDS = 30.0
 _READ_SECONDS = 60.0  # without any data
-_CLIENT_ERRORS, _TEMPORARY = range(400, 500), (408, 429)  # HTTP status codes
-_TYPES_OF_STATUS = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError, 410: FileNotFoundError}
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of a local cache of fsspec
 
 
 class FileStatus(NamedTuple):
@@ -36,10 +32,6 @@ class FileStatus(NamedTuple):
 
     size: int
     modified: float
-
-
-class _PermanentError(OSError):
-    """An error of a remote storage that would occur again at another attempt."""
 
 
 def file_system(path: Path) -> tuple[Any, str]:
@@ -93,88 +85,91 @@ def _protocol_errors(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _remote(path: Path) -> Iterator[tuple[Any, str]]:
+    """Yields the fsspec file system of a URL and the path inside it. Converts errors that the block raises.
+
+    Raises:
+        OSError: See `_network_errors`.
+    """
+    system, inner = file_system(path)
+    with _network_errors():
+        yield system, inner
+
+
+@contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
     """Converts errors from storage packages, including those that fsspec reports as a missing file.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PermissionError: The file may not be read, or there are no credentials.
-        ConnectionError: The storage cannot be reached, or reported a temporary error, so another attempt may succeed.
-        OSError: Another attempt would fail, too.
+        ConnectionError: The storage cannot be reached, or refuses the request.
     """
     try:
         yield
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, _PermanentError, FootplateError):
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
         raise
     except Exception as error:  # the types of the packages, which need not be installed
         cause: BaseException | None = error
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError):  # fsspec also reports other failed HTTP requests like this
             cause = error.__cause__
-            is_connection_error = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp.")
-            if isinstance(cause, FileNotFoundError) or not is_connection_error:
+            if (
+                cause is None
+                or isinstance(cause, LookupError | FileNotFoundError)
+                or getattr(cause, "status", 0) == 404
+            ):
                 raise
-        if _is_unknown_host(error):
-            raise _PermanentError(f"the host name does not exist: {_describe(cause)}") from error
-        raise _error_type(cause)(_describe(cause)) from error
-
-
-def _is_unknown_host(error: BaseException | None) -> bool:
-    """Checks whether an error was caused by a host name that does not exist, according to the resolver."""
-    while error is not None:
-        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _error_type(error: BaseException | None) -> type[OSError]:
-    """Returns the type of OSError for an error of a storage package; see `_network_errors`."""
-    status: Any = getattr(error, "status", None)
-    if status in _CLIENT_ERRORS and status not in _TEMPORARY:
-        return _TYPES_OF_STATUS.get(status, _PermanentError)
-    if "Credentials" in type(error).__name__:
-        return PermissionError
-    is_permanent = isinstance(error, (ImportError, TypeError, ValueError))
-    is_permanent |= getattr(error, "errno", None) in _DISK_FULL
-    return _PermanentError if is_permanent else ConnectionError
+        raise ConnectionError(_describe(cause)) from error
 
 
 def _describe(error: BaseException | None) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def atomic_file(path: Path, reserve: int = 0) -> contextlib.AbstractContextManager[Sink]:
+def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
     """Opens a sink for the new content of a file. `path` either receives the complete content or is unchanged.
 
     The content is written to a temporary file in the same folder, which is renamed to `path` when the block ends
     without an exception. Locally, the file is synced before the rename and the folder after it. Missing folders are
     created.
 
-    Args:
-        path: The path of the file.
-        reserve: The size in bytes that a local temporary file has from the beginning.
-
     Raises:
         OSError: Writing failed. The previous file is unchanged.
     """
-    return local_files.atomic_file(local_path(path), reserve) if is_local(path) else _atomic_remote_file(path)
+    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
 
 
 @contextlib.contextmanager
 def _atomic_remote_file(path: Path) -> Iterator[Sink]:
-    system, target = file_system(path)
-    folder, name = posixpath.split(target)
-    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
-    system.makedirs(folder, exist_ok=True)
+    temporary = join(parent(path), f".{base_name(path)}.{secrets.token_hex(4)}.partial")
+    make_dirs(parent(path))
     try:
-        with system.open(temporary, "wb") as stream:
-            yield stream
-        system.mv(temporary, target)
+        with _remote(temporary) as (system, inner):
+            stream = system.open(inner, "wb")
+        try:
+            yield _RemoteSink(stream)
+        finally:
+            with _network_errors():
+                stream.close()
+        with _remote(path) as (system, target):
+            system.mv(inner, target)
+            system.invalidate_cache()
     except BaseException:
         with contextlib.suppress(OSError):
-            system.rm(temporary)
+            remove(temporary)
         raise
-    system.invalidate_cache()
+
+
+class _RemoteSink:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def write(self, data: Data, /) -> int:
+        with _network_errors():
+            return self._stream.write(data)
+
+    def flush(self) -> None:
+        with _network_errors():
+            self._stream.flush()
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
@@ -211,9 +206,12 @@ def append_line(path: str, line: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         written = os.write(descriptor, data)
-        if written < len(data):  # the disk is full
+        try:
+            while written < len(data):
+                written += os.write(descriptor, data[written:])
+        except OSError:
             os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            raise
     finally:
         os.close(descriptor)
 
@@ -244,49 +242,55 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     encoding = None if "b" in mode else "utf-8"
     if is_local(path):
         return local_files.open_file(local_path(path), mode, encoding)
-    system, inner = file_system(path)
-    with _network_errors():
+    with _remote(path) as (system, inner):
         stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
     return stream
 
 
-def read_pieces(path: Path, size: int) -> Iterator[bytes]:
-    """Yields the content of a file in chunks of at most `size` bytes.
+def local_copy(path: Path, folder: str, size: int) -> str:
+    """Returns the path of a local copy of a remote file. fsspec's `filecache` downloads it if it is missing.
+
+    Processes and threads that need the same file wait for one download.
+
+    Args:
+        path: The URL of the file.
+        folder: The folder of all copies.
+        size: The size of the file in bytes.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PermissionError: The file may not be read.
-        ConnectionError: Reading failed for a reason that may be temporary, so that another attempt may succeed.
-        OSError: Another attempt would fail, too.
+        ConnectionError: The storage cannot be reached, or refuses the request.
+        OSError: The copy cannot be written.
     """
-    position = 0
-    try:
-        with _network_errors(), _open_stream(path) as stream:
-            while piece := stream.read(size):
-                yield piece
-                position += len(piece)
-    except ConnectionError as error:
-        raise ConnectionError(f"reading failed after {position} bytes: {_describe(error)}") from error
+    import fsspec
+
+    folder = os.path.join(folder, hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16])
+    with local_files.lock(os.path.join(folder, "copy")), _remote(path) as (system, inner):
+        cache = fsspec.filesystem(
+            "filecache", fs=system, cache_storage=folder, check_files=True, expiry_time=None, skip_instance_cache=True
+        )
+        # Unlike `cache.open`, `OpenFiles` does not ask first whether the file exists, which hides other errors.
+        with fsspec.core.OpenFiles([fsspec.core.OpenFile(cache, inner)], fs=cache) as (stream,):
+            copied = os.fstat(stream.fileno()).st_size
+            copy: str = stream.name
+    if copied != size:
+        os.unlink(copy)
+        raise ConnectionError(f"the storage sent {copied} bytes instead of {size}")
+    return copy
 
 
-def _open_stream(path: Path) -> IO[Any]:
-    """Opens a file for reading from the beginning to the end. Sends a single request to an HTTP server.
-
-    By default, fsspec reads a file in blocks, for which a server must support range requests. It also joins blocks of
-    answers that are too short, such as an error page.
-    """
-    if not os.fspath(path).startswith(("http://", "https://")):
-        return open_file(path)
-    system, inner = file_system(path)
-    stream: IO[Any] = system.open(inner, "rb", block_size=0)
-    return stream
+def read_range(path: Path, begin: int, end: int) -> bytes:
+    """Returns the bytes of a remote file from `begin` to `end`, with a single request. See `local_copy` for errors."""
+    with _remote(path) as (system, inner):
+        data: bytes = system.cat_file(inner, start=begin, end=end)
+    return data
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """Returns the content of a file, or its first `most` bytes.
 
     Raises:
-        OSError: The file cannot be read. See `read_pieces` for the errors of remote files.
+        OSError: The file cannot be read. See `local_copy` for the errors of remote files.
     """
     with contextlib.nullcontext() if is_local(path) else _network_errors(), open_file(path) as stream:
         data: bytes = stream.read(most)
@@ -297,8 +301,7 @@ def exists(path: Path) -> bool:
     """Checks whether there is a file or folder at `path`."""
     if is_local(path):
         return os.path.exists(local_path(path))
-    system, inner = file_system(path)
-    with _network_errors():
+    with _remote(path) as (system, inner):
         return bool(system.exists(inner))
 
 
@@ -310,9 +313,8 @@ def list_dir(folder: Path) -> list[str]:
     """
     if is_local(folder):
         return sorted(os.listdir(local_path(folder)))
-    system, inner = file_system(folder)
-    system.invalidate_cache()
-    with _network_errors():
+    with _remote(folder) as (system, inner):
+        system.invalidate_cache()
         return sorted(posixpath.basename(entry.rstrip("/")) for entry in system.ls(inner, detail=False))
 
 
@@ -326,9 +328,8 @@ def status(path: Path) -> FileStatus:
     if is_local(path):
         found = os.stat(local_path(path))
         return FileStatus(found.st_size, found.st_mtime)
-    system, inner = file_system(path)
     modified = 0.0
-    with _network_errors():
+    with _remote(path) as (system, inner):
         with contextlib.suppress(NotImplementedError):
             modified = system.modified(inner).timestamp()
         size = system.size(inner)
@@ -346,8 +347,8 @@ def make_dirs(folder: Path) -> None:
     if is_local(folder):
         os.makedirs(local_path(folder), exist_ok=True)
     else:
-        system, inner = file_system(folder)
-        system.makedirs(inner, exist_ok=True)
+        with _remote(folder) as (system, inner):
+            system.makedirs(inner, exist_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -359,8 +360,7 @@ def remove(path: Path) -> None:
     if is_local(path):
         local_files.remove(local_path(path))
     else:
-        system, inner = file_system(path)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _remote(path) as (system, inner):
             system.rm(inner)
 
 
@@ -373,9 +373,8 @@ def remove_empty_folder(folder: Path) -> None:
     if is_local(folder):
         local_files.remove_empty_folder(local_path(folder))
         return
-    system, inner = file_system(folder)
-    system.invalidate_cache()
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), _remote(folder) as (system, inner):
+        system.invalidate_cache()
         if system.isdir(inner):
             system.rmdir(inner)
 

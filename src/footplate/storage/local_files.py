@@ -6,13 +6,11 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from typing import IO, Any, Protocol, TypeAlias
 
-try:
-    import fcntl
-except ImportError:  # without advisory locks, stale temporary files are kept
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock
 
 Data: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -27,6 +25,8 @@ _KINDS = (
     ("a device", stat.S_ISCHR),
     ("a device", stat.S_ISBLK),
 )
+_STALE_SECONDS = 600.0
+LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
@@ -101,12 +101,8 @@ def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str, reserve: int = 0) -> Iterator[Sink]:
+def atomic_file(path: str) -> Iterator[Sink]:
     """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
-
-    Args:
-        path: The path of the file.
-        reserve: The size in bytes that the temporary file has from the beginning.
 
     Raises:
         OSError: A step failed. The previous file is unchanged.
@@ -117,18 +113,12 @@ def atomic_file(path: str, reserve: int = 0) -> Iterator[Sink]:
     with _with_file_name(path):
         os.makedirs(folder, exist_ok=True)
         short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-        descriptor: int | None = None
-        while descriptor is None:
-            temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
-            descriptor = _open_locked(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, wait=False)
+        temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            if reserve:
-                os.ftruncate(descriptor, reserve)
             sink = DescriptorSink(descriptor)
             yield sink
             sink.flush()
-            if reserve:
-                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
             os.fsync(descriptor)
             os.replace(temporary, path)
         except BaseException:
@@ -193,38 +183,35 @@ def lock(path: str) -> Iterator[None]:
     """
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    lock_file = os.path.join(folder, f".{name}.lock")
-    descriptor: int | None = None
-    while descriptor is None:
-        descriptor = _open_locked(lock_file, os.O_RDWR | os.O_CREAT, wait=True)
+    file_lock = FileLock(os.path.join(folder, f".{name}.lock"), fallback_to_soft=False)
+    try:
+        file_lock.acquire()
+    except OSError as error:
+        if error.errno not in LOCKS_UNSUPPORTED:
+            raise
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(lock_file)
-        os.close(descriptor)
+        if file_lock.is_locked:
+            with contextlib.suppress(OSError):
+                os.unlink(file_lock.lock_file)  # while the lock is still held
+            file_lock.release()
 
 
 def clean_stale(folder: str) -> list[str]:
-    """Removes temporary files that dead processes left, and returns their paths.
-
-    A running writer holds a lock on its temporary file. The operating system releases the lock when the process dies.
+    """Removes temporary files without a write in the last ten minutes, and returns their paths.
 
     Raises:
         OSError: The folder cannot be read.
     """
-    with os.scandir(folder) as entries:
-        found = [entry.path for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]
     removed = []
-    for path in found if fcntl else ():
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path)
-                removed.append(path)
-            finally:
-                os.close(descriptor)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                is_stale = time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS
+                if is_stale and _TEMPORARY_NAME.fullmatch(entry.name):
+                    os.unlink(entry.path)
+                    removed.append(entry.path)
     return removed
 
 
@@ -237,20 +224,3 @@ def _with_file_name(path: str) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = path
         raise
-
-
-def _open_locked(path: str, flags: int, *, wait: bool) -> int | None:
-    """Opens and locks a file. Returns its descriptor, or None if the file was removed before it could be locked."""
-    descriptor = os.open(path, flags, 0o666)
-    is_removed = False
-    with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
-        try:
-            if fcntl:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_removed = os.fstat(descriptor).st_nlink == 0
-        except BlockingIOError:  # `clean_stale` has locked the new file, and removes it
-            is_removed = True
-    if not is_removed:
-        return descriptor
-    os.close(descriptor)
-    return None

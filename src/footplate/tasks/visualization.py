@@ -1,7 +1,6 @@
 """The base classes of task visualizers, and of hooks that draw predictions in validation and test."""
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,12 +13,14 @@ from footplate.storage import read_bytes
 from footplate.visualization import (
     Color,
     ImageArray,
+    ImageNames,
     LegendEntry,
     Visualizer,
     arrange_panels,
     as_rgb,
     distinct_colors,
     sample_image,
+    skipping_failed_image,
 )
 from footplate.visualization.drawing import RGB
 
@@ -33,7 +34,7 @@ _BACKGROUND = (128, 128, 128)
 def colors_of_classes(names: Sequence[str]) -> list[RGB]:
     """Returns distinct colors for classes without a palette, and gray for a background."""
     colors = zip(names, distinct_colors(len(names)), strict=True)
-    return [_BACKGROUND if name.strip("_").lower() == "background" else color for name, color in colors]
+    return [_BACKGROUND if name.strip("_").lower() in ("background", "bg") else color for name, color in colors]
 
 
 class TaskVisualizer(Visualizer):
@@ -147,6 +148,7 @@ class BaseVisualizationHook(Hook):
         self.wait_time = wait_time
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
         self._checked: set[str] = set()  # modes
+        self._names: dict[str, ImageNames] = {}  # by mode and dataset
 
     def before_train(self, runner: "Runner") -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
@@ -193,21 +195,22 @@ class BaseVisualizationHook(Hook):
         prefix = f"{mode}_{current}" if current else mode
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path")
-            name = os.path.splitext(os.path.basename(str(path or f"{batch_idx}_{position}")))[0]
-            image = sample_image(path, data_batch, position)
-            if image is None:
-                raise DataError(
-                    "the batch contains no image of shape (C, H, W) with 1 or 3 channels", found=type(data_batch)
+            name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
+            with skipping_failed_image(name):
+                image = sample_image(path, data_batch, position)
+                if image is None:
+                    raise DataError(
+                        "the batch contains no image of shape (C, H, W) with 1 or 3 channels", found=type(data_batch)
+                    )
+                self._visualizer.add_datasample(
+                    f"{prefix}_{name}",
+                    image,
+                    data_sample=output,
+                    show=self.show,
+                    wait_time=self.wait_time,
+                    step=runner.iter,
+                    **self.options(runner, mode, name),
                 )
-            self._visualizer.add_datasample(
-                f"{prefix}_{name}",
-                image,
-                data_sample=output,
-                show=self.show,
-                wait_time=self.wait_time,
-                step=runner.iter,
-                **self.options(runner, mode, name),
-            )
 
     def _check_sizes(self, runner: "Runner", mode: str) -> None:
         """Warns once about datasets that are too small for any image to be drawn."""

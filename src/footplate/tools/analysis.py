@@ -12,10 +12,10 @@ from PIL import Image
 
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
+from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, find_rule, order_metrics
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
 from footplate.records.message_hub import validation_label
-from footplate.tools.runs import Run, Series, checkpoint_size
+from footplate.tools.runs import Run, Series
 from footplate.visualization.curves import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
@@ -36,6 +36,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class results are omitted. A metric that is also logged in training is named `val/<name>`.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
+        - `derived`: what runs of other engines do not record, so that it was derived from the log.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     time, data, memory = (run.find(name, "train") for name in _MEASURED)
@@ -57,14 +58,21 @@ def summarize(run: Run) -> dict[str, Any]:
             "total": sum(max(each, 0.0) for each in covered),
         }
     return {
-        "iterations": int(max(series.points[-1][0] for series in run.series)),
+        "iterations": count_iterations(run),
         "time": times,
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked_metrics(run)},
-        "checkpoints": {file.name: checkpoint_size(file) for file in run.checkpoints},
+        "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
+        "derived": run.derived,
     }
+
+
+def count_iterations(run: Run) -> int:
+    """Returns the last iteration of which a run has a value. A tested checkpoint may be that of another run."""
+    own = [series for series in run.series if series.mode != "test"] or run.series
+    return int(max(series.points[-1][0] for series in own))
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
@@ -73,10 +81,7 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     selecting, rules = save_best_settings(run)
     ranked = []
     for name in order_metrics(validated, selecting):
-        rule: Rule = "greater"  # for unknown metrics
-        with suppress(ArgumentError):
-            rule = rules[name] if name in rules else rule_of(name)
-        ranked.append((validated[name], rule))
+        ranked.append((validated[name], rules.get(name) or find_rule(name) or "greater"))
     return ranked
 
 
@@ -187,16 +192,17 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
 
 def _text(run: Run, found: dict[str, Any]) -> str:
     rows = [
-        ("best", f"{name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+        ("best", f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}")
         for name, best in found["best"].items()
     ]
     time, logged = found["time"], found["logged"]
     whole = logged == found["iterations"]
     if time:
         text = (
-            f"{time['mean']:.4g} s per iteration (median {time['median']:.4g}, longest {time['longest']:.4g}), "
-            f"{time['data_share']:.1%} of it waiting for data, "
-            f"{format_seconds(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
+            f"{time['mean']:.4g} s per iteration (mean of the logged windows; median {time['median']:.4g}, longest "
+            f"{time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
+            f"{format_seconds(time['total'])} for {'all' if whole else f'the {logged} logged'} iterations, "
+            "without validation"
         )
         rows.append(("time", text))
     if found["memory"]:
@@ -204,8 +210,15 @@ def _text(run: Run, found: dict[str, Any]) -> str:
     if found["last"]:
         values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
+    if found["derived"]:
+        rows.append(("note", f"the run does not record {' or '.join(found['derived'])}; derived from its log"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in found["checkpoints"].items()]
     return f"{run.folder}: {found['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
+
+
+def _position(run: Run, iteration: float) -> str:
+    text, length = f"iteration {_short(iteration)}", run.epoch_length
+    return f"{text} (epoch {_short(iteration // length)})" if length and iteration and not iteration % length else text
 
 
 def _short(value: float) -> str:

@@ -1,11 +1,13 @@
 """Checks a config with a short trial of the run, which trains, validates, saves and loads."""
 
+import ast
+import inspect
 import logging
 import os
+import textwrap
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from footplate import storage
 from footplate.config import Config
 from footplate.data import length_of
+from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -23,16 +26,14 @@ from footplate.distributed import (
     is_main_process,
     unwrap_model,
 )
-from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
+from footplate.distributed.wrappers import ModelDistributedDataParallel
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
-from footplate.engine.model_setup import check_cuda_graphs
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.run_config import check_config, warn_about_variables
-from footplate.engine.sections import RUNNER_KEYS
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -41,7 +42,6 @@ from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, pluralize
-from footplate.models.graphed_step import check_capturable
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
@@ -49,12 +49,10 @@ from footplate.tools.explain_optimizer import Groups, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.partial_build import build_trial
-from footplate.tools.synchronizations import counting_cuda_synchronizations, counting_host_reads
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
-_MAX_LINES = 8  # of code in a list
-_MOST_PADDING = 0.5  # of the pixels
+_MAX_PADDING = 0.5  # of the pixels
 _MAX_RANKS = 8  # in a list of values
 
 
@@ -65,10 +63,10 @@ class Checked(NamedTuple):
         text: The summary, with one item per line.
         warnings: The warnings that the run would log.
         loops: The result of `loops_as_data`.
-        measured: The measurements of the trial by name: `seconds_per_iteration`, `seconds_of_waiting`,
-            `seconds_per_validation`, `memory` (MiB per process), `memory_parts` (bytes), `synchronizations` (the
-            number per iteration at each line of code that waits for the device or, on a CPU, would wait for an
-            accelerator), `checkpoint` (bytes) and `metrics` (names). Empty if only the config was checked.
+        measured: The measurements of the trial by name: `seconds_per_iteration` (without the wait for data),
+            `seconds_of_waiting`, `seconds_per_validation` (of all datasets, estimated; None without validation),
+            `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes) and
+            `metrics` (names). Empty if only the config was checked.
     """
 
     text: str
@@ -81,16 +79,9 @@ class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float  # the duration of the last training iteration, excluding the wait for data
-    waiting: float  # seconds of waiting for data in the last iteration
-    validating: float | None  # estimated seconds for all datasets; None if the run has no validation
-    metrics: list[str]  # the names of the metrics, from the validation of one batch
     largest: dict[str, Largest]  # the largest batch of each dataset; not of training if the loop steps the model itself
-    memory: list[int]  # peak memory of each process in MiB
-    parts: dict[str, int]  # the memory of each part in this process, in bytes
-    synchronizations: Counter[str] | None  # per iteration and line of code; None if they cannot be counted
-    checkpoint: int  # the size of a checkpoint in bytes
     groups: Groups
+    measured: dict[str, Any]  # see `Checked`
 
 
 def check(cfg: Config, *, run: bool = True) -> Checked:
@@ -114,19 +105,13 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             if run:
                 with _shared_folder(checked) as folder:
                     trial = _try(checked, folder)
+                    skipped = count_skipped(getattr(trial.runner.train_dataloader, "dataset", None))
+                    if skipped and not any("Skipping sample" in message for message in found):  # by a worker
+                        _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
                     hooks, epoch_length = trial.runner.hooks, length_of(trial.runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(trial, loops)
-                    measured = {
-                        "seconds_per_iteration": trial.seconds,
-                        "seconds_of_waiting": trial.waiting,
-                        "seconds_per_validation": trial.validating,
-                        "memory": trial.memory,
-                        "memory_parts": trial.parts,
-                        "synchronizations": trial.synchronizations,
-                        "checkpoint": trial.checkpoint,
-                        "metrics": trial.metrics,
-                    }
+                    measured = trial.measured
             else:
                 hooks, _ = order_of_hooks(checked)
                 schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
@@ -163,27 +148,20 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 def _try(cfg: Config, folder: str) -> Trial:
     """Trains for two iterations, then trains and validates on the largest batches."""
-    with located(cfg):
-        check_cuda_graphs({name: cfg.get(name) for name in RUNNER_KEYS})  # again, now with the number of processes
     runner = build_trial(cfg, folder, preflight=True)
-    monitor = ranks.current()
-    if monitor is not None:
-        monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
-    hook = _TrialHook(has_graphs=bool(cfg.get("cuda_graphs")))
+    hook = _TrialHook()
     runner.register_hook(hook)
+    _warn_of_wrapped_members(runner)
     with located(cfg):
         try:
             with _warning_of_padding(runner), suppress(EarlyExitError):
                 runner.train()
             largest: dict[str, Largest] = {}
-            synchronizations = hook.synchronizations
             own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
             if not own_loop:  # such a loop may pass other batches to the model, or step several optimizers
                 largest["train"] = largest_batch(runner.train_dataloader)
                 hook.stage = "the largest training batch", "model"
-                with counting_activations(unwrap_model(runner.model)) as activations, ExitStack() as counting:
-                    if runner.device.type == "cpu" and not cfg.get("compile"):  # compiled code does not run in it
-                        synchronizations = counting.enter_context(counting_host_reads())
+                with counting_activations(unwrap_model(runner.model)) as activations:
                     runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
             parts = state_bytes(runner)
             if not own_loop and not is_sharded(runner.model):  # gathered weights would count as activations
@@ -207,17 +185,45 @@ def _try(cfg: Config, folder: str) -> Trial:
         check_free_space(str(existing), size, "work_dir")
     return Trial(
         runner=runner,
-        seconds=hook.seconds,
-        waiting=hook.waiting,
-        validating=validating,
-        metrics=metrics,
         largest={**largest, **largest_in_validation},
-        memory=memory,
-        parts=parts,
-        synchronizations=synchronizations,
-        checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
+        measured={
+            "seconds_per_iteration": hook.seconds,
+            "seconds_of_waiting": hook.waiting,
+            "seconds_per_validation": validating,
+            "memory": memory,
+            "memory_parts": parts,
+            "checkpoint": size,
+            "metrics": metrics,
+        },
     )
+
+
+def _warn_of_wrapped_members(runner: Runner) -> None:
+    """Warns about lines of users' hooks that work with one process only: `runner.model.head`, without the wrapper."""
+    model, wrapper = runner.unwrapped_model, {*dir(ModelDistributedDataParallel), *dir(nn.Module()), "module"}
+    for kind in dict.fromkeys(type(hook) for hook in runner.hooks):
+        try:
+            lines, first = inspect.getsourcelines(kind)
+        except (OSError, TypeError):  # defined without a file
+            continue
+        if kind.__module__.startswith("footplate.") or any(".module" in line for line in lines):
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
+            if not isinstance(node, ast.Attribute) or ast.unparse(node.value) not in (
+                "runner.model",
+                "self.runner.model",
+            ):
+                continue
+            if node.attr not in wrapper and hasattr(model, node.attr):
+                _logger.warning(
+                    "%s:%d: with several processes, runner.model is a wrapper, which has no '%s'. "
+                    "Write runner.unwrapped_model.%s.",
+                    inspect.getsourcefile(kind),
+                    first + node.lineno - 1,
+                    node.attr,
+                    node.attr,
+                )
 
 
 def _validate(runner: Runner, hook: "_TrialHook") -> tuple[float | None, list[str], dict[str, Largest]]:
@@ -274,18 +280,14 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     """
     for event in events:
         for method in runner.hooks.at(event):
-            hook = getattr(method, "__self__", None)
+            hook: Any = getattr(method, "__self__", None)
             if isinstance(hook, RuntimeInfoHook) or (is_of_user(method) and not isinstance(hook, CheckpointHook)):
-                stage.stage = f"{type(hook).__name__}.{event}", "custom_hooks"
+                stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)
 
 
 class _TrialHook(Hook):
     """Measures two iterations, then stops the run.
-
-    Args:
-        has_graphs: Whether the run uses CUDA graphs. The trial does not, but the hook checks that they can capture
-            the model.
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
@@ -293,19 +295,14 @@ class _TrialHook(Hook):
 
     priority = 100  # runs after every other hook
 
-    def __init__(self, *, has_graphs: bool = False) -> None:
-        self._has_graphs = has_graphs
+    def __init__(self) -> None:
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
-        self.synchronizations: Counter[str] | None = None
-        self._counting = ExitStack()
         self._done = 0
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         """Starts timing the wait for data."""
-        if self._has_graphs:  # here, because hooks may have changed the model
-            check_capturable(runner.model)
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
@@ -313,16 +310,12 @@ class _TrialHook(Hook):
         """Measures the wait for data."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
-        if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
-            self.synchronizations = self._counting.enter_context(counting_cuda_synchronizations())
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Measures the iteration, and stops the run after the last one."""
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
-        if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
-            self._counting.close()
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
@@ -351,7 +344,7 @@ def _warning_of_padding(runner: Runner) -> Iterator[None]:
     yield
     if handle is not None:
         handle.remove()
-    if shares and sum(shares) / len(shares) > _MOST_PADDING:
+    if shares and sum(shares) / len(shares) > _MAX_PADDING:
         _logger.warning(
             "%.0f%% of the pixels in the first training batches are padding. Images are padded to the size of "
             "model.data_preprocessor, or to that of the largest image in their batch.",
@@ -360,7 +353,7 @@ def _warning_of_padding(runner: Runner) -> Iterator[None]:
 
 
 def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
-    runner = trial.runner
+    runner, measured = trial.runner, trial.measured
     model = unwrap_model(runner.model)
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
     total, trainable = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
@@ -369,39 +362,33 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         lines.append(labeled("group", f"{group.optimizer} {settings}: {len(group.names)} tensors{reasons}"))
-    if len(trial.memory) > 1:
+    if len(measured["memory"]) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
         samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
         lines.append(labeled("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
     for mode, largest in trial.largest.items():
         lines.append(labeled(f"{mode} data", f"{largest.samples} samples, {largest.description}"))
-    speed = f"{trial.seconds:.3g} s per iteration, {trial.waiting:.3g} s of waiting for data"
-    seconds = runner.max_iters * (trial.seconds + trial.waiting)
-    if trial.validating is not None:
-        speed += f", {trial.validating:.3g} s per validation"
+    step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
+    validating = measured["seconds_per_validation"]
+    speed = f"{step:.3g} s per iteration, {waiting:.3g} s of waiting for data"
+    seconds = runner.max_iters * (step + waiting)
+    if validating is not None:
+        speed += f", {validating:.3g} s per validation"
         if loops["val"]:
-            seconds += len(loops["val"].get("after", ())) * trial.validating
+            seconds += len(loops["val"].get("after", ())) * validating
     lines.append(labeled("speed", speed))
-    found, on_cpu = trial.synchronizations, runner.device.type == "cpu"
-    if found or (found is not None and not on_cpu):
-        most = [f"{line} ({count})" if count > 1 else line for line, count in found.most_common(_MAX_LINES)]
-        most += [f"{len(found) - _MAX_LINES} more lines"] if len(found) > _MAX_LINES else []
-        text = f"{pluralize(found.total(), 'synchronization')} with the device per iteration"
-        if on_cpu:
-            text = f"on an accelerator, the model would wait {pluralize(found.total(), 'time')} per iteration"
-        lines.append(labeled("waiting", f"{text}: {', '.join(most)}" if most else text))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
-    memory = _join_ranks([f"{each} MiB" for each in trial.memory])
+    memory = _join_ranks([f"{each} MiB" for each in measured["memory"]])
     tried = "the largest batches of training and validation"
     if "train" not in trial.largest:
         tried = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     lines.append(labeled("memory", f"at most {memory}, with {tried}"))
-    parts = (f"{name} {format_bytes(size)}" for name, size in trial.parts.items())
+    parts = (f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
     lines.append(labeled("parts", f"of the memory in training: {', '.join(parts)}"))
-    lines.append(labeled("size", f"{format_bytes(trial.checkpoint)} per checkpoint"))
-    if trial.metrics:
-        lines.append(labeled("metrics", ", ".join(trial.metrics)))
+    lines.append(labeled("size", f"{format_bytes(measured['checkpoint'])} per checkpoint"))
+    if measured["metrics"]:
+        lines.append(labeled("metrics", ", ".join(measured["metrics"])))
     return lines
 
 

@@ -1,10 +1,8 @@
 """Describes the keys of second-generation configs as a JSON schema (draft 2020-12)."""
 
-import ast
 import inspect
 import re
-import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +37,6 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
-_LIMITS: Mapping[str, Schema] = {"max_hours": {"exclusiveMinimum": 0}}
 # In these sections, `type` may be a class of a code base that shares its name with a footplate class.
 _OF_CODE_BASES = (
     "model",
@@ -53,8 +50,6 @@ _OF_CODE_BASES = (
 )
 _OWN_SCOPES = [None, "footplate", "mmengine"]
 _PLAIN = (bool, int, float, str, type(None))
-# The bounds of the checks in constructors, from which limits are read, so that schema and engine enforce the same.
-_BOUNDS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
 
 
 def config_schema() -> Schema:
@@ -167,13 +162,13 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
                 parameters = inspect.signature(function).parameters
                 defaults |= {name: parameter.default for name, parameter in parameters.items()}
         known, meanings = class_arguments(entry, registry), describe_arguments(entry)
-        types, limits = argument_types(entry), argument_limits(entry)
+        types = argument_types(entry)
         properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
         for name in known if known is not None else types:
             properties[name] = {
                 **({"description": meanings[name]} if name in meanings else {}),
                 **_default(defaults.get(name, inspect.Parameter.empty)),
-                **_value(name, types.get(name, ()), limits.get(name, {})),
+                **_value(name, types.get(name, ())),
             }
         properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
         key = f"{registry.name}.{entry_name}"
@@ -193,17 +188,19 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     return found
 
 
-def _value(name: str, types: tuple[type, ...], limits: Schema) -> Schema:
-    """Returns the schema of an argument's value, given the types and the limits that its class accepts."""
+def _value(name: str, types: tuple[type, ...] = ()) -> Schema:
+    """Returns the schema of an argument's value, given the types that its class accepts."""
     if name in NESTED_REGISTRIES:
         parts = _one_or_many(NESTED_REGISTRIES[name].name)
         return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
     found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
     if not types or len(found) < len(types):  # a config file cannot contain a type, or can express it in other ways
-        return {"anyOf": [limits, _TEMPLATE]} if limits else {}
-    if str in types:
-        return {"type": list(dict.fromkeys(found)), **({"anyOf": [limits, _TEMPLATE]} if limits else {})}
-    return {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"], **limits, **_LIMITS.get(name, {})}
+        return {}
+    return (
+        {"type": list(dict.fromkeys(found))}
+        if str in types
+        else {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"]}
+    )
 
 
 def _default(value: Any) -> Schema:
@@ -218,7 +215,7 @@ def _object(keys: Collection[str], path: str = "") -> Schema:
     properties: Schema = {"_delete_": {"type": "boolean"}}
     for key in sorted(keys):
         inner = f"{path}.{key}"
-        properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key, (), {})
+        properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key)
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -258,69 +255,3 @@ def _ref(name: str) -> Schema:
 
 def _nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}, _TEMPLATE]} if schema else {}
-
-
-def argument_limits(entry: Callable[..., Any]) -> dict[str, Schema]:
-    """Returns the limits on the arguments of a class or function as JSON schema keywords.
-
-    The limits are read from calls to `check_count`, `check_fraction`, `check_number` and `check_choice` that pass the
-    name of an argument and the argument itself. Calls that depend on other arguments are ignored.
-    """
-    found: dict[str, Schema] = {}
-    for each in reversed(getattr(entry, "__mro__", (entry,))):
-        for name in ("__init__", "__post_init__"):
-            function = vars(each).get(name) if inspect.isclass(each) else each
-            if inspect.isfunction(function) and function.__module__.startswith("footplate."):
-                body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-                for call, condition in _calls(body, None):
-                    found |= _checked_limits(call, condition, function.__globals__)
-    return found
-
-
-def _calls(node: ast.AST, condition: ast.Compare | None) -> Iterator[tuple[ast.Call, ast.Compare | None]]:
-    """Yields each call in a function, with the comparison on which it depends, or None if it is unconditional.
-
-    Skips calls in loops and under other conditions.
-    """
-    if isinstance(node, ast.Call):
-        yield node, condition
-    if isinstance(node, (ast.If, ast.IfExp)):
-        if condition is None and isinstance(node.test, ast.Compare):
-            is_negated = isinstance(node.test.ops[0], (ast.NotEq, ast.IsNot))
-            is_equal = isinstance(node.test.ops[0], (ast.Eq, ast.Is))
-            branch = node.body if is_negated else node.orelse if is_equal else []
-            for each in branch if isinstance(branch, list) else [branch]:
-                yield from _calls(each, node.test)
-    elif not isinstance(node, (ast.For, ast.While, ast.Try, ast.Lambda, ast.comprehension)):
-        for child in ast.iter_child_nodes(node):
-            yield from _calls(child, condition)
-
-
-def _checked_limits(call: ast.Call, condition: ast.Compare | None, names: Mapping[str, Any]) -> dict[str, Schema]:
-    """Maps the argument that a call checks to its limits. Also allows the values for which the call is skipped.
-
-    The result is empty if the call is not a check, a bound is computed, or the condition does not concern the argument.
-    """
-
-    def value(node: ast.expr) -> Any:
-        return names.get(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-    kind = call.func.id if isinstance(call.func, ast.Name) else ""
-    if kind not in ("check_number", "check_count", "check_fraction", "check_choice") or len(call.args) < 2:
-        return {}
-    try:
-        name = str(ast.literal_eval(call.args[0]))
-        options = {str(each.arg): value(each.value) for each in call.keywords if each.arg in _BOUNDS}
-        if kind == "check_count":
-            options = {"least": 1, **options}
-        limits: Schema = {_BOUNDS[key]: bound for key, bound in options.items() if bound is not None}
-        if kind == "check_fraction":
-            limits = {"minimum": 0, "maximum": 1}
-        elif kind == "check_choice":
-            limits = {"anyOf": [{"enum": [*value(call.args[2])]}, {"not": {"type": "string"}}]}
-        if condition is not None:
-            limits = {"anyOf": [{"const": ast.literal_eval(condition.comparators[0])}, limits]} if limits else {}
-    except (ValueError, TypeError):
-        return {}
-    checked = {ast.unparse(call.args[1]), *([ast.unparse(condition.left)] if condition is not None else [])}
-    return {name: limits} if limits and checked <= {name, f"self.{name}"} else {}

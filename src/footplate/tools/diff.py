@@ -17,7 +17,7 @@ from footplate.tasks.recipes import find_config
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of, environment_of
 
-_WIDEST_VALUE = 96
+_MAX_WIDTH = 96
 # Keys that set where a run is stored and how it starts.
 START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
 _SCOPE = "_scope_"
@@ -91,9 +91,7 @@ def describe(differences: list[Difference]) -> str:
     for path, first, second in differences:
         lines.append(path)
         sides = [
-            (sign, brief(side.value, _WIDEST_VALUE), side.origin)
-            for sign, side in (("-", first), ("+", second))
-            if side
+            (sign, brief(side.value, _MAX_WIDTH), side.origin) for sign, side in (("-", first), ("+", second)) if side
         ]
         width = max(len(text) for _, text, _ in sides)
         lines += [f"  {sign} {text.ljust(width)}  {origin or ''}".rstrip() for sign, text, origin in sides]

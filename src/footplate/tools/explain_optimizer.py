@@ -1,6 +1,7 @@
 """Explains the optimizer: its parameter groups, and the learning rate, momentum and weight decay over a run."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,17 +20,16 @@ from footplate.tools.partial_build import (
     find_epoch_length,
     prepare,
     silencing_unmatched_keys,
-    without_compiler,
 )
 from footplate.tools.simulation import FIELDS, run_length, simulate
-from footplate.visualization.curves import Curve, Panel, plot, round_ticks
+from footplate.visualization.curves import Curve, Panel, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
-_MOST_NAMES = 3  # parameters to list
+_MAX_NAMES = 3  # parameters to list
 _POINTS = 512
-_LONGEST = 100_000_000  # iterations; their simulation takes one to two minutes
+_MAX_LENGTH = 100_000_000  # iterations; their simulation takes one to two minutes
 _ROWS = 12
-_MOST_CURVES = 6
+_MAX_CURVES = 6
 _COLUMNS = 3  # per table
 _DIGITS = len("1.23456e-05")
 
@@ -55,7 +55,6 @@ class Groups:
     frozen: list[str]  # the names of parameters that are not trained
 
 
-@without_compiler()
 def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     """Builds the optimizer of a config and returns its parameter groups.
 
@@ -129,10 +128,10 @@ def explain_params(found: Groups) -> str:
             f"group {number}  {group.optimizer}  {settings}",
             f"  {len(group.names)} tensors, {group.size:,} elements",
             f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
-            f"  {list_names(group.names, _MOST_NAMES)}",
+            f"  {list_names(group.names, _MAX_NAMES)}",
         ]
     if found.frozen:
-        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _MOST_NAMES)}"]
+        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _MAX_NAMES)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -171,7 +170,6 @@ class Schedule:
         ]
 
 
-@without_compiler()
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the parameter schedules of a run.
 
@@ -189,9 +187,9 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
         _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
-        if total > _LONGEST:
+        if total > _MAX_LENGTH:
             raise ArgumentError(
-                f"the run has more than {_LONGEST:,} iterations, which is too many to simulate",
+                f"the run has more than {_MAX_LENGTH:,} iterations, which is too many to simulate",
                 key="train_cfg",
                 found=total,
             )
@@ -215,8 +213,8 @@ def explain_schedule(schedule: Schedule) -> str:
     for field in FIELDS:
         moving, constant = schedule.shown(field)
         if moving:
-            shown, hidden = moving[:_MOST_CURVES], len(moving) - _MOST_CURVES
-            names = _names_of(field, moving)[:_MOST_CURVES]
+            shown, hidden = moving[:_MAX_CURVES], len(moving) - _MAX_CURVES
+            names = _names_of(field, moving)[:_MAX_CURVES]
             lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
             lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
             lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
@@ -233,7 +231,7 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
     panels = []
     for field in FIELDS:
         moving, constant = schedule.shown(field)
-        shown = moving[:_MOST_CURVES] or (constant[:1] if field == "lr" else [])
+        shown = moving[:_MAX_CURVES] or (constant[:1] if field == "lr" else [])
         curves = [
             Curve(name, schedule.points(track)) for name, track in zip(_names_of(field, shown), shown, strict=True)
         ]
@@ -299,9 +297,19 @@ def _describe_parameters(track: Track) -> str:
 _WIDTH = 48  # characters between the axes, with two dots each
 _PLOT_ROWS = 12
 _DOTS = 4  # per row
-_MOST_TICKS = 6
+_MAX_TICKS = 6
 _BLANK = "\N{BRAILLE PATTERN BLANK}"
 _Points = Sequence[tuple[float, float]]
+
+
+def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
+    """Returns round numbers within the bounds, in steps of 1, 2 or 5 times a power of ten."""
+    low, high = bounds
+    rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
 
 
 def terminal_plot(curves: Sequence[_Points]) -> list[str]:
@@ -317,7 +325,7 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         low = 0.0
     if low == high:
         low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    inner = round_ticks((low, high), _MOST_TICKS)
+    inner = round_ticks((low, high), _MAX_TICKS)
     step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
     heights = [number * step for number in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
     between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
@@ -342,7 +350,7 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
         for number, row in enumerate(canvas.plot("\n").split("\n"))
     ]
-    for most in range(_MOST_TICKS, 0, -1):
+    for most in range(_MAX_TICKS, 0, -1):
         values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
         labels = [f"{value:.0f}" for value in values]
         places = [round(value / last * (_WIDTH - 1)) for value in values]

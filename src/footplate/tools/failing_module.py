@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.distributed import tensor_parallel_size, unwrap_model
+from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, origin_at
 from footplate.errors import DEBUG_HINT, FootplateError
 
@@ -96,8 +96,6 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     is_about_channels = is_layer or isinstance(error, IndexError) or "channel" in str(error)
     what = "numbers of channels and classes" if is_about_channels else "shapes of the tensors"
     notes = [*describe_changes(cfg["model"], "model"), f"Check that the {what} match; {DEBUG_HINT}"]
-    if tensor_parallel_size() > 1:
-        notes.insert(0, "Check that each 'colwise' layer in `tensor_parallel.plan` is followed by a 'rowwise' layer.")
     shapes = _input_shapes(module, frames)
     if shapes and is_layer:
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")

@@ -85,76 +85,20 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
         recorder = _Recorder(runner, iterations)
         with suppress(EarlyExitError):
             runner.train()
-        if not recorder.iterations:
+        if recorder.iterations <= 0:
             raise DataError(
                 f"the run ends during the {_WARM_UP} warm-up iterations",
                 key="train_cfg",
                 notes=["Set a longer run, for example with `--set train_cfg.max_epochs=10`."],
             )
-        totals = _mean_over_ranks({name: recorder.timer.seconds[name] for name in PARTS}, recorder.iterations)
-        recorder.timer.whole.pop("", None)  # functions that are not hooks
-        hooks = _mean_over_ranks(recorder.timer.whole, recorder.iterations)
-        hooks = dict(sorted(hooks.items(), key=lambda item: -item[1]))
+        ranks = gather_objects({name: value / recorder.iterations for name, value in recorder.seconds.items()})
+        seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) for name in ranks[0]}
+        totals = {name: seconds.pop(name, 0.0) for name in PARTS}
+        totals["hooks"] = sum(seconds.values())  # the other names are those of hooks
+        totals["data"] -= sum(totals.values()) - totals["data"]  # the time outside of all measured functions
+        hooks = dict(sorted(seconds.items(), key=lambda item: -item[1]))
         advice = list(_advice(runner, totals, hooks))
     return IterationProfile(runner.device.type, recorder.iterations, totals, hooks, advice)
-
-
-class _Timer:
-    """Measures nested parts.
-
-    Attributes:
-        seconds: The time spent in each part, without the time of inner parts.
-        whole: The time spent in functions, by name, including inner parts.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.whole: defaultdict[str, float] = defaultdict(float)
-        self._is_asynchronous = device.type != "cpu"
-        self._open: list[str] = []
-        self._last = 0.0
-
-    def now(self) -> float:
-        """Waits until the device has finished its work, and returns the time."""
-        if self._is_asynchronous:
-            torch.accelerator.synchronize()
-        return time.perf_counter()
-
-    def begin(self, part: str) -> None:
-        """Begins a part that is nested in the current one."""
-        self._count()
-        self._open.append(part)
-
-    def end(self) -> None:
-        """Ends the current part."""
-        self._count()
-        self._open.pop()
-
-    def reset(self) -> None:
-        """Discards everything measured so far."""
-        self._count()
-        self.seconds.clear()
-        self.whole.clear()
-
-    def _count(self) -> None:
-        now = self.now()
-        if self._open:
-            self.seconds[self._open[-1]] += now - self._last
-        self._last = now
-
-    def timed(self, part: str, function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
-        """Wraps a function so that the time of each call is added to `part`, and to `name` in `whole`."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.begin(part)
-            begin = self._last
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.end()
-                self.whole[name] += self._last - begin
-
-        return call
 
 
 class _Recorder:
@@ -163,54 +107,71 @@ class _Recorder:
     Args:
         runner: The run. Its loop, model, optimizer wrapper and hooks are changed.
         most: The number of iterations to measure, after which the run ends.
+
+    Attributes:
+        iterations: The number of measured iterations.
+        seconds: The seconds spent in each part and in each hook, without those of inner functions. "data" includes
+            all other parts.
     """
 
     def __init__(self, runner: Runner, most: int) -> None:
-        self.timer = _Timer(runner.device)
-        self.iterations = 0
-        self._most, self._seen = most, 0
-        timed = self.timer.timed
+        self.iterations = -_WARM_UP
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._is_asynchronous = runner.device.type != "cpu"
+        self._most, self._since = most, 0.0
+        self._inner: list[float] = []  # the seconds of the functions within each open one
         model: Any = runner.model
-        model.train_step = timed("forward", model.train_step)
+        model.train_step = self._timed("forward", model.train_step)
         preprocessor = getattr(unwrap_model(model), "data_preprocessor", None)
         if isinstance(preprocessor, nn.Module):
-            preprocessor.forward = timed("transfer", preprocessor.forward)
-        for part in runner.optim_wrapper.parts.values():
-            for part_name, methods in (
-                ("backward", ("update_params", "backward")),
-                ("optimizer", ("step", "zero_grad")),
-            ):
+            preprocessor.forward = self._timed("transfer", preprocessor.forward)
+        for wrapper in runner.optim_wrapper.parts.values():
+            for part, methods in (("backward", ("update_params", "backward")), ("optimizer", ("step", "zero_grad"))):
                 for method in methods:
-                    setattr(part, method, timed(part_name, getattr(part, method)))
+                    setattr(wrapper, method, self._timed(part, getattr(wrapper, method)))
+        # The loop calls the methods in these lists.
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
             owners = [getattr(each, "__self__", None) for each in listeners]
             names = ["others" if owner is None else type(owner).__name__ for owner in owners]
-            listeners[:] = [timed("hooks", each, name) for each, name in zip(listeners, names, strict=True)]
-        # The loop calls the methods in these lists. Time between iterations counts as data, except that of epoch hooks.
+            listeners[:] = [self._timed(name, each) for each, name in zip(listeners, names, strict=True)]
         runner.hooks.at("before_train").append(self._begin)
-        runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
         runner.hooks.at("after_train_iter").append(self._end_iteration)
+
+    def now(self) -> float:
+        """Waits until the device has finished its work, and returns the time."""
+        if self._is_asynchronous:
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            begin = self.now()
+            self._inner.append(0.0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                elapsed = self.now() - begin
+                self.seconds[name] += elapsed - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += elapsed
+
+        return call
 
     def _begin(self, runner: Runner) -> None:
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH  # never validates
-        self.timer.begin("data")
 
     def _end_iteration(self, *_: Any, **__: Any) -> None:
-        self._seen += 1
-        if self._seen <= _WARM_UP:
-            self.timer.reset()
+        now = self.now()
+        self.iterations += 1
+        if self.iterations <= 0:
+            self.seconds.clear()
         else:
-            self.iterations += 1
+            self.seconds["data"] += now - self._since
+        self._since = now
         if self.iterations == self._most:
             raise EarlyExitError
-        self.timer.begin("data")
-
-
-def _mean_over_ranks(totals: Mapping[str, float], iterations: int) -> dict[str, float]:
-    ranks = gather_objects(dict(totals))
-    return {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / iterations for name in totals}
 
 
 def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, float]) -> Iterator[str]:
@@ -224,7 +185,7 @@ def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, floa
         elif workers == 0:
             advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
         else:
-            advice = f"Use more than {workers} workers, or a `cache` in the dataloader, or simplify the pipeline."
+            advice = f"Use more than {workers} workers, or simplify the pipeline."
         yield f"{_percent(share['data'])} of the time is spent waiting for data. {advice}"
     if share["transfer"] >= _TRANSFER:
         where = f"{_percent(share['transfer'])} of the time is spent in the data preprocessor."

@@ -23,8 +23,8 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
 
     Keys that exist in the config are preferred to keys that its sections would accept.
     """
-    from footplate.first_generation.translation import is_first_generation
-    from footplate.first_generation.translation.key_map import counterparts
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation.key_map import counterparts
 
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
@@ -39,8 +39,8 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     """
     from footplate.config import Config
     from footplate.engine.run_config import keys_read
-    from footplate.first_generation.translation import is_first_generation
-    from footplate.first_generation.translation.key_map import KEY_MAP, counterparts
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation.key_map import KEY_MAP, counterparts
     from footplate.tools import config_keys
 
     cfg = Config(mapping)
@@ -80,7 +80,7 @@ def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys
 
 def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
     """Returns an error for the override of a rejected key path that suggests the key that was most likely meant."""
-    from footplate.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     key = equivalent_key(cfg, path)
     if key is not None:
@@ -103,7 +103,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     Finds the user's key by its last part and its location in `cfg`, the config before translation.
     """
     from footplate.config.key_paths import find_value, paths_ending
-    from footplate.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
         return

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from footplate.data import length_of
+from footplate.data import WebDataset, length_of
 from footplate.data.batch_plan import BatchKey
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import BatchReader, ReadFailure
@@ -58,8 +58,8 @@ def largest_batch(loader: Any) -> Largest:
         raise DataError("the dataloader has no batches")
     recorded: list[tuple[int, int]] = []
     # Records are not read if creating one is as costly as reading a sample.
-    makes_samples = any(getattr(each, "makes_samples", False) for each in innermost_datasets(dataset))
-    if hasattr(dataset, "get_data_info") and not makes_samples:
+    reads_samples = any(isinstance(each, WebDataset) for each in innermost_datasets(dataset))
+    if hasattr(dataset, "get_data_info") and not reads_samples:
         with suppress(AttributeError, KeyError, TypeError):  # no sizes, or a wrapper of a dataset without records
             infos = (dataset.get_data_info(index) for index in range(count))
             recorded = [(int(info["height"]), int(info["width"])) for info in infos]

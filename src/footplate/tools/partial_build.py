@@ -2,16 +2,12 @@
 
 import copy
 import logging
-import os
-import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
@@ -20,8 +16,6 @@ from footplate.engine.run_config import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.registry import MODELS, set_default_scope
-
-_EXEMPT = os.path.join("torch", "_compile.py")  # defines the wrapper of methods that must not be compiled
 
 
 def prepare(cfg: Config) -> Config:
@@ -34,8 +28,6 @@ def prepare(cfg: Config) -> Config:
 def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     """Builds a run that writes files only to a temporary folder, and has no visualization backends.
 
-    It does not use CUDA graphs, which would hide the operations of a step and need more iterations than a trial has.
-
     Args:
         cfg: The result of `check_config` or `runner_config`. It is not changed.
         folder: The work_dir of the trial.
@@ -46,7 +38,6 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     own = {
         "work_dir": folder,
         "resume": False,
-        "cuda_graphs": False,
         "visualizer": {**kept, "vis_backends": None},
         **changes,
     }
@@ -57,7 +48,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
             hook["out_dir"] = None
         elif getattr(hook, "out_dir", None) is not None:
             hook.out_dir = None
-    runner = Runner.from_cfg(trial, is_checked=True)
+    runner = Runner.from_cfg(trial)
     runner.requests.can_save_after_error = False
     return runner
 
@@ -117,28 +108,6 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:
         return None, str(error).partition("\n")[0]
-
-
-@contextmanager
-def without_compiler() -> Iterator[None]:
-    """Avoids the import of torch's compiler, which takes a second, while optimizers are built in the block.
-
-    When an optimizer method that is exempt from compilation is first called, torch imports the compiler only to mark
-    the method. This function sets the mark directly. If a future version of torch marks methods differently, it imports
-    the compiler as usual.
-    """
-    marked = []
-    if "torch._dynamo" not in sys.modules:
-        for method in vars(Optimizer).values():
-            if isinstance(method, FunctionType) and method.__code__.co_filename.endswith(_EXEMPT):
-                marked.append(method.__wrapped__)  # type: ignore[attr-defined]
-    for each in marked:
-        each.__dict__["__dynamo_disable"] = each
-    try:
-        yield
-    finally:
-        for each in marked:
-            del each.__dict__["__dynamo_disable"]
 
 
 _WIDTH = 4

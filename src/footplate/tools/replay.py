@@ -1,191 +1,100 @@
-"""Replays the iteration at which a run failed, records its outputs and gradients layer by layer, and describes them."""
+"""Replays the iteration at which a run failed, and describes its outputs and gradients layer by layer."""
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint
-from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
+from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of
 from footplate.engine.run_config import runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
-from footplate.messages import list_names, one_line
+from footplate.messages import one_line
 from footplate.tools.memory_use import tensors_in
 from footplate.tools.partial_build import build_trial
 
-# Maps each fact in a capture to the range of an integer, or, for a string, to whether it may be None.
-_FACTS: dict[str, range | bool] = {
-    "iteration": range(1, MAX_RUN_LENGTH + 1),
-    "seed": range(1 << 32),
-    "world_size": range(1, (1 << 20) + 1),
-    "threads": range(1, 1025),  # torch allocates memory for every thread
-    **dict.fromkeys(("message", "device", "torch"), False),
-    **dict.fromkeys(("origin", "load_from"), True),
-}
-_MAX_LENGTH = 1 << 16  # characters
-
-_SHORT_TABLE = 12  # tables with at most this many rows are shown in full
-_ROWS_BEFORE = 5  # rows to show before the first non-finite layer
+_ROWS_BEFORE = 5  # rows to show before the first non-finite one
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Statistics of one tensor: the output of a layer or a gradient."""
+class Reading(NamedTuple):
+    """Statistics of one tensor: the output of a layer or the gradient of a parameter."""
 
-    name: str  # the name of the module or parameter; "(model)" for the whole model
-    kind: str  # the module's class and the path of the tensor in its output, or "gradient" for a parameter
+    name: str
+    kind: str  # the module's class and the path of the tensor in its output, or "gradient"
     dtype: str
     shape: tuple[int, ...]
-    nans: int  # the number of NaN entries
-    infinities: int  # the number of infinite entries
+    nans: int
+    infinities: int
     low: float  # the minimum of the finite entries, NaN if there are none
-    high: float  # the maximum of the finite entries, NaN if there are none
-    notes: str = ""  # for a non-finite output, whether the module's inputs and weights were finite
+    high: float
 
     @property
-    def finite(self) -> bool:
-        """Whether all entries are finite."""
-        return not self.nans and not self.infinities
+    def nonfinite(self) -> str:
+        """The numbers of NaN and infinite entries as text, or "" if all entries are finite."""
+        counts = ((self.nans, "NaN"), (self.infinities, "inf"))
+        return ", ".join(f"{count} of {math.prod(self.shape)} {name}" for count, name in counts if count)
 
     @classmethod
-    def of(cls, tensor: Tensor, name: str, kind: str, notes: str = "") -> "Reading":
-        """Returns the statistics of a real or complex tensor. `low` and `high` cover real and imaginary parts."""
-        values = tensor.detach()
+    def of(cls, tensor: Tensor, name: str, kind: str) -> "Reading":
+        """Returns the statistics of a dense tensor. A complex number counts as two entries."""
+        values = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
         finite = values[values.isfinite()]
-        finite = torch.view_as_real(finite) if finite.is_complex() else finite
-        low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (float("nan"), float("nan"))
-        return cls(
-            name=name or "(model)",
-            kind=kind,
-            dtype=str(values.dtype).removeprefix("torch."),
-            shape=tuple(values.shape),
-            nans=int(values.isnan().sum()),
-            infinities=int(values.isinf().sum()),
-            low=low,
-            high=high,
-            notes=notes,
-        )
-
-
-class LayerTrace:
-    """Records the outputs of modules and the gradients of outputs and parameters, in the order of computation.
-
-    Args:
-        model: The model. `close` removes all hooks from it.
-
-    Attributes:
-        outputs: The outputs of modules. Inner modules come before the modules that contain them.
-        flowing: The gradients of these outputs, from the last to the first.
-        gradients: The gradients of parameters, read as soon as the backward pass has accumulated them.
-        precision: "autocast to ..." with the dtype, or "float32" without autocast.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.outputs: list[Reading] = []
-        self.flowing: list[Reading] = []
-        self.gradients: list[Reading] = []
-        self.precision = "float32"
-        self._handles: list[Any] = []
-        for name, module in model.named_modules():
-            self._handles.append(module.register_forward_hook(partial(self._on_output, name), with_kwargs=True))
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                record = partial(self._record, self.gradients, name, "gradient")
-                register: Any = parameter.register_post_accumulate_grad_hook  # torch declares no types
-                self._handles.append(register(lambda each, record=record: record(each.grad)))
-
-    def close(self) -> None:
-        """Removes the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _on_output(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        for key, tensor in readable_tensors(output):
-            kind, device = f"{type(module).__name__}{key}", tensor.device.type
-            if torch.is_autocast_enabled(device):
-                self.precision = f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
-            notes = ""
-            if not tensor.isfinite().all():
-                sources = {
-                    "inputs": [each for _, each in readable_tensors((args, kwargs))],
-                    "weights": module.parameters(False),
-                }
-                finite = {source: [bool(each.isfinite().all()) for each in found] for source, found in sources.items()}
-                notes = ", ".join(
-                    f"{source} {'finite' if all(found) else 'non-finite'}"
-                    for source, found in finite.items()
-                    if found or source == "inputs"
-                )
-            self.outputs.append(Reading.of(tensor, name, kind, notes))
-            if tensor.requires_grad:
-                record = partial(self._record, self.flowing, name, kind)
-                tensor.register_hook(record)  # type: ignore[no-untyped-call]
-
-    def _record(self, readings: list[Reading], name: str, kind: str, gradient: Tensor) -> None:
-        values = gradient.coalesce().values() if gradient.is_sparse else gradient
-        readings.append(Reading.of(values, name, kind))
+        low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (math.nan, math.nan)
+        dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(values.shape)
+        return cls(name, kind, dtype, shape, int(values.isnan().sum()), int(values.isinf().sum()), low, high)
 
 
 @dataclass
 class Replay:
     """The record of one replayed iteration."""
 
-    iteration: int  # the number of the iteration, counted from 1
-    trace: LayerTrace  # the outputs and gradients of the layers
-    learning_rate: float = math.nan  # the learning rate of the first parameter group
-    losses: dict[str, float] = field(default_factory=dict)  # the losses that were logged; empty if the step failed
-    weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
-    weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
+    iteration: int  # counted from 1
+    # The outputs of modules, then the gradients of parameters, in order of computation. Inner modules come first.
+    readings: list[Reading] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)  # empty if the step failed
     stopped: str = ""  # the message of the error that stopped the iteration, or ""
     differences: str = ""  # differences between this environment and that of the run; they may change the result
 
     @property
+    def first_nonfinite(self) -> Reading | None:
+        """The first reading with non-finite entries."""
+        return next((reading for reading in self.readings if reading.nonfinite), None)
+
+    @property
     def failed(self) -> bool:
-        """Whether a loss, a weight, an output or a gradient is non-finite."""
-        finite_losses = all(map(math.isfinite, self.losses.values()))
-        readings = self.trace.outputs + self.trace.gradients
-        return not finite_losses or bool(self.weights_after) or first_nonfinite(readings) is not None
-
-
-def first_nonfinite(readings: Sequence[Reading]) -> Reading | None:
-    """Returns the first reading with non-finite entries."""
-    return next((each for each in readings if not each.finite), None)
+        """Whether the iteration failed, or a loss, an output or a gradient is non-finite."""
+        return bool(self.stopped or self.first_nonfinite) or not all(map(math.isfinite, self.losses.values()))
 
 
 def find_capture(path: str) -> str:
-    """Returns the path of a capture, given the capture or the folder that contains it.
-
-    Raises:
-        ArgumentError: The folder contains no capture, or several captures.
-    """
+    """Returns the path of a capture, given the capture or the folder that contains it."""
     try:
-        found = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
+        names = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
     except OSError:  # a file, or a missing path; reading it raises the error
         return path
-    if len(found) == 1:
-        return storage.join(path, found[0])
-    what = "several captures" if found else "no capture of a non-finite iteration"
-    raise ArgumentError(f"'{path}' contains {what}", notes=[f"Choose one: {', '.join(found)}"] if found else ())
+    if len(names) == 1:
+        return storage.join(path, names[0])
+    what = "several captures" if names else "no capture of a non-finite iteration"
+    raise ArgumentError(f"'{path}' contains {what}", notes=[f"Choose one: {', '.join(names)}"] if names else ())
 
 
 def read_facts(path: str) -> dict[str, Any]:
     """Returns the facts about the run that a capture contains, without executing anything from it.
 
     Raises:
-        ArgumentError: The file is not a capture, or a fact is missing or invalid. The error names the key.
+        ArgumentError: The file is not a capture.
         CheckpointError: The file cannot be read.
     """
     facts = load_checkpoint(path, "meta").get(CAPTURE)
@@ -193,25 +102,7 @@ def read_facts(path: str) -> dict[str, Any]:
         raise ArgumentError(
             f"'{path}' is not a capture of a non-finite iteration", notes=["The names of captures end in '.capture'."]
         )
-    for key, kind in _FACTS.items():
-        if key not in facts:
-            raise ArgumentError(f"'{key}' is missing from the capture '{path}'", key=f"{CAPTURE}.{key}")
-        value = facts[key]
-        if isinstance(kind, range):
-            is_valid, wanted = type(value) is int and value in kind, f"an integer from {kind[0]} to {kind[-1]}"
-        else:
-            is_valid = kind if value is None else isinstance(value, str) and len(value) <= _MAX_LENGTH
-            wanted = f"a string of at most {_MAX_LENGTH} characters"
-        if not is_valid:
-            raise ArgumentError(
-                f"'{key}' in the capture '{path}' must be {wanted}", key=f"{CAPTURE}.{key}", found=value
-            )
     return dict(facts)
-
-
-def config_of_capture(path: str) -> str:
-    """Returns the path of the config that was saved with a capture."""
-    return f"{path.removesuffix(SUFFIX)}.py"
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
@@ -227,12 +118,13 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
 
     Raises:
         ArgumentError: The iteration is not between the state of the capture and the end of the run.
+        NonFiniteError: The run stops before the iteration.
     """
     cfg = runner_config(cfg)
-    number = iteration if iteration is not None else facts["iteration"]
+    from_state = facts["origin"] is not None
+    recorder = _RecorderHook(iteration if iteration is not None else facts["iteration"])
     with temporary_folder("footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
-        from_state = facts["origin"] is not None
         runner = build_trial(
             cfg,
             folder,
@@ -243,25 +135,17 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
             default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
             log_level="ERROR",
         )
-        recorder = _RecorderHook(number)
         runner.register_hook(recorder)
-        try:
+        with suppress(EarlyExitError):
             runner.train()
-        except EarlyExitError:
-            pass
-        except NonFiniteError as error:
-            if recorder.found is None:
-                message = f"the run stops before iteration {number}: {error.message}"
-                raise ArgumentError(message, key="iteration") from error
-            recorder.finish(runner, stopped=error.message)
-    found = recorder.found
-    if found is None:
-        raise ArgumentError("the run ends before that iteration", key="iteration", found=number)
+    record = recorder.record
+    if record is None:
+        raise ArgumentError("the run ends before that iteration", key="iteration", found=recorder.iteration)
     here = facts_of(runner)
-    found.differences = ", ".join(
+    record.differences = ", ".join(
         f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]
     )
-    return found
+    return record
 
 
 class _RecorderHook(Hook):
@@ -271,121 +155,86 @@ class _RecorderHook(Hook):
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
-        self.found: Replay | None = None
+        self.record: Replay | None = None
 
     def before_train(self, runner: Runner) -> None:
-        if self.iteration <= runner.iter:
+        if not runner.iter < self.iteration <= runner.max_iters:
             raise ArgumentError(
-                f"the capture starts after iteration {runner.iter}", key="iteration", found=self.iteration
-            )
-        if self.iteration > runner.max_iters:
-            raise ArgumentError(
-                "the run ends before that iteration",
+                f"the iteration must be from {runner.iter + 1} to {runner.max_iters}: the capture starts after "
+                f"iteration {runner.iter}, and the run ends after iteration {runner.max_iters}",
                 key="iteration",
                 found=self.iteration,
-                notes=[f"It ends after iteration {runner.max_iters}."],
             )
-        runner.model.train_step = partial(self._step, runner, runner.model.train_step)
+        runner.model.train_step = partial(self._step, runner.model.train_step)
 
-    def _step(self, runner: Runner, train_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _step(self, train_step: Any, *args: Any, **kwargs: Any) -> Any:
         """Runs a training step. If it stops the run as expected, no rank may report this as a failure."""
         try:
             return train_step(*args, **kwargs)
         except NonFiniteError as error:
-            if self.found is None:
+            if self.record is None:
                 raise
-            self.finish(runner, stopped=error.message)
+            self.record.stopped = error.message
             raise EarlyExitError from error
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter + 1 != self.iteration:
             return
-        model = unwrap_model(runner.model)
-        rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
-        self.found = Replay(
-            self.iteration,
-            LayerTrace(model),
-            learning_rate=math.nan if rate is None else float(rate),  # some optimizers choose their own rate
-            weights_before=nonfinite_weights(model),
-        )
+        self.record = Replay(self.iteration)
+        record_layers(unwrap_model(runner.model), self.record)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        if self.found is not None:
-            self.finish(runner, {name: float(value) for name, value in (outputs or {}).items()})
+        if self.record is not None:
+            self.record.losses = {name: float(value) for name, value in (outputs or {}).items()}
             raise EarlyExitError
 
-    def finish(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
-        """Stores the results of the iteration."""
-        if self.found is not None:
-            self.found.trace.close()
-            self.found.losses, self.found.stopped = losses or {}, stopped
-            self.found.weights_after = nonfinite_weights(unwrap_model(runner.model))
+
+def record_layers(model: nn.Module, record: Replay) -> None:
+    """Makes a model add the outputs of its modules and the gradients of its parameters to `record`."""
+
+    def on_output(name: str, module: nn.Module, _: Any, output: Any) -> None:
+        for key, tensor in tensors_in(output):
+            if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.is_sparse:
+                record.readings.append(Reading.of(tensor, name or "(model)", f"{type(module).__name__}{key}"))
+
+    def on_gradient(name: str, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        values = parameter.grad.coalesce().values() if parameter.grad.is_sparse else parameter.grad
+        record.readings.append(Reading.of(values, name, "gradient"))
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(partial(on_output, name))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            register: Any = parameter.register_post_accumulate_grad_hook  # torch declares no types
+            register(partial(on_gradient, name))
 
 
-def describe_replay(found: Replay, *, whole: bool = False) -> str:
-    """Returns tables of the layers and the first non-finite values as text.
-
-    Shows only the layers up to the first non-finite one, or every layer if `whole` is set.
-    """
-    trace = found.trace
-    losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items()) or "no losses"
-    lines = [f"iteration {found.iteration}: {losses}; learning rate {found.learning_rate:g}, {trace.precision}", ""]
-    lines += [*_table("output of", trace.outputs, whole=whole), ""]
-    lines += [*_table("gradient of", trace.gradients, whole=whole), ""] if trace.gradients else []
-    if found.differences:
-        lines.append(f"differences from the run, which may change the result: {one_line(found.differences)}")
-    if not found.failed:
-        lines.append(f"iteration {found.iteration} is finite: the failure could not be reproduced")
-        return "\n".join([*lines, ""])
-    lines += [f"stopped: {found.stopped}"] if found.stopped else []
-    if found.weights_before:
-        lines.append(f"non-finite weights before the iteration: {list_names(found.weights_before, 1)}")
-    output, gradient = first_nonfinite(trace.outputs), first_nonfinite(trace.gradients)
-    if output is None:
-        lines.append("all outputs are finite")
-    else:
-        lines.append(f"first non-finite output: {output.name} ({output.kind}), {_count(output)}; {output.notes}")
-    if gradient is not None:
-        flow = first_nonfinite(trace.flowing)
-        source = f"; it was propagated from the output of {flow.name} ({flow.kind})" if flow is not None else ""
-        lines.append(f"first non-finite gradient: {gradient.name}, {_count(gradient)}{source}")
-    elif trace.gradients:
-        lines.append("all gradients are finite")
-    if found.weights_after and not found.weights_before:
-        lines.append(f"non-finite weights after the iteration: {list_names(found.weights_after, 1)}")
-    return "\n".join([*lines, ""])
-
-
-def _table(title: str, readings: Sequence[Reading], *, whole: bool) -> list[str]:
-    """Returns a table of all layers, or of the first non-finite layer and a few layers before it."""
-    first = next((number for number, each in enumerate(readings) if not each.finite), None)
-    begin, end = 0, len(readings)
-    if not whole and len(readings) > _SHORT_TABLE:
-        begin, end = (0, _SHORT_TABLE) if first is None else (max(first - _ROWS_BEFORE, 0), first + 1)
-    rows = [(title, "kind", "dtype", "shape", "finite", "min", "max")]
-    for each in readings[begin:end]:
-        shape = "x".join(map(str, each.shape)) or "-"
-        rows.append((each.name, each.kind, each.dtype, shape, _count(each), f"{each.low:.4g}", f"{each.high:.4g}"))
+def describe_replay(record: Replay, *, whole: bool = False) -> str:
+    """Returns a table of the readings up to the first non-finite one, or of all readings if `whole` is set."""
+    first = record.first_nonfinite
+    end = record.readings.index(first) + 1 if first else len(record.readings)
+    shown = record.readings if whole else record.readings[max(end - 1 - _ROWS_BEFORE, 0) : end]
+    rows = [("output or gradient of", "kind", "dtype", "shape", "finite", "min", "max")]
+    for reading in shown:
+        shape = "x".join(map(str, reading.shape)) or "-"
+        extremes = f"{reading.low:.4g}", f"{reading.high:.4g}"
+        rows.append((reading.name, reading.kind, reading.dtype, shape, reading.nonfinite or "yes", *extremes))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if begin:
-        lines.insert(1, f"... {begin} before, all finite; --all shows them")
-    if end < len(readings):
-        bad = sum(not each.finite for each in readings[end:])
-        lines.append(f"... {len(readings) - end} after, {bad} of them non-finite; --all shows them")
-    return lines
-
-
-def _count(reading: Reading) -> str:
-    """Returns the numbers of NaN and infinite entries as text, or "yes" if all entries are finite."""
-    counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
-    return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"
-
-
-def readable_tensors(found: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors that a `Reading` can describe: dense tensors with floating-point or complex numbers."""
-    for key, tensor in tensors_in(found):
-        if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.is_sparse:
-            yield key, tensor
+    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    losses = ", ".join(f"{name} {value:g}" for name, value in record.losses.items()) or "no losses"
+    lines = [f"iteration {record.iteration}: {losses}", "", *table]
+    left = len(record.readings) - len(shown)
+    lines += [f"... {left} more; --all shows them", ""] if left else [""]
+    lines += [f"stopped: {record.stopped}"] if record.stopped else []
+    if record.differences:
+        lines.append(f"differences from the run, which may change the result: {one_line(record.differences)}")
+    if first:
+        lines.append(f"first non-finite value: {first.name} ({first.kind}), {first.nonfinite}")
+    elif record.failed:
+        lines.append("all outputs and gradients are finite")
+    else:
+        lines.append(f"iteration {record.iteration} is finite: the failure could not be reproduced")
+    return "\n".join([*lines, ""])

@@ -32,13 +32,14 @@ from footplate.tools.report_overview import (
 from footplate.tools.runs import Run, RunImage, Series
 
 _logger = logging.getLogger("footplate.tools")
-_MAX_IMAGE_BYTES = 1_200_000
+_MAX_IMAGE_BYTES = 8_000_000
 _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "sweep", "page")
-_MOST_FRAMES = 24
-_MOST_PANELS = 16
-_LONGEST_SIDE = 1024  # pixels of an image with several panels
+_MAX_FRAMES = 24
+_MAX_PANELS = 16
+_MAX_SIDE = 1024  # pixels of an image with one panel; several panels share the width
+_MIN_SIDE = 320  # pixels of a panel
 _QUALITY = 80
-_MOST_PIXELS = 50_000_000
+_MAX_PIXELS = 50_000_000
 
 
 def write_report(
@@ -136,6 +137,7 @@ def _data(
         "images": images.found,
         "sources": images.sources,
         "imagesLeftOut": images.left_out,
+        "framesLeftOut": images.frames_left_out,
         "differences": [
             {
                 "name": name,
@@ -171,15 +173,16 @@ class Embedded(NamedTuple):
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of names that were omitted to limit the size of the page
+    frames_left_out: int  # the number of earlier steps that were omitted, over all other names
     unread: list[list[str]]  # for each run, messages about its unreadable images
 
 
 def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     """Returns the images of runs as data URIs, by name and step.
 
-    Several images with few steps are more useful than one image with many steps. Therefore, the latest step of each
-    image is embedded first, and the remaining budget is used for earlier steps. `budget` is the maximum size of all
-    data URIs in characters.
+    Several images with few steps are more useful than one image with many steps. Therefore, half of the budget is for
+    the latest step of each image, and what remains of the budget is for the same number of earlier steps of each.
+    `budget` is the maximum size of all data URIs in characters.
     """
     found: list[dict[str, Any]] = []
     unread: list[list[str]] = [[] for _ in runs]
@@ -192,20 +195,24 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     for number, name in keys:
         images = [image for image in runs[number].images if image.name == name]
         frames = _frames(images[-1:], unread[number])
-        if not _add(frames, sources, budget):
+        if not _add(frames, sources, budget // 2):
             left_out += 1
             continue
         shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
     # Add the same number of earlier steps for each image, so that all can be shown at the same step.
     used = sum(map(len, sources))
-    count = min(_MOST_FRAMES - 1, (budget - used) // max(used, 1))
+    count = min(_MAX_FRAMES - 1, (budget - used) // max(used, 1))
+    frames_left_out = 0
     for entry, earlier in shown:
         frames = _frames(_spread(earlier, count), unread[entry["run"]])
         if _add(frames, sources, budget):
             entry["frames"] = frames + entry["frames"]
+            frames_left_out += max(len(earlier) - count, 0)
+        else:
+            frames_left_out += len(earlier)
         if entry["frames"]:
             found.append(entry)
-    return Embedded(found, list(sources), left_out, unread)
+    return Embedded(found, list(sources), left_out, frames_left_out, unread)
 
 
 def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int) -> bool:
@@ -240,14 +247,14 @@ def _frames(images: Sequence[RunImage], unread: list[str]) -> list[dict[str, Any
 def _read(image: RunImage) -> dict[str, Any]:
     # Pillow would pass some formats to external programs, such as PostScript to Ghostscript, so only PNG is opened.
     with Image.open(image.path, formats=("PNG",)) as opened:
-        if opened.width * opened.height > _MOST_PIXELS:
-            raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MOST_PIXELS:,}")
+        if opened.width * opened.height > _MAX_PIXELS:
+            raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}")
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes, legend = _layout(layout, pixels.size)
-    panels = []
+    panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
-        panel.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        panel.thumbnail((side, side))
         panel.save(out, "WEBP", quality=_QUALITY)
         panels.append(
             {"caption": caption, "src": f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"}
@@ -268,6 +275,6 @@ def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int
         panels = [(str(caption), (int(a), int(b), int(c), int(d))) for caption, a, b, c, d in layout["panels"]]
         legend = [(str(label), int(red), int(green), int(blue)) for label, red, green, blue in layout["legend"]]
         inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, (a, b, c, d) in panels)
-        if inside and 0 < len(panels) <= _MOST_PANELS:
+        if inside and 0 < len(panels) <= _MAX_PANELS:
             return panels, legend
     return [("", (0, 0, *size))], []

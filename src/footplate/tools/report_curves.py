@@ -8,12 +8,12 @@ from footplate.records.message_hub import is_of_class, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
 from footplate.visualization.curves import find_duplicates
 
-_MOST_POINTS = 60_000  # in all curves of the page
-_MOST_PER_CURVE, _LEAST_PER_CURVE = 2000, 200
+_MAX_POINTS = 60_000  # in all curves of the page
+_MAX_PER_CURVE, _MIN_PER_CURVE = 2000, 200
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 Chart = dict[str, Any]
-_MOST_VALUES = 100_000  # total number over all classes, columns and steps
-_LEAST_STEPS, _MOST_STEPS = 3, 1000
+_MAX_VALUES = 100_000  # total number over all classes, columns and steps
+_MIN_STEPS, _MAX_STEPS = 3, 1000
 
 
 class Curve(NamedTuple):
@@ -51,8 +51,8 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     for (mode, name), first in _repeated(curves).items():
         equal.setdefault((mode, first), set()).add(name)
         del curves[mode, name]
-    most = _MOST_POINTS // max(sum(map(len, curves.values())), 1)
-    most = min(max(most, _LEAST_PER_CURVE), _MOST_PER_CURVE)
+    most = _MAX_POINTS // max(sum(map(len, curves.values())), 1)
+    most = min(max(most, _MIN_PER_CURVE), _MAX_PER_CURVE)
 
     loss = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
     if loss:
@@ -94,7 +94,11 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:
     """Returns a sort key: training losses come first, then other training scalars, then the validation sets."""
     mode, name = key
-    return (mode != "train", "loss" not in name) if mode == "train" else (mode != "train", mode, split_dataset(name)[0])
+    return (
+        (mode != "train", "loss" not in name)
+        if mode == "train"
+        else (mode != "train", mode == "test", split_dataset(name)[0])
+    )
 
 
 def _is_detail(key: tuple[str, str]) -> bool:
@@ -104,7 +108,7 @@ def _is_detail(key: tuple[str, str]) -> bool:
 
 def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most: int) -> Chart:
     mode, name = key
-    dataset, metric = split_dataset(name) if mode != "train" else ("", name)
+    dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
     encoded = []
     for run, series, label in curves:
         points = thinned(series.points, most)
@@ -168,7 +172,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     widths = [
         len(tables[-1].rows) * (len(tables[-1].columns) - 1) for each in groups.values() for tables in each.values()
     ]
-    most = max(_MOST_VALUES // max(sum(widths), 1), _LEAST_STEPS)
+    most = max(_MAX_VALUES // max(sum(widths), 1), _MIN_STEPS)
     return [
         {
             "set": dataset,
@@ -187,14 +191,14 @@ def tables_of_scalars(run: Run) -> list[PerClassResults]:
         own = {series.name: series for series in run.series if series.mode == mode}
         for name, series in own.items():
             if is_of_class(name, own):
-                dataset, metric = split_dataset(name)
+                dataset, metric = split_dataset(name.removeprefix("test/"))
                 quantity, dot, label = metric.partition(".")
                 if not dot:  # `shoe_precision` is the average precision of a class
                     label, _, quantity = metric.rpartition("_")
                 values.setdefault((dataset, quantity, mode), {})[label] = dict(series.points)
     tables = []
     for (dataset, quantity, mode), classes in values.items():
-        for step in sorted({step for points in classes.values() for step in points})[-_MOST_STEPS:]:
+        for step in sorted({step for points in classes.values() for step in points})[-_MAX_STEPS:]:
             rows = [[label, points.get(step)] for label, points in classes.items()]
             tables.append(PerClassResults(dataset, quantity, mode, int(step), ["class", quantity], rows))
     return tables

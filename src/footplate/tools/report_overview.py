@@ -18,20 +18,27 @@ from footplate.checkpoint.latest import best_prefix, checkpoint_templates
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
 from footplate.records.message_hub import split_dataset
-from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, save_best_settings, summarize
+from footplate.tools.analysis import (
+    count_iterations,
+    find_best,
+    name_in_log,
+    ranked_metrics,
+    save_best_settings,
+    summarize,
+)
 from footplate.tools.diff import compare
 from footplate.tools.explain_keys import brief
-from footplate.tools.runs import Point, Run, Series, checkpoint_size
+from footplate.tools.runs import Point, Run, Series
 
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
 _SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
-_FEWEST_VALIDATIONS = 3  # to judge overfitting and noise
+_MIN_VALIDATIONS = 3  # to judge overfitting and noise
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # training log lines over which a loss is averaged
-_FEWEST_TRIALS = 5  # complete trials, to judge parameters
-_WIDEST_VALUE = 48
+_MIN_TRIALS = 5  # complete trials, to judge parameters
+_MAX_WIDTH = 48
 _NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
@@ -94,7 +101,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
                 "first": {"value": first, "iteration": first_at},
                 "last": {"value": last, "iteration": last_at},
                 "count": len(found.points),
-                "step": abs(last - found.points[-2][1]) if len(found.points) >= _FEWEST_VALIDATIONS else 0,
+                "step": abs(last - found.points[-2][1]) if len(found.points) >= _MIN_VALIDATIONS else 0,
             }
             dataset, name = split_dataset(found.name)
             sets = [
@@ -112,19 +119,19 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         "metric": metric,
         "sets": sets,
         "valLoss": loss,
-        "state": _state(run, summary["iterations"]),
+        "state": run_state(run),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
     }
 
 
-def _state(run: Run, iterations: int) -> dict[str, Any]:
+def run_state(run: Run) -> dict[str, Any]:
     """Returns the numbers of completed and planned iterations. The former is read from scalars and checkpoint names."""
     length = run.epoch_length or 0
     saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
     positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
-    done = max([iterations, *positions])
+    done = max([count_iterations(run), *positions])
     cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
     sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
     totals = [
@@ -138,7 +145,10 @@ def _state(run: Run, iterations: int) -> dict[str, Any]:
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
-    """Returns the best checkpoint, or the last one if there is no best, with a command that predicts with it."""
+    """Returns the best checkpoint, or the last one if there is no best, with a command that predicts with it.
+
+    A run from Python has no config from which a command could build its model, so the command is one of Python.
+    """
     prefix, templates = best_prefix(headline), checkpoint_templates({})
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
@@ -154,7 +164,9 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
         return None
     file: Path = (best or regular)[-1]
     command = f"footplate predict {shlex.quote(str(file))} IMAGES"
-    size = format_bytes(checkpoint_size(file))
+    if run.config is not None and isinstance(run.config._cfg_dict.get("model"), str):
+        command = f"model.load_state_dict(footplate.checkpoint.load_checkpoint({str(file)!r})['state_dict'])"
+    size = format_bytes(run.checkpoints[file])
     return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}
 
 
@@ -180,7 +192,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         shown = name_in_log(run, failed) if failed.mode != "train" else f"training {failed.name}"
         text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
         return _fit("bad", "not finite", text)
-    if judged is None or len(judged[0].points) < _FEWEST_VALIDATIONS:
+    if judged is None or len(judged[0].points) < _MIN_VALIDATIONS:
         return _fit("unknown", "unknown", "At least three validations are needed.")
     series, rule = judged
     name = name_in_log(run, series) if series.mode == "val" else series.name
@@ -248,8 +260,8 @@ def describe_importance(sweep: SweepSummary) -> str:
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
     count = f"{len(trials)} complete trials"
-    if len(trials) < _FEWEST_TRIALS:
-        return f"At least {_FEWEST_TRIALS} complete trials are needed to determine which parameter matters."
+    if len(trials) < _MIN_TRIALS:
+        return f"At least {_MIN_TRIALS} complete trials are needed to determine which parameter matters."
     scores = [trial.score or 0.0 for trial in trials]
     found: dict[str, float] = {}  # Spearman's rank correlations
     for key in _keys(trials):
@@ -283,7 +295,7 @@ def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
             for column, side in enumerate((first, other)):
                 if side is not None:
                     value = side.value
-                    texts[column] = f"{value:.4g}" if isinstance(value, float) else brief(value, _WIDEST_VALUE)
+                    texts[column] = f"{value:.4g}" if isinstance(value, float) else brief(value, _MAX_WIDTH)
             rows.setdefault(path, [texts[0] if each.config is not None else "–" for each in runs])[place] = texts[1]
     return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
 

@@ -5,7 +5,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -18,19 +18,26 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.tools.run_files import config_of, environment_of, read_lines, read_logs, read_small, safe_files
+from footplate.records.message_hub import is_undefined
+from footplate.tools.run_files import (
+    Start,
+    config_of,
+    environment_of,
+    in_order,
+    modification_time,
+    read_lines,
+    read_logs,
+    read_small,
+    read_start,
+    safe_files,
+    starts_of,
+)
 
 _logger = logging.getLogger("footplate.tools")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
-_MOST_NAMED = 5
+_MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
-_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
-_MOST_OF_TABLES = 16 << 20  # bytes of memory for all per-class results
-_MOST_TABLES, _MOST_STEPS, _MOST_COLUMNS = 100, 1000, 101  # of per-class results
-_MOST_SERIES = 2_000  # names of scalars per run
-_MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
-_LINE_OVERHEAD = 4  # a line without values needs as much memory as this number of values
 Point = tuple[float, float]
 
 
@@ -38,7 +45,7 @@ class Series(NamedTuple):
     """The values of one scalar over a run."""
 
     name: str
-    mode: str  # "train" or "val"
+    mode: str  # "train", "val", or "test", whose names begin with "test/"
     points: list[Point]  # pairs of training iteration and finite value, sorted by iteration
     last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
 
@@ -73,13 +80,14 @@ class Run(NamedTuple):
     folder: Path  # the work_dir, or the single file that was given
     series: list[Series]  # in the order of their first appearance
     epoch_length: int | None  # the iterations per epoch, or None for runs that do not count epochs
-    images: list[RunImage]  # sorted by name and step
+    images: list[RunImage]  # sorted by name and step, those of tests last
     config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
     environment: dict[str, Any]  # the environment of the last start, or {}
-    warnings: list[str]  # logged warnings and errors with their times, and a warning about series that end non-finite
-    checkpoints: list[Path]  # files and sharded checkpoints, sorted from oldest to newest
+    warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
+    derived: list[str]  # what the run does not record, so that it was derived from the log
+    checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns the series with the given name, or None if the run has no such series."""
@@ -101,17 +109,26 @@ def read_run(path: str | Path) -> Run:
     if not files:
         raise _no_run(path)
     lines: list[dict[str, Any]] = []
-    length, left = None, _MOST_VALUES
-    for file in files:
-        own = list(_read_lines(file, left))
-        left -= sum(len(line) + _LINE_OVERHEAD for line in own)
-        length = _epoch_length(own) or length
-        lines = _append_start(lines, own, length)
+    evaluated: list[dict[str, Any]] = []  # by starts that did not train
+    length, derived = None, []
+    for file in in_order(files):
+        start, own = read_start(file.parent.parent), list(_read_lines(file))
+        if not start.trains:
+            evaluated += [{**line, "at": start.iteration} for line in own]
+        elif start.kind:
+            length = start.epoch_length
+            lines = _append_start(lines, _place_recorded(own, start), start.iteration)
+        else:
+            length = _derive_epoch_length(own) or length
+            lines = _append_start(lines, own, _place_derived(own, length))
+            derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
+    if evaluated:
+        lines = sorted([*lines, *evaluated], key=lambda line: line["at"])
     series = _series(lines)
     if not series:
         raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
     folder = path if path.is_dir() else path.parent
-    starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
+    starts = [start.folder for start in starts_of(folder)] if path.is_dir() else [folder]
 
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
@@ -121,21 +138,46 @@ def read_run(path: str | Path) -> Run:
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
     if ends:
-        warnings.append(f"Non-finite until the end of the run: {list_names(ends, _MOST_NAMED)}.")
-    checkpoints = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
-    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
+        warnings.append(f"Non-finite until the end of the run: {list_names(ends, _MAX_NAMES)}.")
+    if derived:
+        warnings.append(f"The run does not record {' or '.join(derived)}. Derived from its log.")
     return Run(
         folder=path,
         series=series,
         epoch_length=length,
-        images=sorted(RunImage(match["name"], int(match["step"]), file) for match, file in found),
+        images=sorted(
+            (RunImage(match["name"], int(match["step"]), file) for match, file in found),
+            key=lambda image: (image.name.startswith("test_"), image),
+        ),
         config=config_of(folder),
         explained=read_small(explained[-1]) if explained else "",
-        per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
+        per_class=_per_class_results(safe_files(in_order(folder.glob("**/per_class.jsonl")), folder)),
         environment=environment_of(folder),
         warnings=warnings,
-        checkpoints=sorted([*checkpoints, *sharded], key=lambda checkpoint: checkpoint.stat().st_mtime),
+        derived=derived,
+        checkpoints=_checkpoints(folder),
     )
+
+
+def read_runs(paths: Sequence[str]) -> list[Run]:
+    """Reads several runs. Logs a warning for each path that is not a run, such as a report in the folder of a sweep.
+
+    Raises:
+        DataError: A path does not exist, or none of them is a run.
+    """
+    runs, errors = [], []
+    for path in paths:
+        try:
+            runs.append(read_run(path))
+        except DataError as error:
+            if not Path(path).exists():
+                raise
+            errors.append(error)
+    if not runs:
+        raise errors[0]
+    for skipped in errors:
+        _logger.warning("Skipping what is not a run: %s", skipped.message)
+    return runs
 
 
 def _no_run(path: Path) -> DataError:
@@ -148,17 +190,17 @@ def _no_run(path: Path) -> DataError:
     if below:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(below), 'run')}",
-            notes=[f"Choose one or more of them: {list_names(below, _MOST_NAMED)}"],
+            notes=[f"Choose one or more of them: {list_names(below, _MAX_NAMES)}"],
         )
     return DataError(f"there are no run scalars in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of all starts in order. If they have several formats, returns only the newest format."""
+    """Returns the scalar files of all starts. If they have several formats, returns only the newest format."""
     if not folder.is_dir():
         return []
     for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
-        found = sorted(folder.glob(pattern))
+        found = list(folder.glob(pattern))
         if found:
             return found
     return []
@@ -167,7 +209,7 @@ def _scalar_files(folder: Path) -> list[Path]:
 _name_in_line = lru_cache(maxsize=2048)(one_line)  # a name with line breaks would break tables
 
 
-def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
+def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(read_lines(file), start=1):
         if not text.strip():
             continue
@@ -185,35 +227,18 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             if not isinstance(line.get("mode") or "", str):
                 raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_value(value)}
-            left -= len(line) + _LINE_OVERHEAD
-            if left < 0:
-                _logger.warning("'%s' is very long. Reading only its first %d lines.", file, number - 1)
-                return
             line["mode"] = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
             yield line
 
 
-def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """Derives the iterations per epoch from training lines. Returns None if the lines do not count epochs."""
-    counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
-    if not counted:
-        return None
-    if "step" in counted[0]:
-        return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
-    # The first generation counts within the epoch, unless the iterations increase over several epochs.
-    steps = [line["iter"] for line in counted]
-    is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
-    counts_run = steps == sorted(steps) and (is_one_epoch or len(set(steps)) == len(steps))
-    return None if counts_run else max(map(int, steps))
+def _place_recorded(lines: Iterable[dict[str, Any]], start: Start) -> list[dict[str, Any]]:
+    """Adds the training iteration to each line as `at`. The steps of metrics may count epochs."""
+    unit = start.epoch_length if start.counts_epochs and start.epoch_length else 1
+    return [{**line, "at": float(line.get("step", 0) * (1 if line["mode"] == "train" else unit))} for line in lines]
 
 
-def _append_start(
-    before: list[dict[str, Any]], lines: list[dict[str, Any]], epoch_length: int | None
-) -> list[dict[str, Any]]:
-    """Appends the lines of a start to those of earlier starts, with the training iteration of each line as `at`.
-
-    Removes earlier lines from the first iteration of the start onward.
-    """
+def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
+    """Sets the training iteration of each line of another engine's run as `at`. Returns the position of the start."""
     # Validation steps count iterations if the first one is not lower than the preceding training step.
     for previous, following in pairwise(line for line in lines if "step" in line):
         if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
@@ -228,35 +253,52 @@ def _append_start(
             at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
         line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
     begin = min((line["at"] for line in lines), default=math.inf)
-    # If a start validates first, the earlier start's losses of that iteration are still valid.
-    validates = all(line["mode"] != "train" for line in lines if line["at"] == begin)
+    # If a start validates first, it resumed at that iteration; otherwise it resumed before it.
+    return begin if all(line["mode"] != "train" for line in lines if line["at"] == begin) else begin - 0.5
+
+
+def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
+    """Derives the iterations per epoch from training lines. Returns None if the lines do not count epochs."""
+    counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
+    if not counted:
+        return None
+    if "step" in counted[0]:
+        return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
+    # The first generation counts within the epoch, unless the iterations increase over several epochs.
+    steps = [line["iter"] for line in counted]
+    is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
+    counts_run = steps == sorted(steps) and (is_one_epoch or len(set(steps)) == len(steps))
+    return None if counts_run else max(map(int, steps))
+
+
+def _append_start(before: list[dict[str, Any]], lines: list[dict[str, Any]], position: float) -> list[dict[str, Any]]:
+    """Appends the lines of a start that began after `position` iterations to those of earlier starts.
+
+    Removes the lines of later iterations, and a validation at `position` if the start repeated it.
+    """
+    repeated = {line["mode"] for line in lines if line["at"] == position}
     kept = [
-        line for line in before if line["at"] < begin or (validates and (line["at"], line["mode"]) == (begin, "train"))
+        line for line in before if line["at"] < position or (line["at"] == position and line["mode"] not in repeated)
     ]
-    return kept + lines
+    return kept + lines if lines else before
 
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     found: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
-    omitted: set[tuple[str, str]] = set()
     for line in lines:
         for label, value in line.items():
             name = label.removeprefix(f"{line['mode']}/")
             if name not in _POSITION and name != "at" and _is_value(value):
                 if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
-                if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
-                    continue  # COCO metrics use -1 if there are no such objects, for example no large ones
-                key = line["mode"], name
+                if line["mode"] != "train" and is_undefined(name, value):
+                    continue
+                key = "test" if name.startswith("test/") else line["mode"], name
                 if not _is_number(value):
                     last_nonfinite[key] = line["at"]
-                elif key in found or len(found) < _MOST_SERIES:
-                    found.setdefault(key, []).append((line["at"], float(value)))
                 else:
-                    omitted.add(key)
-    if omitted:
-        _logger.warning("The run has more than %d scalars. Omitting %d of them.", _MOST_SERIES, len(omitted))
+                    found.setdefault(key, []).append((line["at"], float(value)))
     return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
 
 
@@ -268,10 +310,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def checkpoint_size(path: Path) -> int:
-    """Returns the total size in bytes of the files of a checkpoint."""
-    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+def _checkpoints(folder: Path) -> dict[Path, int]:
+    """Returns the total sizes of the checkpoints in a folder. Skips those that a running training removes meanwhile."""
+    files = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
+    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
+    sizes = {}
+    for path in sorted([*files, *sharded], key=modification_time):
+        with suppress(FileNotFoundError):
+            parts = [file for file in path.iterdir() if file.is_file()] if path in sharded else [path]
+            sizes[path] = sum(file.stat().st_size for file in parts)
+    return sizes
 
 
 def _warnings(folder: Path) -> list[str]:
@@ -290,39 +338,36 @@ def _warnings(folder: Path) -> list[str]:
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """Reads the per-class results of all validations and tests from files that are sorted from oldest to newest.
 
-    A later table replaces an earlier one of the same step. If there are too many tables, only the latest are returned.
+    A later table replaces an earlier one of the same step.
     """
-    found: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
-    unknown = 0
-    lines = [line for lines in read_logs(list(files), _MOST_OF_TABLES) for line in lines]
-    for line in reversed(lines):
+    tables: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
+    invalid = 0
+    for line in (line for lines in read_logs(list(files)) for line in lines):
         try:
             fields = json.loads(line)
-            named = fields["dataset"], fields["metric"], fields["mode"]
-            steps = found.get(named, {})
-            if fields["step"] in steps:
-                continue
-            table = PerClassResults(*named, fields["step"], list(fields["columns"]), list(fields["rows"]))
+            name = fields["dataset"], fields["metric"], fields["mode"]
+            table = PerClassResults(*name, fields["step"], list(fields["columns"]), list(fields["rows"]))
             is_valid = _is_valid(table)
         except (ValueError, RecursionError, KeyError, TypeError):
             is_valid = False
-        if not is_valid:
-            unknown += 1
-        elif len(steps) < _MOST_STEPS and (named in found or len(found) < _MOST_TABLES):
-            found.setdefault(named, {})[table.step] = table
-    if unknown:
-        _logger.warning("Skipping unreadable lines in the per-class results: %d.", unknown)
-    return [steps[step] for steps in reversed(found.values()) for step in sorted(steps)]
+        if is_valid:
+            steps = tables.pop(name, {})
+            tables[name] = {**steps, table.step: table}  # the latest name comes last
+        else:
+            invalid += 1
+    if invalid:
+        _logger.warning("Skipping unreadable lines in the per-class results: %d.", invalid)
+    return [steps[step] for steps in tables.values() for step in sorted(steps)]
 
 
 def _is_valid(table: PerClassResults) -> bool:
     """Checks the types and sizes of a table that was read from a file."""
     names = (table.dataset, table.metric, table.mode, *table.columns)
     return (
-        all(isinstance(each, str) for each in names)
+        all(isinstance(name, str) for name in names)
         and _is_number(table.step)
         and abs(table.step) <= MAX_RUN_LENGTH
-        and 0 < len(table.columns) <= _MOST_COLUMNS
+        and len(table.columns) > 0
         and all(
             isinstance(row, list) and len(row) == len(table.columns) and isinstance(row[0], str) for row in table.rows
         )

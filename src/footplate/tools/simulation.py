@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
-from footplate.first_generation.translation import Kind, is_first_generation, translate_sections
+from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.schedules import LiveField, ScheduleSteps, collect_steps, field_key, field_slot
 

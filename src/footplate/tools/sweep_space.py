@@ -82,19 +82,18 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise ArgumentError("a key is varied twice", key="--param", found=twice)
-    from footplate.engine.run_config import keys_read
+    from footplate.engine.run_config import keys_read  # imports torch
 
     read = keys_read(cfg)
-    for parameter in parameters:
-        for example in parameter.choices or (parameter.low, parameter.high):
-            for change in find_late_changes(with_values(cfg, {parameter.key: example}), read):
-                if change.key == parameter.key and not change.origin.line:  # caused by the sweep, not by a config file
-                    raise ArgumentError(change.problem, key="--param")
+    for key, value in first_values(parameters).items():
+        for change in find_late_changes(with_values(cfg, {key: value}), read):
+            if change.key == key and change.origin.is_override:  # caused by the sweep
+                raise ArgumentError(change.problem, key="--param")
 
 
 def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
     """Returns the first choice or the minimum of each parameter, by key."""
-    return {each.key: each.choices[0] if each.choices else each.low for each in parameters}
+    return {parameter.key: parameter.choices[0] if parameter.choices else parameter.low for parameter in parameters}
 
 
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:

@@ -1,6 +1,6 @@
 """Draws on images and plots the curves of a run, without a display or a plotting library."""
 
-from footplate.visualization.curves import LegendEntry, arrange_panels, draw_curves
+from footplate.visualization.curves import draw_curves
 from footplate.visualization.drawing import (
     Color,
     Drawing,
@@ -10,12 +10,21 @@ from footplate.visualization.drawing import (
     distinct_colors,
     sample_image,
 )
-from footplate.visualization.visualizer import Visualizer, draw_featmap, heat_colors
+from footplate.visualization.panels import LegendEntry, arrange_panels
+from footplate.visualization.visualizer import (
+    ImageNames,
+    Visualizer,
+    draw_featmap,
+    heat_colors,
+    skipping_failed_image,
+    unique_name,
+)
 
 __all__ = [
     "Color",
     "Drawing",
     "ImageArray",
+    "ImageNames",
     "LegendEntry",
     "Visualizer",
     "arrange_panels",
@@ -26,4 +35,6 @@ __all__ = [
     "draw_featmap",
     "heat_colors",
     "sample_image",
+    "skipping_failed_image",
+    "unique_name",
 ]

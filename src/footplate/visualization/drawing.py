@@ -32,8 +32,9 @@ class Drawing:
     """An image to draw on. Every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. Lines are always solid, and all texts have the same font. `line_styles`,
-    `marker`, `font_families` and `font_properties` are accepted for compatibility and ignored.
+    to line widths, font sizes and alignments. Shapes and texts with a non-finite coordinate are not drawn, because an
+    untrained model may predict them. Lines are always solid, and all texts have the same font. `line_styles`, `marker`,
+    `font_families` and `font_properties` are accepted for compatibility and ignored.
 
     Args:
         image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -47,6 +48,7 @@ class Drawing:
 
     def __init__(self, image: Any = None) -> None:
         self._canvas: Image.Image | None = None
+        self._axes: Any = None
         if image is not None:
             self.set_image(image)
 
@@ -62,6 +64,7 @@ class Drawing:
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise ArgumentError("an image must have the shape (H, W, 3) or (H, W)", key="image", found=pixels.shape)
         self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
+        self._axes = None
 
     def get_image(self) -> ImageArray:
         """Returns the drawn RGB image ``(H, W, 3)``, uint8."""
@@ -95,7 +98,8 @@ class Drawing:
         draw = ImageDraw.Draw(self._image)
         widths = _widths(line_widths, len(xs))
         for x, y, color, width in zip(xs, ys, _color_each(colors, len(xs)), widths, strict=True):
-            draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=width)
+            if np.isfinite([x, y]).all():
+                draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=width)
         return self
 
     def draw_keypoints(
@@ -135,18 +139,9 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws boxes ``(N, 4)``, x1 y1 x2 y2.
-
-        Raises:
-            ArgumentError: A box has x1 > x2 or y1 > y2.
-        """
-        boxes = _as_rows(bboxes, 4)
-        if bool((boxes[:, :2] > boxes[:, 2:]).any()):
-            raise ArgumentError(
-                "a box must be x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", key="bboxes", found=boxes.tolist()
-            )
-        drawn = ImageDraw.ImageDraw.rectangle
-        return self._draw_shapes(drawn, boxes.tolist(), edge_colors, line_widths, face_colors, alpha)
+        """Draws boxes ``(N, 4)`` between two opposite corners: x1 y1 x2 y2."""
+        boxes = np.sort(_as_rows(bboxes, 4).reshape(-1, 2, 2), axis=1).reshape(-1, 4).tolist()
+        return self._draw_shapes(ImageDraw.ImageDraw.rectangle, boxes, edge_colors, line_widths, face_colors, alpha)
 
     def draw_polygons(
         self,
@@ -157,11 +152,12 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws one polygon ``(M, 2)``, or a list of polygons."""
+        """Draws one polygon ``(M, 2)``, or a list of polygons. Polygons may have any number of corners."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
-        if several and np.ndim(as_array(several[0])) == 1:
+        if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
         corners = [[(x, y) for x, y in _as_rows(each, 2).tolist()] for each in several]
+        corners = [each * 2 if len(each) == 1 else each for each in corners]  # Pillow needs two corners
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
@@ -172,6 +168,8 @@ class Drawing:
         """
         masks = as_array(binary_masks).astype(bool)
         masks = masks[None] if masks.ndim == 2 else masks
+        if not masks.size:
+            return self
         image = self.get_image().astype(np.float32)
         if masks.shape[1:] != image.shape[:2]:
             raise ArgumentError("the masks must have the size of the image", key="binary_masks", found=masks.shape)
@@ -222,6 +220,8 @@ class Drawing:
         fonts = [text_font(round(size or usual)) for size in _each(font_sizes, count)]
         places = [(x, y) for x, y in _as_rows(positions, 2)]
         for text, place, font, anchor, box in zip(several, places, fonts, anchors, boxes, strict=True):
+            if not np.isfinite(place).all():
+                continue
             face = background if background is not None else box.get("facecolor", "none")
             self._draw_shapes(
                 ImageDraw.ImageDraw.rectangle,
@@ -235,18 +235,39 @@ class Drawing:
         for text, place, font, anchor, color in zip(
             several, places, fonts, anchors, _color_each(colors, count), strict=True
         ):
-            draw.text(place, text, fill=color, font=font, anchor=anchor)
+            if np.isfinite(place).all():
+                draw.text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
     @property
-    def ax_save(self) -> "TextAxes":
-        """An axes-like object for drawing text, which MMPretrain visualizers use."""
-        return TextAxes(self)
+    def ax_save(self) -> Any:
+        """Matplotlib axes that cover the image, in pixels. The visualizers of code bases draw on them."""
+        if self._axes is None:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+
+            width, height = self._image.size
+            figure = Figure((width / 100, height / 100), dpi=100, facecolor="none")
+            FigureCanvasAgg(figure)
+            self._axes = figure.add_axes((0, 0, 1, 1), autoscale_on=False)
+            self._axes.axis("off")
+            self._axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        return self._axes
+
+    @property
+    def fig_save(self) -> Any:
+        """The matplotlib figure of `ax_save`."""
+        return self.ax_save.figure
 
     @property
     def _image(self) -> Image.Image:
         if self._canvas is None:
             raise ArgumentError("there is no image to draw on", notes=["Call set_image(image) first."])
+        if self._axes is not None:
+            canvas, self._axes = self._axes.figure.canvas, None
+            canvas.draw()
+            drawn = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+            self._canvas.paste(drawn, mask=drawn)
         return self._canvas
 
     def _draw_shapes(
@@ -263,30 +284,12 @@ class Drawing:
         target = self._image if alpha >= 1 else self._image.copy()
         draw = ImageDraw.Draw(target)
         for shape, face, edge, width in zip(shapes, faces, edges, _widths(line_widths, len(shapes)), strict=True):
-            if face is not None or edge is not None:  # without both, Pillow draws a white outline
+            # Without face and edge, Pillow draws a white outline.
+            if (face is not None or edge is not None) and len(shape) and np.isfinite(shape).all():
                 draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
             self._canvas = Image.blend(self._image, target, alpha)
         return self
-
-
-class TextAxes:
-    """Writes text to an image, with the arguments of matplotlib's axes."""
-
-    def __init__(self, drawing: Drawing) -> None:
-        self._drawing = drawing
-
-    def text(self, x: float, y: float, s: str, **style: Any) -> None:
-        """Draws text at a position. Uses only the size, color, alignments and box color in `style`."""
-        self._drawing.draw_texts(
-            s,
-            [[x, y]],
-            font_sizes=style.get("size"),
-            colors=style.get("color", "black"),
-            vertical_alignments=style.get("verticalalignment", "bottom"),
-            horizontal_alignments=style.get("horizontalalignment", "left"),
-            background=(style.get("bbox") or {}).get("facecolor"),
-        )
 
 
 def as_rgb(color: Color) -> RGB:
@@ -309,11 +312,14 @@ def as_rgb(color: Color) -> RGB:
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns a fixed list of `count` colors. Each color clearly differs from its neighbors in the list."""
+    """Returns a fixed list of `count` colors, each of which clearly differs from its neighbors. None is red.
+
+    Red marks errors.
+    """
     colors = []
     for position in range(count):
         lightness = (0.5, 0.65, 0.38)[position % 3]
-        channels = colorsys.hls_to_rgb((0.02 + position * 0.618034) % 1, lightness, 0.75)
+        channels = colorsys.hls_to_rgb(0.07 + 0.83 * ((0.6 + position * 0.618034) % 1), lightness, 0.75)
         red, green, blue = (round(255 * channel) for channel in channels)
         colors.append((red, green, blue))
     return colors

@@ -4,7 +4,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from inspect import isfunction
+from itertools import chain, count
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -36,13 +40,13 @@ def draw_featmap(
 
     Args:
         featmap: ``(C, H, W)``, any range of values.
-        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is resized to this image and blended with it.
+        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is blended with this image.
         channel_reduction: "squeeze_mean" shows the mean of the channels. "select_max" shows the channel with the
             largest mean. None shows a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns of the grid.
-        resize_shape: The height and width of the image if there is no `overlaid_image`.
-        alpha: The weight of `overlaid_image`, between 0 and 1.
+        resize_shape: The height and width of the result. By default, those of `overlaid_image`, or else of the map.
+        alpha: The weight of the map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
         A uint8 RGB image ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
@@ -86,23 +90,69 @@ def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
 def _render_plane(
     plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float
 ) -> ImageArray:
-    """Returns the image of one channel, resized to `shape`, or blended with `image`."""
-    below = None if image is None else as_array(image)
-    if below is not None and below.ndim == 2:
-        below = np.repeat(below[..., None], 3, axis=2)
-    size = below.shape[:2] if below is not None else shape or plane.shape
+    """Returns the colors of one channel, blended with `image`."""
+    below = None if image is None else Image.fromarray(as_array(image)).convert("RGB")
+    height, width = shape or (plane.shape if below is None else (below.height, below.width))
     finite = np.nan_to_num(plane)
     low, high = finite.min(), finite.max()
     relative = (finite - low) / (high - low) if high > low else np.zeros_like(finite)
-    enlarged = Image.fromarray(relative.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    enlarged = Image.fromarray(relative.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     colors = heat_colors(np.asarray(enlarged, dtype=np.float64))
     if below is None:
         return colors
-    return np.rint(alpha * below + (1 - alpha) * colors).clip(0, 255).astype(np.uint8)
+    return np.asarray(Image.blend(below.resize((width, height)), Image.fromarray(colors), alpha))
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """Returns the name. If it is taken, appends the first free number: `cat_2`."""
+    return next(each for each in chain([name], (f"{name}_{number}" for number in count(2))) if each not in taken)
+
+
+class ImageNames:
+    """Names the images of a dataset after their files. Files with the same name in several folders get numbers."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by path
+        self._taken: set[str] = set()
+
+    def __getitem__(self, path: str) -> str:
+        if path not in self._names:
+            stem = os.path.splitext(os.path.basename(path))[0]
+            self._names[path] = unique_name(stem, self._taken)
+            self._taken.add(self._names[path])
+        return self._names[path]
+
+
+@contextmanager
+def skipping_failed_image(name: str) -> Iterator[None]:
+    """Logs a warning if the block fails, because an image that cannot be drawn must not end a run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - it may come from the visualizer of a code base
+        _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
+        _logger.debug("Drawing '%s' failed.", name, exc_info=error)
+
+
+def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method that draws and writes one image. It fails only if `skips_failed_images` is not set."""
+
+    @wraps(draw)
+    def skipping(self: "Visualizer", *args: Any, **kwargs: Any) -> Any:
+        if not self.skips_failed_images:
+            return draw(self, *args, **kwargs)
+        name = args[0] if args else kwargs.get("name")
+        with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
+            return draw(self, *args, **kwargs)
+
+    return skipping
 
 
 class Visualizer(Drawing, Instances):
     """Draws images, and passes images, scalars and configs to every writer.
+
+    Attributes:
+        skips_failed_images: Whether an error in `add_datasample`, or in a subclass's method `visualize_...`, is logged
+            as a warning instead of raised. The visualizer of a run sets it.
 
     Args:
         name: The name for `get_instance`.
@@ -110,8 +160,8 @@ class Visualizer(Drawing, Instances):
         vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config has no name.
         save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
-        fig_save_cfg: Not used, because images are drawn without matplotlib.
-        fig_show_cfg: Not used.
+        fig_save_cfg: Stored under its name for code bases.
+        fig_show_cfg: Stored under its name for code bases.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -135,6 +185,8 @@ class Visualizer(Drawing, Instances):
         Instances.__init__(self, name)
         Drawing.__init__(self, image)
         self.dataset_meta: Mapping[str, Any] = {}
+        self.fig_save_cfg, self.fig_show_cfg = dict(fig_save_cfg or {}), dict(fig_show_cfg or {})
+        self.skips_failed_images = False
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
         self._writers = GuardedWriters(self._vis_backends)
@@ -151,6 +203,12 @@ class Visualizer(Drawing, Instances):
                     raise ArgumentError(f"two backends have the name '{key}'", notes=["Set a different `name`."])
                 self._vis_backends[key] = backend
         type(self).keep_instance(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if name == "add_datasample" or (name.startswith("visualize_") and isfunction(method)):
+                setattr(cls, name, _skippable(method))
 
     draw_featmap = staticmethod(draw_featmap)
 
@@ -187,6 +245,7 @@ class Visualizer(Drawing, Instances):
         """Passes the numbers of one step to every writer."""
         self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
 
+    @_skippable
     def add_datasample(
         self,
         name: str,

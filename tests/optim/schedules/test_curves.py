@@ -1,11 +1,8 @@
 """Curves."""
 
-import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve
@@ -31,16 +28,6 @@ def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
         value = curve(value, base, position, span)
         values.append(value)
     return values
-
-
-def test_curve_without_positions_is_the_same_in_iterations() -> None:
-    class Own(Linear):
-        def __init__(self) -> None:
-            super().__init__(0.25)
-
-    curve = Own()
-    assert curve.in_iterations(4) is curve
-    assert Step(2).in_iterations(4) == Step(8)
 
 
 @pytest.mark.parametrize(
@@ -88,28 +75,6 @@ def test_settings_are_converted_to_iterations(curve: Curve, in_iterations: Curve
     assert curve.in_iterations(10) == in_iterations
 
 
-@pytest.mark.parametrize(
-    ("curve", "length"), [(CosineRestart([2, 3], [1, 1]), 5), (OneCycle(1.0, 7), 7), (Poly(), None)]
-)
-def test_length_of_a_curve(curve: Curve, length: int | None) -> None:
-    assert curve.length() == length
-
-
-@pytest.mark.parametrize(
-    ("curve", "ends_at_base"), [(Constant(), True), (Linear(), True), (Linear(1.0, 0.5), False), (Poly(), False)]
-)
-def test_curves_that_end_at_the_base_value(curve: Curve, ends_at_base: bool) -> None:
-    assert curve.ends_at_base() is ends_at_base
-
-
-def test_curve_without_values_is_an_error() -> None:
-    class Empty(Curve):
-        pass
-
-    with pytest.raises(NotImplementedError, match=r"^Empty defines neither __call__\(\) nor at\(\)$"):
-        Empty()(1.0, 1.0, 0, 5)
-
-
 def test_three_phase_cycle_returns_to_the_first_value() -> None:
     curve = Cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True)
     phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]
@@ -121,12 +86,6 @@ def test_three_phase_cycle_returns_to_the_first_value() -> None:
         expected.append(low + (high - low) * (position - start) / (end - start))
     assert [curve.value_at(position, 11, (1.0, 3.0, 0.0)) for position in range(11)] == pytest.approx(expected)
     assert curve.value_at(50, 11, (1.0, 3.0, 0.0)) == 0.0
-
-
-def test_cosine_cycle_has_the_mean_half_way_to_the_peak() -> None:
-    curve = Cycle(pct_start=11 / 21)
-    assert curve.value_at(5, 21, (0.0, 2.0, 0.0)) == pytest.approx(1.0)
-    assert curve.value_at(10, 21, (0.0, 2.0, 0.0)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -148,23 +107,3 @@ def test_invalid_settings_are_refused(make: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         make()
     assert caught.value.key == key
-
-
-@given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009), st.floats(0.1, 3))
-def test_poly_matches_its_formula(last: int, base: float, low: float, power: float) -> None:
-    values = walk(Poly(power, low), last + 1, base)
-    for position, value in enumerate(values):
-        assert math.isclose(value, low + (base - low) * (1 - position / last) ** power, rel_tol=1e-9, abs_tol=1e-12)
-
-
-@given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009))
-def test_cosine_matches_its_formula(half: int, base: float, low: float) -> None:
-    for position, value in enumerate(walk(CosineAnnealing(half, eta_min=low), half + 1, base)):
-        formula = low + (base - low) * (1 + math.cos(math.pi * position / half)) / 2
-        assert math.isclose(value, formula, rel_tol=1e-9, abs_tol=1e-12)
-
-
-@given(st.integers(2, 200), st.floats(0.001, 1), st.floats(0, 1))
-def test_linear_matches_its_formula(last: int, start: float, end: float) -> None:
-    for position, value in enumerate(walk(Linear(start, end), last + 1)):
-        assert math.isclose(value, start + (end - start) * position / last, rel_tol=1e-9, abs_tol=1e-12)

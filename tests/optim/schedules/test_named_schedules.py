@@ -3,7 +3,6 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,9 +12,7 @@ from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownN
 from footplate.optim import schedules
 from footplate.optim.schedules import (
     LinearLR,
-    MultiStepMomentum,
     ParamSchedule,
-    PolicyLR,
     PolyParamScheduler,
     build_param_schedulers,
 )
@@ -50,22 +47,9 @@ def test_each_curve_is_registered_for_each_field(curve: str, kind: str) -> None:
     assert entry.__name__ == curve + kind or curve == "ReduceOnPlateau"
 
 
-def test_name_of_the_class_selects_the_field() -> None:
-    optimizer = sgd()
-    MultiStepMomentum(optimizer, milestones=[0], gamma=0.5)
-    PolyParamScheduler(optimizer, param_name="weight_decay", end=3).step()
-    group = optimizer.param_groups[0]
-    assert (group["lr"], group["momentum"], group["weight_decay"]) == (1.0, 0.45, 0.05)
-
-
 def test_begin_and_end_are_converted_to_iterations() -> None:
     schedule = LinearLR(sgd(), start_factor=0.5, begin=1, end=3, convert_to_iter_based=True, epoch_length=10)
     assert (schedule.begin, schedule.end, schedule.by_epoch) == (10, 30, False)
-
-
-def test_missing_end_is_not_converted() -> None:
-    schedule = schedules.StepLR(sgd(), step_size=2, convert_to_iter_based=True, epoch_length=10)
-    assert schedule.end == ENDLESS
 
 
 @pytest.mark.parametrize(
@@ -81,24 +65,6 @@ def test_invalid_conversions_are_refused(settings: dict[str, Any], key: str) -> 
     assert caught.value.key == key
 
 
-def test_unknown_argument_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(BuildError) as caught:
-        LinearLR(sgd(), start_facto=0.5)
-    assert (caught.value.key, caught.value.suggestion) == ("start_facto", "start_factor")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        (LinearLR, {"optimizer", "start_factor", "end_factor"}),
-        (PolyParamScheduler, {"optimizer", "param_name", "power", "eta_min"}),
-    ],
-)
-def test_signature_lists_all_arguments(name: type[ParamSchedule], arguments: set[str]) -> None:
-    shared = {"begin", "end", "by_epoch", "last_step", "verbose", "convert_to_iter_based", "epoch_length"}
-    assert set(inspect.signature(name).parameters) == arguments | shared
-
-
 def test_subclass_may_have_arguments_of_its_own() -> None:
     class Slower(LinearLR):  # type: ignore[misc]
         def __init__(self, optimizer: Any, slowness: int, **settings: Any) -> None:
@@ -106,14 +72,6 @@ def test_subclass_may_have_arguments_of_its_own() -> None:
 
     schedule = PARAM_SCHEDULERS.build({"type": Slower, "slowness": 4, "end": 3}, sgd())
     assert (schedule.get_last_value(), schedule.end) == ([0.25], 3)
-    with pytest.raises(BuildError) as caught:
-        PARAM_SCHEDULERS.build({"type": Slower, "slownes": 4}, sgd())
-    assert caught.value.suggestion == "slowness"
-
-
-def test_param_schedulers_need_param_name() -> None:
-    with pytest.raises(BuildError, match="param_name"):
-        PARAM_SCHEDULERS.build({"type": "PolyParamScheduler"}, sgd())
 
 
 STEP = {"type": "StepLR", "step_size": 1}
@@ -127,32 +85,12 @@ def build(cfg: Any, **lengths: Any) -> Any:
     return build_param_schedulers(cfg, schedule_builder_sgd(), **lengths)
 
 
-@pytest.mark.parametrize(("cfg", "count"), [(None, 0), ([], 0), (STEP, 1), ([STEP, STEP], 2)])
-def test_config_may_be_none_a_dict_or_a_list(cfg: Any, count: int) -> None:
-    assert len(build(cfg)) == count
-
-
-def test_schedule_object_is_returned_unchanged() -> None:
-    schedule = LinearLR(schedule_builder_sgd(), end=3)
-    assert build(schedule) == [schedule]
-
-
 @pytest.mark.parametrize(
     ("settings", "end"), [({}, 3), ({"by_epoch": False}, 12), ({"end": 2}, 2), ({"begin": 5}, ENDLESS)]
 )
 def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> None:
     (schedule,) = build({**STEP, **settings}, max_epochs=3, max_iters=12)
     assert schedule.end == end
-
-
-def test_epoch_length_is_passed_to_converted_schedules() -> None:
-    (schedule,) = build({**STEP, "convert_to_iter_based": True}, max_epochs=3, max_iters=12, epoch_length=4)
-    assert (schedule.end, schedule.by_epoch, schedule.curve.step_size) == (12, False, 4)
-
-
-def test_lengths_of_the_run_are_passed_to_policies() -> None:
-    (schedule,) = build({"type": "PolicyLR", "policy": "poly"}, max_epochs=3, max_iters=12, epoch_length=4)
-    assert isinstance(schedule, PolicyLR)
 
 
 def test_schedules_of_several_optimizers_by_name() -> None:
@@ -187,30 +125,6 @@ def test_invalid_schedules_are_refused_with_their_key(cfg: Any, error: type[Foot
     with pytest.raises(error) as caught:
         build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
     assert caught.value.key == key
-
-
-@pytest.mark.parametrize(
-    ("numpy_cfg", "plain_cfg"),
-    [
-        ({"type": "MultiStepLR", "milestones": np.array([2, 3])}, {"type": "MultiStepLR", "milestones": [2, 3]}),
-        ({"type": "StepLR", "step_size": np.int64(2)}, {"type": "StepLR", "step_size": 2}),
-        (
-            {"type": "LinearLR", "start_factor": np.float32(0.5), "end": np.int64(4)},
-            {"type": "LinearLR", "start_factor": 0.5, "end": 4},
-        ),
-    ],
-)
-def test_numpy_numbers_are_accepted(numpy_cfg: dict[str, Any], plain_cfg: dict[str, Any]) -> None:
-    values = []
-    for cfg in (numpy_cfg, plain_cfg):
-        optimizer = schedule_builder_sgd()
-        built: Any = build_param_schedulers(cfg, optimizer)
-        values.append([optimizer.param_groups[0]["lr"]])
-        for _ in range(5):
-            built[0].step()
-            values[-1].append(optimizer.param_groups[0]["lr"])
-    assert values[0] == values[1]
-    assert values[0][0] != values[0][-1]
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: Any) -> list[str]:
@@ -248,11 +162,11 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
         ),
         (
             entry("MultiStep", milestones=[80, 130]),
-            "MultiStepLR (by iteration) has a milestone at 130, after the end of training at 120",
+            "MultiStepLR (by iteration) has a milestone at 130, at or after the end of training at 120",
         ),
         (
             entry("Step", step_size=1, begin=120),
-            "StepLR (by iteration) begins at 120, after the end of training at 120",
+            "StepLR (by iteration) begins at 120, at or after the end of training at 120",
         ),
         (
             [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],

@@ -1,6 +1,4 @@
 import logging
-import math
-from typing import Any
 
 import pytest
 import torch
@@ -9,45 +7,19 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules import ReduceOnPlateauLR, StepLR, collect_steps
-from footplate.optim.schedules.base_curve import ENDLESS, Curve
+from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,
     CosineRestart,
     Exponential,
     Linear,
-    MultiStep,
     OneCycle,
-    Poly,
-    QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.param_schedule import LiveField, ParamSchedule, field_key, field_slots
-from footplate.optim.schedules.policies import RunInfo, Steps
-from footplate.optim.wrappers import OptimWrapper
+from footplate.optim.schedules.param_schedule import LiveField, ParamSchedule, field_slots
 
 PARAMETER = nn.Parameter(torch.zeros(1))
-
-
-def test_slot_of_a_plain_number_is_the_group_itself() -> None:
-    optimizer = SGD([PARAMETER], lr=0.1)
-    key, slots = field_slots(optimizer, "lr")
-    assert key == "lr"
-    assert slots[0] is optimizer.param_groups[0]
-
-
-def test_momentum_of_adam_is_the_first_beta() -> None:
-    optimizer = AdamW([PARAMETER], betas=(0.9, 0.99))
-    key, (slot,) = field_slots(optimizer, "momentum")
-    slot[key] = 0.5
-    assert slot[key] == 0.5
-    assert optimizer.param_groups[0]["betas"] == (0.5, 0.99)
-
-
-@pytest.mark.parametrize(("optimizer", "key"), [(SGD([PARAMETER], lr=0.1), "momentum"), (AdamW([PARAMETER]), "betas")])
-def test_key_of_the_momentum(optimizer: torch.optim.Optimizer, key: str) -> None:
-    assert field_key(optimizer, "momentum") == key
-    assert field_key(optimizer, "lr") == "lr"
 
 
 def test_tensor_is_filled_in_place_and_read_in_double_precision() -> None:
@@ -85,12 +57,6 @@ def test_schedule_acts_only_between_begin_and_end() -> None:
         seen += rates(optimizer)
     assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
     assert schedule.last_step == 1
-
-
-def test_schedule_with_begin_0_acts_when_created() -> None:
-    optimizer = sgd()
-    ParamSchedule(optimizer, Constant(0.5), end=3)
-    assert rates(optimizer) == [0.5]
 
 
 def test_schedules_of_one_field_are_combined() -> None:
@@ -132,20 +98,6 @@ def test_momentum_and_weight_decay_of_adam_are_scheduled(field: str, key: str, v
     assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
 
 
-def test_optimizer_may_be_a_wrapper() -> None:
-    optimizer = sgd()
-    ParamSchedule(OptimWrapper(optimizer), Constant(0.5), end=2)
-    assert rates(optimizer) == [0.5]
-
-
-def test_schedule_continues_after_the_optimizer_loaded_a_state() -> None:
-    optimizer = sgd()
-    schedule = ParamSchedule(optimizer, Step(1, 0.5))
-    optimizer.load_state_dict(optimizer.state_dict())
-    schedule.step()
-    assert rates(optimizer) == [0.5]
-
-
 def test_base_value_is_kept_if_the_loaded_state_has_none() -> None:
     optimizer = sgd()
     schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
@@ -171,24 +123,6 @@ def test_resumed_schedule_is_bit_equal() -> None:
         assert rates(straight) == rates(again)
 
 
-def test_base_values_are_taken_from_the_groups_if_their_number_differs() -> None:
-    optimizer = sgd()
-    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
-    optimizer.param_groups[0]["initial_lr"] = 3.0
-    schedule.load_state_dict({**schedule.state_dict(), "base_values": [9.0, 9.0]})
-    assert schedule.base_values == [3.0]
-    schedule.load_state_dict({**schedule.state_dict(), "base_values": [7.0]})
-    assert schedule.base_values == [7.0]
-
-
-def test_end_is_not_loaded_from_a_state() -> None:
-    optimizer = sgd()
-    short = ParamSchedule(optimizer, Linear(0.5), end=3)
-    long = ParamSchedule(optimizer, Linear(0.5), end=30)
-    long.load_state_dict(short.state_dict())
-    assert long.end == 30
-
-
 @pytest.mark.parametrize("curve", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
 @pytest.mark.parametrize("end", [1, 2, 3, 4])
 def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: int) -> None:
@@ -206,48 +140,6 @@ def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: 
         assert resumed.state_dict() == whole.state_dict()
         whole.step()
         resumed.step()
-
-
-def test_state_contains_only_plain_numbers() -> None:
-    state = ParamSchedule(sgd(0.5), Constant(0.5), end=5).state_dict()
-    assert state == {
-        "type": "ParamSchedule",
-        "param_name": "lr",
-        "begin": 0,
-        "end": 5,
-        "by_epoch": True,
-        "last_step": 0,
-        "_global_step": 0,
-        "base_values": [0.5],
-        "_last_value": [0.25],
-    }
-
-
-def test_last_step_does_not_change_the_groups() -> None:
-    optimizer = sgd()
-    optimizer.param_groups[0]["initial_lr"] = 2.0
-    schedule = ParamSchedule(optimizer, Step(1, 0.5), last_step=4)
-    assert rates(optimizer) == [1.0]
-    schedule.step()
-    assert (rates(optimizer), schedule.last_step) == ([0.5], 5)
-
-
-def test_default_end_is_the_length_of_the_curve() -> None:
-    assert ParamSchedule(sgd(), CosineRestart([2, 3], [1, 1]), begin=1).end == 6
-    assert ParamSchedule(sgd(), Step(1)).end == ENDLESS
-
-
-@pytest.mark.parametrize("conversion", [{}, {"convert_to_iter_based": True, "epoch_length": 2}])
-def test_infinite_end_is_endless(conversion: Any) -> None:
-    assert StepLR(sgd(), step_size=1, end=math.inf, **conversion).end >= ENDLESS
-    assert ParamSchedule(sgd(), CosineRestart([2, 3], [1, 1]), end=math.inf).end == ENDLESS
-
-
-@pytest.mark.parametrize(("begin", "end", "key"), [(3, 3, "end"), (4, 3, "end"), (-1, 3, "begin")])
-def test_begin_must_be_less_than_end(begin: int, end: int, key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        ParamSchedule(sgd(), Constant(), begin=begin, end=end)
-    assert caught.value.key == key
 
 
 def test_verbose_logs_changes(caplog: pytest.LogCaptureFixture) -> None:
@@ -287,54 +179,3 @@ def test_steps_are_sorted_by_trigger() -> None:
     steps = collect_steps([by_iter[0], plateau, by_epoch, by_iter[1]])
     assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau])
     assert collect_steps({"a": [by_epoch], "b": [by_iter[0]]}) == ([by_iter[0].step], [by_epoch.step], [])
-
-
-def test_schedule_with_its_own_state_matches() -> None:
-    class Own(ParamSchedule):
-        def state_dict(self) -> dict[str, Any]:
-            return {"last_step": self.last_step}
-
-    schedule = Own(sgd(), Step(1), begin=2)
-    assert schedule.matches(schedule.state_dict())
-    assert schedule.matches({"type": "Own", "begin": 2})
-    assert not schedule.matches({"type": "Own", "begin": 3})
-
-
-class Lookups:
-    """Counts the attribute lookups of a curve."""
-
-    count = 0
-
-    def __getattribute__(self, name: str) -> Any:
-        Lookups.count += 1
-        return object.__getattribute__(self, name)
-
-
-@pytest.mark.parametrize(
-    "curve",
-    [
-        Constant(0.5),
-        CosineAnnealing(),
-        CosineRestart([50, 50], [1, 1]),
-        Linear(0.25),
-        MultiStep([1, 30]),
-        Step(2, 0.5),
-        Exponential(0.5),
-        Poly(),
-        QuadraticWarmup(),
-        Steps([2, 5], run=RunInfo(full=10, unit=10, epoch_length=10, warmup="linear", warmup_iters=30)),
-        Steps(2, run=RunInfo(full=10, unit=10, epoch_length=10)),
-    ],
-    ids=lambda curve: type(curve).__name__,
-)
-def test_step_reads_the_settings_of_the_curve_once_for_all_groups(curve: Curve) -> None:
-    counted: Any = object.__new__(type("Counted", (Lookups, type(curve)), {}))
-    vars(counted).update(vars(curve))
-    counts = []
-    for groups in (1, 20):
-        schedule = ParamSchedule(sgd(*[0.1] * groups), counted, end=100)
-        schedule.step()
-        Lookups.count = 0
-        schedule.step()
-        counts.append(Lookups.count)
-    assert 0 < counts[0] == counts[1]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR, ReduceOnPlateauMomentum
+from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR
 
 LOSSES = [1.0, 0.9, 0.95, 0.95, 0.5, 0.6, 0.6, 0.6]
 
@@ -56,14 +56,6 @@ def test_groups_are_reduced_after_a_hook_has_added_one_and_a_state_was_loaded() 
     assert [group["lr"] for group in optimizer.param_groups] == [0.3, 1.0]
 
 
-def test_momentum_is_reduced() -> None:
-    optimizer = sgd()
-    assert step_with_losses(ReduceOnPlateauMomentum(optimizer, factor=0.5, patience=0), optimizer, [1.0, 1.0]) == [
-        0.8,
-        0.4,
-    ]
-
-
 def test_resumed_schedule_is_bit_equal() -> None:
     straight, again = sgd(), sgd()
     first, second = ReduceOnPlateauLR(straight, patience=1), ReduceOnPlateauLR(again, patience=1)
@@ -80,13 +72,6 @@ def test_min_value_may_differ_between_groups() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.2]
 
 
-def test_step_without_metrics_has_no_effect() -> None:
-    optimizer = sgd()
-    schedule = ReduceOnPlateauLR(optimizer, patience=0)
-    schedule.step(None)
-    assert schedule.num_bad_epochs == 0
-
-
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
@@ -100,9 +85,3 @@ def test_invalid_settings_are_refused(settings: dict[str, Any], key: str) -> Non
     with pytest.raises(ArgumentError) as caught:
         ReduceOnPlateauLR(sgd(), **settings)
     assert caught.value.key == key
-
-
-def test_missing_metric_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        ReduceOnPlateauLR(sgd(), monitor="val/los").step({"val/loss": 1.0})
-    assert caught.value.suggestion == "val/loss"

@@ -107,22 +107,6 @@ def test_loss_scale_is_saved_and_loaded() -> None:
     assert "loss_scaler" not in plain.state_dict()
 
 
-def test_gradient_accumulation_in_mixed_precision() -> None:
-    class Parallel(Net):
-        def no_sync(self) -> Any:
-            self.seen.append(torch.int8)
-            return torch.enable_grad()
-
-    model = Parallel()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), accumulative_counts=2, use_fsdp=True)
-    before = model.layer.weight.detach().clone()
-    step(model, wrapper)
-    assert torch.equal(model.layer.weight, before)
-    step(model, wrapper)
-    assert model.seen == [torch.int8, torch.bfloat16, torch.bfloat16]
-    assert not torch.equal(model.layer.weight, before)
-
-
 @pytest.mark.parametrize(
     ("settings", "key"),
     [({"dtype": "float8"}, "dtype"), ({"loss_scale": "static"}, "loss_scale"), ({"loss_scale": None}, "loss_scale")],
@@ -148,40 +132,3 @@ def test_stop_applies_only_if_a_lower_scale_does_not_help(loss_scale: Any, stops
     else:
         step(model, wrapper, scale=float("inf"))
     assert torch.equal(model.layer.weight, before)
-
-
-def test_warning_says_that_the_scaler_skips_the_step(caplog: pytest.LogCaptureFixture) -> None:
-    model = Net()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=512, dtype="float16", on_nonfinite="warn")
-    step(model, wrapper, scale=float("nan"))
-    assert caplog.messages == ["The gradients of iteration 1 are non-finite: the step is skipped (1 so far)."]
-    assert torch.equal(model.layer.weight, Net().layer.weight)
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (torch.optim.LBFGS, "the optimizer LBFGS needs a closure"),
-        (torch.optim.SparseAdam, "SparseAdam does not support dense gradients"),
-    ],
-)
-def test_optimizer_that_cannot_step_is_rejected_with_a_loss_scaler(kind: Any, message: str) -> None:
-    layer = nn.Linear(2, 1)
-    wrapper = AmpOptimWrapper(kind(layer.parameters(), lr=0.1), dtype="float16")
-    with pytest.raises(ArgumentError, match=f"^{message}"):
-        wrapper.update_params(layer(torch.ones(3, 2)).sum())
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_replaced_optimizer_and_loss_scaler_are_used(dtype: str) -> None:
-    model = Net()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.0), dtype=dtype)
-    wrapper.optimizer = SGD(model.parameters(), lr=0.01)
-    wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=64.0, enabled=dtype == "float16")
-    before = model.layer.weight.detach().clone()
-    step(model, wrapper)
-    after = model.layer.weight.detach().clone()
-    assert not torch.equal(after, before)
-    step(model, wrapper, scale=float("inf") if dtype == "float16" else 0.0)
-    assert torch.equal(model.layer.weight, after)
-    assert wrapper.loss_scaler.get_scale() == (32.0 if dtype == "float16" else 1.0)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from footplate.errors import ArgumentError
 from footplate.optim import OptimWrapper, build_optim_wrapper
 
-KINDS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "LAMB", "LARS", "Muon"]
+KINDS = ["SGD", "AdamW", "LARS", "Muon"]
 
 
 def net() -> nn.Module:
@@ -113,23 +113,6 @@ def test_a_state_of_the_other_precision_is_converted(dtypes: tuple[Any, Any]) ->
         assert ours.dtype is (torch.bfloat16 if dtypes[1] else torch.float32)
         torch.testing.assert_close(ours.float(), theirs.float(), rtol=2**-7, atol=0)
     train(model, loaded, range(3, 5))
-
-
-def test_a_skipped_step_does_not_change_the_state() -> None:
-    model = net()
-    wrapper = build(model, type="AmpOptimWrapper", dtype="float16")
-    train(model, wrapper, range(2))
-    before = [each.clone() for each in state_tensors(wrapper)]
-    train(model, wrapper, range(2, 3), spoil=2)
-    assert all(map(torch.equal, before, state_tensors(wrapper)))
-
-
-def test_a_bfloat16_model_is_trained_as_without_the_key() -> None:
-    models = {dtype: net().bfloat16() for dtype in (None, "bfloat16")}
-    for dtype, model in models.items():
-        wrapper = build(model, state_dtype=dtype)
-        wrapper.update_params(model(torch.ones(4, 2, 3, 3, dtype=torch.bfloat16)).square().mean())
-    assert values(models[None]) == values(models["bfloat16"])
 
 
 def test_what_is_not_supported_is_refused() -> None:

@@ -87,12 +87,18 @@ def test_a_pipeline_makes_samples(folder: Path) -> None:
     assert found[0]["inputs"].unique().tolist() == [2]
 
 
-def test_an_empty_class_folder_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "pictures" / "hat").mkdir()
     found = dataset(data_root=str(folder), data_prefix="pictures")
     assert found.metainfo["classes"] == ("bag", "coat", "hat", "shoe")
-    assert [record.message for record in caplog.records] == [
-        f"There are no images in the folder '{folder}/pictures/hat'."
+    classes = ["bag", "coat", "shoe", "sock"]  # there is no folder for the last one
+    (folder / "pictures" / "hat").rmdir()
+    for ann_file in ("", "list.txt"):
+        dataset(data_root=str(folder), data_prefix="pictures", metainfo={"classes": classes}, ann_file=ann_file)
+    assert caplog.messages == [
+        f"There are no samples of these classes in '{folder}/pictures': hat.",
+        f"There are no samples of these classes in '{folder}/pictures': sock.",
+        f"There are no samples of these classes in '{folder}/list.txt': coat, sock.",
     ]
 
 

@@ -283,6 +283,17 @@ def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) 
     assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
 
 
+def test_annotations_of_masks_need_no_boxes(tmp_path: Path) -> None:
+    mask = {"id": 1, "image_id": 3, "category_id": 20, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], "area": 100}
+    path = coco_file(tmp_path, annotations=[mask])
+    found = sample(3, found=[(0, 0, 1)])
+    found.pred_instances.masks = torch.zeros(1, *SIZE, dtype=torch.bool)
+    found.pred_instances.masks[0, :10, :10] = True
+    assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
+    with pytest.raises(DataError, match="^annotation 1 in '.*' has no 'bbox'"):
+        values([found], ann_file=path, metric="bbox")
+
+
 def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
     class Data:
         ann_file = coco_file(tmp_path)

@@ -55,7 +55,8 @@ def counted_by_hand(pairs: list[Pair], classes: int, ignore: int, beta: float) -
         columns["Acc"].append(share(both, true))
         columns["Recall"].append(share(both, true))
         columns["Precision"].append(share(both, predicted))
-        columns["Fscore"].append(share((1 + beta**2) * both, predicted + beta**2 * true))
+        # Without a correct pixel, precision or recall is undefined, or both are 0.
+        columns["Fscore"].append(share((1 + beta**2) * both, predicted + beta**2 * true) if both else math.nan)
     values = {"aAcc": share(sum(p == t for p, t in pixels), len(pixels))}
     for kind, column in columns.items():
         known = [value for value in column if not math.isnan(value)]
@@ -92,10 +93,10 @@ def test_undefined_values_can_be_replaced() -> None:
     assert evaluated([pair], 4, nan_to_num=0)["mIoU"] == 50
 
 
-def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
+def test_a_class_that_is_never_predicted_has_an_iou_of_zero_and_no_f_score() -> None:
     found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2)
     assert found["mIoU"] == 25
-    assert found["mFscore"] == pytest.approx(100 / 3)
+    assert found["mFscore"] == pytest.approx(200 / 3)
 
 
 def test_where_all_is_ignored_there_is_no_value() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
-from footplate.hosts.mmcv_functions import imfrombytes
+from footplate.openmmlab.mmcv_functions import imfrombytes
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
 from footplate.visualization import Visualizer, distinct_colors

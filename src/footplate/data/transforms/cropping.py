@@ -9,7 +9,7 @@ classification are (width, height).
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,6 @@ class CenterCrop(BaseTransform):
     Raises:
         ArgumentError: A length is not positive.
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
         self.crop_size = check_size("crop_size", crop_size)
@@ -152,8 +150,6 @@ class Pad(BaseTransform):
     Raises:
         ArgumentError: Both or neither of `size` and `size_divisor` are given, or the value is not positive.
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_se
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,6 @@ class Resize(BaseTransform):
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
         (800, 1067, 3)
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -136,8 +134,6 @@ class ResizeEdge(BaseTransform):
     Raises:
         ArgumentError: `scale` is not positive, or `edge` is unknown.
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(self, scale: int, edge: Edge = "short") -> None:
         check_choice("edge", edge, get_args(Edge))

@@ -1,7 +1,7 @@
 """Loads images and their annotations: boxes, labels, masks and label maps."""
 
 import io
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,6 @@ class LoadImageFromFile(BaseTransform):
         DataError: The image cannot be read, or it has annotations that `draft` does not support.
         ArgumentError: `color_type` or `channel_order` is unknown, or `draft` is not positive.
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -146,8 +144,6 @@ class LoadAnnotations(BaseTransform):
         DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
             the boxes are for an image of swapped height and width.
     """
-
-    keepable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,7 @@ class BaseTransform(ABC):
     """Transforms a sample, which is a dict, or returns None to drop the sample.
 
     Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
-
-    Attributes:
-        keepable: Whether the result is deterministic and worth caching; see `keep_in_memory` of `BaseDataset`. A
-            subclass that overrides `transform` must set it again.
-        fixed: Whether the result is deterministic, even if it is not worth caching; see `cache` of a dataloader.
     """
-
-    keepable: ClassVar[bool] = False
-    fixed: ClassVar[bool] = False
 
     @abstractmethod
     def transform(self, results: dict[str, Any]) -> Any:

@@ -13,15 +13,12 @@ from footplate.optim.schedules.param_schedule import (
     field_slot,
 )
 from footplate.optim.schedules.plateau import ReduceOnPlateau
-from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
 from footplate.registry import PARAM_SCHEDULERS
 
 __all__ = [
     "Curve",
     "LiveField",
     "ParamSchedule",
-    "PolicyLR",
-    "PolicyMomentum",
     "ReduceOnPlateau",
     "ScheduleSteps",
     "build_param_schedulers",

@@ -175,11 +175,13 @@ def _build_list(
         milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
         unreached = [each for each in milestones if each + schedule.begin >= total]
         if schedule.begin >= total:
-            _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)
+            _logger.warning("%s begins at %d, at or after the end of training at %d", name, schedule.begin, total)
         elif total + 1 < schedule.end < ENDLESS:
             _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
         elif unreached:
-            _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)
+            _logger.warning(
+                "%s has a milestone at %d, at or after the end of training at %d", name, unreached[0], total
+            )
         last = max(
             (each for each in built if each.param_name == schedule.param_name),
             key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,

@@ -14,13 +14,13 @@ from footplate.errors import ArgumentError
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
-_LARGEST_SCALE = torch.finfo(torch.float32).max
-_MOST_STEPS = (1 << 31) - 1  # the counters of GradScaler are int32
+_MAX_SCALE = torch.finfo(torch.float32).max
+_MAX_STEPS = (1 << 31) - 1  # the counters of GradScaler are int32
 _SCALER_RANGES = {  # the exclusive lower and the inclusive upper bound
-    "init_scale": (0.0, _LARGEST_SCALE),
-    "growth_factor": (1.0, _LARGEST_SCALE),
+    "init_scale": (0.0, _MAX_SCALE),
+    "growth_factor": (1.0, _MAX_SCALE),
     "backoff_factor": (0.0, 1.0),
-    "growth_interval": (0.0, _MOST_STEPS),
+    "growth_interval": (0.0, _MAX_STEPS),
 }
 
 
@@ -61,12 +61,12 @@ class AmpOptimWrapper(OptimWrapper):
             check_keys("loss_scale", loss_scale, _SCALER_RANGES)
             for key, value in loss_scale.items():
                 if key == "growth_interval":
-                    check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
+                    check_count(key, value, most=_MAX_STEPS, key=f"loss_scale.{key}")
                 else:
                     above, most = _SCALER_RANGES[key]
                     check_number(f"loss_scale.{key}", value, above=above, most=most)
         elif isinstance(loss_scale, (int, float)):
-            check_number("loss_scale", loss_scale, above=0, most=_LARGEST_SCALE)
+            check_number("loss_scale", loss_scale, above=0, most=_MAX_SCALE)
             self._fixed_scale = scaling["init_scale"] = float(loss_scale)
         elif loss_scale != "dynamic":
             message = '"loss_scale" must be "dynamic", a number or a dict'
@@ -133,11 +133,11 @@ class AmpOptimWrapper(OptimWrapper):
         saved = state_dict.get("loss_scaler")
         if saved and self.loss_scaler.is_enabled():
             checked = {
-                "scale": float(read_number(saved, "scale", least=0, most=_LARGEST_SCALE)),
+                "scale": float(read_number(saved, "scale", least=0, most=_MAX_SCALE)),
                 "growth_factor": read_number(saved, "growth_factor", least=1),
                 "backoff_factor": read_number(saved, "backoff_factor", least=0, most=1),
-                "growth_interval": read_count(saved, "growth_interval", least=1, most=_MOST_STEPS),
-                "_growth_tracker": read_count(saved, "_growth_tracker", most=_MOST_STEPS),
+                "growth_interval": read_count(saved, "growth_interval", least=1, most=_MAX_STEPS),
+                "_growth_tracker": read_count(saved, "_growth_tracker", most=_MAX_STEPS),
             }
             self.loss_scaler.load_state_dict(checked)
         super().load_state_dict(state_dict)

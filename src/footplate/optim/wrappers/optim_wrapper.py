@@ -8,20 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, read_count
 from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.optimizer_step import (
     GradientClipper,
     GradientGuard,
     build_clipper,
     raise_if_unusable,
-    unprofiled_step,
     warn_about_long_accumulation,
 )
 from footplate.records import MessageHub
@@ -139,7 +138,6 @@ class OptimWrapper:
         self._sync_model: nn.Module | None = None  # the model of the two functions below
         self._turn_sync_off: Callable[[], Context] = lambda: NO_CONTEXT
         self._turn_sync_on: Callable[[], None] | None = None
-        self._has_own_backward = type(self).backward is not OptimWrapper.backward
 
     def update_params(
         self,
@@ -160,20 +158,7 @@ class OptimWrapper:
         if self._clears_at_next_loss:
             self._clears_at_next_loss = False
             self.zero_grad(**(zero_kwargs or {}))
-        loss = self.scale_loss(loss)
-        if self._has_own_backward:
-            self.backward(loss)
-        else:  # the steps of `backward`, without a call
-            if not loss.requires_grad:
-                raise ArgumentError(
-                    "the loss does not depend on any trainable parameter",
-                    notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
-                )
-            if self._amplify is not None:
-                loss = self._amplify(loss)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._inner_count += 1
-            self._has_used_gradients = False
+        self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
             if self.keeps_gradients:
@@ -185,7 +170,15 @@ class OptimWrapper:
         """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation.
 
         The loss is not divided for gradient accumulation. To do so, pass the result of `scale_loss`.
+
+        Raises:
+            ArgumentError: The loss does not depend on any trainable parameter.
         """
+        if not loss.requires_grad:
+            raise ArgumentError(
+                "the loss does not depend on any trainable parameter",
+                notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
+            )
         if self._amplify is not None:
             loss = self._amplify(loss)
         loss.backward(**kwargs)  # type: ignore[no-untyped-call]
@@ -204,7 +197,7 @@ class OptimWrapper:
                 if self._steps_through_scaler:
                     self._step_optimizer(**kwargs)
                 else:
-                    (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
+                    (self._compiled_step or self.optimizer.step)(**kwargs)
             except Exception as error:
                 raise_if_unusable(self.optimizer, error, kwargs)
                 raise
@@ -217,14 +210,7 @@ class OptimWrapper:
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self._has_used_gradients = False
-        is_overridden = getattr(self.optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad
-        if kwargs or is_overridden:
-            self.optimizer.zero_grad(**kwargs)
-            return
-        # The same as Optimizer.zero_grad without its profiler entry, which takes as long as a small kernel.
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        self.optimizer.zero_grad(**kwargs)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """Returns `loss` multiplied by `loss_share` and divided by the number of accumulated losses."""
@@ -271,7 +257,7 @@ class OptimWrapper:
         """
         count = self._accumulative_counts
         self._inner_count, self._max_counts = init_counts, max_counts
-        if count > 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.warning(
                 "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
                 "they are computed from each batch.",

@@ -1,10 +1,9 @@
-"""The parts of an optimizer step: clips gradients, checks them for non-finite values, and calls the optimizer."""
+"""The parts of an optimizer step: clips gradients, checks them for non-finite values, and explains errors."""
 
 import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
-from types import MethodType
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from footplate.checks import check_choice, check_flag, check_keys, is_number
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
@@ -29,8 +27,6 @@ CLIPPING_KEYS = {
 POLICIES = ("stop", "skip", "warn")
 # The kernel of GradScaler: checks all gradients in one pass and multiplies them, here by 1.
 _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
-# The code of the function that torch wraps around `step` of each optimizer class, for profiling and hooks.
-_PROFILE_WRAPPER = Optimizer.profile_hook_step(lambda optimizer: None).__code__
 
 
 class GradientClipper:
@@ -43,57 +39,34 @@ class GradientClipper:
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
         self._function, self._settings = function, settings
         self.gives_norm = function is clip_grad_norm_
-        self._inspected_count = -1
-        self._is_sharded = self._is_uniform = False
 
     @torch.no_grad()
     def __call__(self, params: list[Tensor]) -> Tensor | None:
-        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed.
+        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed."""
+        gradients = [parameter.grad for parameter in params if parameter.grad is not None]
+        if any(gradient.is_sparse for gradient in gradients):
+            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
+        if any(map(is_dtensor, gradients)):
+            return self._clip_sharded(gradients)
+        norm: Tensor | None = self._function(params, **self._settings)
+        return norm
 
-        The result is bit-identical to that of torch. If all gradients have the same device and dtype, this is faster:
-        torch groups the gradients by device and dtype twice, and multiplies by 1 if the norm is within the limit.
-        """
-        gradients = [gradient for each in params if (gradient := each.grad) is not None]
-        if len(gradients) != self._inspected_count:  # the kind of gradients rarely changes between steps
-            self._inspect(gradients)
-        if not self._is_sharded and not self._is_uniform:
-            norm: Tensor | None = self._function(params, **self._settings)
-            return norm
-        local = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
+    def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
+        """Clips gradients that may be sharded over different meshes, which the functions of torch do not support."""
+        shards = [local_tensor(gradient) for gradient in gradients]
         if not self.gives_norm:
             limit = self._settings["clip_value"]
-            torch._foreach_clamp_min_(local, -limit)
-            torch._foreach_clamp_max_(local, limit)
+            for shard in shards:
+                shard.clamp_(-limit, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        norms = tensor_norms(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(local, order))
-        total: Tensor = torch.linalg.vector_norm(norms, order)
+        total: Tensor = torch.linalg.vector_norm(tensor_norms(gradients, order), order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the gradient norm is non-finite, and clip_grad sets error_if_nonfinite")
         factor = (self._settings["max_norm"] / (total + _EPS)).clamp(max=1.0)
-        if not is_on_cpu(factor) or factor != 1:
-            torch._foreach_mul_(local, factor)
+        for shard in shards:
+            shard.mul_(factor)
         return total
-
-    def _inspect(self, gradients: list[Tensor]) -> None:
-        """Checks that the gradients are supported, and records whether they are sharded and can be clipped together."""
-        if any(each.is_sparse for each in gradients):
-            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
-        if not self.gives_norm and any(each.is_complex() for each in gradients):
-            raise ArgumentError(
-                "clipping by value does not support complex gradients",
-                key="optim_wrapper.clip_grad.type",
-                notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
-            )
-        self._inspected_count = len(gradients)
-        self._is_sharded = any(map(is_dtensor, gradients))
-        kinds = {(each.device, each.dtype) for each in gradients}
-        self._is_uniform = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
-
-
-def is_on_cpu(tensor: Tensor) -> bool:
-    """Checks whether the value of a tensor can be read without waiting for an accelerator."""
-    return tensor.device.type == "cpu"
 
 
 def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
@@ -153,12 +126,6 @@ class GradientGuard:
         self.is_enabled = True
         self.is_step_skipped = policy == "skip"
         self.count = 0  # the number of steps with non-finite gradients so far
-        self._inspected_count = 0
-        self._is_on_host = True
-        # For gradients of one kind, or None. Sorting gradients and allocating a flag takes as long as checking them.
-        self._flag: Tensor | None = None
-        self._one: Tensor | None = None
-        self._is_flag_zero = True
 
     def allows_step(self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None) -> bool:
         """Checks whether to call the optimizer's `step`.
@@ -184,19 +151,11 @@ class GradientGuard:
         ]
         if not gradients:
             return True
-        if len(gradients) != self._inspected_count:  # the kind of gradients rarely changes between steps
-            self._inspect(gradients)
-        if self._flag is None or self._one is None:
-            flag = _nonfinite_flag(gradients)
-        else:
-            flag = self._flag if self._is_flag_zero else self._flag.zero_()
-            _check_finite(gradients, flag, self._one)
-        self._is_flag_zero = False
-        if not self._is_on_host and self.policy == "skip" and can_skip_on_device(optimizer):
+        flag = _nonfinite_flag(gradients)
+        if flag.device.type != "cpu" and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
         if not flag.item():
-            self._is_flag_zero = True
             return True
         self.count += 1
         if self.policy == "stop":
@@ -208,29 +167,22 @@ class GradientGuard:
             )
         return self.policy == "warn"
 
-    def _inspect(self, gradients: list[Tensor]) -> None:
-        """Checks whether all gradients are dense and have the same device and dtype."""
-        device = gradients[0].device
-        is_special = any(each.is_sparse or each.is_complex() or hasattr(each, "to_local") for each in gradients)
-        is_uniform = not is_special and len({(each.device, each.dtype) for each in gradients}) == 1
-        self._flag = torch.zeros(1, device=device) if is_uniform else None
-        self._one = torch.ones(1, device=device) if is_uniform else None
-        self._inspected_count, self._is_on_host, self._is_flag_zero = len(gradients), device.type == "cpu", True
-
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
     """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
-    flag = torch.zeros(1, device=gradients[0].device)
-    kinds: dict[tuple[Any, Any], list[Tensor]] = {}
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
-        local = local_tensor(gradient)
-        plain = local.coalesce().values() if local.is_sparse else local
+        plain = local_tensor(gradient) if hasattr(gradient, "to_local") else gradient
+        plain = plain.coalesce().values() if plain.is_sparse else plain
         plain = torch.view_as_real(plain) if plain.is_complex() else plain
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)
+    flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
-        group_flag = torch.zeros(1, device=device)
-        _check_finite(group, group_flag, torch.ones(1, device=device))
-        flag = flag + group_flag.to(flag.device)
+        flag = flags.setdefault(device, torch.zeros(1, device=device))
+        _check_finite(group, flag, torch.ones(1, device=device))
+    flag, *others = flags.values()
+    for other in others:
+        flag = flag + other.to(flag.device)
     meshes = dict.fromkeys(getattr(gradient, "device_mesh", None) for gradient in gradients)  # in the same order on all
     for mesh in filter(None, meshes):
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards
@@ -242,23 +194,6 @@ def can_skip_on_device(optimizer: Optimizer) -> bool:
     """Checks whether the kernel of the optimizer can skip a step based on a flag on the device."""
     is_fused = all(group.get("fused") for group in optimizer.param_groups)  # not cached: loading a state may change it
     return is_fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-
-
-def unprofiled_step(optimizer: Optimizer) -> Callable[..., Any]:
-    """Returns the optimizer's `step` method, bypassing the profiling wrapper if the wrapper would have no effect.
-
-    The wrapper opens and closes a profiler entry even if no profiler is active. This takes a tenth of the time of one
-    iteration with a small model. The wrapper is kept if a profiler is active, if there are hooks, or if `step` was
-    wrapped by something else.
-    """
-    step: Any = optimizer.step
-    function: Any = getattr(step, "__func__", None)
-    own_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    global_hooks = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-    is_observed = own_hooks or global_hooks or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
-    if is_observed or getattr(function, "__code__", None) is not _PROFILE_WRAPPER:
-        return step  # type: ignore[no-any-return]
-    return MethodType(function.__wrapped__, optimizer)
 
 
 def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:

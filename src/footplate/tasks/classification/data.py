@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy.typing as npt
 import torch
@@ -83,8 +83,7 @@ class CustomDataset(BaseDataset):
             found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
             if not found:
                 raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
-            return found
-        if not self.with_label:
+        elif not self.with_label:
             found = [{"img_path": path} for path in self._images(folder)]
         else:
             found = [
@@ -98,6 +97,11 @@ class CustomDataset(BaseDataset):
                 key="data_prefix",
                 notes=[f"Images are files that end in {', '.join(self.extensions)}"],
             )
+        labels = {record.get("gt_label") for record in found}
+        missing = [name for label, name in enumerate(self._metainfo.get("classes") or ()) if label not in labels]
+        if self.with_label and missing:
+            where = self.ann_file or folder
+            _logger.warning("There are no samples of these classes in '%s': %s.", where, ", ".join(missing))
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -147,16 +151,11 @@ class CustomDataset(BaseDataset):
 
     def _images(self, folder: str) -> Iterator[str]:
         """Yields all images in a folder and its subfolders, in the order of the folder listings."""
-        count = 0
         for name in self._names(folder):
             if self._is_image(name):
-                count += 1
                 yield join(folder, name)
             elif self._is_folder(folder, name):
-                count += 1
                 yield from self._images(join(folder, name))
-        if not count:
-            _logger.warning("There are no images in the folder '%s'.", folder)
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -272,8 +271,6 @@ class PackInputs(BaseTransform):
     Raises:
         DataError: There is no image.
     """
-
-    fixed: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.classification.metric import class_names
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Drawing, arrange_panels, as_array
+from footplate.visualization import Drawing, arrange_panels, as_array, skipping_failed_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -126,6 +126,8 @@ class ClsVisualizationHook(BaseVisualizationHook):
     def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
-                matrix = as_array(value)
-                image = ConfusionMatrix.plot(matrix, classes=class_names(self._visualizer.dataset_meta, len(matrix)))
-                self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)
+                with skipping_failed_image(f"{mode}_confusion_matrix"):
+                    matrix = as_array(value)
+                    classes = class_names(self._visualizer.dataset_meta, len(matrix))
+                    image = ConfusionMatrix.plot(matrix, classes=classes)
+                    self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)

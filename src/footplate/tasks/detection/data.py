@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -164,8 +164,6 @@ class PackDetInputs(BaseTransform):
     Raises:
         DataError: There is no image, or the numbers of boxes and labels differ.
     """
-
-    fixed: ClassVar[bool] = True
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
         self.meta_keys = tuple(meta_keys)

@@ -188,9 +188,11 @@ class CocoMetric(BaseMetric[ImageResult]):
         for each in content.get("annotations", ()):
             if "segm" in self.metrics and each.get("segmentation") and each.get("image_id") in images:
                 check_mask(each, images[each["image_id"]], self.ann_file)
-            if "area" not in each or "iscrowd" not in each:
-                each = {"iscrowd": 0, "area": each["bbox"][2] * each["bbox"][3], **each}  # noqa: PLW2901
-            annotations.append(each)
+            if "bbox" not in each and ("area" not in each or {"bbox", "proposal"} & {*self.metrics}):
+                place = f"annotation {each['id']}" if "id" in each else "an annotation"
+                raise DataError(f"{place} in '{self.ann_file}' has no 'bbox'", key="ann_file")
+            area = {} if "area" in each else {"area": each["bbox"][2] * each["bbox"][3]}
+            annotations.append({"iscrowd": 0, **area, **each})
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
 

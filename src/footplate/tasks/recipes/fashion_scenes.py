@@ -1,7 +1,7 @@
 """Scenes composed of images of clothes, shoes and bags, and their datasets."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_count
-from footplate.data import Compose, SampleCache
+from footplate.data import Compose
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
@@ -204,7 +204,6 @@ class FashionScenes:
         (500, (64, 64, 3))
     """
 
-    makes_samples: ClassVar[bool] = True  # composing a scene is slower than caching it
     # How to load a scene that was saved as a file, and its default height and width.
     image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "channel_order": "rgb"}
     image_size: ClassVar[tuple[int, int]] = (SceneStyle.size, SceneStyle.size)
@@ -226,7 +225,6 @@ class FashionScenes:
         self._style = build_settings("style", SceneStyle, style or {})
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
-        self.sample_cache: SampleCache | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -237,11 +235,7 @@ class FashionScenes:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        return self.pipeline(self.sample(index)) if self.sample_cache is None else self.sample_cache[index]
-
-    def leading_samples(self, leading: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the result of the leading transforms for each scene at `indices`, for the sample cache."""
-        return (leading(self.sample(index)) for index in indices)
+        return self.pipeline(self.sample(index))
 
     def scene(self, index: int) -> Scene:
         """Composes the scene at an index.

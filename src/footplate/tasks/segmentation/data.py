@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -233,8 +233,6 @@ class PackSegInputs(BaseTransform):
     Raises:
         DataError: There is no image, or a label is out of the range of `num_classes`.
     """
-
-    fixed: ClassVar[bool] = True
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)

@@ -17,7 +17,7 @@ from footplate.evaluation import BaseMetric, check_samples, format_table, requir
 from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.tasks.task_base import check_classes
-from footplate.visualization import as_array
+from footplate.visualization import ImageNames, as_array
 
 _logger = logging.getLogger("footplate.tasks")
 _Values = npt.NDArray[np.float64]
@@ -36,7 +36,10 @@ class Areas(NamedTuple):
 class IoUMetric(BaseMetric[Areas]):
     """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
-    A class with neither ground-truth nor predicted pixels has no value and is excluded from the means.
+    Undefined values are excluded from the means, as in MMSegmentation: the IoU and Dice of a class with neither
+    ground-truth nor predicted pixels, the accuracy and recall of a class without ground truth, the precision of a class
+    that is never predicted, and an F-score whose precision or recall is undefined, or 0 for both. A class that is
+    predicted but does not occur in the ground truth has an IoU of 0.
 
     Args:
         ignore_index: Pixels with this label are ignored.
@@ -78,6 +81,7 @@ class IoUMetric(BaseMetric[Areas]):
         self.nan_to_num = nan_to_num
         self.beta = beta
         self.output_dir = output_dir
+        self._names = ImageNames()
         self.format_only = format_only
         self.classwise = classwise
 
@@ -95,7 +99,7 @@ class IoUMetric(BaseMetric[Areas]):
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
             if self.output_dir is not None:
-                name = os.path.splitext(os.path.basename(sample["img_path"]))[0] + ".png"
+                name = f"{self._names[sample['img_path']]}.png"
                 folder = self.context.folder if self.context.is_trial else self.output_dir
                 commit_image(os.path.join(folder, name), Image.fromarray(predicted.astype(np.uint8)))
             if not self.format_only:
@@ -138,8 +142,10 @@ class IoUMetric(BaseMetric[Areas]):
         if "mDice" in self.iou_metrics:
             columns |= {"Dice": _percent(2 * right, predicted + true), "Acc": _percent(right, true)}
         if "mFscore" in self.iou_metrics:
-            fscore = _percent((1 + weight) * right, predicted + weight * true)
-            columns |= {"Fscore": fscore, "Precision": _percent(right, predicted), "Recall": _percent(right, true)}
+            precision, recall = _percent(right, predicted), _percent(right, true)
+            # Undefined if either is undefined or both are 0, as in MMSegmentation.
+            fscore = _percent((1 + weight) * precision * recall / 100, weight * precision + recall)
+            columns |= {"Fscore": fscore, "Precision": precision, "Recall": recall}
         if self.nan_to_num is not None:
             columns = {name: np.nan_to_num(column, nan=100 * self.nan_to_num) for name, column in columns.items()}
         return columns

@@ -1,7 +1,7 @@
 """The data sample for self-supervised learning, and the transforms and the preprocessor that fill it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -107,8 +107,6 @@ class PackSelfSupInputs(BaseTransform):
         DataError: There is no image.
         ArgumentError: `part` is unknown.
     """
-
-    fixed: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.registry import HOOKS
 from footplate.tasks.selfsup.data import SelfSupDataSample
-from footplate.visualization import Visualizer, as_array
+from footplate.visualization import Visualizer, as_array, skipping_failed_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -89,12 +89,13 @@ class NeighborPictureHook(Hook):
         features = F.normalize(torch.stack([each.features for each in train]), dim=1)
         count = min(self.num_neighbors, len(train))
         found = [[train[at] for at in (features @ query.features).topk(count).indices.tolist()] for query in queries]
-        page = draw_neighbors(
-            [query.image for query in queries],
-            [[each.image for each in row] for row in found],
-            [[each.label == query.label for each in row] for query, row in zip(queries, found, strict=True)],
-        )
-        Visualizer.get_current_instance().add_image("val_neighbors", page, runner.iter)
+        with skipping_failed_image("val_neighbors"):
+            page = draw_neighbors(
+                [query.image for query in queries],
+                [[each.image for each in row] for row in found],
+                [[each.label == query.label for each in row] for query, row in zip(queries, found, strict=True)],
+            )
+            Visualizer.get_current_instance().add_image("val_neighbors", page, runner.iter)
 
 
 @HOOKS.register_module()
@@ -130,12 +131,13 @@ class ReconstructionPictureHook(Hook):
         mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
         if mean is not None and std is not None:
             reconstructed = reconstructed * std + mean
-        page = draw_reconstructions(
-            [planes_to_image(each) for each in chosen],
-            [each.cpu().numpy() for each in hidden],
-            [planes_to_image(each) for each in reconstructed],
-        )
-        Visualizer.get_current_instance().add_image("val_reconstructions", page, runner.iter)
+        with skipping_failed_image("val_reconstructions"):
+            page = draw_reconstructions(
+                [planes_to_image(each) for each in chosen],
+                [each.cpu().numpy() for each in hidden],
+                [planes_to_image(each) for each in reconstructed],
+            )
+            Visualizer.get_current_instance().add_image("val_reconstructions", page, runner.iter)
 
 
 def draw_neighbors(

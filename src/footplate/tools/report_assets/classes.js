@@ -8,7 +8,7 @@ const sortable = (columns, rows, { format, bars = [], differences = -1, name = S
   const cell = (value, column) => {
     const drawn = column === differences ? value : bars.includes(column) && value > 0;
     const share = drawn ? `--share:${((100 * Math.abs(value)) / widest[column]).toFixed(1)}%` : null;
-    const kind = typeof value === "string" ? "" : !share ? "number" : column !== differences ? "number bar" : value > 0 ? "number bar gain" : "number bar loss";
+    const kind = typeof value === "string" ? "" : bars.includes(column) && value === 0 ? "number zero" : !share ? "number" : column !== differences ? "number bar" : value > 0 ? "number bar gain" : "number bar loss";
     return make("td", { class: kind, style: share }, format(value, column));
   };
   const show = () => body.replaceChildren(...sorted.map(([first, ...values]) =>

@@ -15,6 +15,7 @@ const costText = (run) => [
   run.memory ? mebibytes(run.memory) : null,
   run.device || null,
   run.time && run.time.data_share >= 0.1 ? `${Math.round(100 * run.time.data_share)}% waiting for data` : null,
+  run.time ? "without validation" : null,
 ].filter(Boolean).join(" · ");
 
 /** The difference of two values of the headline metric, as the page shows them. */

@@ -8,8 +8,8 @@ import torch
 
 from footplate.config import Config, apply_overrides
 from footplate.engine import Runner
-from footplate.first_generation.rewriting.migrate import migrate_file
-from footplate.first_generation.translation import translate
+from footplate.openmmlab.first_generation.rewriting.migrate import migrate_file
+from footplate.openmmlab.first_generation.translation import translate
 from footplate.tasks.recipes import find_config
 
 # Overrides for a short run with a small network and few scenes, for each generation.

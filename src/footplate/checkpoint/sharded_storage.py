@@ -1,0 +1,266 @@
+"""Connects torch.distributed.checkpoint (DCP) with the folders of sharded checkpoints.
+
+Import this module only when it is needed, because importing DCP is slow.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from footplate import storage
+from footplate.checkpoint.digest import sha256_of_file
+from footplate.checkpoint.saver import commit_checkpoint
+from footplate.checkpoint.serializable import Shard, bytes_in
+from footplate.checkpoint.shard_layout import (
+    Chunk,
+    FileDigest,
+    Layout,
+    StoredTensor,
+    check_writable,
+    is_committed,
+    remove_own_files,
+    remove_unfinished,
+    write_layout,
+)
+from footplate.errors import CheckpointError
+from footplate.messages import format_bytes
+
+
+class ShardPlanner(DefaultSavePlanner):
+    """Plans the writing of shards.
+
+    Args:
+        shards: The names and shards of this rank.
+        error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
+            to the other ranks.
+    """
+
+    def __init__(self, shards: Iterable[tuple[str, Shard]], error: BaseException | None = None) -> None:
+        super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
+        self._shards = {MetadataIndex(name, shard.offsets): shard for name, shard in shards}
+        self._error = error
+
+    def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
+        """Ignores `state_dict`, because only the shards are written."""
+        super().set_up_planner({}, storage_meta, is_coordinator)
+
+    def create_local_plan(self) -> SavePlan:
+        """Returns a plan with an item for each non-empty shard.
+
+        Raises:
+            BaseException: The error that occurred while the shards were prepared.
+        """
+        if self._error is not None:
+            raise self._error
+        items = []
+        for index, shard in self._shards.items():
+            if shard.tensor.numel():
+                data = TensorWriteData(
+                    chunk=ChunkStorageMetadata(offsets=torch.Size(shard.offsets), sizes=shard.tensor.size()),
+                    properties=TensorProperties(dtype=shard.tensor.dtype),
+                    size=torch.Size(shard.size),
+                )
+                items.append(WriteItem(index, WriteItemType.SHARD, tensor_data=data))
+        self.plan = SavePlan(items)
+        return self.plan
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        """Returns the values of a shard."""
+        return self._shards[write_item.index].tensor
+
+
+class _Files:
+    """The file system of a folder on any storage, in the form that DCP expects. Records the digests of new files."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, FileDigest] = {}
+        self.error: OSError | None = None
+
+    def concat_path(self, path: Any, suffix: str) -> str:
+        return storage.join(path, suffix)
+
+    @contextlib.contextmanager
+    def create_stream(self, path: Any, mode: str) -> Iterator[Any]:
+        if mode == "rb":
+            with storage.open_file(path) as source:
+                yield source
+            return
+        try:
+            with storage.atomic_file(path) as sink:
+                stream = _Stream(sink)
+                yield stream
+                if stream.error is not None:
+                    raise stream.error
+        except OSError as error:  # DCP ignores errors in its threads
+            self.error = error
+            return
+        self.digests[storage.base_name(path)] = FileDigest(stream.size, stream.sha256.hexdigest())
+
+
+class _Stream:
+    """Computes the digest of what is written. Keeps errors, because torch replaces them with its own."""
+
+    def __init__(self, sink: storage.Sink) -> None:
+        self._sink, self.size, self.sha256 = sink, 0, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        content = memoryview(data).cast("B")
+        self.size += len(content)
+        if self.error is None:
+            self.sha256.update(content)
+            try:
+                self._sink.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        pass
+
+    close = flush
+
+
+class FolderWriter(FileSystemWriter):
+    """Writes the shards of each rank to a file. The coordinator also writes the state and the layout.
+
+    File names are unique to each save, so that the files of an existing checkpoint are not overwritten.
+
+    Args:
+        folder: The folder.
+        state: Everything that is not sharded. Only the state of the coordinator is used.
+        files: The number of files of each rank.
+        clean_parent: Whether to remove unfinished saves in the parent folder. No other process may be saving there.
+    """
+
+    def __init__(self, folder: str, state: Mapping[str, Any], files: int = 1, *, clean_parent: bool = True) -> None:
+        self.folder = storage.absolute(folder)
+        super().__init__(self.folder, thread_count=files, sync_files=False)  # `storage` synchronizes them
+        self._files = _Files()
+        self.path, self.fs = self.folder, cast(Any, self._files)
+        self._clean_parent = clean_parent
+        self._save: str | None = None  # an id in the names of all files of this save
+        self._state = state
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Returns the plan unchanged."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Creates the folder and assigns the beginning of file names to each rank.
+
+        Raises:
+            CheckpointError: There is too little space, or the folder contains files that footplate did not write.
+        """
+        check_writable(self.folder)
+        self._save = save = secrets.token_hex(4)
+        if self._clean_parent:
+            remove_unfinished(storage.parent(self.folder), but=storage.base_name(self.folder))
+        storage.make_dirs(self.folder)
+        storage.clean_stale(self.folder)
+        sizes = [cast(Any, item.tensor_data) for plan in plans for item in plan.items]
+        needed = bytes_in(self._state) + sum(
+            each.chunk.sizes.numel() * each.properties.dtype.itemsize for each in sizes
+        )
+        free = storage.free_space(self.folder)
+        if free is not None and free < needed:
+            raise CheckpointError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} are free")
+        return [
+            dataclasses.replace(plan, storage_data=SimpleNamespace(prefix=f"rank_{number}-{save}-"))
+            for number, plan in enumerate(plans)
+        ]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        """Writes the shards of this rank to its file. Its digest is part of each result."""
+        done: Future[list[WriteResult]] = Future()
+        results = super().write_data(plan, planner).wait() if plan.items else []
+        if self._files.error is not None:
+            raise self._files.error
+        if len(results) < len(plan.items):
+            raise RuntimeError("torch has not written all shards")
+        places = [(each.storage_data, self._files.digests[each.storage_data.relative_path]) for each in results]
+        done.set_result(
+            [dataclasses.replace(each, storage_data=place) for each, place in zip(results, places, strict=True)]
+        )
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Writes the state file and then the layout. Writing the layout commits the checkpoint."""
+        places = {
+            (each.index.fqn, tuple(each.index.offset or ())): each.storage_data for part in results for each in part
+        }
+        files = {place.relative_path: digest for place, digest in places.values()}
+        name = f"state-{self._save}.pth"
+        path = storage.join(self.folder, name)
+        commit_checkpoint(self._state, path)
+        files[name] = FileDigest(storage.status(path).size, sha256_of_file(path))
+        tensors = {}
+        for key, each in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
+            chunks = []
+            for chunk in each.chunks:
+                place, _ = places[key, tuple(chunk.offsets)]
+                span = place.relative_path, place.offset, place.length
+                chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), *span))
+            tensors[key] = StoredTensor(each.properties.dtype, tuple(each.size), chunks)
+        write_layout(self.folder, Layout(name, tensors, files))
+        # The other files belong to the previous checkpoint and to failed saves.
+        remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in files))
+
+    def drop(self) -> None:
+        """Removes the files that this save wrote, unless the folder already contains a checkpoint."""
+        with contextlib.suppress(OSError):
+            if self._save is not None and not is_committed(self.folder):
+                names = storage.list_dir(self.folder)
+                own = [name for name in names if f"-{self._save}" in name]
+                remove_own_files(self.folder, own)
+                if own == names:
+                    storage.remove_empty_folder(self.folder)
+
+
+class FolderReader(FileSystemReader):
+    """Reads shards from the folder of a sharded checkpoint.
+
+    Args:
+        folder: The folder.
+        layout: Its layout, which replaces the pickled metadata of DCP.
+    """
+
+    def __init__(self, folder: str, layout: Layout) -> None:
+        super().__init__(folder)
+        self.path, self.fs = cast(Any, folder), cast(Any, _Files())
+        self._layout = layout
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Returns the metadata from the layout."""
+        tensors: dict[str, Any] = {}
+        places: dict[MetadataIndex, Any] = {}
+        for name, each in self._layout.tensors.items():
+            chunks = []
+            for chunk in each.chunks:
+                chunks.append(ChunkStorageMetadata(torch.Size(chunk.offsets), torch.Size(chunk.sizes)))
+                places[MetadataIndex(name, chunk.offsets)] = SimpleNamespace(
+                    relative_path=chunk.file, offset=chunk.start, length=chunk.length, transform_descriptors=None
+                )
+            tensors[name] = TensorStorageMetadata(TensorProperties(dtype=each.dtype), torch.Size(each.size), chunks)
+        return Metadata(tensors, storage_data=places)

@@ -1,0 +1,52 @@
+"""Reads the config of a command, and applies the overrides in its arguments."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from footplate.config import Config, ConfigDict
+
+
+def read_run_config(arguments: argparse.Namespace) -> "Config":
+    """Loads the config of a run. Its work_dir is that in the arguments, or else `work_dirs/<name of the config>`."""
+    cfg = read_config(arguments)
+    if getattr(arguments, "work_dir", None) is not None:
+        cfg["work_dir"] = arguments.work_dir
+    elif cfg.get("work_dir") is None:
+        cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
+    return cfg
+
+
+def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+    """Loads the config given by the arguments, and applies their overrides."""
+    from footplate.config import Config
+    from footplate.tasks.recipes import find_config
+
+    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    arguments.cfg = cfg  # so that errors can name its keys
+    return override(cfg, arguments, import_custom_modules=import_custom_modules)
+
+
+def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+    """Applies the overrides in the arguments to a config and returns it."""
+    from footplate.config import apply_overrides
+    from footplate.tools.key_equivalents import accepted_keys, apply_known
+
+    def import_modules() -> None:
+        from footplate import openmmlab
+
+        if import_custom_modules:
+            openmmlab.import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
+
+    def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+        keys = accepted_keys(mapping, parts)
+        if not keys:  # the class of the section may be in one of the user's modules
+            import_modules()
+        return keys or accepted_keys(mapping, parts)
+
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
+    apply_known(cfg, arguments.set, accepted)
+    import_modules()
+    return cfg

@@ -1,0 +1,83 @@
+"""Ends a rank after an error, so that the run prints the cause once and torchrun records it."""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from footplate.distributed.collectives import get_rank, get_world_size
+from footplate.distributed.process_group import rank_from_environment
+from footplate.errors import RankError
+
+_Error = TypeVar("_Error", bound=BaseException)
+# In seconds. Meanwhile, a launcher ends this rank, because the rank that reports the cause has exited.
+_AFTER_RANK_0 = 1.0
+_AFTER_CAUSE = 5.0
+_LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gloo|nccl", re.IGNORECASE)
+
+
+def is_lost_connection(error: BaseException | None) -> bool:
+    """Checks whether an error may result from the end of another rank, or from waiting too long for one."""
+    while error is not None:
+        if isinstance(error, (dist.DistError, ConnectionError)) or (
+            isinstance(error, RuntimeError) and _LOST_CONNECTION.search(str(error))
+        ):
+            return True
+        error = error.__cause__
+    return False
+
+
+def await_cause(error: _Error) -> _Error | RankError:
+    """Waits before this rank reports an error, and returns the error to report.
+
+    Rank 0 does not wait for others to report an error that all ranks raise. A rank that has lost a connection waits
+    for the rank that failed first. A launcher such as torchrun ends this process during the wait.
+    """
+    is_consequence = get_world_size() > 1 and is_lost_connection(error) and not isinstance(error, RankError)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if is_consequence or rank_from_environment():
+        sys.stdout.flush()
+        time.sleep(_AFTER_CAUSE if is_consequence else _AFTER_RANK_0)
+    if not is_consequence:
+        return error
+    lost = RankError(
+        "another rank has ended, or did not respond within the time limit",
+        notes=[
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0].partition('. ')[0]}",
+            "See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.",
+        ],
+    )
+    lost.exit_code = 1
+    lost.__cause__ = error
+    return lost
+
+
+def record_error(message: str, document: Mapping[str, Any]) -> None:
+    """Writes an error of this rank to the file that torchrun reads, if torchrun has started this process."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"message": {"message": message, "extraInfo": extra}, "document": dict(document)}, file)
+
+
+def report_uncaught_errors() -> None:
+    """Makes an uncaught error of a script follow the same rules as one of the command `footplate train`."""
+    show = sys.excepthook
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        shown = await_cause(error)
+        record_error(f"rank {get_rank()}: {''.join(traceback.format_exception(shown))}", {})
+        show(type(shown), shown, shown.__traceback__)
+
+    sys.excepthook = report

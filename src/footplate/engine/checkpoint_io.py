@@ -1,0 +1,228 @@
+"""Saves a run, and loads checkpoints into it. A `ResumePlan` decides which checkpoint a run starts from."""
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from footplate.checkpoint import (
+    BackgroundSaver,
+    LoadReport,
+    is_sharded_path,
+    list_candidates,
+    load_checkpoint,
+    load_latest,
+    load_weights,
+    read_contents,
+    trusted_in,
+)
+from footplate.checkpoint.serializable import gather_full_state
+from footplate.distributed import compute_on_main, is_distributed, is_main_process, unwrap_model
+from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
+from footplate.engine import state
+from footplate.engine.nonfinite import check_weights
+from footplate.error_context import at_key, located
+from footplate.errors import CheckpointError, NonFiniteError
+from footplate.evaluation.evaluation_sets import warn_about_classes
+from footplate.models import trained_model
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+class ResumePlan:
+    """The checkpoint that a run starts from, and what the run takes from it.
+
+    Args:
+        home: The folder of the run's checkpoints.
+        load_from: The checkpoint that the user has set.
+        resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
+            `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+        takes_settings: Whether a resumed run uses the optimizer settings of the config rather than those of the
+            checkpoint.
+
+    Attributes:
+        is_done: Whether the checkpoint has been loaded. Later calls must keep the trained weights.
+        is_resuming: Whether the checkpoint that is being loaded provides more than the weights.
+        random: The random state of the resumed checkpoint, or None.
+    """
+
+    def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
+        self.home, self.load_from, self.resume = home, load_from, resume
+        self.takes_settings = takes_settings
+        self.is_done = self.is_resuming = False
+        self.random: dict[str, Any] | None = None
+        self._read: tuple[str, dict[str, Any] | None] | None = None
+
+    def pick(self) -> tuple[str | None, bool]:
+        """Returns the path of the checkpoint, or None, and whether the run resumes from it.
+
+        The search for the newest complete checkpoint reads and verifies it. `take_content` returns what it has read.
+        """
+        if self.resume != "auto" and (not self.resume or self.load_from is not None):
+            return self.load_from, bool(self.resume)
+
+        def find() -> str | None:
+            self._read = load_latest(self.home)
+            return self._read[0] if self._read else None
+
+        path = compute_on_main(find)
+        if path is None:
+            # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
+            level = logging.INFO if self.resume == "auto" else logging.WARNING
+            _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", self.home)
+        return path or self.load_from, path is not None
+
+    def take_content(self, path: str) -> dict[str, Any] | None:
+        """Returns the content of a checkpoint once if `pick` has read it, and otherwise None."""
+        read, self._read = self._read, None
+        return read[1] if read is not None and read[0] == path else None
+
+    def seed(self) -> int | None:
+        """Returns the seed of the run to resume, or None if the run starts over or its checkpoint has no seed.
+
+        A run whose config has no seed draws a random one, which determines the order of its data.
+        """
+        if not self.resume:
+            return None
+        paths: list[str] = [self.load_from] if self.load_from is not None and self.resume != "auto" else []
+        with suppress(CheckpointError):  # reported when the checkpoint is loaded
+            paths = paths or list_candidates(self.home)
+        for path in paths:
+            with suppress(CheckpointError):
+                seed = read_contents(path).meta.get("seed", "")
+                if seed.isdecimal():
+                    return int(seed)
+        return None
+
+
+class CheckpointIO:
+    """Saves a run, and loads checkpoints into it.
+
+    Args:
+        runner: The runner.
+        on_save_error: See `Runner`.
+
+    Attributes:
+        saver: Writes the files.
+        participants: The components whose state a checkpoint contains; see `state.participants`.
+        trusted: The files that the loaded checkpoint lists as trusted.
+        report: The report on the weights that were loaded last, or None.
+        position: The completed iterations ("iter") and epochs ("epoch") of the checkpoint that was loaded last.
+    """
+
+    def __init__(self, runner: "Runner", on_save_error: str) -> None:
+        self._runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
+        self.saver = BackgroundSaver(on_save_error, alarm=runner.requests.alarm)
+        self.participants = state.participants(runner)
+        self.trusted: list[dict[str, str]] = []
+        self.report: LoadReport | None = None
+        self.position = {"iter": 0, "epoch": 0}
+
+    def save(
+        self,
+        path: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        background: bool = False,
+        committed: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Saves the run in its current state; see `Runner.save_checkpoint`."""
+        runner = self._runner
+        self.saver.wait()  # the outcome of the previous save belongs to the state
+        reshard(runner.model)
+        try:
+            check_weights(runner)
+        except NonFiniteError as error:
+            if runner.nonfinite.loss == "stop":
+                raise
+            self.saver.refuse(error, failed)
+            return
+        checkpoint = state.capture(
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        )
+        checkpoint["meta"].update(meta or {})
+        runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        if not is_sharded_path(path):  # one rank writes the file, with the shards of all ranks
+            if is_sharded(runner.model):
+                checkpoint = gather_full_state(checkpoint)
+            elif background and is_distributed() and "optimizer" in checkpoint:
+                # Each rank has its own gradients of an accumulation round.
+                checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
+            if not is_main_process():
+                return
+        replicated = _replicated_storages(runner, path)
+        self.saver.save(checkpoint, path, committed=committed, failed=failed, replicated=replicated)
+        if not background:
+            self.saver.wait()
+
+    def load(
+        self, path: str, map_location: str = "cpu", *, strict: bool, revise_keys: Sequence[tuple[str, str]]
+    ) -> dict[str, Any]:
+        """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
+        runner, plan = self._runner, self._runner.resume_plan
+        model = trained_model(runner.model)
+        checkpoint = plan.take_content(path) if map_location == "cpu" else None
+        if checkpoint is None:
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=plan.is_resuming)
+        self.trusted = trusted_in(checkpoint)
+        runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+        meta = checkpoint.get("meta")
+        counts = {key: meta.get(key) if isinstance(meta, Mapping) else None for key in self.position}
+        self.position = {key: count if isinstance(count, int) else 0 for key, count in counts.items()}
+        return checkpoint
+
+    def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
+        """Restores the state of the run from a checkpoint; see `Runner.resume`."""
+        runner, plan = self._runner, self._runner.resume_plan
+        plan.is_resuming = True
+        try:
+            checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
+        finally:
+            plan.is_resuming = False
+        keeps_schedules = optimizer and param_schedulers and not plan.takes_settings
+        left_out = {"optimizer": not optimizer, "param_schedulers": not keeps_schedules}
+        state.restore(runner, checkpoint, left_out=[key for key, is_left_out in left_out.items() if is_left_out])
+        plan.random = state.random_of(checkpoint, runner.rank)
+        self.saver.last = path
+        _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
+
+    def start(self, *, whole_model: bool) -> None:
+        """Loads the checkpoint of the resume plan; see `Runner.load_or_resume`."""
+        runner, plan = self._runner, self._runner.resume_plan
+        if plan.is_done:
+            return
+        plan.is_done = True
+        path, resumes = plan.pick()
+        if path is None:
+            return
+        key = at_key("load_from") if path == plan.load_from else nullcontext()
+        with located(runner.cfg), key, runner.buffered_log():
+            if resumes:
+                runner.resume(path)
+                meta = None
+            else:
+                meta = runner.load_checkpoint(path).get("meta")
+            if whole_model and self.report is not None:
+                self.report.require_whole_model()
+                trained = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+                warn_about_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+
+
+def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
+    """Returns the storage addresses of the replicated tensors. Each rank writes a part of each tensor to `path`."""
+    if not is_sharded_path(path):
+        return frozenset()
+    wrappers = runner.optim_wrapper.parts.values()
+    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
+    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
+    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}

@@ -1,0 +1,34 @@
+"""Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate.
+
+Names are imported on first use, because the core imports `extension` before the modules that the others need.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from footplate.openmmlab.code_bases import import_modules, use_code_bases, used_code_bases
+    from footplate.openmmlab.installation import Report, install, uninstall
+    from footplate.openmmlab.patches import describe_patches
+
+__all__ = [
+    "Report",
+    "describe_patches",
+    "import_modules",
+    "install",
+    "uninstall",
+    "use_code_bases",
+    "used_code_bases",
+]
+_HOMES = {
+    "Report": "installation",
+    "describe_patches": "patches",
+    "install": "installation",
+    "uninstall": "installation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'footplate.openmmlab' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"footplate.openmmlab.{_HOMES.get(name, 'code_bases')}"), name)

@@ -1,0 +1,287 @@
+"""Finds the installed code bases that a config refers to, and imports them with footplate as their engine.
+
+Their registries join footplate's registry tree.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from footplate.config import import_custom, import_module
+from footplate.config.key_paths import walk
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError
+from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.first_generation.translation import is_first_generation as is_first_generation_config
+from footplate.openmmlab.installation import install
+from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
+from footplate.openmmlab.versions import is_first_generation
+from footplate.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIMIZER_BUILDERS,
+    OPTIMIZERS,
+    TRANSFORMS,
+)
+from footplate.registry import Registry as FootplateRegistry
+from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+# The parts of a first-generation code base that register its classes when they are imported.
+_REGISTERING = ("core", "models", "datasets")
+_CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
+
+_logger = logging.getLogger("footplate.openmmlab")
+_used: dict[str, str] = {}  # maps the scopes of the code bases that this process uses to their names and versions
+
+
+def used_code_bases() -> tuple[str, ...]:
+    """Returns the code bases that `use_code_bases` has imported, with their versions."""
+    return tuple(_used.values())
+
+
+def import_modules(cfg: "Config", *, patches: bool = True) -> None:
+    """Imports the code bases, the plugin and the modules in `custom_imports` of a config.
+
+    A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
+    `plugin_dir`, or in the folder of the config.
+
+    In these modules, imports from OpenMMLab packages resolve to footplate. Modules next to the config can be imported.
+
+    Args:
+        cfg: The config.
+        patches: See `use_code_bases`.
+
+    Raises:
+        ConfigError: A module, the plugin or a code base does not exist or cannot be imported.
+    """
+    is_first = is_first_generation_config(cfg)
+    if "custom_imports" in cfg or is_first:
+        install(patches)
+    use_code_bases(cfg, patches=patches)
+    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
+    if cfg.filename and folder not in sys.path:
+        sys.path.append(folder)  # modules next to the config come after those in the current folder
+    if cfg.get("plugin") is True and is_first:
+        key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
+        path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
+        parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
+        if not parts or not all(part.isidentifier() for part in parts):
+            raise ConfigError(
+                "the plugin folder must be a package inside the current folder",
+                key=key,
+                origin=origin_of(cfg, key),
+                found=path,
+                notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
+            )
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        name = ".".join(parts)
+        import_module(name, origin_of(cfg, key), key)
+        _logger.info("Imported the plugin '%s'.", name)
+    import_custom(cfg)
+
+
+def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
+    """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
+
+    Their registries become children of footplate's registries, so that their classes are found by name. Their imports
+    from `mmengine` resolve to footplate. Repeated calls have no effect.
+
+    First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
+    first-generation code base that defines the types of its model and its data.
+
+    Args:
+        cfg: The config.
+        patches: Whether to replace names in first-generation code that were removed from PyTorch, NumPy and Python.
+
+    Returns:
+        The code bases with their versions, such as "mmdet 3.3.0".
+
+    Raises:
+        ConfigError: A code base is installed but cannot be imported, or a user file has the same name.
+    """
+    default = cfg.get("default_scope")
+    if default is None and is_first_generation_config(cfg):
+        default = _find_first_generation(cfg)
+        if default is not None:
+            cfg["default_scope"] = default
+    named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
+    named |= {default} if isinstance(default, str) else set()
+    for scope in sorted(named & CODE_BASES.keys()):
+        check_not_hidden(scope)
+    used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
+    if used:
+        install(patches)
+    for scope in used:
+        try:
+            module = _import_code_base(scope)
+        except Exception as error:
+            raise ConfigError(
+                f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
+                key="default_scope" if scope == default else "",
+                notes=_missing_requirements(CODE_BASES[scope]) if isinstance(error, ImportError) else (),
+            ) from error
+        models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
+        if models is not None and not isinstance(models, FootplateRegistry):
+            raise ConfigError(
+                f"'{scope}' was imported before footplate, so its classes are registered in MMEngine",
+                notes=[f"Call footplate.openmmlab.install() before the first import of '{scope}'."],
+            )
+        _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
+    return tuple(_used[scope] for scope in used)
+
+
+def _missing_requirements(distribution: str) -> list[str]:
+    """Returns a line with the unconditional requirements of a package that are not installed, or no line."""
+    missing = []
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for each in importlib.metadata.requires(distribution) or ():
+            name = re.split(r"[^\w.-]", each, maxsplit=1)[0]
+            if ";" in each or name.startswith(("mmcv", "mmengine")):  # an extra, or a package that footplate replaces
+                continue
+            try:
+                importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name if each == name else f"'{each}'")
+    return [f"Install what it requires: pip install {' '.join(missing)}"] if missing else []
+
+
+def _import_code_base(scope: str) -> ModuleType:
+    """Imports a code base. For a first-generation code base, also imports the modules that register its classes.
+
+    Its datasets are then built with its own `build_dataset`.
+    """
+    module = importlib.import_module(scope)
+    if not _is_first_generation(scope):
+        registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
+        if not getattr(getattr(registries, "MODELS", None), "locations", True) and module_exists(f"{scope}.utils"):
+            # Early versions for MMEngine import the modules that register their classes only in this function.
+            register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
+            if register is not None:
+                register(init_default_scope=False)
+        return module
+    for part in _REGISTERING:
+        if module_exists(f"{scope}.{part}"):
+            importlib.import_module(f"{scope}.{part}")
+    build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
+    registry = DATASETS.children.get(scope)
+    if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect built datasets
+
+        def build_dataset(cfg: Mapping[str, Any]) -> Any:
+            # Only some code bases have this type, but all of them concatenate the datasets of a list.
+            is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
+            return build(list(cfg["datasets"]) if is_list else cfg)
+
+        registry.build_with(build_dataset)
+    return module
+
+
+def _is_first_generation(scope: str) -> bool:
+    """Checks whether an installed code base is written for mmcv 1.x."""
+    spec = top_level_spec(scope) if _is_installed(scope) else None
+    return spec is not None and is_first_generation(Path(str(spec.origin)).read_text(encoding="utf-8"))
+
+
+def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
+    """Returns the installed first-generation code base that defines the model of a config and most of its types."""
+    model = cfg.get("model")
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    if not isinstance(kind, str):
+        return None
+    types, fitting = set(_types([model, cfg.get("data")])), dict[str, int]()
+    for scope in sorted(CODE_BASES):
+        spec = top_level_spec(scope)
+        if spec is not None and _is_first_generation(scope):
+            folder = Path(str(spec.origin)).parent
+            files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
+            texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)  # not imported
+            defined = types.intersection(name for text in texts for name in _CLASS.findall(text))
+            if kind in defined:
+                fitting[scope] = len(defined)
+    return max(fitting, key=fitting.__getitem__, default=None)
+
+
+def _types(value: Any) -> list[str]:
+    """Returns the values of all `type` keys in nested values."""
+    return [item for path, item in walk(value) if path[-1] == "type" and isinstance(item, str)]
+
+
+def _is_installed(scope: str) -> bool:
+    """Checks whether a code base is installed. Other files and folders of the same name are user modules."""
+    spec = top_level_spec(scope)
+    is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
+    return is_package and not is_footplate_alias(spec)
+
+
+# Maps the names of registries that code bases create without a parent to the registries that configs use.
+# Code bases for mmcv 1.2 and older have a registry for each kind of module.
+_MODULE_KINDS = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
+_ROOTS: Mapping[str, FootplateRegistry] = {
+    **dict.fromkeys(_MODULE_KINDS.split(), MODELS),
+    "dataset": DATASETS,
+    "datasets": DATASETS,
+    "pipeline": TRANSFORMS,
+    "sampler": DATA_SAMPLERS,
+    "Sampler": DATA_SAMPLERS,
+    "hook": HOOKS,
+    "optimizer": OPTIMIZERS,
+    "optimizer builder": OPTIMIZER_BUILDERS,
+}
+
+
+class Registry(MMEngineRegistry):
+    """A registry that joins footplate's tree, so that the config of a run finds its entries.
+
+    A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of
+    footplate. Registries with the same scope and parent share their entries.
+
+    Args:
+        name: The kind of its entries.
+        build_func: See the base class.
+        parent: See the base class.
+        scope: The scope; by default the top-level package that creates it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build_func: Callable[..., Any] | None = None,
+        parent: FootplateRegistry | None = None,
+        scope: str | None = None,
+    ) -> None:
+        scope = scope or sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        parent = _ROOTS.get(name) if parent is None else parent
+        present = parent.children.get(scope) if parent is not None else None
+        if present is None:
+            super().__init__(name, build_func=build_func, parent=parent, scope=scope)
+            return
+        super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
+        self.parent, self._entries = parent, present._entries
+
+    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
+        """Registers a class as in the base class. The decorator can also be used without parentheses."""
+        if inspect.isclass(name):
+            return super().register_module(module=name)
+        return super().register_module(name, force, module=module)
+
+    def build_with(self, function: Callable[[Any], Any]) -> None:
+        """Makes the registry build its entries with a function of the code base.
+
+        Args:
+            function: A function that is called with the config.
+        """
+        self._build_func = lambda cfg, *, registry: function(cfg)

@@ -1,0 +1,69 @@
+"""Adds the configs, code bases and first-generation components of OpenMMLab to the core."""
+
+from typing import Any
+
+from footplate.extensions import Extension
+
+_NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
+CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
+CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split()}
+"""Maps the import name of each OpenMMLab code base, which is also its scope, to its name on PyPI."""
+
+_ADAPTERS = ("footplate.openmmlab.first_generation.adapters",)
+_OPTIM = ("footplate.openmmlab.first_generation.optim",)
+_PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
+_REPLACED_TRANSFORMS = {  # of first-generation pipelines
+    "Normalize": "Set mean and std in model.data_preprocessor instead, such as a SegDataPreProcessor.",
+    "DefaultFormatBundle": _PACKING,
+    "ImageToTensor": _PACKING,
+    "Collect": _PACKING,
+}
+
+
+class OpenMMLab(Extension):
+    """Translates first-generation configs, and knows the code bases of OpenMMLab."""
+
+    packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
+    locations = {
+        **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
+        "optimizer constructor": _OPTIM,
+        "parameter scheduler": _OPTIM,
+    }
+
+    @property
+    def config_keys(self) -> frozenset[str]:
+        """The first-generation keys."""
+        from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
+
+        return frozenset(FIRST_GENERATION_KEYS)
+
+    def translates(self, cfg: Any) -> bool:
+        """Checks whether a config is a first-generation config."""
+        from footplate.openmmlab.first_generation.translation import is_first_generation
+
+        return is_first_generation(cfg)
+
+    def translate(self, cfg: Any) -> Any:
+        """Translates a first-generation config."""
+        from footplate.openmmlab.first_generation.translation.translate import in_second_generation
+
+        return in_second_generation(cfg)
+
+    def redirects_imports(self) -> bool:
+        """Checks whether imports from mmengine use footplate."""
+        from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
+
+        return is_footplate_alias(top_level_spec("mmengine"))
+
+    def explain_unknown(self, noun: str, name: str) -> list[str]:
+        """Returns what replaces a transform of first-generation pipelines."""
+        return [_REPLACED_TRANSFORMS[name]] if noun == "transform" and name in _REPLACED_TRANSFORMS else []
+
+    def explain_missing(self, scope: str) -> list[str]:
+        """Returns how to install a code base."""
+        if scope not in CODE_BASES:
+            return []
+        return [
+            f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}",
+            "A config of the first generation needs an older version; see docs/hosts.md.",
+        ]

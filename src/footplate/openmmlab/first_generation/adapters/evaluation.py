@@ -1,0 +1,388 @@
+"""First-generation evaluation: datasets with `evaluate`, the metric that calls it, and the evaluation hook."""
+
+import bisect
+import importlib
+import inspect
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from footplate.checks import check_count
+from footplate.config import ConfigDict
+from footplate.distributed import gather_objects, get_data_rank, get_data_world_size, tensor_parallel_size
+from footplate.engine import ValLoop
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.evaluation import BaseMetric
+from footplate.messages import nearest
+from footplate.openmmlab.first_generation.adapters.hook import Hook
+from footplate.openmmlab.first_generation.adapters.model import BatchResult
+from footplate.openmmlab.first_generation.adapters.runner_view import LogBuffer, view_of
+from footplate.records import MessageHub
+from footplate.registry import DATASETS, HOOKS, METRICS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_META = {"CLASSES": "classes", "PALETTE": "palette"}
+
+
+def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
+    """Adds `metainfo` to a dataset that only has `CLASSES` and `PALETTE`, and returns the dataset.
+
+    Args:
+        dataset: A dataset or its config.
+        test_mode: Whether to build the dataset, and nested datasets, with `test_mode=True` if their class has this
+            argument.
+    """
+    if isinstance(dataset, Mapping):
+        # A code base may have its own way to build datasets, in particular those that wrap others.
+        with at_key("dataset"), DATASETS.switch_scope_and_registry(None) as registry:
+            dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
+    known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
+    if known and not hasattr(dataset, "metainfo"):
+        dataset.metainfo = known
+    return dataset
+
+
+DATASETS.register_module(name="LegacyDataset", module=adapt_dataset)
+
+
+def _in_test_mode(cfg: Any) -> Any:
+    if isinstance(cfg, (list, tuple)):
+        return [_in_test_mode(each) for each in cfg]
+    if not isinstance(cfg, Mapping):
+        return cfg
+    changed = ConfigDict(cfg)
+    for key in ("dataset", "datasets"):
+        if key in changed:
+            changed[key] = _in_test_mode(changed[key])
+    if "test_mode" in changed:
+        return changed
+    kind = DATASETS.resolve(changed.get("type"), changed)
+    constructors: list[Any] = [kind]
+    if inspect.isclass(kind):  # with `**kwargs`, the constructor of a base class may accept `test_mode`
+        constructors = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
+    for constructor in constructors:
+        parameters = inspect.signature(constructor).parameters
+        if "test_mode" in parameters:
+            changed["test_mode"] = True
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return changed
+
+
+_logger = logging.getLogger("footplate")
+
+_METRICS = {
+    "mIoU": ("IoUMetric", "iou_metrics"),
+    "mDice": ("IoUMetric", "iou_metrics"),
+    "mFscore": ("IoUMetric", "iou_metrics"),
+    "bbox": ("CocoMetric", "metric"),
+    "segm": ("CocoMetric", "metric"),
+    "accuracy": ("Accuracy", None),
+}
+"""For datasets without `evaluate`: maps each metric to the class that computes it and the argument that selects it."""
+
+
+@METRICS.register_module()
+class LegacyMetric(BaseMetric[Any]):
+    """Calls the dataset's `evaluate(results, metric=..., logger=..., ...)` with the settings of `evaluation`.
+
+    `results` contains the predictions of the model in dataset order. If the dataset has no `evaluate`, the metrics
+    whose names are given in `metric` are computed.
+
+    Args:
+        metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
+        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval` to save memory.
+        collect_device: See BaseMetric.
+        options: Additional keyword arguments for `evaluate`.
+
+    Raises:
+        ArgumentError: The dataset has no `evaluate`, and no metric has the given name.
+    """
+
+    def __init__(self, metric: Any = None, pre_eval: bool = False, collect_device: Any = "cpu", **options: Any) -> None:
+        super().__init__(collect_device=collect_device)
+        self.metric = metric
+        self.pre_eval = pre_eval
+        self.options = options
+        self._dataset: Any = None
+        self._metrics: list[BaseMetric[Any]] = []
+
+    def attach(self, dataset: Any) -> None:
+        """Sets the dataset, and builds metrics if it has no `evaluate`."""
+        self._dataset, self._metrics = dataset, []
+        if hasattr(dataset, "evaluate"):
+            return
+        names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
+        missing = [name for name in names if name not in _METRICS]
+        if missing or not names:
+            raise ArgumentError(
+                f"the dataset '{type(dataset).__name__}' has no evaluate()",
+                key="metric",
+                found=self.metric,
+                suggestion=nearest(missing[0], _METRICS) if missing else None,
+                notes=[f"Implement it, or set metric to one of {', '.join(_METRICS)}."],
+            )
+        cfgs: dict[str, dict[str, Any]] = {}
+        for name in names:
+            kind, argument = _METRICS[name]
+            cfg = cfgs.setdefault(kind, {"type": kind})
+            if argument is not None:
+                cfg.setdefault(argument, []).append(name)
+        with at_key("metric"):
+            self._metrics = [METRICS.build(cfg) for cfg in cfgs.values()]
+        for each in self._metrics:
+            each.attach(dataset)
+            each.dataset_meta = self.dataset_meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Stores the results of a batch."""
+        for each in self._metrics:
+            each.process(data_batch, data_samples)
+        if self._metrics:
+            return
+        if self.pre_eval and hasattr(self._dataset, "pre_eval"):
+            first = get_data_rank() + len(self.results) * get_data_world_size()
+            indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
+            found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
+            # Datasets of depth estimation also return the predictions.
+            self.results.extend(found[0] if isinstance(found, tuple) else found)
+        else:
+            self.results.extend(map(_encode_masks, data_samples))
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Computes the metrics from the results of all processes."""
+        if not self._metrics:
+            return super().evaluate(size)
+        values: dict[str, Any] = {}
+        for each in self._metrics:
+            each.context = self.context
+            values.update(each.evaluate(size))
+        return values
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+        """Calls the dataset's `evaluate`."""
+        joined: Any = results
+        # Datasets of MMPose take a list with the results of each batch. Other datasets take one dict of results.
+        is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
+        if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
+            joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
+        metric = {} if self.metric is None else {"metric": self.metric}
+        return dict(self._dataset.evaluate(joined, **metric, **self.options, logger=_logger))
+
+
+def _encode_masks(result: Any) -> Any:
+    """Encodes the masks in an MMDetection result `(boxes, masks)`, like MMDetection's test functions."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
+        return result
+    boxes, masks = result
+    has_scores = isinstance(masks, tuple)
+    by_class = masks[0] if has_scores else masks
+    if not all(isinstance(mask, np.ndarray) for of_class in by_class for mask in of_class):
+        return result
+    coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection needs it, too
+    encoded = [
+        [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
+        for of_class in by_class
+    ]
+    return boxes, (encoded, *masks[1:]) if has_scores else encoded
+
+
+@HOOKS.register_module()
+class EvalHook(Hook):
+    """Validates every `interval` epochs or iterations, counted from `start`.
+
+    A subclass may override `_do_evaluate` or `evaluate`. The values that these methods assign to
+    `runner.log_buffer.output` become the validation metrics.
+
+    Args:
+        dataloader: The validation data. By default, the validation loop of the config is used.
+        start: The first epoch or iteration after which to validate. With 0, the hook also validates before training.
+        interval: The number of epochs or iterations between two validations.
+        by_epoch: Whether `interval` and `start` are in epochs.
+        save_best: The metric by which the best checkpoint is selected and kept, or "auto".
+        rule: "greater" or "less".
+        test_fn: A function that takes a model and a dataloader and returns the results. By default, the validation loop
+            computes them. In a subclass that customizes the evaluation, the model is called with `return_loss=False`.
+        greater_keys: Substrings of metric names for which higher is better.
+        less_keys: Substrings of metric names for which lower is better.
+        out_dir: The folder for the best checkpoint. By default, the work_dir.
+        file_client_args: Ignored; `out_dir` determines the storage.
+        dynamic_intervals: Pairs `(milestone, interval)`. Each interval applies from its milestone on.
+        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
+        tmpdir: Ignored; results are collected with the process group.
+        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
+        eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
+
+    Raises:
+        ArgumentError: `interval` or `start` is invalid.
+    """
+
+    priority = "LOW"
+    asks_for_validation = True
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        start: int | None = None,
+        interval: int = 1,
+        by_epoch: bool = True,
+        save_best: str | None = None,
+        rule: str | None = None,
+        test_fn: Callable[..., Any] | None = None,
+        greater_keys: Sequence[str] | None = None,
+        less_keys: Sequence[str] | None = None,
+        out_dir: str | None = None,
+        file_client_args: Any = None,
+        *,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        gpu_collect: bool = False,
+        tmpdir: str | None = None,
+        broadcast_bn_buffer: bool = True,
+        **eval_kwargs: Any,
+    ) -> None:
+        for name, value, least in (("interval", interval, 1), ("start", start, 0)):
+            if value is not None:
+                check_count(name, value, least=least)
+        self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or _predict, eval_kwargs
+        self.start, self.interval, self.by_epoch = start, interval, by_epoch
+        self.save_best, self.rule, self.out_dir = save_best, rule, out_dir
+        self.greater_keys, self.less_keys = greater_keys, less_keys
+        self.gpu_collect, self.tmpdir, self.broadcast_bn_buffer = gpu_collect, tmpdir, broadcast_bn_buffer
+        self._milestones = list(dynamic_intervals or ())
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Requests a validation if one is due and `by_epoch` is set."""
+        if self.by_epoch and self._is_due(runner.epoch + 1):
+            runner.train_loop.validation_requested = True
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Requests a validation if one is due and `by_epoch` is not set."""
+        if not self.by_epoch and self._is_due(runner.iter + 1):
+            runner.train_loop.validation_requested = True
+
+    def evaluate(self, runner: Any, results: Any) -> Any:
+        """Adds the results of the dataset's `evaluate` to `runner.log_buffer.output`.
+
+        Args:
+            runner: The runner.
+            results: The predictions of the model.
+
+        Returns:
+            The value of the metric that `save_best` selects. None if `save_best` is not set or `evaluate` does not
+                return the metric.
+        """
+        values = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
+        runner.log_buffer.output.update(values)
+        runner.log_buffer.ready = True
+        return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Maps events to callbacks. `before_run` also sets up validation and the saving of the best checkpoint."""
+        found = super().listeners()
+        own = found.get("before_run")
+
+        def before_run(runner: "Runner") -> None:
+            if own is not None:
+                own(runner)
+            if self.dataloader is not None:
+                overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in _OWN_EVALUATION)
+                metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
+                if overrides or self.test_fn is not _predict:
+                    runner.val_loop = _HookValidation(runner, self, metric)
+                else:
+                    runner.val_loop = ValLoop(runner, self.dataloader, metric)
+            if self.save_best:
+                saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
+                names = ("save_best", "rule", "greater_keys", "less_keys", "out_dir")
+                runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
+
+        def before_train(runner: "Runner") -> None:
+            runner.train_loop.val_begin = sys.maxsize  # disables the loop's own validation interval
+            if self.start == 0 and runner.iter == 0 and self._is_due(1):
+                runner.train_loop.validation_requested = True
+
+        return {**found, "before_run": before_run, "before_train": before_train}
+
+    def _is_due(self, done: int) -> bool:
+        index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
+        interval = self._milestones[index - 1][1] if index else self.interval
+        start = self.start or 0
+        return done >= start and (done - start) % interval == 0
+
+    def _should_evaluate(self, runner: Any) -> bool:
+        """Returns True: the training loop calls `_do_evaluate` only when a validation is due."""
+        return True
+
+    def _do_evaluate(self, runner: Any) -> None:
+        """Runs the model on the validation data and evaluates its predictions on rank 0."""
+        options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
+        results = self.test_fn(runner.model, self.dataloader, **options)
+        if runner.rank == 0:
+            self.evaluate(runner, results)
+
+    def _save_ckpt(self, runner: Any, key_score: Any) -> None:
+        """Does nothing: CheckpointHook saves the best checkpoint after the validation."""
+
+
+_OWN_EVALUATION = ("_do_evaluate", "evaluate")
+_MISSING = object()
+# The arguments of DistEvalHook in mmcv's order.
+_POSITIONAL = (
+    *("dataloader", "start", "interval", "by_epoch", "save_best", "rule", "test_fn", "greater_keys", "less_keys"),
+    *("broadcast_bn_buffer", "tmpdir", "gpu_collect", "out_dir", "file_client_args"),
+)
+
+
+def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
+    """Gathers the predictions of all processes and returns them in dataset order."""
+    model.eval()
+    parts = gather_objects([each for batch in dataloader for each in model(return_loss=False, **batch)])
+    parts = parts[:: tensor_parallel_size()]
+    in_order = itertools.chain(*itertools.zip_longest(*parts, fillvalue=_MISSING))
+    return [each for each in in_order if each is not _MISSING][: len(dataloader.dataset)]
+
+
+@HOOKS.register_module()
+class DistEvalHook(EvalHook):
+    """EvalHook for distributed runs.
+
+    `broadcast_bn_buffer`, `tmpdir` and `gpu_collect` may be passed as positional arguments after `less_keys`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        given: dict[str, Any] = dict(zip(_POSITIONAL, args, strict=False))
+        super().__init__(**{**given, **options})
+
+
+class _HookValidation(ValLoop):
+    """A validation loop in which a hook computes the metrics and writes them to its log buffer.
+
+    Args:
+        runner: The runner.
+        hook: The hook.
+        metric: The metric that is passed to `ValLoop`, so that the preflight check can compute it.
+    """
+
+    def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:
+        super().__init__(runner, hook.dataloader, metric)
+        self._hook, self._view = hook, view_of(runner)
+
+    def _evaluate(self) -> dict[str, Any]:
+        view = self._view
+        outer, view.log_buffer = view.log_buffer, LogBuffer(MessageHub("evaluation"), lambda: self.mode)
+        try:
+            with self._predicting():
+                self._hook._do_evaluate(view)
+            found = dict(view.log_buffer.output)
+        finally:
+            view.log_buffer = outer
+        found.pop("eval_iter_num", None)  # a count for the loggers of mmcv, not a metric
+        metrics: dict[str, Any] = gather_objects(found)[0]
+        return metrics

@@ -1,0 +1,275 @@
+"""The base class of first-generation hooks, and the optimizer wrappers for hooks and models that step themselves."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from footplate.checks import check_choice
+from footplate.engine import Hook as EngineHook
+from footplate.engine.hook import Priority, get_priority
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.optim import OptimWrapper
+from footplate.registry import HOOKS, OPTIM_WRAPPERS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
+
+# Maps the first-generation events to the general events that they call by default.
+GENERAL = {
+    "before_run": None,
+    "before_train_epoch": "before_epoch",
+    "before_train_iter": "before_iter",
+    "after_train_iter": "after_iter",
+    "after_train_epoch": "after_epoch",
+    "before_val_epoch": "before_epoch",
+    "before_val_iter": "before_iter",
+    "after_val_iter": "after_iter",
+    "after_val_epoch": "after_epoch",
+    "after_run": None,
+}
+_GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
+# WorkflowHook triggers the validation events, and the engine the others. The validation loop triggers no events.
+_ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
+
+
+class Hook(EngineHook):
+    """A hook whose methods take only the runner.
+
+    `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training and in validation phases of a
+    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once and does not call `before_train_epoch`.
+
+    Example:
+        >>> class LossLogger(Hook):
+        ...     def after_train_iter(self, runner):
+        ...         if self.every_n_iters(runner, 100):
+        ...             runner.logger.info("%s", runner.outputs["loss"])
+    """
+
+    stages = tuple(GENERAL)
+    # Whether to warn if the hook precedes the optimizer by priority, although the optimizer steps before it.
+    checks_step_order = True
+    is_of_user = True  # its events call the methods of user hooks
+
+    def before_run(self, runner: Any) -> None:
+        """Called once, at the start of the run."""
+
+    def after_run(self, runner: Any) -> None:
+        """Called once, at the end of the run."""
+
+    def before_epoch(self, runner: Any) -> None:
+        """Called before each epoch in any mode."""
+
+    def after_epoch(self, runner: Any) -> None:
+        """Called after each epoch in any mode."""
+
+    def before_iter(self, runner: Any) -> None:
+        """Called before each iteration in any mode."""
+
+    def after_iter(self, runner: Any) -> None:
+        """Called after each iteration in any mode."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Called before each training epoch."""
+        self.before_epoch(runner)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Called before each pass over the validation data of a workflow."""
+        self.before_epoch(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Called after each training epoch."""
+        self.after_epoch(runner)
+
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each pass over the validation data of a workflow."""
+        self.after_epoch(runner)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each training iteration."""
+        self.before_iter(runner)
+
+    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each validation batch of a workflow."""
+        self.before_iter(runner)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each training iteration."""
+        self.after_iter(runner)
+
+    def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each validation batch of a workflow."""
+        self.after_iter(runner)
+
+    def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
+        """Checks whether the current epoch, counted from 1, is a multiple of `n`."""
+        return n > 0 and bool((runner.epoch + 1) % n == 0)
+
+    def every_n_inner_iters(self, runner: Any, n: int) -> bool:
+        """Checks whether the current iteration, counted from 1 within its epoch, is a multiple of `n`."""
+        return n > 0 and bool((runner.inner_iter + 1) % n == 0)
+
+    def every_n_iters(self, runner: Any, n: int) -> bool:
+        """Checks whether the current iteration, counted from 1 within the run, is a multiple of `n`."""
+        return n > 0 and bool((runner.iter + 1) % n == 0)
+
+    def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
+        """Checks whether the current iteration is the last one of its epoch."""
+        return bool(runner.inner_iter + 1 == len(runner.data_loader))
+
+    def is_last_epoch(self, runner: Any) -> bool:
+        """Checks whether the current epoch is the last one."""
+        return bool(runner.epoch + 1 == runner.max_epochs)
+
+    def is_last_iter(self, runner: Any) -> bool:
+        """Checks whether the current iteration is the last one of the run."""
+        return bool(runner.iter + 1 == runner.max_iters)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Maps events to callbacks that call the hook's methods with a view of the runner.
+
+        Raises:
+            ArgumentError: A method takes arguments other than the runner.
+        """
+        for event in (*GENERAL, *_GENERAL_EVENTS):
+            try:
+                inspect.signature(getattr(self, event)).bind(None)
+            except TypeError as error:
+                raise ArgumentError(
+                    f"{type(self).__name__}.{event} must take the runner as its only argument",
+                    notes=[
+                        f"Define the method as {event}(self, runner).",
+                        "To use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook.",
+                    ],
+                ) from error
+        found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
+        if "after_train_iter" in found or "after_train_epoch" in found:
+            found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
+        is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
+        if "after_train_iter" in found and is_early:
+            before_run = _with_view(self, "before_run")
+
+            def warn_about_step_order(runner: "Runner") -> None:
+                if not isinstance(runner.optim_wrapper, SteppedByHook):
+                    text = "%s has a higher priority than the optimizer, but its after_train_iter runs after the step."
+                    _logger.warning(text, type(self).__name__)
+                before_run(runner)
+
+            found["before_run"] = warn_about_step_order
+        return found
+
+    @classmethod
+    def get_triggered_stages(cls) -> list[str]:
+        """Returns the first-generation events that the hook handles, in the order of a run."""
+        return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
+
+
+@HOOKS.register_module()
+class ClosureHook(Hook):
+    """A hook that calls a function at one event.
+
+    Args:
+        fn_name: The event, such as `after_train_iter`.
+        fn: The function. It is called with the runner.
+
+    Raises:
+        ArgumentError: The event is unknown, or `fn` is not callable.
+    """
+
+    def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
+        check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
+        if not callable(fn):
+            raise ArgumentError("fn must be a function that takes the runner", key="fn", found=fn)
+        setattr(self, fn_name, fn)
+
+
+def _overrides(kind: "type[Hook]", name: str | None) -> bool:
+    return name is not None and getattr(kind, name) is not getattr(Hook, name)
+
+
+def _handles(hook: Hook, event: str) -> bool:
+    names = [event, GENERAL[event]]
+    return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
+
+
+def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
+    """Returns a callback that calls the hook's method for `event` with a view of the runner."""
+    method = getattr(hook, event)
+    general = getattr(hook, GENERAL[event] or event)
+    is_epoch = event.endswith("_epoch")
+
+    def call(runner: "Runner", **arguments: Any) -> None:
+        view = view_of(runner)
+        view.set_training_event(event, arguments)
+        (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
+        if event == "before_train_iter":
+            view.save_rates()
+
+    return call
+
+
+def call_hooks(view: RunnerView, event: str) -> None:
+    """Calls the method for a first-generation event on all first-generation hooks of a run, in order of priority."""
+    for hook in view.hooks:
+        if isinstance(hook, Hook):
+            getattr(hook, event)(view)
+
+
+@OPTIM_WRAPPERS.register_module()
+class SteppedByHook(OptimWrapper):
+    """An optimizer wrapper for runs in which a user-defined hook steps the optimizer.
+
+    Attributes:
+        pending_loss: The loss of this iteration, with its graph; hooks read it as `runner.outputs["loss"]`.
+        precision: The autocast dtype of the forward pass, or None to leave the precision to the model.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pending_loss: Tensor | None = None
+        self.precision: torch.dtype | None = None
+        self._iteration_groups: list[dict[str, Any]] = []
+
+    def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
+        """Stores the loss and the parameter group settings of this iteration for the hook."""
+        self.pending_loss = loss
+        self._iteration_groups = [dict(group) for group in self.param_groups]
+
+    @contextmanager
+    def iteration_settings(self) -> Iterator[None]:
+        """Restores the parameter group settings of this iteration for the duration of the block.
+
+        Schedules change the settings right after the loss is computed, but the hook steps later.
+        """
+        changed = [
+            {name: value for name, value in group.items() if name in before and value is not before[name]}
+            for group, before in zip(self.param_groups, self._iteration_groups, strict=True)
+        ]
+        for group, before, changes in zip(self.param_groups, self._iteration_groups, changed, strict=True):
+            group.update({name: before[name] for name in changes})
+        try:
+            yield
+        finally:
+            for group, changes in zip(self.param_groups, changed, strict=True):
+                group.update(changes)
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Returns the context manager for the forward pass."""
+        if self.precision is None:
+            return super().optim_context(model)
+        return torch.autocast(next(model.parameters()).device.type, self.precision)
+
+
+@OPTIM_WRAPPERS.register_module()
+class SteppedByModel(OptimWrapper):
+    """An optimizer wrapper for a model whose `train_step` steps the optimizer."""
+
+    def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
+        """Does nothing, because the model has already stepped the optimizer."""

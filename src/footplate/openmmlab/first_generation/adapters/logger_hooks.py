@@ -1,0 +1,403 @@
+"""The logger hooks of the first generation."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from footplate.distributed import is_main_process
+from footplate.openmmlab.first_generation.adapters.hook import Hook
+from footplate.openmmlab.first_generation.adapters.runner_view import view_of
+from footplate.records import BaseVisBackend, GuardedWriters
+from footplate.records.base_writer import Refused
+from footplate.registry import HOOKS, VISBACKENDS
+from footplate.storage import check_output_path, output_path
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+class LoggerHook(Hook):
+    """Calls `log` every `interval` iterations and after each validation. Subclasses implement `log`.
+
+    Args:
+        interval: The number of iterations between two calls to `log`.
+        ignore_last: Whether to skip logging at the end of an epoch if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each call.
+        by_epoch: Whether the run is epoch-based.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self, interval: int = 10, ignore_last: bool = True, reset_flag: bool = False, by_epoch: bool = True
+    ) -> None:
+        self.interval = interval
+        self.ignore_last = ignore_last
+        self.reset_flag = reset_flag
+        self.by_epoch = by_epoch
+
+    def log(self, runner: Any) -> None:
+        """Logs the values of `get_loggable_tags`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement log()")
+
+    def before_epoch(self, runner: Any) -> None:
+        """Clears the averages of the previous epoch."""
+        runner.log_buffer.clear()
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Computes the averages and logs at the interval."""
+        is_time = self.every_n_inner_iters if self.by_epoch else self.every_n_iters
+        if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
+            runner.log_buffer.average(self.interval)
+            self.log(runner)
+            if self.reset_flag:
+                runner.log_buffer.clear_output()
+
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+        """Computes the averages and logs after a validation phase of a workflow."""
+        runner.log_buffer.average()
+        self.log(runner)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Maps events to callbacks, including one that logs validation metrics."""
+
+        def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
+            if "train_loop" not in runner.built:
+                return  # first-generation hooks are not called in a run that only validates
+            view = view_of(runner)
+            view.mode = "val"
+            view.log_buffer.replace_output(metrics or {})
+            self.log(view)
+            if self.by_epoch:
+                view.log_buffer.clear_output()
+            else:
+                view.log_buffer.clear()  # later averages start after the validation
+            view.mode = "train"
+
+        return {**super().listeners(), "after_val_epoch": log_metrics}
+
+    def get_mode(self, runner: Any) -> str:
+        """Returns "train" or "val"."""
+        return str(runner.mode)
+
+    def get_epoch(self, runner: Any) -> int:
+        """Returns the epoch number, counted from 1."""
+        return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
+
+    def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
+        """Returns the iteration number, counted from 1, within the run, or within the epoch if `inner_iter` is set."""
+        if self.by_epoch and inner_iter:
+            return int(runner.inner_iter + 1)
+        return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
+
+    def get_step(self, runner: Any) -> int:
+        """Returns the step at which the scalars are logged."""
+        return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
+
+    def get_lr_tags(self, runner: Any) -> dict[str, float]:
+        """Returns a dict with the learning rate of each optimizer's first parameter group."""
+        return _first_of("learning_rate", runner.current_lr())
+
+    def get_momentum_tags(self, runner: Any) -> dict[str, float]:
+        """Returns a dict with the momentum of each optimizer's first parameter group."""
+        return _first_of("momentum", runner.current_momentum())
+
+    def get_loggable_tags(
+        self,
+        runner: Any,
+        allow_scalar: bool = True,
+        allow_text: bool = False,
+        add_mode: bool = True,
+        tags_to_skip: tuple[str, ...] = ("time", "data_time"),
+    ) -> "OrderedDict[str, Any]":
+        """Returns a dict of the averages, learning rates and momenta to log.
+
+        Args:
+            runner: The runner.
+            allow_scalar: Whether to include numbers.
+            allow_text: Whether to include strings.
+            add_mode: Whether to prefix names with the mode, as in `train/loss`.
+            tags_to_skip: Names to exclude.
+        """
+        tags: OrderedDict[str, Any] = OrderedDict()
+        for name, value in runner.log_buffer.output.items():
+            allowed = allow_text if isinstance(value, str) else allow_scalar
+            if name not in tags_to_skip and allowed:
+                tags[f"{self.get_mode(runner)}/{name}" if add_mode else name] = value
+        tags.update(self.get_lr_tags(runner))
+        tags.update(self.get_momentum_tags(runner))
+        return tags
+
+
+class TextLoggerHook(LoggerHook):
+    """Logs the values as one line of text.
+
+    User-defined loggers derive from this class and may override `log` or `_log_info`. A `TextLoggerHook` in
+    `log_config` becomes the default LoggerHook.
+
+    Args:
+        by_epoch: Whether the run is epoch-based.
+        interval: See LoggerHook.
+        ignore_last: See LoggerHook.
+        reset_flag: See LoggerHook.
+        interval_exp_name: The number of iterations between log lines that show the experiment name. Only subclasses
+            use it.
+        options: Ignored; the log is written to the work_dir.
+    """
+
+    def __init__(
+        self,
+        by_epoch: bool = True,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        interval_exp_name: int = 1000,
+        **options: Any,
+    ) -> None:
+        super().__init__(interval, ignore_last, reset_flag, by_epoch)
+        self.interval_exp_name = interval_exp_name
+        self.time_sec_tot = 0.0  # for the remaining time, which subclasses compute
+        self.start_iter = 0
+
+    def before_run(self, runner: Any) -> None:
+        """Stores the iteration at which the run starts."""
+        self.start_iter = runner.iter
+
+    def log(self, runner: Any) -> Any:
+        """Logs the latest values and returns them, with `mode`, `epoch` and `iter`."""
+        log_dict: OrderedDict[str, Any] = OrderedDict(
+            mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
+        )
+        log_dict.update(self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=()))
+        self._log_info(log_dict, runner)
+        self._dump_log(log_dict, runner)
+        return log_dict
+
+    def _log_info(self, log_dict: Mapping[str, Any], runner: Any) -> None:
+        """Writes the values to the log, in one line."""
+        values = ", ".join(
+            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+            for name, value in log_dict.items()
+            if name not in ("mode", "epoch", "iter")
+        )
+        counter = f"Epoch [{log_dict['epoch']}]" if self.by_epoch else "Iter"
+        runner.logger.info("%s[%d] %s %s", counter, log_dict["iter"], log_dict["mode"], values)
+
+    def _dump_log(self, log_dict: Mapping[str, Any], runner: Any) -> None:
+        """Does nothing, because `scalars.json` contains the values. Subclasses may call or override this method."""
+
+    def _get_max_memory(self, runner: Any) -> int:
+        """Returns the peak GPU memory allocated for tensors, in MB."""
+        return torch.cuda.max_memory_allocated() // 2**20
+
+
+def _first_of(name: str, values: Any) -> dict[str, float]:
+    if isinstance(values, dict):
+        return {f"{name}/{part}": each[0] for part, each in values.items()}
+    return {name: values[0]}
+
+
+_Settings = Mapping[str, Any] | None
+
+
+class WriterLoggerHook(LoggerHook):
+    """Writes the logged values with a writer from VISBACKENDS. Subclasses set its name as `backend`.
+
+    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks` and for
+    user-defined subclasses.
+
+    Args:
+        settings: Arguments for the writer.
+        logging: Arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
+    """
+
+    backend = ""
+
+    def __init__(self, settings: _Settings = None, /, **logging: Any) -> None:
+        super().__init__(**logging)
+        self._settings = {key: value for key, value in (settings or {}).items() if value is not None}
+        self._state: dict[str, Any] = {}
+        self._writers: dict[str, BaseVisBackend] = {}
+        self._guard = GuardedWriters(self._writers)
+
+    def before_run(self, runner: Any) -> None:
+        """Builds the writer on the main process and writes the config."""
+        super().before_run(runner)
+        if is_main_process():
+            self._writers[self.backend] = VISBACKENDS.build(
+                {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
+            )
+            self._guard.load_state_dict(self._state)
+            self._guard.call_all("add_config", runner.recorded_cfg)
+
+    def folder(self, runner: Any) -> str:
+        """Returns the output folder of the writer."""
+        return os.path.join(runner.log_dir, "vis_data")
+
+    def log(self, runner: Any) -> None:
+        """Writes the values of `get_loggable_tags`."""
+        self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+
+    def after_run(self, runner: Any) -> None:
+        """Closes the writer."""
+        self._guard.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state from which a resumed run continues the same run in the tracking service."""
+        return self._guard.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a state returned by `state_dict`."""
+        self._state = state
+
+
+@HOOKS.register_module()
+class TensorboardLoggerHook(WriterLoggerHook):
+    """Writes TensorBoard event files.
+
+    Args:
+        log_dir: A folder in the work_dir, by default `tf_logs`.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
+
+    backend = "TensorboardVisBackend"
+
+    def __init__(self, log_dir: str | None = None, interval: int = 10, **logging: Any) -> None:
+        super().__init__(interval=interval, **logging)
+        self.log_dir = check_output_path("tf_logs" if log_dir is None else log_dir, key="log_dir")
+
+    def folder(self, runner: Any) -> str:
+        """Returns the folder of the event files."""
+        return output_path(runner.work_dir, self.log_dir)
+
+
+@HOOKS.register_module()
+class WandbLoggerHook(WriterLoggerHook):
+    """Writes to a Weights & Biases run.
+
+    Args:
+        init_kwargs: Arguments for `wandb.init`.
+        interval: See LoggerHook for this argument and those in `logging`.
+        commit: Whether each call to `wandb.log` ends a step.
+        with_step: Ignored; the step is always passed.
+        log_artifact: Ignored; artifacts are not uploaded.
+        out_suffix: Ignored; artifacts are not uploaded.
+        define_metric_cfg: Maps metrics to the `summary` argument of `wandb.define_metric`.
+    """
+
+    backend = "WandbVisBackend"
+
+    def __init__(
+        self,
+        init_kwargs: _Settings = None,
+        interval: int = 10,
+        *,
+        commit: bool = True,
+        with_step: bool = True,
+        log_artifact: bool = True,
+        out_suffix: Sequence[str] | str = (),
+        define_metric_cfg: Any = None,
+        **logging: Any,
+    ) -> None:
+        settings = {"init_kwargs": init_kwargs, "commit": commit, "define_metric_cfg": define_metric_cfg}
+        super().__init__(settings, interval=interval, **logging)
+
+
+@HOOKS.register_module()
+class MlflowLoggerHook(WriterLoggerHook):
+    """Writes to an MLflow run.
+
+    Args:
+        exp_name: The name of the experiment.
+        tags: The tags of the run.
+        params: The parameters of the run.
+        log_model: Ignored; models are not uploaded.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
+
+    backend = "MLflowVisBackend"
+
+    def __init__(
+        self,
+        exp_name: str | None = None,
+        tags: _Settings = None,
+        params: _Settings = None,
+        log_model: bool = True,
+        interval: int = 10,
+        **logging: Any,
+    ) -> None:
+        super().__init__({"exp_name": exp_name, "tags": tags, "params": params}, interval=interval, **logging)
+
+
+@HOOKS.register_module()
+class ClearMLLoggerHook(WriterLoggerHook):
+    """Writes to a ClearML task.
+
+    Args:
+        init_kwargs: Arguments for `Task.init`.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
+
+    backend = "ClearMLVisBackend"
+
+    def __init__(self, init_kwargs: _Settings = None, interval: int = 10, **logging: Any) -> None:
+        super().__init__({"init_kwargs": init_kwargs}, interval=interval, **logging)
+
+
+@HOOKS.register_module()
+class DvcliveLoggerHook(WriterLoggerHook):
+    """Writes DVCLive files.
+
+    Args:
+        model_file: Ignored; models are not logged.
+        interval: See LoggerHook for this argument, `ignore_last`, `reset_flag` and `by_epoch`.
+        path: The folder; an alias of `dir`.
+        live: Arguments for DVCLive's `Live`, such as `dir` and `report`.
+    """
+
+    backend = "DVCLiveVisBackend"
+
+    def __init__(
+        self,
+        model_file: str | None = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        by_epoch: bool = True,
+        path: str | None = None,
+        **live: Any,
+    ) -> None:
+        if path is not None:
+            live["dir"] = path
+        super().__init__(
+            {"init_kwargs": live}, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch
+        )
+
+
+class _RefusedLoggerHook(Refused, LoggerHook):
+    noun = "logger"
+    advice = "derive from LoggerHook"
+
+
+@HOOKS.register_module()
+class NeptuneLoggerHook(_RefusedLoggerHook):
+    """Raises an error, because there is no writer for Neptune."""
+
+    service = "Neptune"
+
+
+@HOOKS.register_module()
+class PaviLoggerHook(_RefusedLoggerHook):
+    """Raises an error, because there is no writer for Pavi."""
+
+    service = "Pavi"
+
+
+@HOOKS.register_module()
+class SegmindLoggerHook(_RefusedLoggerHook):
+    """Raises an error, because there is no writer for Segmind."""
+
+    service = "Segmind"

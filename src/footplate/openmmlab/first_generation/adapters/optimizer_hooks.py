@@ -1,0 +1,182 @@
+"""Base classes of user-defined hooks that step the optimizer."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.nn.utils import clip_grad_norm_
+
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters.hook import Hook, SteppedByHook
+from footplate.optim.wrappers.optimizer_step import warn_about_long_accumulation
+from footplate.registry import HOOKS
+
+
+@HOOKS.register_module()
+class OptimizerHook(Hook):
+    """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
+
+    The translation moves `optimizer_config` into the optimizer wrapper and does not use this hook. A user-defined
+    subclass, as in `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the wrapper's step.
+
+    Args:
+        grad_clip: Arguments for torch's `clip_grad_norm_`.
+        detect_anomalous_params: Whether to log parameters that the loss does not depend on.
+
+    Raises:
+        ArgumentError: The optimizer wrapper of the run also steps the optimizer.
+    """
+
+    priority = "ABOVE_NORMAL"
+
+    def __init__(self, grad_clip: Mapping[str, Any] | None = None, detect_anomalous_params: bool = False) -> None:
+        self.grad_clip = grad_clip
+        self.detect_anomalous_params = detect_anomalous_params
+
+    def before_run(self, runner: Any) -> None:
+        """Checks that the optimizer wrapper does not step."""
+        if not isinstance(runner.optim_wrapper, SteppedByHook):
+            raise ArgumentError(
+                f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
+                key="optimizer_config",
+                notes=["Set the hook in optimizer_config = dict(type=...)."],
+            )
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Maps events to callbacks. The optimizer step uses the values from before schedules changed them."""
+        found = super().listeners()
+        step = found["after_train_iter"]
+
+        def call(runner: Any, **arguments: Any) -> None:
+            with runner.optim_wrapper.iteration_settings():
+                step(runner, **arguments)
+
+        return {**found, "after_train_iter": call}
+
+    def clip_grads(self, params: Iterable[Tensor]) -> Any:
+        """Clips the gradients and returns their norm before clipping, or None if there are no gradients."""
+        with_grad = [each for each in params if each.requires_grad and each.grad is not None]
+        return clip_grad_norm_(with_grad, **(self.grad_clip or {})) if with_grad else None
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Runs the backward pass and steps the optimizer."""
+        runner.optimizer.zero_grad()
+        if self.detect_anomalous_params:
+            self.warn_about_unused_parameters(runner)
+        self.backward(runner.outputs["loss"])
+        self.step(runner)
+
+    def backward(self, loss: Tensor) -> None:
+        """Computes the gradients."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self, runner: Any) -> None:
+        """Clips the gradients if configured, and steps the optimizer."""
+        self.clip(runner)
+        runner.optimizer.step()
+
+    def clip(self, runner: Any) -> None:
+        """Clips the gradients if configured, and logs their norm."""
+        norm = self.clip_grads(runner.model.parameters()) if self.grad_clip is not None else None
+        if norm is not None:
+            runner.log_buffer.update({"grad_norm": norm.detach()}, runner.outputs.get("num_samples", 1))
+
+    def warn_about_unused_parameters(self, runner: Any) -> None:
+        """Logs the parameters that the loss does not depend on."""
+        named = [(name, each) for name, each in runner.model.module.named_parameters() if each.requires_grad]
+        loss = runner.outputs["loss"]
+        found = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
+        for (name, parameter), gradient in zip(named, found, strict=True):
+            if gradient is None:
+                runner.logger.warning(
+                    "The loss does not depend on the parameter %s of shape %s.", name, tuple(parameter.shape)
+                )
+
+
+@HOOKS.register_module()
+class GradientCumulativeOptimizerHook(OptimizerHook):
+    """Accumulates the gradients of several iterations before each optimizer step.
+
+    The loss is divided by the number of accumulated iterations. At the end of the run, this number may be smaller.
+
+    Args:
+        cumulative_iters: The number of iterations.
+        settings: Arguments for OptimizerHook.
+
+    Raises:
+        ArgumentError: `cumulative_iters` is not a positive integer.
+    """
+
+    def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
+
+    def before_run(self, runner: Any) -> None:
+        """Checks that the optimizer wrapper does not step, and that the run is long enough for one step."""
+        super().before_run(runner)
+        warn_about_long_accumulation("cumulative_iters", self.cumulative_iters, runner.max_iters)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Accumulates the gradients of the iteration, and steps the optimizer after `cumulative_iters` iterations."""
+        iteration, count = runner.iter, self.cumulative_iters
+        first = iteration - iteration % count
+        length = min(count, runner.max_iters - first)
+        self.backward(runner.outputs["loss"] / length)
+        if iteration + 1 == first + length:
+            self.step(runner)
+            runner.optimizer.zero_grad()
+
+
+@HOOKS.register_module()
+class Fp16OptimizerHook(OptimizerHook):
+    """OptimizerHook with half precision and loss scaling.
+
+    Args:
+        loss_scale: "dynamic", a number, or arguments for torch's GradScaler.
+        coalesce: Ignored; torch reduces the gradients.
+        bucket_size_mb: Ignored; torch reduces the gradients.
+        distributed: Ignored; torch reduces the gradients.
+        settings: Arguments for the base class.
+    """
+
+    def __init__(
+        self,
+        loss_scale: Any = 512.0,
+        coalesce: bool = True,
+        bucket_size_mb: int = -1,
+        distributed: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        given = loss_scale if isinstance(loss_scale, Mapping) else {}
+        self._fixed = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
+        self._scale: dict[str, Any] = {"init_scale": self._fixed} if self._fixed is not None else dict(given)
+        self.loss_scaler: GradScaler | None = None
+
+    def before_run(self, runner: Any) -> None:
+        """Sets the precision of the forward pass and creates the gradient scaler."""
+        super().before_run(runner)
+        kind = runner.device.type
+        runner.optim_wrapper.precision = torch.bfloat16 if kind == "cpu" else torch.float16
+        self.loss_scaler = GradScaler(kind, enabled=kind != "cpu", **self._scale)
+
+    def backward(self, loss: Tensor) -> None:
+        """Computes the gradients of the scaled loss."""
+        assert self.loss_scaler is not None
+        self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, runner: Any) -> None:
+        """Unscales and clips the gradients, and steps the optimizer unless a gradient is non-finite."""
+        assert self.loss_scaler is not None
+        self.loss_scaler.unscale_(runner.optimizer)
+        self.clip(runner)
+        self.loss_scaler.step(runner.optimizer)
+        self.loss_scaler.update(self._fixed)
+
+
+@HOOKS.register_module()
+class GradientCumulativeFp16OptimizerHook(Fp16OptimizerHook, GradientCumulativeOptimizerHook):
+    """GradientCumulativeOptimizerHook with half precision and loss scaling."""

@@ -1,0 +1,301 @@
+"""The view of a runner that first-generation hooks receive, with its log buffer."""
+
+import os
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from footplate.checkpoint import find_latest
+from footplate.distributed import unwrap_model
+from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
+from footplate.records import MessageHub
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+# Values that the engine records; first-generation loggers read them from `runner.current_lr()`.
+_ENGINE_SCALARS = ("lr", "base_lr", "momentum")
+_KEPT_COUNTS = 1 << 13
+_PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
+
+
+class _Output(OrderedDict[str, Any]):
+    """The values for the next log line. Values that a hook assigns are also recorded in the message hub."""
+
+    def __init__(self, record: Callable[[str, Any], None]) -> None:
+        super().__init__()
+        self._record = record
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._record(name, value)
+
+
+class LogBuffer:
+    """Collects named values to log and records them in the message hub.
+
+    Args:
+        hub: The message hub of the run.
+        mode: A function that returns the current mode, "train" or "val".
+
+    Attributes:
+        output: The averages from the last call to `average`, and values that hooks assigned.
+        ready: Whether `output` is complete.
+    """
+
+    def __init__(self, hub: MessageHub, mode: Callable[[], str]) -> None:
+        self._hub = hub
+        self._mode = mode
+        self.ready = False
+        self.output: OrderedDict[str, Any] = _Output(self._record)
+        self._counts: dict[str, deque[float]] = {}
+        self._begin: dict[str, int] = {}
+
+    @property
+    def val_history(self) -> OrderedDict[str, list[float]]:
+        """Maps names to the values recorded since the last `clear`."""
+        return OrderedDict((name, values.tolist()) for name, values, _ in self._histories())
+
+    @property
+    def n_history(self) -> OrderedDict[str, list[float]]:
+        """Maps names to the sample counts of the recorded values."""
+        return OrderedDict((name, counts.tolist()) for name, _, counts in self._histories())
+
+    def update(self, values: Mapping[str, Any], count: int = 1) -> None:
+        """Records several values, each a mean over `count` samples."""
+        for name, value in values.items():
+            self._record(name, value)
+            self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
+
+    def average(self, n: int = 0) -> None:
+        """Stores the means of the latest `n` values in `output`. With 0, uses all values since the last `clear`."""
+        for name, values, counts in self._histories(n):
+            OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
+        self.ready = True
+
+    def clear(self) -> None:
+        """Starts new averages and clears `output`. The message hub keeps its histories."""
+        self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
+        self.clear_output()
+
+    def replace_output(self, values: Mapping[str, Any]) -> None:
+        """Replaces `output` with values that are already recorded."""
+        self.clear_output()
+        for name, value in values.items():
+            OrderedDict.__setitem__(self.output, name, value)
+        self.ready = True
+
+    def clear_output(self) -> None:
+        """Clears `output`."""
+        self.output.clear()
+        self.ready = False
+
+    def _record(self, name: str, value: Any) -> None:
+        key = f"{self._mode()}/{name}"
+        is_single_tensor = hasattr(value, "numel") and value.numel() == 1
+        if isinstance(value, (int, float)) or getattr(value, "size", None) == 1 or is_single_tensor:
+            self._hub.update_scalar(key, value)
+        else:
+            self._hub.update_info(key, value)
+
+    def _histories(self, latest: int = 0) -> list[tuple[str, Any, Any]]:
+        """Returns names, values and counts of the scalars recorded in this mode since the last `clear`."""
+        prefix = f"{self._mode()}/"
+        found = []
+        for key, history in self._hub.log_scalars.items():
+            name = key.removeprefix(prefix)
+            since = history.total - self._begin.get(key, 0)
+            if key.startswith(prefix) and name not in _ENGINE_SCALARS and since > 0:
+                values = history.data[0][-min(latest or since, since) :]
+                counts = np.ones(len(values))
+                own = list(self._counts.get(key, ()))[-len(values) :]
+                counts[len(values) - len(own) :] = own
+                found.append((name, values, counts))
+        return found
+
+
+_views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
+
+
+def view_of(runner: "Runner") -> "RunnerView":
+    """Returns the view of a runner. All hooks of the runner share it."""
+    view = _views.get(runner)
+    if view is None:
+        view = _views[runner] = RunnerView(runner)
+    return view
+
+
+class RunnerView:
+    """Wraps a runner with the attributes and methods of a first-generation runner.
+
+    Other attributes are read from the runner. Hooks may set attributes on the view, which other hooks can read.
+
+    Args:
+        runner: The runner.
+
+    Attributes:
+        mode: "train", or "val" in a validation phase of a workflow.
+        inner_iter: The index of the batch in its epoch.
+        data_batch: The current batch.
+        outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
+        log_buffer: Collects values to log.
+        meta: Metadata of the run; hooks store messages in `hook_msgs`.
+    """
+
+    def __init__(self, runner: "Runner") -> None:
+        self._runner = weakref.proxy(runner)
+        self.mode = "train"
+        self.inner_iter = 0
+        self.data_batch: Any = None
+        self.outputs: dict[str, Any] = {}
+        self.log_buffer = LogBuffer(runner.message_hub, lambda: self.mode)
+        self.meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
+        self._event = ""
+        self._saved_rates: dict[str, Any] = {}
+        self._validation_loader: Any = None
+        self._model: MMDataParallel | None = None
+        for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
+            wrapper.keeps_gradients = True  # first-generation hooks read them after the step
+
+    def __getattr__(self, name: str) -> Any:
+        # Some hooks read the counters by the private names of the first generation.
+        return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _PRIVATE_COUNTERS:
+            raise AttributeError(f"a hook cannot set runner.{name}, because the training loop maintains the counters")
+        super().__setattr__(name, value)
+
+    @property
+    def model(self) -> MMDataParallel:
+        """The wrapped model; `runner.model.module` is the model without the wrapper."""
+        inner = unwrap_model(self._runner.model)
+        if self._model is None or self._model.module is not inner:
+            self._model = MMDataParallel(inner)
+        self._model.training = inner.training
+        return self._model
+
+    @property
+    def model_name(self) -> str:
+        """The class name of the model."""
+        return type(unwrap_model(self._runner.model)).__name__
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs, or of passes over the training data in an iteration-based run."""
+        loop = self._runner.train_loop
+        return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
+
+    @property
+    def max_epochs(self) -> int | None:
+        """The length of the run in epochs, or None in an iteration-based run."""
+        loop = self._runner.train_loop
+        return loop.max_epochs if loop.by_epoch else None
+
+    @property
+    def data_loader(self) -> Any:
+        """The dataloader of the current mode."""
+        return self._runner.train_dataloader if self.mode == "train" else self._validation_loader
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, or a dict that maps names to optimizers if there are several."""
+        return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
+
+    @property
+    def hooks(self) -> list[Any]:
+        """The hooks in the order of their priorities."""
+        return list(self._runner.hooks)
+
+    @property
+    def _epoch_length(self) -> int:
+        loader = self._runner.train_dataloader
+        return max(len(loader), 1) if hasattr(loader, "__len__") else 1
+
+    def current_lr(self) -> Any:
+        """Returns the learning rates of the parameter groups in this iteration.
+
+        If there are several optimizers, returns a dict that maps the name of each optimizer to such a list.
+        """
+        return self._current("lr")
+
+    def current_momentum(self) -> Any:
+        """Returns the momenta or first betas of the parameter groups in this iteration; see `current_lr`."""
+        return self._current("momentum")
+
+    def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
+        """Adds a hook."""
+        self._runner.register_hook(hook, priority)
+
+    def get_hook_info(self) -> str:
+        """Returns a table of the hooks that act at each event."""
+        return str(self._runner.hooks.describe())
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename_tmpl: str = "",
+        save_optimizer: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        create_symlink: bool = True,
+    ) -> str:
+        """Saves a checkpoint and returns its path.
+
+        `filename_tmpl` determines the file name. The default is `epoch_{}.pth` or `iter_{}.pth`.
+        """
+        by_epoch = self._runner.train_loop.by_epoch
+        number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
+        name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
+        return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
+
+    def auto_resume(self) -> None:
+        """Resumes from the newest complete checkpoint in the work_dir, if there is one."""
+        found = find_latest(self._runner.work_dir) if os.path.isdir(self._runner.work_dir) else None
+        if found is not None:
+            self._runner.resume(found)
+
+    def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
+        """Updates the view at a training event."""
+        self.mode, self._event = "train", event
+        if "batch_idx" not in arguments:
+            return
+        self.data_batch = arguments.get("data_batch")
+        self.inner_iter = arguments["batch_idx"] % self._epoch_length
+        if event == "before_train_iter" and self.inner_iter == 0 and self._runner.train_loop.by_epoch:
+            self.log_buffer.clear()
+        if "outputs" not in arguments:
+            return
+        logged, model = arguments["outputs"] or {}, legacy_model_in(self._runner.model)
+        if model is not None:
+            self.outputs = dict(model.outputs)
+        else:
+            size = getattr(self._runner.train_dataloader, "batch_size", None)
+            self.outputs = {"loss": logged.get("loss"), "log_vars": dict(logged), "num_samples": size or 1}
+        pending_loss = getattr(self._runner.optim_wrapper, "pending_loss", None)
+        if pending_loss is not None:
+            self.outputs["loss"] = pending_loss
+
+    def set_validation_state(
+        self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Updates the view in a validation phase of a workflow."""
+        self.mode, self._event, self._validation_loader = "val", "", loader
+        self.inner_iter, self.data_batch = inner_iter, data_batch
+        if outputs is not None:
+            self.outputs = outputs
+
+    def save_rates(self) -> None:
+        """Saves the learning rates and momenta of this iteration, before schedules change them."""
+        self._saved_rates = {"lr": self._read("lr"), "momentum": self._read("momentum")}
+
+    def _current(self, field: str) -> Any:
+        if (self._event.startswith("after_train") or self.mode == "val") and field in self._saved_rates:
+            return self._saved_rates[field]
+        return self._read(field)
+
+    def _read(self, field: str) -> Any:
+        return of_each_optimizer(self._runner.optim_wrapper, lambda part: getattr(part, f"get_{field}")()[field])

@@ -1,0 +1,314 @@
+"""The runners that first-generation scripts build. They collect settings and train with the engine's Runner."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from footplate.checkpoint import load_checkpoint, load_weights
+from footplate.config import Config
+from footplate.distributed import get_rank, get_world_size, unwrap_model
+from footplate.engine import Runner
+from footplate.engine.run_config import in_second_generation
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel
+from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, adapt_model
+from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
+from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
+from footplate.optim import OptimWrapper, OptimWrapperDict
+from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
+
+RUNNERS = Registry("runner", scope="footplate", base="footplate.openmmlab.first_generation.adapters.runners:BaseRunner")
+_logger = logging.getLogger("footplate")
+_ONLY_TRAINING = (("train", 1),)
+# Methods of first-generation runners that the engine's loops replace.
+_LOOP_METHODS = ("train", "val", "run_iter")
+
+
+class _RunnerClass(type):
+    """The metaclass of runner classes. It makes `isinstance(view, EpochBasedRunner)` true in an epoch-based run.
+
+    Hooks in code bases use such checks on the view that they receive as `runner`.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if isinstance(instance, RunnerView):
+            kind = EpochBasedRunner if instance.max_epochs is not None else IterBasedRunner
+            return cls in (BaseRunner, kind)
+        return super().__instancecheck__(instance)
+
+
+class BaseRunner(metaclass=_RunnerClass):
+    """Collects the settings of a run. `run` trains with the engine's Runner.
+
+    After the run, all other attributes, such as `runner.outputs`, are read from a RunnerView. The engine has its own
+    loops, so subclasses cannot override `train`, `val` or `run_iter`.
+
+    Args:
+        model: A model of either generation, wrapped or not. Training starts from its current weights.
+        batch_processor: Must be None; implement `train_step` in the model instead.
+        optimizer: An optimizer, or a dict that maps names to optimizers, all of which the model steps itself.
+        work_dir: The folder of the run.
+        logger: Ignored; the run uses footplate's logger.
+        meta: The `seed` and `exp_name` of the run, and additional metadata for checkpoints.
+        max_iters: The length of an iteration-based run.
+        max_epochs: The length of an epoch-based run.
+
+    Raises:
+        ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
+    """
+
+    kind: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
+    _ran: Any = None  # the engine's runner, after `run`
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_processor: Any = None,
+        optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
+        work_dir: str | None = None,
+        logger: Any = None,
+        meta: Mapping[str, Any] | None = None,
+        max_iters: int | None = None,
+        max_epochs: int | None = None,
+    ) -> None:
+        name = type(self).__name__
+        if batch_processor is not None:
+            raise ArgumentError(
+                f"{name} does not support batch_processor", notes=["Implement train_step in the model instead."]
+            )
+        for method in _LOOP_METHODS:
+            if hasattr(type(self), method):
+                notes = ["Use a hook, or set a custom loop in train_cfg."]
+                raise ArgumentError(f"{name} overrides {method}, but the engine does not call it", notes=notes)
+        self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
+        self.meta = dict(meta or {})
+        self.max_epochs, self.max_iters = max_epochs, max_iters
+        self.epoch = self.iter = self.inner_iter = 0
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self._resume_from: str | None = None
+        self._sections: dict[str, Any] = {}  # the config sections that were passed to register methods
+        self._hooks: list[tuple[Any, int | str]] = []
+
+    @property
+    def model_name(self) -> str:
+        """The class name of the model."""
+        return type(_unwrapped(self.model)).__name__
+
+    def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
+        """Adds a hook of either generation."""
+        self._hooks.append((hook, priority))
+
+    def register_hook_from_cfg(self, hook_cfg: Mapping[str, Any]) -> None:
+        """Adds a hook from its config, which may contain `priority`."""
+        settings = dict(hook_cfg)
+        priority = settings.pop("priority", "NORMAL")
+        self.register_hook(HOOKS.build(settings), priority)
+
+    def register_lr_hook(self, lr_config: Any) -> None:
+        """Sets the learning rate policy: a config section, a hook or None."""
+        self._add_section("lr_config", lr_config, "VERY_HIGH")
+
+    def register_momentum_hook(self, momentum_config: Any) -> None:
+        """Sets the momentum policy: a config section, a hook or None."""
+        self._add_section("momentum_config", momentum_config, "HIGH")
+
+    def register_optimizer_hook(self, optimizer_config: Any) -> None:
+        """Sets `optimizer_config`: a config section, a hook that steps the optimizer, or None."""
+        self._add_section("optimizer_config", optimizer_config, "ABOVE_NORMAL")
+
+    def register_checkpoint_hook(self, checkpoint_config: Any) -> None:
+        """Sets `checkpoint_config`: a config section, a hook, or None to save no checkpoints."""
+        self._add_section("checkpoint_config", checkpoint_config, "NORMAL")
+
+    def register_logger_hooks(self, log_config: Any) -> None:
+        """Sets `log_config`: a config section or None."""
+        self._add_section("log_config", log_config, "VERY_LOW")
+
+    def register_custom_hooks(self, custom_config: Any) -> None:
+        """Adds one or several hooks, as configs or objects."""
+        several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
+        for each in several:
+            if isinstance(each, Mapping):
+                self._sections.setdefault("custom_hooks", []).append(each)
+            elif each is not None:
+                self.register_hook(each)
+
+    def register_training_hooks(
+        self,
+        lr_config: Any,
+        optimizer_config: Any = None,
+        checkpoint_config: Any = None,
+        log_config: Any = None,
+        momentum_config: Any = None,
+        timer_config: Any = None,
+        custom_hooks_config: Any = None,
+    ) -> None:
+        """Calls the other registration methods. `timer_config` is ignored; the engine has its own timer."""
+        self.register_lr_hook(lr_config)
+        self.register_momentum_hook(momentum_config)
+        self.register_optimizer_hook(optimizer_config)
+        self.register_checkpoint_hook(checkpoint_config)
+        self.register_logger_hooks(log_config)
+        self.register_custom_hooks(custom_hooks_config)
+
+    def _add_section(self, key: str, value: Any, priority: str) -> None:
+        if isinstance(value, Mapping):
+            self._sections[key] = value
+        elif value is not None:
+            self.register_hook(value, priority)
+
+    def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
+        """Loads weights into the model and returns the checkpoint."""
+        checkpoint = load_checkpoint(filename, map_location)
+        known = {key: value for key, value in settings.items() if key == "revise_keys"}
+        load_weights(_unwrapped(self.model), checkpoint, strict=strict, name=filename, **known)
+        return checkpoint
+
+    def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
+        """Resumes the run from a checkpoint.
+
+        Raises:
+            ArgumentError: `resume_optimizer` is False.
+            CheckpointError: The file does not exist or is not a checkpoint.
+        """
+        if not resume_optimizer:
+            raise ArgumentError(
+                "a run cannot be resumed without its optimizer",
+                notes=["To load only the weights, use load_checkpoint."],
+            )
+        meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
+        self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
+        self._resume_from = checkpoint
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename_tmpl: str = "",
+        save_optimizer: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        create_symlink: bool = True,
+    ) -> None:
+        """Saves a checkpoint after the run. During the run, the engine saves the checkpoints itself.
+
+        Raises:
+            ArgumentError: `run` has not been called.
+        """
+        if self._ran is None:
+            raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
+        arguments = {"filename_tmpl": filename_tmpl} if filename_tmpl else {}
+        view_of(self._ran).save_checkpoint(
+            out_dir, save_optimizer=save_optimizer, meta=meta, create_symlink=create_symlink, **arguments
+        )
+
+    def run(
+        self,
+        data_loaders: Sequence[Any],
+        workflow: Sequence[tuple[str, int]] = _ONLY_TRAINING,
+        length: int | None = None,
+        **lengths: int,
+    ) -> None:
+        """Trains until the run is complete.
+
+        Args:
+            data_loaders: One dataloader for each phase of the workflow.
+            workflow: The phases, such as `[("train", 1), ("val", 1)]`.
+            length: The length of the run, if it was not passed to the constructor.
+            lengths: The length of the run as `max_epochs` or `max_iters`.
+
+        Raises:
+            FootplateError: A component is invalid, or the run has no length, work_dir or training data.
+        """
+        length = lengths.get(self.unit, length) or getattr(self, self.unit)
+        if len(data_loaders) != len(workflow):
+            raise ArgumentError("each phase of the workflow needs a dataloader", key="workflow", found=workflow)
+        loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
+        for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
+            if value is None:
+                raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
+        cfg = in_second_generation(
+            Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
+        )
+        sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)
+        optimizer_settings = sections.pop("optim_wrapper", {})
+        if isinstance(self.optimizer, Mapping):
+            steppers = {part: SteppedByModel(each) for part, each in self.optimizer.items()}
+            optim_wrapper: OptimWrapper = OptimWrapperDict(**steppers)
+        else:
+            steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
+            kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+            optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
+            optim_wrapper.name_parameters(model)
+        runner = Runner(
+            model=adapt_model(model),
+            work_dir=str(self.work_dir),
+            train_dataloader=loaders["train"],
+            optim_wrapper=optim_wrapper,
+            randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
+            find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # of a data-parallel wrapper
+            experiment_name=None if name is None else str(name),
+            load_from=self._resume_from,
+            resume=self._resume_from is not None,
+            cfg=cfg,
+            **sections,
+        )
+        if any(mode != "train" for mode, _ in workflow):
+            runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
+        for hook, priority in self._hooks:
+            runner.register_hook(hook, priority)
+        view = view_of(runner)
+        view.meta.update(self.meta)
+        if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
+            _logger.warning(
+                "The script replaces save_checkpoint of %s. The checkpoint hook does not call it.", type(self).__name__
+            )
+        # The script has already initialized or loaded the weights.
+        model.__dict__["init_weights"] = lambda: None
+        try:
+            runner.train()
+        finally:
+            del model.__dict__["init_weights"]
+        for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
+            setattr(self, name, getattr(view, name))
+        self._ran = runner
+
+    def __getattr__(self, name: str) -> Any:
+        if self._ran is None:
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before run() is called")
+        return getattr(view_of(self._ran), name)
+
+
+@RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])
+class EpochBasedRunner(BaseRunner):
+    """A runner for epoch-based training."""
+
+    kind, unit = "EpochBasedRunner", "max_epochs"
+
+
+@RUNNERS.register_module()
+class IterBasedRunner(BaseRunner):
+    """A runner for iteration-based training."""
+
+    kind, unit = "IterBasedRunner", "max_iters"
+
+
+def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a runner from its config.
+
+    Args:
+        cfg: The config section `runner`: `type`, the length and optionally a `constructor`.
+        default_args: Additional arguments for the runner: `model`, `optimizer`, `work_dir`, `logger`, `meta`.
+    """
+    settings = dict(cfg)
+    constructor = settings.pop("constructor", "DefaultRunnerConstructor")
+    if constructor != "DefaultRunnerConstructor":
+        return RUNNER_CONSTRUCTORS.get(constructor)(settings, default_args)()
+    return RUNNERS.build({**(default_args or {}), **settings})
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return unwrap_model(model.module if isinstance(model, MMDataParallel) else model)

@@ -1,0 +1,250 @@
+"""Learning rate and momentum policies as hooks: base classes of user-defined policies, and the built-in policies."""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters.hook import Hook
+from footplate.openmmlab.first_generation.optim.policies import RunInfo, check_warmup, warmup_factor
+from footplate.openmmlab.first_generation.optim.policy_schedule import build_policy, find_policy, policy_settings
+from footplate.registry import HOOKS
+
+_Values = dict[str, list[float]]
+"""Maps the name of each optimizer, empty if there is only one, to the values of its parameter groups."""
+
+
+class UpdaterHook(Hook):
+    """Sets one field of every parameter group to a value computed by a subclass, with an optional warm-up.
+
+    Args:
+        by_epoch: Whether the value changes between epochs rather than between iterations.
+        warmup: "constant", "linear", "exp" or None.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
+
+    Raises:
+        ArgumentError: A warm-up setting is invalid.
+    """
+
+    field = ""
+    checks_step_order = False
+    divides = False  # whether the warm-up divides the value by its factor
+
+    def __init__(
+        self,
+        by_epoch: bool = True,
+        warmup: str | None = None,
+        warmup_iters: int = 0,
+        warmup_ratio: float = 0.1,
+        warmup_by_epoch: bool = False,
+    ) -> None:
+        check_warmup(warmup, warmup_iters, warmup_ratio)
+        self.by_epoch = by_epoch
+        self.warmup = warmup
+        self.warmup_iters: int | None = None if warmup_by_epoch else warmup_iters
+        self.warmup_epochs = warmup_iters if warmup_by_epoch else None
+        self.warmup_ratio = warmup_ratio
+        self.warmup_by_epoch = warmup_by_epoch
+        self._base: _Values = {}
+        self._regular: _Values = {}
+
+    def before_run(self, runner: Any) -> None:
+        """Reads the initial values of the parameter groups."""
+        for name, optimizer in _by_name(runner.optimizer):
+            self._base[name] = []
+            for group in optimizer.param_groups:
+                current = group["betas"][0] if self._is_beta(group) else group.get(self.field, 0)
+                self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Sets the learning rate or momentum for this epoch if `by_epoch` is set."""
+        if self.warmup_epochs is not None:
+            self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
+        if self.by_epoch:
+            self._regular = self._values(runner)
+            self._write(runner, self._regular)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Sets the learning rate or momentum for this iteration, including warm-up."""
+        iteration, length = runner.iter, self.warmup_iters or 0
+        if not self.by_epoch:
+            self._regular = self._values(runner)
+        if self.warmup is not None and iteration < length:
+            factor = warmup_factor(self.warmup, self.warmup_ratio, iteration / length)
+            warm = operator.truediv if self.divides else operator.mul
+            values = {name: [warm(each, factor) for each in group] for name, group in self._regular.items()}
+            self._write(runner, values)
+        elif not self.by_epoch or (self.warmup is not None and iteration == length):
+            self._write(runner, self._regular)
+
+    @property
+    def base_values(self) -> Any:
+        """The initial learning rate or momentum of each parameter group."""
+        return self._base.get("", self._base)
+
+    @property
+    def regular_values(self) -> Any:
+        """The value of each parameter group without warm-up."""
+        return self._regular.get("", self._regular)
+
+    def get_regular_values(self, runner: Any) -> Any:
+        """Returns the value of each parameter group in this epoch or iteration without warm-up."""
+        values = self._values(runner)
+        return values.get("", values)
+
+    def _value(self, runner: Any, base: float) -> float:
+        raise NotImplementedError
+
+    def _values(self, runner: Any) -> _Values:
+        return {name: [self._value(runner, base) for base in bases] for name, bases in self._base.items()}
+
+    def _is_beta(self, group: Mapping[str, Any]) -> bool:
+        return self.field not in group and "betas" in group
+
+    def _write(self, runner: Any, values: _Values) -> None:
+        for name, optimizer in _by_name(runner.optimizer):
+            for group, value in zip(optimizer.param_groups, values[name], strict=True):
+                if self._is_beta(group):
+                    group["betas"] = (value, *group["betas"][1:])
+                elif self.field in group:
+                    group[self.field] = value
+
+
+@HOOKS.register_module()
+class LrUpdaterHook(UpdaterHook):
+    """Sets the learning rate to the value of `get_lr`. Subclasses implement `get_lr`.
+
+    The arguments are those of UpdaterHook. During warm-up, the learning rate is multiplied by the warm-up factor.
+    """
+
+    priority = "VERY_HIGH"
+    field = "lr"
+    base_lr = UpdaterHook.base_values
+    regular_lr = UpdaterHook.regular_values
+    get_regular_lr = UpdaterHook.get_regular_values
+
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
+
+    def _value(self, runner: Any, base: float) -> float:
+        return self.get_lr(runner, base)
+
+
+@HOOKS.register_module()
+class MomentumUpdaterHook(UpdaterHook):
+    """Sets the momentum, or the first beta, to the value of `get_momentum`. Subclasses implement `get_momentum`.
+
+    The arguments are those of UpdaterHook. During warm-up, the momentum is divided by the warm-up factor.
+    """
+
+    priority = "HIGH"
+    field = "momentum"
+    base_momentum = UpdaterHook.base_values
+    regular_momentum = UpdaterHook.regular_values
+    get_regular_momentum = UpdaterHook.get_regular_values
+    divides = True
+
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
+
+    def _value(self, runner: Any, base: float) -> float:
+        return self.get_momentum(runner, base)
+
+
+def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
+    return list(optimizer.items()) if isinstance(optimizer, Mapping) else [("", optimizer)]
+
+
+def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:
+    """Returns the value on a half cosine from `start` to `end`. `factor` is the position between 0 and 1."""
+    return end + 0.5 * weight * (start - end) * (math.cos(math.pi * factor) + 1)
+
+
+def annealing_linear(start: float, end: float, factor: float) -> float:
+    """Returns the value on a line from `start` to `end`. `factor` is the position between 0 and 1."""
+    return start + (end - start) * factor
+
+
+class _PolicyHook(UpdaterHook):
+    """Computes the values of a built-in policy. The settings of the policy become attributes of the hook.
+
+    Args:
+        values: The settings of the policy as positional arguments.
+        options: The settings of the policy as keyword arguments, and arguments for UpdaterHook.
+
+    Raises:
+        ArgumentError: A setting is passed twice, or too many settings are passed.
+    """
+
+    policy: ClassVar[str]
+
+    def __init__(self, *values: Any, **options: Any) -> None:
+        kind = find_policy(self.policy, self.field)
+        fields = policy_settings(kind, self.field)
+        names = list(fields)
+        if len(values) > len(names) or options.keys() & set(names[: len(values)]):
+            raise ArgumentError(
+                f"{type(self).__name__} accepts only one value for each of {', '.join(names)}", found=values
+            )
+        self._settings = dict(zip(names, values, strict=False))
+        self._settings |= {name: options.pop(name) for name in names if name in options}
+        super().__init__(**options)
+        self.by_epoch = self.by_epoch and not kind.by_iteration
+        for name, each in fields.items():
+            default = None if each.default is dataclasses.MISSING else each.default
+            setattr(self, name, self._settings.get(name, default))
+
+    def _policy_value(self, runner: Any, base: float) -> float:
+        done, full = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(self._curve(full).at(done, full)(base, base))
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 -- one hook per run
+    def _curve(self, full: int) -> Any:
+        run = RunInfo(full=full, unit=1, epoch_length=None, divides=self.field == "momentum")
+        return build_policy(self.policy, dict(self._settings), self.field, run)
+
+
+class _LrPolicyHook(_PolicyHook, LrUpdaterHook):
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        """Returns the learning rate of the policy."""
+        return self._policy_value(runner, base_lr)
+
+
+class _MomentumPolicyHook(_PolicyHook, MomentumUpdaterHook):
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        """Returns the momentum of the policy."""
+        return self._policy_value(runner, base_momentum)
+
+
+def _hook(policy: str, base: type[_PolicyHook]) -> type[_PolicyHook]:
+    """Returns the hook class for a policy, registered under its first-generation name, such as StepLrUpdaterHook."""
+    kind = "Lr" if issubclass(base, LrUpdaterHook) else "Momentum"
+    name = f"{policy[0].upper()}{policy[1:]}{kind}UpdaterHook"
+    document = f"The '{policy}' policy of `{base.field}_config`."
+    made = type(name, (base,), {"policy": policy, "__doc__": document, "__module__": __name__})
+    return HOOKS.register_module(module=made)
+
+
+FixedLrUpdaterHook: Any = _hook("fixed", _LrPolicyHook)
+StepLrUpdaterHook: Any = _hook("step", _LrPolicyHook)
+ExpLrUpdaterHook: Any = _hook("exp", _LrPolicyHook)
+PolyLrUpdaterHook: Any = _hook("poly", _LrPolicyHook)
+InvLrUpdaterHook: Any = _hook("inv", _LrPolicyHook)
+CosineAnnealingLrUpdaterHook: Any = _hook("CosineAnnealing", _LrPolicyHook)
+FlatCosineAnnealingLrUpdaterHook: Any = _hook("FlatCosineAnnealing", _LrPolicyHook)
+CosineRestartLrUpdaterHook: Any = _hook("CosineRestart", _LrPolicyHook)
+CyclicLrUpdaterHook: Any = _hook("cyclic", _LrPolicyHook)
+OneCycleLrUpdaterHook: Any = _hook("OneCycle", _LrPolicyHook)
+LinearAnnealingLrUpdaterHook: Any = _hook("LinearAnnealing", _LrPolicyHook)
+StepMomentumUpdaterHook: Any = _hook("step", _MomentumPolicyHook)
+CosineAnnealingMomentumUpdaterHook: Any = _hook("CosineAnnealing", _MomentumPolicyHook)
+LinearAnnealingMomentumUpdaterHook: Any = _hook("LinearAnnealing", _MomentumPolicyHook)
+CyclicMomentumUpdaterHook: Any = _hook("cyclic", _MomentumPolicyHook)
+OneCycleMomentumUpdaterHook: Any = _hook("OneCycle", _MomentumPolicyHook)

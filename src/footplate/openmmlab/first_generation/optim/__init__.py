@@ -1,0 +1,16 @@
+"""The schedules and the optimizer constructors of the first generation."""
+
+from footplate.openmmlab.first_generation.optim.constructors import (
+    DefaultOptimizerConstructor,
+    FirstGenerationRules,
+    PatternOptimWrapperConstructor,
+)
+from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
+
+__all__ = [
+    "DefaultOptimizerConstructor",
+    "FirstGenerationRules",
+    "PatternOptimWrapperConstructor",
+    "PolicyLR",
+    "PolicyMomentum",
+]

@@ -1,0 +1,292 @@
+"""Migrates single configs or folders of first-generation configs. Writes either all new files or none."""
+
+import contextlib
+import difflib
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config, KeyOrigin
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError, ConfigError, FootplateError
+from footplate.openmmlab.first_generation.rewriting.plan import (
+    ConfigFile,
+    ConfigTree,
+    FilePlan,
+    config_difference,
+    differing_keys,
+)
+from footplate.openmmlab.first_generation.rewriting.rewrite import ExpressionFinder, rewrite
+from footplate.openmmlab.first_generation.translation.draft import Kind, Note
+from footplate.openmmlab.first_generation.translation.translate import (
+    SECOND_GENERATION_KEYS,
+    is_first_generation,
+    translate,
+)
+
+_SUFFIX = "_migrated"
+
+
+class MigratedFile(NamedTuple):
+    """The result of migrating a file.
+
+    Attributes:
+        source: The path of the old file.
+        target: The path of the new file.
+        text: The text of the new file, or None if the old file cannot be read as text. If nothing changes, this is the
+            text of the old file.
+        changed: Whether the text differs from that of the old file.
+        notes: The notes about keys that are set in this file.
+    """
+
+    source: Path
+    target: Path
+    text: str | None
+    changed: bool
+    notes: tuple[Note, ...]
+
+    def diff(self) -> str:
+        """Returns a unified diff from the old to the new file."""
+        if self.text is None:
+            return ""
+        before = self.source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        after = self.text.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(before, after, str(self.source), str(self.target)))
+
+
+def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
+    """Migrates a config and its base files without writing anything to disk.
+
+    Base files below the user's folder remain separate files and keep their paths relative to the config. The user's
+    folder is the current folder if it contains the config, and otherwise the parent of the config's folder. If another
+    file already exists at such a path, the suffix `_migrated` is added to the name of a changed base. This is the case
+    if the new config is next to the old one. All other bases, such as those of an installed package, are merged into
+    the files that inherit from them.
+
+    Args:
+        path: The config.
+        output: The path of the new config. By default, it is next to the old one.
+
+    Returns:
+        The migrated config first, then its bases.
+
+    Raises:
+        FootplateError: A file cannot be read.
+        ConfigError: The config is not a first-generation config.
+    """
+    path = _real_path(path)
+    if path.suffix != ".py":
+        config = Config.fromfile(path, import_custom_modules=False)
+        _check_generation(config)
+        new: Any = translate(config)
+        target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
+        note = Note(Kind.PERSON, "the file", "is written without comments, and its base files are merged into it")
+        return [MigratedFile(path, target, str(new.dump()), True, (note,))]
+    here = _real_path(Path.cwd())
+    tree = ConfigTree([path], folder=here if path.is_relative_to(here) else path.parent.parent)
+    for error in tree.errors.values():
+        raise error
+    _check_generation(tree.files[path].config)
+    target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}.py"))
+    targets = {
+        each: target if each == path else _real_path(target.parent / os.path.relpath(each, path.parent))
+        for each in tree.files
+    }
+    found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
+    taken = {
+        each: base.target
+        for each, base in found.items()
+        if each != path and base.target.exists() and base.target.read_text(encoding="utf-8") != base.text
+    }
+    if taken:
+        targets.update({each: old.with_name(f"{old.stem}{_SUFFIX}{old.suffix}") for each, old in taken.items()})
+        found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
+    return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
+
+
+def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
+    """Migrates all .py configs in a folder and its subfolders without writing anything to disk.
+
+    Args:
+        folder: The folder.
+        output: The folder of the new configs. They keep their relative paths.
+
+    Raises:
+        ConfigError: There is no config in the folder or its subfolders.
+    """
+    folder, output = _real_path(folder), _real_path(output)
+    configs = [each for each in folder.rglob("*.py") if not each.is_dir()]
+    real = [(each, _real_path(each)) for each in configs]  # links are resolved unless they lead out of the folder
+    paths = sorted(target if target.is_relative_to(folder) and target.exists() else each for each, target in real)
+    if not paths:
+        raise ConfigError("there is no .py file in this folder or its subfolders", found=str(folder))
+    tree = ConfigTree(paths)
+    found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
+    for path, error in tree.errors.items():
+        origin = error.origin or KeyOrigin(str(path), 1)
+        note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", origin)
+        try:
+            text: str | None = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            text = None
+        found.append(MigratedFile(path, output / path.relative_to(folder), text, False, (note,)))
+    return found
+
+
+def _real_path(path: Path) -> Path:
+    """Resolves links as far as possible, because Path.resolve() raises an error for circular links."""
+    return Path(os.path.realpath(path))
+
+
+def _check_generation(config: Config) -> None:
+    if is_first_generation(config):
+        return
+    is_second = any(key in config for key in SECOND_GENERATION_KEYS)
+    what = "is already a second-generation config" if is_second else "has no first-generation keys"
+    origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
+    raise ConfigError(f"the config {what}", origin=origin, notes=["There is nothing to migrate."])
+
+
+class _CollisionError(Exception):
+    """Two bases of a file define the same section. A config cannot inherit a section twice."""
+
+    def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.bases = bases
+
+
+class _Migration:
+    """Rewrites the files of a tree, bases first, and checks that they resolve to the translated configs."""
+
+    def __init__(self, tree: ConfigTree, targets: Mapping[Path, Path], *, strict: bool = False) -> None:
+        self._tree = tree
+        self._targets = targets
+        self._strict = strict
+        self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
+
+    def run(self) -> list[MigratedFile]:
+        """Returns the migrated files. If two bases would define the same section, only one of them does."""
+        while True:
+            with tempfile.TemporaryDirectory() as folder:
+                self._trial_folder = Path(folder)
+                try:
+                    return [self._migrate(path, file) for path, file in self._tree.files.items()]
+                except _CollisionError as found:
+                    # Withhold the section from the last base that is not a run. Files that need it write it themselves.
+                    if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
+                        raise ConfigError("two base files define the same section", key=found.key) from found
+
+    def _migrate(self, path: Path, file: ConfigFile) -> MigratedFile:
+        plan, notes, text = None, list[Note](), file.source.text
+        try:
+            plan = self._tree.plan(path)
+        except ConfigError as error:
+            if self._strict:
+                raise
+            notes = [Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)]
+        # Maps the names of moved bases to new names, and those of bases outside the tree, which are inlined, to None.
+        renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if plan is not None else ())
+        for name in file.source.bases:
+            base = _real_path(path.parent / name)
+            if name not in renamed and base in self._targets:
+                new = os.path.relpath(self._targets[base], self._targets[path].parent)
+                if os.path.normpath(name) != new:
+                    renamed[name] = new if new.startswith(os.pardir) else f"./{new}"
+        if plan is not None:
+            text, notes = self._rewritten(path, file, plan, renamed)
+        elif renamed:
+            text = rewrite(file.source, {}, renamed=renamed)
+        self._write_trial(path, text)
+        return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
+
+    def _rewritten(
+        self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
+    ) -> tuple[str, list[Note]]:
+        """Returns the new text and notes. Sections that do not resolve as expected are written as plain values."""
+        inherited: dict[str, Any] = {}
+        for base in file.bases:
+            found = self._load_trial(base)
+            if duplicates := [key for key in found if key in inherited]:
+                raise _CollisionError(duplicates[0], file.bases)
+            inherited.update(found)
+        is_written = ExpressionFinder(file.source, plan.removed).is_written
+        sections = config_difference(inherited, plan.expected, plan.keys, is_written)
+        own, notes = {each.name for each in file.source.statements}, []
+        for note in plan.notes:
+            key = note.key.partition(".")[0].partition("[")[0]
+            is_here = key in own and (note.origin is None or note.origin.file == str(file.source.path))
+            # The note about the model goes to the file with its adapter.
+            if ("model_adapter" in sections) if note.key == "model" else is_here:
+                notes.append(note)
+        by_value, deleted = list[str](), list[str]()
+        for _ in range(3):
+            text = rewrite(
+                file.source, sections, removed=plan.removed, renamed=renamed, by_value=by_value, deleted=deleted
+            )
+            wrong, left = self._check(path, text, plan)
+            if not wrong and not left:
+                return text, notes
+            by_value = sorted({*by_value, *wrong})
+            deleted = [key for key in left if key not in inherited]
+            sections = {
+                **sections,
+                **config_difference(inherited, plan.expected, [key for key in (*wrong, *left) if key not in deleted]),
+            }
+        doubts = [Note(Kind.PERSON, key, "does not resolve to the translated value") for key in (*wrong, *left)]
+        return text, [*notes, *doubts]
+
+    def _check(self, path: Path, text: str, plan: FilePlan) -> tuple[list[str], list[str]]:
+        """Returns the keys that do not resolve to the expected values, and the remaining first-generation keys."""
+        self._write_trial(path, text)
+        try:
+            found = self._load_trial(path)
+        except FootplateError:
+            return list(plan.keys), []
+        left = [key for key in found if key in plan.removed and key not in plan.expected and found[key] is not None]
+        keys = [key for key in differing_keys(found, plan.expected) if key not in left]
+        return keys if plan.is_whole else [key for key in keys if key in plan.keys], left
+
+    def _trial_path(self, path: Path) -> Path:
+        return self._trial_folder / self._targets[path].relative_to(self._root)
+
+    def _load_trial(self, path: Path) -> dict[str, Any]:
+        return dict(Config.fromfile(self._trial_path(path), import_custom_modules=False).to_dict())
+
+    def _write_trial(self, path: Path, text: str) -> None:
+        trial = self._trial_path(path)
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.write_text(text, encoding="utf-8")
+
+
+def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
+    """Writes all new files with the line endings of the old ones, or none of them if one fails.
+
+    Args:
+        found: The migrated files. Files that could not be read have no text and are skipped.
+        replace: Whether to replace existing files.
+
+    Raises:
+        ArgumentError: A file already exists.
+        OSError: A file cannot be written.
+    """
+    found = [each for each in found if each.text is not None]
+    existing = [str(each.target) for each in found if os.path.lexists(each.target)]
+    if existing and not replace:
+        raise ArgumentError(f"'{existing[0]}' already exists", notes=["Use --force to replace it."])
+    staged = [(each.target.with_name(f".{each.target.name}.new"), each) for each in found]
+    try:
+        for path, each in staged:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
+            with open(path, "w", encoding="utf-8", newline=newline) as stream:
+                stream.write(str(each.text))
+        for path, each in staged:
+            path.replace(each.target)
+    except BaseException:
+        for path, _ in staged:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise

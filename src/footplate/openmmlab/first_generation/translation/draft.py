@@ -1,0 +1,246 @@
+"""The draft of a translation, its notes, and the definition of a rule."""
+
+import enum
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from footplate.config import ConfigDict, KeyOrigin
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import ConfigError, Origin
+from footplate.openmmlab.first_generation.translation.key_map import Path
+
+
+class Kind(enum.Enum):
+    """The level of attention that a note requires from the user."""
+
+    BECAME = "became"
+    """The key was translated without loss."""
+    WARNING = "warning"
+    """A setting cannot be kept, on this machine or in general."""
+    PERSON = "person"
+    """Needs a manual check, because the result depends on code or data that the translation cannot see."""
+
+
+class Note(NamedTuple):
+    """One line of the migration report.
+
+    Attributes:
+        kind: The attention that the note needs.
+        key: The first-generation key, such as `evaluation.start`.
+        text: The result of the translation, or the setting to check manually and the reason.
+        origin: The file and line of the key.
+        near: The known key that an unknown key resembles, or None.
+    """
+
+    kind: Kind
+    key: str
+    text: str
+    origin: Origin | None = None
+    near: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.origin}: " if self.origin else ""
+        return f"{place}{self.key}: {self.text}"
+
+
+# Sections whose types the engine resolves itself, so that the `_scope_` of an inherited package config is dropped.
+_ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
+
+
+class Draft:
+    """The config that translation rules read from and write to.
+
+    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. Second-generation
+    sections that the config already has are kept too, and take precedence.
+
+    Args:
+        original: The first-generation config.
+        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
+
+    Attributes:
+        original: The first-generation config, unchanged.
+        by_epoch: Whether the run counts epochs rather than iterations.
+        length: The number of epochs or iterations, or None if the config does not set it.
+        remaining: The keys of `original` that no rule has taken yet.
+        translated: The second-generation sections written so far.
+        notes: The notes so far.
+        sources: Maps each translated path to its first-generation key.
+
+    Raises:
+        ConfigError: The length of the run is invalid.
+    """
+
+    def __init__(
+        self,
+        original: Mapping[str, Any],
+        *,
+        device: str | None = None,
+        is_hook_registered: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.original = original
+        self.device = device
+        self.is_hook_registered = is_hook_registered
+        self.remaining: dict[str, Any] = dict(original)
+        self.translated: dict[str, Any] = {}
+        self.notes: list[Note] = []
+        self.sources: dict[Path, str] = {}
+        self.by_epoch, self.length = self._run_length()
+
+    def take(self, key: str) -> Any:
+        """Removes a key from the remaining config and returns its value. A dict is copied."""
+        value = self.remaining.pop(key, None)
+        if not isinstance(value, Mapping):
+            return value
+        return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
+
+    def write(self, path: str, value: Any, source: str) -> None:
+        """Writes a value at a key path of the second-generation config. `source` is the first-generation key."""
+        *parents, last = path.split(".")
+        section = self.translated
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+        self.sources[tuple(path.split("."))] = source
+
+    def write_all(self, path: str, values: Mapping[str, Any], source: str) -> None:
+        """Writes several values under one path."""
+        for key, value in values.items():
+            self.write(f"{path}.{key}", value, source)
+
+    def append(self, path: str, value: Any, source: str) -> None:
+        """Appends an entry to a list of the second-generation config."""
+        entries = self.translated.setdefault(path, [])
+        entries.append(value)
+        self.sources[(path, str(len(entries) - 1))] = source
+
+    def became(self, key: str, text: str) -> None:
+        """Adds a note about the result of translating a key."""
+        self._note(Kind.BECAME, key, text)
+
+    def warn(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note about a setting that cannot be kept. `near` is the known key that an unknown key resembles."""
+        self._note(Kind.WARNING, key, text, near)
+
+    def ask(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note about a setting to check manually. `near` is the known key that an unknown key resembles."""
+        self._note(Kind.PERSON, key, text, near)
+
+    def origin(self, key: str) -> Origin | None:
+        """Returns the origin of a key path in the original config, or of its nearest parent that has one."""
+        return origin_at(self.original, key)
+
+    def check_runner(self) -> None:
+        """Checks that a `runner` section sets the length of the run, either in epochs or in iterations.
+
+        Raises:
+            ConfigError: The section sets neither or both.
+        """
+        runner = self.original.get("runner")
+        if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
+            raise ConfigError(
+                'runner must have either "max_epochs" or "max_iters"',
+                key="runner",
+                found=dict(runner),
+                origin=origin_of(runner),
+            )
+
+    def _run_length(self) -> tuple[bool, int | None]:
+        runner = self.original.get("runner")
+        if runner is not None and not isinstance(runner, Mapping):
+            raise ConfigError("runner must be a dict", key="runner", found=runner)
+        is_set_by_runner = runner is not None and ("max_epochs" in runner or "max_iters" in runner)
+        has_total = any(self.original.get(key) for key in ("total_epochs", "total_iters"))
+        if runner is None or (not is_set_by_runner and has_total):
+            section, prefix = self.original, "total_"
+            by_epoch = bool(section.get("total_epochs")) or section.get("total_iters") is None
+        elif not is_set_by_runner:
+            return not str(runner.get("type", "")).startswith("Iter"), None
+        else:
+            self.check_runner()
+            section, prefix, by_epoch = runner, "runner.max_", runner.get("max_epochs") is not None
+        key = prefix + ("epochs" if by_epoch else "iters")
+        count = section.get(key.removeprefix("runner."))
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError(
+                "the length of a run must be a positive integer", key=key, found=count, origin=self.origin(key)
+            )
+        return by_epoch, count
+
+    def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
+        hint = f"; did you mean '{near}'?" if near else ""
+        self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
+
+
+def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
+    """Returns a config section whose keys have the origins of the keys in `source`.
+
+    `old_names` maps keys to their names in `source`, if these differ.
+    """
+    section = ConfigDict(values)
+    for key in section:
+        origin = origin_of(source, (old_names or {}).get(key, key))
+        if origin is not None:
+            section._origins[key] = origin if isinstance(origin, KeyOrigin) else KeyOrigin(*origin)
+    return section
+
+
+def _without_scope(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_scope(item) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    kept = ConfigDict({name: _without_scope(item) for name, item in value.items() if name != "_scope_"})
+    kept._origins.update(getattr(value, "_origins", {}))
+    return kept
+
+
+class Rule(NamedTuple):
+    """A rule that translates some first-generation keys, with an example for docs and tests.
+
+    Attributes:
+        id: The name of the rule in the docs.
+        summary: What the rule does, in one line.
+        keys: The top-level keys that trigger the rule. If there are none, it always applies.
+        apply: Applies the rule to a draft.
+        before: The example, as config source.
+        after: The result for the example, as config source.
+        given: Additional lines of the example, which the rule reads but does not translate.
+    """
+
+    id: str
+    summary: str
+    keys: tuple[str, ...]
+    apply: Callable[[Draft], None]
+    before: str
+    after: str
+    given: str
+
+    def as_text(self) -> str:
+        """Returns the rule as a section of the docs."""
+        parts = [f"### {self.id}", self.summary]
+        if self.before.strip():
+            parts += [_code(self.before), "becomes"]
+        parts.append(_code(self.after) if self.after.strip() else "nothing.")
+        if self.given.strip():
+            parts += ["in a config with", _code(self.given)]
+        return "\n\n".join(parts) + "\n"
+
+    def acts_on(self, draft: Draft) -> bool:
+        """Checks whether the rule applies to a draft."""
+        return not self.keys or any(key in draft.remaining for key in self.keys)
+
+
+def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
+    """Returns a decorator that turns a function into a rule. See `Rule` for the arguments.
+
+    The name and the docstring of the function are the name and the summary of the rule.
+    """
+    return lambda apply: Rule(
+        apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply, before, after, given
+    )
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text.strip()}\n```"

@@ -1,0 +1,186 @@
+"""Translates the optimizer, the optimizer hook and mixed precision."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.errors import ConfigError
+from footplate.messages import nearest
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+
+STEPPED_BY_HOOK = "SteppedByHook"
+STEPPED_BY_MODEL = "SteppedByModel"
+_AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
+_OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook", *_AMP_HOOKS)
+# Settings of the gradient all-reduce, which DistributedDataParallel performs now.
+_ALL_REDUCE_KEYS = ("distributed", "coalesce", "bucket_size_mb")
+_STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale", "state_dtype")
+_PARAMWISE_KEYS = {
+    "bias_lr_mult",
+    "bias_decay_mult",
+    "norm_decay_mult",
+    "dwconv_decay_mult",
+    "dcn_offset_lr_mult",
+    "custom_keys",
+    "bypass_duplicate",
+}
+_TYPO_SIMILARITY = 0.9
+
+
+@rule(
+    "optimizer",
+    "optimizers",
+    before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
+    after="""
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0))
+""",
+)
+def optimizer(draft: Draft) -> None:
+    """Moves the optimizer into `optim_wrapper`, with its constructor and parameter-wise settings."""
+    source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
+    cfg = draft.take(source)
+    if cfg is None:
+        draft.take("optimizer")
+        return
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f"'{source}' must be a dict", key=source, found=cfg, origin=draft.origin(source))
+    if "type" in cfg:
+        draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg), source)
+        draft.became(source, "optim_wrapper.optimizer")
+        return
+    draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
+    draft.became(source, "optim_wrapper, one for each optimizer")
+    if draft.original.get("optimizer_config") is None:
+        draft.take("optimizer_config")
+        _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
+        draft.became("optimizer_config", "removed: the model steps its optimizers itself")
+
+
+def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `optim_wrapper` section for one optimizer."""
+    optimizer = with_origins(dict(cfg), cfg)
+    constructor = optimizer.pop("constructor", None)
+    paramwise = optimizer.pop("paramwise_cfg", None)
+    options = optimizer.pop("paramwise_options", None)
+    if paramwise is None and options is not None:
+        paramwise = options
+        if not set(options) <= _PARAMWISE_KEYS:
+            constructor = constructor or "PatternOptimWrapperConstructor"
+    if constructor in (None, "DefaultOptimizerConstructor"):
+        # The generations differ only in which biases `bias_decay_mult` applies to.
+        is_different = paramwise and paramwise.get("bias_decay_mult") is not None
+        constructor = "DefaultOptimizerConstructor" if is_different else None
+    wrapper = {"type": "OptimWrapper", "optimizer": optimizer}
+    if constructor is not None:
+        wrapper["constructor"] = constructor
+    if paramwise is not None:
+        wrapper["paramwise_cfg"] = dict(paramwise)
+    return wrapper
+
+
+@rule(
+    "optimizer_config",
+    before="""
+optimizer_config = dict(
+    type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=dict(max_norm=35, norm_type=2))
+""",
+    after="optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)",
+)
+def optimizer_config(draft: Draft) -> None:
+    """Moves gradient clipping and accumulation into `optim_wrapper`."""
+    given = draft.take("optimizer_config")
+    if given is None:
+        return
+    kind = given.pop("type", "OptimizerHook")
+    if not isinstance(kind, str):
+        origin = draft.origin("optimizer_config.type")
+        raise ConfigError(
+            "the type of an optimizer hook must be a string", key="optimizer_config.type", found=kind, origin=origin
+        )
+    if kind not in _OPTIMIZER_HOOKS:
+        is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
+        # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
+        near = None if is_registered else nearest(kind, _OPTIMIZER_HOOKS, similarity=_TYPO_SIMILARITY)
+        if near is not None:
+            raise ConfigError(
+                f"unknown optimizer hook '{kind}'",
+                key="optimizer_config.type",
+                found=kind,
+                suggestion=near,
+                origin=draft.origin("optimizer_config.type"),
+            )
+        _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
+        hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
+        draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]), "optimizer_config")
+        draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
+        return
+    step: dict[str, Any] = {}
+    scale = given.pop("loss_scale", 512.0)
+    if given.pop("use_fp16", False) or kind in _AMP_HOOKS:
+        step = _mixed_precision(draft, scale, "optimizer_config")
+    if (clip := given.pop("grad_clip", None)) is not None:
+        step["clip_grad"] = dict(clip)
+    counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
+    if counts != 1:
+        step["accumulative_counts"] = counts
+    if (state_dtype := given.pop("state_dtype", None)) is not None:
+        step["state_dtype"] = state_dtype
+    _update_wrappers(draft, step, "optimizer_config", unused=given)
+    text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
+    draft.became("optimizer_config", text or "removed: OptimWrapper does the same by default")
+
+
+@rule(
+    "fp16",
+    before="fp16 = dict(loss_scale=512.0)",
+    after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
+)
+def fp16(draft: Draft) -> None:
+    """Replaces `fp16` with the wrapper type `AmpOptimWrapper`."""
+    given = draft.take("fp16")
+    if given is None:
+        return
+    wrappers = _wrappers(draft).values()
+    kind = str((draft.original.get("optimizer_config") or {}).get("type"))
+    if not any(each.get("type") == STEPPED_BY_HOOK for each in wrappers):
+        scale = next((each["loss_scale"] for each in wrappers if "loss_scale" in each), 512.0)
+        step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
+        _update_wrappers(draft, step, "fp16", unused=given)
+        draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
+    elif "Fp16" in kind:
+        hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
+        hook.update({key: value for key, value in given.items() if key not in hook})
+        draft.became("fp16", f"settings of the custom hook {kind}, which steps the optimizer itself")
+    else:
+        draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} steps the optimizer and sets the precision")
+
+
+def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
+    if draft.device == "cpu":
+        draft.warn(source, "float16 needs an accelerator; on this CPU, mixed precision uses bfloat16")
+    dtype = "bfloat16" if draft.device == "cpu" else "float16"
+    return {"type": "AmpOptimWrapper", "loss_scale": scale, "dtype": dtype}
+
+
+def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
+    """Maps the path of each optimizer wrapper to its settings."""
+    found = draft.translated.get("optim_wrapper", {})
+    if not found or "optimizer" in found or "type" in found:
+        return {"optim_wrapper": found}
+    return {f"optim_wrapper.{name}": each for name, each in found.items()}
+
+
+def _update_wrappers(
+    draft: Draft, step: Mapping[str, Any], source: str, *, unused: Mapping[str, Any] | None = None
+) -> None:
+    """Adds settings to the wrapper of each optimizer, and notes about the `unused` ones."""
+    for key, value in (unused or {}).items():
+        if key not in _ALL_REDUCE_KEYS:
+            near = nearest(key, (*_STEP_KEYS, *_ALL_REDUCE_KEYS))
+            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was removed", near=near)
+        elif value is not None:
+            draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
+    for path in _wrappers(draft):
+        draft.write_all(path, step, source)

@@ -1,0 +1,264 @@
+"""Detects and translates first-generation configs. The engine imports this module by name."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from footplate.config import Config, ConfigDict, KeyOrigin
+from footplate.config.origins import is_variable
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import ConfigError, FootplateError
+from footplate.messages import nearest
+from footplate.openmmlab.first_generation.translation import (
+    data_rules,
+    optimization_rules,
+    runtime_rules,
+    schedule_rules,
+)
+from footplate.openmmlab.first_generation.translation.draft import Draft, Kind, Note, Rule
+from footplate.openmmlab.first_generation.translation.key_map import Path
+from footplate.registry import HOOKS
+
+_logger = logging.getLogger("footplate.openmmlab.first_generation")
+
+AnyConfig = Config | Mapping[str, Any]
+
+RULES: tuple[Rule, ...] = (
+    runtime_rules.renamed,
+    runtime_rules.dist_params,
+    runtime_rules.resume,
+    runtime_rules.device,
+    runtime_rules.model_settings,
+    runtime_rules.model_adapter,
+    optimization_rules.optimizer,
+    optimization_rules.optimizer_config,
+    optimization_rules.fp16,
+    schedule_rules.lr_config,
+    schedule_rules.momentum_config,
+    runtime_rules.runner,
+    runtime_rules.checkpoint_config,
+    runtime_rules.log_config,
+    runtime_rules.custom_hooks,
+    data_rules.evaluation,
+    data_rules.workflow,
+    data_rules.data,
+    runtime_rules.priorities,
+)
+"""The translation rules, in the order in which they are applied."""
+
+# First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
+_CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
+# Settings and sections that occur in second-generation configs too, so they do not decide the generation.
+_SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
+_SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
+_LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
+# `samples_per_epoch`, a key of some code bases, and `samples_per_gpu` have a similarity of 0.8; a typo gives 0.9.
+_MISSPELLED = 0.85
+_OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
+SECOND_GENERATION_KEYS = (
+    *_OPTIMIZATION_KEYS,
+    "train_dataloader",
+    "val_dataloader",
+    "test_dataloader",
+    "val_evaluator",
+    "test_evaluator",
+    "default_hooks",
+    "val_cfg",
+)
+
+FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", "seed", "device")
+
+
+def is_first_generation(cfg: AnyConfig) -> bool:
+    """Checks whether a config is a first-generation config.
+
+    Raises:
+        ConfigError: The config sets up optimization with keys of both generations.
+    """
+    # None, or an override of a base section that does not exist, sets nothing up.
+    conflicting = [
+        key
+        for key in _CONFLICTING
+        if cfg.get(key) is not None and not (isinstance(cfg[key], Mapping) and "_delete_" in cfg[key])
+    ]
+    second = [key for key in _OPTIMIZATION_KEYS if key in cfg]
+    if conflicting and second:
+        raise ConfigError(
+            "the config sets up optimization with keys of both generations",
+            key=conflicting[0],
+            origin=origin_of(cfg, conflicting[0]),
+            notes=[
+                f"first generation: {', '.join(conflicting)}",
+                f"second generation: {', '.join(key for key in SECOND_GENERATION_KEYS if key in cfg)}",
+                "Keep one of the two. To rewrite a first-generation config, use `footplate migrate`.",
+            ],
+        )
+    if second:
+        return False
+    if conflicting or _is_setting(cfg, "data") or _is_setting(cfg, "runner"):
+        return True
+    if any(key in cfg for key in SECOND_GENERATION_KEYS):
+        return False
+    return any(_is_setting(cfg, key) for key in (*_LEFTOVERS, "optimizer"))
+
+
+def warn_about_leftovers(cfg: AnyConfig) -> None:
+    """Warns about first-generation keys that have no effect in a second-generation config."""
+    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS) if _is_setting(cfg, key)]
+    if keys:
+        _logger.warning("First-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
+
+
+def _is_setting(cfg: AnyConfig, key: str) -> bool:
+    """Checks whether a key is a setting of the run rather than a variable that other lines of the config use."""
+    return key in cfg and not is_variable(cfg, key)
+
+
+_Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
+
+
+class Translation(NamedTuple):
+    """The result of a translation.
+
+    Attributes:
+        sections: The second-generation config.
+        notes: Notes about the first-generation keys.
+        sources: Maps each translated path to its first-generation key.
+        taken: The first-generation keys that were translated.
+    """
+
+    sections: ConfigDict
+    notes: tuple[Note, ...]
+    sources: Mapping[Path, str]
+    taken: frozenset[str]
+
+
+def translate(cfg: _Config) -> _Config:
+    """Translates a first-generation config. A second-generation config is returned unchanged.
+
+    Args:
+        cfg: A config or a mapping. It is not modified.
+
+    Raises:
+        ConfigError: A key cannot be translated, or two keys contradict each other.
+
+    Example:
+        >>> cfg = translate(dict(optimizer=dict(type="SGD", lr=0.1), lr_config=dict(policy="fixed"), total_epochs=2))
+        >>> cfg["train_cfg"], cfg["optim_wrapper"]["optimizer"]["lr"]
+        ({'type': 'EpochBasedTrainLoop', 'max_epochs': 2}, 0.1)
+    """
+    if not is_first_generation(cfg):
+        return cfg
+    return with_sections(cfg, translate_sections(cfg).sections)
+
+
+def in_second_generation(cfg: Config) -> Config:
+    """Returns the equivalent second-generation config, and logs each key that cannot be translated.
+
+    A second-generation config is returned unchanged. First-generation keys without effect in it log a warning.
+
+    Raises:
+        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
+            unknown key resembles a known one.
+    """
+    if not is_first_generation(cfg):
+        warn_about_leftovers(cfg)
+        return cfg
+    from footplate.engine.process_setup import pick_device  # imports torch, which `footplate migrate` does not need
+
+    translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
+    _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")
+    for note in translation.notes:
+        name = note.key.rpartition(".")[2]
+        if note.near and nearest(name, [note.near], similarity=_MISSPELLED):
+            raise ConfigError(
+                f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
+                key=note.key,
+                origin=note.origin,
+                suggestion=note.near,
+            )
+        if note.kind is not Kind.BECAME:
+            _logger.warning("%s", note)
+    return with_sections(cfg, translation.sections)
+
+
+def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
+    """Returns `cfg` with its sections replaced. For a plain mapping, returns the new sections."""
+    if isinstance(cfg, Config):
+        return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
+    return sections  # type: ignore[return-value]
+
+
+def translate_sections(
+    cfg: AnyConfig,
+    *,
+    device: str | None = None,
+    is_hook_registered: Callable[[str], bool] | None = None,
+) -> Translation:
+    """Translates a first-generation config, or a part of one.
+
+    Args:
+        cfg: The config. It is not modified.
+        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        is_hook_registered: A function that checks whether a hook name is registered, or None if this is unknown.
+
+    Raises:
+        ConfigError: A key cannot be translated, or two keys contradict each other.
+    """
+    original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
+    draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
+    for rule in RULES:
+        _apply(rule, draft)
+    # Sections of the config take precedence over translated ones.
+    sections = ConfigDict(draft.remaining)
+    origins: Mapping[Any, Any] = getattr(original, "_origins", {})
+    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
+    written: set[str] = set()
+    for key, value in draft.translated.items():
+        existing = sections.get(key)
+        if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
+            merged = ConfigDict(value)
+            merged.merge(existing)
+            dict.__setitem__(sections, key, merged)
+        elif key not in sections or existing is None:
+            dict.__setitem__(sections, key, ConfigDict({key: value})[key])
+            written.add(key)
+    for path, source in draft.sources.items():
+        section = draft.original.get(source)
+        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
+        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
+        if path[0] not in written or origin is None:
+            continue
+        key_origin, found = KeyOrigin(*origin), sections
+        for part in path:
+            if isinstance(found, list):
+                found = found[int(part)]
+            else:
+                found._origins.setdefault(part, key_origin)
+                found = found[part]
+        if isinstance(found, ConfigDict):
+            found._origins.setdefault(None, key_origin)
+    taken = frozenset(set(original) - set(draft.remaining))
+    return Translation(sections, tuple(draft.notes), draft.sources, taken)
+
+
+def _apply(rule: Rule, draft: Draft) -> None:
+    """Applies a rule if it acts on the draft. Adds the origin of the first-generation key to errors."""
+    if not rule.acts_on(draft):
+        return
+    try:
+        rule.apply(draft)
+    except FootplateError as error:
+        error.origin = error.origin or origin_at(draft.original, error.key)
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # A value has the wrong type, most often a number or a string instead of a dict.
+        key = next((each for each in rule.keys if each in draft.original), "")
+        raise ConfigError(
+            f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
+            key=key,
+            found=draft.original.get(key),
+            origin=draft.origin(key) if key else None,
+            hides_cause=True,
+        ) from error

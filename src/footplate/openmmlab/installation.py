@@ -1,0 +1,354 @@
+"""Makes imports from OpenMMLab packages resolve to footplate, with import hooks.
+
+The hooks provide modules of footplate, and change modules of installed packages.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import decode_source
+from pkgutil import resolve_name
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from footplate.data.workers import WorkerSetup
+from footplate.messages import nearest
+from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.mmengine.names import Names, describe_unknown_name
+from footplate.openmmlab.names import DISTRIBUTIONS, names_of
+from footplate.openmmlab.patches import forget_applied, patch
+from footplate.openmmlab.versions import accepted_ranges, is_first_generation, restore_versions, show_accepted_versions
+from footplate.registry.dotted_paths import top_level_spec
+
+_logger = logging.getLogger("footplate.openmmlab")
+# The major version of mmcv that removed the training code.
+_MMCV_WITHOUT_RUNNER = 2
+
+
+class Report(NamedTuple):
+    """The result of `install`.
+
+    Attributes:
+        resolved: The packages whose missing names resolve to footplate.
+        completed: Installed packages whose missing names, such as `mmcv.utils.Registry`, resolve to footplate.
+        left: Installed packages that were not changed.
+    """
+
+    resolved: tuple[str, ...]
+    completed: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.resolved:
+            parts.append(f"{', '.join(self.resolved)} resolve to footplate")
+        if self.completed:
+            parts.append(f"missing names are added to {', '.join(self.completed)}")
+        if self.left:
+            parts.append(f"installed and not changed: {', '.join(self.left)}")
+        return "import names: " + "; ".join(parts)
+
+
+class _Installed(NamedTuple):
+    finders: list[MetaPathFinder]
+    report: Report
+    setup: Callable[[], Report]
+
+
+_installed: list[_Installed] = []
+_completed: dict[str, tuple[ModuleType, set[str]]] = {}
+
+
+def install(patches: bool = True) -> Report:
+    """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
+
+    `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register.
+    Missing names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other
+    installed packages are not changed. Repeated calls have no effect.
+
+    Args:
+        patches: Whether to replace names in first-generation code and mmcv that were removed from PyTorch, NumPy and
+            Python.
+
+    Returns:
+        A report. It is also logged.
+
+    Example:
+        >>> report = install()
+        >>> from mmengine.hooks import Hook
+        >>> uninstall()
+    """
+    if _installed:
+        return _installed[0].report
+    if "mmengine" in sys.modules:
+        _logger.warning("MMEngine was imported before footplate. Code that already imported it does not use footplate.")
+        for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
+            del sys.modules[title]
+    left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
+    ours = [package for package in DISTRIBUTIONS if package not in left]
+    others = [package for package in ours if package != "mmengine"]
+    # A module without a spec is a stand-in that was put into sys.modules.
+    completed = tuple(each for each in others if sys.modules.get(each) is not None or top_level_spec(each) is not None)
+    # Before an installed MMEngine, and before the files of installed packages.
+    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
+    sys.meta_path[:0] = finders
+    finders += [NamesFinder(others), OperatorsFinder()]
+    sys.meta_path += finders[2:]
+    for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
+        complete(module)
+    report = Report(tuple(ours), completed, left)
+    setup = partial(install, patches)
+    WorkerSetup.functions.append(setup)
+    _installed.append(_Installed(finders, report, setup))
+    _logger.info("%s", report)
+    return report
+
+
+def uninstall() -> None:
+    """Reverts `install` and removes the modules imported through it from `sys.modules`."""
+    if not _installed:
+        return
+    installed = _installed.pop()
+    for finder in installed.finders:
+        sys.meta_path.remove(finder)
+    WorkerSetup.functions.remove(installed.setup)
+    revert()
+    forget_applied()
+    restore_versions()
+    for title, module in list(sys.modules.items()):
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if isinstance(loader, (NamesFinder, OperatorsFinder)):
+            del sys.modules[title]
+            parent, _, child = title.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(child, None)
+    _logger.info("Import names: uninstalled.")
+
+
+def _is_complete(package: str) -> bool:
+    """Checks whether a package is installed and provides all names that training code needs."""
+    for distribution in DISTRIBUTIONS[package]:
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER
+    return False
+
+
+class _ProvidedModule(ModuleType):
+    """A module whose names are not replaced when a submodule with the same name is imported, such as `collate`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(value, ModuleType) or name not in (names_of(self.__name__) or {}):
+            super().__setattr__(name, value)
+
+
+class NamesFinder(MetaPathFinder, Loader):
+    """Finds modules of OpenMMLab packages that footplate provides, and creates them.
+
+    Args:
+        packages: The names of the packages.
+    """
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = frozenset(packages)
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module that footplate provides, or None.
+
+        Raises:
+            ModuleNotFoundError: An import requests an unknown submodule or name of `mmengine`. Python looks for a
+                submodule if `from mmengine.hooks import name` does not find the name.
+        """
+        if fullname.partition(".")[0] not in self.packages:
+            return None
+        parent, _, name = fullname.rpartition(".")
+        if names_of(fullname) is None:
+            if not parent.startswith("mmengine") or name in (names_of(parent) or {}) or name.startswith("__"):
+                return None
+            # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
+            if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
+                return None
+            # If `name` were the missing module, Python would replace this error with one that lacks the message.
+            raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
+        spec = ModuleSpec(fullname, self, is_package=True)
+        # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
+        # because they would use its own registries.
+        parts = fullname.split(".")
+        if parts[0] != "mmengine":
+            spec.submodule_search_locations = [
+                folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
+            ]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns an empty module."""
+        return _ProvidedModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Sets up a module whose attributes are imported on first access."""
+        title = module.__name__
+        names = names_of(title) or {}
+        module.__doc__ = f"The names of '{title}' that footplate provides."
+        module.__dict__["__all__"] = sorted(names)
+        module.__dict__["__getattr__"] = _lookup(module, names, module.__dict__.__setitem__)
+        module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
+
+
+class OperatorsFinder(MetaPathFinder, Loader):
+    """Provides `mmcv._ext` if mmcv is installed without compiled operators. It must be the last finder."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of `mmcv._ext`, or None for any other module."""
+        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns a module with the operators, implemented in PyTorch."""
+        from footplate.openmmlab.operators import create_extension
+
+        return create_extension()
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing, because the module is already complete."""
+
+
+class InstalledFinder(MetaPathFinder):
+    """Changes modules of installed packages when they are imported.
+
+    Missing names of mmcv 1.x are added to the modules of mmcv. Each code base sees a version of mmcv that it accepts.
+    In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced. Once a
+    first-generation code base is imported, modules in the current folder count as first-generation code, too.
+
+    A package that limits the version of mmcv or MMEngine in its `__init__.py` is a code base, too.
+
+    Args:
+        completed: The packages to which missing names are added.
+        patches: Whether to replace removed names.
+    """
+
+    def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
+        self.completed = frozenset(completed)
+        self.patches = patches
+        self._code_bases = set(CODE_BASES)
+        self._patched = set(completed) if patches else set()
+        self._patches_current_folder = False
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module to change, or None."""
+        top = fullname.partition(".")[0]
+        is_known = top in self._code_bases | self.completed | self._patched
+        if not is_known and not self._patches_current_folder and fullname != top:
+            return None
+        # Other finders include those of editable installs.
+        ours = NamesFinder | InstalledFinder | OperatorsFinder
+        others = [each for each in sys.meta_path if not isinstance(each, ours)]
+        spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
+        if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
+            return NamesFinder([top]).find_spec(fullname)
+        loader = spec.loader if spec is not None else None
+        if not isinstance(loader, SourceFileLoader):
+            return None
+        file = os.path.abspath(loader.path)
+        is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
+        if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
+            self._patched.add(top)
+            is_known = True
+        if fullname == top and loader.is_package(fullname) and _limits_versions(loader):
+            self._code_bases.add(top)
+            is_known = True
+        if not is_known:
+            return None
+        loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+    def _execute(self, loader: SourceFileLoader, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        """Executes the code of a module with its changes.
+
+        Args:
+            loader: The loader of the module.
+            execute: The method of the loader that executes the unchanged code.
+            module: The module.
+        """
+        name = module.__name__
+        top = name.partition(".")[0]
+        source = ""
+        if name in self._code_bases or top in self._patched:
+            source = _source_of(loader)
+        if name in self._code_bases:
+            show_accepted_versions(source)
+            if self.patches and is_first_generation(source):
+                self._patched.add(top)
+                self._patches_current_folder = True
+        patched = patch(source, name) if top in self._patched else None
+        if patched is None:
+            execute(module)
+        else:
+            vars(module).update(patched[1])
+            exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
+        if top in self.completed:
+            complete(module)
+
+
+def _source_of(loader: SourceFileLoader) -> str:
+    return decode_source(loader.get_data(loader.path))
+
+
+def _limits_versions(loader: SourceFileLoader) -> bool:
+    try:
+        return bool(accepted_ranges(_source_of(loader)))
+    except (SyntaxError, ValueError):  # Python decides whether it can be imported
+        return False
+
+
+def complete(module: ModuleType) -> None:
+    """Adds missing names to a module of an installed package. They are imported on first access."""
+    names = names_of(module.__name__)
+    if names is None or _completed.get(module.__name__, (None,))[0] is module:
+        return
+    added: set[str] = {"__getattr__"}
+
+    def keep(name: str, value: Any) -> None:
+        added.add(name)
+        setattr(module, name, value)
+
+    if getattr(module, "__spec__", None) is None:  # otherwise its submodules cannot be imported
+        keep("__path__", [])
+    module.__dict__["__getattr__"] = _lookup(module, names, keep)
+    _completed[module.__name__] = module, added
+
+
+def revert() -> None:
+    """Removes the names that `complete` added."""
+    for module, added in _completed.values():
+        for name in added:
+            vars(module).pop(name, None)
+    _completed.clear()
+
+
+def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
+    """Returns a `__getattr__` for a module. It imports a name or a submodule and passes it to `keep`."""
+    title = module.__name__
+
+    def look_up(name: str) -> Any:
+        if name in names:
+            found = resolve_name(names[name])
+        elif names_of(f"{title}.{name}") is not None:
+            found = importlib.import_module(f"{title}.{name}")
+        else:
+            if title.partition(".")[0] == "mmengine" and not name.startswith("__"):
+                raise AttributeError(describe_unknown_name(title, name))
+            near = None if name.startswith("__") else nearest(name, names)
+            hint = f": did you mean '{near}'?" if near else ""
+            raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")
+        keep(name, found)
+        return found
+
+    return look_up

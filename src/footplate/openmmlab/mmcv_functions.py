@@ -1,0 +1,408 @@
+"""Functions from mmcv 1.x that neither mmcv 2 nor MMEngine provides."""
+
+import functools
+import getpass
+import io
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.parallel._functions import _get_stream as _torch_stream
+from torch.utils import cpp_extension
+from torch.utils.data import DataLoader
+
+from footplate.checkpoint import save_checkpoint as _save_checkpoint
+from footplate.checks import check_choice
+from footplate.distributed import get_rank, unwrap_model
+from footplate.errors import BuildError, ConfigError
+from footplate.openmmlab.first_generation.adapters.model import map_nested, unpack_containers
+from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
+from footplate.openmmlab.mmengine.progress import ProgressBar
+from footplate.openmmlab.mmengine.registry import build_from_cfg
+from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
+from footplate.records import add_log_file
+from footplate.records import get_logger as _get_logger
+from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
+from footplate.storage import read_bytes
+
+CUDA_HOME = cpp_extension.CUDA_HOME
+IS_IPU_AVAILABLE = False
+IS_MLU_AVAILABLE = hasattr(torch, "is_mlu_available") and torch.is_mlu_available()
+logger_initialized: dict[str, bool] = {}
+
+
+def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer constructor from its config."""
+    return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
+
+
+def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer for the parameters of a model, with the `constructor` of the config."""
+    settings = dict(cfg)
+    kind = settings.pop("constructor", "DefaultOptimizerConstructor")
+    paramwise_cfg = settings.pop("paramwise_cfg", None)
+    build = build_optimizer_constructor({"type": kind, "optimizer_cfg": settings, "paramwise_cfg": paramwise_cfg})
+    built = build(unwrap_model(model))
+    return getattr(built, "optimizer", built)
+
+
+def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
+    settings = {**(default_args or {}), **info}
+    kind = settings.pop("type")
+    if isinstance(kind, str):
+        if parent is None or not hasattr(parent, kind):
+            raise BuildError(f"there is no '{kind}' in {getattr(parent, '__name__', parent)}")
+        kind = getattr(parent, kind)
+    return kind(**settings)
+
+
+def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a dataset. A list of configs becomes a ConcatDataset."""
+    if isinstance(cfg, (list, tuple)):
+        return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
+    return build_from_cfg(cfg, DATASETS, default_args)
+
+
+def save_checkpoint(
+    model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Saves the weights of a model and the state of its optimizer, or of each optimizer in a dict."""
+    checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
+    if isinstance(optimizer, Mapping):
+        checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
+    elif optimizer is not None:
+        checkpoint["optimizer"] = optimizer.state_dict()
+    _save_checkpoint(checkpoint, filename)
+
+
+def imfrombytes(
+    content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decodes an image to a uint8 array of shape `(H, W, 3)`, `(H, W, 4)` or `(H, W)`.
+
+    Args:
+        content: The encoded image.
+        flag: "color", "grayscale", or "unchanged" to keep the channels of the file, with colors in BGR order.
+        channel_order: "bgr" or "rgb"; used only if `flag` is "color".
+        backend: The mmcv backend whose behavior to reproduce, by default "cv2". Images are always decoded with Pillow.
+            Palette images, such as label maps, are converted to colors, unless `backend` is "pillow" and `flag` is
+            "unchanged".
+
+    Raises:
+        ArgumentError: The flag, the channel order or the backend is unknown.
+    """
+    check_choice("flag", flag, ("color", "grayscale", "unchanged"))
+    check_choice("channel_order", channel_order, ("bgr", "rgb"))
+    check_choice("backend", backend or "cv2", ("cv2", "pillow", "turbojpeg", "tifffile"))
+    image = Image.open(io.BytesIO(content))
+    if flag == "unchanged":
+        pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)
+        has_colors = pixels.ndim == 3 and pixels.shape[2] >= 3
+        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2) if has_colors else pixels
+    if flag == "grayscale":
+        return np.asarray(image.convert("L"))
+    pixels = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+
+
+def imread(
+    path: str | Path | npt.NDArray[np.uint8],
+    flag: str = "color",
+    channel_order: str = "bgr",
+    backend: str | None = None,
+    file_client_args: Any = None,
+) -> npt.NDArray[np.uint8]:
+    """Reads an image file as `imfrombytes` does. An array is returned unchanged."""
+    if isinstance(path, np.ndarray):
+        return path
+    return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
+    """Returns a decorator that has no effect, because AmpOptimWrapper already enables mixed precision."""
+    return lambda function: function
+
+
+def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
+    """Returns a decorator that disables mixed precision for a method and casts its arguments to float32."""
+
+    def decorate(function: _Function) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*inputs: Any, **named: Any) -> Any:
+            device = next(filter(torch.is_autocast_enabled, _device_types()), None)
+            if device is None:
+                return function(*inputs, **named)
+            with torch.autocast(device, enabled=False):
+                return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
+
+        return call
+
+    return decorate
+
+
+@functools.cache
+def _device_types() -> tuple[str, ...]:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("cpu",) if accelerator is None else (accelerator.type, "cpu")
+
+
+def wrap_fp16_model(model: torch.nn.Module) -> None:
+    """Does nothing, because AmpOptimWrapper keeps the weights in float32 and uses autocast."""
+
+
+def _to_float32(data: Any) -> Any:
+    return map_nested(data, torch.Tensor, lambda value: value.float() if value.is_floating_point() else value)
+
+
+def jit(func: Any = None, **options: Any) -> Any:
+    """Returns the function unchanged, or a decorator that does so. mmcv compiles it only for another framework."""
+    return func if func is not None else lambda function: function
+
+
+def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function unchanged."""
+    return func
+
+
+def is_jit_tracing() -> bool:
+    """Checks whether `torch.jit` is tracing the current code."""
+    return bool(torch._C._get_tracing_state())
+
+
+def get_logger(
+    name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
+) -> logging.Logger:
+    """Returns a child of footplate's logger that writes to the same outputs. Records its name in `logger_initialized`.
+
+    Args:
+        name: The name of the child. If it is empty, footplate's logger itself is returned.
+        log_file: An additional file to write to.
+        log_level: The log level.
+        file_mode: The mode in which the file is opened.
+    """
+    logger = _get_logger(f"footplate.{name}".rstrip("."))
+    logger_initialized[logger.name] = True
+    # First-generation code often requests the same logger several times.
+    known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+    if log_file is not None and os.path.abspath(log_file) not in known:
+        add_log_file(logger, log_file, file_mode)
+    logger.setLevel(log_level)
+    return logger
+
+
+def get_root_logger(log_file: str | None = None, log_level: int = logging.INFO) -> logging.Logger:
+    """Returns footplate's logger; see get_logger for the arguments."""
+    return get_logger("", log_file, log_level)
+
+
+def get_host_info() -> str:
+    """Returns the user and the host as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def get_time_str() -> str:
+    """Returns the local time in the format `20261122_010203`."""
+    return time.strftime("%Y%m%d_%H%M%S")
+
+
+def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool = False) -> None:
+    """Seeds Python, NumPy and PyTorch.
+
+    Args:
+        seed: The seed.
+        deterministic: Whether cuDNN must choose deterministic algorithms.
+        use_rank_shift: Whether to add the rank to the seed.
+    """
+    _seed(seed, diff_rank_seed=use_rank_shift)
+    if deterministic:
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def allreduce_params(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
+    """Averages parameters over all processes, in place."""
+    all_reduce_params([each.data for each in params], coalesce, bucket_size_mb, op="mean")
+
+
+def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
+    """Averages the gradients of parameters over all processes, in place."""
+    with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
+    allreduce_params(with_gradient, coalesce, bucket_size_mb)
+
+
+def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
+    """Returns nested data with all tensors of type `src_type` converted to `dst_type`."""
+    return map_nested(inputs, Tensor, lambda each: each.to(dst_type) if each.dtype == src_type else each)
+
+
+def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
+    """Unpacks the data containers of a call.
+
+    Returns:
+        The positional and the keyword arguments for this process, each in a tuple of length 1.
+    """
+    return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
+
+
+def _get_stream(device: Any) -> Any:
+    """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 means the CPU."""
+    if isinstance(device, int):
+        device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
+    return _torch_stream(device)
+
+
+def _get_cuda_home() -> str | None:
+    return CUDA_HOME
+
+
+def _get_dataloader() -> tuple[type, type]:
+    return DataLoader, DataLoader
+
+
+def get_build_config() -> str:
+    """Returns the build configuration of PyTorch."""
+    return torch.__config__.show()
+
+
+class IterLoader:
+    """Iterates over a dataloader endlessly and counts the passes.
+
+    Args:
+        dataloader: The dataloader.
+    """
+
+    def __init__(self, dataloader: Any) -> None:
+        self._dataloader = dataloader
+        self._iterator: Iterator[Any] = iter(dataloader)
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The number of complete passes."""
+        return self._epoch
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._epoch += 1
+        if hasattr(self._dataloader.sampler, "set_epoch"):
+            self._dataloader.sampler.set_epoch(self._epoch)
+        self._iterator = iter(self._dataloader)
+        return next(self._iterator)
+
+    def __len__(self) -> int:
+        return len(self._dataloader)
+
+
+class LossScaler:
+    """Computes the loss scale for training in half precision.
+
+    Args:
+        init_scale: The initial scale.
+        mode: "dynamic", or "static" to keep the scale.
+        scale_factor: The factor by which a dynamic scale changes.
+        scale_window: The number of iterations without overflow after which a dynamic scale grows.
+
+    """
+
+    def __init__(
+        self, init_scale: float = 2**32, mode: str = "dynamic", scale_factor: float = 2.0, scale_window: int = 1000
+    ) -> None:
+        self.cur_scale, self.cur_iter, self.last_overflow_iter = init_scale, 0, -1
+        self.mode, self.scale_factor, self.scale_window = mode, scale_factor, scale_window
+
+    @property
+    def loss_scale(self) -> float:
+        """The current scale."""
+        return self.cur_scale
+
+    def has_overflow(self, params: Iterable[Tensor]) -> bool:
+        """Checks whether a gradient is non-finite. Returns False for a static scale."""
+        gradients = [each.grad for each in params if each.grad is not None]
+        return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
+
+    def update_scale(self, overflow: bool) -> None:
+        """Updates a dynamic scale after an iteration."""
+        if self.mode != "dynamic":
+            return
+        if overflow:
+            self.cur_scale = max(self.cur_scale / self.scale_factor, 1)
+            self.last_overflow_iter = self.cur_iter
+        elif (self.cur_iter - self.last_overflow_iter) % self.scale_window == 0:
+            self.cur_scale *= self.scale_factor
+        self.cur_iter += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restores a state returned by `state_dict`."""
+        vars(self).update(state_dict)
+
+
+def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
+    """Returns the predictions of a model for a dataloader.
+
+    Args:
+        model: The model. It is set to evaluation mode and called as `model(return_loss=False, **batch)`.
+        data_loader: The data.
+    """
+    model.eval()
+    results: list[Any] = []
+    bar = ProgressBar(len(data_loader.dataset)) if get_rank() == 0 else None
+    for batch in data_loader:
+        with torch.no_grad():
+            found = model(return_loss=False, **batch)
+        results.extend(found)
+        if bar is not None:
+            bar.update(len(found))
+    return results
+
+
+def multi_gpu_test(
+    model: nn.Module, data_loader: Any, tmpdir: str | None = None, gpu_collect: bool = False
+) -> list[Any] | None:
+    """Runs the model in each process and gathers the predictions on rank 0, in dataset order.
+
+    Returns None on other ranks.
+
+    Args:
+        model: See `single_gpu_test`.
+        data_loader: The data of this process.
+        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
+        gpu_collect: Whether to gather the results on the accelerators rather than on the CPU.
+    """
+    found = single_gpu_test(model, data_loader)
+    return collect_results(found, len(data_loader.dataset), "gpu" if gpu_collect else "cpu")
+
+
+def _refused(what: str) -> Callable[..., Any]:
+    """Returns a class that raises an error when it is instantiated. Code bases use it only to train on IPUs."""
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")
+
+    return type(what, (), {"__init__": refuse, "__doc__": "Raises an error.", "__module__": __name__})
+
+
+IPUDataLoader, IPUFp16OptimizerHook = _refused("IPUDataLoader"), _refused("IPUFp16OptimizerHook")
+cfg2options, ipu_model_wrapper = _refused("cfg2options"), _refused("ipu_model_wrapper")

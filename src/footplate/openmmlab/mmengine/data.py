@@ -1,0 +1,124 @@
+"""Functions and types of `mmengine` for data, metrics, writers and images that only code bases use."""
+
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from footplate.data.rng import seed_generators
+from footplate.evaluation.metric import to_device
+from footplate.visualization import ImageArray, as_rgb, draw_featmap
+
+DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
+SUFFIX_TYPE = Sequence[str] | str
+
+
+def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns a decorator that makes a method first call `method` of its object, unless the attribute `flag` is set."""
+
+    def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(old_func)
+        def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+            if not hasattr(obj, method):
+                raise AttributeError(f"{type(obj).__name__} has no method '{method}'.")
+            if not getattr(obj, flag, False):
+                getattr(obj, method)()
+                setattr(obj, flag, True)
+            return old_func(obj, *args, **kwargs)
+
+        return initialized
+
+    return decorate
+
+
+force_full_init = _after("full_init", "_fully_initialized")
+"""Decorates a method of a dataset so that a call first loads the annotations if they are not loaded yet."""
+force_init_env = _after("_init_env", "_env_initialized")
+"""Decorates a method of a writer so that a call first calls `_init_env` if it has not been called yet."""
+
+
+def worker_init_fn(
+    worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
+) -> None:
+    """Seeds Python, NumPy and PyTorch in a worker, based on its rank and worker id."""
+    seed_generators(num_workers * rank + worker_id + seed)
+
+
+def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
+    """Returns the value of a metric, given its name with or without the prefix of its metric class.
+
+    Raises:
+        ValueError: The name matches no metric or several metrics.
+    """
+    if indicator in metrics:
+        return metrics[indicator]
+    found = [key for key in metrics if key.rpartition("/")[2] == indicator]
+    if len(found) != 1:
+        names = ", ".join(found or metrics)
+        raise ValueError(f"The metric '{indicator}' is {'ambiguous' if found else 'unknown'}. Choose one of {names}.")
+    return metrics[found[0]]
+
+
+_to_cpu = partial(to_device, device="cpu")
+
+
+def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
+    """Converts a tensor to a NumPy array. Returns an array unchanged."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
+    """Raises TypeError if a value is not an instance of the types."""
+    if not isinstance(value, valid_type):
+        raise TypeError(f"'{name}' must be {valid_type}, not {type(value).__name__}.")
+
+
+def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, ...], valid_length: int) -> None:
+    """Raises TypeError if a value or a list item has a wrong type, or AssertionError if a list has a wrong length."""
+    check_type(name, value, (list, *(valid_type if isinstance(valid_type, tuple) else (valid_type,))))
+    if isinstance(value, list):
+        if len(value) != valid_length:
+            raise AssertionError(f"'{name}' must have {valid_length} items, not {len(value)}.")
+        for item in value:
+            check_type(name, item, valid_type)
+
+
+def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
+    """Repeats a value of a valid type `expand_dim` times in a list. Returns other values unchanged."""
+    return [value] * expand_dim if isinstance(value, valid_type) else value
+
+
+def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) -> ImageArray:
+    """Returns the colors of one channel, ``(H, W)`` or ``(1, H, W)``, blended with `img`. `alpha` weighs them."""
+    channel = tensor2ndarray(feat_map)
+    return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
+
+
+def color_str2rgb(color: str) -> tuple[int, int, int]:
+    """Returns the red, green and blue components of a color, from 0 to 255."""
+    return as_rgb(color)
+
+
+def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
+    """Converts colors to the format of matplotlib: names, or red, green and blue from 0 to 1.
+
+    Raises:
+        TypeError: `colors` is not a color or a list of colors.
+    """
+    if isinstance(colors, str):
+        return colors
+    if isinstance(colors, tuple):
+        if len(colors) != 3 or not all(0 <= channel <= 255 for channel in colors):
+            raise AssertionError(f"A color must be three numbers from 0 to 255, not {colors}.")
+        return tuple(channel / 255 for channel in colors)
+    if isinstance(colors, list):
+        return [color_val_matplotlib(color) for color in colors]
+    raise TypeError(f"A color must be a name or a tuple, not {type(colors).__name__}.")
+
+
+def img_from_canvas(canvas: Any) -> ImageArray:
+    """Returns the content of a matplotlib canvas as a uint8 RGB array of shape (H, W, 3)."""
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -1,0 +1,249 @@
+"""The collectives of `mmengine.dist`. Without a process group, they behave as in a group with a single process."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor
+
+from footplate import distributed
+from footplate.distributed import collect_results as _collect_results
+from footplate.distributed import get_rank, get_world_size
+from footplate.distributed.collectives import Group
+
+_OPERATIONS = {
+    "sum": torch_dist.ReduceOp.SUM,
+    "mean": torch_dist.ReduceOp.SUM,
+    "product": torch_dist.ReduceOp.PRODUCT,
+    "min": torch_dist.ReduceOp.MIN,
+    "max": torch_dist.ReduceOp.MAX,
+}
+_local_group: Group = None
+
+
+def get_dist_info(group: Group = None) -> tuple[int, int]:
+    """Returns the rank of this process and the number of processes."""
+    return get_rank(group), get_world_size(group)
+
+
+def get_backend(group: Group = None) -> str | None:
+    """Returns the backend of a group, such as "nccl", or None without a process group."""
+    return torch_dist.get_backend(group) if distributed.is_distributed() else None
+
+
+def get_default_group() -> Group:
+    """Returns the group of all processes, or None without a process group."""
+    return torch_dist.group.WORLD if distributed.is_distributed() else None
+
+
+def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
+    """Creates the group of the processes on this machine; `get_local_group` returns it.
+
+    Args:
+        node_rank: The index of this machine.
+        num_gpus_per_node: The number of processes per machine.
+    """
+    global _local_group  # noqa: PLW0603
+    first = node_rank * num_gpus_per_node
+    _local_group = torch_dist.new_group(list(range(first, first + num_gpus_per_node)))
+
+
+def get_local_group() -> Group:
+    """Returns the group of the processes on this machine, or None without a process group.
+
+    Raises:
+        ValueError: `init_local_group` was not called.
+    """
+    if distributed.is_distributed() and _local_group is None:
+        raise ValueError("There is no local group. Call init_local_group first.")
+    return _local_group
+
+
+def get_local_size() -> int:
+    """Returns the number of processes on this machine."""
+    return get_world_size(get_local_group()) if distributed.is_distributed() else 1
+
+
+def get_local_rank() -> int:
+    """Returns the rank of this process on its machine."""
+    return get_rank(get_local_group()) if distributed.is_distributed() else 0
+
+
+def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
+    """Initializes the process group. Of `options`, only `timeout` and `port` have an effect."""
+    known = {key: value for key, value in options.items() if key in ("timeout", "port")}
+    distributed.initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
+
+
+def infer_launcher() -> str:
+    """Infers the launcher of this process from environment variables: "slurm", "pytorch" or "none"."""
+    if "SLURM_NTASKS" in os.environ and "LOCAL_RANK" not in os.environ:
+        return "slurm"
+    return "pytorch" if "LOCAL_RANK" in os.environ else "none"
+
+
+def get_comm_device(group: Group = None) -> torch.device:
+    """Returns the device on which a group's backend expects tensors."""
+    backend = get_backend(group)
+    kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
+    kind = kinds.get(str(backend))
+    return torch.device(kind, getattr(torch, kind).current_device()) if kind else torch.device("cpu")
+
+
+def _tensors(data: Any) -> Iterator[Tensor]:
+    if isinstance(data, Tensor):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _tensors(value)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | np.ndarray):
+        for value in data:
+            yield from _tensors(value)
+    else:
+        raise TypeError(f"'data' must be a tensor, or a mapping or list of tensors, not {type(data).__name__}.")
+
+
+def get_data_device(data: Any) -> torch.device:
+    """Returns the device of a tensor, or the common device of the tensors in a mapping or list.
+
+    Raises:
+        ValueError: There is no tensor, or the tensors are on different devices.
+    """
+    devices = {tensor.device for tensor in _tensors(data)}
+    if len(devices) != 1:
+        found = ", ".join(sorted(map(str, devices))) or "none"
+        raise ValueError(f"The tensors must be on one device. Found: {found}.")
+    return devices.pop()
+
+
+def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
+    """Moves tensors to a device. If `out` is given, copies them into the tensors of `out` and returns `out`."""
+    if out is not None:
+        for source, target in zip(_tensors(data), _tensors(out), strict=True):
+            target.copy_(source)
+        return out
+    if isinstance(data, Tensor):
+        return data.to(device)
+    if isinstance(data, Mapping):
+        return type(data)({key: cast_data_device(value, device) for key, value in data.items()})  # type: ignore[call-arg]
+    return type(data)(cast_data_device(value, device) for value in data)
+
+
+@torch.no_grad()
+def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
+    """Reduces a tensor over the processes, in place.
+
+    Args:
+        data: The tensor.
+        op: "sum", "mean", "product", "min" or "max".
+        group: The process group; all processes by default.
+    """
+    size = get_world_size(group)
+    if size <= 1:
+        return
+    reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
+    torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
+    if op == "mean":
+        reduced = reduced // size if not reduced.is_floating_point() else reduced / size
+    data.copy_(reduced)
+
+
+def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
+    """Reduces the tensors of a dict over the processes, in place and in sorted key order."""
+    for key in sorted(data):
+        all_reduce(data[key], op, group)
+
+
+def all_reduce_params(
+    params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1, op: str = "sum", group: Group = None
+) -> None:
+    """Reduces tensors over the processes, in place.
+
+    Args:
+        params: The tensors.
+        coalesce: Ignored; each tensor is sent on its own.
+        bucket_size_mb: Ignored.
+        op: See `all_reduce`.
+        group: The process group; all processes by default.
+    """
+    for tensor in params:
+        all_reduce(tensor.data, op, group)
+
+
+def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
+    """Returns the tensors of all processes. The tensors must have the same shape."""
+    if get_world_size(group) == 1:
+        return [data]
+    sent = data.detach().to(get_comm_device(group)).contiguous()
+    received = [torch.empty_like(sent) for _ in range(get_world_size(group))]
+    torch_dist.all_gather(received, sent, group)
+    return [each.to(data.device) for each in received]
+
+
+def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
+    """Returns the tensors of all processes on process `dst`, and an empty list on other processes."""
+    gathered: list[Tensor | None] = list(all_gather(data, group))
+    return gathered if get_rank(group) == dst else []
+
+
+def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
+    """Copies the tensor of process `src` to the tensors of all processes, in place."""
+    if get_world_size(group) > 1:
+        sent = data.detach().to(get_comm_device(group)).contiguous()
+        torch_dist.broadcast(sent, src, group)
+        data.detach().copy_(sent)
+
+
+def all_gather_object(data: Any, group: Group = None) -> list[Any]:
+    """Returns the objects of all processes."""
+    return distributed.gather_objects(data, group)
+
+
+def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
+    """Returns the objects of all processes on process `dst`, and None on other processes."""
+    found = all_gather_object(data, group)
+    return found if get_rank(group) == dst else None
+
+
+def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
+    """Replaces the items of a list with those of process `src`."""
+    if get_world_size(group) > 1:
+        torch_dist.broadcast_object_list(data, src, group)
+
+
+def sync_random_seed(group: Group = None) -> int:
+    """Returns a random seed that is the same on all processes."""
+    seed = [random.SystemRandom().randrange(2**31)]
+    broadcast_object_list(seed, group=group)
+    return seed[0]
+
+
+def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: str | None = None) -> list[Any] | None:
+    """Gathers the results of all processes on rank 0, in dataset order. Returns None on other ranks.
+
+    Args:
+        results: One result for each sample of this process.
+        size: The number of samples in the dataset.
+        device: The device on which the results are gathered, "cpu" or "gpu".
+        tmpdir: Ignored; results are sent between processes instead of being written to a folder.
+
+    Raises:
+        NotImplementedError: The device is neither "cpu" nor "gpu".
+    """
+    if device not in ("cpu", "gpu", "npu"):
+        raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
+    return _collect_results(results, size, "cpu" if device == "cpu" else "gpu")
+
+
+def collect_results_cpu(result_part: list[Any], size: int, tmpdir: str | None = None) -> list[Any] | None:
+    """Calls `collect_results` with the device "cpu"."""
+    return collect_results(result_part, size, "cpu", tmpdir)
+
+
+def collect_results_gpu(result_part: list[Any], size: int) -> list[Any] | None:
+    """Calls `collect_results` with the device "gpu"."""
+    return collect_results(result_part, size, "gpu")

@@ -1,0 +1,299 @@
+"""`BaseInferencer`, from which code bases derive their inferencers, and the published configs and models."""
+
+import logging
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import yaml
+from rich.progress import track
+from torch import nn
+
+from footplate.checkpoint import load_weights
+from footplate.config import Config, parse_recorded
+from footplate.data import pseudo_collate
+from footplate.errors import ConfigError
+from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.mmengine.runner import CheckpointLoader
+from footplate.openmmlab.mmengine.storage_backends import get_file_backend
+from footplate.openmmlab.mmengine.torch_utils import get_device
+from footplate.openmmlab.mmengine.utils import get_installed_path, is_installed
+from footplate.openmmlab.mmengine.weights import revert_sync_batchnorm
+from footplate.registry import FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
+
+ModelType = dict[str, Any] | Config | str
+ImgType = np.ndarray[Any, Any] | torch.Tensor | str
+InputType = ImgType | dict[str, Any]
+InputsType = InputType | Sequence[InputType]
+ResType = dict[str, Any] | list[dict[str, Any]]
+
+_logger = logging.getLogger("footplate.openmmlab")
+
+
+class BaseInferencer(ABC):
+    """Applies a trained model to images in four steps: preprocess, forward, visualize and postprocess.
+
+    Args:
+        model: A config file, a config, or the name of a published model.
+        weights: The path or URL of a checkpoint. By default, a published model uses its published weights, and other
+            models keep their initial weights.
+        device: The device. By default, the first available accelerator.
+        scope: The scope of the registries. By default, the scope of the config.
+        show_progress: Whether to show a progress bar.
+    """
+
+    preprocess_kwargs: ClassVar[set[str]] = set()
+    forward_kwargs: ClassVar[set[str]] = set()
+    visualize_kwargs: ClassVar[set[str]] = set()
+    postprocess_kwargs: ClassVar[set[str]] = set()
+
+    def __init__(
+        self,
+        model: Any = None,
+        weights: str | None = None,
+        device: str | None = None,
+        scope: str | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.scope = scope or default_scope()
+        self.show_progress = show_progress
+        if isinstance(model, str) and os.path.isfile(model):
+            cfg = Config.fromfile(model)
+        elif isinstance(model, str):
+            cfg, published = self._load_model_from_metafile(model)
+            weights = weights or published
+        elif isinstance(model, dict):
+            cfg = Config(dict(model))
+        elif isinstance(model, Config):
+            cfg = model
+        elif weights is None:
+            raise ConfigError("No model was given. Pass a config file, a config, or the name of a published model.")
+        else:
+            cfg = self._config_of(weights)
+        self.scope = self.scope or cfg.get("default_scope")
+        with using_scope(self.scope):
+            self.model = self._init_model(cfg, weights, device or get_device())
+            self.pipeline = self._init_pipeline(cfg)
+            self.collate_fn = self._init_collate(cfg)
+            self.visualizer = self._init_visualizer(cfg)
+        self.cfg = cfg
+
+    def _config_of(self, weights: str) -> Config:
+        """Returns the config in a checkpoint. It is read as data, so that no code in it is executed."""
+        meta = CheckpointLoader.load_checkpoint(weights).get("meta") or {}
+        if not isinstance(meta.get("cfg"), str):
+            raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
+        return parse_recorded(meta["cfg"], f"{weights}.py")
+
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Applies the model to inputs.
+
+        Args:
+            inputs: The path of an image or a folder, an array, or a list of these.
+            return_datasamples: Whether to return data elements rather than dicts.
+            batch_size: The number of images in a batch.
+            kwargs: Arguments for the four steps. The class attributes `preprocess_kwargs`, `forward_kwargs`,
+                `visualize_kwargs` and `postprocess_kwargs` list the argument names of each step.
+
+        Returns:
+            The output of `postprocess`.
+        """
+        preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
+        items = self._inputs_to_list(inputs)
+        with using_scope(self.scope):
+            batches = self.preprocess(items, batch_size=batch_size, **preprocess)
+            predictions: list[Any] = []
+            for batch in track(batches, "Inference") if self.show_progress else batches:
+                predictions.extend(self.forward(batch, **forward))
+            images = self.visualize(items, predictions, **visualize)
+            return self.postprocess(predictions, images, return_datasamples, **postprocess)
+
+    def _inputs_to_list(self, inputs: Any) -> list[Any]:
+        """Returns the inputs as a list. A folder is replaced with the paths of its files."""
+        if isinstance(inputs, str):
+            backend = get_file_backend(inputs)
+            if backend.isdir(inputs):
+                names = backend.list_dir_or_file(inputs, list_dir=False)
+                return [backend.join_path(inputs, name) for name in names]
+        return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+
+    def preprocess(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Iterator[Any]:
+        """Applies the pipeline to the inputs and yields batches of the results."""
+        for chunk in self._get_chunk_data(map(self.pipeline, inputs), batch_size):
+            yield self.collate_fn(chunk)
+
+    @torch.no_grad()
+    def forward(self, inputs: Any, **kwargs: Any) -> Any:
+        """Returns the predictions of a batch."""
+        return self.model.test_step(inputs)  # type: ignore[operator]
+
+    @abstractmethod
+    def visualize(self, inputs: list[Any], preds: Any, show: bool = False, **kwargs: Any) -> Any:
+        """Draws the predictions and returns the images, or returns None."""
+
+    @abstractmethod
+    def postprocess(
+        self, preds: Any, visualization: Any, return_datasample: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Returns the results, usually under `predictions` and `visualization`."""
+
+    def _init_model(self, cfg: Any, weights: str | None, device: str = "cpu") -> nn.Module:
+        """Builds the model with its weights, in evaluation mode, on the device."""
+        cfg.model.pop("pretrained", None)
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        checkpoint = None if weights is None else CheckpointLoader.load_checkpoint(weights)
+        self._load_weights_to_model(model, checkpoint, cfg)
+        model.cfg = cfg
+        return model.to(device).eval()
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
+        """Loads the weights and the dataset's metadata. Warns about random weights if there is no checkpoint."""
+        if checkpoint is None:
+            _logger.warning("No checkpoint was given, so the weights of the model are random.")
+            return
+        load_weights(model, checkpoint)
+        meta = checkpoint.get("meta", {})
+        found: Any = {"classes": meta["CLASSES"]} if "CLASSES" in meta else None
+        if "dataset_meta" in meta:
+            found = {str(key).lower(): value for key, value in meta["dataset_meta"].items()}
+        if found is not None:
+            model.dataset_meta = found
+
+    def _init_collate(self, cfg: Any) -> Callable[..., Any]:
+        """Returns the collate function of `test_dataloader`."""
+        settings = cfg.get("test_dataloader", {}).get("collate_fn")
+        if settings is None:
+            return pseudo_collate
+        settings = dict(settings)
+        function = FUNCTIONS.get(settings.pop("type"))
+        return lambda items: function(items, **settings)
+
+    @abstractmethod
+    def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
+        """Returns the function that converts an input to the format that the model expects."""
+
+    def _init_visualizer(self, cfg: Any) -> Any:
+        """Returns the visualizer of the config, or None."""
+        if "visualizer" not in cfg:
+            return None
+        return VISUALIZERS.build({**cfg.visualizer, "name": f"inferencer-{id(self)}"})
+
+    def _get_chunk_data(self, inputs: Iterable[Any], chunk_size: int) -> Iterator[list[Any]]:
+        """Yields lists of `chunk_size` items. The last list may be shorter."""
+        items = iter(inputs)
+        while chunk := list(islice(items, chunk_size)):
+            yield chunk
+
+    def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict[str, Any], ...]:
+        """Returns the keyword arguments of each step.
+
+        Raises:
+            ValueError: An argument does not belong to any step.
+        """
+        steps = [self.preprocess_kwargs, self.forward_kwargs, self.visualize_kwargs, self.postprocess_kwargs]
+        if unknown := set(kwargs) - set().union(*steps):
+            raise ValueError(f"Unknown arguments: {', '.join(sorted(unknown))}.")
+        return tuple({key: value for key, value in kwargs.items() if key in names} for names in steps)
+
+    @staticmethod
+    def _get_repo_or_mim_dir(scope: str) -> str:
+        """Returns the folder with the published configs of a code base.
+
+        Raises:
+            ConfigError: The code base is not installed, or has no configs.
+        """
+        package = CODE_BASES.get(scope, scope)
+        if not is_installed(package):
+            raise ConfigError(f"The code base '{scope}' is not installed. Install it with: pip install {package}")
+        folder = get_installed_path(package)
+        for found in (os.path.join(folder, ".mim"), os.path.dirname(folder)):
+            if os.path.exists(os.path.join(found, "configs")):
+                return found
+        raise ConfigError(f"The package '{package}' has no published configs.")
+
+    @classmethod
+    def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
+        """Yields the published models listed in the metafiles in a folder."""
+        with open(os.path.join(dir, "model-index.yml"), encoding="utf-8") as file:
+            index = yaml.safe_load(file)
+        for name in index["Import"]:
+            with open(os.path.join(dir, name), encoding="utf-8") as file:
+                content = yaml.safe_load(file)
+            models = content["Models"] if isinstance(content, dict) else content
+            yield from (model for model in models if isinstance(model, dict))
+
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
+        """Returns the config of a published model and the address of its weights.
+
+        Raises:
+            ConfigError: There is no model with this name.
+        """
+        if self.scope is None:
+            raise ConfigError(f"'{model}' is not a file. To find a published model, pass its code base as `scope`.")
+        folder = self._get_repo_or_mim_dir(self.scope)
+        for found in self._get_models_from_metafile(folder):
+            names = {found["Name"], os.path.splitext(os.path.basename(found["Config"]))[0]}
+            alias = found.get("Alias") or []
+            names.update([alias] if isinstance(alias, str) else alias)
+            if model in names:
+                return Config.fromfile(os.path.join(folder, found["Config"])), found.get("Weights")
+        raise ConfigError(f"The code base '{self.scope}' has no published model '{model}'.")
+
+    @staticmethod
+    def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
+        """Returns the names of a code base's published models, filtered by a regular expression."""
+        scope = scope or default_scope()
+        if scope is None:
+            raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")
+        folder = BaseInferencer._get_repo_or_mim_dir(scope)
+        names: list[str] = []
+        for found in BaseInferencer._get_models_from_metafile(folder):
+            alias = found.get("Alias") or [found["Name"]]
+            names += [alias] if isinstance(alias, str) else alias
+        return [name for name in names if re.match(patterns, name)]
+
+
+def get_config(cfg_path: str, pretrained: bool = False) -> Config:
+    """Returns a published config of an installed code base.
+
+    Args:
+        cfg_path: The code base and the config, such as `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
+        pretrained: Whether to set `model_path` to the address of the published weights.
+
+    Raises:
+        ConfigError: The code base is not installed, or has no such config.
+    """
+    scope, separator, path = cfg_path.partition("::")
+    if not separator:
+        raise ConfigError(f"'{cfg_path}' does not name a code base. Write it as 'mmdet::faster_rcnn/...py'.")
+    cfg = Config.fromfile(cfg_path)
+    if not pretrained:
+        return cfg
+    for model in BaseInferencer._get_models_from_metafile(BaseInferencer._get_repo_or_mim_dir(scope)):
+        if model["Config"].removeprefix("configs/") == path:
+            cfg["model_path"] = model["Weights"]
+            return cfg
+    raise ConfigError(f"No weights are published for '{cfg_path}'.")
+
+
+def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
+    """Builds the model of a published config of an installed code base, optionally with its published weights.
+
+    Args:
+        cfg_path: See `get_config`.
+        pretrained: Whether to load the published weights.
+        kwargs: Default arguments for the model.
+    """
+    cfg = get_config(cfg_path, pretrained)
+    with using_scope(cfg_path.partition("::")[0]):
+        model = MODELS.build({**kwargs, **cfg.model})
+    if pretrained:
+        load_weights(model, CheckpointLoader.load_checkpoint(cfg["model_path"]))
+    return model

@@ -1,0 +1,106 @@
+"""Named instances: `ManagerMixin`, and `MMLogger`, whose instances write to footplate's log."""
+
+import logging
+from typing import Any, ClassVar
+
+from typing_extensions import Self
+
+from footplate.records import get_logger
+
+
+class ManagerMeta(type):
+    """The metaclass that creates a dict of named instances for each class."""
+
+    def __init__(cls, *args: Any) -> None:
+        cls._instance_dict: dict[str, Any] = {}
+        super().__init__(*args)
+
+
+class ManagerMixin(metaclass=ManagerMeta):
+    """The base class for classes whose instances can be accessed by name, such as loggers.
+
+    Args:
+        name: The name of the instance.
+    """
+
+    _instance_dict: ClassVar[dict[str, Any]]
+
+    def __init__(self, name: str = "", **kwargs: Any) -> None:
+        self._instance_name = name
+
+    @classmethod
+    def get_instance(cls, name: str, **kwargs: Any) -> Self:
+        """Returns the instance with this name. Creates it if it does not exist."""
+        if name not in cls._instance_dict:
+            cls._instance_dict[name] = cls(name=name, **kwargs)
+        return cls._instance_dict[name]  # type: ignore[no-any-return]
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Returns the instance that was created last.
+
+        Raises:
+            RuntimeError: There are no instances.
+        """
+        if not cls._instance_dict:
+            raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
+        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
+
+    @classmethod
+    def check_instance_created(cls, name: str) -> bool:
+        """Checks whether an instance with this name exists."""
+        return name in cls._instance_dict
+
+    @property
+    def instance_name(self) -> str:
+        """The name of the instance."""
+        return self._instance_name
+
+
+class MMLogger(logging.Logger, ManagerMixin):
+    """A logger whose records go to the screen and the log file of the run.
+
+    Args:
+        name: The name for `get_instance`.
+        logger_name: The name that log lines show.
+        log_file: An additional file for the records of this logger.
+        log_level: The minimum level of records to log.
+        file_mode: The mode in which the file is opened.
+        distributed: Ignored; footplate's log determines which processes write.
+        file_handler_cfg: Ignored; footplate's log rotates its own file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        logger_name: str = "mmengine",
+        log_file: str | None = None,
+        log_level: int | str = "INFO",
+        file_mode: str = "w",
+        distributed: bool = False,
+        file_handler_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        logging.Logger.__init__(self, logger_name, log_level)
+        ManagerMixin.__init__(self, name)
+        self.parent = get_logger("footplate.openmmlab")
+        self._log_file = log_file
+        if log_file is not None:
+            handler = logging.FileHandler(log_file, file_mode, encoding="utf-8", delay=True)
+            handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+            self.addHandler(handler)
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """Checks whether records of a level are logged, also after `logging.disable`, unlike the cache of the base."""
+        return level > self.manager.disable and super().isEnabledFor(level)
+
+    @property
+    def log_file(self) -> str | None:
+        """The file of this logger."""
+        return self._log_file
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Returns the instance that was created last. Creates one named "mmengine" if there are no instances."""
+        if not cls._instance_dict:
+            cls.get_instance("mmengine")
+        return super().get_current_instance()

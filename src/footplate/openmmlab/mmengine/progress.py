@@ -1,0 +1,233 @@
+"""Timers, progress bars, and functions that process many tasks and show a progress bar."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
+from multiprocessing import Pool
+from multiprocessing.pool import Pool as PoolType
+from shutil import get_terminal_size
+from typing import Any, TextIO
+
+from rich.progress import track
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+from typing_extensions import Self
+
+
+class TimerError(Exception):
+    """A timer was read before it was started."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class Timer:
+    """Measures time in seconds. When used as a context manager, prints the duration of the block.
+
+    Args:
+        start: Whether to start immediately.
+        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
+    """
+
+    def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
+        self.print_tmpl = print_tmpl or "{:.3f}"
+        self._is_running = False
+        if start:
+            self.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the timer was started."""
+        return self._is_running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        print(self.print_tmpl.format(self.since_last_check()))
+        self._is_running = False
+
+    def start(self) -> None:
+        """Starts the timer, unless it is running."""
+        if not self._is_running:
+            self._t_start = time.time()
+            self._is_running = True
+        self._t_last = time.time()
+
+    def since_start(self) -> float:
+        """Returns the seconds since the start; see `since_last_check` for errors."""
+        self.since_last_check()
+        return self._t_last - self._t_start
+
+    def since_last_check(self) -> float:
+        """Returns the seconds since the last call to a `since_*` method, or since the start.
+
+        Raises:
+            TimerError: The timer was not started.
+        """
+        if not self._is_running:
+            raise TimerError("The timer is not running. Call start() first.")
+        before, self._t_last = self._t_last, time.time()
+        return self._t_last - before
+
+
+_timers: dict[str, Timer] = {}
+
+
+def check_time(timer_id: str) -> float:
+    """Returns the seconds since the last call with this id, or 0 for the first call."""
+    if timer_id not in _timers:
+        _timers[timer_id] = Timer()
+        return 0
+    return _timers[timer_id].since_last_check()
+
+
+class ProgressBar:
+    """A progress bar on one line of a terminal, drawn by tqdm.
+
+    Args:
+        task_num: The number of tasks; 0 if it is unknown.
+        bar_width: The width of the bar in characters.
+        start: Whether to start immediately.
+        file: The stream to print to.
+    """
+
+    def __init__(self, task_num: int = 0, bar_width: int = 50, start: bool = True, file: TextIO | None = None) -> None:
+        self.task_num, self.bar_width, self.completed = task_num, bar_width, 0
+        self.file = sys.stdout if file is None else file
+        if start:
+            self.start()
+
+    @property
+    def terminal_width(self) -> int:
+        """The width of the terminal in characters."""
+        return get_terminal_size().columns
+
+    def start(self) -> None:
+        """Prints the empty bar and starts the timer."""
+        bar_format = f"{{percentage:3.0f}}%|{{bar:{self.bar_width}}}{{r_bar}}" if self.task_num > 0 else None
+        self._bar = tqdm(total=self.task_num or None, file=self.file, bar_format=bar_format)
+        self.timer = Timer()
+
+    def update(self, num_tasks: int = 1) -> None:
+        """Counts completed tasks and redraws the bar."""
+        self.completed += num_tasks
+        self._bar.update(num_tasks)
+        if self.completed == self.task_num:
+            self._bar.refresh()
+
+
+def track_progress(
+    func: Callable[..., Any], tasks: Any, bar_width: int = 50, file: TextIO | None = None, **kwargs: Any
+) -> list[Any]:
+    """Calls `func(task, **kwargs)` for each task, shows a progress bar, and returns the results.
+
+    Args:
+        func: The function.
+        tasks: A sequence, or a tuple of an iterator and the number of its items.
+        bar_width: See `ProgressBar`.
+        file: See `ProgressBar`.
+        kwargs: Additional keyword arguments for the function.
+    """
+    return [func(task, **kwargs) for task in track_iter_progress(tasks, bar_width, file)]
+
+
+def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
+    """Yields the tasks. A progress bar counts each task when the next one is requested."""
+    iterator, count = _iterate_in_order(tasks)
+    bar = ProgressBar(count, bar_width, file=file)
+    for task in iterator:
+        yield task
+        bar.update()
+    bar.file.write("\n")
+
+
+def init_pool(
+    process_num: int, initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] | None = None
+) -> PoolType:
+    """Starts a pool of processes."""
+    return Pool(process_num, initializer, initargs or ())
+
+
+def track_parallel_progress(
+    func: Callable[..., Any],
+    tasks: Any,
+    nproc: int,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] | None = None,
+    bar_width: int = 50,
+    chunksize: int = 1,
+    skip_first: bool = False,
+    keep_order: bool = True,
+    file: TextIO | None = None,
+) -> list[Any]:
+    """Calls `func(task)` for each task in several processes, shows a progress bar, and returns the results.
+
+    Args:
+        func: The function; it must be importable by the other processes.
+        tasks: A sequence, or a tuple of an iterator and the number of its items.
+        nproc: The number of processes.
+        initializer: A function that each process calls first.
+        initargs: The arguments for `initializer`.
+        bar_width: See `ProgressBar`.
+        chunksize: The number of tasks that a process takes at a time.
+        skip_first: Ignored; the bar estimates the remaining time from recent results.
+        keep_order: Whether to return the results in the order of the tasks.
+        file: See `ProgressBar`.
+    """
+    iterator, count = _iterate_in_order(tasks)
+    with init_pool(nproc, initializer, initargs) as pool:
+        apply = pool.imap if keep_order else pool.imap_unordered
+        return list(track_iter_progress((apply(func, iterator, chunksize), count), bar_width, file))
+
+
+def _call(func: Callable[..., Any], task: Any) -> Any:
+    """Calls a function with the items of a tuple or dict as arguments."""
+    if isinstance(task, dict):
+        return func(**task)
+    return func(*task) if isinstance(task, tuple) else func(task)
+
+
+def track_progress_rich(
+    func: Callable[..., Any],
+    tasks: Iterable[Any] = (),
+    task_num: int | None = None,
+    nproc: int = 1,
+    chunksize: int = 1,
+    description: str = "Processing",
+    color: str = "blue",
+) -> list[Any]:
+    """Calls a function for many tasks, shows a progress bar with rich, and returns the results.
+
+    Args:
+        func: The function. A tuple is passed as positional arguments, a dict as keyword arguments, and any other task
+            as the only argument.
+        tasks: The tasks.
+        task_num: The number of tasks. If `tasks` is empty, the function is called this many times without arguments.
+        nproc: The number of processes; with 1, the function runs in this process.
+        chunksize: The number of tasks that a process takes at a time.
+        description: The text next to the bar.
+        color: The color of the bar.
+    """
+    total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
+    items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
+    call = partial(_call, func)  # picklable, unlike a closure
+    if nproc == 1:
+        return [call(task) for task in track(items, description, total, complete_style=color)]
+    with Pool(nproc) as pool:
+        return list(track(pool.imap(call, items, chunksize), description, total, complete_style=color))
+
+
+def _iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
+    """Returns an iterator over the tasks, and their number. Iterators without a length must be passed in a tuple.
+
+    Raises:
+        TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.
+    """
+    if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
+        return iter(tasks[0]), tasks[1]
+    if isinstance(tasks, Sized):
+        return iter(tasks), len(tasks)
+    raise TypeError("'tasks' must be a sequence, or a tuple of an iterator and the number of its items.")

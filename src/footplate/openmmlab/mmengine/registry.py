@@ -1,0 +1,118 @@
+"""The `Registry` of `mmengine.registry`, its build functions, and `DefaultScope` as a view of footplate's scope."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from footplate.errors import BuildError, UnknownNameError
+from footplate.openmmlab.mmengine.managers import ManagerMixin
+from footplate.optim import build_optimizer
+from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
+from footplate.registry import Registry as _Registry
+from footplate.registry.root import build_model
+
+_logger = logging.getLogger("footplate.openmmlab")
+
+
+class _RegistryType(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Counts the root registries as instances of `Registry`, since code bases import both from `mmengine`."""
+        return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
+
+
+class Registry(_Registry, metaclass=_RegistryType):
+    """A registry whose `get` returns None for an unknown name, as code bases expect."""
+
+    def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]
+        """Returns the class or function registered under a name, or None if there is no such name."""
+        try:
+            return super().get(key)
+        except UnknownNameError:
+            return None
+
+
+class DefaultScope(ManagerMixin):
+    """Sets the default scope of the registries when it is created.
+
+    Args:
+        name: The name for `get_instance`.
+        scope_name: The scope.
+    """
+
+    def __init__(self, name: str, scope_name: str) -> None:
+        super().__init__(name)
+        self._scope_name = scope_name
+        set_default_scope(scope_name)
+
+    @property
+    def scope_name(self) -> str:
+        """The default scope."""
+        return self._scope_name
+
+    @classmethod
+    def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
+        """Returns an instance with the current default scope, or None if no default scope is set."""
+        scope = default_scope()
+        if scope is None:
+            return None
+        for instance in reversed(cls._instance_dict.values()):
+            if instance.scope_name == scope:
+                return instance  # type: ignore[no-any-return]
+        return cls.get_instance(f"{scope}-{time.time_ns()}", scope_name=scope)
+
+    @classmethod
+    @contextmanager
+    def overwrite_default_scope(cls, scope_name: str | None) -> Iterator[None]:
+        """Sets the default scope for the duration of the block. None leaves it unchanged."""
+        if scope_name is None:
+            yield
+            return
+        with using_scope(scope_name):
+            yield
+
+
+def init_default_scope(scope: str) -> None:
+    """Sets the default scope, and warns if it replaces another."""
+    before = default_scope()
+    if before not in (None, scope):
+        _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)
+    set_default_scope(scope)
+
+
+def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object from its config.
+
+    Args:
+        cfg: A dict with `type`, a name or class, and the arguments of the constructor.
+        registry: The registry for names.
+        default_args: Default values of the arguments.
+
+    Raises:
+        BuildError: `registry` is not a Registry, or an argument is invalid.
+    """
+    if not isinstance(registry, _Registry):
+        raise BuildError("the argument 'registry' of build_from_cfg must be a Registry", found=registry)
+    if registry is OPTIMIZERS:
+        settings = {**(default_args or {}), **cfg}
+        return build_optimizer(settings, settings.pop("params"))
+    return registry.build_entry(cfg, default_args=default_args)
+
+
+def build_model_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
+    """Builds a module from a config, or a `Sequential` from a list of configs."""
+    return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
+
+
+def build_runner_from_cfg(cfg: Any, registry: _Registry) -> Any:
+    """Builds a runner from the config of a run. `runner_type` selects a class other than `Runner`."""
+    kind: Any = registry.resolve(cfg.get("runner_type", "Runner"), cfg, key="runner_type")
+    return kind.from_cfg(cfg)
+
+
+def build_scheduler_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a schedule from a config. `convert_to_iter_based` converts epochs to iterations."""
+    return registry.build_entry(cfg, default_args=default_args)

@@ -1,0 +1,300 @@
+"""The functions of `mmengine.runner`, and `FlexibleRunner` with the strategies of `mmengine._strategy`.
+
+No code from a checkpoint is executed.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from footplate.checkpoint import STRIP_WRAPPER, find_latest, load_weights
+from footplate.checkpoint import load_checkpoint as _read
+from footplate.checkpoint import save_checkpoint as _save
+from footplate.distributed import get_rank, unwrap_model
+from footplate.engine import Runner
+from footplate.engine.process_setup import seed_everything
+from footplate.engine.run_config import refuse_unsupported
+from footplate.errors import ConfigError
+from footplate.models import trained_model
+from footplate.models.activation_checkpointing import checkpoint_activations
+from footplate.openmmlab.mmengine.storage_backends import get_file_backend
+from footplate.openmmlab.mmengine.torch_utils import get_device
+
+Loader = Callable[..., Any]
+ReviseKeys = Sequence[tuple[str, str]]
+
+
+class CheckpointLoader:
+    """Loads each checkpoint with the loader registered for the prefix of its address. Code bases may add loaders."""
+
+    _schemes: ClassVar[dict[str, Loader]] = {}
+
+    @classmethod
+    def register_scheme(cls, prefixes: str | Sequence[str], loader: Loader | None = None, force: bool = False) -> Any:
+        """Registers a function `(filename, map_location) -> checkpoint`. Without `loader`, returns a decorator.
+
+        Args:
+            prefixes: One or several prefixes.
+            loader: The function.
+            force: Whether to replace a registered loader.
+
+        Raises:
+            KeyError: A prefix is already registered and `force` is not set.
+        """
+
+        def register(found: Loader) -> Loader:
+            for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
+                if prefix in cls._schemes and not force:
+                    raise KeyError(f"'{prefix}' is already registered. Pass force=True to replace it.")
+                cls._schemes[prefix] = found
+            return found
+
+        return register if loader is None else register(loader)
+
+    @classmethod
+    def load_checkpoint(cls, filename: str, map_location: Any = None, logger: Any = "current") -> Any:
+        """Loads a checkpoint from a path or address.
+
+        Args:
+            filename: A path, or an address with a prefix.
+            map_location: The device for the tensors; the CPU by default.
+            logger: Ignored; messages go to footplate's log.
+        """
+        for prefix in sorted(cls._schemes, key=len, reverse=True):
+            if re.match(prefix, str(filename)):
+                return cls._schemes[prefix](filename, map_location)
+        return _read(filename, map_location or "cpu")
+
+
+def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> Any:
+    """Loads a checkpoint from a path or address."""
+    return CheckpointLoader.load_checkpoint(filename, map_location, logger)
+
+
+def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
+    """Returns the weights from a checkpoint whose keys start with a prefix. Removes the prefix from the keys.
+
+    Raises:
+        AssertionError: No key has the prefix.
+    """
+    checkpoint = _load_checkpoint(filename, map_location)
+    weights = checkpoint.get("state_dict", checkpoint)
+    start = prefix if prefix.endswith(".") else f"{prefix}."
+    found = OrderedDict((key[len(start) :], value) for key, value in weights.items() if key.startswith(start))
+    if not found:
+        raise AssertionError(f"No key in '{filename}' starts with '{start}'.")
+    return found
+
+
+def _load_checkpoint_to_model(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    strict: bool = False,
+    logger: Any = None,
+    revise_keys: ReviseKeys = STRIP_WRAPPER,
+) -> Any:
+    """Loads the weights of a checkpoint into a model and returns the checkpoint."""
+    load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys)
+    return checkpoint
+
+
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
+    """Loads a state dict into a module and logs mismatches."""
+    load_weights(trained_model(module), dict(state_dict), strict=strict)
+
+
+def load_checkpoint(
+    model: nn.Module,
+    filename: str,
+    map_location: Any = None,
+    strict: bool = False,
+    logger: Any = None,
+    revise_keys: ReviseKeys = STRIP_WRAPPER,
+) -> Any:
+    """Loads the weights of the checkpoint at a path or address into a model and returns the checkpoint.
+
+    Args:
+        model: The model, wrapped or not.
+        filename: The path or address.
+        map_location: The device for the tensors; the CPU by default.
+        strict: Whether all keys must match.
+        logger: Ignored; mismatches are reported in footplate's log.
+        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
+    """
+    checkpoint = _load_checkpoint(filename, map_location)
+    load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=str(filename))
+    return checkpoint
+
+
+def save_checkpoint(
+    checkpoint: Mapping[str, Any],
+    filename: str,
+    file_client_args: Mapping[str, Any] | None = None,
+    backend_args: Mapping[str, Any] | None = None,
+) -> None:
+    """Saves a checkpoint atomically, on any storage backend.
+
+    Args:
+        checkpoint: The content.
+        filename: The path.
+        file_client_args: An old name for `backend_args`.
+        backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
+    """
+    backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
+    _save(dict(checkpoint), backend.join_path(filename))
+
+
+def find_latest_checkpoint(path: str) -> str | None:
+    """Returns the path of the checkpoint in a work_dir from which a run would resume, or None."""
+    return find_latest(path)
+
+
+def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
+    """Seeds Python, NumPy and PyTorch. Returns the seed.
+
+    Args:
+        seed: The seed. By default, a random seed is drawn. It is the same for all processes.
+        deterministic: Whether to use only deterministic algorithms.
+        diff_rank_seed: Whether to add the rank to the seed.
+    """
+    # Callers may pass any truth value, such as 1; footplate's own configs need booleans.
+    flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
+    shared = seed_everything({"seed": seed, **flags})
+    return shared + get_rank() if diff_rank_seed else shared
+
+
+@contextmanager
+def autocast(
+    device_type: str | None = None,
+    dtype: torch.dtype | None = None,
+    enabled: bool = True,
+    cache_enabled: bool | None = None,
+) -> Iterator[None]:
+    """Runs the block in lower precision, by default on the device of this process.
+
+    Args:
+        device_type: "cuda", "cpu", ... By default, the first available accelerator.
+        dtype: The precision. By default, the one that torch uses for autocasting on this device.
+        enabled: Whether to use the lower precision.
+        cache_enabled: See `torch.autocast`.
+    """
+    kind = device_type or get_device()
+    context = torch.autocast(kind, dtype, enabled, cache_enabled) if enabled else nullcontext()
+    with context:
+        yield
+
+
+def calc_dynamic_intervals(
+    start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
+) -> tuple[list[int], list[int]]:
+    """Returns the milestones, starting with 0, and the interval that applies from each milestone on."""
+    pairs = [(0, start_interval), *(dynamic_interval_list or [])]
+    return [start for start, _ in pairs], [interval for _, interval in pairs]
+
+
+def get_state_dict(
+    module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
+) -> dict[str, Any]:
+    """Returns the state dict of a module, wrapped or not."""
+    state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
+    if destination is None:
+        return state
+    destination.update(state)
+    return destination  # type: ignore[no-any-return]
+
+
+def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
+    """Makes submodules recompute their activations in the backward pass; see `checkpoint_activations`.
+
+    Args:
+        model: The model.
+        modules: The name of a submodule, or several names.
+
+    Raises:
+        ArgumentError: There is no such submodule, or its `forward` cannot be replaced.
+    """
+    names = [modules] if isinstance(modules, str) else modules
+    checkpoint_activations(model, [re.escape(name) for name in names])
+
+
+class BaseStrategy:
+    """The base class of strategies. A strategy contains settings for `FlexibleRunner`.
+
+    Args:
+        settings: The settings. Only `work_dir`, `experiment_name`, `auto_scale_lr` and those that a subclass lists have
+            an effect.
+    """
+
+    names: tuple[str, ...] = ()
+    """The settings that become arguments of the runner."""
+
+    def __init__(self, **settings: Any) -> None:
+        refuse_unsupported({"strategy": {"type": type(self).__name__}})
+        known = ("work_dir", "experiment_name", "auto_scale_lr", *self.names)
+        for name in settings:
+            if name not in known:
+                raise ConfigError(
+                    f"footplate's runner has no setting for '{name}' of {type(self).__name__}",
+                    key=f"strategy.{name}",
+                    found=settings[name],
+                    notes=[f"It has settings for {', '.join(known)}."],
+                )
+        self.settings = settings
+
+
+class SingleDeviceStrategy(BaseStrategy):
+    """Trains on one device."""
+
+
+class DDPStrategy(SingleDeviceStrategy):
+    """Trains with DistributedDataParallel. The settings are `model_wrapper` and `sync_bn`."""
+
+    names = ("model_wrapper", "sync_bn")
+
+
+class FSDPStrategy(DDPStrategy):
+    """Raises an error, because the FSDP strategy is not supported. To shard parameters, set `model_wrapper_cfg`."""
+
+
+class DeepSpeedStrategy(BaseStrategy):
+    """Raises an error, because the DeepSpeed strategy is not supported."""
+
+
+class ColossalAIStrategy(BaseStrategy):
+    """Raises an error, because the Colossal-AI strategy is not supported."""
+
+
+_KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)
+
+
+class FlexibleRunner(Runner):
+    """A runner whose strategy contains the settings for distributed training.
+
+    Args:
+        model: The model, or its config dict.
+        work_dir: The folder for checkpoints and logs.
+        strategy: A strategy, its config dict, or None for the default.
+        arguments: Additional arguments for `Runner`.
+
+    Raises:
+        ConfigError: footplate has no such strategy, or no such setting.
+    """
+
+    def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
+        if not isinstance(strategy, BaseStrategy):
+            section = dict(strategy) if isinstance(strategy, Mapping) else {"type": strategy or "SingleDeviceStrategy"}
+            kind: Any = section.pop("type", None)
+            if isinstance(kind, str):
+                refuse_unsupported({"strategy": kind})
+                kind = next(each for each in _KINDS if each.__name__ == kind.rpartition(".")[2])
+            strategy = kind(**section)
+        self.strategy: BaseStrategy = strategy
+        settings = dict(strategy.settings)
+        if "model_wrapper" in settings:
+            settings["model_wrapper_cfg"] = settings.pop("model_wrapper")
+        super().__init__(model, **{"work_dir": work_dir, **settings, **arguments})

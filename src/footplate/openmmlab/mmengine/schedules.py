@@ -1,0 +1,90 @@
+"""The base classes of `mmengine.optim.scheduler` from which code bases derive their own schedules."""
+
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from footplate.checkpoint.serializable import to_serializable
+from footplate.errors import CheckpointError
+from footplate.optim.schedules import Curve, ParamSchedule
+from footplate.optim.schedules.base_curve import ENDLESS
+
+INF = ENDLESS
+_SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "by_epoch", "verbose"}
+_OF_THE_BASE = _SETTINGS | {"_global_step", "_groups", "_key", "_slots"}
+
+
+class _UnknownCurve(Curve):
+    """A placeholder curve for schedules that compute their own values."""
+
+    def ends_at_base(self) -> bool:
+        """Returns True, so that there is no warning about the end of the schedule."""
+        return True
+
+
+class _ParamScheduler(ParamSchedule):
+    """The base class of schedules that compute the next values of the parameter groups in `_get_value`.
+
+    Args:
+        optimizer: The optimizer, or the optimizer wrapper.
+        param_name: The field of parameter groups, such as "lr".
+        begin: The first step of the schedule.
+        end: The step at which the schedule ends.
+        last_step: The last completed step of the run to continue; -1 for a new run.
+        by_epoch: Whether steps are epochs.
+        verbose: Whether to log each change.
+
+    Raises:
+        ArgumentError: `begin` is not less than `end`, or the parameter groups have no such field.
+    """
+
+    converts_itself: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        optimizer: Any,
+        param_name: str,
+        begin: int = 0,
+        end: int = INF,
+        last_step: int = -1,
+        by_epoch: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        settings = {"begin": begin, "end": end, "last_step": last_step, "by_epoch": by_epoch, "verbose": verbose}
+        super().__init__(optimizer, _UnknownCurve(), param_name=param_name, **settings)  # type: ignore[arg-type]
+
+    def _get_value(self) -> list[float]:
+        raise NotImplementedError(f"{type(self).__name__} must define _get_value.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of the base class, and all additional attributes that a checkpoint can contain."""
+        own = {}
+        for key in vars(self).keys() - _OF_THE_BASE:
+            with suppress(CheckpointError):
+                own[key] = to_serializable(vars(self)[key])
+        return {**own, **super().state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores a state returned by `state_dict`, except `begin`, `end` and the other settings of the base class."""
+        vars(self).update({key: state_dict[key] for key in state_dict.keys() & vars(self).keys() - _OF_THE_BASE})
+        super().load_state_dict(state_dict)
+
+
+class _OfField:
+    """Passes a fixed parameter group field, such as "lr", to the constructor of a schedule."""
+
+    _field: str
+
+    def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(optimizer, self._field, *args, **kwargs)  # type: ignore[call-arg]
+
+
+class LRSchedulerMixin(_OfField):
+    """A mixin for schedules that change the learning rate."""
+
+    _field = "lr"
+
+
+class MomentumSchedulerMixin(_OfField):
+    """A mixin for schedules that change the momentum."""
+
+    _field = "momentum"

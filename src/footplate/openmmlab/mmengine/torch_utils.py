@@ -1,0 +1,262 @@
+"""The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
+
+import importlib.util
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from footplate.openmmlab.mmengine.weights import is_norm
+from footplate.records import print_log
+
+TORCH_VERSION = torch.__version__
+
+
+def is_rocm_pytorch() -> bool:
+    """Checks whether PyTorch was built for AMD devices."""
+    return torch.version.hip is not None
+
+
+def mmcv_full_available() -> bool:
+    """Checks whether the operators of mmcv can be imported, either compiled or provided by footplate."""
+    return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
+
+
+def torch_meshgrid(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Calls `torch.meshgrid` with `indexing="ij"`."""
+    return torch.meshgrid(*tensors, indexing="ij")
+
+
+def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
+    """Sets the start method of processes and the number of OpenCV threads.
+
+    Args:
+        mp_start_method: "fork", "spawn" or "forkserver".
+        opencv_num_threads: The number of OpenCV threads; 0 disables multithreading.
+        distributed: Whether to limit OpenMP and MKL to one thread per process, unless environment variables set the
+            number of threads.
+    """
+    if platform.system() != "Windows":
+        multiprocessing.set_start_method(mp_start_method, force=True)
+    if importlib.util.find_spec("cv2") is not None:
+        import cv2  # type: ignore[import-not-found]
+
+        cv2.setNumThreads(opencv_num_threads)
+    if distributed:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+def collect_env() -> "OrderedDict[str, str]":
+    """Returns a dict with the versions of Python, PyTorch, CUDA and other libraries."""
+    found: OrderedDict[str, str] = OrderedDict()
+    found["sys.platform"] = sys.platform
+    found["Python"] = sys.version.replace("\n", "")
+    found["CUDA available"] = str(torch.cuda.is_available())
+    found["numpy_random_seed"] = str(np.random.get_state()[1][0])  # type: ignore[index]
+    for index in range(torch.cuda.device_count()):
+        found[f"GPU {index}"] = torch.cuda.get_device_name(index)
+    found["CUDA_HOME"] = os.environ.get("CUDA_HOME", "")
+    found["PyTorch"] = torch.__version__
+    found["PyTorch compiling details"] = torch.__config__.show()
+    for name in ("torchvision", "cv2"):
+        module = sys.modules.get(name)
+        if module is not None:
+            found["OpenCV" if name == "cv2" else "TorchVision"] = str(module.__version__)
+    from footplate import __version__
+
+    found["footplate"] = __version__
+    return found
+
+
+def tensor2imgs(
+    tensor: Tensor,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    to_bgr: bool = True,
+) -> list[np.ndarray[Any, Any]]:
+    """Converts a batch of normalized images to arrays.
+
+    Args:
+        tensor: (N, C, H, W), where C is 1 or 3.
+        mean: The mean of each channel; None for 0.
+        std: The standard deviation of each channel; None for 1.
+        to_bgr: Whether to convert the images from RGB to BGR.
+
+    Returns:
+        A list of uint8 arrays of shape (H, W, C).
+    """
+    channels = tensor.size(1)
+    shift = torch.tensor(mean if mean is not None else [0.0] * channels).view(-1, 1, 1)
+    scale = torch.tensor(std if std is not None else [1.0] * channels).view(-1, 1, 1)
+    images = (tensor.detach().cpu() * scale + shift).permute(0, 2, 3, 1).numpy()
+    if to_bgr and channels == 3:
+        images = images[..., ::-1]
+    return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]
+
+
+class TimeCounter:
+    """Measures the mean time of a function or a block, and logs it.
+
+    Args:
+        log_interval: The number of calls between log lines.
+        warmup_interval: The number of initial calls to exclude from the measurement.
+        with_sync: Whether to wait for the device before reading the time.
+        tag: The name in the log.
+        logger: See `print_log`.
+    """
+
+    instance_dict: ClassVar[dict[str, "TimeCounter"]] = {}
+
+    def __init__(
+        self,
+        log_interval: int = 1,
+        warmup_interval: int = 1,
+        with_sync: bool = True,
+        tag: str | None = None,
+        logger: Any = None,
+    ) -> None:
+        if warmup_interval < 1:
+            raise AssertionError(f"'warmup_interval' must be at least 1, not {warmup_interval}.")
+        self.log_interval, self.warmup_interval, self.with_sync = log_interval, warmup_interval, with_sync
+        self.tag, self.logger = tag, logger
+        self._calls, self._seconds = 0, 0.0
+        if tag is not None:
+            self.instance_dict[tag] = self
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorates a function so that each call is measured."""
+        self.tag = self.tag or fn.__name__
+
+        @wraps(fn)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return fn(*args, **kwargs)
+
+        return timed
+
+    def _now(self) -> float:
+        if self.with_sync and torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._start = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = self._now() - self._start
+        self._calls += 1
+        if self._calls > self.warmup_interval:
+            self._seconds += elapsed
+            if self._calls % self.log_interval == 0:
+                self.print_time(self._seconds / (self._calls - self.warmup_interval))
+
+    def print_time(self, elapsed: float) -> None:
+        """Logs the mean time in milliseconds."""
+        print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
+
+
+def assert_allclose(
+    actual: Any,
+    expected: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = True,
+    msg: str | Callable[[str], str] | None = "",
+) -> None:
+    """Raises AssertionError unless two values are close; see `torch.testing.assert_close`."""
+    torch.testing.assert_close(
+        actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan, msg=msg or None, check_dtype=False
+    )
+
+
+def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Mapping[Any, Any]) -> bool:
+    """Checks whether a dict contains all items of `expected_subset`."""
+    return all(key in dict_obj and bool(np.all(dict_obj[key] == value)) for key, value in expected_subset.items())
+
+
+def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
+    """Checks whether an object has all `expected_attrs` with the expected values."""
+    return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
+
+
+def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -> bool:
+    """Checks whether a dict has all `expected_keys`."""
+    return set(expected_keys) <= set(obj)
+
+
+def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
+    """Checks whether two lists contain the same keys."""
+    return set(result_keys) == set(target_keys)
+
+
+def assert_is_norm_layer(module: nn.Module) -> bool:
+    """Checks whether a module is a normalization layer."""
+    return is_norm(module)
+
+
+def assert_params_all_zeros(module: nn.Module) -> bool:
+    """Checks whether the weight and the bias of a module are zero."""
+    return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
+
+
+def check_python_script(cmd: str) -> None:
+    """Runs a command of the form `python script.py ...` in a separate process.
+
+    Raises:
+        subprocess.CalledProcessError: The script failed.
+    """
+    subprocess.run([sys.executable, *cmd.split()[1:]], check=True)
+
+
+_KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
+
+
+def _is_available(kind: str) -> bool:
+    """Checks whether a device of a kind is available."""
+    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+is_cuda_available = partial(_is_available, "cuda")
+is_npu_available = partial(_is_available, "npu")  # Ascend
+is_mlu_available = partial(_is_available, "mlu")  # Cambricon
+is_musa_available = partial(_is_available, "musa")  # Moore Threads
+is_dipu_available = partial(_is_available, "dipu")
+is_mps_available = partial(_is_available, "mps")
+
+
+def is_npu_support_full_precision() -> bool:
+    """Checks whether an Ascend device computes in full precision."""
+    return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
+
+
+def get_device() -> str:
+    """Returns the type of the first available accelerator, or "cpu"."""
+    return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
+
+
+def get_max_cuda_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a CUDA device since the last call, in MB."""
+    memory = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(memory // 2**20)
+
+
+def get_max_musa_memory(device: torch.device | None = None) -> int:
+    """Returns the peak allocated memory of a Moore Threads device since the last call, in MB."""
+    memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
+    torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
+    return int(memory // 2**20)

@@ -1,0 +1,295 @@
+"""The helpers of `mmengine.utils` for versions, types, calls and packages."""
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice, repeat
+from pkgutil import resolve_name
+from typing import Any, TypeVar
+
+from typing_extensions import deprecated
+
+from footplate.errors import ConfigError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
+    """Converts a version to a tuple of numbers. These tuples sort in the same order as the versions.
+
+    Args:
+        version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
+        length: The number of release components to return.
+
+    Returns:
+        The release components, followed by two numbers. The first one is negative for a pre-release (-1 for rc, -2 for
+        beta, -3 for alpha), 0 for a release and 1 for a post-release. The second one is the number of the pre-release
+        or post-release.
+
+    Raises:
+        ValueError: `version_str` is not a version.
+
+    Example:
+        >>> digit_version("2.1.0"), digit_version("2.1.0rc2") < digit_version("2.1.0")
+        ((2, 1, 0, 0, 0, 0), True)
+    """
+    match = re.match(r"v?(\d+(?:\.\d+)*)(?:[._-]?(a|alpha|b|beta|c|rc|pre|post|dev)[._-]?(\d*))?", version_str.strip())
+    if match is None:
+        raise ValueError(f"'{version_str}' is not a version.")
+    release = [int(part) for part in match[1].split(".")][:length]
+    rank = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, "pre": -1, "post": 1, "dev": -4, None: 0}
+    return (*release, *[0] * (length - len(release)), rank[match[2]], int(match[3] or 0))
+
+
+def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ...]:
+    """Returns a version as `(1, 2, 0)`, or as `(1, 2, 0, "rc", 1)` for a pre-release."""
+    numbers = digit_version(version_str, length)
+    release, rank, number = numbers[:length], numbers[-2], numbers[-1]
+    names = {-4: "dev", -3: "a", -2: "b", -1: "rc", 1: "post"}
+    return (*release, names[rank], number) if rank else (*release, 0, 0)
+
+
+# The newest version whose names footplate provides. Code bases compare it with the versions that they accept.
+__version__ = "0.10.7"
+version_info = parse_version_info(__version__)
+
+
+def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
+    """Returns a function that repeats a value `count` times in a tuple, and converts an iterable to a tuple."""
+
+    def convert(x: Any) -> tuple[Any, ...]:
+        return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
+
+    return convert
+
+
+to_1tuple, to_2tuple, to_3tuple, to_4tuple = map(to_ntuple, range(1, 5))
+
+
+def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = None) -> Any:
+    """Converts the items of an iterable to a type."""
+    converted = map(dst_type, inputs)
+    return converted if return_type is None else return_type(converted)
+
+
+list_cast = functools.partial(iter_cast, return_type=list)
+tuple_cast = functools.partial(iter_cast, return_type=tuple)
+
+
+def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
+    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    container: type[Any] = seq_type or Sequence
+    return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
+
+
+is_list_of = functools.partial(is_seq_of, seq_type=list)
+is_tuple_of = functools.partial(is_seq_of, seq_type=tuple)
+
+
+def is_str(value: Any) -> bool:
+    """Checks whether `value` is a string."""
+    return isinstance(value, str)
+
+
+def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
+    """Splits a list into parts of the given lengths, or into parts of equal length.
+
+    Raises:
+        ValueError: The lengths do not add up to the length of the list.
+    """
+    lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
+    if sum(lengths) != len(in_list):
+        raise ValueError(f"The lengths {lens} do not add up to the length of the list, {len(in_list)}.")
+    items = iter(in_list)
+    return [list(islice(items, length)) for length in lengths]
+
+
+def concat_list(in_list: list[list[Any]]) -> list[Any]:
+    """Concatenates lists."""
+    return list(chain(*in_list))
+
+
+def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
+    """Returns nested data with `apply_func` applied to each item for which `expr` is true."""
+    if expr(data):
+        return apply_func(data)
+    if isinstance(data, Mapping):
+        return type(data)({key: apply_to(value, expr, apply_func) for key, value in data.items()})  # type: ignore[call-arg]
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(apply_to(value, expr, apply_func) for value in data))
+    if isinstance(data, list | tuple):
+        return type(data)(apply_to(value, expr, apply_func) for value in data)
+    return data
+
+
+def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
+    """Imports modules by name. Returns the module, or a list of modules for several names.
+
+    Args:
+        imports: A module name or a list of module names. None imports nothing.
+        allow_failed_imports: Whether to warn about a module that cannot be imported, and to return None for it.
+
+    Raises:
+        ImportError: A module cannot be imported.
+    """
+    if not imports:
+        return None
+    names = [imports] if isinstance(imports, str) else list(imports)
+    modules: list[Any] = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError as error:
+            if not allow_failed_imports:
+                raise ImportError(f"The module '{name}' could not be imported: {error}") from error
+            warnings.warn(f"The module '{name}' could not be imported: {error}", UserWarning, stacklevel=2)
+            modules.append(None)
+    return modules[0] if isinstance(imports, str) else modules
+
+
+def get_object_from_string(obj_name: str) -> Any:
+    """Returns the object at a dotted path, or None if it does not exist."""
+    try:
+        return resolve_name(obj_name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def check_prerequisites(
+    prerequisites: str | Sequence[str],
+    checker: Callable[[str], bool],
+    msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
+) -> Callable[[_Function], _Function]:
+    """Returns a decorator that checks prerequisites.
+
+    When called, the decorated function raises a RuntimeError if `checker` returns False for a prerequisite.
+    """
+    names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            missing = [name for name in names if not checker(name)]
+            if missing:
+                raise RuntimeError(msg_tmpl.format(", ".join(missing), function.__name__))
+            return function(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+requires_package = functools.partial(
+    check_prerequisites, checker=lambda package: get_object_from_string(package) is not None
+)
+requires_executable = functools.partial(check_prerequisites, checker=lambda name: shutil.which(name) is not None)
+
+
+def deprecated_api_warning(
+    name_dict: Mapping[str, str], cls_name: str | None = None
+) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a function accept old names of keyword arguments, with a warning.
+
+    Args:
+        name_dict: Maps old names to new names.
+        cls_name: The name of the function's class, shown in the warning.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def renamed(*args: Any, **kwargs: Any) -> Any:
+            where = f"{cls_name}.{function.__name__}" if cls_name else function.__name__
+            for old, new in name_dict.items():
+                if old not in kwargs:
+                    continue
+                if new in kwargs:
+                    raise AssertionError(f"'{where}' got both '{old}' and '{new}'. Pass only '{new}'.")
+                message = f"The argument '{old}' of '{where}' is deprecated. Use '{new}'."
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return renamed  # type: ignore[return-value]
+
+    return decorate
+
+
+def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a deprecated function warn at each call."""
+
+    def decorate(function: _Function) -> _Function:
+        name = f"{function.__module__}.{function.__name__}"
+        return deprecated(f"'{name}' is deprecated since {since} and will be removed in {removed_in}. {instructions}")(
+            function
+        )
+
+    return decorate
+
+
+def is_method_overridden(method: str, base_class: type, derived_class: type | object) -> bool:
+    """Checks whether a class, or the class of an object, overrides a method of its base class."""
+    derived = derived_class if isinstance(derived_class, type) else type(derived_class)
+    return bool(getattr(derived, method) != getattr(base_class, method))
+
+
+def has_method(obj: object, method: str) -> bool:
+    """Checks whether an object has a method with this name."""
+    return callable(getattr(obj, method, None))
+
+
+def is_installed(package: str) -> bool:
+    """Checks whether a package is installed, given its name on PyPI or its import name."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.util.find_spec(package.partition(".")[0]) is not None
+    return True
+
+
+def get_installed_path(package: str) -> str:
+    """Returns the folder of an installed package, given its name on PyPI or its import name.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
+    candidates = [package.replace("-", "_")]
+    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):
+        if package in distributions and not name.startswith("_"):
+            candidates.append(name)
+    for name in candidates:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            return list(spec.submodule_search_locations)[0]
+    raise ConfigError(f"The package '{package}' is not installed. Install it with: pip install {package}")
+
+
+def call_command(cmd: list[str]) -> None:
+    """Runs a command and raises `subprocess.CalledProcessError` if it fails."""
+    subprocess.check_call(cmd)
+
+
+def install_package(package: str) -> None:
+    """Installs a package with pip unless it is installed."""
+    if not is_installed(package):
+        call_command([sys.executable, "-m", "pip", "install", package])
+
+
+def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
+    """Returns the commit hash of the repository in the current folder, or `fallback`.
+
+    Args:
+        fallback: The text to return outside a repository or if git is not installed.
+        digits: The number of digits to return; all by default.
+    """
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return fallback
+    return answer.stdout.strip()[:digits]

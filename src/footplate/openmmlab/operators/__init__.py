@@ -1,0 +1,44 @@
+"""The module `mmcv._ext`: the compiled operators of mmcv, reimplemented in PyTorch."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+from footplate.openmmlab.operators import deformable, layers, nms, points, polygons, regions
+
+_HOMES = (deformable, layers, nms, points, polygons, regions)
+MISSING = """
+assign_score_withk_backward assign_score_withk_forward bezier_align_backward bezier_align_forward bias_act
+contour_expand correlation_backward correlation_forward diff_iou_rotated_sort_vertices_forward filtered_lrelu
+filtered_lrelu_act_ fused_indice_conv_forward get_indice_pairs_2d_backward get_indice_pairs_2d_forward
+get_indice_pairs_3d_backward get_indice_pairs_3d_forward get_indice_pairs_4d_forward indice_conv_backward
+indice_conv_forward indice_maxpool_backward indice_maxpool_forward iou3d_boxes_overlap_bev_forward
+iou3d_nms3d_forward iou3d_nms3d_normal_forward prroi_pool_backward prroi_pool_coor_backward prroi_pool_forward
+riroi_align_rotated_backward riroi_align_rotated_forward roiaware_pool3d_backward roiaware_pool3d_forward
+roipoint_pool3d_forward sync_bn_backward_data sync_bn_backward_param sync_bn_forward_mean sync_bn_forward_output
+sync_bn_forward_var tin_shift_backward tin_shift_forward
+"""
+
+
+def create_extension() -> ModuleType:
+    """Creates the module. Operators that footplate does not implement raise NotImplementedError when called."""
+    module = ModuleType("mmcv._ext", "The compiled operators of mmcv, reimplemented in PyTorch.")
+    for home in _HOMES:
+        for name, value in vars(home).items():
+            if not name.startswith("_") and getattr(value, "__module__", None) == home.__name__:
+                setattr(module, name, value)
+    for name in MISSING.split():
+        setattr(module, name, _missing(name))
+    module.get_compiler_version = lambda: "none: operators in PyTorch by footplate"  # type: ignore[attr-defined]
+    module.get_compiling_cuda_version = lambda: "not available"  # type: ignore[attr-defined]
+    return module
+
+
+def _missing(name: str) -> Callable[..., NoReturn]:
+    def operator(*_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError(
+            f"footplate does not implement the mmcv operator '{name}'. To use it, install mmcv with compiled operators."
+        )
+
+    operator.__name__ = name
+    return operator

@@ -1,0 +1,322 @@
+"""Losses and layers: focal loss, CARAFE, PSA mask, masked convolution, rotated filters, pixel grouping, resampling.
+
+Functions write to the outputs that the caller allocated.
+
+Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
+(2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020).
+"""
+
+from collections import deque
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from footplate.openmmlab.operators.sampling import adjoint, write_gradients
+
+
+def _smallest(like: Tensor) -> float:
+    return float(torch.finfo(like.dtype).tiny)
+
+
+def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    positive = target[:, None] == torch.arange(logits.size(1), device=logits.device)
+    probability = logits.sigmoid()
+    chance = torch.where(positive, probability, 1 - probability)
+    balance = torch.where(positive, alpha, 1 - alpha)
+    loss = -balance * (1 - chance) ** gamma * chance.clamp(min=_smallest(chance)).log()
+    if weight.numel():
+        loss = loss * weight[target.clamp(max=len(weight) - 1)][:, None]
+    return loss
+
+
+def sigmoid_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the focal loss of logits (N, C) for class indices (N,) to `output`, (N, C).
+
+    Index C is the background. `weight` contains one factor for each class, or is empty.
+    """
+    output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
+
+
+def sigmoid_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`."""
+    settings = (target, weight, gamma, alpha)
+    ones = torch.ones_like(input)
+    write_gradients((grad_input,), lambda logits: _sigmoid_focal_loss(logits, *settings), (input,), ones)
+
+
+def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    counts = (target >= 0) & (target < logits.size(1))
+    where = target.clamp(0, logits.size(1) - 1)
+    chance = logits.softmax(1).gather(1, where[:, None])[:, 0]
+    loss = -alpha * (1 - chance) ** gamma * chance.clamp(min=_smallest(chance)).log()
+    if weight.numel():
+        loss = loss * weight[where]
+    return loss * counts
+
+
+def softmax_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the focal loss of probabilities (N, C) for classes (N,) to `output`, (N,), with 0 for negative classes."""
+    output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
+
+
+def softmax_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
+    settings = (target, weight, gamma, alpha)
+    ones = torch.ones_like(input[:, 0])
+    write_gradients((grad_input,), lambda logits: _softmax_focal_loss(logits, *settings), (input.log(),), ones)
+
+
+def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
+    """Upsamples features (N, C, H, W) with one kernel per pixel; `masks` is (N, groups * K * K, s * H, s * W)."""
+    count, channels, height, width = features.shape
+    neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
+    neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, height, width)
+    kernels = masks.view(count, group_size, kernel_size**2, height, scale_factor, width, scale_factor)
+    output = torch.einsum("ngckhw,ngkhiwj->ngchiwj", neighbors, kernels)
+    return output.reshape(count, channels, height * scale_factor, width * scale_factor)
+
+
+def carafe_naive_forward(features: Tensor, masks: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the upsampled features to `output`, (N, C, s * H, s * W); see `_carafe` for the settings."""
+    output.copy_(_carafe(features, masks, *settings, **named))
+
+
+def carafe_naive_backward(
+    top_grad: Tensor,
+    features: Tensor,
+    masks: Tensor,
+    bottom_grad: Tensor,
+    mask_grad: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
+    targets, inputs = (bottom_grad, mask_grad), (features, masks)
+    write_gradients(targets, lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
+
+
+def carafe_forward(
+    features: Tensor,
+    masks: Tensor,
+    rfeatures: Tensor,
+    routput: Tensor,
+    rmasks: Tensor,
+    output: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Computes CARAFE and writes the result to `output`; see `_carafe` for the settings.
+
+    Saves the input of `carafe_backward` in `rfeatures`. The other buffers are not used.
+    """
+    rfeatures.resize_(features.shape).copy_(features)
+    carafe_naive_forward(features, masks, output, *settings, **named)
+
+
+def carafe_backward(
+    top_grad: Tensor,
+    rfeatures: Tensor,
+    masks: Tensor,
+    rtop_grad: Tensor,
+    rbottom_grad_hs: Tensor,
+    rbottom_grad: Tensor,
+    rmask_grad: Tensor,
+    bottom_grad: Tensor,
+    mask_grad: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
+    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *settings, **named)
+
+
+def _psa_mask(
+    mask: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int, w_mask: int, *_: int, **__: int
+) -> Tensor:
+    """Returns the attention map (N, H * W, H, W) of masks (N, h_mask * w_mask, H, W).
+
+    Each pixel has a mask over its neighbors. Type 0 (collect) writes the values of a pixel's mask to the column of the
+    pixel. Type 1 (distribute) writes them to its row. The other arguments are not used.
+    """
+    count, (height, width) = len(mask), mask.shape[2:]
+    device = mask.device
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    down = torch.arange(h_mask, device=device) - (h_mask - 1) // 2
+    across = torch.arange(w_mask, device=device) - (w_mask - 1) // 2
+    y = (rows + down[:, None])[:, None, :, None].expand(-1, w_mask, -1, width)
+    x = (columns + across[:, None])[None, :, None, :].expand(h_mask, -1, height, -1)
+    inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width)).flatten(0, 1).flatten(1)  # (kernel, H * W)
+    neighbor = (y * width + x).flatten(0, 1).flatten(1)[inside]
+    pixel = torch.arange(height * width, device=device).expand_as(inside)[inside]
+    into, from_ = (neighbor, pixel) if psa_type == 0 else (pixel, neighbor)
+    output = mask.new_zeros(count, height * width * height * width)
+    output = output.index_copy(1, into * height * width + from_, mask.flatten(2)[:, inside])
+    return output.view(count, height * width, height, width)
+
+
+def psamask_forward(input: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the attention map of point-wise masks to `output`; see `_psa_mask` for the settings."""
+    output.copy_(_psa_mask(input, *settings, **named))
+
+
+def psamask_backward(grad_output: Tensor, grad_input: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes the gradient with respect to the masks to `grad_input`; see `_psa_mask` for the settings."""
+    grad_input.copy_(adjoint(lambda mask: _psa_mask(mask, *settings, **named), grad_input, grad_output))
+
+
+def masked_im2col_forward(
+    im: Tensor,
+    mask_h_idx: Tensor,
+    mask_w_idx: Tensor,
+    col: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    pad_h: int,
+    pad_w: int,
+) -> None:
+    """Writes the patches of `im` (1, C, H, W) around the given pixels to `col`, (C * kernel size, pixels)."""
+    padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
+    y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
+    x = mask_w_idx.long() + torch.arange(kernel_w, device=im.device)[:, None]
+    col.copy_(padded[:, y[:, None], x[None]].reshape(col.shape))
+
+
+def masked_col2im_forward(
+    col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
+) -> None:
+    """Writes the columns (C, pixels) to the given pixels of `im`, (1, C, H, W)."""
+    im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
+
+
+def _rotated_filters(weight: Tensor, indices: Tensor) -> Tensor:
+    """Returns a filter for each rotation: (O * rotations, I * orientations, kernel height, kernel width).
+
+    Args:
+        weight: (O, I, orientations, kernel height, kernel width).
+        indices: The position of each weight under each rotation, starting with 1: (orientations, kernel height, kernel
+            width, rotations).
+    """
+    out_channels, in_channels, orientations, kernel_height, kernel_width = weight.shape
+    places = indices.flatten(0, 2).long() - 1  # (weights of a filter, rotations)
+    source = torch.empty_like(places)
+    source.scatter_(0, places, torch.arange(len(places), device=weight.device)[:, None].expand_as(places))
+    rotated = weight.flatten(2)[:, :, source.T].transpose(1, 2)
+    return rotated.reshape(-1, in_channels * orientations, kernel_height, kernel_width)
+
+
+def active_rotated_filter_forward(input: Tensor, indices: Tensor, output: Tensor) -> None:
+    """Writes the rotated filters to `output`."""
+    output.copy_(_rotated_filters(input, indices))
+
+
+def active_rotated_filter_backward(grad_out: Tensor, indices: Tensor, grad_in: Tensor) -> None:
+    """Writes the gradient with respect to the weights to `grad_in`."""
+    grad_in.copy_(adjoint(lambda weight: _rotated_filters(weight, indices), grad_in, grad_out))
+
+
+def pixel_group(
+    score: Tensor,
+    mask: Tensor,
+    embedding: Tensor,
+    kernel_label: Tensor,
+    kernel_contour: Tensor,
+    kernel_region_num: int,
+    distance_threshold: float,
+) -> list[list[float]]:
+    """Grows the kernels of text regions over neighboring pixels with similar embeddings.
+
+    Args:
+        score: (H, W).
+        mask: The pixels that may be added to a region, (H, W), bool.
+        embedding: (H, W, D).
+        kernel_label: The region of each pixel, (H, W); 0 for none.
+        kernel_contour: The pixels at which regions start to grow, (H, W).
+        kernel_region_num: The number of regions, including region 0.
+        distance_threshold: A pixel is added if its distance from the mean embedding of a region is below this
+            threshold.
+
+    Returns:
+        One list for each region: the mean score, the number of pixels, and x and y of each pixel.
+    """
+    labels, takeable = kernel_label.cpu().numpy().copy(), mask.cpu().numpy()
+    vectors, scores = embedding.cpu().numpy(), score.cpu().numpy()
+    means = {
+        label: vectors[labels == label].mean(0) for label in range(1, kernel_region_num) if (labels == label).any()
+    }
+    grown = deque(zip(*((labels > 0) & (kernel_contour.cpu().numpy() > 0)).nonzero(), strict=True))
+    height, width = labels.shape
+    while grown:
+        y, x = grown.popleft()
+        label = labels[y, x]
+        for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            if not (0 <= row < height and 0 <= column < width and takeable[row, column] and labels[row, column] == 0):
+                continue
+            difference = means[label] - vectors[row, column]
+            if (difference * difference).sum() < distance_threshold**2:
+                labels[row, column] = label
+                grown.append((row, column))
+    regions = []
+    for label in range(kernel_region_num):
+        ys, xs = ((labels == label) & (label > 0)).nonzero()
+        mean = float(scores[ys, xs].mean()) if len(ys) else 0.0
+        pixels = [float(each) for pair in zip(xs, ys, strict=True) for each in pair]
+        regions.append([mean, float(len(ys)), *pixels])
+    return regions
+
+
+def upfirdn2d(
+    input: Tensor,
+    filter: Tensor,
+    upx: int,
+    upy: int,
+    downx: int,
+    downy: int,
+    padx0: int,
+    padx1: int,
+    pady0: int,
+    pady1: int,
+    flip: bool,
+    gain: float,
+) -> Tensor:
+    """Upsamples with zeros, pads or crops, filters and downsamples images (N, C, H, W).
+
+    Args:
+        input: (N, C, H, W).
+        filter: (kernel height, kernel width).
+        upx: Horizontal upsampling factor.
+        upy: Vertical upsampling factor.
+        downx: Horizontal downsampling factor.
+        downy: Vertical downsampling factor.
+        padx0: Padding on the left; negative values crop.
+        padx1: Padding on the right.
+        pady0: Padding at the top.
+        pady1: Padding at the bottom.
+        flip: Whether to correlate rather than convolve.
+        gain: A factor for the result.
+    """
+    count, channels, height, width = input.shape
+    spread = F.pad(input.view(count, channels, height, 1, width, 1), (0, upx - 1, 0, 0, 0, upy - 1))
+    spread = F.pad(spread.view(count, channels, height * upy, width * upx), (padx0, padx1, pady0, pady1))
+    kernel = (filter if flip else filter.flip(0, 1)).to(input.dtype) * gain
+    kernel = kernel.expand(channels, 1, -1, -1)
+    return F.conv2d(spread, kernel, groups=channels)[:, :, ::downy, ::downx]
+
+
+def fused_bias_leakyrelu(
+    input: Tensor, bias: Tensor, refer: Tensor, act: int, grad: int, alpha: float, scale: float
+) -> Tensor:
+    """Returns the scaled leaky ReLU of `input` plus `bias`, or, for `grad=1`, its gradient at the output `refer`."""
+    if bias.numel():
+        input = input + bias.view(1, -1, *[1] * (input.dim() - 2))
+    reference = refer if grad else input
+    return torch.where(reference > 0, input, input * alpha) * scale

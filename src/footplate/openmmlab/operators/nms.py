@@ -1,0 +1,180 @@
+"""Variants of non-maximum suppression, and overlaps of boxes.
+
+Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 if the last pixel belongs to a box, and 0 otherwise.
+
+Sources: Bodla et al., Soft-NMS (2017).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from footplate.openmmlab.operators.polygons import overlaps, rotated_box_corners
+
+_Array = npt.NDArray[Any]
+
+
+_BLOCK = 64  # the number of boxes that `nms` compares with all others at once
+
+
+def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
+    """Returns the IoU of boxes (4, ...) with others (4, ...). The shapes are broadcast."""
+    width = np.minimum(boxes[2], others[2])
+    width -= np.maximum(boxes[0], others[0])
+    height = np.minimum(boxes[3], others[3])
+    height -= np.maximum(boxes[1], others[1])
+    if offset:
+        width += offset
+        height += offset
+    shared: _Array = np.maximum(width, 0, out=width)
+    shared *= np.maximum(height, 0, out=height)
+    areas, other_areas = ((each[2] - each[0] + offset) * (each[3] - each[1] + offset) for each in (boxes, others))
+    union = np.subtract(areas + other_areas, shared, out=height)
+    ratios: _Array = shared / union
+    return ratios
+
+
+def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
+    """Groups boxes. A group is the best remaining box, followed by the boxes that it suppresses.
+
+    Args:
+        order: The indices of the boxes, best first.
+        suppressed: A function that takes a box and other boxes, and returns a mask of the boxes that it suppresses.
+    """
+    groups = []
+    while len(order):
+        best, order = order[0], order[1:]
+        hit = suppressed(best, order)
+        groups.append(np.concatenate(([best], order[hit])))
+        order = order[~hit]
+    return groups
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Returns the int64 indices of the remaining boxes, best first."""
+    order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
+    corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
+    kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        while len(rest):
+            block, rest = rest[:_BLOCK], rest[_BLOCK:]
+            ours = corners[:, block, None]
+            overlap = _ious(ours, corners[:, None, block], offset) > iou_threshold
+            remains = np.ones(len(block), dtype=bool)
+            for place in range(len(block)):
+                if remains[place]:
+                    remains[place + 1 :] &= ~overlap[place, place + 1 :]
+            kept.append(block[remains])
+            overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
+            rest = rest[~overlap.any(0)]
+    return torch.from_numpy(order[np.concatenate(kept)]).to(boxes.device)
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Groups boxes (N, 5), whose last column is the score, by the remaining box that suppresses them."""
+    corners = dets.detach().cpu().numpy().T
+    order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
+    return [group.tolist() for group in groups]
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Writes boxes with lowered scores to `dets`, (N, 5), best first. Returns the indices of the boxes.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        dets: The output; only the first rows are written, one for each returned index.
+        iou_threshold: The minimum overlap at which methods 0 and 1 lower a score.
+        sigma: The width of the Gaussian of method 2.
+        min_score: Boxes whose score falls below this value are removed.
+        method: 0 removes boxes, 1 lowers scores linearly with the overlap, 2 lowers scores with a Gaussian of the
+            overlap.
+        offset: See the module docstring.
+    """
+    array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
+    remaining = np.arange(len(array))
+    kept: list[int] = []
+    while len(remaining):
+        place = int(score[remaining].argmax())
+        best = remaining[place]
+        dets[len(kept)] = torch.from_numpy(np.append(array[best], score[best]))
+        kept.append(int(best))
+        remaining = np.delete(remaining, place)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            overlap = _ious(array[[best]].T, array[remaining].T, offset)
+        if method == 2:
+            factor = np.exp(-(overlap * overlap) / sigma)
+        else:
+            factor = np.where(overlap >= iou_threshold, 1 - overlap if method == 1 else 0.0, 1.0)
+        score[remaining] *= factor.astype(score.dtype)
+        remaining = remaining[score[remaining] >= min_score]
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+
+
+def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
+    """Returns the indices of the remaining polygons (N, 4, 2). Only polygons of the same label suppress each other."""
+    corners = corners.detach().double().cpu()
+    low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
+    classes = None if labels is None else labels.cpu().numpy()
+
+    def suppressed(best: int, rest: _Array) -> _Array:
+        near: _Array = ((low[rest] < high[best]) & (high[rest] > low[best])).all(1)
+        if classes is not None:
+            near &= classes[rest] == classes[best]
+        pairs = corners[best][None].expand(int(near.sum()), -1, -1), corners[rest[near]]
+        near[near] = overlaps(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
+        return near
+
+    groups = _suppress(order.cpu().numpy(), suppressed)
+    return torch.tensor([group[0] for group in groups], dtype=torch.long, device=order.device)
+
+
+def nms_rotated(
+    dets: Tensor,
+    scores: Tensor,
+    order: Tensor,
+    dets_sorted: Tensor,
+    labels: Tensor,
+    iou_threshold: float,
+    multi_label: int,
+) -> Tensor:
+    """Returns the indices of the remaining rotated boxes (N, 5), best first.
+
+    With `multi_label`, the label of a box is its last column.
+    """
+    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
+
+
+def nms_quadri(
+    dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
+) -> Tensor:
+    """Returns the indices of the remaining quadrilaterals (N, 8), best first."""
+    return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
+
+
+def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
+    """Writes the overlaps of boxes to `ious`. `mode` 0 divides by the union, 1 by the area of the first box."""
+    first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
+
+    def area(boxes: Tensor) -> Tensor:
+        return (boxes[..., 2] - boxes[..., 0] + offset) * (boxes[..., 3] - boxes[..., 1] + offset)
+
+    corner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
+    shared = (corner + offset).clamp(min=0).prod(-1)
+    whole = area(first) if mode == 1 else area(first) + area(second) - shared
+    ious.copy_((shared / whole.clamp(min=max(offset, 1e-6))).view_as(ious))

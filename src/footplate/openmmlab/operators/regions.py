@@ -1,0 +1,416 @@
+"""Pooling of regions of a feature map: variants of RoIAlign, RoIPool, border align, rotated feature align.
+
+RoIs are (K, 5): image index and x1, y1, x2, y2 in pixels of the image; rotated RoIs are (K, 6): image index, center x,
+center y, width, height and angle in radians. Functions write to the outputs that the caller allocated.
+
+Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
+(2017); Qiu et al., BorderDet (2020); Yang et al., R3Det (2021).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from footplate.openmmlab.operators.sampling import adjoint, bilinear_corners, pixel_rows, weighted_rows, write_gradients
+
+
+class _Samples(NamedTuple):
+    """The sampling points of all bins of all RoIs, in flat tensors.
+
+    Attributes:
+        roi: The RoI of each point, (S,), int64.
+        bin: The bin of each point, (S,), int64: `(roi * height + row) * width + column`.
+        down: The position of the point within its RoI, (S,), in bins from the top.
+        across: The same as `down`, in bins from the left.
+        starts: The first point of each bin, (K * height * width,), int64.
+        counts: The number of points of each bin, of the same shape, at least 1.
+    """
+
+    roi: Tensor
+    bin: Tensor
+    down: Tensor
+    across: Tensor
+    starts: Tensor
+    counts: Tensor
+
+
+def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ratio: int) -> _Samples:
+    """Places points in a regular grid in each bin: `sampling_ratio` in each direction, or about one for each pixel.
+
+    Args:
+        heights: The heights of the RoIs in pixels of the feature map, (K,).
+        widths: The widths.
+        bins: The number of bins of a RoI: rows, columns.
+        sampling_ratio: The number of points of a bin in each direction; 0 uses the size of the bin in pixels.
+    """
+    rows, columns = bins
+    if sampling_ratio > 0:
+        grid_rows = torch.full_like(heights, sampling_ratio, dtype=torch.long)
+        grid_columns = grid_rows
+    else:
+        grid_rows = (heights / rows).ceil().long().clamp(min=0)
+        grid_columns = (widths / columns).ceil().long().clamp(min=0)
+    counts = (grid_rows * grid_columns).repeat_interleave(rows * columns)
+    starts = counts.cumsum(0) - counts
+    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    within = torch.arange(len(of_bin), device=counts.device) - starts[of_bin]
+    roi = of_bin // (rows * columns)
+    grid_row = within // grid_columns[roi]
+    grid_column = within % grid_columns[roi]
+    down = of_bin // columns % rows + (grid_row + 0.5) / grid_rows[roi]
+    across = of_bin % columns + (grid_column + 0.5) / grid_columns[roi]
+    return _Samples(roi, of_bin, down.to(heights.dtype), across.to(heights.dtype), starts, counts.clamp(min=1))
+
+
+class _Points(NamedTuple):
+    """Sampling points in pixels of the feature map, and the index of the image of each point."""
+
+    samples: _Samples
+    image: Tensor
+    y: Tensor
+    x: Tensor
+
+
+def _mean_of_bins(features: Tensor, points: _Points, bins: tuple[int, int]) -> Tensor:
+    """Returns the mean over the points of each bin, (K, C, rows, columns)."""
+    height, width = features.shape[2:]
+    indices, weights = bilinear_corners(points.y, points.x, height, width)
+    indices = indices + (points.image * height * width)[:, None]
+    weights = weights / points.samples.counts[points.samples.bin][:, None]
+    pooled = weighted_rows(pixel_rows(features), indices.flatten(), weights.flatten(), points.samples.starts * 4)
+    return pooled.view(-1, *bins, features.size(1)).permute(0, 3, 1, 2)
+
+
+def _aligned_points(
+    rois: Tensor, bins: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> _Points:
+    left, top, right, bottom = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
+    heights, widths = bottom - top, right - left
+    if not aligned:
+        heights, widths = heights.clamp(min=1), widths.clamp(min=1)
+    samples = _samples(heights, widths, bins, sampling_ratio)
+    roi = samples.roi
+    y = top[roi] + samples.down * (heights / bins[0])[roi]
+    x = left[roi] + samples.across * (widths / bins[1])[roi]
+    return _Points(samples, rois[:, 0].long()[roi], y, x)
+
+
+def _largest_of_bins(values: Tensor, of_bin: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Returns the largest value of each bin and the position of the first such value.
+
+    Args:
+        values: (S, C).
+        of_bin: The bin of each row, (S,).
+        bins: The number of bins.
+
+    Returns:
+        Values and positions, (bins, C); zero and -1 for bins without rows.
+    """
+    where = of_bin[:, None].expand_as(values)
+    largest = values.new_full((bins, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
+    position = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
+    candidates = torch.where(values == largest[of_bin], position, len(values))
+    first = torch.full_like(largest, len(values), dtype=torch.long).scatter_reduce(0, where, candidates, "amin")
+    empty = first == len(values)
+    return largest.masked_fill(empty, 0), first.masked_fill(empty, -1)
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Applies RoIAlign to `input` (N, C, H, W) and writes the result to `output` (K, C, rows, columns).
+
+    `pool_mode` is 0 for max and 1 for mean. For max, the coordinates of the largest values are written to `argmax_y`
+    and `argmax_x`.
+    """
+    bins = (aligned_height, aligned_width)
+    points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
+    if pool_mode == 1:
+        output.copy_(_mean_of_bins(input, points, bins))
+        return
+    height, width = input.shape[2:]
+    indices, weights = bilinear_corners(points.y, points.x, height, width)
+    indices = indices + (points.image * height * width)[:, None]
+    values = weighted_rows(pixel_rows(input), indices, weights)
+    largest, first = _largest_of_bins(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
+    for target, found in ((output, largest), (argmax_y, _at(points.y, first)), (argmax_x, _at(points.x, first))):
+        target.copy_(found.view(-1, *bins, input.size(1)).permute(0, 3, 1, 2))
+
+
+def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
+    """Returns the coordinates at the positions. Returns -2, outside any feature map, for position -1."""
+    padded = torch.cat((coordinates, coordinates.new_tensor([-2.0])))
+    return padded[positions]
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Writes the gradient of RoIAlign with respect to its input to `grad_input`."""
+    bins = (aligned_height, aligned_width)
+    if pool_mode == 1:
+        points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
+        grad_input.copy_(adjoint(lambda features: _mean_of_bins(features, points, bins), grad_input, grad_output))
+        return
+    channels, height, width = grad_input.shape[1:]
+    indices, weights = bilinear_corners(argmax_y, argmax_x, height, width)
+    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
+    indices = indices + (plane * height * width)[:, :, None, None, None]
+    grad_input.view(-1).index_add_(0, indices.flatten(), (weights * grad_output[..., None]).flatten())
+
+
+def roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Writes the largest value of each bin to `output`, and its position in the flattened map to `argmax`.
+
+    The position is -1 if the bin is empty.
+    """
+    channels, height, width = input.shape[1:]
+    left, top = rois[:, 1] * spatial_scale, rois[:, 2] * spatial_scale
+    roi_width, roi_height = (rois[:, 3] + 1) * spatial_scale - left, (rois[:, 4] + 1) * spatial_scale - top
+    first_row, last_row = _pixel_range(top, roi_height, pooled_height, height)
+    first_column, last_column = _pixel_range(left, roi_width, pooled_width, width)
+    rows, columns = (last_row - first_row)[:, :, None], (last_column - first_column)[:, None, :]
+    counts = (rows.clamp(min=0) * columns.clamp(min=0)).flatten()
+    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    within = torch.arange(len(of_bin), device=counts.device) - (counts.cumsum(0) - counts)[of_bin]
+    roi = of_bin // (pooled_height * pooled_width)
+    row, column = of_bin // pooled_width % pooled_height, of_bin % pooled_width
+    bin_columns = (last_column - first_column)[roi, column]
+    pixel = (first_row[roi, row] + within // bin_columns) * width + first_column[roi, column] + within % bin_columns
+    values = pixel_rows(input)[rois[:, 0].long()[roi] * height * width + pixel]
+    largest, first = _largest_of_bins(values, of_bin, len(counts))
+    where = torch.cat((pixel, pixel.new_tensor([-1])))[first]
+    for target, found in ((output, largest), (argmax, where)):
+        target.copy_(found.view(-1, pooled_height, pooled_width, channels).permute(0, 3, 1, 2))
+
+
+def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
+    """Returns the first pixel and the exclusive end pixel of each bin, both (K, bins), clipped to the map."""
+    edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
+    edges = torch.where(length[:, None] > 0, edges, 0)
+    return edges[:, :-1].floor().long().clamp(0, size), edges[:, 1:].ceil().long().clamp(0, size)
+
+
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Writes the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
+    channels, height, width = grad_input.shape[1:]
+    plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
+    indices = argmax.long() + (plane * height * width)[:, :, None, None]
+    grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
+
+
+def _roi_align_rotated(
+    features: Tensor,
+    rois: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> Tensor:
+    """Returns RoIAlign over rotated RoIs, (K, C, rows, columns)."""
+    bins = (pooled_height, pooled_width)
+    center_x, center_y = (rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
+    widths, heights = (rois[:, 3:5] * spatial_scale).unbind(1)
+    if not aligned:
+        widths, heights = widths.clamp(min=1), heights.clamp(min=1)
+    angle = -rois[:, 5] if clockwise else rois[:, 5]
+    samples = _samples(heights, widths, bins, sampling_ratio)
+    roi = samples.roi
+    down = (samples.down / bins[0] - 0.5) * heights[roi]
+    across = (samples.across / bins[1] - 0.5) * widths[roi]
+    cos, sin = angle.cos()[roi], angle.sin()[roi]
+    y = down * cos - across * sin + center_y[roi]
+    x = down * sin + across * cos + center_x[roi]
+    return _mean_of_bins(features, _Points(samples, rois[:, 0].long()[roi], y, x), bins)
+
+
+def roi_align_rotated_forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Writes RoIAlign over rotated RoIs to `output`; see `_roi_align_rotated` for the settings."""
+    output.copy_(_roi_align_rotated(input, rois, *settings, **named))
+
+
+def roi_align_rotated_backward(
+    grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any
+) -> None:
+    """Writes the gradient with respect to the input to `grad_input`; see `_roi_align_rotated` for the settings."""
+    grad_input.copy_(
+        adjoint(lambda features: _roi_align_rotated(features, rois, *settings, **named), grad_input, grad_output)
+    )
+
+
+def _deform_roi_pool(
+    features: Tensor,
+    offset: Tensor,
+    rois: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Tensor:
+    """Returns the result of RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI.
+
+    `offset` is (K, 2, rows, columns), x before y, or empty.
+    """
+    bins = (pooled_height, pooled_width)
+    points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
+    if offset.numel():
+        size = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale * gamma
+        shift = (offset.flatten(2) * size[:, :, None]).transpose(1, 2).reshape(-1, 2)[points.samples.bin]
+        points = points._replace(x=points.x + shift[:, 0], y=points.y + shift[:, 1])
+    return _mean_of_bins(features, points, bins)
+
+
+def deform_roi_pool_forward(
+    input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, *settings: Any, **named: Any
+) -> None:
+    """Writes deformable RoI pooling to `output`; see `_deform_roi_pool` for the settings."""
+    output.copy_(_deform_roi_pool(input, offset, rois, *settings, **named))
+
+
+def deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Writes the gradients to `grad_input` and `grad_offset`; see `_deform_roi_pool` for the settings."""
+
+    def pool(features: Tensor, shifts: Tensor = offset) -> Tensor:
+        return _deform_roi_pool(features, shifts, rois, *settings, **named)
+
+    if offset.numel():
+        write_gradients((grad_input, grad_offset), pool, (input, offset), grad_output)
+    else:
+        write_gradients((grad_input,), pool, (input,), grad_output)
+
+
+def _border_points(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
+    """Returns y and x of the points on the borders of boxes (N, B, 4): (N, 4, B, pool_size + 1).
+
+    The borders are top, left, bottom and right. The first two start at the top left corner, and the others start at the
+    bottom right corner.
+    """
+    steps = torch.arange(pool_size + 1, device=boxes.device, dtype=boxes.dtype)
+    left, top, right, bottom = boxes[..., None].unbind(2)
+    across, down = (right - left) / pool_size * steps, (bottom - top) / pool_size * steps
+    still = torch.zeros_like(across)
+    y = torch.stack((top + still, top + down, bottom + still, bottom - down), 1)
+    x = torch.stack((left + across, left + still, right - across, right + still), 1)
+    return y, x
+
+
+def border_align_forward(input: Tensor, boxes: Tensor, output: Tensor, argmax_idx: Tensor, pool_size: int) -> None:
+    """Writes the largest value on each border of each box to `output`, (N, C, B, 4).
+
+    Args:
+        input: (N, 4 * C, H, W): a group of channels for each border.
+        boxes: (N, B, 4), in pixels of the map.
+        output: (N, C, B, 4).
+        argmax_idx: The position of each largest value on its border; int32, same shape as `output`.
+        pool_size: The number of intervals between the points of a border.
+    """
+    count, channels, height, width = input.shape
+    indices, weights = bilinear_corners(*_border_points(boxes, pool_size), height, width)
+    planes = input.view(count, 4, channels // 4, height * width)
+    values = planes.new_zeros(())
+    for corner in range(4):
+        where = indices[..., corner].flatten(2)[:, :, None].expand(-1, -1, channels // 4, -1)
+        values = values + planes.gather(3, where) * weights[..., corner].flatten(2)[:, :, None]
+    largest, position = values.view(count, 4, channels // 4, boxes.size(1), -1).max(-1)
+    output.copy_(largest.permute(0, 2, 3, 1))
+    argmax_idx.copy_(position.permute(0, 2, 3, 1))
+
+
+def border_align_backward(
+    grad_output: Tensor, boxes: Tensor, argmax_idx: Tensor, grad_input: Tensor, pool_size: int
+) -> None:
+    """Writes the gradient of `border_align_forward` with respect to its input to `grad_input`."""
+    count, channels, height, width = grad_input.shape
+    y, x = _border_points(boxes, pool_size)
+    position = argmax_idx.long().permute(0, 3, 1, 2)  # (N, 4, C, B)
+    y, x = (
+        each[:, :, None].expand(-1, -1, channels // 4, -1, -1).gather(4, position[..., None])[..., 0] for each in (y, x)
+    )
+    indices, weights = bilinear_corners(y, x, height, width)
+    grads = weights * grad_output.permute(0, 3, 1, 2)[..., None]
+    grad_input.view(count, 4, channels // 4, -1).scatter_add_(3, indices.flatten(3), grads.flatten(3))
+
+
+def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
+    """Adds samples at the center of each pixel's box, and at its corners if `points` is 5, to the features."""
+    count, _, height, width = features.shape
+    center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
+    angle = boxes.reshape(-1, 5)[:, 4]
+    cos, sin = angle.cos() / 2, angle.sin() / 2
+    along, aside = torch.stack((cos * box_width, sin * box_width)), torch.stack((sin * box_height, cos * box_height))
+    y, x = [center_y], [center_x]
+    if points == 5:
+        for sign_width, sign_height in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
+            x.append(center_x + sign_width * along[0] - sign_height * aside[0])
+            y.append(center_y + sign_width * along[1] + sign_height * aside[1])
+    indices, weights = bilinear_corners(torch.stack(y, 1), torch.stack(x, 1), height, width)
+    image = torch.arange(count, device=features.device).repeat_interleave(height * width) * height * width
+    sampled = weighted_rows(pixel_rows(features), (indices + image[:, None, None]).flatten(1), weights.flatten(1))
+    return features + sampled.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+def rotated_feature_align_forward(
+    features: Tensor, best_bboxes: Tensor, output: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Writes the realigned features (N, C, H, W) to `output`.
+
+    `best_bboxes` is (N, H, W, 5): center y, center x, width, height in pixels, angle in radians.
+    """
+    output.copy_(_rotated_feature_align(features, best_bboxes, spatial_scale, points))
+
+
+def rotated_feature_align_backward(
+    top_grad: Tensor, best_bboxes: Tensor, bottom_grad: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Writes the gradient with respect to the features to `bottom_grad`."""
+    settings = (best_bboxes, spatial_scale, points)
+    bottom_grad.copy_(adjoint(lambda each: _rotated_feature_align(each, *settings), bottom_grad, top_grad))

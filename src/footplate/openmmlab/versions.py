@@ -1,0 +1,97 @@
+"""Determines the versions of other packages that code bases accept, and those that are reported to them."""
+
+import ast
+import importlib
+import logging
+import re
+import sys
+from typing import Any
+
+from footplate.extensions import known_packages
+from footplate.openmmlab.mmengine.utils import digit_version, parse_version_info
+
+_logger = logging.getLogger("footplate.openmmlab")
+# If a code base does not accept the installed version, the newest of these versions that it accepts is reported to it.
+_RELEASES = {
+    "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
+    "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
+}
+_LIMIT = re.compile(r"(mm[a-z0-9]+)_(min|max)(?:imum)?(?:_version)?", re.IGNORECASE)
+_FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
+_originals: dict[str, tuple[Any, Any]] = {}
+_ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the limits of the code bases imported so far
+
+
+def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
+    """Returns the lowest and the highest version of each package that a code base limits.
+
+    Args:
+        source: The code of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
+    """
+    limits: dict[str, dict[str, str]] = {}
+    for node in ast.walk(ast.parse(source)) if _LIMIT.search(source) else ():
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
+            continue
+        for target in node.targets:
+            found = _LIMIT.fullmatch(target.id) if isinstance(target, ast.Name) else None
+            if found and isinstance(node.value.value, str):
+                limits.setdefault(found[1].lower(), {})[found[2].lower()] = node.value.value
+    known = {*_RELEASES, *known_packages()}
+    return {
+        name: (each.get("min", "0"), each["max"]) for name, each in limits.items() if "max" in each and name in known
+    }
+
+
+def is_first_generation(source: str) -> bool:
+    """Checks whether a code base, given the code of its `__init__.py`, is written for mmcv 1.x."""
+    accepted = accepted_ranges(source).get("mmcv")
+    return accepted is not None and digit_version(accepted[1]) <= _FIRST_WITHOUT_RUNNER
+
+
+def show_accepted_versions(source: str) -> None:
+    """Sets `__version__` of mmcv, MMEngine and other code bases to versions that a code base accepts.
+
+    A code base may import another one before it compares versions. Versions that the previously imported code bases
+    also accept are therefore preferred.
+
+    Args:
+        source: The code of the code base's `__init__.py`.
+    """
+    # Other code bases come first, because importing them changes the versions of mmcv and MMEngine.
+    for package, accepted in sorted(accepted_ranges(source).items(), key=lambda each: each[0] in _RELEASES):
+        try:
+            module = importlib.import_module(package)
+        except ImportError:  # the code base itself raises the error
+            continue
+        ranges = _ranges.setdefault(package, [])
+        ranges.append(accepted)
+        lowest = digit_version(accepted[0])
+        present = vars(module).get("__version__"), vars(module).get("version_info")
+        original = _originals.setdefault(package, present)[0]
+        shown = [*([original] if original else []), *_RELEASES.get(package, "").split(), accepted[0]]
+        # Some code bases accept the highest version itself, others do not.
+        fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
+        fits.sort(key=lambda each: not all(_is_within(each, limits) for limits in ranges))
+        if original and digit_version(original) < lowest:  # a version that is too old; the code base raises an error
+            fits = [original]
+        elif original and fits[0] != original:
+            _logger.info("A code base requires %s < %s, but %s is installed.", package, accepted[1], original)
+        _set_version(package, fits[0], parse_version_info(fits[0]))
+
+
+def restore_versions() -> None:
+    """Reverts `show_accepted_versions`."""
+    for package, (version, info) in _originals.items():
+        _set_version(package, version, info)
+    _originals.clear()
+    _ranges.clear()
+
+
+def _is_within(version: str, limits: tuple[str, str]) -> bool:
+    return digit_version(limits[0]) <= digit_version(version) < digit_version(limits[1])
+
+
+def _set_version(package: str, version: str | None, info: Any) -> None:
+    for title in (package, f"{package}.version"):
+        if title in sys.modules:
+            vars(sys.modules[title]).update(__version__=version, version_info=info)

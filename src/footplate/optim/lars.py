@@ -1,0 +1,89 @@
+"""LARS: stochastic gradient descent for large batches that scales the step of each layer by its trust ratio."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from footplate.distributed.sharding import tensor_norms
+from footplate.errors import ArgumentError
+from footplate.registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register_module()
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling.
+
+    The learning rate of a layer is `lr * eta * |w| / (|g| + weight_decay * |w| + eps)`. It is `lr` if `|w|` or `|g|`
+    is 0, and in groups with `lars_exclude=True`. The update `rate * (g + weight_decay * w)` is added to the momentum
+    buffer.
+
+    Source: Large Batch Training of Convolutional Networks (You, Gitman, Ginsburg, 2017), algorithm 1.
+
+    Args:
+        params: Parameters or parameter groups; a group may set `lars_exclude`.
+        lr: The global learning rate.
+        momentum: The momentum factor.
+        weight_decay: The weight of the L2 penalty.
+        dampening: The dampening of the momentum.
+        eta: The trust coefficient.
+        nesterov: Whether to use Nesterov momentum.
+        eps: A term that is added to the denominator for numerical stability.
+        lars_exclude: Whether to run plain SGD with momentum.
+
+    Raises:
+        ArgumentError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        dampening: float = 0.0,
+        eta: float = 0.001,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        *,
+        lars_exclude: bool = False,
+    ) -> None:
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "eps": eps}
+        for name, value in settings.items():
+            if value < 0:
+                raise ArgumentError(f'"{name}" of LARS must be at least 0', key=name, found=value)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ArgumentError("nesterov needs a momentum above 0 and a dampening of 0", key="nesterov", found=True)
+        flags = {"nesterov": nesterov, "lars_exclude": lars_exclude}
+        super().__init__(params, {**settings, "dampening": dampening, **flags})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Runs one optimization step. `closure` recomputes and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            decay, momentum = group["weight_decay"], group["momentum"]
+            grads = [param.grad for param in params]
+            steps = [torch.add(grad, param, alpha=decay) for grad, param in zip(grads, params, strict=True)]
+            if not group["lars_exclude"]:
+                weights, norms = tensor_norms(params), tensor_norms(grads)
+                ratios = group["eta"] * weights / (norms + decay * weights + group["eps"])
+                ratios = torch.where((weights > 0) & (norms > 0), ratios, 1.0)
+                for step, ratio in zip(steps, ratios.unbind(), strict=True):  # no copy to the host
+                    step.mul_(ratio)
+            for param, step in zip(params, steps, strict=True):
+                step.mul_(group["lr"])
+                if momentum:
+                    state = self.state[param]
+                    buffer = state.setdefault("momentum_buffer", torch.zeros_like(step))
+                    buffer.mul_(momentum).add_(step, alpha=1 - group["dampening"])
+                    step = step.add(buffer, alpha=momentum) if group["nesterov"] else buffer  # noqa: PLW2901
+                param.sub_(step)
+        return loss

@@ -1,0 +1,84 @@
+"""Arranges images side by side, with captions above and a legend below."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from footplate.errors import ArgumentError
+from footplate.visualization.drawing import RGB, ImageArray, text_font
+
+_INK, _PAPER = (50, 50, 50), (255, 255, 255)
+_MARGIN = 10
+_SMALLEST_PANEL = 256
+
+
+class LegendEntry(NamedTuple):
+    """A color and its meaning."""
+
+    color: RGB
+    label: str
+
+
+class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
+    """An image of several panels. LocalVisBackend writes the layout into the file, so that reports can split the image.
+
+    Attributes:
+        layout: A dict with the caption and the box x1 y1 x2 y2 of each of the `panels`, and the labels and colors of
+            the `legend`.
+    """
+
+    layout: dict[str, Any]
+
+
+def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> PanelImage:
+    """Arranges images of the same size side by side, with captions above and a legend below.
+
+    Small images are enlarged by an integer factor without smoothing, so that captions are readable.
+
+    Args:
+        panels: Maps captions to RGB images ``(H, W, 3)``, uint8.
+        legend: The colors and their meanings.
+
+    Returns:
+        An RGB image ``(H', W', 3)``, uint8.
+
+    Raises:
+        ArgumentError: There are no images, or their sizes differ.
+    """
+    shapes = {image.shape for image in panels.values()}
+    if len(shapes) != 1:
+        raise ArgumentError("panels must be images of the same size", key="panels", found=sorted(shapes))
+    height, width = shapes.pop()[:2]
+    zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
+    height, width = zoom * height, zoom * width
+    size = max(12, width // 20)
+    caption = size + _MARGIN
+    page_width = len(panels) * (width + _MARGIN) + _MARGIN
+    line_height = round(1.6 * size)
+    entries: list[tuple[int, int, LegendEntry]] = []  # left edge, row and entry
+    left, row = page_width, -1
+    for entry in legend:
+        entry_width = round(size * 2.2 + text_font(size).getlength(entry.label))
+        if left + entry_width > page_width - _MARGIN:
+            left, row = _MARGIN, row + 1
+        entries.append((left, row, entry))
+        left += entry_width
+    legend_top = 2 * _MARGIN + caption + height
+    page_height = legend_top + ((row + 1) * line_height + _MARGIN if entries else 0)
+    page = Image.new("RGB", (page_width, page_height), _PAPER)
+    draw = ImageDraw.Draw(page)
+    boxes = []
+    for number, (label, image) in enumerate(panels.items()):
+        left = _MARGIN + number * (width + _MARGIN)
+        boxes.append([label, left, _MARGIN + caption, left + width, _MARGIN + caption + height])
+        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size), anchor="mm")
+        page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
+    for left, row, entry in entries:
+        y = legend_top + row * line_height
+        draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
+        draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
+    arranged = np.array(page).view(PanelImage)
+    arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
+    return arranged

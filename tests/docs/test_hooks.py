@@ -1,0 +1,29 @@
+"""Checks that the page on hooks lists every built-in hook."""
+
+import re
+from typing import Any
+
+import pytest
+
+from footplate.engine import Hook
+from footplate.registry import HOOKS
+from tests.docs.pages import DOCS
+
+# First-generation hooks are described with the translation of their configs.
+_ELSEWHERE = "footplate.openmmlab."
+
+
+def built_in() -> set[str]:
+    """Returns the registered hooks, and those that the engine adds to a run."""
+    hooks: set[Any] = {*HOOKS.module_dict.values(), *Hook.__subclasses__()}
+    modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate.")}
+    registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
+    return {name for name in registered if name in HOOKS or modules[name].startswith("footplate.engine.")}
+
+
+@pytest.mark.parametrize("page", ["hooks.md", "hooks.zh.md"])
+def test_tables_list_all_hooks(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    section = re.split("^## ", text, flags=re.MULTILINE)[2]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == built_in()

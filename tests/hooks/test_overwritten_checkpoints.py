@@ -1,0 +1,82 @@
+"""A run does not overwrite checkpoints that existed before it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.engine.signals import save_on_request
+from footplate.errors import ArgumentError
+from tests.support import settings
+
+
+def _runner(work: Path, epochs: int = 2, hook: dict[str, Any] | None = None, **changes: Any) -> Runner:
+    checkpoint = {"interval": 1, "save_best": "acc", "rule": "greater", **(hook or {})}
+    cfg = settings(
+        work,
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
+        default_hooks={"logger": None, "checkpoint": checkpoint},
+        val_evaluator={"type": "Told", "values": {"acc": [2, 1, 0, 0, 0]}},
+    )
+    return Runner(**{**cfg, **changes})
+
+
+def _run(*arguments: Any, **changes: Any) -> None:
+    _runner(*arguments, **changes).train()
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and "lock" not in path.name
+    }
+
+
+@pytest.mark.parametrize(("suffix", "elsewhere"), [("pth", True), ("sharded", False)])
+def test_second_run_in_a_folder_is_refused(tmp_path: Path, suffix: str, elsewhere: bool) -> None:
+    out = {"out_dir": str(tmp_path / "out")} if elsewhere else {}
+    folder, hook = tmp_path / ("out/work" if elsewhere else "work"), {"sharded": suffix == "sharded", **out}
+    _run(tmp_path / "work", 3, hook)
+    before = _content(tmp_path)
+    with pytest.raises(ArgumentError) as caught:
+        _run(tmp_path / "work", 2, hook)
+    assert _content(tmp_path) == before
+    assert str(caught.value).splitlines() == [
+        f"'{folder}' contains checkpoints of another run: best_acc_epoch_1.{suffix}, epoch_1.{suffix}, "
+        f"epoch_2.{suffix} and 1 more",
+        "  key work_dir",
+        "  To resume that run, pass --resume (resume=True).",
+        "  To keep its checkpoints, use another --work-dir (work_dir). To start over here, delete them first.",
+    ]
+    _run(tmp_path / "work", 4, hook, resume=True)
+
+
+def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
+    runner = _runner(tmp_path, 1, {"interval": -1, "save_last": False, "save_best": None})
+    runner.train()
+    save_on_request(runner)
+    runner.saver.wait()
+    with pytest.raises(ArgumentError, match="contains checkpoints of another run: on_signal.pth"):
+        _run(tmp_path)
+
+
+def test_resume_from_an_earlier_checkpoint_lists_later_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _run(tmp_path, 3)
+    caplog.clear()
+    _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
+    assert f"Later checkpoints in '{tmp_path}' will be replaced: epoch_2.pth, epoch_3.pth." in caplog.messages
+
+
+def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _run(tmp_path / name, 2)
+    with pytest.raises(ArgumentError, match="one' contains checkpoints of another run"):
+        _run(tmp_path / "one", 3, resume=True, load_from=str(tmp_path / "two/epoch_2.pth"))
+
+
+def test_damaged_later_checkpoint_is_replaced_by_a_resumed_run(tmp_path: Path) -> None:
+    _run(tmp_path, 2)
+    (tmp_path / "epoch_2.pth").write_bytes(b"damaged")
+    _run(tmp_path, 2, resume=True)
+    assert load_checkpoint(tmp_path / "epoch_2.pth")["meta"]["iter"] == 8

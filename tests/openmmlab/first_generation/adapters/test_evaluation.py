@@ -1,0 +1,301 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.config import Config
+from footplate.data import ConcatDataset
+from footplate.errors import ArgumentError
+from footplate.evaluation import Evaluator
+from footplate.openmmlab.first_generation.adapters import DistEvalHook, EvalHook, LegacyMetric, adapt_dataset
+from footplate.openmmlab.first_generation.adapters.model import BatchResult
+from footplate.registry import DATASETS
+from footplate.tasks.segmentation import IoUMetric
+from footplate.tools.check import check
+from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config, old_config_with_evaluation
+from tests.support import Witness
+
+
+@DATASETS.register_module()
+class PassesOn(OldPoints):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+
+@DATASETS.register_module()
+class Deaf(OldPoints):
+    def __init__(self, size: int = 4) -> None:
+        super().__init__(size, test_mode=False)
+
+
+def test_metainfo_from_classes_and_palette() -> None:
+    dataset = adapt_dataset({"type": "OldPoints", "size": 3})
+    assert type(dataset) is OldPoints
+    assert dataset.metainfo == {"classes": ("left", "right"), "palette": ((0, 0, 0), (255, 255, 255))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "test_mode", "expected"),
+    [("OldPoints", True, True), ("OldPoints", False, False), ("PassesOn", True, True), ("Deaf", True, False)],
+)
+def test_test_mode_is_passed_to_classes_that_accept_it(kind: str, test_mode: bool, expected: bool) -> None:
+    assert adapt_dataset({"type": kind}, test_mode=test_mode).test_mode is expected
+
+
+def test_test_mode_is_passed_to_nested_datasets() -> None:
+    cfg = {"type": "ConcatDataset", "datasets": [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]}
+    dataset = adapt_dataset(cfg, test_mode=True)
+    assert isinstance(dataset, ConcatDataset)
+    inner: Any = dataset.datasets
+    assert [each.test_mode for each in inner] == [True, False]
+    assert cfg["datasets"] == [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]
+
+
+@DATASETS.register_module()
+class PreEvaluated(OldPoints):
+    def pre_eval(self, results: list[Any], indices: list[int]) -> list[Any]:
+        return [(index, result == self[index]["label"]) for result, index in zip(results, indices, strict=True)]
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+        assert [index for index, _ in results] == list(range(len(self)))
+        return {"accuracy": sum(right for _, right in results) / len(results)}
+
+
+def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config_with_evaluation(tmp_path, metric=["accuracy"], classwise=True, topk=(1, 5)))
+    runner.train()
+    assert runner.val_loop is not None
+    asked = runner.val_dataloader.dataset.evaluations
+    expected = {"results": 8, "metric": ["accuracy"], "logger": logging.getLogger("footplate")}
+    assert asked == [{**expected, "classwise": True, "topk": (1, 5)}] * 3
+    assert runner.val_dataloader.dataset.test_mode is True
+    assert runner.message_hub.get_scalar("val/accuracy").data[0].shape == (3,)
+
+
+@DATASETS.register_module()
+class WithKeys(OldPoints):
+    """Holds keys of a dict, which cannot be copied, as datasets of nuScenes do."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.names = {"car": 1, "truck": 2}.keys()
+
+
+def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"] = "WithKeys"
+    assert "no problems found" in check(Config(cfg)).text
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert len(runner.val_dataloader.dataset.evaluations) == 3  # the trial of the preflight left nothing
+
+
+@DATASETS.register_module()
+class PreEvaluatedWithPredictions(PreEvaluated):
+    def pre_eval(self, results: list[Any], indices: list[int]) -> Any:
+        return super().pre_eval(results, indices), results
+
+
+def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
+    found = []
+    for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True), ("PreEvaluatedWithPredictions", True)):
+        cfg = old_config_with_evaluation(tmp_path / kind, metric="accuracy", pre_eval=pre_eval)
+        cfg["data"]["val"]["type"] = kind
+        cfg["runner"] = {"max_epochs": 1}
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        found.append(runner.message_hub.get_scalar("val/accuracy").data[0].tolist())
+    assert found[0] == found[1] == found[2]
+
+
+def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
+    metric = LegacyMetric(["mIoU", "mDice"])
+    metric.attach(np.zeros(3))
+    (made,) = metric._metrics
+    assert isinstance(made, IoUMetric)
+    assert made.iou_metrics == ("mIoU", "mDice")
+
+
+@pytest.mark.parametrize(("metric", "suggestion"), [("mIuO", "mIoU"), (None, None)])
+def test_unknown_metric_raises(metric: Any, suggestion: str | None) -> None:
+    with pytest.raises(ArgumentError, match="the dataset 'list' has no evaluate") as caught:
+        Evaluator([LegacyMetric(metric)]).attach([1, 2])
+    assert caught.value.suggestion == suggestion
+
+
+def test_results_of_whole_batches_are_concatenated() -> None:
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            return {"sum": float(results["head0"].sum()), "count": len(results["head0"])}
+
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    for values in ([1.0, 2.0], [3.0]):
+        metric.process(None, [BatchResult(head0=np.array(values))])
+    assert metric.evaluate(3) == {"sum": 6.0, "count": 3}
+
+
+def test_datasets_of_mmpose_get_a_list_of_batches() -> None:
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, int]:
+            return {"batches": len(results)}
+
+    Asked.__module__ = "mmpose.datasets.example"
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    for values in ([1.0, 2.0], [3.0]):
+        metric.process(None, [BatchResult(preds=np.array(values))])
+    assert metric.evaluate(3) == {"batches": 2}
+
+
+def test_masks_of_mmdetection_are_encoded() -> None:
+    pytest.importorskip("pycocotools")
+
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, Any]:
+            return {"sizes": [each["size"] for _, masks in results for each in masks[0]], "boxes": results[0][0]}
+
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    metric.process(None, [("boxes", [[np.ones((3, 5), bool)], []])])
+    assert metric.evaluate(1) == {"sizes": [[3, 5]], "boxes": "boxes"}
+
+
+def validations(tmp_path: Path, evaluation: dict[str, Any], *, epochs: bool = True) -> list[int]:
+    """Returns the iterations after which a run of 12 iterations, or 6 epochs of 2, is validated."""
+    length = {"max_epochs": 6} if epochs else {"max_iters": 12}
+    cfg = old_config(tmp_path, by_epoch=epochs, evaluation={"metric": "accuracy", **evaluation})
+    cfg["data"] = {**cfg["data"], "train": {"type": "OldPoints", "size": 8}}
+    witness = Witness()
+    runner = Runner.from_cfg({**cfg, "runner": length, "lr_config": None, "custom_hooks": [witness]})
+    runner.train()
+    return [iteration for iteration, _ in witness.when("before_val")]
+
+
+# The iterations after which mmcv 1.7.2 validates.
+SCHEDULES: list[tuple[bool, dict[str, Any], list[int]]] = [
+    (True, {"start": 3, "interval": 2}, [6, 10]),
+    (True, {"start": 0, "interval": 1}, [0, 2, 4, 6, 8, 10, 12]),
+    (True, {"by_epoch": False, "interval": 5}, [5, 10]),
+    (False, {"start": 3, "interval": 4}, [3, 7, 11]),
+    (False, {"start": 1, "interval": 4, "dynamic_intervals": [(9, 1)]}, [1, 5, 9, 10, 11, 12]),
+]
+
+
+@pytest.mark.parametrize(("epochs", "evaluation", "expected"), SCHEDULES)
+def test_validation_schedule_equals_that_of_mmcv(
+    tmp_path: Path, epochs: bool, evaluation: dict[str, Any], expected: list[int]
+) -> None:
+    assert validations(tmp_path, evaluation, epochs=epochs) == expected
+
+
+def test_dynamic_intervals_equal_those_of_mmcv(tmp_path: Path) -> None:
+    # The loop, which implements these intervals, also validates at the end.
+    found = validations(tmp_path, {"interval": 3, "dynamic_intervals": [(5, 1)]})
+    assert found == [6, 10, 12]
+
+
+def test_own_dataloader(tmp_path: Path) -> None:
+    dataset = OldPoints(8)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4)
+    runner = Runner.from_cfg(old_config(tmp_path))
+    runner.register_hook(
+        EvalHook(loader, interval=2, metric="accuracy", classwise=True, save_best="auto", rule="greater")
+    )
+    runner.train()
+    assert [(asked["metric"], asked["classwise"]) for asked in dataset.evaluations] == [("accuracy", True)]
+    assert len(list(tmp_path.glob("best_accuracy_epoch_2.pth"))) == 1
+
+
+def test_invalid_interval_raises() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        EvalHook(interval=0)
+    assert caught.value.key == "interval"
+
+
+def test_arguments_of_dist_eval_hook_are_not_passed_to_evaluate(tmp_path: Path) -> None:
+    loader = torch.utils.data.DataLoader(OldPoints(8), batch_size=4)
+    hook = EvalHook(loader, gpu_collect=True, tmpdir="there", broadcast_bn_buffer=False, metric="accuracy")
+    runner = Runner.from_cfg(old_config(tmp_path))
+    hook.listeners()["before_run"](runner)
+    assert runner.val_loop is not None
+    metric: Any = runner.val_loop.evaluator.metrics[0]
+    assert (metric.collect_device, metric.options) == ("gpu", {})
+    assert "accuracy" in runner.val()
+
+
+def loader() -> Any:
+    return torch.utils.data.DataLoader(OldPoints(8), batch_size=4)
+
+
+def trained(folder: Path, hook: EvalHook, **changes: Any) -> Runner:
+    runner = Runner.from_cfg(old_config(folder, **changes))
+    runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+class OwnEvaluation(EvalHook):
+    """Counts calls as the hooks of code bases do: with `_do_evaluate` and events that call those of the base class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.calls: list[Any] = []
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self.interval = 2 if runner.epoch == 0 else 1
+        super().before_train_epoch(runner)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        super().before_train_iter(runner)
+
+    def _do_evaluate(self, runner: Any) -> None:
+        if not self._should_evaluate(runner):
+            return
+        self.calls.append((runner.epoch, torch.is_grad_enabled(), runner.model.module.training))
+        results = self.test_fn(runner.model, self.dataloader)
+        runner.log_buffer.output["eval_iter_num"] = len(self.dataloader)
+        score = self.evaluate(runner, results)
+        if self.save_best and score:
+            self._save_ckpt(runner, score)
+
+
+def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
+    hook = OwnEvaluation(loader(), interval=9, metric="accuracy", classwise=True, save_best="accuracy")
+    runner = trained(tmp_path, hook)
+    assert hook.calls == [(2, False, False), (3, False, False)]
+    assert [asked["classwise"] for asked in hook.dataloader.dataset.evaluations] == [True, True]
+    assert runner.val_loop is not None
+    assert list(runner.val_loop.metrics) == ["accuracy"]
+    assert len(runner.message_hub.history("val/accuracy")) == 2
+    assert "train/accuracy" not in runner.message_hub.log_scalars
+    assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
+
+
+def test_an_overridden_evaluate_gets_the_results_of_the_model(tmp_path: Path) -> None:
+    class Counts(EvalHook):
+        def evaluate(self, runner: Any, results: Any) -> Any:
+            runner.log_buffer.output["count"] = len(results)
+
+    runner = trained(tmp_path, Counts(loader(), interval=3))
+    assert runner.val_loop is not None
+    assert runner.val_loop.metrics == {"count": 8}
+
+
+def test_a_function_computes_the_results(tmp_path: Path) -> None:
+    data = loader()
+    hook = DistEvalHook(data, None, 3, True, None, None, lambda model, loader: [1] * 8, ["acc"], ["loss"])
+    runner = trained(tmp_path, hook)
+    rights = sum(data.dataset[index]["label"] for index in range(8))
+    assert runner.val_loop is not None
+    assert runner.val_loop.metrics == {"accuracy": rights / 8}
+
+
+def test_positional_arguments_of_the_hook_for_several_processes() -> None:
+    hook = DistEvalHook(loader(), None, 1, True, None, None, None, None, None, False, "folder", True, metric="a")
+    assert (hook.broadcast_bn_buffer, hook.tmpdir, hook.gpu_collect) == (False, "folder", True)
+    assert hook.eval_kwargs == {"metric": "a"}

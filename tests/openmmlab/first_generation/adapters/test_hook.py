@@ -1,0 +1,214 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook as SecondHook
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters import ClosureHook, Hook
+from footplate.openmmlab.first_generation.adapters.hook import GENERAL
+from footplate.registry import HOOKS
+from tests.openmmlab.first_generation.adapters.support import old_config
+
+EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
+
+
+@HOOKS.register_module()
+class Recorder(Hook):
+    """Records every event with epoch, iteration, inner iteration and mode."""
+
+    def __init__(self, log: list[Any] | None = None, name: str = "") -> None:
+        self.seen: list[Any] = [] if log is None else log
+        self.name = name
+
+
+def _recorder(event: str) -> Any:
+    def method(self: Recorder, runner: Any) -> None:
+        self.seen.append((event, runner.epoch, runner.iter, runner.inner_iter, runner.mode))
+
+    return method
+
+
+for _event in EVENTS:
+    setattr(Recorder, _event, _recorder(_event))
+
+
+def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=list(hooks), **changes))
+    runner.train()
+    return runner
+
+
+# The events of mmcv 1.7.2 for four points in two batches and two epochs.
+EPOCHS = [
+    ("before_run", 0, 0, 0, "train"),
+    ("before_train_epoch", 0, 0, 0, "train"),
+    ("before_train_iter", 0, 0, 0, "train"),
+    ("after_train_iter", 0, 0, 0, "train"),
+    ("before_train_iter", 0, 1, 1, "train"),
+    ("after_train_iter", 0, 1, 1, "train"),
+    ("after_train_epoch", 0, 2, 1, "train"),
+    ("before_train_epoch", 1, 2, 1, "train"),
+    ("before_train_iter", 1, 2, 0, "train"),
+    ("after_train_iter", 1, 2, 0, "train"),
+    ("before_train_iter", 1, 3, 1, "train"),
+    ("after_train_iter", 1, 3, 1, "train"),
+    ("after_train_epoch", 1, 4, 1, "train"),
+    ("after_run", 2, 4, 1, "train"),
+]
+
+
+def data(size: int) -> dict[str, Any]:
+    return {"samples_per_gpu": 2, "workers_per_gpu": 0, "train": {"type": "OldPoints", "size": size}}
+
+
+def test_events_of_epoch_based_run(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(tmp_path, hook, data=data(4), runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    assert hook.seen == EPOCHS
+
+
+def test_events_of_iteration_based_run(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(
+        tmp_path, hook, data=data(4), runner={"type": "IterBasedRunner", "max_iters": 3}, lr_config={"policy": "fixed"}
+    )
+    assert [event for event, *_ in hook.seen] == [
+        "before_run",
+        "before_epoch",
+        *["before_train_iter", "after_train_iter"] * 3,
+        "after_epoch",
+        "after_run",
+    ]
+    assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
+
+
+def test_interval_helpers(tmp_path: Path) -> None:
+    class Counts(Hook):
+        def __init__(self) -> None:
+            self.at: dict[str, list[int]] = {}
+
+        def note(self, name: str, runner: Any, answer: bool) -> None:
+            if answer:
+                self.at.setdefault(name, []).append(runner.iter)
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            self.note("iters", runner, self.every_n_iters(runner, 5))
+            self.note("inner", runner, self.every_n_inner_iters(runner, 3))
+            self.note("end", runner, self.end_of_epoch(runner))
+            self.note("last", runner, self.is_last_iter(runner))
+
+        def after_train_epoch(self, runner: Any) -> None:
+            self.note("epochs", runner, self.every_n_epochs(runner, 2))
+            self.note("last epoch", runner, self.is_last_epoch(runner))
+
+    hook = Counts()
+    train(tmp_path, hook)
+    assert hook.at == {
+        "iters": [4, 9],
+        "inner": [2, 6, 10],
+        "end": [3, 7, 11],
+        "last": [11],
+        "epochs": [8],
+        "last epoch": [12],
+    }
+
+
+def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    class Old(Hook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            log.append(self.name)
+
+    class New(SecondHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            log.append(self.name)
+
+    runner = Runner.from_cfg(old_config(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
+    for hook, priority in (
+        (Old("4"), "LOW"),
+        (New("2"), "NORMAL"),
+        (Old("3"), "NORMAL"),
+        (New("1"), "HIGH"),
+        (New("5"), 71),
+    ):
+        runner.register_hook(hook, priority)
+    runner.train()
+    assert log == ["1", "2", "3", "4", "5"]
+    line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("after_train_iter"))
+    assert (
+        "New (HIGH), New (NORMAL), Old (NORMAL), "
+        "IterTimerHook (LOW), NonFiniteHook (LOW), Old (LOW), New (71), LoggerHook (VERY_LOW), CheckpointHook (last)"
+    ) in line
+
+
+@HOOKS.register_module()
+class WeightRecorder(Hook):
+    """Records in each iteration whether the first weight has changed, and its gradient."""
+
+    def __init__(self) -> None:
+        self.changed: list[bool] = []
+        self.gradients: list[Any] = []
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.before = runner.model.module.backbone.weight.detach().clone()
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        weight = runner.model.module.backbone.weight
+        self.changed.append(not torch.equal(weight, self.before))
+        self.gradients.append(weight.grad)
+
+
+def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -> None:
+    hook = WeightRecorder()
+    plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}}
+    seen = train(tmp_path, hook, by_epoch=False, **plain)
+    alone = Runner.from_cfg(old_config(tmp_path / "alone", by_epoch=False, **plain))
+    alone.train()
+    assert hook.changed == [True] * 12
+    step = hook.before - 0.1 * hook.gradients[-1]
+    torch.testing.assert_close(seen.model.module.backbone.weight, step)
+    for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(
+        tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
+    )
+    assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
+        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after the step."
+    ]
+
+
+def test_second_generation_arguments_raise() -> None:
+    class Mixed(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
+            """Has an argument too many."""
+
+    with pytest.raises(ArgumentError, match="after_train_iter must take the runner as its only argument"):
+        Mixed().listeners()
+
+
+def test_closure_hook_calls_the_function_at_its_event(tmp_path: Path) -> None:
+    seen: list[int] = []
+    hook = ClosureHook("after_train_epoch", lambda runner: seen.append(runner.epoch))
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook])).train()
+    assert seen == [0, 1, 2]
+
+
+def test_closure_hook_with_unknown_event_raises() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ClosureHook("after_train_itr", print)
+    assert caught.value.suggestion == "after_train_iter"
+    with pytest.raises(ArgumentError, match="fn must be a function that takes the runner"):
+        ClosureHook("after_run", None)  # type: ignore[arg-type]

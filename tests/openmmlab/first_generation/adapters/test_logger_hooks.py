@@ -1,0 +1,262 @@
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters import LoggerHook
+from footplate.openmmlab.first_generation.adapters.logger_hooks import TextLoggerHook, WriterLoggerHook
+from footplate.openmmlab.first_generation.translation import Kind, translate, translate_sections
+from footplate.records import BaseVisBackend
+from footplate.registry import HOOKS, VISBACKENDS
+from tests.openmmlab.first_generation.adapters.support import old_config
+
+
+@HOOKS.register_module()
+class RecordingLoggerHook(LoggerHook):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kept: list[tuple[int, dict[str, Any]]] = []
+
+    def log(self, runner: Any) -> None:
+        self.kept.append((self.get_step(runner), dict(self.get_loggable_tags(runner))))
+
+
+def kept(tmp_path: Path, *, interval: int = 2, **changes: Any) -> list[tuple[int, dict[str, Any]]]:
+    log = {"interval": interval, "hooks": [{"type": "TextLoggerHook"}, {"type": "RecordingLoggerHook"}]}
+    runner = Runner.from_cfg(old_config(tmp_path, log_config=log, **changes))
+    runner.train()
+    return next(hook for hook in runner.hooks if isinstance(hook, RecordingLoggerHook)).kept
+
+
+def test_user_defined_logger_logs_at_the_interval(tmp_path: Path) -> None:
+    found = kept(tmp_path)
+    assert [step for step, _ in found] == [2, 4, 6, 8, 10, 12]
+    assert set(found[0][1]) == {"train/loss_cls", "train/acc", "train/loss", "learning_rate", "momentum"}
+    assert found[0][1]["learning_rate"] == 0.1
+
+
+def test_ignore_last(tmp_path: Path) -> None:
+    assert [step for step, _ in kept(tmp_path, interval=3)] == [3, 7, 11]
+
+
+def test_metrics_are_logged_separately_with_their_epoch(tmp_path: Path) -> None:
+    found = kept(tmp_path, evaluation={"interval": 1, "metric": "accuracy"}, workflow=[("train", 1), ("val", 1)])
+    rates = {"learning_rate", "momentum"}
+    assert [(step, set(tags) - rates) for step, tags in found if "val/accuracy" in tags] == [
+        (epoch, {"val/accuracy"}) for epoch in (1, 2, 3)
+    ]
+    assert [set(tags) - rates for _, tags in found if "val/loss" in tags] == [
+        {"val/loss_cls", "val/acc_of_workflow", "val/loss"}
+    ] * 3
+
+
+def test_metrics_of_iteration_based_run_are_logged_with_their_iteration(tmp_path: Path) -> None:
+    found = kept(
+        tmp_path,
+        interval=5,
+        runner={"type": "IterBasedRunner", "max_iters": 12},
+        lr_config=None,
+        evaluation={"interval": 4, "metric": "accuracy"},
+    )
+    # As in mmcv 1.7.2, training averages start again after an evaluation.
+    assert [(step, "val/accuracy" in tags) for step, tags in found] == [
+        (4, True),
+        (5, False),
+        (8, True),
+        (10, False),
+        (12, True),
+    ]
+
+
+TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"type": "TensorboardLoggerHook", "log_dir": "tf"}, {"type": "TensorboardVisBackend", "save_dir": "tf"}),
+    (
+        {
+            "type": "WandbLoggerHook",
+            "init_kwargs": {"project": "p"},
+            "commit": False,
+            "define_metric_cfg": {"mIoU": "max"},
+        },
+        {
+            "type": "WandbVisBackend",
+            "init_kwargs": {"project": "p"},
+            "commit": False,
+            "define_metric_cfg": {"mIoU": "max"},
+        },
+    ),
+    ({"type": "DvcliveLoggerHook", "by_epoch": False}, {"type": "DVCLiveVisBackend"}),
+    (
+        {"type": "DvcliveLoggerHook", "path": "live", "report": "md", "ignore_last": False},
+        {"type": "DVCLiveVisBackend", "init_kwargs": {"dir": "live", "report": "md"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("hook", "backend"), TWINS, ids=lambda cfg: cfg["type"])
+def test_logger_settings_become_writer_settings(hook: Any, backend: Any) -> None:
+    cfg = translate(old_config("", log_config={"interval": 5, "hooks": [{"type": "TextLoggerHook"}, hook]}))
+    assert cfg["visualizer"]["vis_backends"] == [{"type": "LocalVisBackend"}, backend]
+    arguments = {key: value for key, value in backend.items() if key != "type"}
+    inspect.signature(VISBACKENDS.get(backend["type"])).bind(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("hook", "warning"),
+    [
+        (
+            {"type": "MMDetWandbHook", "log_checkpoint": True, "num_eval_images": 100},
+            "WandbVisBackend has no counterpart for log_checkpoint=True, num_eval_images=100",
+        ),
+        ({"type": "SegmindLoggerHook"}, "SegmindLoggerHook has no counterpart and was removed"),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_unsupported_logger_setting_is_noted(hook: dict[str, Any], warning: str) -> None:
+    found = translate_sections(old_config("", log_config={"interval": 5, "hooks": [hook]})).notes
+    assert [note.text for note in found if note.kind is Kind.WARNING] == [warning]
+
+
+def test_metrics_of_an_epoch_have_the_last_iteration_before_validation(tmp_path: Path) -> None:
+    class ByIteration(RecordingLoggerHook):
+        def get_step(self, runner: Any) -> int:
+            return self.get_iter(runner)
+
+    hook = ByIteration(interval=2)
+    cfg = old_config(tmp_path, custom_hooks=[hook], evaluation={"interval": 1, "metric": "accuracy"})
+    Runner.from_cfg(cfg).train()
+    assert [step for step, tags in hook.kept if "val/accuracy" in tags] == [4, 8, 12]
+    assert [step for step, tags in hook.kept if "train/loss" in tags] == [2, 4, 6, 8, 10, 12]
+
+
+def test_text_logger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    hook = TextLoggerHook(interval=4)
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook], log_level="INFO")).train()
+    assert "Epoch [1][4] train" in caplog.text
+
+
+class ResearchTextLogger(TextLoggerHook):
+    """A logger as in research code, which writes its own line from the values and the attributes of its base."""
+
+    def __init__(self) -> None:
+        super().__init__(interval=4, interval_exp_name=6)
+        self.written: list[dict[str, Any]] = []
+
+    def _log_info(self, log_dict: Any, runner: Any) -> None:
+        if self.every_n_iters(runner, self.interval_exp_name):
+            runner.logger.info("Exp name: %s", runner.meta["exp_name"])
+        self.time_sec_tot += self.interval
+        seconds = self.time_sec_tot / (runner.iter - self.start_iter + 1)
+        runner.logger.info("Rest: %.1f s", seconds * (runner.max_iters - runner.iter - 1))
+
+    def _dump_log(self, log_dict: Any, runner: Any) -> None:
+        super()._dump_log(log_dict, runner)
+        self.written.append(dict(log_dict))
+
+
+def test_a_logger_may_replace_the_line_of_a_text_logger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    trained = Runner.from_cfg(old_config(tmp_path, log_level="INFO"))
+    trained.train()
+    hook = ResearchTextLogger()
+    resumed = old_config(tmp_path, custom_hooks=[hook], log_level="INFO", resume_from=str(tmp_path / "epoch_1.pth"))
+    Runner.from_cfg(resumed).train()
+    assert hook.start_iter == 4
+    assert [(each["mode"], each["epoch"], each["iter"]) for each in hook.written] == [("train", 2, 4), ("train", 3, 4)]
+    assert {"loss", "learning_rate"} <= hook.written[0].keys()
+    assert "Rest: 4.0 s" in caplog.text
+    assert "Epoch [2][4]" not in caplog.text
+
+
+@VISBACKENDS.register_module(force=True)
+class RecordingBackend(BaseVisBackend):
+    """Records its calls; fails at step 4."""
+
+    calls: list[Any] = []  # noqa: RUF012  # replaced by the fixture
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Any = None, name: str = "") -> None:
+        super().__init__(save_dir)
+        self.calls.append(("made", Path(str(save_dir)).name, init_kwargs, name))
+
+    def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
+        if step == 4:
+            raise OSError("the server is gone")
+        self.calls.append((step, sorted(scalar_dict)))
+
+    def close(self) -> None:
+        self.calls.append("closed")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"id": "abc"}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.calls.append(dict(state))
+
+
+@HOOKS.register_module(force=True)
+class RecordingWriterHook(WriterLoggerHook):
+    backend = "RecordingBackend"
+
+    def __init__(self, name: str | None = None, **logging: Any) -> None:
+        super().__init__({"name": name, "init_kwargs": None}, **logging)
+
+
+@pytest.fixture(autouse=True)
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    found: list[Any] = []
+    monkeypatch.setattr(RecordingBackend, "calls", found)
+    return found
+
+
+def test_tags_are_passed_to_the_writer(tmp_path: Path, calls: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    hooks = [{"type": "RecordingWriterHook", "interval": 2, "name": "mine"}]
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=hooks)).train()
+    tags = ["learning_rate", "momentum", "train/acc", "train/loss", "train/loss_cls"]
+    assert calls[0] == ("made", "vis_data", None, "mine")
+    assert [each[0] for each in calls[1:-1]] == [2, 6, 8, 10, 12]
+    assert set(tags) <= set(calls[1][1])
+    assert calls[-1] == "closed"
+    assert len([each for each in caplog.messages if "The writer 'RecordingBackend' failed" in each]) == 1
+
+
+def test_resume_passes_the_saved_state_to_the_writer(tmp_path: Path, calls: list[Any]) -> None:
+    hooks = [{"type": "RecordingWriterHook", "interval": 2}]
+    Runner.from_cfg(
+        old_config(tmp_path, custom_hooks=hooks, runner={"type": "EpochBasedRunner", "max_epochs": 1})
+    ).train()
+    calls.clear()
+    last = next(tmp_path.rglob("epoch_1.pth"))
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=hooks, resume_from=str(last))).train()
+    assert calls[:2] == [("made", "vis_data", None, ""), {"id": "abc"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "backend", "passed"),
+    [
+        (
+            "WandbLoggerHook",
+            {"init_kwargs": {"project": "p"}, "commit": False, "with_step": False},
+            "WandbVisBackend",
+            {"init_kwargs": {"project": "p"}, "commit": False},
+        ),
+        (
+            "MlflowLoggerHook",
+            {"exp_name": "e", "tags": {"a": 1}, "log_model": False},
+            "MLflowVisBackend",
+            {"exp_name": "e", "tags": {"a": 1}},
+        ),
+        ("DvcliveLoggerHook", {"path": "live"}, "DVCLiveVisBackend", {"init_kwargs": {"dir": "live"}}),
+    ],
+)
+def test_arguments_of_the_writer(kind: str, settings: dict[str, Any], backend: str, passed: dict[str, Any]) -> None:
+    hook = HOOKS.build({"type": kind, "interval": 7, "by_epoch": False, **settings})
+    assert (hook.backend, hook._settings, hook.interval, hook.by_epoch) == (backend, passed, 7, False)
+
+
+def test_unsupported_service_raises() -> None:
+    with pytest.raises(ArgumentError, match="footplate has no logger for Neptune"):
+        HOOKS.build({"type": "NeptuneLoggerHook", "interval": 10})

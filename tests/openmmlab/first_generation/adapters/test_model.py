@@ -1,0 +1,154 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.data import default_collate
+from footplate.distributed import unwrap_model
+from footplate.errors import ArgumentError, BuildError
+from footplate.models import BaseModel
+from footplate.openmmlab.first_generation.adapters import (
+    DataContainer,
+    LegacyModel,
+    adapt_model,
+    collate,
+    scatter,
+)
+from tests.openmmlab.first_generation.adapters.support import OldModel, OldModelWithSteps, old_config
+from tests.support import ToyModel
+
+
+def test_collate_containers() -> None:
+    samples = [
+        {
+            "img": DataContainer(torch.ones(3, 2, width), stack=True, padding_value=7),
+            "boxes": DataContainer(torch.ones(width, 4)),
+            "meta": DataContainer({"width": width}, cpu_only=True),
+            "label": width,
+        }
+        for width in (2, 3)
+    ]
+    batch = collate(samples)
+    (whole,) = scatter(batch)
+    assert whole["img"].shape == (2, 3, 2, 3)
+    assert whole["img"][0, :, :, 2].tolist() == [[7.0, 7.0]] * 3
+    assert [tuple(each.shape) for each in whole["boxes"]] == [(2, 4), (3, 4)]
+    assert whole["meta"] == [{"width": 2}, {"width": 3}]
+    assert whole["label"].tolist() == [2, 3]
+
+
+def test_collate_plain_samples() -> None:
+    samples = [{"a": np.ones(2), "b": [1, 2.0], "c": "x"}, {"a": np.zeros(2), "b": [3, 4.0], "c": "y"}]
+    found, expected = collate(samples), default_collate(samples)
+    assert torch.equal(found["a"], expected["a"])
+    assert [each.tolist() for each in found["b"]] == [[1, 3], [2.0, 4.0]]
+    assert found["c"] == ["x", "y"]
+
+
+def test_container_properties() -> None:
+    container = DataContainer(torch.ones(2, 3), stack=True)
+    assert (len(container), container.dim(), tuple(container.size()), container.size(0)) == (2, 2, (2, 3), 2)
+    assert container.datatype == "torch.FloatTensor"
+    assert DataContainer([1]).datatype is list
+    assert repr(DataContainer([1])) == "DataContainer([1])"
+    with pytest.raises(ArgumentError, match="pad_dims"):
+        DataContainer(1, pad_dims=4)
+
+
+KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
+
+
+class Wrapper:
+    """The part of the optimizer wrapper that a training step uses."""
+
+    optimizer = "the optimizer"
+
+    def __init__(self) -> None:
+        self.losses: list[Any] = []
+
+    def optim_context(self, model: nn.Module) -> Any:
+        return torch.enable_grad()
+
+    def update_params(self, loss: Any) -> None:
+        self.losses.append(loss)
+
+
+def batch() -> dict[str, Any]:
+    return {"img": torch.ones(2, 4), "label": torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize("kind", [OldModel, OldModelWithSteps])
+def test_train_step_returns_the_losses_of_the_model(kind: type[OldModel]) -> None:
+    torch.manual_seed(0)
+    model, wrapper = LegacyModel(kind()), Wrapper()
+    logged = model.train_step(batch(), wrapper)
+    assert list(logged) == ["loss_cls", "acc", "loss"]
+    assert float(logged["loss"]) == pytest.approx(wrapper.losses[0].item())
+    assert wrapper.losses[0].requires_grad
+    assert set(model.outputs) == {"loss", "log_vars", "num_samples"}
+
+
+def test_predict_passes_the_flags_that_the_model_accepts() -> None:
+    class Detector(nn.Module):
+        def forward(self, img: Tensor, return_loss: bool = True, **kwargs: Any) -> Any:
+            return [{"return_loss": return_loss, **kwargs}]
+
+        def simple_test(self, img: Tensor, rescale: bool = False) -> None: ...
+
+    assert LegacyModel(Detector()).val_step({"img": torch.ones(1)}) == [{"return_loss": False, "rescale": True}]
+    assert LegacyModel(OldModel()).test_step({"img": torch.zeros(3, 4)}) in ([0] * 3, [1] * 3)
+
+
+def test_data_containers_are_unpacked() -> None:
+    class Sees(nn.Module):
+        def forward(self, img: Any, img_metas: Any = None, return_loss: bool = True, **kwargs: Any) -> Any:
+            return {"loss": img.sum() * nn.Parameter(torch.ones(())), "kinds": torch.tensor(float(len(img_metas)))}
+
+    packed = {
+        "img": DataContainer([torch.ones(2, 4)], stack=True),
+        "img_metas": DataContainer([[{"name": "a"}, {"name": "b"}]], cpu_only=True),
+    }
+    assert float(LegacyModel(Sees()).train_step(packed, Wrapper())["kinds"]) == 2.0
+
+
+def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
+    Runner.from_cfg(old_config(tmp_path)).train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
+    assert list(saved["state_dict"]) == KEYS
+    again = Runner.from_cfg(old_config(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
+    again.load_or_resume()
+    assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
+
+
+def test_init_weights_is_called_once(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
+    runner.train()
+    assert unwrap_model(runner.model).initialized == 1
+
+
+def test_second_generation_model_is_returned_unchanged() -> None:
+    class Duck(nn.Module):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
+
+    for model in (ToyModel(), Duck()):
+        assert adapt_model(model) is model
+
+
+def test_train_step_and_forward_give_equal_weights(tmp_path: Path) -> None:
+    found = []
+    for name in ("OldModel", "OldModelWithSteps"):
+        runner = Runner.from_cfg(old_config(tmp_path / name, model={"type": name}))
+        runner.train()
+        found.append(torch.cat([each.detach().flatten() for each in runner.model.parameters()]))
+    assert torch.equal(found[0], found[1])
+
+
+def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="'Linear' has neither train_step"):
+        Runner.from_cfg(old_config(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
+    assert issubclass(LegacyModel, BaseModel)

@@ -1,0 +1,132 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters import (
+    Fp16OptimizerHook,
+    GradientCumulativeFp16OptimizerHook,
+    GradientCumulativeOptimizerHook,
+    OptimizerHook,
+)
+from footplate.registry import HOOKS, OPTIMIZERS
+from tests.openmmlab.first_generation.adapters.support import old_config
+
+CLIP = {"max_norm": 0.1}
+
+
+@HOOKS.register_module()
+class MyStep(OptimizerHook):
+    calls = 0
+
+    def step(self, runner: Any) -> None:
+        type(self).calls += 1
+        super().step(runner)
+
+
+@HOOKS.register_module()
+class MyCumulative(GradientCumulativeOptimizerHook):
+    """Changes nothing."""
+
+
+@HOOKS.register_module()
+class MyHalf(Fp16OptimizerHook):
+    """Changes nothing."""
+
+
+@HOOKS.register_module()
+class MyHalfCumulative(GradientCumulativeFp16OptimizerHook):
+    """Changes nothing."""
+
+
+def weights(tmp_path: Path, **changes: Any) -> torch.Tensor:
+    runner = Runner.from_cfg(old_config(tmp_path, **changes))
+    runner.train()
+    return torch.cat([each.detach().flatten() for each in runner.model.parameters()])
+
+
+# A user-defined hook and equivalent built-in settings. The last accumulation of 5 in 12 iterations is shorter.
+EQUIVALENT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"type": "MyStep", "grad_clip": CLIP}, {"grad_clip": CLIP}),
+    (
+        {"type": "MyCumulative", "cumulative_iters": 5, "grad_clip": CLIP},
+        {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 5, "grad_clip": CLIP},
+    ),
+    ({"type": "MyHalf", "grad_clip": CLIP}, {"type": "Fp16OptimizerHook", "grad_clip": CLIP}),
+    (
+        {"type": "MyHalfCumulative", "cumulative_iters": 4},
+        {"type": "GradientCumulativeFp16OptimizerHook", "cumulative_iters": 4},
+    ),
+]
+
+
+@pytest.mark.parametrize(("own", "known"), EQUIVALENT)
+def test_user_defined_hook_steps_like_the_wrapper(tmp_path: Path, own: Any, known: Any) -> None:
+    mine = weights(tmp_path / "own", optimizer_config=own)
+    assert torch.allclose(mine, weights(tmp_path / "known", optimizer_config=known), atol=1e-6)
+
+
+def test_step_uses_the_learning_rate_of_its_iteration(tmp_path: Path) -> None:
+    # The schedule has priority VERY_HIGH, so it has changed the learning rate before the hook steps.
+    schedule: dict[str, Any] = {
+        "runner": {"type": "IterBasedRunner", "max_iters": 12},
+        "lr_config": {"policy": "poly", "power": 1.0, "by_epoch": False},
+    }
+    rates: list[float] = []
+
+    @HOOKS.register_module(force=True)
+    class RateRecorder(OptimizerHook):
+        def step(self, runner: Any) -> None:
+            rates.append(runner.optimizer.param_groups[0]["lr"])
+            super().step(runner)
+
+    mine = weights(tmp_path / "own", optimizer_config={"type": "RateRecorder"}, **schedule)
+    assert rates == pytest.approx([0.1 * (1 - done / 12) for done in range(12)])
+    assert torch.allclose(mine, weights(tmp_path / "plain", optimizer_config={}, **schedule), atol=1e-7)
+
+
+def test_values_that_the_optimizer_writes_into_its_groups_are_kept(tmp_path: Path) -> None:
+    @OPTIMIZERS.register_module(force=True)
+    class StepCounter(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                group["steps"] = group.get("steps", 0) + 1
+            return super().step(closure)
+
+    runner = Runner.from_cfg(
+        old_config(tmp_path, optimizer={"type": "StepCounter", "lr": 0.1}, optimizer_config={"type": "MyStep"})
+    )
+    runner.train()
+    assert runner.optim_wrapper.param_groups[0]["steps"] == 12
+
+
+def test_hook_is_called_once_per_iteration_and_records_the_norm(tmp_path: Path) -> None:
+    MyStep.calls = 0
+    runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "grad_clip": CLIP}))
+    runner.train()
+    assert MyStep.calls == 12
+    assert runner.message_hub.get_scalar("train/grad_norm").data[0].shape == (12,)
+    line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("after_train_iter"))
+    assert "MyStep (ABOVE_NORMAL), CheckpointHook" in line or "MyStep (ABOVE_NORMAL), IterTimerHook" in line
+
+
+def test_unused_parameters_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "detect_anomalous_params": True}))
+    runner.model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(2)))
+    runner.train()
+    assert "The loss does not depend on the parameter idle of shape (2,)." in caplog.text
+    assert "head.weight" not in caplog.text
+
+
+def test_hook_and_wrapper_that_both_step_raise(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
+    with pytest.raises(ArgumentError, match="both OptimizerHook and the optimizer wrapper step the optimizer"):
+        runner.train()
+
+
+def test_cumulative_iters_must_be_positive() -> None:
+    with pytest.raises(ArgumentError, match="cumulative_iters"):
+        GradientCumulativeOptimizerHook(cumulative_iters=0)

@@ -1,0 +1,176 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.openmmlab.first_generation.adapters import (
+    BaseRunner,
+    EpochBasedRunner,
+    Hook,
+    IterBasedRunner,
+    LogBuffer,
+    view_of,
+)
+from footplate.records import MessageHub
+from tests.openmmlab.first_generation.adapters.support import old_config
+from tests.support import settings
+
+
+def buffer(mode: str = "train") -> LogBuffer:
+    return LogBuffer(MessageHub("log_buffer"), lambda: mode)
+
+
+def test_averages_are_weighted_by_counts() -> None:
+    log = buffer()
+    for number in range(3):
+        log.update({"mine": float(number)}, number + 1)
+    log.average(2)
+    assert log.output == {"mine": pytest.approx((1 * 2 + 2 * 3) / 5)}
+    log.average()
+    assert log.output == {"mine": pytest.approx(8 / 6)}
+    assert (log.val_history, log.n_history) == ({"mine": [0.0, 1.0, 2.0]}, {"mine": [1.0, 2.0, 3.0]})
+
+
+def test_averages_of_an_epoch_equal_those_of_mmcv(tmp_path: Path) -> None:
+    # Values of mmcv 1.7.2 with the same hooks and numbers.
+    seen: list[float] = []
+
+    class Mine(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            runner.log_buffer.update({"mine": float(runner.iter)}, runner.iter + 1)
+
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.log_buffer.average()
+            assert "lr" not in runner.log_buffer.output
+            seen.append(runner.log_buffer.output["mine"])
+
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Mine()])).train()
+    assert seen == pytest.approx([2.0, 5.6923, 9.6190], abs=1e-4)
+
+
+class Recorder(Hook):
+    """Records the result of a function of the runner after each iteration."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.results: list[Any] = []
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.results.append(self.function(runner))
+
+
+def recorded(tmp_path: Path, function: Any, **changes: Any) -> list[Any]:
+    hook = Recorder(function)
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook], **changes)).train()
+    return hook.results
+
+
+def test_current_lr_is_that_of_the_iteration(tmp_path: Path) -> None:
+    # The learning rate drops after the second of three epochs, before the hook is called.
+    rates = recorded(tmp_path, lambda runner: runner.current_lr()[0])
+    assert rates == pytest.approx([0.1] * 8 + [0.01] * 4)
+
+
+def test_current_momentum_is_that_of_the_iteration(tmp_path: Path) -> None:
+    adam = {"type": "Adam", "lr": 0.1, "betas": (0.8, 0.9)}
+    assert recorded(tmp_path / "adam", lambda runner: runner.current_momentum(), optimizer=adam) == [[0.8]] * 12
+    assert recorded(tmp_path / "sgd", lambda runner: runner.current_momentum()) == [[0.9]] * 12
+
+
+def test_outputs_are_those_of_the_model(tmp_path: Path) -> None:
+    def function(runner: Any) -> Any:
+        outputs = runner.outputs
+        return sorted(outputs), outputs["num_samples"], outputs["log_vars"]["loss"] == float(outputs["loss"].detach())
+
+    assert recorded(tmp_path, function) == [(["log_vars", "loss", "num_samples"], 4, True)] * 12
+
+
+def test_other_attributes(tmp_path: Path) -> None:
+    def function(runner: Any) -> Any:
+        return (
+            (runner.epoch, runner.iter, runner.inner_iter, runner.max_epochs, runner.max_iters, runner._max_iters),
+            len(runner.data_loader),
+            list(runner.data_batch),
+            type(runner.optimizer).__name__,
+            (runner.rank, runner.world_size, runner.work_dir, runner.meta["exp_name"] == runner.experiment_name),
+            len(runner.hooks) > 4,
+            "Recorder (NORMAL)" in runner.get_hook_info(),
+        )
+
+    expected = ((1, 5, 1, 3, 12, 12), 4, ["img", "label"], "SGD", (0, 1, str(tmp_path), True), True, True)
+    assert recorded(tmp_path, function)[5] == expected
+
+
+def test_epoch_of_iteration_based_run_counts_passes_over_the_data(tmp_path: Path) -> None:
+    def function(runner: Any) -> Any:
+        return runner.epoch, runner.inner_iter, runner.max_epochs
+
+    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 6}, "lr_config": None}
+    assert recorded(tmp_path, function, **changes) == [(0, place, None) for place in range(4)] + [
+        (1, 0, None),
+        (1, 1, None),
+    ]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_view_is_an_instance_of_the_runner_class_of_its_run(tmp_path: Path, by_epoch: bool) -> None:
+    class OwnRunner(EpochBasedRunner):
+        pass
+
+    def function(runner: Any) -> list[bool]:
+        return [isinstance(runner, kind) for kind in (BaseRunner, EpochBasedRunner, IterBasedRunner, OwnRunner)]
+
+    runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=[hook := Recorder(function)]))
+    runner.train()
+    assert hook.results[0] == [True, by_epoch, not by_epoch, False]
+
+
+def test_log_buffer_values_are_recorded(tmp_path: Path) -> None:
+    class Logs(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            runner.log_buffer.update({"grad_norm": torch.tensor(2.0)}, runner.outputs["num_samples"])
+            runner.log_buffer.output["share"] = runner.iter / 10
+
+    seen = Recorder(
+        lambda runner: (runner.log_buffer.average(2), dict(runner.log_buffer.output), runner.log_buffer.ready)
+    )
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[Logs(), seen]))
+    runner.train()
+    assert runner.message_hub.get_scalar("train/share").data[0].tolist() == [i / 10 for i in range(12)]
+    assert runner.message_hub.get_scalar("train/grad_norm").mean() == 2.0
+    last = seen.results[3][1]
+    assert (last["share"], last["grad_norm"], seen.results[3][2]) == (pytest.approx(0.25), 2.0, True)
+    assert view_of(runner).log_buffer.val_history["share"] == pytest.approx([0.8, 0.9, 1.0, 1.1])  # of the last epoch
+    assert view_of(runner).log_buffer.n_history["grad_norm"] == [4.0] * 4
+
+
+def test_save_checkpoint_from_a_hook(tmp_path: Path) -> None:
+    class Saves(Hook):
+        def after_train_epoch(self, runner: Any) -> None:
+            if self.is_last_epoch(runner):
+                runner.save_checkpoint(
+                    runner.work_dir, filename_tmpl="mine_{}.pth", save_optimizer=False, meta={"a": 1}
+                )
+
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Saves()])).train()
+    saved = load_checkpoint(str(tmp_path / "mine_3.pth"))
+    assert saved["meta"]["a"] == 1
+    assert "optimizer" not in saved
+
+
+def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
+    hook = Recorder(
+        lambda runner: (sorted(runner.outputs["log_vars"]), runner.outputs["num_samples"], runner.model.module)
+    )
+    runner = Runner(**settings(tmp_path, custom_hooks=[hook]))
+    runner.train()
+    assert hook.results[0] == (["acc", "loss"], 4, runner.model)
+
+
+def test_counters_cannot_be_set(tmp_path: Path) -> None:
+    view = view_of(Runner.from_cfg(old_config(tmp_path)))
+    with pytest.raises(AttributeError, match="runner._epoch"):
+        view._epoch = 3

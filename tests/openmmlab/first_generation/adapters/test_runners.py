@@ -1,0 +1,237 @@
+"""First-generation scripts that build their runner themselves."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from footplate import Runner
+from footplate.errors import ArgumentError, BuildError
+from footplate.openmmlab.first_generation.adapters import (
+    ClosureHook,
+    EvalHook,
+    Hook,
+    MMDataParallel,
+    OptimizerHook,
+    RunnerView,
+    build_runner,
+)
+from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner
+from footplate.openmmlab.mmcv_functions import build_optimizer
+from footplate.registry import RUNNER_CONSTRUCTORS
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.support import summation_tolerance
+
+SGD = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
+BY_EPOCH, BY_ITER = {"type": "EpochBasedRunner", "max_epochs": 3}, {"type": "IterBasedRunner", "max_iters": 10}
+# Sums of the four parameters after three epochs of mmcv 1.7.2 with the settings below.
+REFERENCE_SUMS = [-0.4611901743337512, -0.810760036110878, 0.18467380665242672, -0.208229370880872]
+
+
+class RunnerRecorder(Hook):
+    """Records learning rates and counters of the runner."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.counters: list[tuple[Any, ...]] = []
+        self.runner: Any = None
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.rates += runner.current_lr()
+        self.counters.append((runner.epoch, runner.iter, runner.inner_iter, runner.max_epochs, runner.max_iters))
+        self.runner = runner
+
+
+def loader(size: int = 16) -> DataLoader[Any]:
+    return DataLoader(OldPoints(size), batch_size=4)
+
+
+def script(work_dir: Path, cfg: dict[str, Any], model: Any = None, **pieces: Any) -> tuple[Any, RunnerRecorder]:
+    """Returns a runner that is ready to run, and its recorder hook."""
+    torch.manual_seed(0)
+    model = MMDataParallel(OldModelWithSteps() if model is None else model)
+    given = {"model": model, "work_dir": str(work_dir), "logger": None, "meta": {"seed": 7, "exp_name": "mine"}}
+    runner = build_runner(cfg, default_args={**given, "optimizer": build_optimizer(model, SGD)})
+    settings = {"lr_config": {"policy": "step", "step": [2]}, "optimizer_config": {"grad_clip": None}, **pieces}
+    runner.register_training_hooks(**settings)
+    recorder = RunnerRecorder()
+    runner.register_hook(recorder)
+    return runner, recorder
+
+
+def sums(model: Any) -> list[float]:
+    return [float(each.detach().double().sum()) for each in model.parameters()]
+
+
+def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
+    clip = {"grad_clip": {"max_norm": 0.5}}
+    runner, recorder = script(tmp_path, BY_EPOCH, optimizer_config=clip, checkpoint_config={"interval": 1})
+    assert (runner.epoch, runner.iter, runner.max_epochs, runner.max_iters) == (0, 0, 3, None)
+    assert (runner.model_name, runner.rank, runner.world_size) == ("OldModelWithSteps", 0, 1)
+    runner.run([loader()], [("train", 1)])
+    # 12 iterations, and the sum of up to 32 weights
+    assert sums(runner.model) == pytest.approx(REFERENCE_SUMS, rel=summation_tolerance(12 * 32))
+    assert recorder.rates == pytest.approx([0.1] * 8 + [0.01] * 4)
+    assert recorder.counters == [(place // 4, place, place % 4, 3, 12) for place in range(12)]
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
+    assert (runner.epoch, runner.iter, runner.max_iters, runner.experiment_name) == (3, 12, 12, "mine")
+
+
+def test_script_and_equivalent_config_have_equal_weights(tmp_path: Path) -> None:
+    runner, _ = script(tmp_path / "script", BY_ITER, lr_config={"policy": "poly", "power": 0.9, "by_epoch": False})
+    runner.run([loader()], [("train", 1)])
+    lr_config = {"policy": "poly", "power": 0.9, "by_epoch": False}
+    cfg = old_config(tmp_path / "config", runner=BY_ITER, lr_config=lr_config, optimizer=SGD)
+    cfg["data"]["train_dataloader"] = {"shuffle": False}
+    torch.manual_seed(0)
+    expected = Runner.from_cfg({**cfg, "model": OldModelWithSteps()})
+    expected.train()
+    assert sums(runner.model) == sums(expected.model)
+    assert (runner.iter, list(tmp_path.glob("script/*.pth"))) == (10, [])  # checkpoint_config is not set
+
+
+def test_resume_is_bit_equal(tmp_path: Path) -> None:
+    whole, _ = script(tmp_path / "whole", BY_EPOCH, checkpoint_config={"interval": 1})
+    whole.run([loader()], [("train", 1)])
+    again, recorder = script(tmp_path / "again", BY_EPOCH)
+    again.resume(str(tmp_path / "whole/epoch_2.pth"))
+    assert (again.epoch, again.iter) == (2, 8)
+    again.run([loader()], [("train", 1)])
+    assert recorder.counters[0][:2] == (2, 8)
+    assert sums(again.model) == sums(whole.model)
+    with pytest.raises(ArgumentError, match="a run cannot be resumed without its optimizer"):
+        again.resume(str(tmp_path / "whole/epoch_2.pth"), resume_optimizer=False)
+
+
+def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
+    class ConstantInit(OldModelWithSteps):
+        def init_weights(self) -> None:
+            for each in self.parameters():
+                torch.nn.init.constant_(each, 3.0)
+
+    saved, _ = script(tmp_path, {"type": "EpochBasedRunner", "max_epochs": 1}, checkpoint_config={"interval": 1})
+    saved.run([loader()], [("train", 1)])
+    model = ConstantInit()
+    runner, _ = script(tmp_path / "next", BY_EPOCH, model)
+    assert "state_dict" in runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
+    initial: list[list[float]] = []
+    runner.register_hook(ClosureHook("before_run", lambda each: initial.append(sums(each.model))))
+    runner.run([loader()], [("train", 1)])
+    assert initial == [sums(saved.model)]
+    model.init_weights()
+    assert model.head.bias.tolist() == [3.0, 3.0]
+
+
+def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
+    runner, recorder = script(
+        tmp_path,
+        BY_EPOCH,
+        optimizer_config=OptimizerHook(grad_clip={"max_norm": 0.5}),
+        custom_hooks_config=[{"type": "EmptyCacheHook"}, RunnerRecorder()],
+    )
+    runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
+    runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
+    runner.run([loader()], [("train", 1)], max_epochs=2)
+    kinds = [type(each).__name__ for each in runner.hooks]
+    assert {"OptimizerHook", "EmptyCacheHook", "SyncBuffersHook", "EvalHook"} <= set(kinds)
+    assert (kinds.count("RunnerRecorder"), runner.epoch, len(recorder.rates)) == (2, 2, 8)
+    assert isinstance(recorder.runner, RunnerView)
+    assert recorder.runner.meta["exp_name"] == "mine"
+    assert runner.val_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
+
+
+def test_workflow_computes_validation_losses(tmp_path: Path) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH)
+    runner.run([loader(), loader(8)], [("train", 1), ("val", 1)])
+    assert len(runner.message_hub.history("val/loss")) == 3
+
+
+def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:
+    class StepsItself(OldModelWithSteps):
+        def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+            found = super().train_step(data, optimizer)
+            for each in optimizer.values():
+                each.zero_grad()
+            found["loss"].backward()
+            for each in optimizer.values():
+                each.step()
+            return found
+
+    torch.manual_seed(0)
+    model = StepsItself()
+    before = [each.detach().clone() for each in model.parameters()]
+    parts = {name: torch.optim.SGD(getattr(model, name).parameters(), lr=0.1) for name in ("backbone", "head")}
+    given = {"model": model, "optimizer": parts, "work_dir": str(tmp_path)}
+    runner = build_runner({"type": "EpochBasedRunner", "max_epochs": 1}, default_args=given)
+    runner.run([loader()])
+    assert not any(map(torch.equal, model.parameters(), before))
+
+
+@pytest.mark.parametrize(
+    ("changes", "loaders", "workflow", "message"),
+    [
+        ({"max_epochs": None}, 1, [("train", 1)], "EpochBasedRunner needs max_epochs"),
+        ({}, 1, [("train", 1), ("val", 1)], "each phase of the workflow needs a dataloader"),
+    ],
+)
+def test_missing_argument_of_run_raises(
+    tmp_path: Path, changes: Any, loaders: int, workflow: Any, message: str
+) -> None:
+    model = OldModelWithSteps()
+    given = {"model": model, "optimizer": build_optimizer(model, SGD), "work_dir": str(tmp_path), **changes}
+    runner = build_runner({"type": "EpochBasedRunner"}, default_args={"max_epochs": 1, **given})
+    with pytest.raises(ArgumentError, match=message):
+        runner.run([loader()] * loaders, workflow)
+
+
+def test_unsupported_runner_feature_raises() -> None:
+    model = OldModelWithSteps()
+    with pytest.raises(ArgumentError, match="EpochBasedRunner does not support batch_processor"):
+        EpochBasedRunner(model, batch_processor=lambda *args: {})
+    with pytest.raises(BuildError, match="takes no argument 'max_epoch'"):
+        build_runner({"type": "EpochBasedRunner", "max_epoch": 3}, default_args={"model": model})
+    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before run\\(\\) is called"):
+        _ = EpochBasedRunner(model).message_hub
+
+    class Own(EpochBasedRunner):
+        def train(self, data_loader: Any) -> None:
+            """Never called."""
+
+    with pytest.raises(ArgumentError, match="Own overrides train, but the engine does not call it"):
+        Own(model)
+
+
+def test_user_defined_runner_and_constructor(tmp_path: Path) -> None:
+    @RUNNERS.register_module(force=True)
+    class RunnerForTest(EpochBasedRunner):
+        pass
+
+    @RUNNER_CONSTRUCTORS.register_module(force=True)
+    class ConstructorForTest:
+        def __init__(self, runner_cfg: Any, default_args: Any) -> None:
+            self.settings = {**runner_cfg, **default_args}
+
+        def __call__(self) -> Any:
+            return RUNNERS.build(self.settings)
+
+    cfg = {"type": "RunnerForTest", "constructor": "ConstructorForTest", "max_epochs": 2}
+    runner, recorder = script(tmp_path, cfg)
+    runner.run([loader()], [("train", 1)])
+    assert (type(runner), len(recorder.rates)) == (RunnerForTest, 8)
+
+
+def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3})
+    original = runner.save_checkpoint
+    assert "filename_tmpl" in inspect.signature(original).parameters
+    with pytest.raises(ArgumentError, match="EpochBasedRunner cannot save a checkpoint before run"):
+        original(str(tmp_path))
+    runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)
+    runner.run([loader()], [("train", 1)])
+    warning = "The script replaces save_checkpoint of EpochBasedRunner. The checkpoint hook does not call it."
+    assert caplog.messages.count(warning) == 1
+    runner.save_checkpoint(str(tmp_path / "mine"), filename_tmpl="last_{}.pth")
+    assert len(list((tmp_path / "mine").glob("last_*.pth"))) == 1

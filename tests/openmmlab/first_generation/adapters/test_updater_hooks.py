@@ -1,0 +1,150 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.errors import ArgumentError, BuildError, FootplateError
+from footplate.openmmlab.first_generation.adapters import Hook, LrUpdaterHook, MomentumUpdaterHook
+from footplate.openmmlab.first_generation.adapters import updater_hooks as hooks
+from footplate.registry import HOOKS
+from tests.openmmlab.first_generation.adapters.support import old_config
+
+
+@HOOKS.register_module()
+class FallLrUpdaterHook(LrUpdaterHook):
+    """The policy poly with power 1 as a user-defined hook."""
+
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_lr * (1 - done / whole))
+
+
+@HOOKS.register_module()
+class FallMomentumUpdaterHook(MomentumUpdaterHook):
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_momentum * (1 - done / whole))
+
+
+class Rates(Hook):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.momenta: list[float] = []
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.seen.append(runner.current_lr()[0])
+        self.momenta.append(runner.current_momentum()[0])
+
+
+def rates(tmp_path: Path, **changes: Any) -> Rates:
+    hook = Rates()
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook], **changes)).train()
+    return hook
+
+
+WARMUPS: list[tuple[bool, dict[str, Any]]] = [
+    (True, {}),
+    (True, {"warmup": "linear", "warmup_iters": 1, "warmup_ratio": 0.1, "warmup_by_epoch": True}),
+    (False, {"warmup": "exp", "warmup_iters": 6, "warmup_ratio": 0.01}),
+    (False, {"warmup": "constant", "warmup_iters": 3, "warmup_ratio": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("by_epoch", "warmup"), WARMUPS)
+def test_user_defined_policy_equals_the_built_in_policy(tmp_path: Path, warmup: dict[str, Any], by_epoch: bool) -> None:
+    own = rates(tmp_path / "own", lr_config={"policy": "fall", "by_epoch": by_epoch, **warmup})
+    poly = rates(tmp_path / "poly", lr_config={"policy": "poly", "power": 1.0, "by_epoch": by_epoch, **warmup})
+    assert own.seen == pytest.approx(poly.seen, rel=1e-9)
+    assert len(set(own.seen)) > 2
+
+
+def test_user_defined_momentum_policy(tmp_path: Path) -> None:
+    hook = rates(tmp_path, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.9] * 4 + [0.6] * 4 + [0.3] * 4)
+    adam = {"type": "Adam", "lr": 0.1, "betas": (0.6, 0.9)}
+    hook = rates(tmp_path / "adam", optimizer=adam, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.6] * 4 + [0.4] * 4 + [0.2] * 4)
+
+
+def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
+    policy = {"policy": "fall", "by_epoch": False}
+    whole = rates(tmp_path / "whole", lr_config=policy)
+    Runner.from_cfg(old_config(tmp_path / "parts", lr_config=policy, runner={"max_epochs": 3})).train()
+    hook = Rates()
+    changes: dict[str, Any] = {"resume_from": str(tmp_path / "parts/epoch_2.pth"), "custom_hooks": [hook]}
+    Runner.from_cfg(old_config(tmp_path / "again", lr_config=policy, **changes)).train()
+    assert hook.seen == whole.seen[8:]
+
+
+@pytest.mark.parametrize(("said", "momentum"), [({}, 0.9), ({"by_epoch": False}, 0.9 * (1 - 11 / 12))])
+def test_momentum_policy_is_by_epoch_in_iteration_based_run(
+    tmp_path: Path, said: dict[str, Any], momentum: float
+) -> None:
+    # As in mmcv, where an iteration-based run changes the default of `by_epoch` only for the learning rate.
+    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 12}, "lr_config": None}
+    runner = Runner.from_cfg(old_config(tmp_path, momentum_config={"policy": "Fall", **said}, **changes))
+    runner.train()
+    assert runner.optim_wrapper.param_groups[0]["momentum"] == pytest.approx(momentum)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"warmup": "linar"}, "warmup"),
+        ({"warmup": "exp"}, "warmup_iters"),
+        ({"warmup": "exp", "warmup_iters": 2, "warmup_ratio": 0}, "warmup_ratio"),
+    ],
+)
+def test_invalid_warmup_raises(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        FallLrUpdaterHook(**settings)
+    assert caught.value.key == key
+
+
+def test_unknown_policy_raises(tmp_path: Path) -> None:
+    with pytest.raises(FootplateError, match="Undulating"):
+        Runner.from_cfg(old_config(tmp_path, lr_config={"policy": "Undulating"}))
+
+
+def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
+    """Returns the learning rate of each epoch."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    runner = SimpleNamespace(
+        optimizer=optimizer, max_epochs=epochs, max_iters=epochs * length, iter=0, data_loader=[0] * length
+    )
+    hook.before_run(runner)
+    found = []
+    for runner.epoch in range(epochs):
+        hook.before_train_epoch(runner)
+        hook.before_train_iter(runner)
+        found.append(optimizer.param_groups[0][hook.field])
+        runner.iter += length
+    return found
+
+
+def test_steps() -> None:
+    hook = hooks.StepLrUpdaterHook(step=[1, 3], gamma=0.5)
+    assert rates_by_epoch(hook) == [0.1, 0.05, 0.05, 0.025]
+    assert (hook.step, hook.gamma, hook.min_lr) == ([1, 3], 0.5, None)
+    assert rates_by_epoch(hooks.StepLrUpdaterHook([2], warmup="constant", warmup_iters=2)) == pytest.approx(
+        [0.01, 0.1, 0.01, 0.01]
+    )
+
+
+def test_subclasses_read_the_settings() -> None:
+    class Halved(hooks.CosineAnnealingLrUpdaterHook):  # type: ignore[misc]
+        def get_lr(self, runner: Any, base_lr: float) -> float:
+            assert self.min_lr_ratio == 0.1
+            return hooks.annealing_cos(base_lr, base_lr * float(self.min_lr_ratio), 1)
+
+    assert rates_by_epoch(Halved(min_lr_ratio=0.1)) == pytest.approx([0.01] * 4)
+
+
+def test_invalid_settings() -> None:
+    with pytest.raises(ArgumentError, match="accepts only one value for each of gamma"):
+        hooks.ExpLrUpdaterHook(0.5, gamma=0.5)
+    with pytest.raises(BuildError, match="needs the argument 'gamma'"):
+        rates_by_epoch(hooks.ExpLrUpdaterHook())

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters import WorkflowHook
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config, old_config_with_evaluation
+from tests.openmmlab.first_generation.adapters.test_hook import Recorder
+from tests.support import settings, summation_tolerance
+
+
+def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[Any]]:
+    hook = Recorder()
+    runner = Runner.from_cfg(old_config(tmp_path, workflow=workflow, custom_hooks=[hook], **changes))
+    runner.train()
+    return runner, hook.seen
+
+
+def test_validation_after_each_epoch(tmp_path: Path) -> None:
+    runner, seen = train(tmp_path, [("train", 1), ("val", 1)], runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    validation = [entry for entry in seen if "_val_" in entry[0]]
+    # As in mmcv 1.7.2: after the epoch counter is increased.
+    once = [("before_val_epoch", 0), ("before_val_iter", 0), ("after_val_iter", 0), ("before_val_iter", 1)]
+    once += [("after_val_iter", 1), ("after_val_epoch", 1)]
+    assert validation == [(event, epoch, 4 * epoch, place, "val") for epoch in (1, 2) for event, place in once]
+    assert [entry[0] for entry in seen][-1] == "after_run"
+    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "by_epoch", "iterations"),
+    [
+        ([("train", 2), ("val", 1), ("train", 2), ("val", 2)], True, [8, 12, 12]),  # ends within a training phase
+        ([("val", 1), ("train", 1)], True, [0, 4, 8]),
+        ([("train", 5), ("val", 2)], False, [5, 5, 10, 10, 12, 12]),
+    ],
+)
+def test_phases_are_counted_in_the_unit_of_the_runner(
+    tmp_path: Path, workflow: Any, by_epoch: bool, iterations: list[int]
+) -> None:
+    length: dict[str, Any] = {} if by_epoch else {"runner": {"type": "IterBasedRunner", "max_iters": 12}}
+    _, seen = train(tmp_path, workflow, **length)
+    event = "before_val_epoch" if by_epoch else "before_val_iter"
+    assert [entry[2] for entry in seen if entry[0] == event] == iterations
+
+
+def test_iteration_based_validation_continues_in_its_data(tmp_path: Path) -> None:
+    class BatchRecorder(Recorder):
+        def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+            self.seen.append(runner.data_batch["img"][0, 0].item())
+
+    def first_values(resumed_at: int) -> list[float]:
+        loader = {
+            "dataset": {"type": "OldPoints", "size": 8},
+            "batch_size": 2,
+            "sampler": {"type": "DefaultSampler", "shuffle": False},
+            "collate_fn": {"type": "legacy_collate"},
+        }
+        hook = WorkflowHook([("train", 2), ("val", 1)], loader)
+        recorder = BatchRecorder()
+        runner = Runner.from_cfg(old_config(tmp_path / str(resumed_at), runner={"max_iters": 8}, lr_config=None))
+        runner.register_hook(hook)
+        runner.register_hook(recorder)
+        runner.train_loop.load_state_dict({"iter": resumed_at, "epoch": 0})
+        runner.train()
+        return [value for value in recorder.seen if isinstance(value, float)]
+
+    whole = first_values(0)
+    assert len(set(whole)) == 4
+    assert first_values(4) == whole[1:]
+
+
+def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_path: Path) -> None:
+    plain = Runner.from_cfg(old_config(tmp_path / "plain"))
+    plain.train()
+    validated, _ = train(tmp_path / "validated", [("train", 1), ("val", 1)])
+    for one, other in zip(plain.model.parameters(), validated.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert validated.model.training
+    dataset = next(hook for hook in validated.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
+    batch = torch.utils.data.default_collate([dataset[index] for index in range(8)])
+    model = OldModelWithSteps()
+    model.load_state_dict(validated.model.state_dict())
+    expected = model.train_step(batch, None)["log_vars"]["loss"]
+    assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=summation_tolerance(8))
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "workflow", "validated_at", "evaluated_at"),
+    [
+        (True, [("train", 1), ("val", 1)], [1, 2, 3], [1, 2, 3]),
+        (False, [("train", 3), ("val", 2)], [3, 6, 9, 12], [4, 8, 12]),
+    ],
+)
+def test_evaluation_and_workflow_write_separate_scalars(
+    tmp_path: Path, by_epoch: bool, workflow: Any, validated_at: list[int], evaluated_at: list[int]
+) -> None:
+    runner = Runner.from_cfg({**old_config_with_evaluation(tmp_path, by_epoch=by_epoch), "workflow": workflow})
+    runner.train()
+    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step"}
+    assert [line["step"] for line in lines if set(line) == losses] == validated_at
+    metrics = {"accuracy", "val/time", "val/data_time", "step"}
+    assert [line["step"] for line in lines if set(line) == metrics] == evaluated_at
+    assert len(lines) == len(validated_at) + len(evaluated_at) + 6
+
+
+def test_second_generation_model(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
+    hook = WorkflowHook([("train", 1), ("val", 1)], loader)
+    runner = Runner(**{**cfg, "custom_hooks": [hook]})
+    runner.train()
+    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
+
+
+def test_workflow_without_training_phase_raises() -> None:
+    with pytest.raises(ArgumentError, match="workflow has no training phase"):
+        WorkflowHook([("val", 1)], None)

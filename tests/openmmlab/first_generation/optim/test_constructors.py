@@ -1,0 +1,95 @@
+"""Constructors of the first generation."""
+
+from typing import Any
+
+import pytest
+from torch import nn
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor, PatternOptimWrapperConstructor
+from footplate.optim import OptimWrapper, build_optim_wrapper
+from footplate.registry import OPTIMIZER_BUILDERS
+
+SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
+
+
+def test_constructor_returns_an_optimizer() -> None:
+    optimizer = DefaultOptimizerConstructor(SGD, {"bias_lr_mult": 2.0})(nn.Linear(1, 1))
+    assert isinstance(optimizer, Optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
+
+
+def test_optimizer_is_wrapped_if_the_section_names_the_constructor() -> None:
+    section = {
+        "constructor": "DefaultOptimizerConstructor",
+        "optimizer": SGD,
+        "paramwise_cfg": {"bias_decay_mult": 0.0},
+        "accumulative_counts": 3,
+    }
+    wrapper = build_optim_wrapper(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), section)
+    assert type(wrapper) is OptimWrapper
+    assert [(group["weight_decay"], len(group["params"])) for group in wrapper.param_groups] == [(0.5, 3), (0.0, 1)]
+    assert not wrapper.should_sync()
+
+
+def test_custom_constructor_of_the_first_generation() -> None:
+    @OPTIMIZER_BUILDERS.register_module(force=True)
+    class ConstructorOfRateSeven:
+        def __init__(self, optimizer_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
+            self.optimizer_cfg, self.paramwise_cfg = optimizer_cfg, paramwise_cfg
+
+        def __call__(self, model: nn.Module) -> Optimizer:
+            return DefaultOptimizerConstructor({**self.optimizer_cfg, "lr": 7.0}, self.paramwise_cfg)(model)
+
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"constructor": "ConstructorOfRateSeven", "optimizer": SGD})
+    assert wrapper.get_lr() == {"lr": [7.0]}
+    assert len(wrapper.state_dict()["param_groups"][0]["param_names"]) == 2
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(1)
+        self.fc = nn.Linear(1, 1)
+
+
+def test_patterns_are_applied_in_their_order() -> None:
+    options = {
+        r"(bn|gn)(\d+)?.(weight|bias)": {"weight_decay": 0.0, "lars_exclude": True},
+        "bias": {"weight_decay": 0.25, "lr_mult": 2.0},
+    }
+    model = Net()
+    wrapper = PatternOptimWrapperConstructor({"optimizer": SGD}, options)(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {
+        names[id(each)]: (group["lr"], group["weight_decay"], group.get("lars_exclude"))
+        for group in wrapper.param_groups
+        for each in group["params"]
+    }
+    assert found == {
+        "bn1.weight": (1.0, 0.0, True),
+        "bn1.bias": (2.0, 0.25, True),
+        "fc.weight": (1.0, 0.5, None),
+        "fc.bias": (2.0, 0.25, None),
+    }
+
+
+def test_patterns_do_not_apply_to_frozen_parameters() -> None:
+    model = Net()
+    model.fc.requires_grad_(False)
+    wrapper = PatternOptimWrapperConstructor({"optimizer": SGD}, {"fc": {"lr": 9.0}})(model)
+    assert wrapper.get_lr() == {"lr": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"bias": 0.0}, "paramwise_cfg.bias"),
+        ({"bias(": {"lr": 0.0}}, "paramwise_cfg"),
+    ],
+)
+def test_invalid_patterns_are_refused(options: Any, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        PatternOptimWrapperConstructor({"optimizer": SGD}, options)(Net())
+    assert caught.value.key == key

@@ -1,0 +1,65 @@
+"""Schedules of first-generation configs."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from footplate.errors import ArgumentError, BuildError
+from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
+
+
+def sgd(momentum: float = 0.8) -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=momentum)
+
+
+def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[Any]:
+    values = [optimizer.param_groups[0][field]]
+    for _ in range(steps - 1):
+        schedule.step()
+        values.append(optimizer.param_groups[0][field])
+    return values
+
+
+def test_warm_up_divides_the_momentum() -> None:
+    optimizer = sgd(0.5)
+    schedule = PolicyMomentum(
+        optimizer, policy="fixed", warmup="constant", warmup_iters=1, warmup_ratio=0.625, max_iters=3, by_epoch=False
+    )
+    assert walk(optimizer, schedule, "momentum", 3) == [0.8, 0.5, 0.5]
+
+
+def test_momentum_of_adam_is_the_first_beta() -> None:
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.8, 0.999))
+    schedule = PolicyMomentum(
+        optimizer, policy="step", step=1, gamma=0.5, min_momentum=0.3, max_iters=3, by_epoch=False
+    )
+    assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
+
+
+@pytest.mark.parametrize("name", ["step", "Step"])
+def test_name_of_a_policy_may_be_capitalized(name: str) -> None:
+    optimizer = sgd()
+    schedule = PolicyLR(optimizer, policy=name, step=1, gamma=0.5, max_iters=3, by_epoch=False)
+    assert walk(optimizer, schedule, "lr", 3) == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "key", "suggestion"),
+    [
+        ({"policy": "stpe", "step": 1}, ArgumentError, "policy", "step"),
+        ({"policy": "step", "steps": 1}, BuildError, "steps", "step"),
+        ({"policy": "exp"}, BuildError, "gamma", None),
+        ({"policy": "poly", "min_lr": -1}, ArgumentError, "min_lr", None),
+        ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),
+        ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "epoch_length", None),
+    ],
+)
+def test_invalid_settings_are_refused(
+    settings: dict[str, Any], error: type[Any], key: str, suggestion: str | None
+) -> None:
+    with pytest.raises(error) as caught:
+        PolicyLR(sgd(), **{"max_iters": 10, "by_epoch": False, **settings})
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)

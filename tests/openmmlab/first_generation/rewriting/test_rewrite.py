@@ -1,0 +1,154 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.openmmlab.first_generation.rewriting.rewrite import (
+    OldExpression,
+    SectionWriter,
+    rewrite,
+)
+from footplate.openmmlab.first_generation.rewriting.source import SourceFile
+from footplate.openmmlab.first_generation.translation.key_map import Path as KeyPath
+
+REMOVED = {"runner", "evaluation", "data", "optimizer", "seed"}
+
+
+def rewritten(folder: Path, text: str, sections: dict[str, Any], **options: Any) -> str:
+    path = folder / "config.py"
+    path.write_text(text)
+    return rewrite(SourceFile(path), sections, removed=REMOVED, renamed={}, **options)
+
+
+def test_section_replaces_its_key_in_place(tmp_path: Path) -> None:
+    text = "# seed\nseed = 1  # any\n\nwork_dir = 'w'\nrunner = dict(max_epochs=2)\n"
+    sections = {"train_cfg": {"max_epochs": 2}, "randomness": {"seed": 1}}
+    assert rewritten(tmp_path, text, sections) == (
+        "# seed\nrandomness = dict(seed=1)  # any\n\nwork_dir = 'w'\ntrain_cfg = dict(max_epochs=2)\n"
+    )
+
+
+def test_section_follows_the_variables_that_it_reads(tmp_path: Path) -> None:
+    text = "runner = dict(max_epochs=2)\ninterval = 5\nevaluation = dict(interval=interval)\n"
+    sections = {"train_cfg": {"max_epochs": 2, "val_interval": 5}, "val_cfg": {"type": "ValLoop"}}
+    assert rewritten(tmp_path, text, sections) == (
+        "interval = 5\ntrain_cfg = dict(max_epochs=2, val_interval=interval)\nval_cfg = dict(type='ValLoop')\n"
+    )
+
+
+def test_comments_move_with_their_entries(tmp_path: Path) -> None:
+    text = """\
+data = dict(
+    samples_per_gpu=4,  # not more
+    # the training data
+    train=dict(type='A'),
+    # nothing to test
+)
+"""
+    sections = {"train_dataloader": {"batch_size": 4, "dataset": {"dataset": {"type": "A"}}}}
+    assert rewritten(tmp_path, text, sections) == (
+        """\
+# nothing to test
+train_dataloader = dict(
+    batch_size=4,  # not more
+    dataset=dict(
+        # the training data
+        dataset=dict(type='A'),
+    ),
+)
+"""
+    )
+
+
+def test_variable_read_by_other_lines_is_deleted_at_the_end(tmp_path: Path) -> None:
+    text = "seed = 3\nname = f'run{seed}'\n"
+    assert rewritten(tmp_path, text, {"randomness": {"seed": 3}}) == (
+        "seed = 3\nrandomness = dict(seed=3)\nname = f'run{seed}'\ndel seed\n"
+    )
+
+
+def test_by_value_writes_plain_values(tmp_path: Path) -> None:
+    text = "lr = 0.1\noptimizer = dict(type='SGD', lr=lr)\n"
+    sections = {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}}
+    assert "lr=lr" in rewritten(tmp_path, text, sections)
+    assert "lr=0.1" in rewritten(tmp_path, text, sections, by_value=["optim_wrapper"])
+
+
+@pytest.mark.parametrize(("quote", "other"), [('"', "'"), ("'", '"')])
+def test_strings_use_the_quotes_of_the_file(tmp_path: Path, quote: str, other: str) -> None:
+    text = f"a = {quote}x{quote}\nseed = 1\n"
+    assert other not in rewritten(tmp_path, text, {"randomness": {"name": "s"}})
+
+
+def test_top_level_model_settings_are_assigned_into_the_model(tmp_path: Path) -> None:
+    text = "model = dict(\n    type='GAN')  # small\ntrain_cfg = dict(a=1)  # often\ntest_cfg = dict(b=2)\n"
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    sections = {"model": {"type": "GAN", "train_cfg": {"a": 1}, "test_cfg": {"b": 2}}}
+    found = rewrite(SourceFile(path), sections, removed={"train_cfg", "test_cfg"}, renamed={})
+    assert found == (
+        "model = dict(\n    type='GAN')  # small\n"
+        "# often\nmodel['train_cfg'] = dict(a=1)\nmodel['test_cfg'] = dict(b=2)\n"
+    )
+
+
+LONG = {"type": "A" * 30, "pipeline": [{"type": "Load" * 8}, {"type": "Flip", "prob": 0.5}], "size": (1,), "e": {}}
+SECTION_WRITER_VALUES: list[Any] = [
+    1,
+    0.1,
+    None,
+    float("inf"),
+    (),
+    (1,),
+    [],
+    {},
+    {"a.b": {"lr_mult": 0.5}, "class": 1},
+    LONG,
+    {"deep": LONG, 3: [LONG]},
+    "it's",
+    'say "so"',
+    "both ' and \"",
+    "line\nbreak",
+    {"_delete_": True, "x": [(), {}]},
+]
+
+
+def find_nothing(path: KeyPath) -> None:
+    return None
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("value", SECTION_WRITER_VALUES, ids=repr)
+def test_written_text_reads_back(value: Any, double: bool) -> None:
+    text = SectionWriter(find_nothing, double_quotes=double).write({("x",): value}).text
+    assert Config.fromstring(text, ".py").to_dict() == {"x": value}
+    assert all(len(line) < 80 for line in text.splitlines())
+
+
+def test_dict_that_is_too_wide_is_split() -> None:
+    words = {"type": "A" * 30, "root": "B" * 30}
+    codes = {"type": "kind", "root": f"'{'B' * 30}'"}
+
+    def find(path: KeyPath) -> OldExpression | None:
+        if path == ("x", "inner"):
+            code = f"dict(type=kind, root='{'B' * 30}')"
+            return OldExpression(code, keys=frozenset(words))
+        return OldExpression(codes[path[-1]]) if path[-1] in codes else None
+
+    text = SectionWriter(find, double_quotes=False).write({("x",): {"inner": words}}).text
+    assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
+    text = SectionWriter(find, double_quotes=False).write({("x" * 30,): {"inner": words, "long": "C" * 30}}).text
+    assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
+    codes["type"] = "kind_of_" + "k" * 30
+
+    def find_wide(path: KeyPath) -> OldExpression | None:
+        code = f"dict(type={codes['type']}, root='{'B' * 30}')"
+        return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else find(path)
+
+    text = SectionWriter(find_wide, double_quotes=False).write({("x",): {"inner": words}}).text
+    assert text.splitlines()[1:4] == [
+        "    inner=dict(",
+        f"        type={codes['type']},",
+        f"        root='{'B' * 30}',",
+    ]

@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+
+from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, sections
+
+LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    ({"samples_per_gpu": 4, "workers_per_gpu": 3}, "train_dataloader", {"batch_size": 4, "num_workers": 3}),
+    (
+        {"samples_per_gpu": 4, "drop_last": True, "train_dataloader": {"samples_per_gpu": 8, "pin_memory": True}},
+        "train_dataloader",
+        {"batch_size": 8, "drop_last": True, "pin_memory": True},
+    ),
+    ({"drop_last": True, "val_dataloader": {"samples_per_gpu": 8}}, "val_dataloader", {"batch_size": 8}),
+]
+
+
+@pytest.mark.parametrize(("settings", "name", "expected"), LOADERS)
+def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
+    data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
+    loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
+    assert {key: loader[key] for key in expected} == expected
+    assert ("drop_last" in loader) is ("drop_last" in expected)
+    assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
+
+
+@pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmseg", 1)])
+def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
+    data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}
+    found = sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
+    assert found["val_dataloader"]["batch_size"] == found["test_dataloader"]["batch_size"] == size
+
+
+def test_list_of_datasets_becomes_concat_dataset() -> None:
+    data = {"train": [{"type": "A"}, {"type": "B"}], "val": [{"type": "A", "samples_per_gpu": 3}, {"type": "B"}]}
+    found = sections({**ITERS, "data": {"samples_per_gpu": 1, **data}, "evaluation": {}})
+    several = {"type": "ConcatDataset", "datasets": [{"type": "A"}, {"type": "B"}]}
+    assert found["train_dataloader"]["dataset"] == {"type": "LegacyDataset", "dataset": several}
+    assert found["val_dataloader"]["dataset"] == {"type": "LegacyDataset", "dataset": several, "test_mode": True}
+    assert found["val_dataloader"]["batch_size"] == 3
+
+
+def test_validation_data_without_evaluation_are_kept_as_val_dataset() -> None:
+    found = sections({**EPOCHS, **DATA})
+    assert found["val_dataset"] == {"type": "B"}
+    assert "val_dataloader" not in found
+    assert found["test_evaluator"] == {"type": "LegacyMetric"}
+
+
+# The settings of `evaluation` for the validation interval, and the expected settings of the loop.
+INTERVALS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"interval": 2, "start": 4}, {"val_interval": 2, "val_begin": 4}),
+    ({"interval": 10, "dynamic_intervals": [(9, 1)]}, {"val_interval": 10, "dynamic_intervals": [(10, 1)]}),
+]
+
+
+@pytest.mark.parametrize(("evaluation", "expected"), INTERVALS)
+def test_interval_becomes_settings_of_the_training_loop(evaluation: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
+    assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12, **expected}
+    assert found["val_cfg"] == {"type": "ValLoop"}
+
+
+@pytest.mark.parametrize("evaluation", [{"start": 0}, {"by_epoch": False, "interval": 50}])
+def test_interval_unsupported_by_the_loop_becomes_eval_hook(evaluation: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
+    assert found["train_cfg"]["val_begin"] == 13
+    expected = {"type": "EvalHook", "interval": 1, "by_epoch": True, "priority": "LOW", **evaluation}
+    assert found["custom_hooks"] == [expected]
+
+
+def test_other_keys_become_arguments_of_the_metric() -> None:
+    evaluation = {
+        "interval": 1,
+        "metric": ["bbox", "segm"],
+        "classwise": True,
+        "save_best": "bbox_mAP",
+        "rule": "greater",
+    }
+    found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
+    metric = {"type": "LegacyMetric", "metric": ["bbox", "segm"], "classwise": True}
+    assert found["val_evaluator"] == found["test_evaluator"] == metric
+    assert found["default_hooks"]["checkpoint"] == {"save_best": "bbox_mAP", "rule": "greater", "priority": "NORMAL"}
+
+
+def test_save_best_without_checkpoint_config_saves_only_the_best() -> None:
+    cfg = {**ITERS, **DATA, "checkpoint_config": None, "evaluation": {"interval": 10, "save_best": "auto"}}
+    saved = {"interval": -1, "save_last": False, "by_epoch": False, "save_best": "auto", "priority": "NORMAL"}
+    assert sections(cfg)["default_hooks"]["checkpoint"] == saved

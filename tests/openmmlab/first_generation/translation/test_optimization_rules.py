@@ -1,0 +1,164 @@
+from typing import Any
+
+import pytest
+
+from footplate.errors import ConfigError
+from footplate.openmmlab.first_generation.translation import Kind, translate_sections
+from tests.openmmlab.first_generation.translation.support import EPOCHS, ITERS, notes, sections
+
+
+def test_user_defined_hooks_become_custom_hooks() -> None:
+    cfg = {
+        **ITERS,
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "optimizer_config": {"type": "MyStep", "grad_clip": None},
+        "lr_config": {"policy": "Wave", "height": 2},
+        "log_config": {"interval": 5, "hooks": [{"type": "TextLoggerHook"}, {"type": "MyLoggerHook", "a": 1}]},
+    }
+    found = sections(cfg)
+    assert found["optim_wrapper"]["type"] == "SteppedByHook"
+    assert found["custom_hooks"] == [
+        {"type": "MyStep", "grad_clip": None, "priority": "ABOVE_NORMAL"},
+        {"by_epoch": False, "type": "WaveLrUpdaterHook", "height": 2, "priority": "VERY_HIGH"},
+        {"by_epoch": False, "interval": 5, "type": "MyLoggerHook", "a": 1, "priority": "VERY_LOW"},
+    ]
+
+
+def test_registered_hook_is_not_taken_for_a_typo() -> None:
+    cfg = {**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, "optimizer_config": {"type": "OptimizersHook"}}
+    assert sections(cfg, is_hook_registered=lambda name: True)["optim_wrapper"]["type"] == "SteppedByHook"
+
+
+def test_several_optimizers_without_a_hook_are_stepped_by_the_model() -> None:
+    optimizer = {"generator": {"type": "Adam", "lr": 1e-4}, "discriminator": {"type": "Adam", "lr": 1e-3}}
+    found = sections({**ITERS, "optimizer": optimizer, "optimizer_config": None})
+    assert {name: each["type"] for name, each in found["optim_wrapper"].items()} == {
+        "generator": "SteppedByModel",
+        "discriminator": "SteppedByModel",
+    }
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("SiameseRPNFp16OptimizerHook", 128.0), ("SiameseRPNOptimizerHook", None)])
+def test_precision_settings_move_into_the_stepping_hook(kind: str, scale: float | None) -> None:
+    cfg = {
+        **EPOCHS,
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "optimizer_config": {"type": kind},
+        "fp16": {"loss_scale": 128.0},
+    }
+    found = sections(cfg)
+    assert found["optim_wrapper"]["type"] == "SteppedByHook"
+    assert found["custom_hooks"][0].get("loss_scale") == scale
+    assert len([note for note in notes(cfg, Kind.PERSON) if note.startswith("fp16: ")]) == (scale is None)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "named"),
+    [
+        ({"optimizer_config": {"detect_anomalous_params": True}}, "optimizer_config.detect_anomalous_params: True has"),
+        ({"fp16": {"accum_type": "half"}}, "fp16.accum_type: 'half' has no counterpart"),
+    ],
+)
+def test_unsupported_step_setting_needs_a_manual_check(cfg: dict[str, Any], named: str) -> None:
+    found = notes({**EPOCHS, "optimizer": {"type": "SGD"}, **cfg}, Kind.PERSON)
+    assert [note for note in found if note.startswith(named)]
+
+
+SGD = {"type": "SGD", "lr": 0.1}
+RUNNER = EPOCHS["runner"]
+
+
+def wrapper(**cfg: Any) -> Any:
+    return sections({"optimizer": SGD, **cfg})["optim_wrapper"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "made"),
+    [
+        (
+            {"optimizer_config": {"grad_clip": {"max_norm": 35, "norm_type": 2}}},
+            {"type": "OptimWrapper", "clip_grad": {"max_norm": 35, "norm_type": 2}},
+        ),
+        (
+            {"optimizer_config": {"grad_clip": None, "state_dtype": "bfloat16"}},
+            {"type": "OptimWrapper", "state_dtype": "bfloat16"},
+        ),
+        (
+            {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4}},
+            {"type": "OptimWrapper", "accumulative_counts": 4},
+        ),
+        (
+            {"optimizer_config": {"type": "DistOptimizerHook", "update_interval": 2, "coalesce": True}},
+            {"type": "OptimWrapper", "accumulative_counts": 2},
+        ),
+        ({"fp16": {}}, {"type": "AmpOptimWrapper", "loss_scale": 512.0, "dtype": "float16"}),
+        (
+            {
+                "optimizer_config": {
+                    "type": "GradientCumulativeFp16OptimizerHook",
+                    "cumulative_iters": 2,
+                    "loss_scale": 64.0,
+                }
+            },
+            {"type": "AmpOptimWrapper", "loss_scale": 64.0, "dtype": "float16", "accumulative_counts": 2},
+        ),
+    ],
+)
+def test_optimizer_hook_settings_become_wrapper_settings(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+    assert wrapper(**cfg) == {**made, "optimizer": SGD}
+
+
+def test_paramwise_cfg_moves_out_of_the_optimizer() -> None:
+    made = wrapper(optimizer={**SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}})
+    assert made == {"type": "OptimWrapper", "optimizer": SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "constructor"),
+    [
+        ({"paramwise_cfg": {"bias_decay_mult": 0.0}}, "DefaultOptimizerConstructor"),
+        ({"paramwise_cfg": {"bias_lr_mult": 2.0}, "constructor": "DefaultOptimizerConstructor"}, None),
+        (
+            {"paramwise_cfg": {"num_layers": 12}, "constructor": "LayerDecayOptimizerConstructor"},
+            "LayerDecayOptimizerConstructor",
+        ),
+        ({"paramwise_options": {r"\Ahead.": {"momentum": 0.0}}}, "PatternOptimWrapperConstructor"),
+    ],
+)
+def test_optimizer_constructor(settings: dict[str, Any], constructor: str | None) -> None:
+    made = wrapper(optimizer={**SGD, **settings})
+    assert made.get("constructor") == constructor
+    assert made["paramwise_cfg"] == settings.get("paramwise_cfg", settings.get("paramwise_options"))
+    assert made["optimizer"] == SGD
+
+
+def test_each_optimizer_gets_a_wrapper() -> None:
+    made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
+    one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
+    assert made == {"generator": one, "discriminator": one}
+
+
+def test_fp16_keeps_the_loss_scale_of_the_optimizer_hook() -> None:
+    hook = {"type": "Fp16OptimizerHook", "loss_scale": 64.0}
+    assert wrapper(optimizer_config=hook, fp16={})["loss_scale"] == 64.0
+    assert wrapper(optimizer_config=hook, fp16={"loss_scale": 8.0})["loss_scale"] == 8.0
+
+
+def test_misspelt_optimizer_hook_setting_suggests_the_nearest_key() -> None:
+    found = notes({"optimizer": SGD, "optimizer_config": {"grad_clipp": None}}, Kind.PERSON)
+    assert found == ["optimizer_config.grad_clipp: None has no counterpart and was removed; did you mean 'grad_clip'?"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key", "suggestion"),
+    [
+        ({"optimizer": [SGD]}, "optimizer", None),
+        ({"optimizer": SGD, "optimizer_config": {"type": None}}, "optimizer_config.type", None),
+        ({"lr_config": {"policy": "stepp"}, "runner": RUNNER}, "lr_config.policy", "step"),
+        ({"momentum_config": {"policy": "cyclc"}, "runner": RUNNER}, "momentum_config.policy", "cyclic"),
+    ],
+)
+def test_invalid_value_raises_with_key_and_suggestion(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        translate_sections(cfg)
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)

@@ -1,0 +1,184 @@
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Config
+from footplate.engine.run_config import in_second_generation
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError
+from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
+from tests.modules import load_benchmark
+from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, notes, sections
+
+DIGESTS = Path(__file__).parents[3] / "data" / "corpus"
+SGD = {"type": "SGD", "lr": 0.1}
+WRAPPER = {"optimizer": SGD}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "first"),
+    [
+        ({"optimizer": SGD}, True),
+        ({"total_epochs": 12}, True),
+        ({"checkpoint_config": {"interval": 1}}, True),
+        ({"optim_wrapper": WRAPPER, "runner": {}, "data": {}, "evaluation": {}, "fp16": {}, "total_iters": 1}, False),
+        ({"optimizer": SGD, "train_dataloader": {}}, False),
+        ({"test_dataloader": {}, "cudnn_benchmark": True}, False),
+        ({"model": {"type": "X"}}, False),
+    ],
+)
+def test_generation_is_detected(cfg: dict[str, Any], first: bool) -> None:
+    assert is_first_generation(cfg) is first
+
+
+def test_override_of_a_missing_base_section_is_a_leftover(caplog: pytest.LogCaptureFixture) -> None:
+    text = "optim_wrapper = dict()\noptimizer_config = dict(_delete_=True, grad_clip=dict(max_norm=35))"
+    cfg = Config.fromstring(text, ".py")
+    assert not is_first_generation(cfg)
+    warn_about_leftovers(cfg)
+    assert "have no effect: optimizer_config" in caplog.text
+
+
+def test_leftovers_are_reported_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
+    assert [record.message for record in caplog.records] == [
+        "First-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
+    ]
+
+
+def test_translation_does_not_modify_its_input() -> None:
+    cfg = {**ITERS, **DATA, "lr_config": {"policy": "poly", "power": 0.9}, "custom_hooks": [{"type": "EMAHook"}]}
+    before = copy.deepcopy(cfg)
+    translate(cfg)
+    assert cfg == before
+
+
+def test_sections_keep_the_origins_of_their_keys() -> None:
+    text = "runner = dict(max_epochs=1)\ndata = dict(\n    train=dict(type='A'))\ncheckpoint_config = dict(interval=1)"
+    cfg = translate(Config.fromstring(text, ".py"))
+    assert [
+        origin_of(cfg.train_cfg, "max_epochs").line,  # type: ignore[union-attr]
+        origin_of(cfg.train_dataloader.dataset.dataset, "type").line,  # type: ignore[union-attr]
+        origin_of(cfg.default_hooks.checkpoint, "interval").line,  # type: ignore[union-attr]
+    ] == [1, 3, 4]
+
+
+def test_existing_sections_take_precedence() -> None:
+    found = sections({**EPOCHS, "cudnn_benchmark": True, "env_cfg": {"cudnn_benchmark": False, "dist_cfg": {}}})
+    assert found["env_cfg"] == {"cudnn_benchmark": False, "dist_cfg": {}}
+
+
+def test_user_defined_keys_are_kept() -> None:
+    found = sections({**EPOCHS, "img_norm_cfg": {"mean": [0.0]}, "model": {"type": "M"}, "work_dir": "w"})
+    assert (found["img_norm_cfg"], found["model"], found["work_dir"]) == ({"mean": [0.0]}, {"type": "M"}, "w")
+
+
+WARNED: list[tuple[dict[str, Any], str, str]] = [
+    ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu', the device of this machine"),
+    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: ignoring [0, 1]; the run uses the CPU"),
+    ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: to train on 2 devices, use torchrun --nproc-per-node 2"),
+    (
+        {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
+        "cpu",
+        "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
+    ),
+    ({"total_epochs": 3}, "cpu", "total_epochs: 3 conflicts with runner; using the length 12 from runner"),
+    ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
+    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: passed to the dataset's evaluate()"),
+    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
+]
+
+
+@pytest.mark.parametrize(("cfg", "device", "warning"), WARNED)
+def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device: str, warning: str) -> None:
+    found = [note for note in notes({**EPOCHS, **cfg}, Kind.WARNING, device=device) if note.startswith(warning)]
+    assert len(found) == 1
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
+        "the length of a run must be a positive integer",
+    ),
+    ({"workflow": [("val", 1)]}, "workflow has no training phase"),
+    ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow phase must be"),
+    ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
+    ({"data": [1]}, "'data' must be a dict"),
+]
+
+
+@pytest.mark.parametrize(("cfg", "message"), REFUSED)
+def test_invalid_setting_raises(cfg: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        translate({**EPOCHS, **cfg})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer_config", 5), ("optimizer", {"a": 1})],
+)
+def test_value_of_wrong_type_raises_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"the first-generation key '{key}' cannot be translated") as caught:
+        translate({**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, key: value})
+    assert (caught.value.key, caught.value.found) == (key, value)
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+FIRST: dict[str, Any] = {
+    "model": {"type": "M"},
+    "optimizer": {"type": "SGD", "lr": 0.1},
+    "lr_config": {"policy": "fixed"},
+    "runner": {"type": "EpochBasedRunner", "max_epochs": 2},
+}
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_first_generation_config_is_translated_with_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    found = in_second_generation(Config(FIRST))
+    assert found.train_cfg == {"type": "EpochBasedTrainLoop", "max_epochs": 2}
+    assert "optimizer" not in found
+    assert caplog.text.count("This first-generation config was translated") == 1
+    assert warnings_of(caplog) == []
+
+
+def test_keys_of_both_generations_raise() -> None:
+    text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
+    with pytest.raises(ConfigError) as caught:
+        in_second_generation(Config.fromstring(text, ".py"))
+    assert str(caught.value).splitlines()[:4] == [
+        "the config sets up optimization with keys of both generations",
+        "  at <string>.py:3, key lr_config",
+        "  first generation: lr_config",
+        "  second generation: optim_wrapper, default_hooks",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "wrong", "right"),
+    [
+        ("optimizer_config", {"gradclip": {"max_norm": 5}}, "gradclip", "grad_clip"),
+        ("data", {"samples_per_gpus": 8, "train": {"type": "D"}}, "samples_per_gpus", "samples_per_gpu"),
+        ("runner", {"max_epochs": 2, "typ": "EpochBasedRunner"}, "typ", "type"),
+    ],
+)
+def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        in_second_generation(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+    assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in DIGESTS.glob("*.json")))
+def test_generation_of_all_published_configs_is_detected(name: str) -> None:
+    corpus = load_benchmark("corpus")
+    folder = corpus.fetch(name)
+    for path in corpus.listed(name)[0]:
+        assert is_first_generation(corpus.load(folder, path)) in (True, False)

@@ -1,0 +1,90 @@
+"""Every name that 60 public packages import from `mmengine`, read from their sources on 2026-11-21."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from footplate import openmmlab
+from footplate.openmmlab.mmengine.names import MODULES, unprovided_names
+
+IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
+
+
+def test_names_that_packages_import() -> None:
+    assert len(IMPORTED) == 371
+    openmmlab.install()
+    for name in IMPORTED:
+        module, _, attribute = name.partition(":")
+        parent, _, last = module.rpartition(".")
+        is_class = last[0].isupper()  # such as mmengine.FileClient, of which an attribute is read
+        found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
+        assert hasattr(found, attribute), name
+
+
+def test_every_name_of_the_tables_exists() -> None:
+    openmmlab.install()
+    for module, names in MODULES.items():
+        found = importlib.import_module(module)
+        assert [name for name in names if not hasattr(found, name)] == [], module
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "from mmengine.hooks import CheckpontHook",
+            "footplate does not provide 'CheckpontHook' in 'mmengine.hooks', and MMEngine defines no such name up to "
+            "0.10.7. Did you mean 'CheckpointHook'?",
+        ),
+        (
+            "from mmengine.hooks import MMLogger",
+            "footplate does not provide 'MMLogger' in 'mmengine.hooks'. Import it from 'mmengine'.",
+        ),
+        (
+            "from mmengine.runner import wrap_forward",
+            "footplate does not provide 'wrap_forward' in 'mmengine.runner' (in MMEngine since 0.9.0).",
+        ),
+        (
+            "from mmengine.optim import ZeroRedundancyOptimizer",
+            "footplate does not provide 'ZeroRedundancyOptimizer' in 'mmengine.optim' (in MMEngine since 0.3.0).",
+        ),
+        (
+            "import mmengine.model.wrappers.test_time_aug",
+            "footplate does not provide 'test_time_aug' in 'mmengine.model.wrappers' "
+            "(in MMEngine from 0.2.0 to 0.3.2).",
+        ),
+        (
+            "import mmengine.analysis.jit_handles",
+            "footplate does not provide 'jit_handles' in 'mmengine.analysis' (in MMEngine since 0.6.0).",
+        ),
+        (
+            "from mmengine.fileo import load",
+            "footplate does not provide 'fileo' in 'mmengine', and MMEngine defines no such name up to 0.10.7. Did you "
+            "mean 'fileio'?",
+        ),
+        (
+            "from mmengine.dist import LoggrHook",
+            "footplate does not provide 'LoggrHook' in 'mmengine.dist', and MMEngine defines no such name up to "
+            "0.10.7. Did you mean 'LoggerHook' of 'mmengine.hooks'?",
+        ),
+        ("from mmengine.utils import _f", "footplate does not provide '_f' in 'mmengine.utils'."),
+    ],
+)
+def test_importing_an_unknown_name(statement: str, message: str) -> None:
+    openmmlab.install()
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(statement, {})
+    assert str(error.value) == message
+
+
+def test_reading_an_unknown_name() -> None:
+    openmmlab.install()
+    with pytest.raises(AttributeError, match=r"'CheckpontHook' in 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
+        importlib.import_module("mmengine.hooks").CheckpontHook  # noqa: B018
+    assert not hasattr(importlib.import_module("mmengine.hooks"), "__file__")
+
+
+def test_no_listed_name_is_provided() -> None:
+    provided = {name for names in MODULES.values() for name in names} | set(MODULES)
+    assert provided.isdisjoint(unprovided_names())

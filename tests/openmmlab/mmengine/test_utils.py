@@ -1,0 +1,191 @@
+import itertools
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError, ConfigError
+from footplate.openmmlab.mmengine import fileio, managers, progress, utils
+from footplate.openmmlab.mmengine.data import convert_overlay_heatmap
+from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
+from footplate.records.logger import logging_to, print_log, set_level
+
+
+def test_versions_compare_as_versions() -> None:
+    versions = [
+        "1.0.0dev1",
+        "1.0.0a1",
+        "1.0.0b2",
+        "1.0.0rc1",
+        "1.0.0rc10",
+        "1.0",
+        "1.0.0.post1",
+        "1.0.1",
+        "1.10",
+        "2.0.0rc4",
+    ]
+    digits = [utils.digit_version(version) for version in versions]
+    assert digits == sorted(digits)
+    assert utils.digit_version("1.0") == utils.digit_version("1.0.0+cu118") == (1, 0, 0, 0, 0, 0)
+    assert utils.digit_version("2.1.0rc2") == (2, 1, 0, 0, -1, 2)
+    assert utils.parse_version_info("2.1.0rc2", 3) == (2, 1, 0, "rc", 2)
+    with pytest.raises(ValueError, match="'abc' is not a version"):
+        utils.digit_version("abc")
+
+
+def test_lists() -> None:
+    assert utils.slice_list([1, 2, 3, 4], [1, 3]) == [[1], [2, 3, 4]]
+    assert utils.slice_list([1, 2, 3, 4], 2) == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="do not add up"):
+        utils.slice_list([1, 2, 3], 2)
+    assert utils.concat_list([[1], [2, 3]]) == [1, 2, 3]
+    assert (utils.list_cast("12", int), utils.tuple_cast([1.5], int)) == ([1, 2], (1,))
+
+
+def test_nested_data() -> None:
+    data = {"a": [1, "x"], "b": (2,)}
+    assert utils.apply_to(data, lambda x: isinstance(x, int), lambda x: x * 10) == {"a": [10, "x"], "b": (20,)}
+
+
+def test_modules_by_name() -> None:
+    assert utils.import_modules_from_strings("json").__name__ == "json"
+    assert utils.import_modules_from_strings(None) is None
+    with pytest.raises(ImportError, match="'no_such' could not be imported"):
+        utils.import_modules_from_strings(["json", "no_such"])
+    with pytest.warns(UserWarning, match="no_such"):
+        assert utils.import_modules_from_strings(["no_such"], allow_failed_imports=True) == [None]
+
+
+def test_objects_by_name() -> None:
+    assert utils.get_object_from_string("pathlib.Path.cwd") == Path.cwd
+    assert utils.get_object_from_string("no_such.thing") is None
+
+
+def test_prerequisites() -> None:
+    @utils.requires_package(prerequisites=["json", "no_such"])
+    def needs() -> int:
+        return 1
+
+    with pytest.raises(RuntimeError, match="'no_such' is required by 'needs'"):
+        needs()
+    assert utils.requires_executable("sh")(lambda: 1)() == 1
+
+
+def test_packages() -> None:
+    assert utils.is_installed("PyYAML")
+    assert utils.is_installed("yaml")
+    assert not utils.is_installed("no-such-package")
+    assert utils.get_installed_path("PyYAML") == str(Path(sys.modules["yaml"].__file__ or "").parent)
+    with pytest.raises(ConfigError, match="pip install no-such-package"):
+        utils.get_installed_path("no-such-package")
+
+
+def test_git_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert utils.get_git_hash(fallback="none") == "none"
+    for words in ("init -q", "-c user.name=a -c user.email=b commit -q --allow-empty -m x"):
+        subprocess.run(["git", *words.split()], check=True)
+    assert len(utils.get_git_hash(digits=7)) == 7
+
+
+def test_instances_by_name() -> None:
+    class Thing(managers.ManagerMixin):
+        pass
+
+    class Other(managers.ManagerMixin):
+        pass
+
+    assert Thing.get_instance("a") is Thing.get_instance("a")
+    assert Thing.get_current_instance().instance_name == "a"
+    Thing.get_instance("b")
+    assert Thing.get_current_instance().instance_name == "b"
+    assert Thing.check_instance_created("b")
+    with pytest.raises(RuntimeError, match="No instance of Other exists"):
+        Other.get_current_instance()
+
+
+def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(time, "time", itertools.count(100.0).__next__)
+    with pytest.raises(progress.TimerError, match="not running"):
+        progress.Timer(start=False).since_start()
+    timer = progress.Timer()  # starts at 100, last check at 101
+    assert (timer.since_last_check(), timer.since_start()) == (1.0, 3.0)
+    with progress.Timer(start=False, print_tmpl="{:.1f} s"):
+        pass
+    assert capsys.readouterr().out == "1.0 s\n"
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        lambda tasks: progress.track_progress(double, tasks),
+        lambda tasks: progress.track_parallel_progress(double, tasks, nproc=2),
+        lambda tasks: progress.track_parallel_progress(double, tasks, nproc=2, skip_first=True),
+        lambda tasks: progress.track_progress_rich(double, tasks),
+        lambda tasks: progress.track_progress_rich(double, tasks, nproc=2),
+    ],
+)
+def test_progress(track: Callable[[Any], list[int]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert track([1, 2, 3]) == [2, 4, 6]
+    assert capsys.readouterr().out
+
+
+def test_a_bar_of_an_iterator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.track_iter_progress((iter("abc"), 3))) == ["a", "b", "c"]
+    assert "3/3" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="sequence, or a tuple"):
+        list(progress.track_iter_progress(iter("abc")))
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.PNG", ".hidden", "sub/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(fileio.scandir(tmp_path)) == ["a.PNG", "b.txt"]
+    assert list(fileio.scandir(tmp_path, ".png", recursive=True, case_sensitive=False)) == ["a.PNG", "sub/c.png"]
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        fileio.check_file_exist(tmp_path / "none")
+
+
+@pytest.mark.parametrize("names", ["1.0", ["0", "1.0"]])
+def test_activation_checkpointing_is_turned_on_by_name(names: str | list[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+    turn_on_activation_checkpointing(model, names)
+    model(torch.ones(1, 2)).sum().backward()
+    found = {name for name, module in model.named_modules() if hasattr(module, "was_checkpointed")}
+    assert found == ({names} if isinstance(names, str) else set(names))
+    with pytest.raises(ArgumentError):
+        turn_on_activation_checkpointing(model, "1x0")
+
+
+def test_a_heat_map_is_blended_with_the_image() -> None:
+    channel = np.array([[0.0, 1.0]])
+    colors = convert_overlay_heatmap(torch.tensor(channel)[None])
+    assert colors.tolist() == [[[0, 0, 128], [128, 0, 0]]]
+    white = np.full((1, 2, 3), 255, np.uint8)
+    assert convert_overlay_heatmap(channel, white, alpha=1.0).tolist() == colors.tolist()
+    assert convert_overlay_heatmap(channel, white, alpha=0.0).tolist() == white.tolist()
+
+
+def test_lines_of_mmlogger_are_in_the_log_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_level("INFO")
+    with logging_to(str(tmp_path / "run.log")):
+        print_log("a table", logger=managers.MMLogger.get_instance("detector"))
+        print_log("its legend", logger="detector")
+    text = (tmp_path / "run.log").read_text()
+    assert text == capsys.readouterr().out
+    assert re.fullmatch(
+        r"\S+ \S+ - mmengine - INFO - a table\n\S+ \S+ - footplate.detector - INFO - its legend\n", text
+    )

@@ -1,0 +1,156 @@
+"""Compares losses and layers with plain loops and with autograd."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from footplate.openmmlab.operators import create_extension, layers
+
+RANDOM = torch.Generator().manual_seed(11)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sigmoid_focal_loss(weighted: bool) -> None:
+    logits = torch.randn(6, 4, generator=RANDOM, dtype=torch.float64)
+    target = torch.tensor([0, 3, 4, 1, 4, 2])  # 4 is the background
+    weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64) if weighted else torch.empty(0)
+    found, gradient = torch.zeros_like(logits), torch.zeros_like(logits)
+    layers.sigmoid_focal_loss_forward(logits, target, weight, found, gamma=2.0, alpha=0.25)
+    layers.sigmoid_focal_loss_backward(logits, target, weight, gradient, gamma=2.0, alpha=0.25)
+    leaf = logits.clone().requires_grad_()
+    hot = F.one_hot(target, 5)[:, :4].double()
+    entropy = F.binary_cross_entropy_with_logits(leaf, hot, reduction="none")
+    chance = torch.exp(-entropy)
+    expected = (hot * 0.25 + (1 - hot) * 0.75) * (1 - chance) ** 2 * entropy
+    if weighted:
+        expected = expected * weight[target.clamp(max=3)][:, None]
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+def test_extreme_logits_have_finite_losses() -> None:
+    logits, target = torch.tensor([[1e4, -1e4]]), torch.tensor([1])
+    found, gradient = torch.zeros_like(logits), torch.zeros_like(logits)
+    layers.sigmoid_focal_loss_forward(logits, target, torch.empty(0), found, 2.0, 0.25)
+    layers.sigmoid_focal_loss_backward(logits, target, torch.empty(0), gradient, 2.0, 0.25)
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_focal_loss(weighted: bool) -> None:
+    logits = torch.randn(5, 4, generator=RANDOM, dtype=torch.float64)
+    target = torch.tensor([0, 3, -1, 1, 2])
+    weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64) if weighted else torch.empty(0)
+    found, gradient = torch.zeros(5, dtype=torch.float64), torch.zeros_like(logits)
+    layers.softmax_focal_loss_forward(logits.softmax(1), target, weight, found, 2.0, 0.25)
+    layers.softmax_focal_loss_backward(logits.softmax(1), target, weight, torch.zeros(5), gradient, 2.0, 0.25)
+    leaf = logits.clone().requires_grad_()
+    entropy = F.cross_entropy(leaf, target.clamp(min=0), reduction="none") * (target >= 0)
+    expected = 0.25 * (1 - torch.exp(-entropy)) ** 2 * entropy
+    if weighted:
+        expected = expected * weight[target.clamp(min=0)]
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+@pytest.mark.parametrize("naive", [True, False])
+def test_carafe(naive: bool) -> None:
+    kernel, groups, scale = 3, 2, 2
+    features = torch.randn(2, 4, 3, 5, generator=RANDOM)
+    masks = torch.rand(2, groups * kernel**2, 6, 10, generator=RANDOM)
+    output, of_features, of_masks = torch.zeros(2, 4, 6, 10), torch.zeros_like(features), torch.zeros_like(masks)
+    settings = {"kernel_size": kernel, "group_size": groups, "scale_factor": scale}
+    grad = torch.randn(2, 4, 6, 10, generator=RANDOM)
+    if naive:
+        layers.carafe_naive_forward(features, masks, output, **settings)
+        layers.carafe_naive_backward(grad, features, masks, of_features, of_masks, **settings)
+    else:
+        buffer = torch.zeros_like(features)
+        layers.carafe_forward(features, masks, buffer, output.clone(), masks.clone(), output, **settings)
+        unused = torch.zeros(1)
+        buffers = (unused, unused, unused, unused)
+        layers.carafe_backward(grad, buffer, masks, *buffers, of_features, of_masks, kernel, groups, scale)
+    padded = F.pad(features, (1, 1, 1, 1))
+    expected = torch.zeros_like(output)
+    for channel in range(4):
+        for y in range(6):
+            for x in range(10):
+                patch = padded[:, channel, y // 2 : y // 2 + 3, x // 2 : x // 2 + 3].flatten(1)
+                weights = masks[:, channel // 2 * 9 : channel // 2 * 9 + 9, y, x]
+                expected[:, channel, y, x] = (patch * weights).sum(1)
+    torch.testing.assert_close(output, expected)
+    for gradient, tensor in ((of_features, features), (of_masks, masks)):  # linear in each
+        assert (gradient * tensor).sum().item() == pytest.approx((grad * output).sum().item(), rel=1e-4)
+
+
+def test_masked_convolution() -> None:
+    features, weight = torch.randn(1, 2, 6, 7, generator=RANDOM), torch.randn(3, 2, 3, 3, generator=RANDOM)
+    mask = torch.rand(6, 7, generator=RANDOM) > 0.5
+    y, x = mask.nonzero(as_tuple=True)
+    columns = torch.zeros(2 * 9, len(y))
+    layers.masked_im2col_forward(features, y, x, columns, kernel_h=3, kernel_w=3, pad_h=1, pad_w=1)
+    output = torch.zeros(1, 3, 6, 7)
+    layers.masked_col2im_forward(weight.flatten(1) @ columns, y, x, output, height=6, width=7, channels=3)
+    torch.testing.assert_close(output, F.conv2d(features, weight, padding=1) * mask)
+
+
+def test_rotated_filters() -> None:
+    weight = torch.randn(2, 3, 1, 3, 3, generator=RANDOM)
+    ring = [0, 1, 2, 5, 8, 7, 6, 3]  # a turn by 45 degrees moves each weight to the next place of the ring
+    indices = torch.zeros(1, 3, 3, 8, dtype=torch.int32)
+    for turn in range(8):
+        indices[0, 1, 1, turn] = 5
+        for place, position in enumerate(ring):
+            indices[0, position // 3, position % 3, turn] = ring[(place + turn) % 8] + 1
+    output, gradient = torch.zeros(16, 3, 3, 3), torch.zeros_like(weight)
+    layers.active_rotated_filter_forward(weight, indices, output)
+    turned = output.view(2, 8, 3, 3, 3)
+    assert torch.equal(turned[:, 0], weight[:, :, 0])
+    assert torch.equal(turned[:, 2], weight[:, :, 0].rot90(-1, (2, 3)))
+    layers.active_rotated_filter_backward(torch.ones_like(output), indices, gradient)
+    assert torch.equal(gradient, torch.full_like(weight, 8.0))
+
+
+def test_pixel_group() -> None:
+    label = torch.tensor([[1, 0, 0, 0, 2], [1, 0, 0, 0, 2]], dtype=torch.int32)
+    embedding = torch.tensor([0.0, 0.1, 0.2, 0.9, 1.0]).expand(2, 5)[..., None]
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 1, 1]], dtype=torch.bool)
+    score = torch.full((2, 5), 0.5)
+    found = layers.pixel_group(score, mask, embedding, label, (label > 0).byte(), 3, 0.3)
+    assert found[0] == [0.0, 0.0]
+    assert found[1] == [0.5, 5.0, 0, 0, 1, 0, 2, 0, 0, 1, 1, 1]
+    assert found[2] == [0.5, 4.0, 3, 0, 4, 0, 3, 1, 4, 1]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_upfirdn2d(flip: bool) -> None:
+    image, kernel = torch.randn(1, 2, 4, 5, generator=RANDOM), torch.randn(3, 2, generator=RANDOM)
+    found = layers.upfirdn2d(image, kernel, 2, 3, 2, 1, 1, 2, 3, -1, flip, 1.5)
+    spread = torch.zeros(1, 2, 12, 10)
+    spread[:, :, ::3, ::2] = image
+    spread = F.pad(spread, (1, 2, 3, 0))[:, :, :-1]
+    taps = kernel if flip else kernel.flip(0, 1)
+    height, width = spread.size(2) - 2, spread.size(3) - 1
+    expected = torch.zeros(1, 2, height, width)
+    for y in range(height):
+        for x in range(width):
+            expected[:, :, y, x] = (spread[:, :, y : y + 3, x : x + 2] * taps).sum((2, 3)) * 1.5
+    torch.testing.assert_close(found, expected[:, :, :, ::2])
+
+
+def test_fused_bias_leakyrelu() -> None:
+    x, bias = torch.randn(2, 3, 4, generator=RANDOM), torch.randn(3, generator=RANDOM)
+    empty = torch.empty(0)
+    found = layers.fused_bias_leakyrelu(x, bias, empty, act=3, grad=0, alpha=0.2, scale=1.4)
+    torch.testing.assert_close(found, F.leaky_relu(x + bias[:, None], 0.2) * 1.4)
+    slope: Tensor = layers.fused_bias_leakyrelu(torch.ones_like(x), empty, found, act=3, grad=1, alpha=0.2, scale=1.4)
+    torch.testing.assert_close(slope, torch.where(found > 0, 1.4, 0.28))
+
+
+def test_an_operator_that_is_missing_says_what_to_install() -> None:
+    with pytest.raises(
+        NotImplementedError, match=r"operator 'prroi_pool_forward'\. To use it, install mmcv with compiled"
+    ):
+        create_extension().prroi_pool_forward(torch.zeros(1))

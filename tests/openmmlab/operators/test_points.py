@@ -1,0 +1,174 @@
+"""Compares operators on point clouds with plain loops."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.openmmlab.operators import points
+
+RANDOM = torch.Generator().manual_seed(7)
+
+
+def cloud(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=RANDOM)
+
+
+def test_ball_query() -> None:
+    centers, xyz = cloud(2, 4, 3), cloud(2, 30, 3)
+    found = torch.zeros(2, 4, 5, dtype=torch.int32)
+    points.ball_query_forward(centers, xyz, found, 2, 30, 4, 0.1, 0.3, 5)
+    for batch in range(2):
+        for center in range(4):
+            distances = (xyz[batch] - centers[batch, center]).square().sum(-1)
+            near = [n for n, d in enumerate(distances.tolist()) if d == 0 or 0.1**2 <= d < 0.3**2][:5]
+            expected = near + near[:1] * (5 - len(near)) if near else [0] * 5
+            assert found[batch, center].tolist() == expected
+
+
+def test_ball_query_on_stacked_samples() -> None:
+    centers, xyz = (
+        torch.tensor([[0.0, 0, 0], [5, 5, 5], [9, 9, 9]]),
+        torch.tensor([[0.1, 0, 0], [0, 0, 0], [5, 5, 5.1]]),
+    )
+    found = torch.zeros(3, 2, dtype=torch.int32)
+    points.stack_ball_query_forward(centers, torch.tensor([1, 2]), xyz, torch.tensor([2, 1]), found, 0.5, 2)
+    assert found.tolist() == [[0, 1], [0, 0], [-1, 0]]
+
+
+def test_nearest_neighbors() -> None:
+    xyz, centers = cloud(2, 20, 3), cloud(2, 4, 3)
+    index, squared = torch.zeros(2, 4, 6, dtype=torch.int32), torch.zeros(2, 4, 6)
+    points.knn_forward(xyz, centers, index, squared, 2, 20, 4, 6)
+    distances = (centers[:, :, None] - xyz[:, None]).square().sum(-1)
+    assert torch.equal(index.long(), distances.argsort(-1)[..., :6])
+    assert torch.equal(squared, distances.gather(-1, index.long()))
+    three, best = torch.zeros(2, 4, 3, dtype=torch.int32), torch.zeros(2, 4, 3)
+    points.three_nn_forward(centers, xyz, best, three, 2, 4, 20)
+    assert torch.equal(three, index[..., :3])
+
+
+@pytest.mark.parametrize("with_distances", [False, True])
+def test_furthest_point_sampling(with_distances: bool) -> None:
+    xyz = cloud(2, 25, 3)
+    found, nearest = torch.zeros(2, 7, dtype=torch.int32), torch.full((2, 25), 1e10)
+    if with_distances:
+        distances = (xyz[:, :, None] - xyz[:, None]).square().sum(-1)
+        points.furthest_point_sampling_with_dist_forward(distances, nearest, found, 2, 25, 7)
+    else:
+        points.furthest_point_sampling_forward(xyz, nearest, found, 2, 25, 7)
+    for batch in range(2):
+        taken = [0]
+        while len(taken) < 7:
+            gaps = (xyz[batch][:, None] - xyz[batch][taken]).square().sum(-1).amin(1)
+            taken.append(int(gaps.argmax()))
+        assert found[batch].tolist() == taken
+
+
+def test_groups_of_points() -> None:
+    features, index = cloud(2, 3, 10), torch.randint(10, (2, 4, 5), generator=RANDOM, dtype=torch.int32)
+    grouped, gradient = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 10)
+    points.group_points_forward(features, index, grouped, 2, 3, 10, 4, 5)
+    for batch in range(2):
+        assert torch.equal(grouped[batch], features[batch][:, index[batch].long()])
+    points.group_points_backward(torch.ones_like(grouped), index, gradient, 2, 3, 10, 4, 5)
+    assert gradient[:, 0].tolist() == [index[batch].flatten().bincount(minlength=10).tolist() for batch in range(2)]
+
+
+def test_gathered_points() -> None:
+    features, index = cloud(2, 3, 10), torch.randint(10, (2, 4), generator=RANDOM, dtype=torch.int32)
+    gathered, gradient = torch.zeros(2, 3, 4), torch.zeros(2, 3, 10)
+    points.gather_points_forward(features, index, gathered, 2, 3, 10, 4)
+    assert torch.equal(gathered[1], features[1][:, index[1].long()])
+    points.gather_points_backward(torch.ones_like(gathered), index, gradient, 2, 3, 10, 4)
+    assert gradient[1, 2].tolist() == index[1].bincount(minlength=10).tolist()
+
+
+def test_groups_on_stacked_samples() -> None:
+    features, index = cloud(5, 3), torch.tensor([[0, 1], [2, 0], [1, 1]], dtype=torch.int32)
+    counts = torch.tensor([3, 2], dtype=torch.int32), torch.tensor([2, 1], dtype=torch.int32)
+    grouped, gradient = torch.zeros(3, 3, 2), torch.zeros(5, 3)
+    points.stack_group_points_forward(features, counts[0], index, counts[1], grouped, 2, 3, 3, 2)
+    rows = torch.tensor([[0, 1], [2, 0], [4, 4]])
+    assert torch.equal(grouped, features[rows].transpose(1, 2))
+    points.stack_group_points_backward(torch.ones_like(grouped), index, counts[1], counts[0], gradient, 2, 3, 3, 5, 2)
+    assert gradient[:, 0].tolist() == [2.0, 1.0, 1.0, 0.0, 2.0]
+
+
+def test_three_interpolate() -> None:
+    features, weight = cloud(2, 3, 6), cloud(2, 4, 3)
+    index = torch.randint(6, (2, 4, 3), generator=RANDOM, dtype=torch.int32)
+    output, gradient = torch.zeros(2, 3, 4), torch.zeros(2, 3, 6)
+    points.three_interpolate_forward(features, index, weight, output, 2, 3, 6, 4)
+    expected = (features[1][:, index[1].long()] * weight[1]).sum(-1)
+    torch.testing.assert_close(output[1], expected)
+    points.three_interpolate_backward(torch.ones_like(output), index, weight, gradient, 2, 3, 4, 6)
+    assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), rel=1e-5)
+
+
+def test_chamfer_distance() -> None:
+    first, second = cloud(1, 5, 2), cloud(1, 7, 2)
+    distances, indices = (torch.zeros(1, 5), torch.zeros(1, 7)), (torch.zeros(1, 5).int(), torch.zeros(1, 7).int())
+    points.chamfer_distance_forward(first, second, *distances, *indices)
+    leaves = first.clone().requires_grad_(), second.clone().requires_grad_()
+    squared = (leaves[0][:, :, None] - leaves[1][:, None]).square().sum(-1)
+    loss = squared.amin(2).sum() + 2 * squared.amin(1).sum()
+    torch.testing.assert_close(distances[0].sum() + 2 * distances[1].sum(), loss.detach())
+    gradients = torch.zeros_like(first), torch.zeros_like(second)
+    points.chamfer_distance_backward(first, second, *indices, torch.ones(1, 5), torch.full((1, 7), 2.0), *gradients)
+    for found, expected in zip(gradients, torch.autograd.grad(loss, leaves), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_points_in_several_boxes() -> None:
+    boxes = torch.tensor([[[0.0, 0, 0, 2, 2, 2, 0], [0, 0, 0, 4, 1, 4, torch.pi / 2]]])
+    xyz = torch.tensor([[[0.0, 0, 1], [0, 1.5, 1], [0.9, 0.9, 1], [1.5, 0, 1], [0, 0, 3], [0, 0, 5]]])
+    every, first = torch.zeros(1, 6, 2, dtype=torch.int32), torch.zeros(1, 6, dtype=torch.int32)
+    points.points_in_boxes_all_forward(boxes, xyz, every)
+    points.points_in_boxes_part_forward(boxes, xyz, first)
+    assert every[0].tolist() == [[1, 1], [0, 1], [1, 0], [0, 0], [0, 1], [0, 0]]
+    assert first[0].tolist() == [0, 1, 0, -1, 1, -1]
+
+
+def test_points_in_polygons() -> None:
+    quads = torch.tensor([[0.0, 0, 2, 0, 2, 2, 0, 2], [1.0, 0, 2, 1, 1, 2, 0, 1]])
+    xy = torch.tensor([[1.0, 1.0], [0.2, 0.2], [3.0, 1.0], [1.9, 1.9]])
+    found = torch.zeros(4, 2)
+    points.points_in_polygons_forward(xy, quads, found)
+    assert found.tolist() == [[1, 1], [1, 0], [0, 0], [1, 0]]
+
+
+def test_voxels() -> None:
+    cloud = torch.tensor(
+        [[0.5, 0.5, 0.5, 1], [2.5, 0.5, 0.5, 2], [0.6, 0.5, 0.5, 3], [9, 9, 9, 4], [0.7, 0.5, 0.5, 5.0]]
+    )
+    size, bounds = torch.ones(3), torch.tensor([0.0, 0, 0, 4, 4, 2])
+    each = torch.zeros(5, 3, dtype=torch.int32)
+    points.dynamic_voxelize_forward(cloud, size, bounds, each, NDim=3)
+    assert each.tolist() == [[0, 0, 0], [0, 0, 2], [0, 0, 0], [-1, -1, -1], [0, 0, 0]]
+    voxels, places = torch.zeros(4, 2, 4), torch.zeros(4, 3, dtype=torch.int32)
+    counts, total = torch.zeros(4, dtype=torch.int32), torch.zeros(())
+    points.hard_voxelize_forward(cloud, size, bounds, voxels, places, counts, total, 2, 4, NDim=3, deterministic=True)
+    assert (total.item(), counts.tolist()) == (2, [2, 1, 0, 0])
+    assert places[:2].tolist() == [[0, 0, 0], [0, 0, 2]]
+    assert voxels[:2, :, 3].tolist() == [[1, 3], [2, 0]]
+    voxels.zero_()
+    points.hard_voxelize_forward(cloud, size, bounds, voxels, places, counts, total, 2, 1, NDim=3, deterministic=True)
+    assert total.item() == 1
+    assert voxels[:, :, 3].tolist() == [[1, 3], [0, 0], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected", "gradient"),
+    [("sum", [4.0, 2.0], [1, 1, 1, 0]), ("mean", [2.0, 2.0], [0.5, 1, 0.5, 0]), ("max", [3.0, 2.0], [0, 1, 1, 0])],
+)
+def test_features_of_voxels(how: str, expected: list[float], gradient: list[float]) -> None:
+    features = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    places = torch.tensor([[0, 0, 1], [0, 2, 0], [0, 0, 1], [-1, 0, 0]], dtype=torch.int32)
+    reduced, voxels, of_point, counts = points.dynamic_point_to_voxel_forward(features, places, how)
+    assert reduced[:, 0].tolist() == expected
+    assert voxels.tolist() == [[0, 0, 1], [0, 2, 0]]
+    assert (of_point.tolist(), counts.tolist()) == ([0, 1, 0, -1], [2, 1])
+    found = torch.ones_like(features)
+    ones = torch.ones_like(reduced)
+    points.dynamic_point_to_voxel_backward(found, ones, features, reduced, of_point, counts, how)
+    assert found[:, 0].tolist() == gradient

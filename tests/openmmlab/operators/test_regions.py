@@ -1,0 +1,156 @@
+"""Compares region operators without reference figures with plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.openmmlab.operators import regions
+from footplate.openmmlab.operators.sampling import bilinear_corners, weighted_rows
+
+RANDOM = torch.Generator().manual_seed(5)
+
+
+def bilinear(plane: Tensor, y: float, x: float) -> float:
+    height, width = plane.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0.0), height - 1), min(max(x, 0.0), width - 1)
+    total = 0.0
+    for row in {math.floor(y), min(math.floor(y) + 1, height - 1)}:
+        for column in {math.floor(x), min(math.floor(x) + 1, width - 1)}:
+            total += float(plane[row, column]) * max(0.0, 1 - abs(y - row)) * max(0.0, 1 - abs(x - column))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("y", "x"), [(0.3, 1.7), (-0.5, 2.0), (-1.1, 2.0), (3.4, 4.6), (4.0, 5.0), (4.2, 0.0), (3.0, 4.0)]
+)
+def test_samples_near_the_border(y: float, x: float) -> None:
+    plane = torch.randn(4, 5, generator=RANDOM)
+    indices, weights = bilinear_corners(torch.tensor([y]), torch.tensor([x]), 4, 5)
+    found = weighted_rows(plane.view(-1, 1), indices, weights)
+    assert found.item() == pytest.approx(bilinear(plane, y, x), abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_roi_pool(scale: float) -> None:
+    features = torch.randn(2, 3, 10, 12, generator=RANDOM)
+    rois = torch.tensor([[0, 1.0, 2.0, 9.0, 7.0], [1, 0.0, 0.0, 40.0, 30.0], [1, 30.0, 30.0, 20.0, 20.0]])
+    output, argmax = torch.zeros(3, 3, 2, 3), torch.zeros(3, 3, 2, 3, dtype=torch.int32)
+    regions.roi_pool_forward(features, rois, output, argmax, 2, 3, scale)
+    expected = torch.zeros_like(output)
+    for roi, (image, *box) in enumerate(rois.tolist()):
+        left, top, right, bottom = box[0] * scale, box[1] * scale, (box[2] + 1) * scale, (box[3] + 1) * scale
+        if right <= left or bottom <= top:
+            continue
+        for row in range(2):
+            for column in range(3):
+                ys = (top + row * (bottom - top) / 2, top + (row + 1) * (bottom - top) / 2)
+                xs = (left + column * (right - left) / 3, left + (column + 1) * (right - left) / 3)
+                part = features[
+                    int(image), :, math.floor(ys[0]) : math.ceil(ys[1]), math.floor(xs[0]) : math.ceil(xs[1])
+                ]
+                if part.numel():
+                    expected[roi, :, row, column] = part.amax((1, 2))
+    assert torch.equal(output, expected)
+    gradient = torch.zeros_like(features)
+    regions.roi_pool_backward(torch.ones_like(output), rois, argmax, gradient, 2, 3, scale)
+    assert gradient.sum() == (argmax >= 0).sum()
+    assert (gradient * features).sum() == pytest.approx(output.sum().item(), abs=1e-4)
+
+
+def test_deformable_roi_pool_without_offset_is_roi_align() -> None:
+    features = torch.randn(1, 2, 9, 9, generator=RANDOM)
+    rois = torch.tensor([[0, 1.0, 1.5, 6.0, 7.0]])
+    found, expected, unused = (torch.zeros(1, 2, 3, 3) for _ in range(3))
+    regions.deform_roi_pool_forward(features, rois, torch.empty(0), found, 3, 3, 1.0, 2, 0.1)
+    regions.roi_align_forward(features, rois, expected, unused, unused, 3, 3, 1.0, 2, 1, True)
+    assert torch.equal(found, expected)
+
+
+def test_deformable_roi_pool_shifts_bins() -> None:
+    plane = torch.arange(12.0).expand(1, 1, 12, 12)  # each value is its column
+    rois = torch.tensor([[0, 2.0, 2.0, 6.0, 6.0]])
+    offset = torch.zeros(1, 2, 2, 2)
+    offset[0, 0, 1, 1] = 5.0  # gamma * width * offset = 0.1 * 4 * 5 pixels to the right
+    plain, shifted = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+    regions.deform_roi_pool_forward(plane, rois, torch.zeros_like(offset), plain, 2, 2, 1.0, 2, 0.1)
+    regions.deform_roi_pool_forward(plane, rois, offset, shifted, 2, 2, 1.0, 2, 0.1)
+    torch.testing.assert_close(shifted - plain, torch.tensor([[[[0.0, 0.0], [0.0, 2.0]]]]))
+
+
+def test_gradients_of_deformable_roi_pool() -> None:
+    features = torch.randn(1, 2, 9, 9, generator=RANDOM, dtype=torch.float64)
+    rois = torch.tensor([[0, 1.2, 1.7, 6.3, 7.1]], dtype=torch.float64)
+    offset = torch.rand(1, 2, 2, 2, generator=RANDOM, dtype=torch.float64) * 0.1
+    grad = torch.randn(1, 2, 2, 2, generator=RANDOM, dtype=torch.float64)
+    of_features, of_offset = torch.zeros_like(features), torch.zeros_like(offset)
+    regions.deform_roi_pool_backward(grad, features, rois, offset, of_features, of_offset, 2, 2, 1.0, 2, 0.1)
+
+    def pooled(features: Tensor, offset: Tensor) -> float:
+        output = torch.zeros_like(grad)
+        regions.deform_roi_pool_forward(features, rois, offset, output, 2, 2, 1.0, 2, 0.1)
+        return float((output * grad).sum())
+
+    for place in range(offset.numel()):
+        step = torch.zeros(offset.numel(), dtype=torch.float64).index_fill(0, torch.tensor(place), 1e-6).view_as(offset)
+        slope = (pooled(features, offset + step) - pooled(features, offset - step)) / 2e-6
+        assert of_offset.flatten()[place].item() == pytest.approx(slope, abs=1e-6)
+    assert (of_features * features).sum().item() == pytest.approx(pooled(features, offset))
+
+
+def test_border_align() -> None:
+    features = torch.randn(1, 8, 7, 6, generator=RANDOM)
+    boxes = torch.tensor([[[1.0, 1.0, 4.0, 5.0], [0.0, 2.5, 3.3, 4.0]]])
+    output, argmax = torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 4, dtype=torch.int32)
+    regions.border_align_forward(features, boxes, output, argmax, 3)
+    for box, (left, top, right, bottom) in enumerate(boxes[0].tolist()):
+        across, down = (right - left) / 3, (bottom - top) / 3
+        borders = [
+            [(top, left + step * across) for step in range(4)],
+            [(top + step * down, left) for step in range(4)],
+            [(bottom, right - step * across) for step in range(4)],
+            [(bottom - step * down, right) for step in range(4)],
+        ]
+        for border, points in enumerate(borders):
+            for channel in range(2):
+                values = [bilinear(features[0, border * 2 + channel], *point) for point in points]
+                assert output[0, channel, box, border].item() == pytest.approx(max(values), abs=1e-5)
+                assert argmax[0, channel, box, border] == values.index(max(values))
+    gradient = torch.zeros_like(features)
+    regions.border_align_backward(torch.ones_like(output), boxes, argmax, gradient, 3)
+    assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), abs=1e-4)
+
+
+def test_rotated_features_at_five_points() -> None:
+    features = torch.randn(1, 1, 5, 5, generator=RANDOM)
+    boxes = torch.zeros(1, 5, 5, 5)
+    boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], boxes[..., 4] = 2.0, 1.5, 2.0, 1.0, 0.4
+    output = torch.zeros_like(features)
+    regions.rotated_feature_align_forward(features, boxes, output, 1.0, 5)
+    total = bilinear(features[0, 0], 2.0, 1.5)
+    for along, aside in ((1.0, 0.5), (-1.0, 0.5), (-1.0, -0.5), (1.0, -0.5)):
+        x = 1.5 + along * math.cos(0.4) - aside * math.sin(0.4)
+        total += bilinear(features[0, 0], 2.0 + along * math.sin(0.4) + aside * math.cos(0.4), x)
+    torch.testing.assert_close(output, features + total)
+
+
+def test_no_rois() -> None:
+    output = torch.zeros(0, 3, 2, 2)
+    unused = torch.zeros_like(output)
+    features, rois = torch.randn(1, 3, 4, 4), torch.zeros(0, 5)
+    for mode in (0, 1):
+        regions.roi_align_forward(features, rois, output, unused, unused, 2, 2, 1.0, 0, mode, True)
+        gradient = torch.zeros_like(features)
+        regions.roi_align_backward(output, rois, unused, unused, gradient, 2, 2, 1.0, 0, mode, True)
+        assert not gradient.any()
+    regions.roi_pool_forward(features, rois, output, unused.int(), 2, 2, 1.0)
+
+
+def test_an_empty_roi_is_zero() -> None:
+    rois = torch.tensor([[0, 3.0, 3.0, 3.0, 3.0], [0, 0.0, 0.0, 4.0, 4.0]])
+    output = torch.ones(2, 1, 2, 2)
+    regions.roi_align_forward(torch.ones(1, 1, 8, 8), rois, output, output, output, 2, 2, 1.0, 0, 1, True)
+    assert output.flatten(1).tolist() == [[0.0] * 4, [1.0] * 4]

@@ -1,0 +1,228 @@
+"""Trains published configs of installed code bases with `footplate train`, in an environment of their own."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.openmmlab.environment import write_scenes
+from tests.support import summation_tolerance
+
+# They share an environment. Each starts several processes that import a code base.
+pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800)]
+
+SEGMENTATION = """
+_base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
+size, norm = (64, 64), dict(type='BN')
+meta = dict(classes=['a', 'b', 'c'], palette=[[0, 0, 0], [90, 0, 0], [0, 90, 0]])
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(96, 64), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=size, cat_max_ratio=0.75), dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+def _data(pipeline):
+    return dict(_delete_=True, type='BaseSegDataset', data_root='data', metainfo=meta, img_suffix='.png',
+        data_prefix=dict(img_path='images', seg_map_path='labels'), pipeline=pipeline)
+train_dataloader = dict(batch_size=2, num_workers=2, dataset=_data(train_pipeline))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=_data(test_pipeline))
+test_dataloader = val_dataloader
+_head = dict(type='FCNHead', num_convs=1, num_classes=3, norm_cfg=norm, channels=32, concat_input=False,
+    align_corners=False, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.4))
+model = dict(
+    data_preprocessor=dict(size=size), backbone=dict(norm_cfg=norm), decode_head=dict(num_classes=3, norm_cfg=norm),
+    auxiliary_head=[dict(in_channels=128, in_index=-2, **_head), dict(in_channels=64, in_index=-3, **_head)])
+train_cfg = dict(max_iters=8, val_interval=4)
+default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=1))
+randomness = dict(seed=3)
+"""
+
+DETECTION = """
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+meta = dict(classes=('a', 'b'))
+pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+def _data():
+    return dict(_delete_=True, type='CocoDataset', data_root='data', metainfo=meta, ann_file='boxes.json',
+        data_prefix=dict(img='images'), pipeline=pipeline)
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=_data())
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=_data())
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='data/boxes.json')
+test_evaluator = val_evaluator
+model = dict(
+    backbone=dict(depth=18, init_cfg=None, frozen_stages=-1), neck=dict(in_channels=[64, 128, 256, 512]),
+    roi_head=dict(bbox_head=dict(num_classes=2)))
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+randomness = dict(seed=3)
+"""
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A folder with pictures, label maps and boxes."""
+    write_scenes(tmp_path)
+    return tmp_path
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def run(python: str, folder: Path, *words: str, code: int = 0) -> str:
+    command = [python, "-m", "footplate", *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=False)["state_dict"]
+    return found
+
+
+def same(first: Path, second: Path) -> bool:
+    """Checks whether two checkpoints have the same weights, bit for bit."""
+    before, after = weights(first), weights(second)
+    return before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def train(python: str, folder: Path, config: str, *arguments: str) -> str:
+    (folder / "config.py").write_text(config)
+    return run(python, folder, "train", "config.py", *arguments)
+
+
+@pytest.mark.slow
+def test_a_config_of_mmsegmentation_trains_and_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
+    output = train(python, run_folder, SEGMENTATION, "--work-dir", "whole")
+    assert "Using mmsegmentation 1.2.2: its imports of mmengine resolve to footplate" in output
+    assert "mIoU" in output
+    (run_folder / "again").mkdir()
+    (run_folder / "whole/iter_4.pth").rename(run_folder / "again/iter_4.pth")
+    assert "Resumed from" in train(python, run_folder, SEGMENTATION, "--work-dir", "again", "--resume")
+    assert same(run_folder / "whole/iter_8.pth", run_folder / "again/iter_8.pth")
+
+
+@pytest.mark.slow
+def test_a_config_of_mmdetection_trains_with_operators_in_pytorch(python: str, run_folder: Path) -> None:
+    output = train(python, run_folder, DETECTION, "--work-dir", "whole")
+    assert "Using mmdet 3.3.0" in output
+    assert "loss_rpn_bbox" in output
+    assert "bbox_mAP" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "config", "checkpoint", "metric"),
+    [("mmseg", SEGMENTATION, "iter_8.pth", "mIoU"), ("mmdet", DETECTION, "epoch_1.pth", "bbox_mAP")],
+)
+def test_scripts_of_code_bases_train_and_test(
+    python: str, run_folder: Path, package: str, config: str, checkpoint: str, metric: str
+) -> None:
+    (run_folder / "config.py").write_text(config)
+    tools = next(Path(python).parents[1].glob(f"lib/*/site-packages/{package}/.mim/tools"))
+    output = run(python, run_folder, "run", str(tools / "train.py"), "config.py", "--work-dir", "work")
+    assert metric in output
+    words = [str(tools / "test.py"), "config.py", f"work/{checkpoint}", "--work-dir", "tested"]
+    run(python, run_folder, "run", *words)
+    (metrics,) = (run_folder / "tested").glob("2*/2*.json")
+    assert any(key.endswith(metric) for key in json.loads(metrics.read_text()))
+
+
+KILLER = """
+import os
+import pickle
+import signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Killer(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 4 and 'SURVIVES' not in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(
+    python: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_folder / "killer.py").write_text(KILLER)
+    # An epoch has two iterations, so that the run is killed and resumed in the middle of one.
+    config = SEGMENTATION + "custom_imports = dict(imports=['killer'])\ncustom_hooks = [dict(type='Killer')]\n"
+    config = config.replace("checkpoint=dict(interval=4)", "checkpoint=dict(interval=3)")
+    (run_folder / "config.py").write_text(config)
+    run(python, run_folder, "train", "config.py", "--work-dir", "killed", code=-signal.SIGKILL)
+    assert [path.name for path in (run_folder / "killed").glob("*.pth")] == ["iter_3.pth"]
+    monkeypatch.setitem(ENVIRONMENT, "SURVIVES", "1")
+    run(python, run_folder, "train", "config.py", "--work-dir", "whole")
+    run(python, run_folder, "train", "config.py", "--work-dir", "killed", "--resume")
+    for name in ("iter_6.pth", "iter_8.pth"):
+        assert same(run_folder / "whole" / name, run_folder / "killed" / name)
+
+
+def losses(work_dir: Path) -> list[float]:
+    """Returns the losses of all iterations of a run."""
+    (scalars,) = work_dir.glob("2*/vis_data/scalars.json")
+    rows = map(json.loads, scalars.read_text().splitlines())
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.mark.slow
+def test_replicated_and_sharded_models_have_equal_losses(python: str, run_folder: Path) -> None:
+    (run_folder / "config.py").write_text(SEGMENTATION.replace("num_workers=2", "num_workers=0"))
+    command = ["train", "config.py", "--nproc", "2", "--no-preflight"]
+    command += ["--set", "+train_dataloader.persistent_workers=False", "train_cfg.max_iters=4"]
+    sharded = "+model_wrapper_cfg={type: FullyShard, shard: {classes: [ConvModule]}}"
+    for name, options in (("replicated", []), ("sharded", [sharded])):
+        run(python, run_folder, *command, *options, "--work-dir", name)
+    replicated = losses(run_folder / "replicated")
+    assert len(replicated) == 4
+    assert losses(run_folder / "sharded") == pytest.approx(replicated, rel=summation_tolerance(9 * 64))  # a convolution
+
+
+@pytest.mark.slow
+def test_sweep_and_replay_of_a_published_config(python: str, run_folder: Path) -> None:
+    (run_folder / "config.py").write_text(SEGMENTATION)
+    shortened = ["--set", "train_cfg.max_iters=2", "train_cfg.val_interval=2"]
+    values = "optim_wrapper.optimizer.lr=0.1,0.01"
+    words = ["--param", values, "--metric", "mIoU", "--trials", "2", "--out", "sweep"]
+    run(python, run_folder, "sweep", "config.py", *words, *shortened)
+    assert len(list((run_folder / "sweep").rglob("iter_2.pth"))) == 2
+    diverging = ["--set", "optim_wrapper.optimizer.lr=1e30", "--work-dir", "diverged"]
+    run(python, run_folder, "train", "config.py", *diverging, code=3)
+    (capture,) = (run_folder / "diverged").rglob("*.capture")
+    output = run(python, run_folder, "replay", str(capture))
+    assert "first non-finite value: " in output
+
+
+@pytest.mark.slow
+def test_augmented_tests_by_the_script_and_by_the_hook_agree(python: str, run_folder: Path) -> None:
+    dumped = "test_evaluator = [val_evaluator, dict(type='DumpResults', out_file_path='results.pkl')]\n"
+    config = SEGMENTATION + "val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])\n" + dumped
+    train(
+        python, run_folder, config, "--set", "train_cfg.max_iters=2", "train_cfg.val_interval=2", "--work-dir", "work"
+    )
+    tools = next(Path(python).parents[1].glob("lib/*/site-packages/mmseg/.mim/tools"))
+    words = ["config.py", "work/iter_2.pth", "--work-dir"]
+    run(python, run_folder, "run", str(tools / "test.py"), *words, "script", "--tta")
+    run(python, run_folder, "test", *words, "hook", "--set", "+custom_hooks=[dict(type='PrepareTTAHook')]")
+    run(python, run_folder, "test", *words, "plain")
+    by_script, by_hook, plain = (first_logits(run_folder / name) for name in ("script", "hook", "plain"))
+    assert torch.equal(by_script, by_hook)
+    assert not torch.equal(by_hook, plain)
+
+
+def first_logits(work_dir: Path) -> torch.Tensor:
+    """Returns the logits of the first sample of a test run; if it is augmented, those of the last view."""
+    (path,) = work_dir.rglob("results.pkl")
+    logits: torch.Tensor = pickle.loads(path.read_bytes())[0]["seg_logits"]["data"]
+    return logits

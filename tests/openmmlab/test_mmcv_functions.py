@@ -1,0 +1,241 @@
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from footplate.errors import BuildError, ConfigError
+from footplate.openmmlab import mmcv_functions as functions
+from footplate.openmmlab.first_generation.adapters import DataContainer, MMDataParallel
+from footplate.openmmlab.mmcv_functions import (
+    auto_fp16,
+    build_optimizer,
+    force_fp32,
+    get_logger,
+    get_root_logger,
+    imfrombytes,
+    imread,
+    obj_from_dict,
+    save_checkpoint,
+)
+from footplate.openmmlab.mmengine.dist import init_dist
+from footplate.openmmlab.mmengine.fileio import mkdir_or_exist
+from footplate.openmmlab.mmengine.registry import build_from_cfg
+from footplate.openmmlab.mmengine.runner import load_checkpoint, load_state_dict
+from footplate.openmmlab.mmengine.utils import is_list_of, is_seq_of, is_tuple_of
+from footplate.registry import MODELS, OPTIMIZERS
+from tests.openmmlab.first_generation.adapters.support import OldModel
+
+
+def test_scatter_kwargs_unpacks_containers() -> None:
+    inputs, kwargs = functions.scatter_kwargs([DataContainer([1])], {"meta": DataContainer([2])}, [-1])
+    assert inputs == ((1,),)
+    assert kwargs == ({"meta": 2},)
+
+
+def test_iter_loader_counts_passes() -> None:
+    loader = functions.IterLoader(DataLoader([0, 1], batch_size=1))  # type: ignore[arg-type]
+    assert [int(next(loader)) for _ in range(5)] == [0, 1, 0, 1, 0]
+    assert (loader.epoch, len(loader)) == (2, 2)
+
+
+def test_loss_scaler_grows_after_a_window_and_shrinks_after_an_overflow() -> None:
+    scaler = functions.LossScaler(init_scale=8, scale_window=2)
+    weight = nn.Parameter(torch.ones(1))
+    weight.grad = torch.tensor([float("inf")])
+    scaler.update_scale(scaler.has_overflow([weight]))
+    assert scaler.loss_scale == 4
+    for _ in range(2):
+        scaler.update_scale(False)
+    assert scaler.loss_scale == 8
+    again = functions.LossScaler()
+    again.load_state_dict(scaler.state_dict())
+    assert again.loss_scale == 8
+    assert functions.LossScaler(mode="static").has_overflow([weight]) is False
+
+
+class _Doubling(nn.Module):
+    def forward(self, inputs: Any, return_loss: bool = True) -> list[Any]:
+        assert not return_loss
+        return [2 * int(each) for each in inputs]
+
+
+@pytest.mark.parametrize("test", [functions.single_gpu_test, functions.multi_gpu_test])
+def test_test_loops_return_the_predictions(test: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    data: Any = [{"inputs": index} for index in range(3)]
+    model = _Doubling()
+    assert test(model, DataLoader(data, batch_size=2)) == [0, 2, 4]
+    assert not model.training
+    assert "3/3" in capsys.readouterr().out
+
+
+def test_ipus_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'IPUDataLoader' needs an IPU"):
+        functions.IPUDataLoader(SimpleNamespace())
+
+
+def test_build_from_cfg() -> None:
+    assert type(build_from_cfg({"type": "OldModel"}, MODELS)) is OldModel
+    with pytest.raises(BuildError, match="must be a Registry"):
+        build_from_cfg({"type": "OldModel"}, {"OldModel": OldModel})  # type: ignore[arg-type]
+
+
+def test_build_optimizer() -> None:
+    model = nn.Linear(2, 2)
+    built = build_from_cfg({"type": "SGD", "lr": 0.5, "params": model.parameters()}, OPTIMIZERS)
+    assert (type(built), built.param_groups[0]["lr"]) == (torch.optim.SGD, 0.5)
+    cfg = {"type": "SGD", "lr": 0.5, "weight_decay": 0.1, "paramwise_cfg": {"bias_lr_mult": 2.0}}
+    rates = [group["lr"] for group in build_optimizer(MMDataParallel(model), cfg).param_groups]
+    assert rates == [0.5, 1.0]
+
+
+def test_obj_from_dict() -> None:
+    assert type(obj_from_dict({"type": "ReLU"}, nn)) is nn.ReLU
+    assert obj_from_dict({"type": dict}, default_args={"a": 1}) == {"a": 1}
+    with pytest.raises(BuildError, match="there is no 'ReLUU'"):
+        obj_from_dict({"type": "ReLUU"}, nn)
+
+
+def filled(value: float) -> nn.Linear:
+    layer = nn.Linear(2, 1)
+    nn.init.constant_(layer.weight, value)
+    nn.init.constant_(layer.bias, value)
+    return layer
+
+
+def test_save_and_load_weights_of_a_wrapped_model(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.pth")
+    save_checkpoint(MMDataParallel(filled(3.0)), path, meta={"epoch": 4})
+    target = MMDataParallel(filled(0.0))
+    found = load_checkpoint(target, path)
+    assert found["meta"]["epoch"] == 4
+    assert target.module.weight.tolist() == [[3.0, 3.0]]
+    assert "optimizer" not in found
+
+
+def test_load_state_dict_removes_module_prefix(tmp_path: Path) -> None:
+    model, path = nn.Linear(2, 2), str(tmp_path / "a.pth")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    save_checkpoint(MMDataParallel(model), path, {"a": optimizer}, {"epoch": 2})
+    other = nn.Linear(2, 2)
+    assert load_checkpoint(other, path)["meta"]["epoch"] == 2
+    assert torch.equal(other.weight, model.weight)
+    save_checkpoint(model, path, optimizer)
+    third = nn.Linear(2, 2)
+    load_state_dict(third, {f"module.{key}": value for key, value in model.state_dict().items()})
+    assert torch.equal(third.weight, model.weight)
+
+
+PIXELS = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
+
+
+def test_imread_channel_order(tmp_path: Path) -> None:
+    path = tmp_path / "a/b.png"
+    mkdir_or_exist(path.parent)
+    mkdir_or_exist(path.parent)
+    Image.fromarray(PIXELS).save(path)
+    assert np.array_equal(imfrombytes(path.read_bytes(), channel_order="rgb"), PIXELS)
+    assert np.array_equal(imread(path), PIXELS[..., ::-1])
+    assert imread(path, "grayscale").tolist() == [[76, 29]]
+    assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as in mmcv 1.7.2
+    assert imread(PIXELS) is PIXELS
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("pillow", [[0, 1, 2]]), (None, [[[0, 0, 0], [0, 0, 255], [0, 255, 0]]])]
+)
+def test_palette_image_is_read_as_indices_with_pillow_only(backend: str | None, expected: list[object]) -> None:
+    picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).convert("P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
+    buffer = io.BytesIO()
+    picture.save(buffer, "png")
+    assert imfrombytes(buffer.getvalue(), "unchanged", backend=backend).tolist() == expected
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    @auto_fp16(apply_to=("features",))
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layer(features)  # type: ignore[no-any-return]
+
+    @force_fp32(apply_to=("scores",))
+    def loss(self, scores: Any, **named: Any) -> Any:
+        return scores, named, self.layer(torch.ones(1, 4)).dtype
+
+
+def test_auto_fp16_follows_autocast() -> None:
+    head = Head()
+    assert head(torch.ones(1, 4)).dtype is torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head(torch.ones(1, 4)).dtype is torch.bfloat16
+
+
+def test_force_fp32_disables_autocast_and_casts_arguments() -> None:
+    half = torch.ones(1, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, named, within = Head().loss([half, {"a": half}], weights=(half,), classes=torch.ones(1).long())
+        assert torch.is_autocast_enabled("cpu")
+    assert [scores[0].dtype, scores[1]["a"].dtype, named["weights"][0].dtype] == [torch.float32] * 3
+    assert (named["classes"].dtype, within) == (torch.int64, torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def _restored_loggers() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("footplate", "footplate.mine")]
+    before = [(list(logger.handlers), logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        for handler in [each for each in logger.handlers if each not in handlers]:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "kind", "expected"),
+    [
+        (is_list_of, [1, 2], int, True),
+        (is_list_of, [1, "2"], int, False),
+        (is_tuple_of, [1, 2], int, False),
+        (is_seq_of, (1, 2.0), (int, float), True),
+    ],
+)
+def test_sequence_type_checks(check: Any, value: Any, kind: Any, expected: bool) -> None:
+    assert check(value, kind) is expected
+
+
+def test_init_dist_passes_backend_timeout_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[object] = []
+    monkeypatch.setattr("footplate.distributed.initialize", lambda *given: joined.append(given))
+    init_dist("pytorch", backend="gloo", port=29500, rank=3)
+    init_dist("none")
+    assert joined == [("pytorch", {"backend": "gloo", "port": 29500}), ("none", None)]
+
+
+def test_get_logger_returns_a_child_of_footplates_logger(tmp_path: Path) -> None:
+    logger = get_logger("mine", str(tmp_path / "mine.log"), logging.WARNING)
+    logger.info("not this")
+    logger.warning("this")
+    text = (tmp_path / "mine.log").read_text()
+    assert logger.name == "footplate.mine"
+    assert "this" in text
+    assert "not this" not in text
+
+
+def test_same_log_file_is_added_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "run.log")
+    for _ in range(3):
+        logger = get_root_logger(path)
+    logger.info("once")
+    assert (tmp_path / "run.log").read_text().count("once") == 1

@@ -1,0 +1,60 @@
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from footplate import openmmlab
+from footplate.openmmlab.names import DISTRIBUTIONS, MMCV, NAMES, names_of
+
+# Every name that 63 public packages import from mmcv 1.x and that mmcv 2 lacks, read from their sources.
+IMPORTED = (Path(__file__).parents[1] / "data" / "vectors" / "mmcv_names.txt").read_text().split()
+IN_MMCV_LITE = {"mmcv:ops", "mmcv.Color:blue", "mmcv.utils:ext_loader"}
+
+
+def test_every_name_resolves_to_footplate_or_torch() -> None:
+    for module, names in NAMES.items():
+        for name, target in names.items():
+            found = resolve_name(target)
+            assert found is not None or name == "CUDA_HOME", f"{module}.{name}"
+            if inspect.isclass(found) or inspect.isfunction(found):
+                assert found.__module__.startswith(("footplate.", "torch.")), f"{module}.{name}"
+
+
+def test_parent_modules_of_known_modules_exist() -> None:
+    assert {title.partition(".")[0] for title in NAMES} == set(DISTRIBUTIONS)
+    assert all(names_of(title.rpartition(".")[0]) is not None for title in NAMES if "." in title)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    openmmlab.install()
+    yield
+    openmmlab.uninstall()
+
+
+@pytest.mark.usefixtures("installed")
+def test_names_that_packages_import() -> None:
+    assert len(IMPORTED) == 193
+    for name in {*IMPORTED} - IN_MMCV_LITE:
+        module, _, attribute = name.partition(":")
+        parent, _, last = module.rpartition(".")
+        is_class = last[0].isupper()  # such as mmcv.Config, of which an attribute is read
+        found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
+        if not hasattr(found, attribute):
+            importlib.import_module(f"{module}.{attribute}")
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_mmcv_name_of_the_tables_exists() -> None:
+    for module, names in MMCV.items():
+        found = importlib.import_module(module)
+        assert [name for name in names if not hasattr(found, name)] == [], module
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_function_keeps_its_name_after_its_module_is_imported() -> None:
+    function = importlib.import_module("mmcv.parallel.collate").collate
+    assert importlib.import_module("mmcv.parallel").collate is function

@@ -1,0 +1,208 @@
+import collections.abc
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate import openmmlab
+from footplate.openmmlab.patches import PATCHES, applied_patches, forget_applied, patch
+
+CODE = """
+import time, torch._six
+import numpy as np
+import PIL.Image
+from collections import OrderedDict, Mapping as Map
+from torch._six import string_classes
+from os.path import join
+
+WHOLE = np.zeros(2, dtype=np.int)
+TOP = np.Inf
+KIND = PIL.Image.ANTIALIAS
+
+def read(path, numpy=None):
+    from torch._six import inf
+    time.sleep(0)
+    return numpy.int if numpy else inf
+"""
+
+
+def run(code: str) -> dict[str, Any]:
+    """Returns the namespace of the patched code."""
+    patched = patch(code, "example")
+    assert patched is not None
+    namespace: dict[str, Any] = dict(patched[1])
+    exec(compile(patched[0], "example.py", "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Any:
+    forget_applied()
+    yield
+    forget_applied()
+
+
+def test_removed_names_are_replaced() -> None:
+    found = run(CODE)
+    assert found["WHOLE"].dtype == np.int64
+    assert found["TOP"] == float("inf")
+    assert found["KIND"] == 1
+    assert found["Map"] is collections.abc.Mapping
+    assert found["string_classes"] == (str, bytes)
+    assert found["read"]("") == float("inf")
+    assert found["read"]("", types.SimpleNamespace(int=7)) == 7  # an argument, not the module
+    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int"]
+    assert list(applied_patches()) == [*names, "torch._six.inf", "torch._six.string_classes"]
+
+
+def test_an_array_of_one_number_is_stored_as_a_number() -> None:
+    code = "import numpy as np\nscore, found = np.zeros(2), {}\nscore[1] = np.array(3.0).reshape(-1)\n"
+    names = run(code + "found[1] = np.ones((1, 1)).reshape(-1)\n")
+    assert names["score"].tolist() == [0.0, 3.0]
+    assert names["found"][1].shape == (1,)
+    assert list(applied_patches()) == ["numpy.ndarray.__setitem__"]
+
+
+def test_an_array_of_one_number_is_converted_to_a_number() -> None:
+    code = "import numpy as np\nvalues, i = np.array([[2.5], [7.0]]), 0\nnumber = float(values[i]), int(values[i])\n"
+    code += "text = int(['12'][i])\ndef own(int):\n    return int(values[i])\n"
+    names = run(code)
+    assert names["number"] == (2.5, 2)
+    assert names["text"] == 12
+    assert names["own"](list) == [2.5]
+    assert applied_patches() == {"builtins.float()": 1, "builtins.int()": 1}
+
+
+def test_lists_of_different_lengths_become_arrays_of_objects() -> None:
+    code = "import numpy as np\nvalues, table = [np.ones((3, 2)), np.ones((3, 1))], [[1, 2], [3, 4]]\n"
+    names = run(code + "values, table = np.array(values), np.array(table)\n")
+    assert (names["values"].dtype, [each.shape for each in names["values"]]) == (object, [(3, 2), (3, 1)])
+    assert (names["table"].dtype, names["table"].tolist()) == (np.int64, [[1, 2], [3, 4]])
+    assert applied_patches() == {"numpy.array()": 1}
+    assert patch("import numpy as np\nx = np.array([1, 2])\ny = np.array(x, dtype=object)\n", "example") is None
+
+
+SCOPES = """
+import time
+import numpy as np
+
+class Watch:
+    clock, int = "mine", "also mine"
+
+def parameter(time, value=np.int):
+    return time.clock, value
+
+def variable():
+    for np in [Watch]:
+        return np.int, [time.clock() > 0 for _ in "ab"]
+
+def handler():
+    try:
+        raise KeyError
+    except KeyError as np:
+        return hasattr(np, "int"), np.args
+
+def shared():
+    global np
+    np = np
+    return np.int
+
+def imported():
+    import numpy as time
+    return time.int, (lambda np: np.clock)(Watch)
+
+def enclosing(np):
+    def inner():
+        return np.clock
+    return inner()
+"""
+
+
+def test_only_names_in_scope_are_replaced() -> None:
+    found = run(SCOPES)
+    assert found["parameter"](found["Watch"]) == ("mine", int)
+    assert found["variable"]() == ("also mine", [True, True])
+    assert found["handler"]() == (False, ())
+    assert found["shared"]() is int
+    assert found["imported"]() == (int, "mine")
+    assert found["enclosing"](found["Watch"]) == "mine"
+
+
+def test_numbers_out_of_range_wrap_in_calls() -> None:
+    found = run("import numpy as np\nshade = np.uint8(-12.75)\nshades = np.uint8(np.array([3, 4]))\nkind = np.uint8")
+    assert (found["shade"], found["shade"].dtype, found["kind"]) == (244, np.uint8, np.uint8)
+    assert found["shades"].tolist() == [3, 4]
+
+
+def test_lines_keep_their_numbers() -> None:
+    found = run("import numpy as np\nx = np.int(3)\n\n\ndef fail():\n    raise ValueError(np.float(x))\n")
+    with pytest.raises(ValueError, match=r"3\.0") as caught:
+        found["fail"]()
+    assert caught.traceback[-1].lineno == 5  # counted from 0
+
+
+def test_every_patch_has_a_replacement_and_a_reason() -> None:
+    for path, entry in PATCHES.items():
+        module, _, name = entry.new.rpartition(".")
+        if path != "numpy.trapz":  # NumPy 1 has no trapezoid
+            assert hasattr(importlib.import_module(module), name), path
+        assert entry.reason
+
+
+@pytest.fixture
+def mmcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A first-generation code base, and mmcv."""
+    (tmp_path / "mmcls").mkdir()
+    (tmp_path / "mmcv/image").mkdir(parents=True)
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
+    (tmp_path / "mmcv/image/__init__.py").write_text("import numpy as np\nhue = np.uint8(-1)\n")
+    (tmp_path / "mmcls/__init__.py").write_text("mmcv_maximum_version = '1.9.0'\n")
+    (tmp_path / "mmcls/data.py").write_text("import numpy as np\nkind = np.float\n")
+    (tmp_path / "other.py").write_text("import numpy as np\nkind = np.float\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    openmmlab.uninstall()
+    for title in ("mmcls", "mmcls.data", "mmcv", "mmcv.image", "other", "other.plugin"):
+        sys.modules.pop(title, None)
+
+
+def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
+    openmmlab.install()
+    assert importlib.import_module("mmcls.data").kind is float
+    assert applied_patches() == {"numpy.float": 1}
+    assert openmmlab.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
+    with pytest.raises(AttributeError):
+        importlib.import_module("other")
+
+
+def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
+    mmcls: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = tmp_path / ".venv/lib/site-packages"
+    environment.mkdir(parents=True)
+    (tmp_path / "other.py").rename(environment / "installed_there.py")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/__init__.py").write_text("import mmcls\nfrom other.plugin import kind\n")
+    (tmp_path / "other/plugin.py").write_text("import numpy as np\nkind = np.float\n")
+    monkeypatch.syspath_prepend(str(environment))
+    monkeypatch.chdir(tmp_path)
+    openmmlab.install()
+    assert importlib.import_module("other").kind is float
+    with pytest.raises(AttributeError):
+        importlib.import_module("installed_there")
+
+
+def test_modules_of_mmcv_are_patched(mmcls: None) -> None:
+    openmmlab.install()
+    assert importlib.import_module("mmcv.image").hue == 255
+    assert applied_patches() == {"numpy.uint8()": 1}
+
+
+def test_patches_can_be_turned_off(mmcls: None) -> None:
+    openmmlab.install(patches=False)
+    with pytest.raises(AttributeError):
+        importlib.import_module("mmcls.data")

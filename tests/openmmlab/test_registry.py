@@ -1,0 +1,75 @@
+import pytest
+
+from footplate.errors import DuplicateNameError
+from footplate.openmmlab.code_bases import Registry
+from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
+
+
+def removed(parent: object, scope: str) -> None:
+    parent.children.pop(scope)  # type: ignore[attr-defined]
+
+
+def test_a_registry_without_a_parent_joins_the_tree() -> None:
+    registry = Registry("pipeline", scope="joins")
+    try:
+        registry.register_module("Twice", module=lambda: 5)
+        assert TRANSFORMS.build({"type": "joins.Twice"}) == 5
+        with using_scope("joins"):
+            assert TRANSFORMS.build({"type": "Twice"}) == 5
+    finally:
+        removed(TRANSFORMS, "joins")
+
+
+def test_other_registries_stand_alone() -> None:
+    assert Registry("iou calculator").parent is None
+    sources = Registry("dataset source")
+    assert sources.scope == "tests"
+
+    @sources.register_module
+    class Folder:
+        pass
+
+    assert isinstance(sources.build({"type": "Folder"}), Folder)
+
+
+def test_registries_of_one_scope_share_their_entries() -> None:
+    models = Registry("models", parent=MODELS, scope="shares")
+    try:
+        attention = Registry("attention", parent=MODELS, scope="shares")
+        attention.register_module("Window", module=lambda: "window")
+        assert models.build({"type": "Window"}) == "window"
+        assert MODELS.children["shares"] is models
+        with pytest.raises(DuplicateNameError, match="'Window' is already registered"):
+            models.register_module("Window", module=lambda: "another")
+    finally:
+        removed(MODELS, "shares")
+
+
+def test_a_registry_finds_names_of_its_parent_and_keeps_its_build_function() -> None:
+    registry = Registry("dataset", build_func=lambda cfg, registry: cfg["type"], scope="own")
+    try:
+        assert registry.parent is DATASETS
+        assert "ConcatDataset" in registry
+        assert registry.build({"type": "anything"}) == "anything"
+    finally:
+        removed(DATASETS, "own")
+
+
+def test_registries_of_mmcv_1_2_for_kinds_of_modules_share_their_entries() -> None:
+    backbones, segmentors = Registry("backbone", scope="old"), Registry("segmentor", scope="old")
+    try:
+        backbones.register_module(name="Net", module=lambda: "net")
+        segmentors.register_module(name="Segmentor", module=lambda backbone: MODELS.build(backbone))
+        with using_scope("old"):
+            assert MODELS.build({"type": "Segmentor", "backbone": {"type": "Net"}}) == "net"
+    finally:
+        removed(MODELS, "old")
+
+
+def test_a_function_of_the_code_base_builds_entries() -> None:
+    registry = Registry("dataset", scope="built")
+    try:
+        registry.build_with(lambda cfg: (registry, cfg["type"]))
+        assert registry.build({"type": "Any"}) == (registry, "Any")
+    finally:
+        removed(DATASETS, "built")

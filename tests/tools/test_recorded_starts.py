@@ -1,0 +1,115 @@
+"""What a run records about its starts is read by `analyze` and `report`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.tools.analysis import explain_runs, summarize
+from footplate.tools.report_curves import arrange_charts
+from footplate.tools.runs import read_run
+from tests.support import loader, settings
+
+
+def run_in(folder: Path, **changes: Any) -> Runner:
+    return Runner(**settings(folder, **changes))
+
+
+def points(folder: Path, name: str) -> list[tuple[float, float]]:
+    series = read_run(folder).find(name)
+    return series.points if series else []
+
+
+def iterations(folder: Path, name: str) -> list[float]:
+    return [at for at, _ in points(folder, name)]
+
+
+def test_epoch_length_is_recorded(tmp_path: Path) -> None:
+    hooks = {"logger": {"interval": 6}, "checkpoint": None}
+    run_in(tmp_path, train_dataloader=loader(40), default_hooks=hooks).train()  # logs iterations 6, 16 and 26 of 30
+    run = read_run(tmp_path)
+    assert (run.epoch_length, iterations(tmp_path, "accuracy")) == (10, [10, 20, 30])
+    assert summarize(run)["iterations"] == 30
+    assert "derived" not in explain_runs([run])
+
+
+def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> None:
+    run_in(tmp_path).train()
+    before = summarize(read_run(tmp_path))
+    tester = run_in(tmp_path, load_from=str(tmp_path / "epoch_1.pth"))
+    tester.test()
+    assert (tester.iter, tester.epoch) == (4, 1)  # the step of images and per-class results
+    run = read_run(tmp_path)
+    charts = arrange_charts([run], None).metrics
+    assert {(chart["mode"], chart["set"], chart["name"]) for chart in charts if chart["mode"] != "train"} == {
+        ("val", "", "accuracy"),
+        ("test", "", "accuracy"),
+    }
+    after = summarize(run)
+    assert after["iterations"] == before["iterations"] == 12
+    assert after["best"]["accuracy"] == before["best"]["accuracy"]
+    assert iterations(tmp_path, "test/accuracy") == [4]
+
+
+def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:
+    run_in(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 2, "val_interval": 1}).train()
+    run_in(tmp_path, resume=True).train()
+    # The run started in Berlin and was resumed in New York an hour later.
+    first, second = sorted(
+        tmp_path.glob("2*"), key=lambda start: json.loads((start / "start.json").read_text())["time"]
+    )
+    first.rename(tmp_path / "20260101_120000")
+    second.rename(tmp_path / "20260101_070000")
+    assert iterations(tmp_path, "accuracy") == [4, 8, 12]
+
+
+def test_a_start_from_an_earlier_checkpoint_replaces_what_followed_it(tmp_path: Path) -> None:
+    run_in(tmp_path).train()
+    shorter = {"by_epoch": True, "max_epochs": 2, "val_interval": 1}
+    run_in(tmp_path, resume=True, load_from=str(tmp_path / "epoch_1.pth"), train_cfg=shorter).train()
+    assert iterations(tmp_path, "accuracy") == [4, 8]
+
+
+def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
+    lines = [{"lr": 0.1, "loss": 1.0, "epoch": at // 99 + 1, "iter": at, "step": at} for at in (50, 149, 248)]
+    file = tmp_path / "20260101_000000/vis_data/scalars.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"acc": 0.5, "step": 1}]))
+    run = read_run(tmp_path)
+    assert run.derived == ["the epoch length"]
+    assert "note        the run does not record the epoch length; derived from its log" in explain_runs([run])
+    (tmp_path / "20260101_000000/start.json").write_text(
+        '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99, '
+        '"metric_step": "epoch"}'
+    )
+    assert (read_run(tmp_path).derived, iterations(tmp_path, "acc")) == ([], [99])
+
+
+@pytest.mark.parametrize("damage", ["[]", '{"kind": "train"}'])
+def test_damaged_record_of_a_start_is_derived(tmp_path: Path, damage: str) -> None:
+    run_in(tmp_path).train()
+    (record,) = tmp_path.glob("*/start.json")
+    record.write_text(damage)
+    assert read_run(tmp_path).derived == ["the epoch length"]
+
+
+@pytest.mark.parametrize("accesses", [1, 3, 5])
+def test_checkpoint_that_disappears_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accesses: int) -> None:
+    file = tmp_path / "20260101_000000/vis_data/scalars.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"loss": 1.0, "step": 1}\n')
+    removed, stat, count = tmp_path / "iter_1.pth", Path.stat, 0
+    removed.write_bytes(b"1234")
+
+    def remove_after(path: Path, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        found = stat(path, *args, **kwargs)
+        count += path == removed
+        if path == removed and count == accesses:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", remove_after)
+    assert summarize(read_run(tmp_path))["checkpoints"] in ({}, {"iter_1.pth": 4})
