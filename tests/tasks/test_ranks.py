@@ -109,10 +109,10 @@ def assert_equal(found: dict[str, Any], wanted: dict[str, Any], where: str) -> N
 
 
 def test_several_processes_measure_what_one_does(tmp_path: Path) -> None:
-    check([2, 3, 5], [1, 2, 3, 7, 9, 16, 50], tmp_path, every=False, seconds=100)
+    check([2, 3], [1, 2, 7, 50], tmp_path, every=False, seconds=100)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_up_to_eight_processes_measure_up_to_fifty_samples(tmp_path: Path) -> None:
-    check(range(1, 9), range(1, 51), tmp_path, every=True, seconds=850)
+@pytest.mark.timeout(300)
+def test_up_to_eight_processes_measure_what_one_does(tmp_path: Path) -> None:
+    check([1, 4, 8], [1, 2, 3, 7, 8, 9, 31, 50], tmp_path, every=True, seconds=280)

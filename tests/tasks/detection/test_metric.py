@@ -2,7 +2,6 @@ import contextlib
 import io
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import EvaluationContext
 from footplate.registry import METRICS
 from footplate.tasks.detection import CocoMetric, DetDataSample
-from footplate.tasks.detection.metric import Curves, measure, named_values, values_by_category
+from footplate.tasks.detection.metric import Curves, named_values
 
 CLASSES = ("cat", "dog", "cow")
 SIZE = (120, 160)
 _NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"]
-THRESHOLDS = np.array([0.5, 0.75])
 
 
 def instances(rng: np.random.Generator, count: int, *, scored: bool, masks: bool) -> InstanceData:
@@ -127,10 +125,9 @@ def values(
     return found
 
 
-@pytest.mark.parametrize("kind", ["bbox", "segm"])
-@pytest.mark.parametrize(("numbers", "first"), [((1, 10, 100), 0), ((1, 3, 100), 100)])
-def test_values_are_those_of_the_reference(kind: str, numbers: tuple[int, ...], first: int) -> None:
-    for seed in range(first, first + 100):
+@pytest.mark.parametrize(("kind", "numbers"), [("bbox", (1, 3, 100)), ("segm", (1, 10, 100))])
+def test_values_are_those_of_the_reference(kind: str, numbers: tuple[int, ...]) -> None:
+    for seed in range(40):
         samples = scene(seed, masks=kind == "segm")
         expected = reference(samples, kind, numbers)
         found = values(samples, metric=kind, proposal_nums=numbers, metric_items=list(expected))
@@ -179,11 +176,6 @@ def test_the_usual_values_have_the_names_of_the_field() -> None:
     }
 
 
-def test_the_recall_of_proposals_ignores_classes() -> None:
-    found = values([sample(found=[(0, 0, 2)], true=[(0, 0, 1)])], metric="proposal", metric_items=["AR@100"])
-    assert found == {"coco/AR@100": 1.0}
-
-
 @pytest.mark.parametrize(("thresholds", "expected"), [(0.3, 1.0), ([0.3, 0.7], 0.5), (0.7, 0.0)])
 def test_thresholds_may_be_chosen(thresholds: Any, expected: float) -> None:
     shifted = [sample(found=[(4, 0, 1)], true=[(0, 0, 1)])]  # they overlap by 6 / 14
@@ -212,8 +204,7 @@ def coco_file(folder: Path, **changes: Any) -> str:
     truth = {
         "images": [{"id": number, "file_name": "", "width": 160, "height": 120} for number in (3, 4, 5)],
         "annotations": [
-            {"id": number, "image_id": number, "category_id": 20, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}
-            for number in (3, 4, 5)
+            {"id": number, "image_id": number, "category_id": 20, "bbox": [0, 0, 10, 10]} for number in (3, 4, 5)
         ],
         "categories": [{"id": 20, "name": "dog"}, {"id": 30, "name": "cat"}, {"id": 40, "name": "cow"}],
         **changes,
@@ -224,26 +215,9 @@ def coco_file(folder: Path, **changes: Any) -> str:
 
 def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path) -> None:
     samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
-    assert values(samples, ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == 1.0
+    found = values(samples, ann_file=coco_file(tmp_path), classwise=True)
+    assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)  # the ids are not in this order
     assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
-
-
-def test_each_class_has_its_value_if_the_classes_are_not_in_the_order_of_the_ids(tmp_path: Path) -> None:
-    boxes = [{"id": n, "image_id": 3, "bbox": [40 * n, 0, 10, 10], "area": 100, "iscrowd": 0} for n in (1, 2)]
-    truth = [{**box, "category_id": number} for box, number in zip(boxes, (20, 30), strict=True)]
-    thresholds: Any = np.array([0.5, 0.75])
-    metric = CocoMetric(ann_file=coco_file(tmp_path, annotations=truth), classwise=True, iou_thrs=thresholds)
-    metric.dataset_meta = {"classes": ("cat", "dog")}
-    metric.process(None, [sample(3, found=[(40, 0, 1)]).to_dict()])
-    found = metric.evaluate(1)
-    assert (found["coco/dog_precision"], found["coco/cat_precision"]) == (1.0, 0.0)
-
-
-def test_a_file_may_lack_areas_and_crowd_flags(tmp_path: Path) -> None:
-    annotations = [{"id": 1, "image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10]}]
-    path = coco_file(tmp_path, annotations=annotations)
-    found = values([sample(3, found=[(0, 0, 1)])], ann_file=path)
-    assert (found["coco/bbox_mAP"], found["coco/bbox_mAP_s"]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("ids", [(0, 1), (7, 7), ("a", "b"), (None, None)])
@@ -290,7 +264,7 @@ def test_annotations_of_masks_need_no_boxes(tmp_path: Path) -> None:
     found.pred_instances.masks = torch.zeros(1, *SIZE, dtype=torch.bool)
     found.pred_instances.masks[0, :10, :10] = True
     assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
-    with pytest.raises(DataError, match="^annotation 1 in '.*' has no 'bbox'"):
+    with pytest.raises(DataError, match="^entry 0 of 'annotations' in '.*' must be a dict with the keys .*bbox"):
         values([found], ann_file=path, metric="bbox")
 
 
@@ -336,12 +310,10 @@ def test_images_need_no_numbers_of_their_own(number: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"metric": "box"}, "did you mean 'bbox'"),
         ({"metric_items": ["map"]}, "did you mean 'mAP'"),
         ({"format_only": True}, "needs an outfile_prefix"),
         ({"proposal_nums": (1, 2)}, "three positive numbers"),
         ({"iou_thrs": 1.5}, "numbers from 0 to 1"),
-        ({"iou_thrs": []}, "numbers from 0 to 1"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:
@@ -388,74 +360,9 @@ def test_a_file_of_a_different_kind_is_an_error(tmp_path: Path) -> None:
         values([sample(3)], ann_file=str(path))
 
 
-def curves(numbers: tuple[int, ...] = (1, 10, 100)) -> Curves:
-    """Returns curves of two thresholds, one recall, two categories, four sizes and three limits.
-
-    Precision of the first category is 0.8 and 0.4 at the thresholds, halved for each size step; recall grows with the
-    number.
-    """
-    precision = np.full((2, 1, 2, 4, 3), -1.0)
-    precision[:, 0, 0] = np.array([0.8, 0.4])[:, None, None] / 2.0 ** np.arange(4)[None, :, None]
-    recall = np.full((2, 2, 4, 3), -1.0)
-    recall[:, 0] = np.array([0.25, 0.5, 1.0])[None, None, :] / 2.0 ** np.arange(4)[None, :, None]
-    return Curves(precision, recall, THRESHOLDS, numbers)
-
-
-def test_values_have_the_fields_names_and_leave_out_what_is_never_true() -> None:
-    found = named_values(curves())
-    assert found == pytest.approx(
-        {
-            "mAP": 0.6,
-            "mAP_50": 0.8,
-            "mAP_75": 0.4,
-            "mAP_s": 0.3,
-            "mAP_m": 0.15,
-            "mAP_l": 0.075,
-            "AR@1": 0.25,
-            "AR@10": 0.5,
-            "AR@100": 1.0,
-            "AR_s@100": 0.5,
-            "AR_m@100": 0.25,
-            "AR_l@100": 0.125,
-        }
-    )
-
-
 def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
-    changed = curves((10, 100, 300))
-    changed.precision[..., 0, 2] = 0.9
-    assert named_values(changed)["mAP"] == pytest.approx(0.6)
-    assert named_values(changed._replace(numbers=(10, 50, 300)))["mAP"] == pytest.approx(0.9)
-
-
-def test_without_any_truth_values_are_what_the_field_writes() -> None:
-    empty = curves()
-    empty.precision[:], empty.recall[:] = -1, -1
-    assert set(named_values(empty).values()) == {-1.0}
-
-
-def test_a_category_without_ground_truth_has_no_value() -> None:
-    first, second = values_by_category(curves())
-    assert first == pytest.approx(0.6)
-    assert math.isnan(second)
-
-
-def test_boxes_are_compared_with_the_ground_truth() -> None:
-    pytest.importorskip("faster_coco_eval")
-    truth = {
-        "images": [{"id": 1, "height": 50, "width": 50}],
-        "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
-            {"id": 2, "image_id": 1, "category_id": 3, "bbox": [20, 20, 10, 10], "area": 100, "iscrowd": 0},
-        ],
-        "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
-    }
-    # The first overlaps its truth by 8 / 12, the second is no cat.
-    results: list[dict[str, Any]] = [
-        {"image_id": 1, "category_id": 3, "bbox": [0, 2, 10, 10], "score": 0.9},
-        {"image_id": 1, "category_id": 4, "bbox": [20, 20, 10, 10], "score": 0.8},
-    ]
-    asked: dict[str, Any] = {"numbers": (100, 1, 10), "thresholds": (0.5, 0.75), "category_ids": (3, 4)}
-    found = measure(truth, results, "bbox", **asked)
-    assert (found.numbers, found.recall[:, 0, 0, -1].tolist()) == ((1, 10, 100), [0.5, 0.0])
-    assert measure(truth, results, "proposal", **asked).recall[:, 0, 0, -1].tolist() == [1.0, 0.5]
+    precision = np.full((2, 1, 1, 4, 3), 0.6)
+    precision[..., 0, 2] = 0.9
+    curves = Curves(precision, np.ones((2, 1, 4, 3)), np.array([0.5, 0.75]), (10, 100, 300))
+    assert named_values(curves)["mAP"] == pytest.approx(0.6)
+    assert named_values(curves._replace(numbers=(10, 50, 300)))["mAP"] == pytest.approx(0.9)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from footplate.data.structures import InstanceData
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, MissingExtraError
 from footplate.optim import build_optim_wrapper
-from footplate.registry import MODELS
 from footplate.tasks.detection import DetDataSample, TransformersDetector
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of transformers are its own
@@ -50,7 +49,6 @@ DEFORMABLE = {
     "num_feature_levels": 2,
     "backbone_config": {"model_type": "resnet", **_BACKBONE, "out_features": ["stage3", "stage4"]},
 }
-CONDITIONAL = {**DETR, "model_type": "conditional_detr"}
 
 
 def model(config: Any, **arguments: Any) -> TransformersDetector:
@@ -68,7 +66,7 @@ def samples() -> list[DetDataSample]:
     return [DetDataSample(gt_instances=each, metainfo={"img_shape": (32, 64)}) for each in (truth, empty)]
 
 
-@pytest.mark.parametrize("config", [RT_DETR, DETR, DEFORMABLE, CONDITIONAL], ids=lambda each: str(each["model_type"]))
+@pytest.mark.parametrize("config", [RT_DETR, DETR, DEFORMABLE], ids=lambda each: str(each["model_type"]))
 def test_models_of_the_family_train(config: Any) -> None:
     detector = model(config)
     optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.001}})
@@ -103,16 +101,6 @@ def test_scores_and_boxes_are_those_of_the_image(config: Any) -> None:
     assert torch.equal(scores, chance)
 
 
-def test_a_config_builds_it() -> None:
-    preprocessor = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3, "pad_size_divisor": 32}
-    cfg = {"type": "TransformersDetector", "num_classes": 3, "config": RT_DETR, "test_cfg": {"max_per_img": 2}}
-    detector = MODELS.build({**cfg, "data_preprocessor": preprocessor}).eval()
-    sample = DetDataSample(metainfo={"img_shape": (50, 40)})
-    found = detector.val_step({"inputs": [torch.zeros(3, 50, 40)], "data_samples": [sample]})[0].pred_instances
-    assert len(found) == 2
-    assert found.bboxes[:, 3].max() <= 50
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -131,10 +119,3 @@ def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch, package:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"'{package}'.*\n.*footplate\[transformers\]"):
         model(DETR)
-
-
-def test_invalid_arguments_are_refused() -> None:
-    with pytest.raises(DataError, match="needs the ground truth"):
-        model(DETR)(pictures(), None, mode="loss")
-    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
-        model(DETR)(pictures(), mode="train")

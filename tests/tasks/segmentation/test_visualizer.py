@@ -49,15 +49,6 @@ def test_image_truth_prediction_and_errors_are_side_by_side() -> None:
     assert (np.median(red), np.median(blue)) == (pytest.approx(276 + 64, abs=2), pytest.approx(542 + 64, abs=2))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "panels"),
-    [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({"draw_gt": False, "draw_pred": False}, 1)],
-)
-def test_disabled_panels_are_omitted(arguments: dict[str, bool], panels: int) -> None:
-    picture = rendered(sample(gt_sem_seg=1, pred_sem_seg=2), **arguments)
-    assert picture.shape[1] == panels * 256 + (panels + 1) * 10
-
-
 def test_wrong_pixels_are_red_in_the_error_map() -> None:
     truth = np.zeros((1, 64, 64), np.int64)
     truth[0, :16], truth[0, 48:] = 1, 255  # a quarter of another class, and a quarter that is ignored
@@ -72,20 +63,10 @@ def test_background_without_a_palette_is_gray() -> None:
     assert visualizer.class_colors(2) == [(128, 128, 128), distinct_colors(2)[1]]
 
 
-@pytest.mark.parametrize(("data_sample", "panels"), [(None, 1), (sample(pred_sem_seg=1), 2)])
-def test_missing_panels_are_omitted(data_sample: SegDataSample | None, panels: int) -> None:
-    assert rendered(data_sample).shape[1] == panels * 256 + (panels + 1) * 10
-
-
 @pytest.mark.parametrize("palette", [PALETTE, None])
 def test_the_ignored_label_shows_the_image(palette: Any) -> None:
     picture = SegLocalVisualizer(palette=palette, alpha=1.0).render(GREY, sample(gt_sem_seg=255))
     assert pixels_of(picture, (100, 100, 100)) == pytest.approx(1.5 * 256 * 256, rel=0.01)
-
-
-def test_a_map_without_any_class_shows_the_image() -> None:
-    nothing = SegDataSample(gt_sem_seg=PixelData(data=torch.full((64, 64), 255)))
-    assert pixels_of(rendered(nothing), (100, 100, 100)) == pytest.approx(2 * 256 * 256, rel=0.01)
 
 
 def test_opacity_shows_the_image_below() -> None:
@@ -98,11 +79,6 @@ def test_names_and_colors_come_from_the_dataset() -> None:
     visualizer = VISUALIZERS.build({"type": "SegLocalVisualizer", "alpha": 1.0})
     visualizer.dataset_meta = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
     assert pixels_of(visualizer.render(GREY, sample(gt_sem_seg=2)), (7, 8, 9)) > 256 * 128
-
-
-def test_without_a_palette_colors_are_found() -> None:
-    picture = SegLocalVisualizer(alpha=1.0).render(GREY, sample(gt_sem_seg=6))
-    assert len({tuple(color) for color in picture[:, 276:532].reshape(-1, 3)[::7]}) > 2
 
 
 @pytest.mark.parametrize(
@@ -126,22 +102,6 @@ def test_a_config_builds_it() -> None:
     hook = HOOKS.build({"type": "SegVisualizationHook", "draw": True, "interval": 2})
     assert names_drawn(hook, "after_val_iter") == ["val_00", "val_01"] * 2
     assert names_drawn(HOOKS.build({"type": "SegVisualizationHook", "interval": 2}), "after_val_iter") == []
-
-
-def test_it_can_be_subclassed_as_the_documents_show() -> None:
-    class Mine(SegVisualizationHook):
-        def _after_iter(
-            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "val"
-        ) -> None:
-            if self.draw is False or mode == "train":
-                return
-            if self.every_n_inner_iters(batch_idx, self.interval):
-                for output in outputs:
-                    self._visualizer.add_datasample(
-                        f"{mode}_{output.img_path}", None, data_sample=output, show=self.show, step=runner.iter
-                    )
-
-    assert names_drawn(Mine(draw=True, interval=3), "after_test_iter") == ["test_made/00.png", "test_made/01.png"]
 
 
 class AsPublished(SegVisualizationHook):

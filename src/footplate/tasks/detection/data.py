@@ -1,7 +1,6 @@
 """The COCO dataset, the data sample for detection, and the transform and the preprocessor that fill it."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,12 @@ import torch.nn.functional as F
 
 from footplate.checks import check_keys
 from footplate.data import BaseDataset, BaseTransform
-from footplate.data.annotations import join_root, load_data_file
+from footplate.data.annotations import join_root
 from footplate.data.structures import BaseDataElement, InstanceData
-from footplate.error_context import at_key
 from footplate.errors import DataError
-from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate.tasks.detection.coco_format import category_ids, check_annotations, check_mask, check_sections
+from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
 
 _logger = logging.getLogger("footplate.tasks")
@@ -57,28 +54,33 @@ class CocoDataset(BaseDataset):
         """Returns a record for each image of the file."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
-        with at_key("ann_file"):
-            content = load_data_file(self.ann_file)
-            if self.test_mode and isinstance(content, Mapping):
-                content = {"annotations": [], **content}
-            check_sections(content, self.ann_file)
-        labels = self._labels(content["categories"])
-        check_annotations(content, self.ann_file)
-        annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
+        categories = content["categories"]
+        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
+        ids = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
+        labels = {number: label for label, number in enumerate(ids)}
+        known = {category["id"] for category in categories}
+        annotations: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        if len(annotations) < len(content["images"]):
+            raise DataError(f"the file '{self.ann_file}' has two images with the same id", key="ann_file")
         for annotation in content["annotations"]:
-            if annotation["category_id"] in labels:
-                annotations[annotation["image_id"]].append(annotation)
+            image_id, category_id = annotation["image_id"], annotation["category_id"]
+            if image_id not in annotations or category_id not in known:
+                where = f"annotation {annotation.get('id', '?')} of '{self.ann_file}'"
+                reason = f"{where} refers to an unknown image or category"
+                raise DataError(reason, key="ann_file", found={"image_id": image_id, "category_id": category_id})
+            if category_id in labels:
+                annotations[image_id].append(annotation)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
         skipped: list[str] = []
         records = []
         for image in content["images"]:
             instances = []
-            for annotation in annotations.get(image["id"], ()):
+            for annotation in annotations[image["id"]]:
                 x, y, width, height = annotation["bbox"]
                 box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
                 if box[2] <= box[0] or box[3] <= box[1]:
-                    why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
-                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
+                    skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}'")
                     continue
                 label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
                 instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
@@ -89,40 +91,33 @@ class CocoDataset(BaseDataset):
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
-            count = pluralize(len(skipped), "annotation")
-            _logger.warning("Skipped %s in '%s'. The first one is %s.", count, self.ann_file, skipped[0])
+            reason = "Skipped boxes without area or outside their image in '%s': %d. The first one is that of %s."
+            _logger.warning(reason, self.ann_file, len(skipped), skipped[0])
         return records
 
     def filter_data(self) -> list[Any]:
         """Returns the records that pass `filter_cfg`."""
         check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
-        large = records = list(self.data_list)
-        if not self.test_mode:
-            large = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
-            records = [each for each in large if each["instances"] or not chosen["filter_empty_gt"]]
+        records = [
+            record
+            for record in self.data_list
+            if self.test_mode
+            or (
+                min(record["width"], record["height"]) >= chosen["min_size"]
+                and (record["instances"] or not chosen["filter_empty_gt"])
+            )
+        ]
         if not records:
-            count, small = len(self.data_list), len(self.data_list) - len(large)
-            if not count:
-                raise DataError(f"the dataset is empty: the file '{self.ann_file}' has no images", key="ann_file")
             raise DataError(
-                f"the dataset is empty: filter_cfg removed all {count} images of '{self.ann_file}'",
-                key="filter_cfg",
-                notes=[
-                    f"{small} are smaller than min_size, and {len(large)} contain no instance of the selected classes"
-                ],
+                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images of '{self.ann_file}'",
+                key="filter_cfg" if len(self.data_list) else "ann_file",
             )
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the class indices of the instances of an image."""
         return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
-
-    def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-        """Maps the ids of the selected categories to class indices."""
-        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
-        found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
-        return {number: position for position, number in enumerate(found)}
 
 
 class DetDataSample(BaseDataElement):
@@ -175,8 +170,7 @@ class PackDetInputs(BaseTransform):
         sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_bboxes" in results:
             instances, ignored = self._instances(results)
-            sample.gt_instances = instances[~ignored]
-            sample.ignored_instances = instances[ignored]
+            sample.gt_instances, sample.ignored_instances = instances[~ignored], instances[ignored]
         return {"inputs": image_to_tensor(image), "data_samples": sample}
 
     def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ Boxes are ``x1 y1 x2 y2`` in pixels.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.task_base import TaskModel, build_settings, check_classes, import_transformers
+
+_TINY = 1e-7  # pixels; replaces the area of empty boxes in divisions
 
 
 class BaseDetector(TaskModel):
@@ -37,9 +39,6 @@ class BaseDetector(TaskModel):
 
     usual_preprocessor = "DetDataPreprocessor"
 
-    _selection: ClassVar[Mapping[str, Any]] = {}
-    """The defaults of `test_cfg`."""
-
     def __init__(
         self,
         num_classes: int,
@@ -49,8 +48,7 @@ class BaseDetector(TaskModel):
     ) -> None:
         super().__init__(**settings)
         self.num_classes = num_classes
-        chosen = with_origins({**self._selection, **(test_cfg or {})}, test_cfg)
-        self.select = build_settings("test_cfg", Selection, chosen)
+        self.select = build_settings("test_cfg", Selection, test_cfg or {})
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
@@ -116,13 +114,13 @@ class Selection:
         labels = places % scores.shape[1]
         chosen = boxes[places // scores.shape[1]]
         if "img_shape" in sample:
-            chosen = clip_boxes(chosen, sample.img_shape[:2])
+            chosen = torch.minimum(chosen.clamp(min=0), _sides(sample.img_shape[:2], chosen))
         if self.nms_iou_thr is not None:
             stays = nms(chosen, best, self.nms_iou_thr, labels=labels)
             best, labels, chosen = best[stays], labels[stays], chosen[stays]
         chosen = chosen / chosen.new_tensor(tuple(sample.get("scale_factor", (1.0, 1.0))) * 2)
-        most = self.max_per_img
-        return InstanceData(bboxes=chosen[:most], scores=best[:most], labels=labels[:most])
+        instances: InstanceData = InstanceData(bboxes=chosen, scores=best, labels=labels)[: self.max_per_img]
+        return instances
 
 
 def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
@@ -150,8 +148,8 @@ class TransformersDetector(BaseDetector):
     Args:
         num_classes: The number of classes.
         config: `model_type`, such as "rt_detr", and any arguments for the config of that model.
-        settings: Arguments for `BaseDetector`. By default, `test_cfg` disables non-maximum suppression, which these
-            models do not need.
+        test_cfg: See `BaseDetector`. By default, it disables non-maximum suppression, which these models do not need.
+        settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
         ArgumentError: The detection model is unknown to transformers, or transformers rejects its config.
@@ -161,16 +159,16 @@ class TransformersDetector(BaseDetector):
         YOLOs on Real-time Object Detection", arXiv:2304.08069.
     """
 
-    _selection = {"nms_iou_thr": None}
-
     def __init__(
         self,
         num_classes: int,
         *,
         config: Mapping[str, Any],
+        test_cfg: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(num_classes, **settings)
+        test_cfg = with_origins({"nms_iou_thr": None, **(test_cfg or {})}, test_cfg)
+        super().__init__(num_classes, test_cfg=test_cfg, **settings)
         # scipy matches predictions and ground truth; without it, only the first loss would fail.
         transformers = import_transformers("TransformersDetector", needed=["scipy"])
         chosen = {key: _plain(value) for key, value in config.items()}
@@ -196,11 +194,11 @@ class TransformersDetector(BaseDetector):
         # Models with a background class have one more score, and use softmax instead of sigmoid.
         shared = logits.shape[-1] == self.num_classes + 1
         scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
-        return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
+        return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
         """Returns the `loss`, and its components detached from the graph."""
-        size = _size_of(inputs)
+        size = _sides(inputs.shape[-2:], inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
         parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
@@ -218,13 +216,10 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _size_of(inputs: Tensor) -> Tensor:
-    """Returns a tensor of width, height, width and height, ``(4,)``."""
-    height, width = inputs.shape[-2:]
-    return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)
-
-
-_TINY = 1e-7
+def _sides(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Returns a tensor of width, height, width and height, ``(4,)``, for a height and a width."""
+    height, width = shape
+    return torch.tensor([width, height, width, height], dtype=torch.float32, device=like.device)
 
 
 def box_areas(boxes: Tensor) -> Tensor:
@@ -295,13 +290,6 @@ def from_centers(boxes: Tensor) -> Tensor:
     """Converts boxes ``(..., 4)`` from ``cx cy w h`` to ``x1 y1 x2 y2``."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
-
-
-def clip_boxes(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Clips boxes ``(..., 4)`` to an image of height and width `shape`."""
-    height, width = shape
-    most = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), most)
 
 
 def _intersection(boxes: Tensor, others: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,28 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.checks import check_choice
-from footplate.data.annotations import coco_package, load_data_file
-from footplate.error_context import at_key
+from footplate.data.annotations import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import (
     ImageResult,
-    as_annotations,
+    area,
     as_results,
     as_truth,
     category_ids,
     check_mask,
     image_result,
+    load_coco_file,
 )
 
 _logger = logging.getLogger("footplate.tasks")
 _KINDS = ("bbox", "segm", "proposal")
 _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
-_AREAS = {"": 0, "_s": 1, "_m": 2, "_l": 3}
-_FEWEST_FOR_MEAN = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
+_USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
 
 
 @METRICS.register_module()
@@ -96,9 +96,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
-        if iou_thrs is None:
-            iou_thrs = np.linspace(0.5, 0.95, 10).tolist()
-        self.iou_thrs = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs)
+        self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
         if not self.iou_thrs or not all(0 <= threshold <= 1 for threshold in self.iou_thrs):
             raise ArgumentError("iou_thrs must be numbers from 0 to 1", key="iou_thrs", found=iou_thrs)
         self.metric_items = None if metric_items is None else tuple(metric_items)
@@ -107,8 +105,8 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_output_path(outfile_prefix, key="outfile_prefix")
         self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
-        known = [*_USUAL_ITEMS, *(f"AR@{number}" for number in self.proposal_nums)]
-        known += [f"AR_{size}@{max(self.proposal_nums)}" for size in "sml"]
+        recalls = [f"AR@{number}" for number in self.proposal_nums]
+        known = [*_USUAL_ITEMS, *recalls, *(f"AR_{size}@{self.proposal_nums[-1]}" for size in "sml")]
         for name in self.metric_items or ():
             check_choice("metric_items", name, known)
 
@@ -126,22 +124,21 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Writes the requested files and returns a dict of the metrics, which is empty if `format_only` is set."""
-        numbers = [each.image_id for each in results]
-        is_unique = len(set(numbers)) == len(numbers)
-        if self.ann_file is not None and not is_unique:
-            twice = next(number for number in numbers if numbers.count(number) > 1)
-            raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
-        if self.ann_file is None and not (is_unique and all(isinstance(number, int) for number in numbers)):
+        numbers = [result.image_id for result in results]
+        twice = [number for number, count in Counter(numbers).items() if count > 1]
+        if self.ann_file is None and (twice or not all(isinstance(number, int) for number in numbers)):
             numbers = list(range(len(numbers)))
+        elif twice:
+            raise DataError(f"the image {twice[0]} was evaluated twice", key="img_id")
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
         if self.outfile_prefix is not None:
             prefix = output_path(self.context.folder, self.outfile_prefix)
-            boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
-            masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
-            for kind, entries in (("bbox", boxes), ("segm", masks)):
-                if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
-                    commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
+            kinds = {"bbox" if kind == "proposal" else kind for kind in self.metrics}
+            for kind in kinds:
+                other = "bbox" if kind == "segm" else "segmentation"
+                entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
+                commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
             if self.ann_file is None and not self.format_only:
                 commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
         values: dict[str, float] = {}
@@ -152,14 +149,14 @@ class CocoMetric(BaseMetric[ImageResult]):
     def _values(
         self, kind: str, truth: dict[str, Any], found: list[dict[str, Any]], category_ids: list[int]
     ) -> dict[str, float]:
-        settings: Any = {"numbers": self.proposal_nums, "thresholds": self.iou_thrs, "category_ids": category_ids}
-        curves = measure(truth, found, kind, **settings)
+        curves = measure(
+            truth, found, kind, numbers=self.proposal_nums, thresholds=self.iou_thrs, category_ids=category_ids
+        )
         named = named_values(curves)
-        recalls = tuple(name for name in named if name.startswith("AR"))
-        items = self.metric_items or (recalls if kind == "proposal" else _USUAL_ITEMS)
-        values = {name if kind == "proposal" else f"{kind}_{name}": named[name] for name in items}
         if kind == "proposal":
-            return values
+            recalls = [name for name in named if name.startswith("AR")]
+            return {name: named[name] for name in self.metric_items or recalls}
+        values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
         by_id = dict(zip(dict.fromkeys(category_ids), values_by_category(curves), strict=True))
         by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}
@@ -176,23 +173,17 @@ class CocoMetric(BaseMetric[ImageResult]):
         if self.ann_file is None:
             classes = required_classes(self)
             return as_truth(results, numbers, classes), list(range(len(classes)))
-        with at_key("ann_file"):
-            content = load_data_file(self.ann_file)
-        if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
-            raise DataError(f"the file '{self.ann_file}' is not a COCO file", key="ann_file")
+        is_boxless = set(self.metrics) == {"segm"}
+        content = load_coco_file(self.ann_file, optional=["annotations", *(["bbox"] if is_boxless else [])])
         images = {image["id"]: image for image in content["images"]}
-        for number in numbers:
-            if number not in images:
-                raise DataError(f"the file '{self.ann_file}' has no image {number}", key="img_id", found=number)
+        if unknown := [number for number in numbers if number not in images]:
+            raise DataError(f"the file '{self.ann_file}' has no image {unknown[0]}", key="img_id")
         annotations = []
-        for each in content.get("annotations", ()):
-            if "segm" in self.metrics and each.get("segmentation") and each.get("image_id") in images:
-                check_mask(each, images[each["image_id"]], self.ann_file)
-            if "bbox" not in each and ("area" not in each or {"bbox", "proposal"} & {*self.metrics}):
-                place = f"annotation {each['id']}" if "id" in each else "an annotation"
-                raise DataError(f"{place} in '{self.ann_file}' has no 'bbox'", key="ann_file")
-            area = {} if "area" in each else {"area": each["bbox"][2] * each["bbox"][3]}
-            annotations.append({"iscrowd": 0, **area, **each})
+        for annotation in content["annotations"]:
+            if "segm" in self.metrics and annotation.get("segmentation") and annotation["image_id"] in images:
+                check_mask(annotation, images[annotation["image_id"]], self.ann_file)
+            size = {} if "area" in annotation else {"area": area(annotation, of_mask=False)}
+            annotations.append({"iscrowd": 0, **size, **annotation})
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
 
@@ -235,6 +226,7 @@ def measure(
     """
     package = coco_package("CocoMetric")
     compared = "segm" if kind == "segm" else "bbox"
+    predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in results)
     # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
     # missing. Therefore, each id is replaced with a position that starts at 1.
     images = _positions(image["id"] for image in truth["images"])
@@ -244,11 +236,16 @@ def measure(
         "categories": [{"id": position} for position in categories.values()],
     }
     files = []
-    for annotations in (truth["annotations"], as_annotations(results, compared)):
-        known = (each for each in annotations if each["image_id"] in images and each["category_id"] in categories)
+    for annotations in (truth["annotations"], predictions):
+        known = (entry for entry in annotations if entry["image_id"] in images and entry["category_id"] in categories)
         numbered = [
-            each | {"id": number, "image_id": images[each["image_id"]], "category_id": categories[each["category_id"]]}
-            for number, each in enumerate(known, start=1)
+            {
+                **entry,
+                "id": number,
+                "image_id": images[entry["image_id"]],
+                "category_id": categories[entry["category_id"]],
+            }
+            for number, entry in enumerate(known, start=1)
         ]
         files.append(package.COCO({**sections, "annotations": numbered}))
     evaluation = package.COCOeval_faster(*files, compared)
@@ -281,18 +278,14 @@ def named_values(curves: Curves) -> dict[str, float]:
 
     Source: https://cocodataset.org/#detection-eval.
     """
-    most = len(curves.numbers) - 1
-    usual = curves.numbers.index(_FEWEST_FOR_MEAN) if _FEWEST_FOR_MEAN in curves.numbers else most
-    values = {"mAP": _mean(curves.precision[..., 0, usual])}
-    for name, threshold in (("mAP_50", 0.5), ("mAP_75", 0.75)):
-        values[name] = _mean(curves.precision[np.isclose(curves.thresholds, threshold)][..., 0, most])
-    for name in ("_s", "_m", "_l"):
-        values["mAP" + name] = _mean(curves.precision[..., _AREAS[name], most])
-    for place, number in enumerate(curves.numbers):
-        values[f"AR@{number}"] = _mean(curves.recall[..., 0, place])
-    for name in ("_s", "_m", "_l"):
-        values[f"AR{name}@{curves.numbers[most]}"] = _mean(curves.recall[..., _AREAS[name], most])
-    return values
+    precision, recall, thresholds, numbers = curves
+    usual = numbers.index(_USUAL_LIMIT) if _USUAL_LIMIT in numbers else -1
+    values = {"mAP": _mean(precision[..., 0, usual])}
+    for percent in (50, 75):
+        values[f"mAP_{percent}"] = _mean(precision[np.isclose(thresholds, percent / 100)][..., 0, -1])
+    values |= {f"mAP_{size}": _mean(precision[..., place, -1]) for place, size in enumerate("sml", start=1)}
+    values |= {f"AR@{number}": _mean(recall[..., 0, place]) for place, number in enumerate(numbers)}
+    return values | {f"AR_{size}@{numbers[-1]}": _mean(recall[..., n, -1]) for n, size in enumerate("sml", start=1)}
 
 
 def values_by_category(curves: Curves) -> list[float]:

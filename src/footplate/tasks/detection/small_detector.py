@@ -25,13 +25,11 @@ class Grid(NamedTuple):
         scores: ``(N, P, C)``, before the sigmoid.
         boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
         points: ``(P, 2)``, the centers of the positions, x y in pixels.
-        strides: ``(P,)``, the stride of the level of each position, in pixels.
     """
 
     scores: Tensor
     boxes: Tensor
     points: Tensor
-    strides: Tensor
 
 
 class PyramidDetector(Pyramid):
@@ -73,12 +71,10 @@ class PyramidDetector(Pyramid):
 
     def forward(self, inputs: Tensor) -> Grid:
         """Returns the scores and boxes at every position for images ``(N, 3, H, W)`` of any size."""
-        found = [
-            head(level, self.stride >> place)
-            for place, (head, level) in enumerate(zip(self.heads, self.decode(inputs), strict=True))
-        ]
-        scores, boxes, points, strides = zip(*found, strict=True)
-        return Grid(torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides))
+        levels = zip(self.heads, self.decode(inputs), strict=True)
+        grids = [head(features, self.stride >> place) for place, (head, features) in enumerate(levels)]
+        scores, boxes, points = zip(*grids, strict=True)
+        return Grid(torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(points))
 
 
 class _Head(nn.Module):
@@ -104,7 +100,7 @@ class _Head(nn.Module):
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         points = torch.stack([x.flatten(), y.flatten()], dim=-1)
         boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
-        return Grid(scores.float(), boxes, points, torch.full_like(points[:, 0], stride))
+        return Grid(scores.float(), boxes, points)
 
 
 class Targets(NamedTuple):
@@ -141,13 +137,13 @@ def assign(
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
-    most = max((len(each) for each in instances), default=0)
-    if not most:
+    count = max((len(each) for each in instances), default=0)
+    if not count:
         nothing = torch.zeros_like(grid.boxes[..., 0], dtype=torch.bool)
         return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes), nothing)
     # Padded with empty boxes to the same number G of instances per image.
-    true_boxes = grid.boxes.new_zeros((len(instances), most, 4))
-    true_labels = torch.zeros((len(instances), most), dtype=torch.int64, device=grid.boxes.device)
+    true_boxes = grid.boxes.new_zeros((len(instances), count, 4))
+    true_labels = torch.zeros((len(instances), count), dtype=torch.int64, device=grid.boxes.device)
     for place, each in enumerate(instances):
         true_boxes[place, : len(each)] = each.bboxes
         true_labels[place, : len(each)] = each.labels
@@ -171,7 +167,7 @@ def assign(
     wanted = ratings / highest.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
     sure = wanted.amax(dim=1)  # (N, P)
     labels = true_labels.gather(1, owner)
-    hot = torch.nn.functional.one_hot(labels, grid.scores.shape[-1]).to(sure.dtype)
+    hot = F.one_hot(labels, grid.scores.shape[-1]).to(sure.dtype)
     return Targets(hot * (sure * found)[..., None], boxes, found)
 
 
@@ -257,7 +253,7 @@ def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid
         strides: The stride of each level.
     """
     (height, width), order, begin = size, [], 0
-    for stride in strides:  # not `grid.strides`, whose values are unknown when the model is exported
+    for stride in strides:
         rows, columns = height // stride, width // stride
         places = torch.arange(rows * columns, device=grid.boxes.device).view(rows, columns)
         order.append(places.flip(1).flatten() + begin)
