@@ -149,19 +149,15 @@ def _psa_mask(
     pixel. Type 1 (distribute) writes them to its row. The other arguments are not used.
     """
     count, (height, width) = len(mask), mask.shape[2:]
-    device = mask.device
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    down = torch.arange(h_mask, device=device) - (h_mask - 1) // 2
-    across = torch.arange(w_mask, device=device) - (w_mask - 1) // 2
-    y = (rows + down[:, None])[:, None, :, None].expand(-1, w_mask, -1, width)
-    x = (columns + across[:, None])[None, :, None, :].expand(h_mask, -1, height, -1)
-    inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width)).flatten(0, 1).flatten(1)  # (kernel, H * W)
-    neighbor = (y * width + x).flatten(0, 1).flatten(1)[inside]
-    pixel = torch.arange(height * width, device=device).expand_as(inside)[inside]
-    into, from_ = (neighbor, pixel) if psa_type == 0 else (pixel, neighbor)
-    output = mask.new_zeros(count, height * width * height * width)
-    output = output.index_copy(1, into * height * width + from_, mask.flatten(2)[:, inside])
-    return output.view(count, height * width, height, width)
+    sizes = (h_mask, w_mask, height, width)
+    i, j, y, x = torch.meshgrid(*(torch.arange(size, device=mask.device) for size in sizes), indexing="ij")
+    padded = mask.new_zeros(count, height + h_mask - 1, width + w_mask - 1, height, width)
+    padded[:, y + i, x + j, y, x] = mask.view(count, *sizes)
+    top, left = (h_mask - 1) // 2, (w_mask - 1) // 2
+    output = padded[:, top : top + height, left : left + width]
+    if psa_type == 1:
+        output = output.permute(0, 3, 4, 1, 2)
+    return output.reshape(count, height * width, height, width)
 
 
 def psamask_forward(input: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from footplate.openmmlab.operators.sampling import gradients
+
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Returns the squared distances (..., M, N) between points (..., M, 3) and (..., N, 3)."""
@@ -229,12 +231,16 @@ def chamfer_distance_backward(
     grad_xyz2: Tensor,
 ) -> None:
     """Adds the gradients of both distances to `grad_xyz1` and `grad_xyz2`."""
-    sides = ((xyz1, xyz2, idx1, grad_dist1, grad_xyz1, grad_xyz2), (xyz2, xyz1, idx2, grad_dist2, grad_xyz2, grad_xyz1))
-    for points, others, index, grad, grad_points, grad_others in sides:
-        where = index.long()[..., None].expand_as(points)
-        pull = 2 * grad[..., None] * (points - others.gather(1, where))
-        grad_points.add_(pull)
-        grad_others.scatter_add_(1, where, -pull)
+
+    def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
+        nearest2, nearest1 = (
+            each.gather(1, idx.long()[..., None].expand(-1, -1, 2)) for each, idx in ((xyz2, idx1), (xyz1, idx2))
+        )
+        return torch.cat(((xyz1 - nearest2).square().sum(-1), (xyz2 - nearest1).square().sum(-1)), 1)
+
+    found = gradients(distances, (xyz1, xyz2), torch.cat((grad_dist1, grad_dist2), 1))
+    grad_xyz1.add_(found[0])
+    grad_xyz2.add_(found[1])
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:

@@ -52,15 +52,20 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
         grid_rows = (heights / rows).ceil().long().clamp(min=0)
         grid_columns = (widths / columns).ceil().long().clamp(min=0)
     counts = (grid_rows * grid_columns).repeat_interleave(rows * columns)
-    starts = counts.cumsum(0) - counts
-    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    within = torch.arange(len(of_bin), device=counts.device) - starts[of_bin]
+    of_bin, within, starts = _positions(counts)
     roi = of_bin // (rows * columns)
     grid_row = within // grid_columns[roi]
     grid_column = within % grid_columns[roi]
     down = of_bin // columns % rows + (grid_row + 0.5) / grid_rows[roi]
     across = of_bin % columns + (grid_column + 0.5) / grid_columns[roi]
     return _Samples(roi, of_bin, down.to(heights.dtype), across.to(heights.dtype), starts, counts.clamp(min=1))
+
+
+def _positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the bin of each point and its index within the bin, and the first point of each bin."""
+    starts = counts.cumsum(0) - counts
+    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return of_bin, torch.arange(len(of_bin), device=counts.device) - starts[of_bin], starts
 
 
 class _Points(NamedTuple):
@@ -200,8 +205,7 @@ def roi_pool_forward(
     first_column, last_column = _pixel_range(left, roi_width, pooled_width, width)
     rows, columns = (last_row - first_row)[:, :, None], (last_column - first_column)[:, None, :]
     counts = (rows.clamp(min=0) * columns.clamp(min=0)).flatten()
-    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    within = torch.arange(len(of_bin), device=counts.device) - (counts.cumsum(0) - counts)[of_bin]
+    of_bin, within, _ = _positions(counts)
     roi = of_bin // (pooled_height * pooled_width)
     row, column = of_bin // pooled_width % pooled_height, of_bin % pooled_width
     bin_columns = (last_column - first_column)[roi, column]

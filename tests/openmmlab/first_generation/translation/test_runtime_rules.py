@@ -40,13 +40,6 @@ def test_default_hooks_have_first_generation_priorities() -> None:
     }
 
 
-def test_the_config_text_in_checkpoint_config_is_not_part_of_the_message() -> None:
-    text = "model = dict()\n" * 100
-    cfg = {**EPOCHS, "checkpoint_config": {"interval": 1, "meta": {"config": text}}}
-    (message,) = [note for note in notes(cfg, Kind.WARNING) if "checkpoint_config.meta" in note]
-    assert message.endswith("checkpoint_config.meta: it has no counterpart and was removed")
-
-
 def test_user_defined_runner_needs_a_manual_check() -> None:
     cfg = {"runner": {"type": "EpochBasedRuner", "max_epochs": 1}}
     assert notes(cfg, Kind.PERSON) == [
@@ -56,7 +49,7 @@ def test_user_defined_runner_needs_a_manual_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "kind", "text"), [(12, Kind.BECAME, "removed: runner already"), (9, Kind.WARNING, "9 conflicts with")]
+    ("total", "kind", "text"), [(12, Kind.BECAME, "train_cfg.max_epochs"), (9, Kind.WARNING, "9 conflicts with")]
 )
 def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
     assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

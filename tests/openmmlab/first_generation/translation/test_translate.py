@@ -8,7 +8,7 @@ import pytest
 from footplate import Config
 from footplate.engine.run_config import in_second_generation
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError
+from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
 from tests.modules import load_benchmark
 from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, notes, sections
@@ -79,7 +79,6 @@ def test_user_defined_keys_are_kept() -> None:
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
     ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu', the device of this machine"),
-    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: ignoring [0, 1]; the run uses the CPU"),
     ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: to train on 2 devices, use torchrun --nproc-per-node 2"),
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
@@ -104,16 +103,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
         "the length of a run must be a positive integer",
     ),
-    ({"workflow": [("val", 1)]}, "workflow has no training phase"),
-    ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow phase must be"),
+    ({"workflow": [("val", 1)]}, "a workflow needs phases"),
+    ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow needs phases"),
+    ({"workflow": [("train", 0)]}, "a phase must be an integer of at least 1"),
     ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
-    ({"data": [1]}, "'data' must be a dict"),
+    ({"data": [1]}, "the first-generation key 'data' cannot be translated"),
 ]
 
 
 @pytest.mark.parametrize(("cfg", "message"), REFUSED)
 def test_invalid_setting_raises(cfg: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(FootplateError, match=message):
         translate({**EPOCHS, **cfg})
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
@@ -65,8 +64,6 @@ def _schedule(draft: Draft, field: str) -> None:
     cfg = draft.take(key)
     if cfg is None:
         return
-    if not isinstance(cfg, Mapping):
-        raise ConfigError(f"{key} must be a dict", key=key, found=cfg, origin=draft.origin(key))
     made: list[ConfigDict] = []
     if policy_name(cfg, key) is None:  # a hook implements the policy
         policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
@@ -92,20 +89,14 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
-        raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy", origin=origin_of(cfg))
+        raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy")
     for known in KNOWN_POLICIES:
         # MMCV also accepts lowercase names with an initial capital.
         if given in (known, known.title() if known.islower() else known):
             return known
     near = nearest(given, KNOWN_POLICIES)
     if near is not None:
-        raise ConfigError(
-            f'unknown policy "{given}"',
-            key=f"{key}.policy",
-            found=given,
-            suggestion=near,
-            origin=origin_of(cfg, "policy"),
-        )
+        raise ConfigError(f'unknown policy "{given}"', key=f"{key}.policy", found=given, suggestion=near)
     return None
 
 
@@ -122,8 +113,8 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     if field == "momentum" and policy == "step":
         settings.setdefault("gamma", 0.5)
     # In an iteration-based run, MMCV changes this default for the learning rate only.
-    with at_key(f"{field}_config"), located(cfg):
-        counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", draft.by_epoch or field == "momentum"))
+    key, default = f"{field}_config.by_epoch", draft.by_epoch or field == "momentum"
+    counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", default), key=key)
     by_epoch = counts_epochs and policy not in _BY_ITERATION
     if by_epoch and not draft.by_epoch:
         return []  # the policy changes the value at epoch starts, which an iteration-based run does not have

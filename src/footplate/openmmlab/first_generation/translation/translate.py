@@ -10,8 +10,14 @@ from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation import (
+    checkpoint_rules,
     data_rules,
-    optimization_rules,
+    evaluation_rules,
+    hook_rules,
+    log_rules,
+    model_rules,
+    optimizer_rules,
+    runner_rules,
     runtime_rules,
     schedule_rules,
 )
@@ -26,23 +32,23 @@ AnyConfig = Config | Mapping[str, Any]
 RULES: tuple[Rule, ...] = (
     runtime_rules.renamed,
     runtime_rules.dist_params,
-    runtime_rules.resume,
+    checkpoint_rules.resume,
     runtime_rules.device,
-    runtime_rules.model_settings,
-    runtime_rules.model_adapter,
-    optimization_rules.optimizer,
-    optimization_rules.optimizer_config,
-    optimization_rules.fp16,
+    model_rules.model_settings,
+    model_rules.model_adapter,
+    optimizer_rules.optimizer,
+    optimizer_rules.optimizer_config,
+    optimizer_rules.fp16,
     schedule_rules.lr_config,
     schedule_rules.momentum_config,
-    runtime_rules.runner,
-    runtime_rules.checkpoint_config,
-    runtime_rules.log_config,
-    runtime_rules.custom_hooks,
-    data_rules.evaluation,
-    data_rules.workflow,
+    runner_rules.runner,
+    checkpoint_rules.checkpoint_config,
+    log_rules.log_config,
+    hook_rules.custom_hooks,
+    evaluation_rules.evaluation,
+    evaluation_rules.workflow,
     data_rules.data,
-    runtime_rules.priorities,
+    hook_rules.priorities,
 )
 """The translation rules, in the order in which they are applied."""
 

@@ -153,7 +153,6 @@ def test_misspelt_optimizer_hook_setting_suggests_the_nearest_key() -> None:
     ("cfg", "key", "suggestion"),
     [
         ({"optimizer": [SGD]}, "optimizer", None),
-        ({"optimizer": SGD, "optimizer_config": {"type": None}}, "optimizer_config.type", None),
         ({"lr_config": {"policy": "stepp"}, "runner": RUNNER}, "lr_config.policy", "step"),
         ({"momentum_config": {"policy": "cyclc"}, "runner": RUNNER}, "momentum_config.policy", "cyclic"),
     ],

@@ -1,0 +1,68 @@
+"""Translates the saving of checkpoints, and resuming."""
+
+from footplate.checks import check_flag
+from footplate.messages import format_interval
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+
+_OBSOLETE_KEYS = ("meta", "create_symlink", "file_client_args")
+
+
+@rule(
+    "checkpoint_config",
+    given="runner = dict(type='IterBasedRunner', max_iters=80000)",
+    before="checkpoint_config = dict(interval=8000, max_keep_ckpts=2)",
+    after="""
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
+""",
+)
+def checkpoint_config(draft: Draft) -> None:
+    """Replaces `checkpoint_config` with the default `checkpoint` hook."""
+    cfg = draft.take("checkpoint_config")
+    if cfg is None:
+        if not draft.translated.get("default_hooks", {}).get("checkpoint"):
+            draft.write("default_hooks.checkpoint", None, "checkpoint_config")
+        draft.became("checkpoint_config", "default_hooks.checkpoint=None: no checkpoints at intervals")
+        return
+    settings = dict(cfg)
+    kind = settings.pop("type", "CheckpointHook")
+    for key in _OBSOLETE_KEYS:
+        if settings.pop(key, None) is not None:
+            draft.warn(f"checkpoint_config.{key}", "has no counterpart and was removed")
+    if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
+        draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
+        draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
+    made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
+    if not made.get("out_dir"):
+        made.pop("out_dir", None)
+    draft.write_all("default_hooks.checkpoint", with_origins(made, cfg), "checkpoint_config")
+    often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
+    draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
+
+
+@rule(
+    "resume_from",
+    "auto_resume",
+    before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
+    after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
+)
+def resume(draft: Draft) -> None:
+    """Sets `load_from` and `resume=True`, or `resume='auto'` to use the newest checkpoint in the work_dir."""
+    path, auto = draft.take("resume_from"), draft.take("auto_resume")
+    if auto is not None:
+        check_flag("auto_resume", auto)
+    if draft.remaining.get("resume"):
+        result = "removed: resume is already set"
+    elif path:
+        if draft.remaining.pop("load_from", None) is not None:
+            draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
+        draft.write("load_from", path, "resume_from")
+        draft.write("resume", True, "resume_from")
+        result = "load_from with resume=True"
+    elif auto:
+        draft.write("resume", "auto", "auto_resume")
+        result = "resume='auto', which resumes from the newest checkpoint in work_dir, if any"
+    else:
+        result = "removed: the run does not resume"
+    for key in ("resume_from", "auto_resume"):
+        if key in draft.original:
+            draft.became(key, result)

@@ -1,0 +1,145 @@
+"""Translates `evaluation`, and the validation phases of `workflow`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.checks import check_count
+from footplate.errors import ConfigError
+from footplate.messages import format_interval, nearest
+from footplate.openmmlab.first_generation.translation.data_rules import METRIC, make_loader
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+from footplate.openmmlab.first_generation.translation.key_map import BEST_CHECKPOINT_KEYS, LOADER_KEYS
+
+_HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *BEST_CHECKPOINT_KEYS)
+_OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
+
+
+@rule(
+    "workflow",
+    given="""
+runner = dict(type='EpochBasedRunner', max_epochs=12)
+data = dict(samples_per_gpu=2, val=dict(type='CocoDataset', ann_file='val.json'))
+""",
+    before="workflow = [('train', 1), ('val', 1)]",
+    after="""
+custom_hooks = [
+    dict(
+        type='WorkflowHook',
+        workflow=[('train', 1), ('val', 1)],
+        dataloader=dict(
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='legacy_collate'),
+            dataset=dict(type='LegacyDataset', dataset=dict(type='CocoDataset', ann_file='val.json'))),
+        priority='HIGHEST'),
+]
+""",
+)
+def workflow(draft: Draft) -> None:
+    """Replaces a validation phase with a hook that computes losses. A training phase needs no setting."""
+    phases = [(mode, count) for mode, count in draft.take("workflow") or [("train", 1)]]
+    modes = {mode for mode, _ in phases}
+    if "train" not in modes or modes - {"train", "val"}:
+        raise ConfigError("a workflow needs phases ('train', n) and may have phases ('val', n)", key="workflow")
+    for _, count in phases:
+        check_count("a phase", count, key="workflow")
+    if "val" not in modes:
+        draft.became("workflow", "removed: training is the default")
+        return
+    data = draft.original.get("data") or {}
+    if not data.get("val"):
+        raise ConfigError("the workflow has a validation phase, but there is no data.val", key="workflow")
+    dataset = {**data["val"]}
+    if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
+        dataset["pipeline"] = data["train"]["pipeline"]
+    settings = {**data, **(data.get("val_dataloader") or {})}
+    used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
+    loader = make_loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
+    hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
+    draft.append("custom_hooks", hook, "workflow")
+    unit = "epochs" if draft.by_epoch else "iterations"
+    draft.became("workflow", f"the hook WorkflowHook computes losses on data.val; phases are counted in {unit}")
+
+
+@rule(
+    "evaluation",
+    given="""
+runner = dict(type='IterBasedRunner', max_iters=80000)
+data = dict(val=dict(type='ADE20KDataset'), test=dict(type='ADE20KDataset'))
+""",
+    before="evaluation = dict(interval=8000, metric='mIoU', pre_eval=True, save_best='mIoU')",
+    after="""
+train_cfg = dict(val_interval=8000)
+val_cfg = dict(type='ValLoop')
+val_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+test_cfg = dict(type='TestLoop')
+test_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+""",
+)
+def evaluation(draft: Draft) -> None:
+    """Sets the validation interval of the training loop. Other settings are passed to the dataset's evaluate()."""
+    cfg = draft.take("evaluation")
+    if cfg is None:
+        return
+    for key in _OBSOLETE_KEYS:
+        if cfg.pop(key, None) is not None:
+            draft.became(f"evaluation.{key}", "removed: no longer needed")
+    hook = {key: cfg.pop(key) for key in _HOOK_KEYS if key in cfg}
+    kind = cfg.pop("type", None)
+    if kind not in (None, "EvalHook", "DistEvalHook"):
+        draft.ask("evaluation.type", f"'{kind}' is not a built-in hook; only its evaluation settings are kept")
+    data = draft.original.get("data")
+    splits = data if isinstance(data, Mapping) else {}
+    if not splits.get("val") and "val_dataloader" not in draft.original:
+        settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
+        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings})")
+        return
+    _translate_hook(draft, hook)
+    for key in cfg:
+        near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
+        if near:
+            draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", near=near)
+    metric = with_origins({"type": METRIC, **cfg}, cfg)
+    for mode in ("val", "test") if splits.get("test") else ("val",):
+        draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"}, "evaluation")
+        draft.write(f"{mode}_evaluator", metric, "evaluation")
+    arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
+    draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
+
+
+def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
+    """Translates the schedule of the validation and the selection of the best checkpoint."""
+    interval, start = hook.get("interval", 1), hook.get("start")
+    by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
+    often = format_interval(interval, "epoch" if by_epoch else "iteration")
+    if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
+        # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
+        milestones = [(mark + 1, each) for mark, each in dynamic or ()]
+        loop = {"val_interval": interval, "val_begin": start, "dynamic_intervals": milestones or None}
+        draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None}, "evaluation")
+        draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
+    else:  # the loop cannot express this schedule
+        if by_epoch and not draft.by_epoch:
+            draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
+        if draft.length is not None:
+            draft.write("train_cfg.val_begin", draft.length + 1, "evaluation")
+        entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
+        entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
+        draft.append("custom_hooks", entry, "evaluation")
+        draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
+    best = {key: hook[key] for key in BEST_CHECKPOINT_KEYS if hook.get(key) is not None}
+    if not best.get("save_best"):
+        for key in ("rule", "greater_keys", "less_keys", "out_dir"):
+            if hook.get(key) is not None:
+                draft.became(f"evaluation.{key}", "removed: save_best is not set")
+        return
+    hooks = draft.translated.get("default_hooks", {})
+    if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None: no checkpoints at intervals
+        del hooks["checkpoint"]
+        never = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch}
+        draft.write_all("default_hooks.checkpoint", never, "evaluation")
+    draft.write_all("default_hooks.checkpoint", best, "evaluation")
+    if hook.get("out_dir"):
+        draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
+    draft.became("evaluation.save_best", f"default_hooks.checkpoint.save_best={best['save_best']!r}")

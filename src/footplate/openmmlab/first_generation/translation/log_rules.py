@@ -1,0 +1,101 @@
+"""Translates loggers."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from footplate.config import ConfigDict
+from footplate.messages import format_interval, nearest
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+
+_TEXT_LOGGER = "TextLoggerHook"
+_WANDB = ("WandbVisBackend", {key: key for key in ("init_kwargs", "define_metric_cfg", "commit")})
+_WRITERS: dict[str, tuple[str, dict[str, str]]] = {
+    "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
+    **dict.fromkeys(("WandbLoggerHook", "MMClsWandbHook", "MMDetWandbHook", "MMSegWandbHook"), _WANDB),
+    "MlflowLoggerHook": ("MLflowVisBackend", {key: key for key in ("exp_name", "tags", "params")}),
+    "ClearMLLoggerHook": ("ClearMLVisBackend", {"init_kwargs": "init_kwargs"}),
+    "DvcliveLoggerHook": ("DVCLiveVisBackend", {}),
+}
+"""Maps each logger to the visualizer backend that replaces it, and its settings to those of the backend."""
+_REMOVED = ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
+_TEXT_SETTINGS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
+_IGNORED_SETTINGS = ("type", "interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
+
+
+@rule(
+    "log_config",
+    before="""
+log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
+""",
+    after="""
+default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+""",
+)
+def log_config(draft: Draft) -> None:
+    """Replaces the text logger with the default `logger` hook, and other loggers with visualizer backends."""
+    cfg = draft.take("log_config")
+    if cfg is None:
+        draft.became("log_config", "removed: the default log interval is used")
+        return
+    for key in cfg.keys() - {"interval", "hooks"}:
+        draft.warn(f"log_config.{key}", "unknown key", near=nearest(key, ("interval", "hooks")))
+    interval = cfg.get("interval", 10)
+    hooks: list[Any] = list(cfg.get("hooks") or ())
+    text: Mapping[str, Any] = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
+    own_interval = text.get("interval", interval)
+    made = {"interval": own_interval, **{key: text[key] for key in _TEXT_SETTINGS if key in text}}
+    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg), "log_config")
+    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
+    # First-generation loggers average over all iterations since the previous log line.
+    processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
+    draft.write_all("log_processor", processor, "log_config")
+    often = format_interval(own_interval, "iteration")
+    draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
+    _warn_about_left(draft, "log_config.hooks", text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority"))
+    backends: list[Any] = []
+    for index, hook in enumerate(hooks):
+        if hook is not text:
+            backends += _backend(draft, hook, f"log_config.hooks[{index}]", interval)
+    if backends:
+        visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]}
+        draft.write("visualizer", visualizer, "log_config")
+        names = ", ".join(each["type"] for each in backends)
+        draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
+
+
+def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
+    """Returns the visualizer backend that replaces a logger, or writes a custom hook or a note instead."""
+    kind = str(hook.get("type"))
+    if kind == _TEXT_LOGGER:
+        draft.ask(key, f"only one text logger is supported; this second {kind} was removed: {dict(hook)}")
+        return []
+    if kind in _REMOVED:
+        draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
+        return []
+    if kind not in _WRITERS:
+        own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
+        draft.append("custom_hooks", with_origins(own, hook), "log_config")
+        draft.became(key, f"the custom hook {kind}")
+        return []
+    backend, renamed = _WRITERS[kind]
+    made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
+    supported = {*renamed, *_IGNORED_SETTINGS}
+    if kind == "DvcliveLoggerHook":
+        # It passes all other settings to DVCLive, which renamed `path` to `dir`.
+        live = {name: value for name, value in hook.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
+        supported |= live.keys()
+        if live:
+            made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
+    _warn_about_left(draft, key, hook, supported)
+    if hook.get("interval", interval) != interval:
+        draft.warn(f"{key}.interval", f"ignored; all writers use the interval {interval} from log_config")
+    return [with_origins(made, hook)]
+
+
+def _warn_about_left(draft: Draft, key: str, hook: Mapping[str, Any], supported: Container[str]) -> None:
+    left = ", ".join(f"{name}={value!r}" for name, value in hook.items() if name not in supported)
+    if left:
+        draft.warn(key, f"these settings have no counterpart: {left}")

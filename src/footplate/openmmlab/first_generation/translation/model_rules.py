@@ -1,0 +1,40 @@
+"""Translates the settings of the model."""
+
+from collections.abc import Mapping
+
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+
+_LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
+
+
+@rule(
+    "train_cfg",
+    "test_cfg",
+    before="model = dict(type='RPN')\ntest_cfg = dict(nms_pre=1000)",
+    after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
+)
+def model_settings(draft: Draft) -> None:
+    """Moves the model's top-level `train_cfg` and `test_cfg` into `model`."""
+    for key in ("train_cfg", "test_cfg"):
+        given = draft.remaining.get(key)
+        is_loop = isinstance(given, Mapping) and (
+            any(each in given for each in _LOOP_KEYS) or str(given.get("type", "")).endswith("Loop")
+        )
+        if key in draft.remaining and not is_loop:
+            draft.take(key)
+            model = draft.remaining.get("model")
+            if given and isinstance(model, Mapping):
+                draft.remaining["model"] = with_origins({key: given, **model}, model)
+                draft.became(key, f"model.{key}")
+
+
+@rule(
+    "model",
+    given="model = dict(type='EncoderDecoder')",
+    after="model_adapter = dict(type='LegacyModel')",
+)
+def model_adapter(draft: Draft) -> None:
+    """Adds an adapter with the step methods that the loops call. The model is unchanged."""
+    if "model" in draft.remaining:
+        draft.write("model_adapter", {"type": "LegacyModel"}, "model")
+        draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")

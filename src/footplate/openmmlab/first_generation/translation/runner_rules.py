@@ -1,0 +1,44 @@
+"""Translates `runner`: the type and the length of the training loop."""
+
+from typing import Any
+
+from footplate.messages import nearest
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule
+
+_LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
+_KEYS = ("type", "max_epochs", "max_iters", "max_hours")
+_RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
+
+
+@rule(
+    "runner",
+    "total_epochs",
+    "total_iters",
+    before="runner = dict(type='IterBasedRunner', max_iters=80000)",
+    after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
+)
+def runner(draft: Draft) -> None:
+    """Replaces the type and length of the runner with those of the training loop."""
+    given = draft.take("runner")
+    totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if draft.remaining.get(key) is not None}
+    source = "runner" if given is not None else next(iter(totals), "runner")
+    loop, length_key = _LOOPS[draft.by_epoch]
+    length = {} if draft.length is None else {length_key: draft.length}
+    settings: dict[str, Any] = dict(given or {})
+    if settings.get("max_hours") is not None:
+        length["max_hours"] = settings["max_hours"]
+    draft.write_all("train_cfg", {"type": loop, **length}, source)
+    draft.became(source, ", ".join([f"train_cfg: {loop}", *(f"{key}={value}" for key, value in length.items())]))
+    kind = settings.pop("type", "Runner")
+    if kind not in _RUNNERS:
+        text = f"'{kind}' is not a built-in runner; only its length is kept"
+        draft.ask("runner.type", text, near=nearest(kind, _RUNNERS))
+    for key, value in settings.items():
+        if key not in _KEYS:
+            near = nearest(key, _KEYS)
+            draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
+    for key, value in totals.items():
+        if key != source and value == draft.length:
+            draft.became(key, f"train_cfg.{length_key}")
+        elif key != source:
+            draft.warn(key, f"{value} conflicts with {source}; using the length {draft.length} from {source}")
