@@ -85,6 +85,7 @@ def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: 
     assert message in caught.value.message
     assert caught.value.suggestion == suggestion
     assert len(str(caught.value).splitlines()) <= 5
+    assert ("Write +" in str(caught.value)) is ("has no key " in message)  # `+` adds keys
     assert cfg.to_dict() == config().to_dict()
 
 

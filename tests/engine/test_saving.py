@@ -2,13 +2,15 @@ import contextlib
 import os
 import threading
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from footplate import Hook, Runner
-from footplate.checkpoint import find_latest, saver
+from footplate import Hook, Runner, __version__
+from footplate.checkpoint import find_latest, load_checkpoint, saver
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import settings
@@ -68,6 +70,12 @@ def test_unsavable_state_is_a_failed_save(tmp_path: Path, caplog: pytest.LogCapt
     assert (names(tmp_path), runner.epoch) == (["epoch_2"], 3)
     told = "The checkpoint was not saved: an object of type"
     assert len([each for each in caplog.messages if each.startswith(told)]) == 3  # the last one is tried again
+
+
+def test_saving_needs_no_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.distribution", Mock(side_effect=PackageNotFoundError))
+    run(tmp_path)
+    assert load_checkpoint(tmp_path / "epoch_5.pth")["meta"]["footplate_version"] == __version__
 
 
 def test_training_stops_if_on_save_error_is_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,13 @@ def test_validation_loss_has_the_same_name_in_line_and_scalars(runner: Any, mode
     assert [key for key in hierarchical if "loss" in key] == [f"{mode}/loss"]
 
 
+def test_lines_of_data_without_a_length_show_no_total(runner: Any) -> None:
+    runner.val_dataloader = iter(())
+    processor = LogProcessor(by_epoch=False)
+    assert processor.get_log_after_iter(runner, 9, "val")[1].startswith("Iter(val) [10]  time: ")
+    assert processor.get_log_after_epoch(runner, 10, "val")[1].startswith("Iter(val)     mIoU: ")
+
+
 def test_eta_covers_the_whole_run(runner: Any) -> None:
     processor = LogProcessor(by_epoch=False)
     runner.message_hub = MessageHub("slow")

@@ -80,10 +80,9 @@ class ValidationHook(Hook):
         self.seen.append((self.count, own == recorded == runner.val_loop.metrics[self.metric]))
 
 
-def check_with_hook(folder: Path, metric: str) -> None:
+def check_with_hook(folder: Path, metric: str, section: str = "custom_hooks[0]") -> None:
     text = TINY.replace("val_cfg = dict()", "val_cfg = dict(loss=True)")
-    text = text.replace('dict(type="Witness")', f'dict(type="ValidationHook", metric="{metric}")')
-    (folder / "tiny.py").write_text(text)
+    (folder / "tiny.py").write_text(f'{text}\n{section} = dict(type="ValidationHook", metric="{metric}")\n')
     cfg = Config.fromfile(str(folder / "tiny.py"))
     cfg["work_dir"] = str(folder / "work")
     check(cfg)
@@ -156,8 +155,8 @@ def test_check_leaves_nothing_in_the_out_dir_of_a_hook(tmp_path: Path) -> None:
 
 def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
-        check_with_hook(tmp_path, "acuracy")
-    assert caught.value.key == "custom_hooks[0]"
+        check_with_hook(tmp_path, "acuracy", "default_hooks['own']")
+    assert caught.value.key == "default_hooks.own"
 
 
 @pytest.mark.parametrize(("size", "padding"), [(128, "75%"), (80, None)])
