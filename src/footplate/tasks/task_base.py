@@ -1,8 +1,9 @@
 """Code that tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
 import inspect
+import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -14,9 +15,13 @@ from torch import Tensor, nn
 from footplate.checks import check_keys
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError, import_optional
+from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS, find_wrong_type
+from footplate.storage import join, list_dir, missing_path_notes
+
+_logger = logging.getLogger("footplate.tasks")
 
 
 def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
@@ -231,3 +236,63 @@ def check_classes(
         found = int(outside[0])
         message = f"the {what} contains class {found}, but there are only {num_classes} classes"
         raise DataError(message, found=found, **details)
+
+
+def to_labels(value: Any) -> Tensor:
+    """Converts an integer or a list of integers to a tensor ``(K,)``, int64, or raises an ArgumentError."""
+    try:
+        labels = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        labels = None
+    if labels is None or labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ArgumentError("labels must be an integer or a list of integers", found=value)
+    return labels.reshape(-1).long()
+
+
+def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection[Any], where: str) -> None:
+    """Warns if there are no samples of some classes.
+
+    Args:
+        classes: The names of the classes.
+        labels: The labels that occur.
+        where: The file or folder of the data.
+    """
+    if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
+        _logger.warning("There are no samples of these classes in '%s': %s.", where, list_names(missing, 20))
+
+
+def find_files(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
+    """Yields the files in a folder and its subfolders that have one of the suffixes, as paths relative to the folder.
+
+    Raises:
+        DataError: The folder does not exist or cannot be read.
+    """
+    for name in list_folder(join(folder, below) if below else folder):
+        path = f"{below}/{name}" if below else name
+        if has_suffix(name, suffixes):
+            yield path
+        elif is_folder(join(folder, path)):
+            yield from find_files(folder, suffixes, path)
+
+
+def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Checks whether a name ends in one of the suffixes. Lower-case suffixes also stand for upper-case ones."""
+    return name.endswith(suffixes) or name.lower().endswith(suffixes)
+
+
+def list_folder(folder: str) -> list[str]:
+    """Returns the sorted names in a folder that do not start with a dot. Raises a DataError if it cannot be read."""
+    try:
+        return [name for name in list_dir(folder) if not name.startswith(".")]
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+        notes = missing_path_notes(folder)
+        raise DataError(f"the folder '{folder}' {reason}", key="data_prefix", notes=notes) from error
+
+
+def is_folder(path: str) -> bool:
+    """Checks whether a path is a folder. Some stores list a file as a folder that contains only itself."""
+    try:
+        return list_dir(path) != [path.rpartition("/")[2]]
+    except OSError:
+        return False

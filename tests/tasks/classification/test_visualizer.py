@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.errors import ArgumentError
-from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.classification import ClsDataSample, ClsVisualizationHook, ClsVisualizer
+from footplate.registry import HOOKS
+from footplate.tasks.classification import ClsDataSample, ClsVisualizer
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
@@ -30,21 +29,12 @@ def test_bars_are_as_long_as_scores_and_the_truth_is_blue() -> None:
     assert pixels_of(wrong, BLUE) < 40 < pixels_of(wrong, ORANGE)
 
 
-def test_only_the_most_probable_classes_are_shown() -> None:
-    sample = ClsDataSample().set_pred_score([0.4, 0.3, 0.3])
-    assert pixels_of(rendered(sample, topk=1), ORANGE) < 0.6 * pixels_of(rendered(sample), ORANGE)
-
-
 @pytest.mark.parametrize(("draw_gt", "draw_pred", "panels"), [(True, True, 2), (True, False, 1), (False, True, 2)])
 def test_disabled_panels_are_omitted(draw_gt: bool, draw_pred: bool, panels: int) -> None:
     sample = ClsDataSample().set_gt_label(1).set_pred_score([0.2, 0.8, 0.0])
     picture = rendered(sample, draw_gt=draw_gt, draw_pred=draw_pred)
     assert picture.shape[1] == panels * 266 + 10
     assert (pixels_of(picture, BLUE) > 0) == (draw_gt and draw_pred)
-
-
-def test_without_a_sample_there_is_the_image() -> None:
-    assert rendered(None).shape[1] == 276
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (400, 300), (20, 90, 3)])
@@ -54,12 +44,6 @@ def test_images_of_any_size_fit(shape: tuple[int, ...]) -> None:
     height, width = shape[:2]
     shown = 256 * 256 * min(height, width) / max(height, width)
     assert pixels_of(picture, (120, 120, 120)) == pytest.approx(shown, rel=0.02)
-
-
-def test_it_is_built_by_name_and_topk_is_checked() -> None:
-    assert VISUALIZERS.build({"type": "ClsVisualizer", "topk": 3}).topk == 3
-    with pytest.raises(ArgumentError, match="topk must be an integer"):
-        ClsVisualizer(topk=0)
 
 
 def labelled(count: int = 3) -> tuple[dict[str, Any], list[ClsDataSample]]:
@@ -107,15 +91,3 @@ def test_a_confusion_matrix_of_more_classes_than_names_is_drawn() -> None:
     recorder.dataset_meta = {"classes": ("a", "b")}
     hook().after_val_epoch(RUNNER, metrics={"confusion_matrix/result": torch.eye(3, dtype=torch.int64)})
     assert recorder.names == ["val_confusion_matrix"]
-
-
-def test_a_subclass_may_override_the_event_after_a_validation() -> None:
-    class Plain(ClsVisualizationHook):
-        def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
-            pass
-
-    recorder = Recorder()
-    metrics = {"confusion_matrix/result": torch.eye(2, dtype=torch.int64)}
-    Plain().after_val_epoch(RUNNER, metrics)
-    Plain().after_test_epoch(RUNNER, metrics)
-    assert recorder.names == ["test_confusion_matrix"]

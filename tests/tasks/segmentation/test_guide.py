@@ -15,14 +15,14 @@ from footplate.registry import METRICS
 from tests.tasks.guides import write_configs
 
 SHORT = [
-    "train_cfg.max_iters=4",
-    "train_cfg.val_interval=2",
+    "train_cfg.max_iters=2",
+    "train_cfg.val_interval=1",
     "train_dataloader.batch_size=2",
     "train_dataloader.num_workers=0",
     "train_dataloader.dataset.pipeline.2.scale=[96,64]",
     "train_dataloader.dataset.pipeline.3.crop_size=[32,48]",
     "model.data_preprocessor.size=[32,48]",
-    "default_hooks.checkpoint.interval=2",
+    "default_hooks.checkpoint.interval=1",
 ]
 SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
 
@@ -60,20 +60,22 @@ def prepared(name: str) -> Runner:
         for each in [cfg[key]] if "dataset" in cfg[key] else cfg[key].values():
             each.update(num_workers=0, persistent_workers=False, batch_size=3)
     if "intervals" in cfg.val_cfg:
-        cfg.val_cfg.intervals = {"night": 4}
+        cfg.val_cfg.intervals = {"night": 2}
     return Runner.from_cfg(cfg)
 
 
-@pytest.mark.parametrize("name", ["my-scenes.py", "my-segformer.py"])
+@pytest.mark.parametrize("name", ["my-days.py", "my-segformer.py"])
 @pytest.mark.filterwarnings("default:::transformers")
 def test_config_of_the_guide_trains(place: Path, name: str) -> None:
     runner = prepared(name)
     runner.train()
     metrics: Any = runner.val_loop.metrics  # type: ignore[union-attr]
-    assert {"mIoU", "mFscore", "IoU.road", "IoU.car", "IoU.tree", "loss", "loss_ce"} <= metrics.keys()
-    assert 0 <= metrics["mIoU"] <= 100
-    assert list((place / "out").glob("best_mIoU_iter_*.pth"))
-    assert len(list((place / "out").glob("*/vis_data/vis_image/*.png"))) == 4
+    prefix = "day/" if name == "my-days.py" else ""
+    expected = {f"{prefix}{key}" for key in ("mIoU", "mFscore", "IoU.road", "IoU.car", "IoU.tree", "loss", "loss_ce")}
+    assert expected | ({"night/mIoU", "night/loss"} if prefix else set()) <= metrics.keys()
+    assert 0 <= metrics[f"{prefix}mIoU"] <= 100
+    best = {path.name.partition("_iter")[0] for path in (place / "out").glob("best_*")}
+    assert best == ({"best_day_mIoU", "best_night_mIoU"} if prefix else {"best_mIoU"})
 
 
 def test_views_are_merged(place: Path) -> None:
@@ -85,14 +87,6 @@ def test_views_are_merged(place: Path) -> None:
     assert seen == [(3, 3, 39, 51)] * 2 + [(3, 3, 52, 68)] * 2
 
 
-def test_each_validation_set_has_its_metrics(place: Path) -> None:
-    runner = prepared("my-days.py")
-    runner.train()
-    assert {"day/mIoU", "night/mIoU", "night/loss"} <= runner.val_loop.metrics.keys()  # type: ignore[union-attr]
-    best = sorted(each.name.partition("_iter")[0] for each in (place / "out").glob("best_*"))
-    assert set(best) == {"best_day_mIoU", "best_night_mIoU"}
-
-
 def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     try:
         runner = prepared("my-own-metric.py")
@@ -100,6 +94,7 @@ def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     finally:
         sys.modules.pop("my_metric", None)
         METRICS._entries.pop("ShareError", None)
+    assert len(list((place / "out").glob("*/vis_data/vis_image/*.png"))) == 4
     found = runner.val_loop.metrics  # type: ignore[union-attr]
     assert {"share_error", "mIoU"} <= found.keys()
     labels = [np.asarray(Image.open(path)) for path in sorted((place / "data/masks/val").glob("*/*.png"))]
@@ -107,21 +102,11 @@ def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     assert list((place / "out").glob("best_share_error_iter_*.pth"))
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda place: (place / "data/masks/train/part1/1.png").unlink(), "1 of 3 images have no label map"),
-        (lambda place: (place / "data/images").rename(place / "data/pictures"), "the folder .* does not exist"),
-        (
-            lambda place: Image.fromarray(np.full((46, 64), 7, np.uint8)).save(place / "data/masks/train/part1/1.png"),
-            "contains class 7, but there are only 3 classes",
-        ),
-    ],
-)
-def test_invalid_data_is_reported(place: Path, damage: Any, message: str) -> None:
-    damage(place)
+def test_invalid_data_is_reported(place: Path) -> None:
+    label_map = place / "data/masks/train/part1/1.png"
+    Image.fromarray(np.full((46, 64), 7, np.uint8)).save(label_map)
     cfg = Config.fromfile("my-scenes.py")
     apply_overrides(cfg, [*SHORT, "train_dataloader.dataset.on_error=stop"])
     cfg.work_dir = "out"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match="contains class 7, but there are only 3 classes"):
         Runner.from_cfg(cfg).train()

@@ -60,11 +60,6 @@ def test_losses_are_in_full_precision_under_autocast() -> None:
     assert losses["loss_ce"].dtype == torch.float32
 
 
-def test_only_ignored_pixels_have_no_accuracy() -> None:
-    losses = model()(pictures(1), samples(torch.full((1, 16, 16), 255)), mode="loss")
-    assert losses["acc_seg"].item() == 0
-
-
 def test_predictions_fill_the_samples() -> None:
     segmentor, inputs = model(), pictures()
     given = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
@@ -75,15 +70,6 @@ def test_predictions_fill_the_samples() -> None:
         assert torch.equal(sample.seg_logits.data, score)
         assert torch.equal(sample.pred_sem_seg.data, score.argmax(0, keepdim=True))
     assert len(segmentor(inputs, mode="predict")) == 2
-
-
-def test_predictions_are_cropped_and_resized_to_the_original() -> None:
-    sample = SegDataSample(metainfo={"img_shape": (12, 10), "ori_shape": (24, 20)})
-    segmentor, inputs = model(), pictures(1)
-    found = segmentor(inputs, [sample], mode="predict")[0]
-    expected = F.interpolate(segmentor(inputs)[:, :, :12, :10], (24, 20), mode="bilinear")[0]
-    assert torch.equal(found.seg_logits.data, expected)
-    assert found.pred_sem_seg.shape == (24, 20)
 
 
 class HalfSize(BaseSegmentor):
@@ -112,31 +98,6 @@ def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     mirrored = segmentor(inputs.flip(-1), mode="predict")[0].seg_logits.data
     assert torch.allclose(straight, mirrored.flip(-1), atol=1e-6)
     assert not torch.allclose(model()(inputs)[0], straight, atol=1e-3)
-
-
-def test_a_config_builds_it_with_its_preprocessor() -> None:
-    preprocessor = {"type": "SegDataPreProcessor", "mean": [1.0] * 3, "std": [2.0] * 3, "size_divisor": 4}
-    cfg = {"type": "SmallSegmentor", "num_classes": 3, "widths": [8, 12], "depths": [1, 1]}
-    segmentor = MODELS.build({**cfg, "data_preprocessor": preprocessor}).eval()
-    batch: dict[str, Any] = {"inputs": [torch.zeros(3, 7, 6, dtype=torch.uint8)], "data_samples": [SegDataSample()]}
-    batch["data_samples"][0].set_metainfo({"img_shape": (7, 6)})
-    assert segmentor.val_step(batch)[0].pred_sem_seg.shape == (7, 6)
-
-
-@pytest.mark.parametrize("given", [None, [SegDataSample()]])
-def test_a_loss_needs_the_truth(given: Any) -> None:
-    with pytest.raises(DataError, match="needs the ground truth"):
-        model()(pictures(1), given, mode="loss")
-
-
-def test_an_unknown_mode_is_an_error() -> None:
-    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
-        model()(pictures(1), mode="train")
-
-
-def test_weights_are_as_many_as_classes() -> None:
-    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
-        model(class_weight=[1, 2])
 
 
 class Columns(BaseSegmentor):
@@ -179,12 +140,6 @@ def test_predictions_have_the_orientation_of_the_image(direction: str | None, ex
     assert found.pred_sem_seg.data.tolist() == [expected]
 
 
-def test_predictions_have_the_size_on_disk() -> None:
-    inputs = torch.zeros(1, 3, 2, 2)
-    (found,) = Columns(3)(inputs, [sample(img_shape=(2, 2), ori_shape=(6, 4))], mode="predict")
-    assert found.seg_logits.shape == (6, 4)
-
-
 def test_losses_and_modes() -> None:
     inputs = torch.tensor([[0.0, 1.0], [2.0, 2.0]]).expand(1, 3, 2, 2)
     losses = Columns(3)(inputs, [sample([[0, 1], [2, 255]])], mode="loss")
@@ -194,13 +149,6 @@ def test_losses_and_modes() -> None:
         Columns(3)(inputs, mode="predicts")
     with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
         Columns(3, class_weight=[1.0])
-
-
-@pytest.mark.parametrize(("widths", "depths"), [((8, 12, 16), (1, 0, 2)), ((8, 12), (1, 1))])
-def test_scores_have_the_resolution_of_the_image(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    network = EncoderDecoder(5, widths=widths, depths=depths)
-    for height, width in ((3 * network.stride, 2 * network.stride), (9, 14)):
-        assert network(torch.zeros(2, 3, height, width)).shape == (2, 5, height, width)
 
 
 def test_the_scores_of_both_heads_add_up() -> None:
@@ -216,19 +164,6 @@ def test_the_scores_of_both_heads_add_up() -> None:
         silent.load_state_dict(kept)
     assert torch.allclose(sum(alone), both, atol=1e-6)
     assert all(each.abs().mean() > 0.01 for each in alone)
-
-
-def test_every_parameter_gets_a_gradient() -> None:
-    torch.manual_seed(0)
-    network = EncoderDecoder(3, widths=(8, 12, 16), depths=(1, 1, 1))
-    network(torch.randn(2, 3, 16, 16)).square().sum().backward()
-    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in network.parameters())
-
-
-@pytest.mark.parametrize(("widths", "depths"), [((8, 12), (1,)), ((8,), (1,))])
-def test_every_stage_needs_width_and_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="widths and depths must have"):
-        EncoderDecoder(3, widths=widths, depths=depths)
 
 
 def build(**changes: Any) -> Any:

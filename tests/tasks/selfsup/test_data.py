@@ -18,10 +18,9 @@ def test_labels_can_have_many_types(value: Any) -> None:
     assert (label.tolist(), label.dtype) == ([3], torch.int64)
 
 
-@pytest.mark.parametrize("value", [0.5, [1, 2], True])
-def test_invalid_labels_are_refused(value: Any) -> None:
-    with pytest.raises(ArgumentError, match="gt_label must be an integer"):
-        SelfSupDataSample().set_gt_label(value)
+def test_invalid_labels_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="labels must be an integer"):
+        SelfSupDataSample().set_gt_label(0.5)
 
 
 def picture() -> Any:

@@ -91,15 +91,13 @@ class RandomBatchAugment:
     def __init__(
         self, augments: Mapping[str, Any] | Sequence[Any] | _Mixing, probs: float | Sequence[float] | None = None
     ) -> None:
-        several: list[Any] = list(augments) if isinstance(augments, (list, tuple)) else [augments]
+        parts: list[Any] = list(augments) if isinstance(augments, (list, tuple)) else [augments]
         self.augments: list[Any] = [
-            each if callable(each) else build_part(f"augments[{place}]", each) for place, each in enumerate(several)
+            part if callable(part) else build_part(f"augments[{place}]", part) for place, part in enumerate(parts)
         ]
-        if not self.augments:
-            raise ArgumentError("augments must have at least one augmentation", key="augments", found=augments)
-        given = [probs] if isinstance(probs, (int, float)) else probs
-        self.probs = [1 / len(several)] * len(several) if given is None else list(given)
-        if len(self.probs) != len(several) or min(self.probs) < 0 or sum(self.probs) > 1 + 1e-9:
+        probs = [probs] if isinstance(probs, (int, float)) else probs
+        self.probs = [1 / len(parts) for _ in parts] if probs is None else list(probs)
+        if len(self.probs) != len(parts) or min(self.probs, default=-1) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ArgumentError(
                 "probs must have one probability per augmentation, and their sum must be at most 1",
                 key="probs",

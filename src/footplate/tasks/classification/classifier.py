@@ -81,13 +81,12 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
         """Returns the losses for images ``(N, C, H, W)``; each sample needs `gt_label` or `gt_score`."""
-        losses: dict[str, Tensor] = self._head_for("loss").loss(self.extract_feat(inputs), data_samples)
+        losses: dict[str, Tensor] = self._required_head().loss(self.extract_feat(inputs), data_samples)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
         """Returns one sample with the prediction of the head for each image. Creates samples if none are given."""
-        head, features = self._head_for("predict"), self._features_for_test(inputs)
-        samples: list[ClsDataSample] = head.predict(features, data_samples)
+        samples: list[ClsDataSample] = self._required_head().predict(self._features_for_test(inputs), data_samples)
         return samples
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
@@ -106,9 +105,9 @@ class ImageClassifier(TaskModel):
         """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""
         return self.neck(self.backbone(inputs))
 
-    def _head_for(self, mode: str) -> Any:
+    def _required_head(self) -> Any:
         if self.head is None:
-            raise ArgumentError(f"mode '{mode}' needs a classifier with a head", key="head")
+            raise ArgumentError("losses and predictions need a classifier with a head", key="head")
         return self.head
 
 
@@ -159,8 +158,8 @@ class LinearClsHead(BaseModule):
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         check_count("num_classes", num_classes)
-        if not all(1 <= k <= num_classes for k in self.topk):
-            raise ArgumentError(f"topk must be between 1 and num_classes={num_classes}", key="topk", found=self.topk)
+        for k in self.topk:
+            check_count("topk", k, most=num_classes)
         self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
@@ -189,11 +188,10 @@ class LinearClsHead(BaseModule):
             target = torch.stack([sample.gt_score for sample in data_samples])
         else:
             labels = [labels_of(sample, self.num_classes) for sample in data_samples]
-            for sample, found in zip(data_samples, labels, strict=True):
-                if len(found) != 1:
+            for sample, label in zip(data_samples, labels, strict=True):
+                if len(label) != 1:
                     where = sample.get("img_path", "an image")
-                    message = f"'{where}' has {len(found)} classes, but this loss needs exactly one"
-                    raise DataError(message, found=tuple(found.shape))
+                    raise DataError(f"'{where}' has {len(label)} classes, but this loss needs exactly one")
             target = torch.cat(labels)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:

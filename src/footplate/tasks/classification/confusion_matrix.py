@@ -9,18 +9,12 @@ import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError
-from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
-from footplate.tasks.classification.metric import (
-    class_count,
-    class_names,
-    predicted_label,
-    true_label,
-)
+from footplate.tasks.classification.metric import LabelMetric, class_names
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import Drawing
 
-_MOST_RECORDED = 100  # classes; a larger matrix would take much disk space and not fit on a screen
+_MAX_RECORDED = 100  # classes; a larger matrix would take much disk space and not fit on a screen
 _CELL = 44
 _LEFT, _TOP = 130, 66
 _EDGE = 30
@@ -29,7 +23,7 @@ _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palett
 
 
 @METRICS.register_module()
-class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
+class ConfusionMatrix(LabelMetric):
     """The confusion matrix, an int64 tensor ``(C, C)`` that is reported as `confusion_matrix/result`.
 
     Rows are true classes, columns are predicted classes. A matrix of at most 100 classes is also written to the
@@ -53,21 +47,13 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
         ignore_index: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(**settings)
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
+        super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
 
-    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the true and the predicted class of each sample."""
-        check_samples(self, data_samples)
-        count = class_count(data_samples, self.num_classes, self.dataset_meta)
-        self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
-
-    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
+    def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Tensor]:
         """Returns the confusion matrix as `result`. A small matrix is also recorded as per-class results."""
-        table = np.array([row for row in results if row[0] != self.ignore_index], dtype=np.int64).reshape(-1, 3)
-        matrix = self.calculate(table[:, 1], table[:, 0], results[0][2])
-        if len(matrix) <= _MOST_RECORDED:
+        truth, (predicted,) = self.labels(results)
+        matrix = self.calculate(predicted, truth, results[0][0])
+        if len(matrix) <= _MAX_RECORDED:
             names = class_names(self.dataset_meta, len(matrix))
             self.record_per_class("confusion_matrix", names, dict(zip(names, matrix.T, strict=True)))
         return {"result": matrix}
@@ -120,18 +106,17 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
         hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
         colors = [tuple(color) for color in np.rint(255 + shares[:, None] * (hues - 255)).astype(int).tolist()]
         drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
-        centered: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center"}
+        text: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center", "colors": _INK}
         shown = np.flatnonzero(matrix)
         if include_values and shown.size:
             inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
-            texts = [str(value) for value in matrix.ravel()[shown]]
-            drawing.draw_texts(texts, corners[shown, :2] + _CELL / 2, font_sizes=15, colors=inks, **centered)
+            values = [str(value) for value in matrix.ravel()[shown]]
+            drawing.draw_texts(values, corners[shown, :2] + _CELL / 2, font_sizes=15, **{**text, "colors": inks})
         # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
         middles = (np.arange(count) + 0.5) * _CELL
         left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
         above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
-        drawing.draw_texts(names, left, font_sizes=14, colors=_INK, **{**centered, "horizontal_alignments": "right"})
-        drawing.draw_texts(names, above, font_sizes=14, colors=_INK, **centered)
-        title = "true \\ predicted"
-        drawing.draw_texts([title], [[12, 16]], font_sizes=14, colors=_INK, vertical_alignments="center")
+        drawing.draw_texts(names, left, font_sizes=14, **{**text, "horizontal_alignments": "right"})
+        drawing.draw_texts(names, above, font_sizes=14, **text)
+        drawing.draw_texts("true \\ predicted", [12, 8], font_sizes=14, colors=_INK)
         return drawing.get_image()

@@ -1,7 +1,7 @@
 """A dataset of labeled images, the data sample, and the transform and the preprocessor that fill it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -16,9 +16,20 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate.storage import join, list_dir, missing_path_notes
+from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
-from footplate.tasks.task_base import check_classes, image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import (
+    check_classes,
+    find_files,
+    has_suffix,
+    image_to_tensor,
+    is_folder,
+    list_folder,
+    loaded_image,
+    select_keys,
+    to_labels,
+    warn_about_missing_classes,
+)
 
 _logger = logging.getLogger("footplate.tasks")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -40,7 +51,8 @@ class CustomDataset(BaseDataset):
         extensions: The file extensions of images, case-insensitive.
         metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
             is named after a class, the label is the index of that class. If every class is named after a folder, other
-            folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
+            folders are ignored with a warning. If no folder is named after a class, classes are assigned to folders
+            in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
@@ -63,8 +75,6 @@ class CustomDataset(BaseDataset):
     ) -> None:
         self.with_label = with_label
         self.extensions = tuple(each.lower() for each in extensions)
-        if not self.extensions:
-            raise ArgumentError("extensions must list at least one file extension", key="extensions", found=extensions)
         super().__init__(
             ann_file=ann_file,
             metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
@@ -76,33 +86,28 @@ class CustomDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns a record for each image."""
         folder = self.data_prefix.get("img_path") or "."
-        found: list[dict[str, Any]]
+        records: list[dict[str, Any]]
         if self.ann_file:
             with at_key("ann_file"):
                 lines = read_lines(self.ann_file)
-            found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
-            if not found:
-                raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
+                records = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
         elif not self.with_label:
-            found = [{"img_path": path} for path in self._images(folder)]
+            records = [{"img_path": join(folder, path)} for path in find_files(folder, self.extensions)]
         else:
-            found = [
-                {"img_path": path, "gt_label": label}
+            records = [
+                {"img_path": join(folder, name, path), "gt_label": label}
                 for name, label in self._labels(folder).items()
-                for path in self._images(join(folder, name))
+                for path in find_files(join(folder, name), self.extensions)
             ]
-        if not found:
-            raise DataError(
-                f"there are no images in '{folder}'",
-                key="data_prefix",
-                notes=[f"Images are files that end in {', '.join(self.extensions)}"],
-            )
-        labels = {record.get("gt_label") for record in found}
-        missing = [name for label, name in enumerate(self._metainfo.get("classes") or ()) if label not in labels]
-        if self.with_label and missing:
-            where = self.ann_file or folder
-            _logger.warning("There are no samples of these classes in '%s': %s.", where, ", ".join(missing))
-        return found
+        where = self.ann_file or folder
+        if not records:
+            notes = [f"Images are files that end in {', '.join(self.extensions)}"]
+            key = "ann_file" if self.ann_file else "data_prefix"
+            raise DataError(f"there are no images in '{where}'", key=key, notes=notes)
+        if self.with_label:
+            labels = {record["gt_label"] for record in records}
+            warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
+        return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns a list with the class of a sample."""
@@ -112,69 +117,33 @@ class CustomDataset(BaseDataset):
         if not self.with_label:
             return {"img_path": join(folder, line.strip())}
         path, _, label = line.strip().rpartition(" ")
-        if not path or not label.isdecimal():
-            raise DataError(
-                f"line {number} of '{self.ann_file}' is not an image path followed by a class index", found=line
-            )
         classes = self._metainfo.get("classes")
-        if classes and int(label) >= len(classes):
-            reason = f"the class in line {number} of '{self.ann_file}' must be less than {len(classes)}"
+        if not path or not label.isdecimal() or (classes and int(label) >= len(classes)):
+            below = f" below {len(classes)}" if classes else ""
+            reason = f"line {number} of '{self.ann_file}' must be an image path followed by a class index{below}"
             raise DataError(reason, found=line)
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
         """Maps folder names to labels, and sets the classes in the metainfo."""
-        folders = [name for name in self._names(folder) if not self._is_image(name) and self._is_folder(folder, name)]
+        names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
+        folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
         classes = list(self._metainfo.get("classes") or folders)
         self._metainfo["classes"] = tuple(classes)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
-            if left_out := [name for name in folders if name not in classes]:
-                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(left_out))
+            if ignored := [name for name in folders if name not in classes]:
+                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(ignored))
             return {name: classes.index(name) for name in folders if name in classes}
-        if len(classes) != len(folders):
+        if len(classes) != len(folders) or not set(classes).isdisjoint(folders):
             raise DataError(
-                f"'{folder}' contains {len(folders)} folders, but there are {len(classes)} classes",
+                f"the {len(classes)} classes do not match the {len(folders)} folders of '{folder}'",
                 key="metainfo.classes",
                 found=folders,
+                notes=["Either name all classes after their folders, or none of them."],
             )
-        for name, given in zip(folders, classes, strict=True):
-            if name != given and (name in classes or given in folders):
-                raise DataError(
-                    f"the classes do not match the folders of '{folder}': folder '{name}' would be class '{given}'",
-                    key="metainfo.classes",
-                    found=folders,
-                    notes=["Either name all classes after their folders, or none of them."],
-                )
         return {name: label for label, name in enumerate(folders)}
-
-    def _images(self, folder: str) -> Iterator[str]:
-        """Yields all images in a folder and its subfolders, in the order of the folder listings."""
-        for name in self._names(folder):
-            if self._is_image(name):
-                yield join(folder, name)
-            elif self._is_folder(folder, name):
-                yield from self._images(join(folder, name))
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return [name for name in list_dir(folder) if not name.startswith(".")]
-        except FileNotFoundError as error:
-            missing = f"the folder '{folder}' does not exist"
-            raise DataError(missing, key="data_prefix", notes=missing_path_notes(folder)) from error
-        except OSError as error:
-            raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
-
-    def _is_image(self, name: str) -> bool:
-        return name.lower().endswith(self.extensions)
-
-    @staticmethod
-    def _is_folder(folder: str, name: str) -> bool:
-        try:
-            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder that contains itself
-        except OSError:
-            return False
 
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
@@ -199,7 +168,7 @@ class ClsDataSample(BaseDataElement):
 
     def set_gt_label(self, value: Labels) -> Self:
         """Sets one or several true classes. Raises an ArgumentError if `value` is not an integer or a list of them."""
-        self.gt_label = _to_labels(value)
+        self.gt_label = to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
@@ -209,7 +178,7 @@ class ClsDataSample(BaseDataElement):
 
     def set_pred_label(self, value: Labels) -> Self:
         """Sets one or several predicted classes, like `set_gt_label`."""
-        self.pred_label = _to_labels(value)
+        self.pred_label = to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
@@ -218,26 +187,14 @@ class ClsDataSample(BaseDataElement):
         return self
 
 
-def _to_labels(value: Any) -> Tensor:
-    labels = _to_tensor(value)
-    is_integer = labels is not None and not (labels.is_floating_point() or labels.is_complex())
-    if labels is None or labels.dim() > 1 or not is_integer or labels.dtype == torch.bool:
-        raise ArgumentError("labels must be an integer or a list of integers", found=value)
-    return labels.reshape(-1).long()
-
-
 def _to_scores(value: Any) -> Tensor:
-    scores = _to_tensor(value)
+    try:
+        scores = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        scores = None
     if scores is None or scores.dim() != 1:
         raise ArgumentError("scores must be a list of numbers, one per class", found=value)
     return scores if scores.is_floating_point() else scores.float()
-
-
-def _to_tensor(value: Any) -> Tensor | None:
-    try:
-        return value if isinstance(value, Tensor) else torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
 
 
 def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:

@@ -1,14 +1,14 @@
 """Accuracy, precision, recall and F1-score of classification."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
@@ -44,23 +44,14 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     Raises:
         DataError: The sample has neither `pred_score` nor `pred_label`.
     """
-    if "pred_score" not in sample:
-        return int(predicted_labels(sample)[0])
-    scores = as_array(sample["pred_score"])
-    label = int(scores.argmax())
-    return label if threshold is None or scores[label] > threshold else -1
-
-
-def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
-    """Returns the predicted classes of a sample, `(N,)`.
-
-    Raises:
-        DataError: The sample has no `pred_label`.
-    """
+    if "pred_score" in sample:
+        scores = as_array(sample["pred_score"])
+        label = int(scores.argmax())
+        return label if threshold is None or scores[label] > threshold else -1
     if "pred_label" not in sample:
         where = sample.get("img_path", "an image")
         raise DataError(f"the model predicted no class for '{where}'", found=sorted(map(str, sample)))
-    return as_array(sample["pred_label"]).reshape(-1)
+    return int(as_array(sample["pred_label"]).reshape(-1)[0])
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
@@ -69,20 +60,17 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     Raises:
         DataError: The number is unknown, or the scores do not match it.
     """
-    scored = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
-    known = ({given} if given is not None else set()) | scored
-    if len(known) > 1:
+    counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
+    if given is not None or not counts:
+        counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
+    if len(counts) > 1 or 0 in counts:
         raise DataError(
-            f"the numbers of scores differ from each other or from num_classes: {sorted(scored)}",
+            "the number of classes is unknown, or differs from the number of scores",
             key="num_classes",
-            found=given,
+            found=sorted(counts),
+            notes=["Set num_classes."],
         )
-    if known:
-        return known.pop()
-    classes = (meta or {}).get("classes")
-    if not classes:
-        raise DataError("the number of classes is unknown", key="num_classes", notes=["Set num_classes."])
-    return len(classes)
+    return counts.pop()
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
@@ -94,8 +82,8 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
     """Validates one or several thresholds, and returns them as a tuple."""
     several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
-    if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
-        raise ArgumentError("thrs must be a number, None, or a list of numbers and None", key="thrs", found=thrs)
+    for threshold in several:
+        check_number("thrs", threshold, optional=True)
     return several
 
 
@@ -121,17 +109,8 @@ def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     return before.sum(dim=1)
 
 
-class Ranked(NamedTuple):
-    """The rank and score of the true class of one sample."""
-
-    rank: int
-    """The number of classes ranked above it, or 0/1 for right/wrong without scores; -1 if the sample is ignored."""
-    score: float
-    """The predicted probability of the true class; infinite if there are no scores."""
-
-
 @METRICS.register_module()
-class Accuracy(BaseMetric[Ranked]):
+class Accuracy(BaseMetric[tuple[int, float]]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
     Of two classes with equal scores, the one with the lower index ranks first.
@@ -144,9 +123,9 @@ class Accuracy(BaseMetric[Ranked]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A k is not positive, or a threshold is not a number.
-        DataError: A k exceeds the number of classes, a k exceeds 1 for samples without scores, or a sample does not
-            have exactly one true class.
+        ArgumentError: A k is not positive, exceeds the number of classes, or exceeds 1 for samples without scores, or a
+            threshold is not a number.
+        DataError: A sample does not have exactly one true class, or its class is out of range.
     """
 
     default_prefix = "accuracy"
@@ -161,55 +140,78 @@ class Accuracy(BaseMetric[Ranked]):
     ) -> None:
         super().__init__(**settings)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
-            raise ArgumentError("topk must be positive integers", key="topk", found=topk)
+        for k in self.topk:
+            check_count("topk", k)
         self.thrs = check_thresholds(thrs)
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the rank of the true class of each sample."""
+        """Records the rank and the score of the true class of each sample.
+
+        The rank is the number of classes ranked above it, or -1 if the sample is ignored. Without scores, it is 0 or 1.
+        """
         check_samples(self, data_samples)
         for sample in data_samples:
             truth = true_label(sample)
             if truth == self.ignore_index:
-                self.results.append(Ranked(-1, 0.0))
+                self.results.append((-1, 0.0))
             elif "pred_score" in sample:
                 scores = as_array(sample["pred_score"])
-                if max(self.topk) > len(scores):
-                    reason = f"topk is {max(self.topk)}, but there are only {len(scores)} classes"
-                    raise DataError(reason, key="topk")
+                check_count("topk", max(self.topk), most=len(scores))
                 check_classes("ground truth", np.array([truth]), len(scores))
                 rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
-                self.results.append(Ranked(int(rank), float(scores[truth])))
-            elif max(self.topk) > 1:
-                reason = f"top{max(self.topk)} needs 'pred_score', but the samples have only 'pred_label'"
-                raise DataError(reason, key="topk")
+                self.results.append((int(rank), float(scores[truth])))
             else:
-                self.results.append(Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf))
+                check_count("topk without scores", max(self.topk), most=1, key="topk")
+                self.results.append((int(truth != predicted_label(sample)), np.inf))
 
-    def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[int, float]]) -> dict[str, float]:
         """Returns a dict of the accuracies, which are NaN if all samples are ignored."""
-        ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
-        counted = ranks >= 0
+        ranks, scores = np.array([result for result in results if result[0] >= 0]).reshape(-1, 2).T
         values = {}
         for k in self.topk:
             for threshold in self.thrs:
                 right = (ranks < k) & (scores > (-np.inf if threshold is None else threshold))
-                share = right[counted].mean() if counted.any() else np.nan
+                share = right.mean() if len(right) else np.nan
                 values[f"top{k}{threshold_suffix(threshold, self.thrs)}"] = 100 * float(share)
         return values
 
 
-class Outcome(NamedTuple):
-    """The true class of one sample, and the predicted class for each threshold; -1 means no prediction."""
+class LabelMetric(BaseMetric[tuple[int, ...]]):
+    """The base class of metrics that compare the true class of each sample with the predicted class.
 
-    truth: int
-    predicted: tuple[int, ...]
-    num_classes: int
+    A result contains the number of classes, the true class, and the predicted class for each of `thrs`, or -1.
+
+    Args:
+        num_classes: The number of classes; by default, that of the scores or of the dataset.
+        ignore_index: Samples with this class are ignored.
+        settings: Arguments for `BaseMetric`.
+    """
+
+    thrs: tuple[float | None, ...] = (None,)
+
+    def __init__(self, *, num_classes: int | None, ignore_index: int | None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Records the true and the predicted class of each sample."""
+        check_samples(self, data_samples)
+        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        for sample in data_samples:
+            predicted = (predicted_label(sample, threshold) for threshold in self.thrs)
+            self.results.append((count, true_label(sample), *predicted))
+
+    def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
+        """Returns the true classes ``(N,)`` and, for each threshold, the predicted classes ``(N,)``."""
+        rows = [row[1:] for row in results if row[1] != self.ignore_index]
+        truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
+        return truth, predicted
 
 
 @METRICS.register_module()
-class SingleLabelMetric(BaseMetric[Outcome]):
+class SingleLabelMetric(LabelMetric):
     """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
     A class without predictions has precision 0, and a class without samples has recall 0. The means include both.
@@ -241,7 +243,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         ignore_index: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
         for item in items:
             check_choice("items", item, _ITEMS)
         if average not in ("macro", "micro", None):
@@ -249,25 +251,14 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         self.thrs = check_thresholds(thrs)
         self.items = tuple(items)
         self.average = average
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
 
-    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the true and the predicted class of each sample."""
-        check_samples(self, data_samples)
-        count = class_count(data_samples, self.num_classes, self.dataset_meta)
-        for sample in data_samples:
-            predicted = tuple(predicted_label(sample, threshold) for threshold in self.thrs)
-            self.results.append(Outcome(true_label(sample), predicted, count))
-
-    def compute_metrics(self, results: list[Outcome]) -> dict[str, Any]:
+    def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
         """Returns a dict of the metrics."""
-        counted = [each for each in results if each.truth != self.ignore_index]
-        truth = np.array([each.truth for each in counted], dtype=np.int64)
+        truth, predictions = self.labels(results)
+        count = results[0][0]
         values: dict[str, Any] = {}
-        for place, threshold in enumerate(self.thrs):
-            predicted = np.array([each.predicted[place] for each in counted], dtype=np.int64)
-            count, suffix = results[0].num_classes, threshold_suffix(threshold, self.thrs)
+        for threshold, predicted in zip(self.thrs, predictions, strict=True):
+            suffix = threshold_suffix(threshold, self.thrs)
             per_class = precision_recall_f1(predicted, truth, count, None)
             self.record_per_class(f"single-label{suffix}", class_names(self.dataset_meta, count), per_class)
             found = precision_recall_f1(predicted, truth, count, self.average)
@@ -298,7 +289,8 @@ def precision_recall_f1(
         "precision": 100 * right / np.maximum(claimed, 1),
         "recall": 100 * right / np.maximum(support, 1),
         "f1-score": 200 * right / np.maximum(claimed + support, 1),
+        "support": support,
     }
     if average is None:
-        return {name: column.tolist() for name, column in columns.items()} | {"support": support.tolist()}
+        return {name: column.tolist() for name, column in columns.items()}
     return {name: float(column.mean()) for name, column in columns.items()} | {"support": int(support.sum())}

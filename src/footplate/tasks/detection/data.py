@@ -17,7 +17,13 @@ from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
-from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import (
+    data_field,
+    image_to_tensor,
+    loaded_image,
+    select_keys,
+    warn_about_missing_classes,
+)
 
 _logger = logging.getLogger("footplate.tasks")
 _META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
@@ -93,6 +99,9 @@ class CocoDataset(BaseDataset):
         if skipped:
             reason = "Skipped boxes without area or outside their image in '%s': %d. The first one is that of %s."
             _logger.warning(reason, self.ann_file, len(skipped), skipped[0])
+        labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
+        if labels_in_use:  # a test file may have no annotations
+            warn_about_missing_classes(classes, labels_in_use, self.ann_file)
         return records
 
     def filter_data(self) -> list[Any]:

@@ -2,8 +2,7 @@
 
 import logging
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,23 +10,30 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from footplate.checks import check_choice
 from footplate.data import BaseDataset, BaseTransform
 from footplate.data.annotations import read_lines
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.messages import list_names, nearest, pluralize
+from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate.storage import join, list_dir, missing_path_notes
-from footplate.tasks.task_base import check_classes, data_field, image_to_tensor, loaded_image, select_keys
+from footplate.storage import join
+from footplate.tasks.task_base import (
+    check_classes,
+    data_field,
+    find_files,
+    has_suffix,
+    image_to_tensor,
+    loaded_image,
+    select_keys,
+    warn_about_missing_classes,
+)
 
 _logger = logging.getLogger("footplate.tasks")
-_MOST_TO_COMPARE = 10_000
 _INSPECTED = 16  # label maps
-_MOST_NAMES = 4
-_DIGITS = re.compile(r"\d+")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -75,14 +81,12 @@ class BaseSegDataset(BaseDataset):
         prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
         self._has_truth = prefixes.get("seg_map_path") is not None
         self.label_map: dict[int, int] | None = None  # from the labels of `METAINFO` to those of the selected classes
-        known, wanted = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
-        if known is not None and wanted is not None and not isinstance(wanted, str) and list(wanted) != list(known):
-            missing = next((name for name in wanted if name not in known), None)
-            if missing is not None:
-                message, near = f"the dataset has no class '{missing}'", nearest(str(missing), known)
-                raise ArgumentError(message, key="metainfo.classes", suggestion=near)
-            places = {name: place for place, name in enumerate(wanted)}
-            self.label_map = {label: places.get(name, ignore_index) for label, name in enumerate(known)}
+        known, selected = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
+        if known is not None and isinstance(selected, (list, tuple)) and list(selected) != list(known):
+            for name in selected:
+                check_choice("metainfo.classes", name, known)
+            labels = {name: label for label, name in enumerate(selected)}
+            self.label_map = {label: labels.get(name, ignore_index) for label, name in enumerate(known)}
         super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -92,33 +96,27 @@ class BaseSegDataset(BaseDataset):
         if self.ann_file:
             with at_key("ann_file"):
                 lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
-            names = [line if line.lower().endswith(suffixes) else line + suffixes[0] for line in lines]
+            names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
-            names = list(_walk(folder, suffixes))
+            names = list(find_files(folder, suffixes))
         if not names:
             notes = [f"Images are files that end in {', '.join(suffixes)}"]
             raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=notes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
-        stems = [os.path.splitext(name)[0] for name in names]
-        if self.img_suffix is not None:
-            stems = [name.removesuffix(self.img_suffix) for name in names]
-        labels, truth = [stem + self.seg_map_suffix for stem in stems], self.data_prefix["seg_map_path"]
-        there = set(_walk(truth, (self.seg_map_suffix,)))
-        if missing := [label for label in labels if label not in there]:
-            # Names that differ only in digits belong to other images, so they are not suggested.
-            words = _DIGITS.sub("", missing[0])
-            known = there if len(there) < _MOST_TO_COMPARE else ()
-            similar = [each for each in known if _DIGITS.sub("", each) != words]
+        truth = self.data_prefix["seg_map_path"]
+        stems = [name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0] for name in names]
+        label_maps = [stem + self.seg_map_suffix for stem in stems]
+        existing = set(find_files(truth, (self.seg_map_suffix,)))
+        if missing := [name for name in label_maps if name not in existing]:
             raise DataError(
-                f"{len(missing)} of {len(labels)} images have no label map in '{truth}'",
+                f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",
                 key="data_prefix.seg_map_path",
                 found=missing[0],
-                suggestion=nearest(missing[0], similar),
             )
         return [
-            {"img_path": join(folder, name), "seg_map_path": join(truth, label)}
-            for name, label in zip(names, labels, strict=True)
+            {"img_path": join(folder, name), "seg_map_path": join(truth, label_map)}
+            for name, label_map in zip(names, label_maps, strict=True)
         ]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -137,52 +135,31 @@ class BaseSegDataset(BaseDataset):
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks."""
+        """Warns if the inspected label maps contain at most one class besides ignored pixels, like 0/255 masks.
+
+        If these are all label maps, also warns about missing classes.
+        """
         classes = list(self._metainfo.get("classes") or ())
         if not self._has_truth or len(classes) < 2 or self.label_map is not None:
             return
-        found, count = set[int](), 0
+        labels, count = set[int](), 0
         for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
             with suppress(FootplateError, OSError):  # training reports or skips the sample
-                labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
-                found.update(np.unique(labels).tolist())
+                seg_map = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
+                labels.update(np.unique(seg_map).tolist())
                 count += 1
-        present = found - {self.ignore_index}
-        if self.ignore_index not in found or len(present) > 1 or not present < set(range(len(classes))):
-            return
-        contained = [f"class {label} ('{classes[label]}')" for label in present] + [
-            f"ignored pixels ({self.ignore_index})"
-        ]
-        _logger.warning(
-            "Found only %s in the %s inspected in '%s'. Missing classes: %s. "
-            "Label maps must contain class indices from 0 to %d.",
-            " and ".join(contained),
-            pluralize(count, "label map"),
-            self.data_prefix["seg_map_path"],
-            list_names((name for label, name in enumerate(classes) if label not in present), _MOST_NAMES),
-            len(classes) - 1,
-        )
-
-
-def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
-    """Yields the relative paths of all files in a folder and its subfolders."""
-    here = join(folder, below) if below else folder
-    try:
-        names = list_dir(here)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"the folder '{here}' does not exist", key="data_prefix", notes=missing_path_notes(here)
-        ) from error
-    except NotADirectoryError:
-        return
-    for name in names:
-        path = f"{below}/{name}" if below else name
-        if name.startswith("."):
-            continue
-        if name.lower().endswith(suffixes):
-            yield path
-        elif "." not in name or os.path.isdir(join(folder, path)):
-            yield from _walk(folder, suffixes, path)
+        where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
+        if self.ignore_index in labels and len(present) < 2:
+            _logger.warning(
+                "Found only ignored pixels and class %s in %s of '%s'. "
+                "Label maps must contain class indices from 0 to %d.",
+                *present or ["none"],
+                pluralize(count, "label map"),
+                where,
+                len(classes) - 1,
+            )
+        elif count == len(self):
+            warn_about_missing_classes(classes, present, where)
 
 
 _META_KEYS = (

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
@@ -14,7 +13,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys, to_labels
 
 Part = Literal["train", "test"]
 
@@ -34,15 +33,8 @@ class SelfSupDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Any) -> Self:
-        """Sets the true class.
-
-        Raises:
-            ArgumentError: `value` is not an integer.
-        """
-        label = torch.as_tensor(value)
-        if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:
-            raise ArgumentError("gt_label must be an integer", key="gt_label", found=value)
-        self.gt_label: Tensor = label.reshape(1).long()
+        """Sets the true class. Raises an ArgumentError if `value` is not an integer."""
+        self.gt_label = to_labels(value)
         return self
 
 
