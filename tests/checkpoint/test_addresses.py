@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ import pytest
 import torch
 
 from footplate import Runner, storage
-from footplate.checkpoint import addresses, load_checkpoint, load_weights, save_checkpoint, trusting
+from footplate.checkpoint import addresses, load_checkpoint, load_weights, save_checkpoint
 from footplate.checkpoint.addresses import cached_path, find_url, local_file
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.cli.main import main
@@ -112,17 +110,10 @@ def files_in(folder: Path) -> list[str]:
     ("address", "url"),
     [
         ("torchvision://resnet50", "https://download.pytorch.org/models/resnet50-0676ba61.pth"),
-        ("modelzoo://resnet50", "https://download.pytorch.org/models/resnet50-0676ba61.pth"),
-        ("torchvision://resnet50.imagenet1k_v2", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"),
         ("torchvision://ResNet50_Weights.IMAGENET1K_V2", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"),
         (
             "open-mmlab://detectron2/resnet50_caffe",
             "https://download.openmmlab.com/pretrain/third_party/resnet50_msra-5891d200.pth",
-        ),
-        ("openmmlab://vgg16_caffe", "https://download.openmmlab.com/pretrain/third_party/vgg16_caffe-292e1171.pth"),
-        (
-            "open-mmlab://resnet50_caffe",
-            "https://download.openmmlab.com/pretrain/third_party/resnet50_caffe-788b5fa3.pth",
         ),
         (
             "mmcls://vgg11",
@@ -135,8 +126,6 @@ def files_in(folder: Path) -> list[str]:
         ("s3://bucket/iter_8.pth", None),
         ("s3://bucket/a-20240131.pth", None),
         ("work/iter_8.pth", None),
-        ("file:///work/a-01234567.pth", None),
-        ("mmcls", None),
     ],
 )
 def test_addresses_have_urls(address: str, url: str | None) -> None:
@@ -194,16 +183,6 @@ def test_files_that_other_programs_downloaded_are_found(server: Server, cache: P
     assert local_file(f"hf://owner/repository/{name}") == str(cache / name)
 
 
-def test_file_without_a_digest_is_used_with_a_warning(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache.mkdir(parents=True)
-    torch.save(WEIGHTS, cache / "model.pth")
-    assert local_file("https://host/model.pth") == str(cache / "model.pth")
-    assert caplog.messages == [
-        f"Using '{cache}/model.pth' for 'https://host/model.pth'. The file name contains no digest, so the content "
-        "cannot be verified."
-    ]
-
-
 def test_files_of_the_same_name_are_kept_apart(server: Server, cache: Path) -> None:
     for number in range(2):
         server.add(f"{number}/model.pth", {"state_dict": {"a": torch.tensor(number)}})
@@ -226,12 +205,6 @@ def test_hugging_face_token_is_sent_to_the_endpoint_only(
     assert server.requests == [(path, "Bearer secret"), ("/storage/file", None)]
 
 
-def test_safetensors_are_read_from_an_address(server: Server, cache: Path) -> None:
-    package = pytest.importorskip("safetensors.torch")
-    package.save_file({"a": torch.ones(1)}, server.folder / "model.safetensors")
-    assert load_checkpoint(f"{server.url}model.safetensors?download=true")["a"] == 1
-
-
 def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
     server.add("a-01234567.pth", WEIGHTS)
     url = f"{server.url}a-01234567.pth"
@@ -242,7 +215,7 @@ def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
         f"the content of '{url}' does not match the hash in its name",
         "  expected sha256 01234567...",
         f"     found sha256 {sha256}",
-        f"  The download was discarded. Save the correct file as '{cached_path(url, url)}'.",
+        f"  Save the correct file as '{cached_path(url)}'.",
     ]
     assert files_in(cache) == []
 
@@ -254,8 +227,7 @@ def test_cached_file_with_a_wrong_digest_is_not_used_or_replaced(publisher: Serv
     with pytest.raises(CheckpointDamagedError) as caught:
         load_checkpoint("open-mmlab://small")
     assert str(caught.value).splitlines() == [
-        f"cannot use the weights at 'open-mmlab://small': the content of '{cache / name}' "
-        "does not match the hash in its name",
+        f"the content of '{cache / name}' does not match the hash in its name",
         f"  expected sha256 {name[6:14]}...",
         f"     found sha256 {hashlib.sha256(b'other').hexdigest()}",
         "  Remove the file to download it again.",
@@ -268,10 +240,11 @@ def test_without_a_network_the_error_says_where_to_save_the_file(cache: Path) ->
     for _ in range(2):
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(f"{CLOSED}a-01234567.pth")
-        file = cached_path(f"{CLOSED}a-01234567.pth", f"{CLOSED}a-01234567.pth")
+        file = cached_path(f"{CLOSED}a-01234567.pth")
         assert str(caught.value).splitlines() == [
             f"cannot download '{CLOSED}a-01234567.pth': Connection refused",
             f"  Check the network and the address, or save the file as '{file}'.",
+            "  Set the environment variable TORCH_HOME to use another folder.",
         ]
     assert files_in(cache) == []
     torch.save(WEIGHTS, cache / "draft")
@@ -290,38 +263,11 @@ def test_missing_and_incomplete_files_are_not_saved(server: Server, cache: Path)
     assert files_in(cache) == []
 
 
-def test_killed_download_is_repeated_and_its_rest_removed(server: Server, cache: Path) -> None:
-    url = server.url + server.add("a-{}.pth", WEIGHTS)
-    server.delay = 0.5
-    code = f"from footplate.checkpoint.addresses import _download; _download({url!r}, {cached_path(url, url)!r})"
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not files_in(cache):
-            time.sleep(0.01)
-        process.kill()
-    (rest,) = files_in(cache)
-    assert rest.endswith(".partial")
-    os.utime(cache / rest, (0, 0))
-    assert load_checkpoint(url)["state_dict"]["bias"] == 3
-    assert files_in(cache) == [os.path.relpath(cached_path(url, url), cache)]
-
-
-def test_progress_bar_is_drawn_on_a_terminal(server: Server, cache: Path) -> None:
-    url = server.url + server.add("a-{}.pth", WEIGHTS)
-    code = f"from footplate.checkpoint.addresses import local_file; local_file({url!r})"
-    terminal, end = os.openpty()
-    subprocess.run([sys.executable, "-c", code], stderr=end, check=True, env={**os.environ, "TERM": "xterm"})
-    shown = os.read(terminal, 1 << 16).decode()
-    os.close(terminal)
-    os.close(end)
-    assert os.path.basename(url) in shown
-    assert "kB" in shown
-
-
 def test_cache_that_cannot_be_written_to_is_reported(server: Server, cache: Path) -> None:
     server.add("a.pth", WEIGHTS)
     cache.parent.mkdir(parents=True)
     cache.write_text("a file")
-    with pytest.raises(CheckpointError, match=r"cannot save the weights at .*: Not a directory\n.*TORCH_HOME"):
+    with pytest.raises(CheckpointError, match=r"cannot download .*: Not a directory\n.*\n.*TORCH_HOME"):
         load_checkpoint(f"{server.url}a.pth")
 
 
@@ -335,7 +281,7 @@ def test_one_of_several_processes_downloads(server: Server, cache: Path) -> None
     for thread in threads:
         thread.join()
     assert len(server.requests) == 1
-    assert found == [cached_path(url, url)] * 5
+    assert found == [cached_path(url)] * 5
     assert len(files_in(cache)) == 1
 
 
@@ -350,22 +296,14 @@ def test_file_on_a_storage_is_cached_only_if_its_name_has_a_digest(server: Serve
         assert load_checkpoint("memory://addresses/iter_1.pth")["state_dict"]["a"] == number
 
 
-def test_checkpoint_to_resume_is_read_in_place(server: Server, cache: Path) -> None:
-    name = server.add("a-{}.pth", WEIGHTS)
-    storage.commit_bytes(f"memory://addresses/{name}", (server.folder / name).read_bytes())
-    assert load_checkpoint(f"memory://addresses/{name}", in_place=True)["state_dict"]["weight"] == 2
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize("path", ["..", "../../.bashrc", ".hidden", "%2e%2e/x", "a/" * 300 + "b" * 300, "x\\y:z", ""])
-@pytest.mark.parametrize("host", ["..", "host", "a:b@host"])
-def test_downloads_stay_in_the_cache(host: str, path: str, cache: Path) -> None:
-    url = f"https://{host}/{path}"
-    file = Path(cached_path(url, url))
+@pytest.mark.parametrize(
+    "url", ["https://../..", "https://a:b@host/%2e%2e/x", "https://host/" + "b" * 300, "https://h/"]
+)
+def test_downloads_stay_in_the_cache(url: str, cache: Path) -> None:
+    file = Path(cached_path(url))
     assert os.path.normpath(file) == str(file)
     assert file.parent.parent == cache
     assert not file.name.startswith(".")
-    assert not file.parent.name.startswith(".")
 
 
 class Touch:
@@ -386,17 +324,7 @@ def test_downloaded_file_executes_nothing_and_is_not_shared(server: Server, cach
     assert os.path.dirname(file).startswith("127.0.0.1-")  # torch.hub reads files of the folder itself
 
 
-def test_trusted_address_may_execute_code(server: Server, cache: Path, tmp_path: Path) -> None:
-    name = server.add("a-{}.pth", {"x": Touch(str(tmp_path / "mark"))})
-    with trusting(server.url + name):
-        load_checkpoint(server.url + name)["x"].close()
-    assert (tmp_path / "mark").exists()
-
-
-@pytest.mark.parametrize("command", ["explain", "diff"])
-def test_inspecting_a_config_downloads_nothing(
-    command: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inspecting_a_config_downloads_nothing(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*args: Any, **kwargs: Any) -> None:
         raise AssertionError(f"it connects: {args}")
 
@@ -405,7 +333,7 @@ def test_inspecting_a_config_downloads_nothing(
     path = tmp_path / "config.yaml"
     init_cfg = "{type: Pretrained, checkpoint: 'torchvision://resnet50'}"
     path.write_text(f"load_from: 'https://host/a.pth'\nmodel: {{type: Net, init_cfg: {init_cfg}}}\n")
-    main([command, str(path), *([str(path)] if command == "diff" else [])])
+    main(["explain", str(path)])
     assert not cache.exists()
 
 

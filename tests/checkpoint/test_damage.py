@@ -44,55 +44,25 @@ def _flip(content: bytes, bit: int) -> bytes:
     return bytes(flipped)
 
 
-def _check_flips(whole: bytes, damaged: Callable[[bytes], str], seed: int, count: int) -> None:
-    for bit in random.Random(seed).sample(range(len(whole) * 8), count):
+def test_flipped_bits_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+    end = (len(whole) - 145) * 8  # the end record and the digest
+    for bit in (*random.Random(1).sample(range(end), 60), *range(end, len(whole) * 8, 5)):
         _assert_found(damaged(_flip(whole, bit)))
 
 
-def _check_cuts(whole: bytes, damaged: Callable[[bytes], str], seed: int, count: int) -> None:
-    for length in random.Random(seed).sample(range(len(whole)), count):
+def test_truncations_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+    for length in (*random.Random(2).sample(range(len(whole) - 200), 40), *range(len(whole) - 200, len(whole), 4)):
         _assert_found(damaged(whole[:length]))
 
 
-def _check_zeroed(whole: bytes, damaged: Callable[[bytes], str], starts: Any) -> None:
-    for start in starts:
+def test_zeroed_pages_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+    for start in range(0, len(whole), 200):
         zeroed = whole[:start] + bytes(min(_PAGE, len(whole) - start)) + whole[start + _PAGE :]
         if zeroed != whole:
             _assert_found(damaged(zeroed))
 
 
-def test_flipped_bits_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
-    _check_flips(whole, damaged, seed=1, count=300)
-
-
-def test_every_flipped_bit_near_the_end_is_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
-    for bit in range((len(whole) - 145) * 8, len(whole) * 8):
-        _assert_found(damaged(_flip(whole, bit)))
-
-
-def test_truncations_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
-    _check_cuts(whole, damaged, seed=2, count=200)
-    for missing in range(1, 200):
-        _assert_found(damaged(whole[:-missing]))
-
-
-def test_zeroed_pages_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
-    _check_zeroed(whole, damaged, range(0, len(whole), 40))
-
-
-@pytest.mark.slow
-def test_extensive_damage_is_detected(
-    tmp_path: Path, make_state: Callable[..., dict[str, Any]], damaged: Callable[[bytes], str]
-) -> None:
-    save_checkpoint(make_state(1, width=500), tmp_path / "large.pth")
-    whole = (tmp_path / "large.pth").read_bytes()
-    _check_flips(whole, damaged, seed=3, count=10_000)
-    _check_cuts(whole, damaged, seed=4, count=1_000)
-    generator = random.Random(5)
-    _check_zeroed(whole, damaged, [generator.randrange(len(whole)) for _ in range(1_000)])
-
-
-@pytest.mark.parametrize("extra", [b"\0", b"more", bytes(5000)])
+@pytest.mark.parametrize("extra", [b"\0", bytes(5000)])
 def test_bytes_after_the_end_are_detected(whole: bytes, damaged: Callable[[bytes], str], extra: bytes) -> None:
     _assert_found(damaged(whole + extra))
 
@@ -116,7 +86,7 @@ def test_file_without_digest_is_verified_by_its_checksums(
     torch.save(make_state(1), tmp_path / "theirs.pth")
     theirs = (tmp_path / "theirs.pth").read_bytes()
     assert verify(tmp_path / "theirs.pth").sha256 is None
-    for bit in random.Random(6).sample(range(len(theirs) * 8), 300):
+    for bit in random.Random(6).sample(range(len(theirs) * 8), 60):
         path = damaged(_flip(theirs, bit))
         try:
             loaded = load_checkpoint(path)

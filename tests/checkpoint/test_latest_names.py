@@ -17,29 +17,16 @@ def test_template_names_are_found_when_resuming(template: str) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        *(
-            "best_{}.pth",
-            "best_{}_iter.pth",
-            ".{}.pth",
-            "{}.bin",
-            "{}",
-            "iter.pth",
-            "",
-            3,
-            None,
-            "a/{}.pth",
-            "{}\0.pth",
-        ),
-        *(
-            "{:x}.pth",
-            "{:,}.pth",
-            "{}{}.pth",
-            "{a}.pth",
-            "{0.__class__}{}.pth",
-            "{0!r:>9}_{1}.pth",
-            "{:>2000000000}.pth",
-        ),
-        *("{:.pth", "}.pth", "{" * 9 + ".pth", "模" * 65 + "{}.pth", "\ud800{}.pth", "{:c}.pth"),
+        "best_{}.pth",
+        ".{}.pth",
+        "{}.bin",
+        "iter.pth",
+        None,
+        "a/{}.pth",
+        "{:x}.pth",
+        "{}{}.pth",
+        "{0.__class__}.pth",
+        "{.pth",
     ],
 )
 def test_template_with_names_that_resuming_ignores_is_rejected(template: Any) -> None:
@@ -49,11 +36,7 @@ def test_template_with_names_that_resuming_ignores_is_rejected(template: Any) ->
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("precious.pth", "iter_.pth", "iter_x.pth", "iter_04.pth", "iter_4.pth.bak", "iter_4.pt", "xiter_4.pth"),
-        *("", ".", "..", "iter_-4.pth", "iter_4\n.pth", "iter_" + "9" * 5000 + ".pth", "iter_٤.pth", "ITER_4.pth"),
-    ],
+    "name", ["precious.pth", "iter_.pth", "iter_04.pth", "iter_4.pt", "iter_" + "9" * 5000 + ".pth"]
 )
 def test_names_that_do_not_match_have_no_number(name: str) -> None:
     assert number_in("iter_{}.pth", name) is None

@@ -24,7 +24,7 @@ from footplate.checkpoint import (
     trusted_files,
     trusting,
 )
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 
 State = Callable[[int], dict[str, Any]]
 
@@ -45,7 +45,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(state=st.dictionaries(st.text(), _values, max_size=4))
 def test_saved_state_is_loaded(tmp_path: Path, same: Callable[..., bool], state: dict[str, Any]) -> None:
     save_checkpoint(state, tmp_path / "a.pth")
@@ -60,19 +60,6 @@ def test_shared_memory_is_still_shared(tmp_path: Path) -> None:
     loaded["a"][0, 1] = 99
     assert loaded["b"][1, 0] == 99
     assert loaded["b"].stride() == (1, 4)
-
-
-def test_reading_on_meta_reads_only_shapes(saved: str) -> None:
-    loaded = load_checkpoint(saved, "meta")
-    assert loaded["state_dict"]["weight"].shape == (8, 4)
-    assert loaded["state_dict"]["weight"].device.type == "meta"
-    assert loaded["meta"] == {"iter": 1, "epoch": 1, "seed": 7}
-
-
-@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
-def test_missing_device_raises_an_error(saved: str, device: str) -> None:
-    with pytest.raises(ArgumentError, match=f"cannot be moved to the device '{device}'"):
-        load_checkpoint(saved, device)
 
 
 def test_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
@@ -235,12 +222,6 @@ def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
     assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
 
 
-def test_trust_requires_a_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.pth")
-    with trusting(None):
-        assert isinstance(load_checkpoint(path)["own"], OpaqueObject)
-
-
 def test_unused_trust_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
         pass
@@ -254,9 +235,3 @@ def test_trust_is_recorded_in_derived_checkpoints(tmp_path: Path) -> None:
     export_weights(second, third, layout="mmengine")
     assert load_checkpoint(third)["meta"] == {"iter": 3, "trusted": [record_of(path)]}
     assert read_contents(third).meta == {"iter": "3", "trusted": path}
-
-
-@pytest.mark.parametrize("told", [{"trusted": 1}, {"trusted": [1]}, {}, None])
-def test_invalid_trust_record_is_ignored(tmp_path: Path, told: Any) -> None:
-    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": told}, tmp_path / "a.pth")
-    assert "trusted" not in read_contents(tmp_path / "a.pth").meta

@@ -157,14 +157,6 @@ def test_missing_weights_raise_an_error(content: dict[str, Any]) -> None:
         weights_of(content, "x")
 
 
-def test_modules_that_contain_themselves_are_rejected(tmp_path: Path) -> None:
-    inner, outer = nn.Module(), nn.Module()
-    inner._modules["outer"], outer._modules["inner"] = outer, inner
-    torch.save({"model": outer}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="contain a circular reference"):
-        weights_of(load_checkpoint(tmp_path / "a.pth"))
-
-
 def test_long_lists_are_truncated() -> None:
     state = _filled(2, **{f"extra{number}": torch.ones(1) for number in range(25)})
     assert "not in the model (25): extra0, extra1" in str(load_weights(_Model(), state))
@@ -234,11 +226,3 @@ def test_arrays_without_numbers_are_not_weights(kind: str) -> None:
     assert torch.equal(weights["weight"], torch.ones(2, 1))
     with pytest.raises(CheckpointError, match="no weights"):
         weights_of({"class_names": names})
-
-
-def test_pickled_module_with_a_shared_child_is_read(tmp_path: Path) -> None:
-    child = nn.Linear(1500, 1500)
-    torch.save({"model": nn.Sequential(*[child] * 6)}, tmp_path / "a.pth")
-    model = nn.Sequential(*[nn.Linear(1500, 1500) for _ in range(6)])
-    assert load_weights(model, tmp_path / "a.pth").is_complete
-    assert torch.equal(model.state_dict()["5.weight"], child.weight)

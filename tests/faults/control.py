@@ -156,21 +156,21 @@ def _raised() -> None:
 
 
 def _bent() -> None:
-    whole = unpickler._CONSTRUCTORS["torch._utils._rebuild_tensor_v2"]
+    whole = unpickler._NAMES["torch._utils._rebuild_tensor_v2"]
 
     def turned(storage: Any, offset: int, size: Any, stride: Any, *others: Any) -> Any:
         return whole(storage, offset, size, tuple(reversed(stride)) if len(set(size)) == 1 else stride, *others)
 
-    unpickler._CONSTRUCTORS["torch._utils._rebuild_tensor_v2"] = unpickler._Constructor(turned)
+    unpickler._NAMES["torch._utils._rebuild_tensor_v2"] = unpickler._Constructor(turned)
 
 
 def _rounded() -> None:
-    whole = unpickler._CONSTRUCTORS["numpy._core.multiarray.scalar"]
+    whole = unpickler._NAMES["numpy._core.multiarray.scalar"]
 
     def rounded(*args: Any) -> float:
         return round(float(whole(*args)), 3)
 
-    unpickler._CONSTRUCTORS["numpy._core.multiarray.scalar"] = unpickler._Constructor(rounded)
+    unpickler._NAMES["numpy._core.multiarray.scalar"] = unpickler._Constructor(rounded)
 
 
 KILLED: dict[str, Fault] = {

@@ -17,9 +17,8 @@ import logging
 import os
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -46,7 +45,7 @@ _HUGGING_FACE = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
 _DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _DIGEST = re.compile(rf"-(?!{_DATE}\.)([0-9a-f]{{8,64}})\.\w+$")
 _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@=+%-]")
-_LONGEST_NAME = 150
+_MAX_NAME_LENGTH = 150
 _CLOSEST_NAMES = 3
 _SECONDS_WITHOUT_DATA = 30
 _CHUNK_BYTES = 1 << 18
@@ -66,7 +65,7 @@ def local_file(path: str) -> str:
     """
     try:
         url = find_url(path)
-        file = None if url is None else cached_path(path, url)
+        file = None if url is None else cached_path(url)
     except ValueError as error:  # raised by urlsplit
         raise CheckpointError(f"'{path}' is not a valid URL: {error}") from error
     if url is None or file is None:
@@ -76,27 +75,23 @@ def local_file(path: str) -> str:
             with storage.lock(file):
                 if not os.path.isfile(file):  # it may have been downloaded while this process waited
                     _download(url, file)
-        except OSError as error:
-            reason = error.strerror or error
+        except FootplateError:
+            raise
+        except Exception as error:  # the packages of fsspec raise exceptions of their own
+            reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
+            if isinstance(error, HTTPError):
+                error.close()
             raise CheckpointError(
-                f"cannot save the weights at '{path}' to '{file}': {reason}",
-                notes=["Set the environment variable TORCH_HOME to a writable folder with enough space."],
+                f"cannot download '{url}': {getattr(reason, 'strerror', None) or reason or type(error).__name__}",
+                notes=[
+                    f"Check the network and the address, or save the file as '{file}'.",
+                    "Set the environment variable TORCH_HOME to use another folder.",
+                ],
             ) from error
     elif digest := _digest_in(file):
         found = sha256_of_file(file)
         if not found.startswith(digest):
-            raise CheckpointDamagedError(
-                f"cannot use the weights at '{path}': the content of '{file}' does not match the hash in its name",
-                notes=[
-                    f"expected sha256 {digest}...",
-                    f"   found sha256 {found}",
-                    "Remove the file to download it again.",
-                ],
-            )
-    elif os.path.dirname(file) == _shared_folder():
-        _logger.warning(
-            "Using '%s' for '%s'. The file name contains no digest, so the content cannot be verified.", file, path
-        )
+            raise _mismatch(f"the content of '{file}'", digest, found, "Remove the file to download it again.")
     return file
 
 
@@ -135,21 +130,15 @@ def find_url(path: str) -> str | None:
     return path if _digest_in(path) else None
 
 
-def cached_path(path: str, url: str) -> str:
-    """Returns the cache path of the weights at an address, even if they are not downloaded yet.
-
-    Reuses files from other programs.
-    """
+def cached_path(url: str) -> str:
+    """Returns the cache path for a URL. Uses files from other programs only if their names contain a digest."""
     parts = urlsplit(url)
     name = _safe_name(posixpath.basename(parts.path))
     shared = os.path.join(_shared_folder(), name)
-    if _digest_in(name) and url.startswith(_PUBLISHERS):
+    if _digest_in(name) and (url.startswith(_PUBLISHERS) or os.path.isfile(shared)):
         return shared
     folder = f"{_safe_name(parts.hostname or '')}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    own = os.path.join(_shared_folder(), folder, name)
-    # Files of different repositories of Hugging Face often have the same name.
-    may_be_shared = _digest_in(name) or not path.startswith("hf://")
-    return shared if may_be_shared and os.path.isfile(shared) and not os.path.isfile(own) else own
+    return os.path.join(_shared_folder(), folder, name)
 
 
 def _shared_folder() -> str:
@@ -157,7 +146,7 @@ def _shared_folder() -> str:
 
 
 def _safe_name(name: str) -> str:
-    return _UNSAFE_IN_NAMES.sub("_", name).lstrip(".")[-_LONGEST_NAME:] or "weights"
+    return _UNSAFE_IN_NAMES.sub("_", name).lstrip(".")[-_MAX_NAME_LENGTH:] or "weights"
 
 
 def _digest_in(name: str) -> str | None:
@@ -171,63 +160,46 @@ def _hugging_face() -> str:
 
 def _download(url: str, file: str) -> None:
     """Downloads a URL to a file. The file is created only after its digest has been verified."""
+    from rich.console import Console
+    from rich.progress import wrap_file
+
     _logger.info("Downloading '%s' to '%s'.", url, file)
-    digest, sha256 = _digest_in(file), hashlib.sha256()
+    digest, sha256, console = _digest_in(file), hashlib.sha256(), Console(stderr=True)
     storage.clean_stale(os.path.dirname(file))  # left over from interrupted downloads
     with storage.atomic_file(file) as sink:
-        for chunk in _read_chunks(url, file):
-            sha256.update(chunk)
-            sink.write(chunk)
+        stream, size = _open(url)
+        is_hidden = size is None or not console.is_terminal
+        name, received = os.path.basename(file), 0
+        with (
+            stream,
+            wrap_file(
+                stream, size or 0, description=name, console=console, transient=True, disable=is_hidden
+            ) as reader,
+        ):
+            while chunk := reader.read(_CHUNK_BYTES):
+                received += len(chunk)
+                sha256.update(chunk)
+                sink.write(chunk)
+        if size is not None and received < size:
+            raise ConnectionError(f"the connection was closed after {received} of {size} bytes")
         if digest and not sha256.hexdigest().startswith(digest):
-            raise CheckpointDamagedError(
-                f"the content of '{url}' does not match the hash in its name",
-                notes=[
-                    f"expected sha256 {digest}...",
-                    f"   found sha256 {sha256.hexdigest()}",
-                    f"The download was discarded. Save the correct file as '{file}'.",
-                ],
+            raise _mismatch(
+                f"the content of '{url}'", digest, sha256.hexdigest(), f"Save the correct file as '{file}'."
             )
 
 
-def _read_chunks(url: str, file: str) -> Iterator[bytes]:
-    """Yields the content of a URL in chunks. If standard error is a terminal, shows a progress bar there.
+def _open(url: str) -> tuple[Any, int | None]:
+    """Opens a URL and returns the stream and its size, or None if the server does not send the size."""
+    if not url.startswith(_WEB):
+        return storage.open_file(url), storage.status(url).size
+    request = Request(url, headers={"User-Agent": "footplate"})
+    if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # not sent to another server
+    stream = urlopen(request, timeout=_SECONDS_WITHOUT_DATA)
+    length = stream.headers.get("Content-Length")
+    return stream, None if length is None else int(length)
 
-    Raises:
-        CheckpointError: The content cannot be read. The message contains the path to which the user can save the file.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    rates, console = (TransferSpeedColumn(), TimeRemainingColumn()), Console(stderr=True)
-    progress = Progress(*columns, *rates, console=console, transient=True, disable=not console.is_terminal)
-    try:
-        stream: IO[bytes] | Any
-        if url.startswith(_WEB):
-            request = Request(url, headers={"User-Agent": "footplate"})
-            if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
-                # Not sent after a redirect to another server.
-                request.add_unredirected_header("Authorization", f"Bearer {token}")
-            stream = urlopen(request, timeout=_SECONDS_WITHOUT_DATA)
-            length = stream.headers.get("Content-Length")
-            size = None if length is None else int(length)
-        else:
-            stream, size = storage.open_file(url), storage.status(url).size
-        with stream, progress as bar:
-            task, received = bar.add_task(os.path.basename(file), total=size), 0
-            while chunk := stream.read(_CHUNK_BYTES):
-                received += len(chunk)
-                bar.update(task, completed=received)
-                yield chunk
-            if size is not None and received < size:
-                raise ConnectionError(f"the connection was closed after {received} of {size} bytes")
-    except FootplateError:
-        raise
-    except Exception as error:  # the packages of fsspec raise exceptions of their own
-        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
-        if isinstance(error, HTTPError):
-            error.close()
-        raise CheckpointError(
-            f"cannot download '{url}': {getattr(reason, 'strerror', None) or reason or type(error).__name__}",
-            notes=[f"Check the network and the address, or save the file as '{file}'."],
-        ) from error
+def _mismatch(what: str, digest: str, found: str, advice: str) -> CheckpointDamagedError:
+    notes = [f"expected sha256 {digest}...", f"   found sha256 {found}", advice]
+    return CheckpointDamagedError(f"{what} does not match the hash in its name", notes=notes)

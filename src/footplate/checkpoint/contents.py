@@ -24,11 +24,9 @@ SUFFIXES = (".pth", ".pt", ".ckpt")
 SAFETENSORS_SUFFIX = ".safetensors"
 BEST = "best_"  # the names of best checkpoints start with this
 _CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
-_LONGEST_REASON = 200
-_MOST_KEYS = 8  # the maximum number of keys that are shown for a dict
-_SHOWN_KEYS = 10
+_MAX_REASON = 200
+_MAX_KEYS = 10
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
-_LONGEST_PREFIX = 10_000  # characters of the name of a module
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
@@ -93,10 +91,7 @@ def read_outline(path: "str | os.PathLike[str]") -> Outline:
             value, _, digest = read_content(stream, device="meta")
         if layout is not None:
             digest = layout.digest
-            value = join_state(
-                value,
-                {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()},
-            )
+            value = join_state(value, layout.empty_tensors("meta"))
         return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest, layout)
 
 
@@ -141,15 +136,13 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
-        # Suggests the newest best checkpoint in the folder, or the newest checkpoint if there is no best one.
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
-        best = [each for each in files if storage.base_name(each).startswith(BEST)]
-        likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
-        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely) from error
+        newest = max(files, key=lambda file: storage.status(file).modified, default=None)
+        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=newest) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        reason = " ".join(str(error).split())[:_MAX_REASON]
         raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
 
 
@@ -191,22 +184,21 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
     """
     name = os.fspath(path)
     with naming_checkpoint(name):
-        outline = read_outline(name)
-        content, layout = outline.content, outline.layout
+        content, digest, layout = read_outline(name)
         files: list[ShardFile] = []
         if layout is not None:  # the files of the ranks in order of rank, followed by the state file
             counts = Counter(chunk.file for tensor in layout.tensors.values() for chunk in tensor.chunks)
-            names = sorted(layout.files, key=lambda each: (each == layout.state, len(each), each))
-            files = [ShardFile(each, layout.files[each].size, counts[each]) for each in names]
+            names = sorted(layout.files, key=lambda file: (file == layout.state, len(file), file))
+            files = [ShardFile(file, layout.files[file].size, counts[file]) for file in names]
         sections = []
         for key, value in content.items():
             tensors = tensors_in(value)
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            size = sum(tensor.nbytes for tensor in tensors)
             sections.append(Section(str(key), len(tensors), size, "" if tensors else _describe(value)))
         meta = content.get("meta")
-        known = {key: _text(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+        known = {key: _describe(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
         if trusted := trusted_in(content):
-            known["trusted"] = ", ".join(_text(each.get("path", "?")) for each in trusted)
+            known["trusted"] = ", ".join(str(file.get("path", "?")) for file in trusted)
         try:
             weights = weights_of(content)
         except CheckpointError:
@@ -214,7 +206,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         return Contents(
             name,
             storage.status(name).size if layout is None else layout.nbytes,
-            outline.digest,
+            digest,
             known,
             sections,
             [
@@ -232,21 +224,10 @@ def _describe(value: Any) -> str:
     if isinstance(value, OpaqueObject):
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
-        return list_names(value, _MOST_KEYS) or "empty"
-    if not isinstance(value, (list, tuple, set, frozenset)):
-        return repr(value) if isinstance(value, str) else _text(value)
-    if value and isinstance(value, (list, tuple)) and all(isinstance(each, Mapping) for each in value):
-        keys = list_names(value[0], _MOST_KEYS)
-        return f"{len(value)}, each with {keys}" if len(value) > 1 else f"one with {keys}"
-    return f"{len(value)} values" if value else "empty"
-
-
-def _text(value: Any) -> str:
-    """Formats a scalar. For any other value, returns only the name of its type, because its text may be arbitrarily
-    long."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
-        return str(value)
-    return f"a value of type '{type(value).__name__}'"
+        return list_names(value, _MAX_KEYS) or "empty"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{len(value)} values" if value else "empty"
+    return str(value)
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
@@ -275,7 +256,7 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
-    found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
+    found = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
     raise CheckpointError(f"'{source}' has no weights", found=found)
 
 
@@ -309,7 +290,7 @@ def rename_keys(
         if new is not None:
             renamed[new] = value
     if start and not renamed:
-        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_SHOWN_KEYS])
+        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
     versions = getattr(weights, "_metadata", {})
     # The version of a layer is stored under its name without the dot.
     layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
@@ -318,35 +299,22 @@ def rename_keys(
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values.
-
-    Raises:
-        CheckpointError: The modules of a pickled module contain a circular reference.
-    """
+    """Returns the entries of a mapping, a pickled dict or a pickled module. Returns None for other values."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, OpaqueObject):
         return None
     state = value.items or (value.state if isinstance(value.state, dict) else {})
-    if value.items or "_parameters" not in state:
-        return state
-    tensors: dict[str, torch.Tensor] = {}
-    pending = [("", state)]
-    while pending:
-        prefix, state = pending.pop()
-        if len(prefix) > _LONGEST_PREFIX:
-            raise CheckpointError("its modules contain a circular reference")
-        entries = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
-        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries)
-        for name, entry in (*parameters.items(), *buffers.items()):
-            if isinstance(entry, torch.Tensor):
-                tensors[f"{prefix}{name}"] = entry
-        pending += [
-            (f"{prefix}{name}.", child.state)
-            for name, child in reversed([*modules.items()])
-            if isinstance(child, OpaqueObject) and isinstance(child.state, dict)
-        ]
-    return tensors
+    return dict(_tensors_of_module(state)) if "_parameters" in state else state
+
+
+def _tensors_of_module(state: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for name, tensor in (*state["_parameters"].items(), *state["_buffers"].items()):
+        if isinstance(tensor, torch.Tensor):
+            yield f"{prefix}{name}", tensor
+    for name, child in state["_modules"].items():
+        if isinstance(child, OpaqueObject):
+            yield from _tensors_of_module(child.state, f"{prefix}{name}.")
 
 
 def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:

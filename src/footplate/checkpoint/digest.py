@@ -38,10 +38,10 @@ class Digest(NamedTuple):
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 
-class DigestSink:
-    """Forwards the bytes of an archive to another sink and appends the digest.
+class HashingSink:
+    """Forwards bytes to another sink and computes their SHA-256.
 
-    An error in the other sink is stored and raised by `finish`, because torch's writer crashes on exceptions.
+    An error in the other sink is stored, because torch's writer crashes on exceptions.
 
     Args:
         sink: The sink that receives the bytes.
@@ -49,28 +49,47 @@ class DigestSink:
 
     def __init__(self, sink: storage.Sink) -> None:
         self._sink = sink
-        self._hash = hashlib.sha256()
-        self._tail = b""
-        self._error: BaseException | None = None
+        self.sha256 = hashlib.sha256()
+        self.size = 0  # the number of bytes
+        self.error: BaseException | None = None
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
+        """Forwards the bytes, unless an error has occurred."""
+        view = memoryview(data).cast("B")
+        self.size += len(view)
+        if self.error is None:
+            try:
+                self.sha256.update(view)
+                self._sink.write(view)
+            except BaseException as error:  # noqa: BLE001 - raised when the file is complete
+                self.error = error
+        return len(view)
+
+    def tell(self) -> int:
+        """Returns the number of bytes."""
+        return self.size
+
+    def flush(self) -> None:
+        """Does nothing, because the sink is flushed at the end."""
+
+    close = flush
+
+
+class DigestSink(HashingSink):
+    """Forwards the bytes of an archive to another sink and appends the digest."""
+
+    _tail = b""
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
-        view = memoryview(data).cast("B")
-        size, before = len(view), self._tail
+        view, before = memoryview(data).cast("B"), self._tail
+        size = len(view)
         if size < _END_RECORD_BYTES:
             before, view = b"", memoryview(before + bytes(view))
         self._tail = bytes(view[-_END_RECORD_BYTES:])
-        if self._error is None:
-            try:
-                for piece in (before, view[:-_END_RECORD_BYTES]):
-                    self._hash.update(piece)
-                    self._sink.write(piece)
-            except BaseException as error:  # noqa: BLE001 - raised again by `finish`
-                self._error = error
+        super().write(before)
+        super().write(view[:-_END_RECORD_BYTES])
         return size
-
-    def flush(self) -> None:
-        """Does nothing, because the last 22 bytes must be held back until `finish`."""
 
     def finish(self) -> None:
         """Writes the end record, with the digest as its comment.
@@ -79,14 +98,13 @@ class DigestSink:
             OSError: The sink failed in this call or in an earlier one.
             CheckpointError: The data is not an archive.
         """
-        if self._error is not None:
-            raise self._error
-        if not self._tail.startswith(_END_RECORD):
+        if self.error is None and not self._tail.startswith(_END_RECORD):
             raise CheckpointError("torch wrote an archive in an unknown format, so no digest can be added")
         comment = _COMMENT.format(saved=time.time_ns()).encode()
-        end = self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment
-        self._hash.update(end)
-        self._sink.write(end + self._hash.hexdigest().encode())
+        super().write(self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment)
+        super().write(self.sha256.hexdigest().encode())
+        if self.error is not None:
+            raise self.error
 
 
 def read_digest(stream: IO[bytes]) -> Digest:

@@ -15,7 +15,6 @@ from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
-_PIECE = 1 << 18  # elements
 
 
 def export_weights(
@@ -88,8 +87,8 @@ def average_weights(
 ) -> "OrderedDict[str, torch.Tensor]":
     """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first checkpoint.
 
-    Sums are computed in float64, or in float32 for 8-bit weights. Integer tensors, such as counters, are taken
-    from the last checkpoint. Only one file is in memory at a time.
+    Sums are computed in float64. Integer tensors, such as counters, are taken from the last checkpoint. Only one file
+    is in memory at a time.
 
     Args:
         paths: The checkpoints.
@@ -121,28 +120,18 @@ def average_weights(
             raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)
         for key, value in weights.items():
             expected = first[key]
-            are_tensors = isinstance(value, torch.Tensor) and isinstance(expected, torch.Tensor)
-            if not are_tensors and type(value) is not type(expected):
-                message = f"'{path}' has a value whose type differs from that in the first checkpoint"
-                raise CheckpointError(message, key=key)
-            if are_tensors and (value.shape != expected.shape or value.is_complex() != expected.is_complex()):
-                message = f"'{path}' has a weight whose shape differs from that in the first checkpoint"
+            if not isinstance(value, torch.Tensor):
+                continue
+            is_same_kind = isinstance(expected, torch.Tensor) and (
+                value.is_floating_point() == expected.is_floating_point()
+            )
+            if not is_same_kind or value.shape != expected.shape:
+                message = f"'{path}' has a weight whose shape or type differs from that in the first checkpoint"
                 raise CheckpointError(message, key=key, found=list(value.shape))
-            if are_tensors and (value.is_floating_point() or value.is_complex()):
-                _add(sums, key, value, part / sum(parts))
+            if value.is_floating_point() or value.is_complex():
+                wide = torch.complex128 if value.is_complex() else torch.float64
+                sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=part / sum(parts))
     means = ((key, sums.pop(key).to(first[key].dtype) if key in sums else value) for key, value in weights.items())
     averaged = OrderedDict(means)
     averaged._metadata = first._metadata  # type: ignore[attr-defined]
     return averaged
-
-
-def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:
-    """Adds `value * share` to a sum piece by piece, because the full product could need too much memory."""
-    wide = torch.float64 if value.dtype.itemsize > 1 else torch.float32  # exact enough for 8-bit weights
-    wide = torch.complex128 if value.is_complex() else wide
-    if key not in sums:
-        sums[key] = torch.zeros(value.shape, dtype=wide)
-    total, flat = sums[key].view(-1), value.reshape(-1)
-    for begin in range(0, flat.numel(), _PIECE):
-        piece = slice(begin, begin + _PIECE)
-        total[piece] += flat[piece].to(wide) * share

@@ -6,23 +6,19 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from string import Formatter
 from typing import Any
 
 from footplate import storage
 from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, has_own_layout, is_sharded_path, sharded_name
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
-from footplate.messages import pluralize
 
 POINTER = "last_checkpoint"
 _TEMPLATES = ("iter_{}.pth", "epoch_{}.pth")  # of CheckpointHook
+_TEMPLATE = re.compile(r"[^/\0{}]*\{0?(:(0\d)?d?)?\}[^/\0{}]*")
 _logger = logging.getLogger("footplate.checkpoint")
-_LONGEST_POINTER = 1 << 16  # bytes; longer than any path
-_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and the name of a best checkpoint contains the metric
-_LONGEST_NAME = 255
-_LONGEST_FORMAT = 4  # characters, as in {:06d}; a very wide field would use all memory
-_NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
+_MAX_POINTER_BYTES = 1 << 16
+_NUMBER = re.compile(r"\d{1,18}")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
@@ -32,29 +28,14 @@ def checked_template(value: Any) -> str:
     Raises:
         ArgumentError: The template has no placeholder for the number, or resuming would ignore files with such names.
     """
-    try:
-        fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
-        is_valid = (
-            # In this order, the checks ensure that formatting accesses no attributes and uses little memory.
-            bool(fields)
-            and all(field in ("", "0") and len(form or "") <= _LONGEST_FORMAT for field, form in fields)
-            and len(os.fsencode(value)) <= _LONGEST_TEMPLATE
-            and not set(value) & {"/", "\0"}
-            and all(number_in(value, value.format(n)) == n and is_considered(value.format(n)) for n in (7, 1_234_567))
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        is_valid = False
-    if not is_valid:
+    if not isinstance(value, str) or not _TEMPLATE.fullmatch(value) or not is_considered(value):
         raise ArgumentError(
             "filename_tmpl must be a file name that contains '{}' for the number and ends in .pth, .pt or .ckpt",
             key="filename_tmpl",
             found=value,
-            notes=[
-                f"It must not begin with '.' or '{BEST}', because resuming ignores such files.",
-                f"It must not contain '/' and must be at most {_LONGEST_TEMPLATE} bytes long.",
-            ],
+            notes=[f"It must not begin with '.' or '{BEST}', because resuming ignores such files."],
         )
-    return str(value)
+    return value
 
 
 def folder_below(out_dir: str, work_dir: str) -> str:
@@ -97,12 +78,9 @@ def number_in(template: str, name: str) -> int | None:
         >>> number_in("iter_{}.pth", "precious.pth") is None
         True
     """
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        return None
     for form in (template, sharded_name(template)):
-        parsed = Formatter().parse(form)
-        pattern = (re.escape(text) + ("" if field is None else r"\s*(\d+)") for text, field, *_ in parsed)
-        found = re.fullmatch("".join(pattern), name)
+        start, end = re.split(r"\{.*\}", form)
+        found = re.fullmatch(rf"{re.escape(start)}(\d{{1,18}}){re.escape(end)}", name)
         if found and form.format(int(found[1])) == name:
             return int(found[1])
     return None
@@ -134,7 +112,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     The path may not exist.
     """
     try:
-        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
+        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
     except OSError:
         return None
     return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
@@ -145,8 +123,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
 
     Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to, in the order of
     `list_candidates`. Skips best checkpoints, and files with weights but no training state. Logs a warning for a
-    pointer to a different storage backend, for each damaged checkpoint, and for a checkpoint at a later iteration than
-    the selected one.
+    pointer to a different storage backend, for each damaged checkpoint, and for an older file with a higher number.
 
     Raises:
         CheckpointError: The folder cannot be read, or no intact checkpoint is found and at least one cannot be read.
@@ -176,7 +153,7 @@ def find_first_resumable(
     if pointer and not storage.is_same_storage(pointer, folder):
         _logger.warning(
             "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from it, "
-            "pass `--resume PATH`.",
+            "pass its path: `--resume PATH`, or `resume=` in Python.",
             storage.join(folder, POINTER),
             pointer,
         )
@@ -186,21 +163,19 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            problem = error
             if not isinstance(error, CheckpointDamagedError):
                 try:
                     read_verified_outline(path)
                 except CheckpointError as other:
-                    problem = other
+                    error = other
                 else:  # intact; for example, memory was short, which is no reason to use an older checkpoint
                     raise
-            if isinstance(problem.__cause__, OSError):
-                unreadable = unreadable or problem
-            _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
+            if isinstance(error.__cause__, OSError):
+                unreadable = unreadable or error
+            _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
-            _warn_of_other_run(path, storage.absolute(folder))
-            _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
+            _warn_of_others(path, storage.absolute(folder), paths[place + 1 :])
             return path, content
         _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
         del content  # free the memory before the next one is read
@@ -240,14 +215,13 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     if pointer and storage.parent(pointer) not in folders:
         folders.append(storage.parent(pointer))
     found = []
-    for each in folders:
+    for path in folders:
         try:
-            found += [storage.join(each, name) for name in storage.list_dir(each) if is_considered(name)]
+            found += [storage.join(path, name) for name in storage.list_dir(path) if is_considered(name)]
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, ImportError, ValueError) as error:  # fsspec raises the last two for an unknown protocol
-            reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"cannot read folder '{each}': {reason}") from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read folder '{path}': {error.strerror or error}") from error
     if pointer and pointer not in found and storage.exists(pointer):
         found.append(pointer)
     ordered = sorted(found, key=_saved, reverse=True)
@@ -272,7 +246,7 @@ def _pointer_target(folder: str) -> str | None:
     here = storage.join(folder, storage.base_name(pointer))
     if storage.parent(pointer) == folder or not storage.exists(here):
         return pointer
-    with contextlib.suppress(OSError, ImportError, ValueError):
+    with contextlib.suppress(OSError):
         if storage.exists(pointer) and _saved(pointer) != _saved(here):
             return pointer
     return here
@@ -294,19 +268,15 @@ def _saved(path: str) -> int:
 def _iteration_of(path: str) -> float:
     """Returns the iteration of a checkpoint, or infinity if it cannot be read, because it may be the latest one."""
     try:
-        return _iteration_in(read_outline(path).content)
+        meta = read_outline(path).content.get("meta")
     except CheckpointError:
         return math.inf
-
-
-def _iteration_in(content: Mapping[Any, Any]) -> float:
-    meta = content.get("meta")
     number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
     return number if isinstance(number, (int, float)) else 0
 
 
-def _warn_of_other_run(selected: str, folder: str) -> None:
-    """Warns if the selected checkpoint belongs to another run."""
+def _warn_of_others(selected: str, folder: str, others: list[str]) -> None:
+    """Warns if the selected checkpoint belongs to another run, or an older file has a higher number in its name."""
     if _is_in_other_run(selected, folder):
         _logger.warning(
             "'%s' has no intact checkpoint. Its '%s' points to another run. Resuming from '%s'.",
@@ -314,26 +284,14 @@ def _warn_of_other_run(selected: str, folder: str) -> None:
             POINTER,
             selected,
         )
-
-
-def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
-    """Warns if another checkpoint, such as one from an earlier run, is at a later iteration than the selected one."""
-    later, wanted = {}, _NUMBERED.fullmatch(storage.base_name(selected))
-    for path in others:
-        found = _NUMBERED.fullmatch(storage.base_name(path))
-        if found and wanted and (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2]):
-            continue  # the name has a lower number, so the file need not be read
-        number = _iteration_of(path)
-        if iteration < number < math.inf:
-            later[path] = number
-    if later:
-        path = max(later, key=lambda each: later[each])
-        _logger.warning(
-            "Resuming from '%s' (iteration %d). Ignoring '%s', which is at a later iteration (%d)%s. To resume from a "
-            "later checkpoint, pass `--resume PATH`.",
-            selected,
-            iteration,
-            path,
-            later[path],
-            f", and {pluralize(len(later) - 1, 'other later checkpoint')}" if len(later) > 1 else "",
-        )
+    name = storage.base_name(selected)
+    for other in map(storage.base_name, others):
+        numbers = [int(number[0]) for text in (other, name) if (number := _NUMBER.search(text))]
+        if _NUMBER.sub("", other) == _NUMBER.sub("", name) and len(numbers) == 2 and numbers[0] > numbers[1]:
+            _logger.warning(
+                "Resuming from '%s'. Ignoring '%s', which was saved earlier. To resume from it, pass its path: "
+                "`--resume PATH`, or `resume=` in Python.",
+                selected,
+                other,
+            )
+            return

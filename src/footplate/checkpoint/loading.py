@@ -27,12 +27,11 @@ from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, import_optional
+from footplate.errors import CheckpointDamagedError, CheckpointError, import_optional
 from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
-_SHOWN_NAMES = 5
-_SHOWN_KEYS = 10
+_MAX_NAMES = 10
 STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that wrappers for distributed training add
 _COUNTER = "num_batches_tracked"  # files of early torch versions lack it, which does no harm
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
@@ -67,14 +66,9 @@ def load_checkpoint(
         CheckpointDamagedError: The content does not match its checksum. The notes suggest the newest intact checkpoint
             in the folder.
         CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
-        ArgumentError: The device does not exist.
     """
     name = os.fspath(path)
-    try:
-        device = torch.device(map_location)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f"tensors cannot be moved to the device '{map_location}'", key="map_location") from error
+    device = torch.device(map_location)
     trust = trust or storage.absolute(name) in _trusted_paths
     file = name if in_place else local_file(name)
     if file.endswith(SAFETENSORS_SUFFIX):
@@ -83,12 +77,10 @@ def load_checkpoint(
         return _load(file, device, trust=trust, like=like)
     except CheckpointDamagedError as error:
         if file != name:
-            notes = [*error.notes, "Remove the file to download it again."]
-            raise CheckpointDamagedError(error.message, notes=notes) from error
-        if (other := find_other_intact(name)) is None:
-            raise
-        notes = [*error.notes, f"The newest intact checkpoint in this folder is '{other}'."]
-        raise CheckpointDamagedError(error.message, notes=notes) from error
+            error.notes = (*error.notes, "Remove the file to download it again.")
+        elif other := find_other_intact(name):
+            error.notes = (*error.notes, f"The newest intact checkpoint in this folder is '{other}'.")
+        raise
 
 
 def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
@@ -136,28 +128,22 @@ def _load(
         else:
             loaded, names, _ = read_content(stream, device=device)
             if names:
-                shown = list_names(names, _SHOWN_NAMES)
-                _logger.info(
-                    "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s.", name, shown
-                )
-    if isinstance(loaded, torch.nn.Module) or (isinstance(loaded, OpaqueObject) and "_modules" in (loaded.state or ())):
-        kind = type(loaded)
-        kind_name = loaded.name if isinstance(loaded, OpaqueObject) else f"{kind.__module__}.{kind.__qualname__}"
-        raise CheckpointError(
-            f"'{name}' contains a whole pickled model of class {kind_name}, not its weights",
-            notes=["Save the weights instead, where the model was trained: torch.save(model.state_dict(), path)."],
-        )
+                message = "Checkpoint '%s' contains objects that were not instantiated, of these classes: %s."
+                _logger.info(message, name, list_names(names, _MAX_NAMES))
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
-    return dict(loaded) if type(loaded) is not dict else loaded
+        raise CheckpointError(
+            f"'{name}' does not contain a dict",
+            found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
+            notes=["Save the weights of a whole model where it was trained: torch.save(model.state_dict(), path)."],
+        )
+    return dict(loaded)
 
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
     package = import_optional("safetensors.torch", extra="export", why=f"reading '{path}'")
+    content = storage.read_bytes(path)
     try:
-        tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
-    except OSError:
-        raise
+        tensors: dict[str, torch.Tensor] = package.load(content)
     except Exception as error:  # the package raises its own exception type and others
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
     return {key: value.to(device) for key, value in tensors.items()}
@@ -292,7 +278,6 @@ def load_weights(
     )
     if not report.loaded and (report.missing or report.mismatched):
         notes = _list_keys("with a different shape", report.mismatched)
-        notes = notes or ["The file has no tensors under this prefix."]
         if report.unexpected and not report.mismatched:
             first = report.unexpected[0]
             notes = [
@@ -310,7 +295,7 @@ def load_weights(
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
     if not entries:
         return []
-    return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
+    return [f"  {title} ({len(entries)}): {list_names(entries, _MAX_NAMES)}"]
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from footplate.errors import CheckpointError
 
 _T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
-_ATOMS = _UNCHANGED | {int, bytes}
-_LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
+_SCALARS: tuple[Any, ...] = (bool, int, float, complex, bytes)
+_MAX_INTEGER_BITS = 2039  # accepted by torch's weights-only reader, which also rejects empty bytes
 _MARK = "footplate.sharded"
 _SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
@@ -35,7 +35,10 @@ def to_serializable(value: Any) -> Any:
     Raises:
         CheckpointError: The state contains a value of another type. The message contains its key path.
     """
-    return _convert(value, "", set())
+    try:
+        return _convert(value, "")
+    except RecursionError as error:
+        raise CheckpointError("the state contains a circular reference, which cannot be saved") from error
 
 
 def walk(value: Any) -> Iterator[Any]:
@@ -78,7 +81,7 @@ def rebuild(state: Any, replace: Callable[[str, Any], Any], name: str = "") -> A
         return copied
     if type(state) in (list, tuple):
         return type(state)(
-            each if type(each) in _ATOMS else rebuild(each, replace, f"{name}[{place}]")
+            each if type(each) in _UNCHANGED or type(each) is int else rebuild(each, replace, f"{name}[{place}]")
             for place, each in enumerate(state)
         )
     return state
@@ -95,48 +98,34 @@ def bytes_in(state: Any) -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-def _convert(value: Any, key: str, parents: set[int]) -> Any:
+def _convert(value: Any, key: str) -> Any:
     if type(value) in _UNCHANGED:
         return value
     if isinstance(value, torch.Tensor):
         return _convert_tensor(value, key)
-    if isinstance(value, (np.ndarray, np.generic, str, int, float, bytes)):
-        return _convert_leaf(value, key)
-    if id(value) in parents:
-        raise CheckpointError("the state contains a circular reference, which cannot be saved", key=key)
-    parents.add(id(value))
-    converted: Any
     if isinstance(value, (list, tuple, deque)):
-        converted = [_convert(entry, f"{key}[{index}]", parents) for index, entry in enumerate(value)]
-        converted = tuple(converted) if isinstance(value, tuple) else converted
-    elif isinstance(value, Mapping):
-        converted = OrderedDict() if isinstance(value, OrderedDict) else {}
+        entries = [_convert(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    if isinstance(value, Mapping):
+        converted: dict[Hashable, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
         for name, entry in value.items():
             path = f"{key}.{name}" if key else str(name)
-            converted[_convert_key(name, path)] = _convert(entry, path, parents)
+            converted[_convert_key(name, path)] = _convert(entry, path)
         metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
         if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
-            converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
-    elif type(value) is set:
-        converted = {_convert_key(entry, key) for entry in value}
-    else:
-        raise _unsupported(value, key)
-    parents.discard(id(value))
-    return converted
+            converted._metadata = _convert(metadata, f"{key}._metadata")  # type: ignore[attr-defined]
+        return converted
+    if type(value) is set:
+        return {_convert_key(entry, key) for entry in value}
+    return _convert_leaf(value, key)
 
 
 def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
-    if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+    is_plain = type(value) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+    if not is_plain or value.device.type == "meta" or value.is_quantized or value.layout != torch.strided:
         raise _unsupported(value, key)
-    value = value.detach()
-    if value.device.type == "meta":
-        raise CheckpointError("a tensor on the meta device cannot be saved", key=key)
-    if value.is_quantized:
-        raise CheckpointError("a quantized tensor cannot be saved", key=key)
-    if value.layout != torch.strided:
-        raise CheckpointError(f"a tensor of layout '{value.layout}' cannot be saved", key=key)
-    value = value.resolve_conj().resolve_neg()
-    is_view = value.numel() * value.element_size() < value.untyped_storage().nbytes()
+    value = value.detach().resolve_conj().resolve_neg()
+    is_view = value.nbytes < value.untyped_storage().nbytes()
     return value.clone() if is_view else value
 
 
@@ -146,41 +135,26 @@ def _convert_leaf(value: Any, key: str) -> Any:
     Converts NumPy scalars to Python scalars, NumPy arrays to tensors (string arrays to lists), and instances of
     subclasses of str, int, float and bytes, such as enum members, to the built-in type.
     """
-    if isinstance(value, np.generic):
-        scalar = value.item()
-        if type(scalar) not in _ATOMS:
-            raise _unsupported(value, key)
-        return scalar
+    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
+        return value.tolist()
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "US":
-            return value.tolist()
         try:
             return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
         except TypeError as error:
-            raise CheckpointError(f"a NumPy array of dtype '{value.dtype}' cannot be saved", key=key) from error
-    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
-        raise CheckpointError(f"an integer with more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
-    if isinstance(value, bytes) and not value:
-        raise CheckpointError(
-            "empty bytes cannot be saved, because PyTorch's weights-only reader rejects them", key=key
-        )
+            raise _unsupported(value, key) from error
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, bytes):
-        return bytes(value)
-    return int(value) if isinstance(value, int) else float(value)
+    for kind in _SCALARS:
+        if isinstance(value, kind) and value != b"" and not (kind is int and value.bit_length() > _MAX_INTEGER_BITS):
+            return kind(value)
+    raise _unsupported(value, key)
 
 
 def _convert_key(key: Any, path: str) -> Hashable:
-    key = key.item() if isinstance(key, np.generic) else key
     if isinstance(key, tuple):
         return tuple(_convert_key(part, path) for part in key)
-    for kind in (str, bool, int, float):
-        if isinstance(key, kind):
-            return kind(key)
-    if key is None:
-        return None
-    raise CheckpointError(f"a key of type '{type(key).__name__}' cannot be saved", key=path, found=key)
+    return None if key is None else _convert_leaf(key, path)
 
 
 def _unsupported(value: Any, key: str) -> CheckpointError:
@@ -188,7 +162,11 @@ def _unsupported(value: Any, key: str) -> CheckpointError:
     return CheckpointError(
         f"an object of type '{kind.__module__}.{kind.__qualname__}' cannot be saved in a checkpoint",
         key=key,
-        notes=["A state may contain tensors, numbers, strings, lists, tuples and dicts."],
+        found=value,
+        notes=[
+            "A state may contain dense tensors, numbers, strings, non-empty bytes, lists, tuples and dicts.",
+            f"An integer may have {_MAX_INTEGER_BITS} bits. Quantized tensors and the meta device are not supported.",
+        ],
     )
 
 

@@ -34,8 +34,7 @@ _OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[
 _LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
 _LAYOUT_START_BYTES = 256
 _FORMAT = "footplate-sharded 2"
-_LONGEST_LAYOUT = 1 << 30
-_SHOWN_NAMES = 3
+_MAX_NAMES = 3
 
 
 class Chunk(NamedTuple):
@@ -76,7 +75,13 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """The size of all files except `layout.json`, in bytes."""
-        return sum(each.size for each in self.files.values())
+        return sum(file.size for file in self.files.values())
+
+    def empty_tensors(self, device: "str | torch.device") -> dict[str, torch.Tensor]:
+        """Returns uninitialized tensors for the content of all shards."""
+        return {
+            name: torch.empty(tensor.size, dtype=tensor.dtype, device=device) for name, tensor in self.tensors.items()
+        }
 
 
 def is_sharded_path(path: str) -> bool:
@@ -131,10 +136,10 @@ def remove_sharded(folder: str) -> list[str]:
     if storage.is_link(folder):
         storage.remove(folder.rstrip("/"))
         return []
-    if not storage.exists(folder):
-        return []
     try:
         names = storage.list_dir(folder)
+    except FileNotFoundError:
+        return []
     except NotADirectoryError:  # a file that footplate did not write
         return [storage.base_name(folder)]
     if has_own_layout(folder):
@@ -156,11 +161,10 @@ def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
     """
     left = []
     for name in names:
-        path = storage.join(folder, name)
-        if not is_own_file(name) or (storage.is_local(path) and os.path.isdir(path)):
-            left.append(name)
+        if is_own_file(name):
+            storage.remove(storage.join(folder, name))
         else:
-            storage.remove(path)
+            left.append(name)
     return left
 
 
@@ -168,24 +172,16 @@ def check_writable(folder: str) -> None:
     """Checks that a sharded checkpoint may be written to a folder.
 
     Raises:
-        CheckpointError: The folder contains files that footplate did not write, or it is not a folder.
-        OSError: The folder cannot be read.
+        CheckpointError: The folder contains files that footplate did not write.
+        OSError: The folder cannot be read, or it is a file.
     """
-    if not storage.exists(folder):
-        if storage.is_link(folder):
-            raise CheckpointError("it is a broken symbolic link", notes=["Remove the link."])
-        return
-    if has_own_layout(folder):
-        return
-    try:
+    if storage.exists(folder) and not has_own_layout(folder):
         foreign = [name for name in storage.list_dir(folder) if not is_own_file(name)]
-    except NotADirectoryError as error:
-        raise CheckpointError("it is a file, not a folder", notes=["Choose another name, or move the file."]) from error
-    if foreign:
-        raise CheckpointError(
-            f"it contains files that footplate did not write: {list_names(foreign, _SHOWN_NAMES)}",
-            notes=["Choose another folder, or move the files."],
-        )
+        if foreign:
+            raise CheckpointError(
+                f"it contains files that footplate did not write: {list_names(foreign, _MAX_NAMES)}",
+                notes=["Choose another folder, or move the files."],
+            )
 
 
 def remove_unfinished(folder: str, *, but: str) -> list[str]:
@@ -219,10 +215,10 @@ def write_layout(folder: str, layout: Layout) -> Digest:
         "format": _FORMAT,
         "saved": saved,
         "state": layout.state,
-        "files": {name: list(each) for name, each in layout.files.items()},
+        "files": layout.files,
         "tensors": {
-            name: [str(each.dtype).removeprefix("torch."), each.size, each.chunks]
-            for name, each in layout.tensors.items()
+            name: [str(tensor.dtype).removeprefix("torch."), tensor.size, tensor.chunks]
+            for name, tensor in layout.tensors.items()
         },
     }
     digest = Digest(_sha256_of_json(body), saved)
@@ -240,9 +236,6 @@ def read_layout(folder: str) -> Layout:
     """
     path = storage.join(folder, LAYOUT)
     try:
-        size = storage.status(path).size
-        if size > _LONGEST_LAYOUT:
-            raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is too long")
         content = json.loads(storage.read_bytes(path).decode())
         body, recorded = content["layout"], content["sha256"]
         found = _sha256_of_json(body)
@@ -260,8 +253,7 @@ def read_layout(folder: str) -> Layout:
     try:
         return _parse(body, recorded)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = error if type(error) is ValueError else f"its {LAYOUT} has an unexpected form: {error!r}"
-        raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}") from error
+        raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is invalid: {error!r}") from error
 
 
 def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)) -> None:
@@ -296,38 +288,17 @@ def _sha256_of_json(body: Any) -> str:
 
 
 def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
-    """Parses a layout, and checks that each tensor is complete and that only files of the folder are read."""
+    """Parses a layout, and checks that only files of the folder are read and that no shard of a tensor is missing."""
     if body["format"] != _FORMAT:
-        raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
-    files = {name: FileDigest(_checked_size(size), str(sha)) for name, (size, sha) in body["files"].items()}
-    if invalid := [name for name in files if not is_own_file(name)]:
+        raise ValueError(f"the format is '{body['format']}', not '{_FORMAT}'")
+    files = {name: FileDigest(*entry) for name, entry in body["files"].items()}
+    tensors = {}
+    for name, (dtype, size, entries) in body["tensors"].items():
+        chunks = [Chunk(tuple(offsets), tuple(sizes), *place) for offsets, sizes, *place in entries]
+        if sum(math.prod(chunk.sizes) for chunk in chunks) != math.prod(size):
+            raise ValueError(f"the shards of '{name}' overlap or leave gaps")
+        tensors[name] = StoredTensor(vars(torch)[dtype], tuple(size), chunks)
+    used = {body["state"], *(chunk.file for tensor in tensors.values() for chunk in tensor.chunks)}
+    if invalid := [name for name in {*files, *used} if name not in files or not is_own_file(name)]:
         raise ValueError(f"{invalid[0]!r} is not a valid file name")
-    if body["state"] not in files:
-        raise ValueError("its state file is not among its files")
-    tensors = {name: _parse_tensor(name, files, *each) for name, each in body["tensors"].items()}
-    return Layout(body["state"], tensors, files, Digest(sha256, _checked_size(body["saved"])))
-
-
-def _parse_tensor(name: str, files: Mapping[str, FileDigest], kind: str, size: Any, chunks: Any) -> StoredTensor:
-    dtype = vars(torch).get(kind)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
-    shape = tuple(map(_checked_size, size))
-    parsed = []
-    for offsets, sizes, file, start, length in chunks:
-        chunk = Chunk(tuple(map(_checked_size, offsets)), tuple(map(_checked_size, sizes)), file, start, length)
-        ends = [at + count for at, count in zip(chunk.offsets, chunk.sizes, strict=True)]
-        if len(ends) != len(shape) or any(end > limit for end, limit in zip(ends, shape, strict=True)):
-            raise ValueError(f"a shard of '{name}' is outside the tensor")
-        if file not in files or _checked_size(start) + _checked_size(length) > files[file].size:
-            raise ValueError(f"a shard of '{name}' is outside its file")
-        parsed.append(chunk)
-    if sum(math.prod(chunk.sizes) for chunk in parsed) != math.prod(shape):
-        raise ValueError(f"the shards of '{name}' overlap or leave gaps")
-    return StoredTensor(dtype, shape, parsed)
-
-
-def _checked_size(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"'{value}' is not a valid size")
-    return value
+    return Layout(body["state"], tensors, files, Digest(sha256, body["saved"]))

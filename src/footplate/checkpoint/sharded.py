@@ -12,12 +12,12 @@ from footplate import storage
 from footplate.checkpoint.contents import SUFFIXES, open_checkpoint
 from footplate.checkpoint.saver import save_checkpoint
 from footplate.checkpoint.serializable import Shard, cut_evenly, join_state, split_state, to_serializable
-from footplate.checkpoint.shard_layout import is_sharded_path, read_layout, verify_files
+from footplate.checkpoint.shard_layout import is_sharded_path, read_layout
 from footplate.checkpoint.torch_file import read_content
 from footplate.checks import check_count
-from footplate.distributed import gather_objects, get_rank, get_world_size, tensor_parallel_size
+from footplate.distributed import get_rank, get_world_size, tensor_parallel_size
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 
 
 def save_shards(
@@ -83,52 +83,37 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     layout = read_layout(folder)
+    targets = layout.empty_tensors(device)
     is_split = like is not None and is_sharded(like)
-    targets: dict[str, torch.Tensor] = {}
     if like is not None and is_split:
         from torch.distributed import tensor as dtensor
 
-        failure: str | None = None
-        try:
-            verify_files(folder, layout, share=(get_rank(), get_world_size()))
-        except CheckpointError as error:
-            failure = error.message
-        for message in gather_objects(failure):  # so that all ranks raise the same error
-            if message is not None:
-                raise CheckpointDamagedError(message)
-        model: Any = next(each for each in reshard(like).parameters() if is_dtensor(each))
+        model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
         mesh, placements = model.device_mesh, model.placements
         if tensor_parallel_size() > 1:  # layers differ in their meshes and placements
             mesh, placements = world_mesh(mesh.device_type, dist.group.WORLD), [dtensor.Shard(0)]
-        for name, each in layout.tensors.items():
-            targets[name] = (
-                dtensor.empty(each.size, dtype=each.dtype, device_mesh=mesh, placements=placements)
-                if each.size
-                else torch.empty(each.size, dtype=each.dtype, device=device)
-            )
-    else:
-        if device.type != "meta":
-            verify_files(folder, layout)  # before memory of the sizes that the layout claims is allocated
-        targets = {key: torch.empty(each.size, dtype=each.dtype, device=device) for key, each in layout.tensors.items()}
+        for name, tensor in layout.tensors.items():
+            if tensor.size:
+                targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, device_mesh=mesh, placements=placements)
     if device.type != "meta" and targets:
         from torch.distributed.checkpoint.api import CheckpointException
         from torch.distributed.checkpoint.state_dict_loader import load
 
         from footplate.checkpoint.sharded_storage import FolderReader
 
+        share = (get_rank(), get_world_size()) if is_split else (0, 1)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the load in a single process
-                load(dict(targets), storage_reader=FolderReader(folder, layout), no_dist=not is_split)
+                load(dict(targets), storage_reader=FolderReader(folder, layout, share), no_dist=not is_split)
         except CheckpointException as failed:
             cause = next(iter(failed.failures.values()))[0]
+            if isinstance(cause, CheckpointError):
+                raise cause from failed
             raise CheckpointError(f"cannot read checkpoint '{folder}': {cause}") from failed
     with open_checkpoint(storage.join(folder, layout.state)) as stream:
         state = read_content(stream, device=device).value
-    try:
-        content = join_state(state, targets)
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot use checkpoint '{folder}': {error.message}") from error
+    content = join_state(state, targets)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{folder}' does not contain a dict", found=type(content).__name__)
     return dict(content)

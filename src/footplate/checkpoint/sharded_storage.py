@@ -5,7 +5,6 @@ Import this module only when it is needed, because importing DCP is slow.
 
 import contextlib
 import dataclasses
-import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
@@ -21,12 +20,19 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner import (
+    LoadPlan,
+    SavePlan,
+    SavePlanner,
+    TensorWriteData,
+    WriteItem,
+    WriteItemType,
+)
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from footplate import storage
-from footplate.checkpoint.digest import sha256_of_file
+from footplate.checkpoint.digest import HashingSink, sha256_of_file
 from footplate.checkpoint.saver import commit_checkpoint
 from footplate.checkpoint.serializable import Shard, bytes_in
 from footplate.checkpoint.shard_layout import (
@@ -38,6 +44,7 @@ from footplate.checkpoint.shard_layout import (
     is_committed,
     remove_own_files,
     remove_unfinished,
+    verify_files,
     write_layout,
 )
 from footplate.errors import CheckpointError
@@ -105,7 +112,7 @@ class _Files:
             return
         try:
             with storage.atomic_file(path) as sink:
-                stream = _Stream(sink)
+                stream = HashingSink(sink)
                 yield stream
                 if stream.error is not None:
                     raise stream.error
@@ -113,33 +120,6 @@ class _Files:
             self.error = error
             return
         self.digests[storage.base_name(path)] = FileDigest(stream.size, stream.sha256.hexdigest())
-
-
-class _Stream:
-    """Computes the digest of what is written. Keeps errors, because torch replaces them with its own."""
-
-    def __init__(self, sink: storage.Sink) -> None:
-        self._sink, self.size, self.sha256 = sink, 0, hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        content = memoryview(data).cast("B")
-        self.size += len(content)
-        if self.error is None:
-            self.sha256.update(content)
-            try:
-                self._sink.write(content)
-            except OSError as error:
-                self.error = error
-        return len(content)
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        pass
-
-    close = flush
 
 
 class FolderWriter(FileSystemWriter):
@@ -244,23 +224,33 @@ class FolderReader(FileSystemReader):
     Args:
         folder: The folder.
         layout: Its layout, which replaces the pickled metadata of DCP.
+        share: The share of the files that this rank verifies; see `verify_files`.
     """
 
-    def __init__(self, folder: str, layout: Layout) -> None:
+    def __init__(self, folder: str, layout: Layout, share: tuple[int, int]) -> None:
         super().__init__(folder)
         self.path, self.fs = cast(Any, folder), cast(Any, _Files())
-        self._layout = layout
+        self._folder, self._layout, self._share = folder, layout, share
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """Verifies the files. DCP raises an error of one rank in all ranks.
+
+        Raises:
+            CheckpointError: A file does not match its checksum, or cannot be read.
+        """
+        verify_files(self._folder, self._layout, share=self._share)
+        return plan
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Returns the metadata from the layout."""
         tensors: dict[str, Any] = {}
         places: dict[MetadataIndex, Any] = {}
-        for name, each in self._layout.tensors.items():
+        for name, tensor in self._layout.tensors.items():
             chunks = []
-            for chunk in each.chunks:
+            for chunk in tensor.chunks:
                 chunks.append(ChunkStorageMetadata(torch.Size(chunk.offsets), torch.Size(chunk.sizes)))
                 places[MetadataIndex(name, chunk.offsets)] = SimpleNamespace(
                     relative_path=chunk.file, offset=chunk.start, length=chunk.length, transform_descriptors=None
                 )
-            tensors[name] = TensorStorageMetadata(TensorProperties(dtype=each.dtype), torch.Size(each.size), chunks)
+            tensors[name] = TensorStorageMetadata(TensorProperties(dtype=tensor.dtype), torch.Size(tensor.size), chunks)
         return Metadata(tensors, storage_data=places)

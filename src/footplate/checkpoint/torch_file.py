@@ -1,9 +1,7 @@
 """Reads the files that `torch.save` writes, without importing or calling anything that they refer to."""
 
 import io
-import os
 import pickle
-import tarfile
 import warnings
 import zipfile
 from types import SimpleNamespace
@@ -12,11 +10,11 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
-from footplate.checkpoint.unpickler import Unpickler
+from footplate.checkpoint.unpickler import OpaqueObject, unpickler_with
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _ZIP_START, _ZIP_END, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 
 
 class Content(NamedTuple):
@@ -42,27 +40,27 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
     """
     device = torch.device(device)
     digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
-    names: set[str] = set()
+    classes: dict[str, type[OpaqueObject]] = {}
     archive: zipfile.ZipFile | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about typed storages, and sources of pickled modules
         try:
             archive = _open_archive(stream, digest)
             if archive is None:
-                value = _read_old(stream, device, names)
+                value = _read_old(stream, device, classes)
             else:
                 if device.type != "meta" and not digest.length:
                     _verify_members(archive)  # torch ignores the checksums
                 stream.seek(0)
-                value = _load(stream, device, names)
+                value = _load(stream, device, classes)
         except (CheckpointError, OSError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).partition("\n")[0].split())[:_LONGEST_REASON]
+            reason = " ".join(str(error).partition("\n")[0].split())[:_MAX_REASON]
             is_verified = archive is not None or isinstance(error, MemoryError)
             kind = CheckpointError if is_verified else CheckpointDamagedError
             raise kind(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
-    return Content(value, sorted(names), digest)
+    return Content(value, sorted(classes), digest)
 
 
 def verify_checksums(stream: IO[bytes]) -> None:
@@ -103,14 +101,6 @@ def _open_archive(stream: IO[bytes], digest: Digest) -> zipfile.ZipFile | None:
     if start[:1] == pickle.PROTO:
         return None
     if start != _ZIP_START:
-        stream.seek(0)
-        if tarfile.is_tarfile(stream):
-            raise CheckpointError(
-                "it is a tar archive, a format from before PyTorch 0.2 that footplate does not support",
-                notes=[
-                    "If you trust the file, load it with `torch.load(path, weights_only=False)`, and save it again."
-                ],
-            )
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
     stream.seek(max(0, size - digest.length - _ZIP_END_BYTES))
     end = stream.read(_ZIP_END_BYTES)
@@ -121,11 +111,11 @@ def _open_archive(stream: IO[bytes], digest: Digest) -> zipfile.ZipFile | None:
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise CheckpointDamagedError(f"its archive is damaged: {error}") from error
     members = archive.infolist()
-    if sum(each.file_size for each in members) > size:
+    if sum(member.file_size for member in members) > size:
         raise CheckpointError("its members are larger than the file, because they are compressed or overlap")
-    if min((each.header_offset for each in members), default=0):
+    if min((member.header_offset for member in members), default=0):
         raise CheckpointDamagedError("the beginning of the archive is missing")
-    names = {each.filename.partition("/")[2] for each in members}
+    names = {member.filename.partition("/")[2] for member in members}
     if "constants.pkl" in names:
         raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
     if "data.pkl" not in names:
@@ -133,38 +123,22 @@ def _open_archive(stream: IO[bytes], digest: Digest) -> zipfile.ZipFile | None:
     return archive
 
 
-def _load(stream: IO[bytes], device: torch.device, names: set[str]) -> Any:
+def _load(stream: IO[bytes], device: torch.device, classes: dict[str, type[OpaqueObject]]) -> Any:
     try:
         return torch.load(stream, map_location=device, weights_only=True)
-    except Exception as error:  # noqa: BLE001 - the file contains an object that torch refuses, or the next call fails
-        if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0") != "0":
-            reason = "it is damaged, or contains objects that PyTorch refuses"
-            raise CheckpointError(reason, notes=["Unset TORCH_FORCE_WEIGHTS_ONLY_LOAD to read it."]) from error
+    except Exception:  # noqa: BLE001 - the file contains an object that torch refuses, or the next call fails
         stream.seek(0)
-    unpicklers: list[Unpickler] = []
-
-    class Reader(Unpickler):
-        def __init__(self, file: IO[bytes], **settings: Any) -> None:
-            super().__init__(file, **settings)
-            unpicklers.append(self)
-
-    def load(file: IO[bytes], **settings: Any) -> Any:
-        return Reader(file).load()
-
-    module = SimpleNamespace(__name__=__name__, Unpickler=Reader, load=load)
-    value = torch.load(stream, map_location=device, weights_only=False, pickle_module=module)
-    names.update(*(each.names for each in unpicklers))
-    return value
+    reader = unpickler_with(classes)
+    module = SimpleNamespace(__name__=__name__, Unpickler=reader, load=lambda file, **settings: reader(file).load())
+    return torch.load(stream, map_location=device, weights_only=False, pickle_module=module)
 
 
-def _read_old(stream: IO[bytes], device: torch.device, names: set[str]) -> Any:
+def _read_old(stream: IO[bytes], device: torch.device, classes: dict[str, type[OpaqueObject]]) -> Any:
     """Reads a plain pickle, or the format of PyTorch before 1.6, in which the tensors follow the pickle."""
     stream.seek(0)
     data = io.BytesIO(stream.read())  # torch would read a tar archive from a file with a descriptor
-    unpickler = Unpickler(data)
-    first = unpickler.load()
+    first = unpickler_with(classes)(data).load()
     if type(first) is not int or first != torch.serialization.MAGIC_NUMBER:
-        names.update(unpickler.names)
         return first
     data.seek(0)
-    return _load(data, device, names)
+    return _load(data, device, classes)

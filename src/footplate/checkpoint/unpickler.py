@@ -1,7 +1,7 @@
 """Unpickles data without importing or calling anything that it refers to.
 
-A name in a pickle becomes a class of placeholders, unless `_CONSTRUCTORS` or `_CONSTANTS` contains it. These tables are
-complete: they build tensors, NumPy arrays and containers, and contain nothing that can be used to reach other code.
+A name in a pickle becomes a class of placeholders, unless `_NAMES` contains it. This table is complete:
+it builds tensors, NumPy arrays and containers, and contains nothing that can be used to reach other code.
 """
 
 import pickle
@@ -112,10 +112,6 @@ def _build_scalar(dtype: Any, content: Any = None) -> Any:
     return np.frombuffer(content, dtype.value)[0].item()
 
 
-def _build_tensor(array: Any, dtype: torch.dtype, *_: Any) -> torch.Tensor:
-    return torch.from_numpy(array.array.astype(array.array.dtype.newbyteorder("="))).to(dtype)
-
-
 def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
     return function(*args) if isinstance(function, _Constructor) else opaque_class("tensor")(args)
 
@@ -146,13 +142,11 @@ def _detached(name: str) -> Callable[..., Any]:
     return lambda *args: function(*args).detach()  # without gradients and hooks
 
 
-_REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_meta_tensor_no_storage")
+_REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 _BUILDERS: dict[str, Callable[..., Any]] = {
     **{f"torch._utils.{name}": _detached(name) for name in _REBUILDERS},
     "torch._utils._rebuild_parameter": lambda data, *_: data.detach(),
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data.detach(),
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda data, *_: data.detach(),
-    "torch._utils._rebuild_device_tensor_from_numpy": _build_tensor,
     "torch._tensor._rebuild_from_type_v2": _build_of_type,
     "torch.Size": lambda sizes: torch.Size(sizes),
     "torch.device": lambda *args: torch.device(*args),
@@ -172,9 +166,9 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "numpy._core.multiarray.scalar": _build_scalar,
     "numpy._core.numeric._frombuffer": _build_array,
 }
-_CONSTRUCTORS = {name: _Constructor(function) for name, function in _BUILDERS.items()}
 _UNTYPED = _Constructor(opaque_class("torch.storage.UntypedStorage"))
-_CONSTANTS: dict[str, Any] = {
+_NAMES: dict[str, Any] = {
+    **{name: _Constructor(function) for name, function in _BUILDERS.items()},
     **{f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
     "torch.storage.UntypedStorage": _UNTYPED,
 }
@@ -187,13 +181,13 @@ class Unpickler(_Base):  # type: ignore[misc]
     """Reads one pickle as data.
 
     Attributes:
-        names: The names of the classes and functions for which the pickle has placeholders.
+        classes: The classes of placeholders by the names of the classes and functions that pickles refer to.
     """
+
+    classes: dict[str, type[OpaqueObject]]
 
     def __init__(self, file: IO[bytes], **settings: Any) -> None:
         super().__init__(file, encoding="latin1")
-        self.names: set[str] = set()
-        self._classes: dict[str, type[OpaqueObject]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns the constructor, the constant or the class of placeholders for a name."""
@@ -201,11 +195,11 @@ class Unpickler(_Base):  # type: ignore[misc]
             if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]
         full = f"{module}.{name}"
-        found = _CONSTRUCTORS.get(full, _CONSTANTS.get(full))
-        if found is None:
-            self.names.add(full)
-            found = self._classes.setdefault(full, opaque_class(full))
-        return found
+        if full in _NAMES:
+            return _NAMES[full]
+        if full not in self.classes:
+            self.classes[full] = opaque_class(full)
+        return self.classes[full]
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets an attribute. torch sets `persistent_load`, which expects a class that pickles must not reach."""
@@ -220,6 +214,11 @@ class Unpickler(_Base):  # type: ignore[misc]
     def load(self) -> Any:
         """Returns the value of the pickle."""
         return _with_arrays(super().load(), {})
+
+
+def unpickler_with(classes: dict[str, type[OpaqueObject]]) -> type[Unpickler]:
+    """Returns an unpickler that adds its classes of placeholders to `classes`."""
+    return type("Reader", (Unpickler,), {"classes": classes})
 
 
 def _with_arrays(value: Any, seen: dict[int, Any]) -> Any:
