@@ -1,6 +1,8 @@
-"""Environments with code bases and small data, for the slow tests."""
+"""Environments with code bases, small data, and commands in them, for the slow tests."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 # What mmcv-lite and the code bases import, installed without further dependencies, which include MMEngine.
@@ -52,7 +55,7 @@ def create_environment(folder: Path, packages: Sequence[str]) -> str:
 
 
 def write_scenes(folder: Path) -> None:
-    """Writes four pictures, label maps of three classes and boxes of two classes to `folder/data`."""
+    """Writes four pictures, label maps of three classes, boxes and folders of two classes to `folder/data`."""
     random = np.random.default_rng(0)
     images, annotations = [], []
     for name in ("images", "labels"):
@@ -60,6 +63,9 @@ def write_scenes(folder: Path) -> None:
     for index in range(4):
         image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(image).save(folder / f"data/images/{index}.png")
+        target = folder / "data/classes" / "ab"[index % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"data/images/{index}.png", target)
         label = random.integers(0, 3, (8, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
         Image.fromarray(label).save(folder / f"data/labels/{index}.png")
         images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
@@ -70,3 +76,41 @@ def write_scenes(folder: Path) -> None:
     categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     boxes = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "data/boxes.json").write_text(json.dumps(boxes))
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def run(python: str, folder: Path, *words: str, code: int = 0) -> str:
+    """Runs a command of footplate and returns its output."""
+    command = [python, "-m", "footplate", *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def train(python: str, folder: Path, config: str, *arguments: str) -> str:
+    (folder / "config.py").write_text(config)
+    return run(python, folder, "train", "config.py", *arguments)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=False)["state_dict"]
+    return found
+
+
+def same(first: Path, second: Path) -> bool:
+    """Checks whether two checkpoints have the same weights, bit for bit."""
+    before, after = weights(first), weights(second)
+    return before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def resume_bit_for_bit(python: str, folder: Path, config: str, middle: str, last: str) -> str:
+    """Checks that a run and its continuation from `middle` write equal weights to `last`. Returns the first output."""
+    output = train(python, folder, config, "--work-dir", "whole")
+    (folder / "again").mkdir()
+    shutil.copy(folder / "whole" / middle, folder / "again")
+    assert "Resumed from" in train(python, folder, config, "--work-dir", "again", "--resume")
+    assert same(folder / "whole" / last, folder / "again" / last)
+    assert not same(folder / "whole" / middle, folder / "whole" / last)
+    return output

@@ -1,15 +1,10 @@
 """Trains a published config of a first-generation code base with `footplate train`, in an environment of its own."""
 
-import os
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from tests.openmmlab.environment import COMMON, create_environment, write_scenes
+from tests.openmmlab.environment import COMMON, create_environment, resume_bit_for_bit, run, train
 
 CONFIG = """
 _base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'
@@ -18,13 +13,13 @@ train_pipeline = [
     dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', size=32), dict(type='RandomFlip', flip_prob=0.5),
     dict(type='Normalize', **norm), dict(type='ImageToTensor', keys=['img']), dict(type='ToTensor', keys=['gt_label']),
     dict(type='Collect', keys=['img', 'gt_label'])]
+own = dict(data_prefix='data/classes', classes=['a', 'b'])
 test_pipeline = [
     dict(type='LoadImageFromFile'), dict(type='Resize', size=(32, 32)), dict(type='Normalize', **norm),
     dict(type='ImageToTensor', keys=['img']), dict(type='Collect', keys=['img'])]
 data = dict(
-    samples_per_gpu=2, workers_per_gpu=0, train=dict(data_prefix='data', pipeline=train_pipeline, classes=['a', 'b']),
-    val=dict(data_prefix='data', ann_file=None, pipeline=test_pipeline, classes=['a', 'b']),
-    test=dict(data_prefix='data', ann_file=None, pipeline=test_pipeline, classes=['a', 'b']))
+    samples_per_gpu=2, workers_per_gpu=0, train=dict(pipeline=train_pipeline, **own),
+    val=dict(ann_file=None, pipeline=test_pipeline, **own), test=dict(ann_file=None, pipeline=test_pipeline, **own))
 model = dict(head=dict(num_classes=2, topk=(1,)))
 evaluation = dict(metric_options=dict(topk=(1,)))
 runner = dict(max_epochs=2)
@@ -93,54 +88,33 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     return create_environment(tmp_path_factory.mktemp("environment"), [*packages, *COMMON])
 
 
-def footplate(python: str, folder: Path, *arguments: str) -> str:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
-    command = [python, "-m", "footplate", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def published(python: str, package: str) -> Path:
+    """Returns the folder of the configs and scripts of a code base."""
+    return next(Path(python).parents[1].glob(f"lib/*/site-packages/{package}/.mim"))
 
 
-def prepare(python: str, folder: Path) -> Path:
-    """Writes the data and the config to a folder; returns the folder of the configs and scripts of MMClassification."""
-    random = np.random.default_rng(0)
-    for index in range(8):
-        images = folder / "data" / "ab"[index % 2]
-        images.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(images / f"{index}.png")
-    published = next((Path(python).parents[1] / "lib").glob("*/site-packages")) / "mmcls/.mim"
-    (folder / "config.py").write_text(CONFIG.format(configs=published / "configs"))
-    return published
+def config_of(python: str, package: str, config: str) -> str:
+    return config.replace("{configs}", str(published(python, package) / "configs"))
 
 
 @pytest.mark.slow
-def test_the_scripts_of_mmclassification_train_validate_and_test(python: str, tmp_path: Path) -> None:
-    tools = prepare(python, tmp_path) / "tools"
-    with (tmp_path / "config.py").open("a") as file:
-        file.write("evaluation['save_best'] = 'auto'\nworkflow = [('train', 1), ('val', 1)]\n")
-        file.write("data['persistent_workers'] = False\n")
-    output = footplate(python, tmp_path, "run", str(tools / "train.py"), "config.py", "--work-dir", "run")
+def test_the_scripts_of_mmclassification_train_validate_and_test(python: str, run_folder: Path) -> None:
+    more = "evaluation['save_best'] = 'auto'\nworkflow = [('train', 1), ('val', 1)]\n"
+    (run_folder / "config.py").write_text(config_of(python, "mmcls", CONFIG) + more)
+    tools = published(python, "mmcls") / "tools"
+    output = run(python, run_folder, "run", str(tools / "train.py"), "config.py", "--work-dir", "run")
     assert output.count("(val) [2]  val/loss") == 1  # the losses of the workflow
-    assert output.count("Epoch(val) [2][4/4]    accuracy_top-1") == 1
-    assert len(list((tmp_path / "run").glob("best_accuracy_top-1_epoch_*.pth"))) == 1
+    assert output.count("Epoch(val) [2][2/2]    accuracy_top-1") == 1
+    assert len(list((run_folder / "run").glob("best_accuracy_top-1_epoch_*.pth"))) == 1
     test = ("run", str(tools / "test.py"), "config.py", "run/epoch_2.pth", "--metrics", "accuracy")
-    assert "accuracy_top-1 : " in footplate(python, tmp_path, *test, "--metric-options", "topk=(1,)")
+    assert "accuracy_top-1 : " in run(python, run_folder, *test, "--metric-options", "topk=(1,)")
 
 
 @pytest.mark.slow
-def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, tmp_path: Path) -> None:
-    prepare(python, tmp_path)
-    output = footplate(python, tmp_path, "train", "config.py", "--work-dir", "whole")
+def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
+    output = resume_bit_for_bit(python, run_folder, config_of(python, "mmcls", CONFIG), "epoch_1.pth", "epoch_2.pth")
     assert "Using mmcls 0.25.0" in output
     assert "accuracy_top-1" in output
-    (tmp_path / "again").mkdir()
-    (tmp_path / "whole/epoch_1.pth").rename(tmp_path / "again/epoch_1.pth")
-    assert "Resumed from" in footplate(python, tmp_path, "train", "config.py", "--work-dir", "again", "--resume")
-    whole, again = (
-        torch.load(tmp_path / each / "epoch_2.pth", weights_only=False)["state_dict"] for each in ("whole", "again")
-    )
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
 @pytest.mark.slow
@@ -148,11 +122,8 @@ def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str
     ("package", "config", "metric"), [("mmseg", SEGMENTATION, "mIoU"), ("mmdet", DETECTION, "bbox_mAP")]
 )
 def test_configs_of_mmsegmentation_and_mmdetection_train(
-    python: str, tmp_path: Path, package: str, config: str, metric: str
+    python: str, run_folder: Path, package: str, config: str, metric: str
 ) -> None:
-    write_scenes(tmp_path)
-    published = next((Path(python).parents[1] / "lib").glob(f"*/site-packages/{package}/.mim/configs"))
-    (tmp_path / "config.py").write_text(config.replace("{configs}", str(published)))
-    output = footplate(python, tmp_path, "train", "config.py", "--work-dir", "run")
+    output = train(python, run_folder, config_of(python, package, config), "--work-dir", "run")
     assert f"Using {'mmsegmentation 0.30.0' if package == 'mmseg' else 'mmdet 2.28.2'}" in output
     assert metric in output

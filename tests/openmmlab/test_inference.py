@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 import torch
 
 from tests.modules import ROOT
-from tests.openmmlab.environment import write_scenes
-from tests.openmmlab.test_code_bases import DETECTION, ENVIRONMENT, SEGMENTATION, run
+from tests.openmmlab.environment import ENVIRONMENT, run, write_scenes
+from tests.openmmlab.test_code_bases import DETECTION, SEGMENTATION
 
 # They share an environment and checkpoints. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
@@ -47,10 +46,6 @@ def folder(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, and a run of each code base with a checkpoint after one or two iterations."""
     folder = tmp_path_factory.mktemp("runs")
     write_scenes(folder)
-    for index in range(4):
-        target = folder / "data/classes" / "ab"[index % 2]
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / f"data/images/{index}.png", target)
     short = (
         SEGMENTATION + "train_cfg.update(max_iters=2, val_interval=2)\ndefault_hooks['checkpoint']['interval'] = 2\n"
     )

@@ -1,14 +1,12 @@
 """Trains models of installed code bases with the keys that save memory and time."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.openmmlab.test_code_bases import DETECTION, run_folder, same, train, weights
+from tests.openmmlab.environment import resume_bit_for_bit, same, train, weights
 
-__all__ = ["run_folder"]
 # They share an environment. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
 
@@ -48,48 +46,24 @@ custom_hooks = [dict(type='EMAHook', device='cpu')]
 )
 
 
-@pytest.fixture
-def class_folder(run_folder: Path) -> Path:
-    """A folder with pictures of two classes."""
-    for index in range(4):
-        target = run_folder / "data/classes" / "ab"[index % 2]
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run_folder / f"data/images/{index}.png", target)
-    return run_folder
+def test_activation_checkpointing_changes_no_weights(python: str, run_folder: Path) -> None:
+    train(python, run_folder, TRANSFORMER, "--work-dir", "plain")
+    train(python, run_folder, TRANSFORMER + CHECKPOINTED, "--work-dir", "checkpointed")
+    assert same(run_folder / "plain/epoch_2.pth", run_folder / "checkpointed/epoch_2.pth")
 
 
-@pytest.mark.parametrize(
-    ("config", "checkpointed"),
-    [(TRANSFORMER, CHECKPOINTED), (DETECTION, "activation_checkpointing = r'backbone\\.layer\\d'\n")],
-)
-def test_activation_checkpointing_changes_no_weights(
-    python: str, class_folder: Path, config: str, checkpointed: str
-) -> None:
-    train(python, class_folder, config, "--work-dir", "plain")
-    train(python, class_folder, config + checkpointed, "--work-dir", "checkpointed")
-    name = "epoch_2.pth" if config == TRANSFORMER else "epoch_1.pth"
-    assert same(class_folder / "plain" / name, class_folder / "checkpointed" / name)
+def test_a_run_with_every_key_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
+    resume_bit_for_bit(python, run_folder, TRANSFORMER + EVERY_KEY, "epoch_1.pth", "epoch_2.pth")
 
 
-def test_a_run_with_every_key_resumes_bit_for_bit(python: str, class_folder: Path) -> None:
-    train(python, class_folder, TRANSFORMER + EVERY_KEY, "--work-dir", "whole")
-    (class_folder / "again").mkdir()
-    shutil.copy(class_folder / "whole/epoch_1.pth", class_folder / "again")
-    output = train(python, class_folder, TRANSFORMER + EVERY_KEY, "--work-dir", "again", "--resume")
-    assert "Resumed from" in output
-    assert same(class_folder / "whole/epoch_2.pth", class_folder / "again/epoch_2.pth")
-    before, after = weights(class_folder / "whole/epoch_1.pth"), weights(class_folder / "whole/epoch_2.pth")
-    assert not all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_layers_that_two_processes_share_train_the_same_weights(python: str, class_folder: Path) -> None:
+def test_layers_that_two_processes_share_train_the_same_weights(python: str, run_folder: Path) -> None:
     plan = {"backbone.layers.*.ffn.layers.0.0": "colwise", "backbone.layers.*.ffn.layers.1": "rowwise"}
     wrapper = f"model_wrapper_cfg = dict(type='FullyShard', tensor_parallel=dict(size=2, plan={plan}))\n"
     single = TRANSFORMER.replace("drop_path_rate=0.1", "drop_path_rate=0.0")
-    train(python, class_folder, single, "--work-dir", "single")
+    train(python, run_folder, single, "--work-dir", "single")
     one_file = "default_hooks['checkpoint']['sharded'] = False\n"
-    train(python, class_folder, single + wrapper + one_file, "--work-dir", "shared", "--nproc", "2")
-    expected, found = weights(class_folder / "single/epoch_2.pth"), weights(class_folder / "shared/epoch_2.pth")
+    train(python, run_folder, single + wrapper + one_file, "--work-dir", "shared", "--nproc", "2")
+    expected, found = weights(run_folder / "single/epoch_2.pth"), weights(run_folder / "shared/epoch_2.pth")
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)

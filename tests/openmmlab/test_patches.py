@@ -1,6 +1,5 @@
 import collections.abc
 import importlib
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from footplate import openmmlab
 from footplate.openmmlab.patches import PATCHES, applied_patches, forget_applied, patch
+from tests.openmmlab.conftest import WritePackage
 
 CODE = """
 import time, torch._six
@@ -28,6 +28,9 @@ def read(path, numpy=None):
     time.sleep(0)
     return numpy.int if numpy else inf
 """
+
+
+KIND = "import numpy as np\nkind = np.float\n"
 
 
 def run(code: str) -> dict[str, Any]:
@@ -154,20 +157,11 @@ def test_every_patch_has_a_replacement_and_a_reason() -> None:
 
 
 @pytest.fixture
-def mmcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def mmcls(package: WritePackage) -> None:
     """A first-generation code base, and mmcv."""
-    (tmp_path / "mmcls").mkdir()
-    (tmp_path / "mmcv/image").mkdir(parents=True)
-    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
-    (tmp_path / "mmcv/image/__init__.py").write_text("import numpy as np\nhue = np.uint8(-1)\n")
-    (tmp_path / "mmcls/__init__.py").write_text("mmcv_maximum_version = '1.9.0'\n")
-    (tmp_path / "mmcls/data.py").write_text("import numpy as np\nkind = np.float\n")
-    (tmp_path / "other.py").write_text("import numpy as np\nkind = np.float\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    openmmlab.uninstall()
-    for title in ("mmcls", "mmcls.data", "mmcv", "mmcv.image", "other", "other.plugin"):
-        sys.modules.pop(title, None)
+    package("mmcls", {"__init__": "mmcv_maximum_version = '1.9.0'\n", "data": KIND})
+    package("mmcv", {"__init__": "__version__ = '2.1.0'\n", "image": "import numpy as np\nhue = np.uint8(-1)\n"})
+    package("other", {"__init__": "import mmcls\nfrom other.plugin import kind\n", "plugin": KIND})
 
 
 def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
@@ -177,6 +171,8 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     assert openmmlab.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
     with pytest.raises(AttributeError):
         importlib.import_module("other")
+    assert importlib.import_module("mmcv.image").hue == 255
+    assert applied_patches() == {"numpy.float": 1, "numpy.uint8()": 1}
 
 
 def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
@@ -184,22 +180,13 @@ def test_modules_below_the_current_folder_are_patched_after_a_first_generation_c
 ) -> None:
     environment = tmp_path / ".venv/lib/site-packages"
     environment.mkdir(parents=True)
-    (tmp_path / "other.py").rename(environment / "installed_there.py")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/__init__.py").write_text("import mmcls\nfrom other.plugin import kind\n")
-    (tmp_path / "other/plugin.py").write_text("import numpy as np\nkind = np.float\n")
+    (environment / "installed_there.py").write_text(KIND)
     monkeypatch.syspath_prepend(str(environment))
     monkeypatch.chdir(tmp_path)
     openmmlab.install()
     assert importlib.import_module("other").kind is float
     with pytest.raises(AttributeError):
         importlib.import_module("installed_there")
-
-
-def test_modules_of_mmcv_are_patched(mmcls: None) -> None:
-    openmmlab.install()
-    assert importlib.import_module("mmcv.image").hue == 255
-    assert applied_patches() == {"numpy.uint8()": 1}
 
 
 def test_patches_can_be_turned_off(mmcls: None) -> None:

@@ -64,12 +64,3 @@ def test_registries_of_mmcv_1_2_for_kinds_of_modules_share_their_entries() -> No
             assert MODELS.build({"type": "Segmentor", "backbone": {"type": "Net"}}) == "net"
     finally:
         removed(MODELS, "old")
-
-
-def test_a_function_of_the_code_base_builds_entries() -> None:
-    registry = Registry("dataset", scope="built")
-    try:
-        registry.build_with(lambda cfg: (registry, cfg["type"]))
-        assert registry.build({"type": "Any"}) == (registry, "Any")
-    finally:
-        removed(DATASETS, "built")

@@ -1,11 +1,8 @@
 import importlib
-import sys
-from pathlib import Path
-
-import pytest
 
 from footplate import openmmlab
 from footplate.data import SampleLoader
+from tests.openmmlab.conftest import WritePackage
 
 DATASET = """
 from mmcv.parallel import DataContainer
@@ -20,11 +17,9 @@ class Pictures(BaseDataset):
 """
 
 
-def test_started_workers_find_the_import_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pictures_of_a_code_base.py").write_text(DATASET)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_started_workers_find_the_import_names(package: WritePackage) -> None:
+    package("pictures_of_a_code_base", {"__init__": DATASET})
     openmmlab.install()
     dataset = importlib.import_module("pictures_of_a_code_base").Pictures()
     loader = SampleLoader(dataset, batch_size=2, num_workers=1, multiprocessing_context="spawn")
     assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
-    sys.modules.pop("pictures_of_a_code_base")

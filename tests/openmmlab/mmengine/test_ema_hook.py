@@ -11,7 +11,7 @@ from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import Hook
 from footplate.hooks import EMAHook
-from footplate.models import BaseModel, ExponentialMovingAverage
+from footplate.models import BaseModel
 from tests.support import settings
 
 
@@ -24,13 +24,6 @@ class Counter(BaseModel):
 
     def forward(self, mode: str = "tensor", **batch: Any) -> Any:
         return {"loss": -self.weight.sum()} if mode == "loss" else [(self.weight.item(), 0)] * len(batch["labels"])
-
-
-class Halving(ExponentialMovingAverage):
-    """An average whose subclass defines the update of one tensor."""
-
-    def avg_func(self, averaged_param: torch.Tensor, source_param: torch.Tensor, steps: int) -> None:
-        averaged_param.mul_(1 - 0.5 / steps).add_(source_param, alpha=0.5 / steps)
 
 
 class Swapping(EMAHook):
@@ -76,15 +69,6 @@ def train(folder: Path, *, epochs: int = 3, **changes: Any) -> tuple[Runner, Swa
     runner = Runner(**cfg)
     runner.train()
     return runner, hook, seen
-
-
-def test_average_of_a_code_base_updates_each_tensor_itself() -> None:
-    layer = nn.Linear(1, 1, bias=False)
-    average = Halving(layer)
-    for value in (1.0, 2.0, 4.0):
-        nn.init.constant_(layer.weight, value)
-        average.update_parameters(layer)
-    assert average.module.weight.item() == 0.75 * (0.5 * 1 + 0.5 * 2) + 0.25 * 4
 
 
 def test_subclass_that_restores_the_average_resumes_exactly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -113,15 +113,6 @@ def test_pickles_with_data_are_read_and_others_refused(tmp_path: Path) -> None:
         fileio.load(tmp_path / "bad.pkl")
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [("uuid", "os.system"), ("uuid", "getnode"), ("numpy.dtypes", "_add_dtype_helper")]
-)
-def test_pickles_that_reach_code_through_a_module_of_data_are_refused(module: str, name: str) -> None:
-    texts = b"".join(b"\x8c" + bytes([len(each)]) + each.encode() for each in (module, name))
-    with pytest.raises(DataError, match="which may execute code"):
-        fileio.load(io.BytesIO(b"\x80\x04" + texts + b"\x93."), file_format="pkl")
-
-
 def test_lines_of_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a 1\nb 2 3\nc 4\n")
     assert fileio.list_from_file(tmp_path / "a.txt", prefix="x/", offset=1, max_num=1) == ["x/b 2 3"]

@@ -55,11 +55,6 @@ def test_a_missing_config_raises(package: str, name: str, message: str) -> None:
         get_config(name)
 
 
-def test_a_config_without_published_weights_raises(package: str) -> None:
-    with pytest.raises(ConfigError, match="No weights are published"):
-        get_config(f"{package}::small/other.py", pretrained=True)
-
-
 @MODELS.register_module()
 class OneLayer(nn.Linear):
     def __init__(self) -> None:

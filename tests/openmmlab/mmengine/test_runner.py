@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ConfigError
-from footplate.openmmlab.mmengine.runner import DDPStrategy, FlexibleRunner, FSDPStrategy
+from footplate.openmmlab.mmengine.runner import DDPStrategy, FlexibleRunner
 from tests.support import ToyModel, settings
 
 WRAPPER = {"type": "MMDistributedDataParallel", "find_unused_parameters": True}
@@ -28,10 +28,3 @@ def test_other_strategies_are_refused_by_name(tmp_path: Path, strategy: Any) -> 
     with pytest.raises(ConfigError, match="does not support 'strategy'") as caught:
         FlexibleRunner(**settings(tmp_path), strategy=strategy)
     assert caught.value.found == name
-
-
-def test_strategies_refuse_what_the_runner_cannot_do() -> None:
-    with pytest.raises(ConfigError, match="does not support 'strategy'"):
-        FSDPStrategy(model_wrapper=WRAPPER)
-    with pytest.raises(ConfigError, match="no setting for 'static_graph' of DDPStrategy"):
-        DDPStrategy(static_graph=True)

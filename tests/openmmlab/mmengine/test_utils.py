@@ -41,20 +41,6 @@ def test_versions_compare_as_versions() -> None:
         utils.digit_version("abc")
 
 
-def test_lists() -> None:
-    assert utils.slice_list([1, 2, 3, 4], [1, 3]) == [[1], [2, 3, 4]]
-    assert utils.slice_list([1, 2, 3, 4], 2) == [[1, 2], [3, 4]]
-    with pytest.raises(ValueError, match="do not add up"):
-        utils.slice_list([1, 2, 3], 2)
-    assert utils.concat_list([[1], [2, 3]]) == [1, 2, 3]
-    assert (utils.list_cast("12", int), utils.tuple_cast([1.5], int)) == ([1, 2], (1,))
-
-
-def test_nested_data() -> None:
-    data = {"a": [1, "x"], "b": (2,)}
-    assert utils.apply_to(data, lambda x: isinstance(x, int), lambda x: x * 10) == {"a": [10, "x"], "b": (20,)}
-
-
 def test_modules_by_name() -> None:
     assert utils.import_modules_from_strings("json").__name__ == "json"
     assert utils.import_modules_from_strings(None) is None
@@ -62,11 +48,6 @@ def test_modules_by_name() -> None:
         utils.import_modules_from_strings(["json", "no_such"])
     with pytest.warns(UserWarning, match="no_such"):
         assert utils.import_modules_from_strings(["no_such"], allow_failed_imports=True) == [None]
-
-
-def test_objects_by_name() -> None:
-    assert utils.get_object_from_string("pathlib.Path.cwd") == Path.cwd
-    assert utils.get_object_from_string("no_such.thing") is None
 
 
 def test_prerequisites() -> None:
@@ -94,22 +75,6 @@ def test_git_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in ("init -q", "-c user.name=a -c user.email=b commit -q --allow-empty -m x"):
         subprocess.run(["git", *words.split()], check=True)
     assert len(utils.get_git_hash(digits=7)) == 7
-
-
-def test_instances_by_name() -> None:
-    class Thing(managers.ManagerMixin):
-        pass
-
-    class Other(managers.ManagerMixin):
-        pass
-
-    assert Thing.get_instance("a") is Thing.get_instance("a")
-    assert Thing.get_current_instance().instance_name == "a"
-    Thing.get_instance("b")
-    assert Thing.get_current_instance().instance_name == "b"
-    assert Thing.check_instance_created("b")
-    with pytest.raises(RuntimeError, match="No instance of Other exists"):
-        Other.get_current_instance()
 
 
 def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,13 +105,6 @@ def double(number: int) -> int:
 def test_progress(track: Callable[[Any], list[int]], capsys: pytest.CaptureFixture[str]) -> None:
     assert track([1, 2, 3]) == [2, 4, 6]
     assert capsys.readouterr().out
-
-
-def test_a_bar_of_an_iterator(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress.track_iter_progress((iter("abc"), 3))) == ["a", "b", "c"]
-    assert "3/3" in capsys.readouterr().out
-    with pytest.raises(TypeError, match="sequence, or a tuple"):
-        list(progress.track_iter_progress(iter("abc")))
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:

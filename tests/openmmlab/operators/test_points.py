@@ -74,15 +74,6 @@ def test_groups_of_points() -> None:
     assert gradient[:, 0].tolist() == [index[batch].flatten().bincount(minlength=10).tolist() for batch in range(2)]
 
 
-def test_gathered_points() -> None:
-    features, index = cloud(2, 3, 10), torch.randint(10, (2, 4), generator=RANDOM, dtype=torch.int32)
-    gathered, gradient = torch.zeros(2, 3, 4), torch.zeros(2, 3, 10)
-    points.gather_points_forward(features, index, gathered, 2, 3, 10, 4)
-    assert torch.equal(gathered[1], features[1][:, index[1].long()])
-    points.gather_points_backward(torch.ones_like(gathered), index, gradient, 2, 3, 10, 4)
-    assert gradient[1, 2].tolist() == index[1].bincount(minlength=10).tolist()
-
-
 def test_groups_on_stacked_samples() -> None:
     features, index = cloud(5, 3), torch.tensor([[0, 1], [2, 0], [1, 1]], dtype=torch.int32)
     counts = torch.tensor([3, 2], dtype=torch.int32), torch.tensor([2, 1], dtype=torch.int32)

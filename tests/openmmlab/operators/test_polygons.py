@@ -59,13 +59,6 @@ def test_random_boxes_beside_a_grid() -> None:
         assert found.item() == pytest.approx(expected, abs=0.01)
 
 
-def test_boxes_without_area_overlap_by_zero() -> None:
-    boxes = torch.tensor([[1.0, 1.0, 0.0, 2.0, 0.3], [1.0, 1.0, 2.0, 2.0, 0.3]])
-    found = torch.ones(2, 2)
-    polygons.box_iou_rotated(boxes, boxes, found, mode_flag=0, aligned=False)
-    assert found.tolist() == [[0.0, 0.0], [0.0, pytest.approx(1.0)]]
-
-
 def test_no_boxes() -> None:
     found = torch.zeros(0, 3)
     polygons.box_iou_rotated(torch.zeros(0, 5), torch.rand(3, 5), found, mode_flag=0, aligned=False)
@@ -102,12 +95,6 @@ def test_convex_giou_and_its_gradient() -> None:
         torch.testing.assert_close(found[:, place], slope, rtol=0, atol=1e-5)
 
 
-def test_convex_giou_of_shapes_that_are_apart() -> None:
-    output = torch.zeros(1, 19)
-    polygons.convex_giou(SQUARE.repeat(3, 1)[:9].reshape(1, 18), (SQUARE + 3).reshape(1, 8), output)
-    assert output[0, 18].item() == pytest.approx(-8 / 16, abs=1e-6)  # the hull of both has area 16
-
-
 def test_the_smallest_rectangle() -> None:
     box = rotated([3, 2, 4, 1, 0.5])
     points = torch.cat((box, box.mean(0, keepdim=True).expand(5, 2))).reshape(1, 18)
@@ -124,13 +111,3 @@ def test_quadrilaterals_of_different_labels_do_not_suppress_each_other() -> None
     order = scores.sort(descending=True)[1]
     assert nms.nms_quadri(quads, scores, order, quads[order], 0.5, False).tolist() == [1]
     assert nms.nms_quadri(torch.cat((quads, labels), 1), scores, order, quads[order], 0.5, True).tolist() == [1, 2]
-
-
-def test_soft_nms_removes_scores_below_the_least() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]])
-    found = torch.zeros(3, 5)
-    kept = nms.softnms(boxes, torch.tensor([0.9, 0.8, 0.7]), found, 0.5, 0.5, 0.1, 1, 0)
-    assert kept.tolist() == [0, 2]
-    kept = nms.softnms(boxes, torch.tensor([0.9, 0.8, 0.7]), found, 0.5, 0.5, 0.01, 1, 0)
-    assert kept.tolist() == [0, 2, 1]
-    assert found[:, 4].tolist() == pytest.approx([0.9, 0.7, 0.8 * 0.1])

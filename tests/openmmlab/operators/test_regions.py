@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from footplate.openmmlab.operators import regions
-from footplate.openmmlab.operators.sampling import bilinear_corners, weighted_rows
 
 RANDOM = torch.Generator().manual_seed(5)
 
@@ -22,16 +21,6 @@ def bilinear(plane: Tensor, y: float, x: float) -> float:
         for column in {math.floor(x), min(math.floor(x) + 1, width - 1)}:
             total += float(plane[row, column]) * max(0.0, 1 - abs(y - row)) * max(0.0, 1 - abs(x - column))
     return total
-
-
-@pytest.mark.parametrize(
-    ("y", "x"), [(0.3, 1.7), (-0.5, 2.0), (-1.1, 2.0), (3.4, 4.6), (4.0, 5.0), (4.2, 0.0), (3.0, 4.0)]
-)
-def test_samples_near_the_border(y: float, x: float) -> None:
-    plane = torch.randn(4, 5, generator=RANDOM)
-    indices, weights = bilinear_corners(torch.tensor([y]), torch.tensor([x]), 4, 5)
-    found = weighted_rows(plane.view(-1, 1), indices, weights)
-    assert found.item() == pytest.approx(bilinear(plane, y, x), abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
@@ -59,15 +48,6 @@ def test_roi_pool(scale: float) -> None:
     regions.roi_pool_backward(torch.ones_like(output), rois, argmax, gradient, 2, 3, scale)
     assert gradient.sum() == (argmax >= 0).sum()
     assert (gradient * features).sum() == pytest.approx(output.sum().item(), abs=1e-4)
-
-
-def test_deformable_roi_pool_without_offset_is_roi_align() -> None:
-    features = torch.randn(1, 2, 9, 9, generator=RANDOM)
-    rois = torch.tensor([[0, 1.0, 1.5, 6.0, 7.0]])
-    found, expected, unused = (torch.zeros(1, 2, 3, 3) for _ in range(3))
-    regions.deform_roi_pool_forward(features, rois, torch.empty(0), found, 3, 3, 1.0, 2, 0.1)
-    regions.roi_align_forward(features, rois, expected, unused, unused, 3, 3, 1.0, 2, 1, True)
-    assert torch.equal(found, expected)
 
 
 def test_deformable_roi_pool_shifts_bins() -> None:
@@ -147,10 +127,3 @@ def test_no_rois() -> None:
         regions.roi_align_backward(output, rois, unused, unused, gradient, 2, 2, 1.0, 0, mode, True)
         assert not gradient.any()
     regions.roi_pool_forward(features, rois, output, unused.int(), 2, 2, 1.0)
-
-
-def test_an_empty_roi_is_zero() -> None:
-    rois = torch.tensor([[0, 3.0, 3.0, 3.0, 3.0], [0, 0.0, 0.0, 4.0, 4.0]])
-    output = torch.ones(2, 1, 2, 2)
-    regions.roi_align_forward(torch.ones(1, 1, 8, 8), rois, output, output, output, 2, 2, 1.0, 0, 1, True)
-    assert output.flatten(1).tolist() == [[0.0] * 4, [1.0] * 4]

@@ -4,8 +4,9 @@ import logging
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -239,10 +240,7 @@ class BaseInferencer(ABC):
             raise ConfigError(f"'{model}' is not a file. To find a published model, pass its code base as `scope`.")
         folder = self._get_repo_or_mim_dir(self.scope)
         for found in self._get_models_from_metafile(folder):
-            names = {found["Name"], os.path.splitext(os.path.basename(found["Config"]))[0]}
-            alias = found.get("Alias") or []
-            names.update([alias] if isinstance(alias, str) else alias)
-            if model in names:
+            if model in (found["Name"], Path(found["Config"]).stem, *_aliases(found)):
                 return Config.fromfile(os.path.join(folder, found["Config"])), found.get("Weights")
         raise ConfigError(f"The code base '{self.scope}' has no published model '{model}'.")
 
@@ -252,12 +250,14 @@ class BaseInferencer(ABC):
         scope = scope or default_scope()
         if scope is None:
             raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")
-        folder = BaseInferencer._get_repo_or_mim_dir(scope)
-        names: list[str] = []
-        for found in BaseInferencer._get_models_from_metafile(folder):
-            alias = found.get("Alias") or [found["Name"]]
-            names += [alias] if isinstance(alias, str) else alias
+        models = BaseInferencer._get_models_from_metafile(BaseInferencer._get_repo_or_mim_dir(scope))
+        names = (name for found in models for name in _aliases(found) or [found["Name"]])
         return [name for name in names if re.match(patterns, name)]
+
+
+def _aliases(model: Mapping[str, Any]) -> list[str]:
+    alias = model.get("Alias") or []
+    return [alias] if isinstance(alias, str) else alias
 
 
 def get_config(cfg_path: str, pretrained: bool = False) -> Config:

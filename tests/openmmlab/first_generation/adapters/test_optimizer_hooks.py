@@ -12,7 +12,7 @@ from footplate.openmmlab.first_generation.adapters import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
-from footplate.registry import HOOKS, OPTIMIZERS
+from footplate.registry import HOOKS
 from tests.openmmlab.first_generation.adapters.support import old_config
 
 CLIP = {"max_norm": 0.1}
@@ -50,7 +50,6 @@ def weights(tmp_path: Path, **changes: Any) -> torch.Tensor:
 
 # A user-defined hook and equivalent built-in settings. The last accumulation of 5 in 12 iterations is shorter.
 EQUIVALENT: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"type": "MyStep", "grad_clip": CLIP}, {"grad_clip": CLIP}),
     (
         {"type": "MyCumulative", "cumulative_iters": 5, "grad_clip": CLIP},
         {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 5, "grad_clip": CLIP},
@@ -88,21 +87,6 @@ def test_step_uses_the_learning_rate_of_its_iteration(tmp_path: Path) -> None:
     assert torch.allclose(mine, weights(tmp_path / "plain", optimizer_config={}, **schedule), atol=1e-7)
 
 
-def test_values_that_the_optimizer_writes_into_its_groups_are_kept(tmp_path: Path) -> None:
-    @OPTIMIZERS.register_module(force=True)
-    class StepCounter(torch.optim.SGD):
-        def step(self, closure: Any = None) -> Any:
-            for group in self.param_groups:
-                group["steps"] = group.get("steps", 0) + 1
-            return super().step(closure)
-
-    runner = Runner.from_cfg(
-        old_config(tmp_path, optimizer={"type": "StepCounter", "lr": 0.1}, optimizer_config={"type": "MyStep"})
-    )
-    runner.train()
-    assert runner.optim_wrapper.param_groups[0]["steps"] == 12
-
-
 def test_hook_is_called_once_per_iteration_and_records_the_norm(tmp_path: Path) -> None:
     MyStep.calls = 0
     runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "grad_clip": CLIP}))
@@ -125,8 +109,3 @@ def test_hook_and_wrapper_that_both_step_raise(tmp_path: Path) -> None:
     runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
     with pytest.raises(ArgumentError, match="both OptimizerHook and the optimizer wrapper step the optimizer"):
         runner.train()
-
-
-def test_cumulative_iters_must_be_positive() -> None:
-    with pytest.raises(ArgumentError, match="cumulative_iters"):
-        GradientCumulativeOptimizerHook(cumulative_iters=0)

@@ -11,27 +11,10 @@ from footplate.openmmlab.first_generation.adapters import (
     EpochBasedRunner,
     Hook,
     IterBasedRunner,
-    LogBuffer,
     view_of,
 )
-from footplate.records import MessageHub
 from tests.openmmlab.first_generation.adapters.support import old_config
 from tests.support import settings
-
-
-def buffer(mode: str = "train") -> LogBuffer:
-    return LogBuffer(MessageHub("log_buffer"), lambda: mode)
-
-
-def test_averages_are_weighted_by_counts() -> None:
-    log = buffer()
-    for number in range(3):
-        log.update({"mine": float(number)}, number + 1)
-    log.average(2)
-    assert log.output == {"mine": pytest.approx((1 * 2 + 2 * 3) / 5)}
-    log.average()
-    assert log.output == {"mine": pytest.approx(8 / 6)}
-    assert (log.val_history, log.n_history) == ({"mine": [0.0, 1.0, 2.0]}, {"mine": [1.0, 2.0, 3.0]})
 
 
 def test_averages_of_an_epoch_equal_those_of_mmcv(tmp_path: Path) -> None:
@@ -68,12 +51,6 @@ def recorded(tmp_path: Path, function: Any, **changes: Any) -> list[Any]:
     return hook.results
 
 
-def test_current_lr_is_that_of_the_iteration(tmp_path: Path) -> None:
-    # The learning rate drops after the second of three epochs, before the hook is called.
-    rates = recorded(tmp_path, lambda runner: runner.current_lr()[0])
-    assert rates == pytest.approx([0.1] * 8 + [0.01] * 4)
-
-
 def test_current_momentum_is_that_of_the_iteration(tmp_path: Path) -> None:
     adam = {"type": "Adam", "lr": 0.1, "betas": (0.8, 0.9)}
     assert recorded(tmp_path / "adam", lambda runner: runner.current_momentum(), optimizer=adam) == [[0.8]] * 12
@@ -102,17 +79,6 @@ def test_other_attributes(tmp_path: Path) -> None:
 
     expected = ((1, 5, 1, 3, 12, 12), 4, ["img", "label"], "SGD", (0, 1, str(tmp_path), True), True, True)
     assert recorded(tmp_path, function)[5] == expected
-
-
-def test_epoch_of_iteration_based_run_counts_passes_over_the_data(tmp_path: Path) -> None:
-    def function(runner: Any) -> Any:
-        return runner.epoch, runner.inner_iter, runner.max_epochs
-
-    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 6}, "lr_config": None}
-    assert recorded(tmp_path, function, **changes) == [(0, place, None) for place in range(4)] + [
-        (1, 0, None),
-        (1, 1, None),
-    ]
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -1,6 +1,5 @@
 """First-generation scripts that build their runner themselves."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +142,6 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     assert runner.val_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
 
 
-def test_workflow_computes_validation_losses(tmp_path: Path) -> None:
-    runner, _ = script(tmp_path, BY_EPOCH)
-    runner.run([loader(), loader(8)], [("train", 1), ("val", 1)])
-    assert len(runner.message_hub.history("val/loss")) == 3
-
-
 def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:
     class StepsItself(OldModelWithSteps):
         def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
@@ -168,23 +161,6 @@ def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:
     runner = build_runner({"type": "EpochBasedRunner", "max_epochs": 1}, default_args=given)
     runner.run([loader()])
     assert not any(map(torch.equal, model.parameters(), before))
-
-
-@pytest.mark.parametrize(
-    ("changes", "loaders", "workflow", "message"),
-    [
-        ({"max_epochs": None}, 1, [("train", 1)], "EpochBasedRunner needs max_epochs"),
-        ({}, 1, [("train", 1), ("val", 1)], "each phase of the workflow needs a dataloader"),
-    ],
-)
-def test_missing_argument_of_run_raises(
-    tmp_path: Path, changes: Any, loaders: int, workflow: Any, message: str
-) -> None:
-    model = OldModelWithSteps()
-    given = {"model": model, "optimizer": build_optimizer(model, SGD), "work_dir": str(tmp_path), **changes}
-    runner = build_runner({"type": "EpochBasedRunner"}, default_args={"max_epochs": 1, **given})
-    with pytest.raises(ArgumentError, match=message):
-        runner.run([loader()] * loaders, workflow)
 
 
 def test_unsupported_runner_feature_raises() -> None:
@@ -226,7 +202,6 @@ def test_user_defined_runner_and_constructor(tmp_path: Path) -> None:
 def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3})
     original = runner.save_checkpoint
-    assert "filename_tmpl" in inspect.signature(original).parameters
     with pytest.raises(ArgumentError, match="EpochBasedRunner cannot save a checkpoint before run"):
         original(str(tmp_path))
     runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)

@@ -35,7 +35,6 @@ def test_validation_after_each_epoch(tmp_path: Path) -> None:
     ("workflow", "by_epoch", "iterations"),
     [
         ([("train", 2), ("val", 1), ("train", 2), ("val", 2)], True, [8, 12, 12]),  # ends within a training phase
-        ([("val", 1), ("train", 1)], True, [0, 4, 8]),
         ([("train", 5), ("val", 2)], False, [5, 5, 10, 10, 12, 12]),
     ],
 )
@@ -46,32 +45,6 @@ def test_phases_are_counted_in_the_unit_of_the_runner(
     _, seen = train(tmp_path, workflow, **length)
     event = "before_val_epoch" if by_epoch else "before_val_iter"
     assert [entry[2] for entry in seen if entry[0] == event] == iterations
-
-
-def test_iteration_based_validation_continues_in_its_data(tmp_path: Path) -> None:
-    class BatchRecorder(Recorder):
-        def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-            self.seen.append(runner.data_batch["img"][0, 0].item())
-
-    def first_values(resumed_at: int) -> list[float]:
-        loader = {
-            "dataset": {"type": "OldPoints", "size": 8},
-            "batch_size": 2,
-            "sampler": {"type": "DefaultSampler", "shuffle": False},
-            "collate_fn": {"type": "legacy_collate"},
-        }
-        hook = WorkflowHook([("train", 2), ("val", 1)], loader)
-        recorder = BatchRecorder()
-        runner = Runner.from_cfg(old_config(tmp_path / str(resumed_at), runner={"max_iters": 8}, lr_config=None))
-        runner.register_hook(hook)
-        runner.register_hook(recorder)
-        runner.train_loop.load_state_dict({"iter": resumed_at, "epoch": 0})
-        runner.train()
-        return [value for value in recorder.seen if isinstance(value, float)]
-
-    whole = first_values(0)
-    assert len(set(whole)) == 4
-    assert first_values(4) == whole[1:]
 
 
 def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_path: Path) -> None:
@@ -92,7 +65,6 @@ def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_p
 @pytest.mark.parametrize(
     ("by_epoch", "workflow", "validated_at", "evaluated_at"),
     [
-        (True, [("train", 1), ("val", 1)], [1, 2, 3], [1, 2, 3]),
         (False, [("train", 3), ("val", 2)], [3, 6, 9, 12], [4, 8, 12]),
     ],
 )

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import pytest
 from torch import nn
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor, PatternOptimWrapperConstructor
-from footplate.optim import OptimWrapper, build_optim_wrapper
+from footplate.optim import build_optim_wrapper
 from footplate.registry import OPTIMIZER_BUILDERS
 
 SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
@@ -18,19 +16,6 @@ def test_constructor_returns_an_optimizer() -> None:
     optimizer = DefaultOptimizerConstructor(SGD, {"bias_lr_mult": 2.0})(nn.Linear(1, 1))
     assert isinstance(optimizer, Optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
-
-
-def test_optimizer_is_wrapped_if_the_section_names_the_constructor() -> None:
-    section = {
-        "constructor": "DefaultOptimizerConstructor",
-        "optimizer": SGD,
-        "paramwise_cfg": {"bias_decay_mult": 0.0},
-        "accumulative_counts": 3,
-    }
-    wrapper = build_optim_wrapper(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), section)
-    assert type(wrapper) is OptimWrapper
-    assert [(group["weight_decay"], len(group["params"])) for group in wrapper.param_groups] == [(0.5, 3), (0.0, 1)]
-    assert not wrapper.should_sync()
 
 
 def test_custom_constructor_of_the_first_generation() -> None:
@@ -80,16 +65,3 @@ def test_patterns_do_not_apply_to_frozen_parameters() -> None:
     model.fc.requires_grad_(False)
     wrapper = PatternOptimWrapperConstructor({"optimizer": SGD}, {"fc": {"lr": 9.0}})(model)
     assert wrapper.get_lr() == {"lr": [1.0]}
-
-
-@pytest.mark.parametrize(
-    ("options", "key"),
-    [
-        ({"bias": 0.0}, "paramwise_cfg.bias"),
-        ({"bias(": {"lr": 0.0}}, "paramwise_cfg"),
-    ],
-)
-def test_invalid_patterns_are_refused(options: Any, key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        PatternOptimWrapperConstructor({"optimizer": SGD}, options)(Net())
-    assert caught.value.key == key

@@ -5,33 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.optim.policies import (
-    Cosine,
-    LearningRateCycle,
-    RestartedCosine,
-    RunInfo,
-    Steps,
-)
 from footplate.tools.simulation import simulate
-
-RUN = RunInfo(full=10, unit=1, epoch_length=5)
-
-
-@pytest.mark.parametrize(
-    ("make", "key"),
-    [
-        (lambda: Steps(0, run=RUN), "step"),
-        (lambda: Cosine(run=RUN), "policy"),
-        (lambda: RestartedCosine([1, 2], [1], eta_min=0.0, run=RUN), "periods"),
-        (lambda: LearningRateCycle(1.0, total_steps=5, run=RUN), "total_steps"),
-    ],
-)
-def test_invalid_settings_are_refused(make: Any, key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        make()
-    assert caught.value.key == key
-
 
 LINES = (Path(__file__).parents[3] / "data" / "vectors" / "host.jsonl").read_text().splitlines()
 

@@ -39,13 +39,6 @@ def test_momentum_of_adam_is_the_first_beta() -> None:
     assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
 
 
-@pytest.mark.parametrize("name", ["step", "Step"])
-def test_name_of_a_policy_may_be_capitalized(name: str) -> None:
-    optimizer = sgd()
-    schedule = PolicyLR(optimizer, policy=name, step=1, gamma=0.5, max_iters=3, by_epoch=False)
-    assert walk(optimizer, schedule, "lr", 3) == [1.0, 0.5, 0.25]
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "key", "suggestion"),
     [

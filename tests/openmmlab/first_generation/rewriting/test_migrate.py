@@ -258,37 +258,6 @@ def test_file_keeps_its_own_settings_and_expressions(tmp_path: Path, text: str, 
     check_equal(folder / "own.py", tmp_path / "new/own.py")
 
 
-def test_unused_base_file_loses_no_settings(tmp_path: Path) -> None:
-    text = "kind = 'A'\ndata = dict(\n    samples_per_gpu=32,\n    extract=dict(type=kind))\n"
-    folder = tree(tmp_path / "old", {"extract.py": text})
-    (found,) = write(migrate_tree(folder, tmp_path / "new"))
-    assert found.text == "kind = 'A'\ndata_settings = dict(samples_per_gpu=32)\nextract_dataset = dict(type=kind)\n"
-
-
-def test_validation_data_without_evaluation_stay_in_their_file(tmp_path: Path) -> None:
-    run = "_base_ = 'data.py'\nmodel = dict(type='N')\nrunner = dict(max_epochs=1)\n"
-    data = "steps = []\ndata = dict(train=dict(type='A'), val=dict(type='B', pipeline=steps))\n"
-    folder = tree(tmp_path / "old", {"run.py": run, "data.py": data})
-    write(migrate_tree(folder, tmp_path / "new"))
-    assert "val_dataset = dict(type='B', pipeline=steps)" in (tmp_path / "new/data.py").read_text()
-    assert "val_dataset" not in (tmp_path / "new/run.py").read_text()
-    check_equal(folder / "run.py", tmp_path / "new/run.py")
-
-
-def test_workflow_hook_reuses_expressions_of_the_file(tmp_path: Path) -> None:
-    text = """\
-model = dict(type='N')
-runner = dict(max_epochs=1)
-steps = [dict(type='Load')]
-data = dict(samples_per_gpu=1, train=dict(type='A', pipeline=steps), val=dict(type='B', pipeline=[]))
-workflow = [('train', 1), ('val', 1)]
-"""
-    folder = tree(tmp_path / "old", {"run.py": text})
-    (found,) = write(migrate_tree(folder, tmp_path / "new"))
-    assert "dataset=dict(type='B', pipeline=steps)" in str(found.text)
-    check_equal(folder / "run.py", tmp_path / "new/run.py")
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -1,7 +1,6 @@
 import copy
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,26 +8,7 @@ from footplate.config import Config, ConfigDict
 from footplate.openmmlab.first_generation.rewriting.plan import (
     config_difference,
     differing_keys,
-    is_identical,
 )
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "equal"),
-    [
-        (1, 1, True),
-        (1, True, False),
-        (1, 1.0, False),
-        ((1,), [1], False),
-        ([1, (2,)], [1, (2,)], True),
-        ({"a": 1}, {"a": 1}, True),
-        ({"a": 1}, {"a": 1, "b": 2}, False),
-        (float("nan"), float("nan"), True),
-        (None, None, True),
-    ],
-)
-def test_is_identical_compares_types(first: Any, second: Any, equal: bool) -> None:
-    assert is_identical(first, second) is equal
 
 
 def test_difference_is_minimal() -> None:
@@ -39,10 +19,6 @@ def test_difference_is_minimal() -> None:
         "gone": None,
         "new": (1,),
     }
-
-
-def test_removed_keys_are_written_as_delete() -> None:
-    assert config_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, ["a"]) == {"a": {"_delete_": True, "b": 1}}
 
 
 VALUES = st.recursive(

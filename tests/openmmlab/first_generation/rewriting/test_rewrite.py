@@ -61,26 +61,6 @@ train_dataloader = dict(
     )
 
 
-def test_variable_read_by_other_lines_is_deleted_at_the_end(tmp_path: Path) -> None:
-    text = "seed = 3\nname = f'run{seed}'\n"
-    assert rewritten(tmp_path, text, {"randomness": {"seed": 3}}) == (
-        "seed = 3\nrandomness = dict(seed=3)\nname = f'run{seed}'\ndel seed\n"
-    )
-
-
-def test_by_value_writes_plain_values(tmp_path: Path) -> None:
-    text = "lr = 0.1\noptimizer = dict(type='SGD', lr=lr)\n"
-    sections = {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}}
-    assert "lr=lr" in rewritten(tmp_path, text, sections)
-    assert "lr=0.1" in rewritten(tmp_path, text, sections, by_value=["optim_wrapper"])
-
-
-@pytest.mark.parametrize(("quote", "other"), [('"', "'"), ("'", '"')])
-def test_strings_use_the_quotes_of_the_file(tmp_path: Path, quote: str, other: str) -> None:
-    text = f"a = {quote}x{quote}\nseed = 1\n"
-    assert other not in rewritten(tmp_path, text, {"randomness": {"name": "s"}})
-
-
 def test_top_level_model_settings_are_assigned_into_the_model(tmp_path: Path) -> None:
     text = "model = dict(\n    type='GAN')  # small\ntrain_cfg = dict(a=1)  # often\ntest_cfg = dict(b=2)\n"
     path = tmp_path / "config.py"

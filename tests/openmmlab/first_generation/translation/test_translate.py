@@ -101,7 +101,7 @@ def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
-        "the length of a run must be a positive integer",
+        "the length of a run must be an integer of at least 1",
     ),
     ({"workflow": [("val", 1)]}, "a workflow needs phases"),
     ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow needs phases"),

@@ -64,13 +64,11 @@ def _in_test_mode(cfg: Any) -> Any:
     if "test_mode" in changed:
         return changed
     kind = DATASETS.resolve(changed.get("type"), changed)
-    constructors: list[Any] = [kind]
-    if inspect.isclass(kind):  # with `**kwargs`, the constructor of a base class may accept `test_mode`
-        constructors = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
-    for constructor in constructors:
+    for constructor in getattr(kind, "__mro__", (kind,))[:-1] or (kind,):
         parameters = inspect.signature(constructor).parameters
         if "test_mode" in parameters:
             changed["test_mode"] = True
+        # With `**kwargs`, the constructor of a base class may accept `test_mode`.
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
     return changed

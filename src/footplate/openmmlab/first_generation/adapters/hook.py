@@ -1,6 +1,5 @@
 """The base class of first-generation hooks, and the optimizer wrappers for hooks and models that step themselves."""
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
-from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
@@ -138,17 +136,6 @@ class Hook(EngineHook):
         Raises:
             ArgumentError: A method takes arguments other than the runner.
         """
-        for event in (*GENERAL, *_GENERAL_EVENTS):
-            try:
-                inspect.signature(getattr(self, event)).bind(None)
-            except TypeError as error:
-                raise ArgumentError(
-                    f"{type(self).__name__}.{event} must take the runner as its only argument",
-                    notes=[
-                        f"Define the method as {event}(self, runner).",
-                        "To use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook.",
-                    ],
-                ) from error
         found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
@@ -185,8 +172,6 @@ class ClosureHook(Hook):
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
         check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
-        if not callable(fn):
-            raise ArgumentError("fn must be a function that takes the runner", key="fn", found=fn)
         setattr(self, fn_name, fn)
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from footplate.data import pseudo_collate
 from footplate.data.structures import BaseDataElement
-from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.errors import ArgumentError, BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
@@ -97,10 +97,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
         return [collate(column) for column in zip(*samples, strict=True)]
-    try:
-        return default_collate(list(samples))
-    except (TypeError, RuntimeError) as error:
-        raise DataError(f"values of type {type(first).__name__} cannot be stacked: {error}") from error
+    return default_collate(list(samples))
 
 
 def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:

@@ -185,25 +185,11 @@ class BaseRunner(metaclass=_RunnerClass):
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self._resume_from = checkpoint
 
-    def save_checkpoint(
-        self,
-        out_dir: str,
-        filename_tmpl: str = "",
-        save_optimizer: bool = True,
-        meta: Mapping[str, Any] | None = None,
-        create_symlink: bool = True,
-    ) -> None:
-        """Saves a checkpoint after the run. During the run, the engine saves the checkpoints itself.
-
-        Raises:
-            ArgumentError: `run` has not been called.
-        """
+    def save_checkpoint(self, out_dir: str, **settings: Any) -> str:
+        """Saves a checkpoint after the run; see `RunnerView.save_checkpoint`. The engine saves those during the run."""
         if self._ran is None:
             raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
-        arguments = {"filename_tmpl": filename_tmpl} if filename_tmpl else {}
-        view_of(self._ran).save_checkpoint(
-            out_dir, save_optimizer=save_optimizer, meta=meta, create_symlink=create_symlink, **arguments
-        )
+        return view_of(self._ran).save_checkpoint(out_dir, **settings)
 
     def run(
         self,

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.optim.policies import RunInfo, check_warmup, warmup_factor
 from footplate.openmmlab.first_generation.optim.policy_schedule import build_policy, find_policy, policy_settings
@@ -189,11 +188,7 @@ class _PolicyHook(UpdaterHook):
         kind = find_policy(self.policy, self.field)
         fields = policy_settings(kind, self.field)
         names = list(fields)
-        if len(values) > len(names) or options.keys() & set(names[: len(values)]):
-            raise ArgumentError(
-                f"{type(self).__name__} accepts only one value for each of {', '.join(names)}", found=values
-            )
-        self._settings = dict(zip(names, values, strict=False))
+        self._settings = dict(zip(names[: len(values)], values, strict=True))
         self._settings |= {name: options.pop(name) for name in names if name in options}
         super().__init__(**options)
         self.by_epoch = self.by_epoch and not kind.by_iteration

@@ -5,9 +5,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from footplate.checks import check_count
 from footplate.config import ConfigDict, KeyOrigin
 from footplate.error_context import origin_at, origin_of
-from footplate.errors import ConfigError, Origin
+from footplate.errors import ArgumentError, ConfigError, Origin
 from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
@@ -147,26 +148,21 @@ class Draft:
             )
 
     def _run_length(self) -> tuple[bool, int | None]:
-        runner = self.original.get("runner")
-        if runner is not None and not isinstance(runner, Mapping):
+        runner = self.original.get("runner") or {}
+        if not isinstance(runner, Mapping):
             raise ConfigError("runner must be a dict", key="runner", found=runner)
-        is_set_by_runner = runner is not None and ("max_epochs" in runner or "max_iters" in runner)
-        has_total = any(self.original.get(key) for key in ("total_epochs", "total_iters"))
-        if runner is None or (not is_set_by_runner and has_total):
-            section, prefix = self.original, "total_"
-            by_epoch = bool(section.get("total_epochs")) or section.get("total_iters") is None
-        elif not is_set_by_runner:
+        lengths = {f"runner.{key}": runner.get(key) for key in ("max_epochs", "max_iters")}
+        lengths |= {key: self.original.get(key) for key in ("total_epochs", "total_iters")}
+        key = next((key for key, length in lengths.items() if length is not None), None)
+        if key is None:
             return not str(runner.get("type", "")).startswith("Iter"), None
-        else:
+        if key.startswith("runner."):
             self.check_runner()
-            section, prefix, by_epoch = runner, "runner.max_", runner.get("max_epochs") is not None
-        key = prefix + ("epochs" if by_epoch else "iters")
-        count = section.get(key.removeprefix("runner."))
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise ConfigError(
-                "the length of a run must be a positive integer", key=key, found=count, origin=self.origin(key)
-            )
-        return by_epoch, count
+        try:
+            return key.endswith("epochs"), check_count("the length of a run", lengths[key], key=key)
+        except ArgumentError as error:
+            error.origin = self.origin(key)
+            raise
 
     def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
         hint = f"; did you mean '{near}'?" if near else ""
