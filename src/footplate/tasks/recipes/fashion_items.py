@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_count
 from footplate.data import Compose
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -86,8 +86,34 @@ def load_items(split: Split) -> Items:
     return Items(grey.reshape(shape), outline.reshape(shape).astype(np.uint8) * np.uint8(255), classes)
 
 
+class ComposedDataset:
+    """The base class of datasets whose samples are made in memory. Subclasses override `sample`.
+
+    Args:
+        length: The number of samples.
+        pipeline: Transforms that convert a sample to the input of a model.
+    """
+
+    def __init__(self, length: int, pipeline: Sequence[Any]) -> None:
+        self._length = check_count("length", length)
+        with at_key("pipeline"):
+            self.pipeline = Compose(pipeline)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self._length:
+            raise IndexError(f"index {index} is out of range for {self._length} samples")
+        return self.pipeline(self.sample(index))
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Returns a sample, before the pipeline."""
+        raise NotImplementedError
+
+
 @DATASETS.register_module()
-class FashionItems:
+class FashionItems(ComposedDataset):
     """Grayscale images of clothes, shoes and bags, 28 x 28 pixels: 700 training and 200 test items.
 
     Without a pipeline, a sample is a dict with `img`, ``(28, 28)``, uint8, 0 on the background; `gt_label`, 0 to 9;
@@ -130,32 +156,19 @@ class FashionItems:
                 found=per_class,
             )
         self._indices = [label * count + index for label in range(len(CLASSES)) for index in range(first, end)]
-        with at_key("pipeline"):
-            self._pipeline = Compose(pipeline)
+        super().__init__(len(self._indices), pipeline)
 
     @property
     def metainfo(self) -> dict[str, Any]:
         """The names of the classes."""
         return {"classes": CLASSES}
 
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._pipeline(self.sample(index))
-
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns a list with the class of an item."""
         return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of an item, before the pipeline.
-
-        Raises:
-            IndexError: The index is out of range.
-        """
-        if not 0 <= index < len(self._indices):
-            raise IndexError(f"index {index} is out of range for {len(self._indices)} items")
+        """Returns the sample of an item, before the pipeline."""
         item = self._indices[index]
         image = self._items.grey[item]
         return {

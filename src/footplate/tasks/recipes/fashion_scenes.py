@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_count
-from footplate.data import Compose
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
-from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, Items, Split, load_items
+from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
 from footplate.tasks.task_base import build_settings
 
 _Pixels = NDArray[np.float32]
@@ -178,7 +175,7 @@ def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np
 
 
 @DATASETS.register_module()
-class FashionScenes:
+class FashionScenes(ComposedDataset):
     """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
     A scene depends only on split, seed and index, and is composed on access. Training scenes contain only training
@@ -218,33 +215,18 @@ class FashionScenes:
         pipeline: Sequence[Any] = (),
     ) -> None:
         self._items = load_items(split)
-        self._length = length if length is not None else _TEST_SCENES if split == "test" else _TRAIN_SCENES
-        check_count("length", self._length)
+        super().__init__((_TEST_SCENES if split == "test" else _TRAIN_SCENES) if length is None else length, pipeline)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
         self._style = build_settings("style", SceneStyle, style or {})
-        with at_key("pipeline"):
-            self.pipeline = Compose(pipeline)
 
     @property
     def metainfo(self) -> dict[str, Any]:
         """The classes and the palette of the segmentation map; the background comes first."""
         return {"classes": ("background", *CLASSES), "palette": [list(color) for color in _PALETTE]}
 
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Any:
-        return self.pipeline(self.sample(index))
-
     def scene(self, index: int) -> Scene:
-        """Composes the scene at an index.
-
-        Raises:
-            IndexError: The index is out of range.
-        """
-        if not 0 <= index < self._length:
-            raise IndexError(f"index {index} is out of range for {self._length} scenes")
+        """Composes the scene at an index."""
         return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
 
     def sample(self, index: int) -> dict[str, Any]:

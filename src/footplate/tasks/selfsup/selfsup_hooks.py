@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.checks import check_count, check_saved_number
+from footplate.checks import check_choice, check_count, check_saved_number
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.registry import HOOKS
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.visualization import Visualizer, as_array, skipping_failed_image
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
 Image = npt.NDArray[np.uint8]
 _GAP = 4
-_SHOWN_SIZE = 84
-_PAPER = 255
+_MIN_SIZE = 84
+_PAPER = (255, 255, 255)
 _SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 _logger = logging.getLogger("footplate.tasks")
 
 
-class _Shown(NamedTuple):
+class _Sample(NamedTuple):
     """One validation image with its features and label."""
 
     image: Image
@@ -59,7 +58,7 @@ class NeighborPictureHook(Hook):
         self.num_queries = check_count("num_queries", num_queries)
         self.num_neighbors = check_count("num_neighbors", num_neighbors)
         self.max_samples = check_count("max_samples", max_samples)
-        self._seen: list[_Shown] = []
+        self._seen: list[_Sample] = []
 
     def before_val_epoch(self, runner: "Runner") -> None:
         """Clears the stored images."""
@@ -77,25 +76,24 @@ class NeighborPictureHook(Hook):
             if is_main_process() and len(self._seen) < self.max_samples and "part" in output:
                 image = planes_to_image(data_batch["inputs"][0][position])
                 label = int(output.gt_label) if "gt_label" in output else -1
-                self._seen.append(_Shown(image, output.features.detach().cpu(), label, output.part == "test"))
+                self._seen.append(_Sample(image, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
         """Draws the neighbors if there are both test and training images."""
-        test, train = ([each for each in self._seen if each.is_test == wanted] for wanted in (True, False))
+        test, train = ([sample for sample in self._seen if sample.is_test == is_test] for is_test in (True, False))
         self._seen = []
         if not test or not train:
             return
         queries = [test[number * len(test) // self.num_queries] for number in range(min(self.num_queries, len(test)))]
-        features = F.normalize(torch.stack([each.features for each in train]), dim=1)
-        count = min(self.num_neighbors, len(train))
-        found = [[train[at] for at in (features @ query.features).topk(count).indices.tolist()] for query in queries]
+        features = F.normalize(torch.stack([sample.features for sample in train]), dim=1)
+        rows = []
+        for query in queries:
+            nearest = (features @ query.features).topk(min(self.num_neighbors, len(train))).indices.tolist()
+            frames = [_SAME if train[at].label == query.label else _OTHER for at in nearest]
+            images = [train[at].image for at in nearest]
+            rows.append([(query.image, _PAPER), *zip(images, frames, strict=True)])
         with skipping_failed_image("val_neighbors"):
-            page = draw_neighbors(
-                [query.image for query in queries],
-                [[each.image for each in row] for row in found],
-                [[each.label == query.label for each in row] for query, row in zip(queries, found, strict=True)],
-            )
-            Visualizer.get_current_instance().add_image("val_neighbors", page, runner.iter)
+            Visualizer.get_current_instance().add_image("val_neighbors", draw_rows(rows), runner.iter)
 
 
 @HOOKS.register_module()
@@ -131,71 +129,40 @@ class ReconstructionPictureHook(Hook):
         mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
         if mean is not None and std is not None:
             reconstructed = reconstructed * std + mean
+        rows = []
+        for planes, mask_of_image, guess in zip(chosen, hidden.cpu().numpy()[..., None], reconstructed, strict=True):
+            image, filled = planes_to_image(planes), planes_to_image(guess)
+            columns = (image, np.where(mask_of_image, 128, image), np.where(mask_of_image, filled, image))
+            rows.append([(column, _PAPER) for column in columns])
         with skipping_failed_image("val_reconstructions"):
-            page = draw_reconstructions(
-                [planes_to_image(each) for each in chosen],
-                [each.cpu().numpy() for each in hidden],
-                [planes_to_image(each) for each in reconstructed],
-            )
-            Visualizer.get_current_instance().add_image("val_reconstructions", page, runner.iter)
+            Visualizer.get_current_instance().add_image("val_reconstructions", draw_rows(rows), runner.iter)
 
 
-def draw_neighbors(
-    queries: Sequence[Image], neighbors: Sequence[Sequence[Image]], same: Sequence[Sequence[bool]]
-) -> Image:
-    """Returns an image in which each row shows a query, followed by its nearest neighbors.
+def draw_rows(rows: Sequence[Sequence[tuple[Image, tuple[int, int, int]]]]) -> Image:
+    """Draws images in rows.
 
     Args:
-        queries: RGB images ``(h, w, 3)`` of the same size, uint8.
-        neighbors: The neighbors of each query, the nearest first.
-        same: Whether each neighbor has the class of the query. Its frame is blue if it does, and orange otherwise.
+        rows: For each row, images ``(h, w, 3)`` of the same size, each with the color of its frame. Small images are
+            enlarged by an integer factor.
     """
-    rows = [
-        [_framed(query, None), *(_framed(each, right) for each, right in zip(found, flags, strict=True))]
-        for query, found, flags in zip(queries, neighbors, same, strict=True)
-    ]
-    return _page(rows)
-
-
-def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guessed: Sequence[Image]) -> Image:
-    """Returns an image in which each row shows an image, its visible patches, and its reconstruction.
-
-    Masked pixels are gray in the second column. The third column shows the reconstruction for masked pixels only.
-
-    Args:
-        images: RGB images ``(h, w, 3)`` of the same size, uint8.
-        hidden: For each image, a bool array ``(h, w)`` that is True for masked pixels.
-        guessed: The reconstructions, with the same shape and dtype as `images`.
-    """
-    rows = []
-    for image, gone, guess in zip(images, hidden, guessed, strict=True):
-        covered, filled = image.copy(), image.copy()
-        covered[gone] = 128
-        filled[gone] = guess[gone]
-        rows.append([_framed(each, None) for each in (image, covered, filled)])
-    return _page(rows)
+    lines = []
+    for row in rows:
+        framed = []
+        for image, color in row:
+            zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
+            inner = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            page = np.full((inner.shape[0] + 4 * _GAP, inner.shape[1] + 4 * _GAP, 3), _PAPER, np.uint8)
+            page[_GAP:-_GAP, _GAP:-_GAP] = color
+            page[2 * _GAP : -2 * _GAP, 2 * _GAP : -2 * _GAP] = inner
+            framed.append(page)
+        lines.append(np.concatenate(framed, axis=1))
+    return np.concatenate(lines, axis=0)
 
 
 def planes_to_image(planes: object) -> Image:
     """Converts channels ``(1 or 3, h, w)`` with values from 0 to 255 to an RGB image ``(h, w, 3)``, uint8."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def _framed(image: Image, same: bool | None) -> Image:
-    """Enlarges an image by an integer factor, and adds a frame whose color shows whether the class is the same."""
-    zoom = max(1, _SHOWN_SIZE // max(image.shape[:2]))
-    height, width = zoom * image.shape[0] + 2 * _GAP, zoom * image.shape[1] + 2 * _GAP
-    framed = np.empty((height, width, 3), np.uint8)
-    framed[:] = _PAPER if same is None else _SAME if same else _OTHER
-    framed[_GAP:-_GAP, _GAP:-_GAP] = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    return framed
-
-
-def _page(rows: Sequence[Sequence[Image]]) -> Image:
-    margin = ((_GAP, _GAP), (_GAP, _GAP), (0, 0))
-    lines = [np.concatenate([np.pad(each, margin, constant_values=_PAPER) for each in row], axis=1) for row in rows]
-    return np.concatenate(lines, axis=0)
 
 
 @HOOKS.register_module()
@@ -231,11 +198,8 @@ class ValidateFirstHook(Hook):
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         if not runner.iter:
             for key in self.keys or ():
-                if key not in numbers:
-                    known = ", ".join(numbers) or "none"
-                    near = nearest(key, numbers)
-                    raise ArgumentError(f"there is no metric '{key}'", suggestion=near, notes=[f"metrics: {known}"])
-            self._start = numbers if self.keys is None else {key: numbers[key] for key in self.keys}
+                check_choice("keys", key, numbers)
+            self._start = {key: numbers[key] for key in self.keys or numbers}
             return
         gains = {name: numbers[name] - start for name, start in self._start.items() if name in numbers}
         changes = (f"{name} {self._start[name]:.2f} -> {numbers[name]:.2f} ({gains[name]:+.2f})" for name in gains)

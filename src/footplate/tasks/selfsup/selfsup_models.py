@@ -261,8 +261,6 @@ class MAEPretrainHead(nn.Module):
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
     """
 
-    _EVEN = 1e-6  # keeps the standard deviation of a uniform patch above zero
-
     def __init__(self, norm_pix: bool = False, patch_size: int = 7) -> None:
         super().__init__()
         self.norm_pix, self.patch_size = norm_pix, patch_size
@@ -277,8 +275,8 @@ class MAEPretrainHead(nn.Module):
         """
         truth = patchify(images, self.patch_size)
         if self.norm_pix:
-            spread = (truth.var(dim=-1, keepdim=True, correction=0) + self._EVEN).sqrt()
-            truth = (truth - truth.mean(dim=-1, keepdim=True)) / spread
+            variance = truth.var(dim=-1, keepdim=True, correction=0)
+            truth = (truth - truth.mean(dim=-1, keepdim=True)) / (variance + 1e-6).sqrt()  # the patch may be uniform
         errors = (predicted.float() - truth).square().mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 
@@ -323,9 +321,8 @@ class MAE(BaseSelfSup):
         """
         masked: Masked = self.backbone.forward_masked(inputs)
         patches: Tensor = self.neck(masked)
-        size = (inputs.shape[2], inputs.shape[3])
         side = self.backbone.patch_size
-        return F.fold(patches.transpose(1, 2), size, side, stride=side), masked.mask
+        return F.fold(patches.transpose(1, 2), list(inputs.shape[2:]), side, stride=side), masked.mask
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
