@@ -322,7 +322,7 @@ class MAE(BaseSelfSup):
         masked: Masked = self.backbone.forward_masked(inputs)
         patches: Tensor = self.neck(masked)
         side = self.backbone.patch_size
-        return F.fold(patches.transpose(1, 2), list(inputs.shape[2:]), side, stride=side), masked.mask
+        return F.fold(patches.transpose(1, 2), tuple(inputs.shape[2:]), side, stride=side), masked.mask
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
