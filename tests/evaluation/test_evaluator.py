@@ -80,13 +80,6 @@ def test_two_values_with_one_name_are_refused() -> None:
         evaluator.evaluate(1)
 
 
-def test_dataset_meta_is_passed_to_all_metrics() -> None:
-    evaluator = Evaluator([Counting(), Counting()])
-    evaluator.dataset_meta = {"classes": ("cat",)}
-    assert [metric.dataset_meta for metric in evaluator.metrics] == [{"classes": ("cat",)}] * 2
-    assert evaluator.dataset_meta == {"classes": ("cat",)}
-
-
 @pytest.mark.parametrize(("chunk_size", "batches"), [(1, [[5], [6], [7]]), (2, [[5, 6], [7]])])
 def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: list[Any]) -> None:
     metric = Counting()
@@ -114,23 +107,14 @@ def test_offline_evaluate_needs_no_slices(data: Any) -> None:
     assert metric.batches == [[5, 6], [7]]
 
 
-def test_offline_evaluate_needs_data_of_the_same_length() -> None:
-    with pytest.raises(ArgumentError, match="must have the same length, but have 2 and 1"):
-        Evaluator(Counting()).offline_evaluate([1, 2], [1])
-
-
 @pytest.mark.parametrize(
     ("cfg", "kind", "number"),
     [
         ({"type": "CountingForTest"}, Evaluator, 1),
-        ({"type": Counting}, Evaluator, 1),
         ([{"type": "CountingForTest"}, Counting()], Evaluator, 2),
-        (({"type": "CountingForTest"},), Evaluator, 1),
         (Counting(), Evaluator, 1),
-        ({"metrics": {"type": "CountingForTest"}}, Evaluator, 1),
         ({"metrics": [{"type": "CountingForTest"}] * 2}, Evaluator, 2),
         ({"type": "OwnEvaluatorForTest", "metrics": [{"type": "CountingForTest"}]}, OwnEvaluator, 1),
-        ({"type": "Evaluator", "metrics": []}, Evaluator, 0),
     ],
 )
 def test_all_forms_of_an_evaluator_config_are_built(cfg: Any, kind: type, number: int) -> None:
@@ -139,18 +123,12 @@ def test_all_forms_of_an_evaluator_config_are_built(cfg: Any, kind: type, number
     assert len(evaluator.metrics) == number
 
 
-def test_evaluator_object_is_returned_unchanged() -> None:
-    evaluator = Evaluator(Counting())
-    assert build_evaluator(evaluator) is evaluator
-
-
 @pytest.mark.parametrize(
     ("cfg", "kind", "message"),
     [
         ({"type": "CountingForTst"}, UnknownNameError, "unknown metric 'CountingForTst'\n.*\n.*'CountingForTest'"),
         ([{"type": "CountingForTest", "nam": "a"}], BuildError, r"key \[0\].nam\n.*\n.*'name'"),
         ({"name": "a"}, ArgumentError, "must contain the 'type' of a metric"),
-        (3, ArgumentError, "a metric, a list of metrics, or an Evaluator"),
         ("CountingForTest", ArgumentError, "a metric, a list of metrics, or an Evaluator"),
     ],
 )

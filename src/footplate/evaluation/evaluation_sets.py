@@ -143,11 +143,11 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     if not _is_by_set(cfg, loaders):
         return {name: build(copy.deepcopy(cfg)) for name in loaders}
     check_evaluator_names(cfg, loaders)
-    found = {}
+    evaluators = {}
     for name in loaders:
         with at_key(name):
-            found[name] = build(cfg[name])
-    return found
+            evaluators[name] = build(cfg[name])
+    return evaluators
 
 
 def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
@@ -166,12 +166,10 @@ def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
     if not _is_by_set(cfg, sets):
         return
     for name in cfg:
-        if name not in sets:
-            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
-    for name in sets:
-        if name not in cfg:
-            notes = [f"evaluators: {', '.join(cfg)}"]
-            raise ArgumentError(f"the dataset '{name}' has no evaluator", key=name, notes=notes)
+        _check_set(name, sets, key=name)
+    if missing := [name for name in sets if name not in cfg]:
+        notes = [f"evaluators: {', '.join(cfg)}"]
+        raise ArgumentError(f"the dataset '{missing[0]}' has no evaluator", key=missing[0], notes=notes)
 
 
 def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
@@ -181,14 +179,16 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
         ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     if not isinstance(intervals, (Mapping, type(None))):
-        raise ArgumentError(
-            "'intervals' must be a dict that maps dataset names to numbers", key="intervals", found=intervals
-        )
+        message = "'intervals' must be a dict that maps dataset names to numbers"
+        raise ArgumentError(message, key="intervals", found=intervals)
     for name, value in (intervals or {}).items():
-        if name not in sets:
-            near = nearest(name, sets)
-            raise ArgumentError(f"there is no dataset '{name}'", key=f"intervals.{name}", suggestion=near)
+        _check_set(name, sets, key=f"intervals.{name}")
         check_count(name, value, key=f"intervals.{name}")
+
+
+def _check_set(name: str, sets: Collection[str], *, key: str) -> None:
+    if name not in sets:
+        raise ArgumentError(f"there is no dataset '{name}'", key=key, suggestion=nearest(name, sets))
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:

@@ -35,16 +35,18 @@ class Evaluator:
     """
 
     key = ""  # the config section of the evaluator, for error messages
-    _is_list = False
 
     def __init__(self, metrics: Any) -> None:
-        named = metrics if is_named(metrics) else {}
-        configs = list(metrics) if isinstance(metrics, Sequence) or named else [metrics]
         self._is_list = isinstance(metrics, Sequence)
+        pairs: Iterable[tuple[str | None, Any]] = [(None, metrics)]
+        if is_named(metrics):
+            pairs = metrics.items()
+        elif self._is_list:
+            pairs = ((None, metric) for metric in metrics)
         self.metrics: list[BaseMetric[Any]] = []
-        for index, each in enumerate(configs):
+        for index, (name, part) in enumerate(pairs):
             with at_key(self._metric_key(index)):
-                metric = as_metric(named[each], each) if named else as_metric(each)
+                metric = as_metric(part, name)
                 if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods itself
                     check_accepts(metric, "process", ("data_batch", "data_samples"))
                     check_accepts(metric, "compute_metrics", ("results",))
@@ -105,15 +107,11 @@ class Evaluator:
         values: dict[str, Any] = {}
         for index, metric in enumerate(self.metrics):
             with at_key(self._metric_key(index)):
-                found = metric.evaluate(size)
-            for name, value in found.items():
-                if name in values:
-                    raise ArgumentError(
-                        f"two metrics return values named '{name}'",
-                        key=self._metric_key(index),
-                        notes=[metric.rename_advice],
-                    )
-                values[name] = value
+                for name, value in metric.evaluate(size).items():
+                    if name in values:
+                        notes = [metric.rename_advice]
+                        raise ArgumentError(f"two metrics return values named '{name}'", notes=notes)
+                    values[name] = value
         return values
 
     def offline_evaluate(
@@ -134,10 +132,11 @@ class Evaluator:
                 f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
             )
         size = len(data_samples)
-        samples, inputs = iter(data_samples), iter(() if data is None else data)  # not every dataset supports slices
-        for start in range(0, size, chunk_size):
-            count = min(chunk_size, size - start)
-            self.process(list(islice(samples, count)), None if data is None else list(islice(inputs, count)))
+        # Not every dataset supports slices or ends by itself.
+        samples, inputs = islice(data_samples, size), islice(() if data is None else data, size)
+        for _ in range(0, size, chunk_size):
+            chunk, batch = list(islice(samples, chunk_size)), list(islice(inputs, chunk_size))
+            self.process(chunk, None if data is None else batch)
         return self.evaluate(size)
 
     def _metric_key(self, index: int) -> str:
@@ -210,11 +209,15 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Returns the means as a dict."""
-        names = dict.fromkeys(name for each in results for name in each)
-        found = {name: [each[name] for each in results if name in each] for name in names}
+        columns: dict[str, list[float]] = {}
+        for result in results:
+            for name, value in result.items():
+                columns.setdefault(name, []).append(value)
         # fsum is exact, but raises an error for inf - inf, which must be NaN.
-        total = {name: (math.fsum if all(map(math.isfinite, each)) else sum)(each) for name, each in found.items()}
-        return {name: total[name] / len(values) for name, values in found.items()}
+        sums = {
+            name: (math.fsum if all(map(math.isfinite, values)) else sum)(values) for name, values in columns.items()
+        }
+        return {name: sums[name] / len(values) for name, values in columns.items()}
 
 
 class UpdatedMetric(BaseMetric[Any]):

@@ -8,9 +8,9 @@ import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, SupportsIndex, TypeVar
+from functools import reduce
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -48,34 +48,36 @@ class RunningSum(list[_T]):
     Example:
         >>> results = RunningSum(lambda one, other: one + other)
         >>> results += [1, 2, 3, 3]
-        >>> len(results), results.sum_of_first(3)
-        (4, [6])
+        >>> results.sum_of_first(3)
+        [6]
     """
 
     def __init__(self, added: Callable[[_T, _T], _T]) -> None:
-        super().__init__()
+        super().__init__()  # the list contains the latest results
         self._added = added
-        self._pending: deque[_T] = deque()
-        self._sum: list[_T] = []
+        self._total: list[_T] = []  # one result, or none
         self._count = 0
 
     def append(self, result: _T, /) -> None:
         """Adds one result."""
+        super().append(result)
         self._count += 1
-        self._pending.append(result)
-        if len(self._pending) > _PENDING:
-            oldest = self._pending.popleft()
-            self._sum = [self._added(self._sum[0], oldest) if self._sum else oldest]
+        if len(self) > _PENDING:
+            self._total = self._with_total([self.pop(0)])
 
     def extend(self, results: Iterable[_T], /) -> None:
         """Adds several results."""
         for result in results:
             self.append(result)
 
+    def __iadd__(self, results: Iterable[_T]) -> Self:  # type: ignore[misc, override]
+        self.extend(results)
+        return self
+
     def clear(self) -> None:
         """Removes all results."""
-        self._pending.clear()
-        self._sum, self._count = [], 0
+        super().clear()
+        self._total, self._count = [], 0
 
     def sum_of_first(self, number: int) -> list[_T]:
         """Returns a list with the sum of the first `number` results, or of all results if there are fewer.
@@ -85,29 +87,17 @@ class RunningSum(list[_T]):
         Raises:
             DataError: There are so many excess results that some have already been added to the sum.
         """
-        excess = max(self._count - number, 0)
-        if excess > len(self._pending):
+        kept = len(self) - max(self._count - number, 0)
+        if kept < 0:
             raise DataError(
                 f"a rank has seen {self._count} samples, but its share of the dataset is {number}",
                 notes=["Use DefaultSampler, which gives each rank its share."],
             )
-        total = list(self._sum)
-        for result in list(self._pending)[: len(self._pending) - excess]:
-            total = [self._added(total[0], result)] if total else [result]
-        return total
+        return self._with_total(self[:kept])
 
-    def __iadd__(self, results: Iterable[_T]) -> Self:  # type: ignore[misc, override]
-        self.extend(results)
-        return self
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Any:
-        return iter(self.sum_of_first(self._count))
-
-    def __getitem__(self, index: SupportsIndex | slice) -> Any:
-        return self.sum_of_first(self._count)[index]
+    def _with_total(self, results: Sequence[_T]) -> list[_T]:
+        values = [*self._total, *results]
+        return [reduce(self._added, values)] if values else []
 
 
 class EvaluationContext(NamedTuple):
@@ -255,37 +245,34 @@ class BaseMetric(ABC, Generic[_Result]):
             DataError: No rank has a result, or computing the values failed on rank 0.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
+        results: list[Any] | None = self.results
         if isinstance(self.results, RunningSum):
-            own = self.results.sum_of_first(local_sample_count(size, get_data_rank(), get_data_world_size()))
-            results = collect_results(to_device(own, "cpu"), sys.maxsize, self.collect_device)
-        else:
-            results = collect_results(to_device(self.results, "cpu"), size, self.collect_device)
+            results = self.results.sum_of_first(local_sample_count(size, get_data_rank(), get_data_world_size()))
+            size = sys.maxsize
+        results = collect_results(to_device(results, "cpu"), size, self.collect_device)
         self.results.clear()
-        values: dict[str, Any] = {}
+        name, values, message = type(self).__name__, {}, ""
         error: Exception | None = None
-        message = ""
         if results is not None:  # only on rank 0, which sends its error to the other ranks
             try:
-                name = type(self).__name__
                 if not results:
-                    problem = f"the metric '{name}' has no results"
                     advice = "Check that the dataset is not empty and that process() appends to self.results."
-                    raise DataError(problem, notes=[advice])
+                    raise DataError(f"the metric '{name}' has no results", notes=[advice])
                 found = self.compute_metrics(results)
-                if not isinstance(found, Mapping) or not all(isinstance(each, str) for each in found):
+                if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
                     problem = f"compute_metrics of '{name}' must return a dict that maps names to values"
                     raise ArgumentError(problem, found=found)
                 prefix = f"{self.prefix}/" if self.prefix else ""
-                values = {f"{prefix}{each}": value for each, value in found.items()}
+                values = {f"{prefix}{key}": value for key, value in found.items()}
             except Exception as caught:
                 error = caught
-                text = error.message if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
+                text = str(error) if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
                 message = text.strip().partition("\n")[0]
         values, message = broadcast_object((values, message))
         if error is not None:
             raise error
         if message:
-            raise DataError(f"the metric '{type(self).__name__}' failed on rank 0: {message}")
+            raise DataError(f"the metric '{name}' failed on rank 0: {message}")
         return values
 
 
@@ -295,18 +282,14 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
     Raises:
         ArgumentError: A sample is not a dict, or lacks one of the `needed` keys.
     """
-    name = type(metric).__name__
     for sample in samples:
-        if not isinstance(sample, Mapping):
+        missing = [key for key in needed if key not in sample] if isinstance(sample, Mapping) else []
+        if missing or not isinstance(sample, Mapping):
+            wanted = f"the key '{missing[0]}' in each sample" if missing else "a data element or a dict for each sample"
             raise ArgumentError(
-                f"the metric '{name}' requires a data element or a dict for each sample",
-                found=type(sample).__name__,
-                notes=["Return a list of these from the model in mode 'predict'."],
-            )
-        missing = next((key for key in needed if key not in sample), None)
-        if missing is not None:
-            raise ArgumentError(
-                f"the metric '{name}' requires the key '{missing}' in each sample", found=sorted(map(str, sample))
+                f"the metric '{type(metric).__name__}' requires {wanted}",
+                found=sorted(map(str, sample)) if missing else type(sample),
+                notes=["Return a list of data elements or dicts from the model in mode 'predict'."],
             )
 
 
