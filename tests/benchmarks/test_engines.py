@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import gpu, page
-from benchmarks.engines.case import ENGINES
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.environments import LISTS, ROOT
-from benchmarks.engines.judge import Spread, judge, leads, ratio
+from benchmarks.engines.environments import ROOT
+from benchmarks.engines.judge import judge, leads, ratio
 from benchmarks.engines.remarks import OPEN_ON_GPU
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
@@ -43,9 +42,7 @@ def states(results: Results, *names: str) -> list[str]:
 @pytest.mark.parametrize(
     ("case", "engine", "us", "expected"),
     [
-        ("tiny", "footplate", 214.0, ["met", "missed"]),
         ("tiny", "footplate", 216.0, ["missed", "missed"]),
-        ("norms", "footplate", 205.9, ["met", "met"]),
         ("norms", "footplate", 206.1, ["missed", "met"]),
         ("norms", "ignite", 204.0, ["met", "missed"]),
         ("validation", "footplate", 210.5, ["missed", "open"]),
@@ -54,19 +51,6 @@ def states(results: Results, *names: str) -> list[str]:
 def test_slow_result_misses_the_goal(results: Results, case: str, engine: str, us: float, expected: list[str]) -> None:
     fill(results, case, {**STEADY, engine: us})
     assert states(results, case) == expected
-
-
-def test_goal_without_measurements_is_open(results: Results) -> None:
-    fill(results, "tiny", {"footplate": 205.0})
-    assert states(results, "tiny", "gpu") == ["open", "open", "open"]
-
-
-def test_ratios_are_computed_within_a_round(results: Results) -> None:
-    for number, (bare, ours) in enumerate([(100.0, 102.0), (200.0, 204.0), (400.0, 408.0)]):
-        for engine, us in (("bare", bare), ("footplate", ours)):
-            results.add("norms", engine, number, {"figures": {"us": us}, "versions": {}})
-    results.add("norms", "footplate", 3, {"figures": {"us": 10**6}, "versions": {}})  # no bare loop baseline it
-    assert judge([CASES["norms"]], results)[0].spread == Spread(1.02, 1.02, 1.02, 3)
 
 
 def test_goal_is_met_within_the_spread_of_the_fastest(results: Results) -> None:
@@ -83,13 +67,6 @@ def test_goal_is_met_within_the_spread_of_the_fastest(results: Results) -> None:
         "mmengine",
         1.01,
     )
-
-
-def test_growth_is_relative_to_the_bare_loop(results: Results) -> None:
-    for engine, grown in (("bare", 5.0), ("footplate", 6.1)):
-        figures = {"us_start": 100.0, "us_1m": 111.0, "growth_mb": grown}
-        results.add("long", engine, 0, {"figures": figures, "versions": {}})
-    assert states(results, "long") == ["missed", "missed"]
 
 
 def test_faster_engines_are_listed(results: Results) -> None:
@@ -137,25 +114,8 @@ def test_engines_take_turns() -> None:
     ]
 
 
-def test_additional_rounds_have_two_engines() -> None:
-    plan = Plan([CASES["tiny"], CASES["loading-0"]], ["bare", "footplate", "ignite"], rounds=1, pairs=2)
-    assert list(plan.turns()) == [
-        (0, CASES["tiny"], ["bare", "footplate", "ignite"]),
-        (0, CASES["loading-0"], ["bare", "footplate", "ignite"]),
-        (1, CASES["tiny"], ["footplate", "bare"]),
-        (2, CASES["tiny"], ["bare", "footplate"]),
-    ]
-
-
 def never(engine: str) -> Path:
     raise AssertionError(f"{engine} was measured")
-
-
-def test_existing_results_are_not_measured_again(results: Results) -> None:
-    fill(results, "tiny", {"bare": 1.0}, rounds=1)
-    runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1), results, never)
-    runner.run()
-    assert runner.left_out == []
 
 
 def test_measurements_beyond_the_budget_are_not_started(results: Results) -> None:
@@ -213,21 +173,6 @@ def test_time_to_accuracy_is_measured() -> None:
     assert float(value) >= 1
 
 
-def test_goals_refer_to_figures_of_their_case() -> None:
-    for case in CASES.values():
-        known = {figure.key for figure in case.figures}
-        measured = [goal for goal in case.goals if goal.by != "open"]
-        assert {goal.figure for goal in measured} <= known, case.name
-        assert {goal.against_figure for goal in measured} <= {*known, ""}, case.name
-        assert {goal.against for goal in measured if goal.by in ("ratio", "difference")} <= set(case.engines), case.name
-
-
-def test_every_environment_has_the_same_torch() -> None:
-    lists = {path.stem: path.read_text().splitlines() for path in LISTS.glob("*.txt")}
-    assert sorted(lists) == sorted(set(ENGINES) - {"bare"})
-    assert {name for name, lines in lists.items() if "torch==2.13.0" not in lines} == set()
-
-
 def test_stamps_give_the_median_of_blocks() -> None:
     stamps = Stamps(500)
     for _ in range(400):
@@ -239,19 +184,14 @@ def test_stamps_give_the_median_of_blocks() -> None:
 
 
 def test_benchmark_measures_the_engines(results: Results) -> None:
-    plan = Plan([CASES["tiny"]], ["bare", "footplate"], rounds=1, quick=True)
+    case = dataclasses.replace(CASES["tiny"], engines=("bare", "footplate", "nobody"))
+    plan = Plan([case], ["bare", "footplate", "nobody"], rounds=1, quick=True)
     Runner(plan, results, lambda _: Path(sys.executable)).run()
-    assert results.errors == {}
+    assert list(results.errors) == ["tiny, nobody"]
+    assert "benchmarks.engines.drivers.nobody" in results.errors["tiny, nobody"]
     for engine in ("bare", "footplate"):
         assert 10 < results.by_round("tiny", engine, "us")[0] < 10**6
     assert judge([CASES["tiny"]], results)[0].spread is not None
-
-
-def test_failure_is_reported(results: Results) -> None:
-    case = dataclasses.replace(CASES["tiny"], engines=("nobody",))
-    Runner(Plan([case], ["nobody"], rounds=1, quick=True), results, lambda _: Path(sys.executable)).run()
-    assert results.measurements == []
-    assert "benchmarks.engines.drivers.nobody" in results.errors["tiny, nobody"]
 
 
 @pytest.mark.slow
@@ -264,10 +204,3 @@ def test_gpu_script_runs_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(float(row[2]) > 0 for row in rows)
     share = float(rows[1][3])  # of the bare loop, rounded
     assert code == int(share < 0.99) or abs(share - 0.99) <= 0.0005
-
-
-def test_gpu_script_needs_enough_iterations(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        gpu.main(["--device", "cpu", "--iterations", "100"])
-    assert left.value.code == 2
-    assert "--iterations 100: at least 150 are needed" in capsys.readouterr().err

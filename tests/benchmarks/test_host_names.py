@@ -97,9 +97,8 @@ def test_operators_need_mmcv(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
 
 
-@pytest.mark.parametrize("name", ["empty", "missing", "missing.py"])
-def test_a_path_without_code_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    (tmp_path / "empty").mkdir()
+def test_a_path_without_code_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "missing"
     with pytest.raises(SystemExit) as ended:
         host_names.main([str(tmp_path / name)])
     assert ended.value.code == 2

@@ -1,4 +1,7 @@
-"""Tests the files for SLURM and Kubernetes that users copy from the pages; srun is replaced with a script."""
+"""Tests the files for SLURM and Kubernetes that users copy from the pages; srun is replaced with a script.
+
+The Chinese pages have the same blocks (`test_languages.py`).
+"""
 
 import os
 import re
@@ -10,22 +13,20 @@ import pytest
 import yaml
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_LANGUAGES = ["", ".zh"]
 # The options of sbatch that the page uses: https://slurm.schedmd.com/sbatch.html
 _OPTIONS = {"job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"}
 _OPTIONS |= {"open-mode"}
 
 
-def _block(page: str, language: str, begins: str) -> str:
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", (_DOCS / f"{page}{language}.md").read_text(), re.M | re.S)
+def _block(page: str, begins: str) -> str:
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", (_DOCS / f"{page}.md").read_text(), re.M | re.S)
     (found,) = [each for each in blocks if each.startswith(begins)]
     return str(found)
 
 
-@pytest.mark.parametrize("language", _LANGUAGES)
-@pytest.mark.parametrize(("code", "queued"), [(143, True), (0, False), (1, False), (137, False)])
-def test_stopped_job_is_requeued(tmp_path: Path, language: str, code: int, queued: bool) -> None:
-    (tmp_path / "train.sbatch").write_text(_block("slurm", language, "#!/bin/bash"))
+@pytest.mark.parametrize(("code", "queued"), [(143, True), (0, False), (1, False)])
+def test_stopped_job_is_requeued(tmp_path: Path, code: int, queued: bool) -> None:
+    (tmp_path / "train.sbatch").write_text(_block("slurm", "#!/bin/bash"))
     for name, ends in (("srun", code), ("scontrol", 0)):
         tool = tmp_path / name
         tool.write_text(f'#!/bin/sh\necho {name} $SRUN_CPUS_PER_TASK "$@" >> said\nexit {ends}\n')
@@ -38,17 +39,15 @@ def test_stopped_job_is_requeued(tmp_path: Path, language: str, code: int, queue
     assert said[1:] == (["scontrol 8 requeue 4711"] if queued else [])
 
 
-@pytest.mark.parametrize("language", _LANGUAGES)
-def test_options_of_the_job_are_options_of_sbatch(language: str) -> None:
-    lines = [line for line in _block("slurm", language, "#!/bin/bash").splitlines() if line.startswith("#SBATCH")]
+def test_options_of_the_job_are_options_of_sbatch() -> None:
+    lines = [line for line in _block("slurm", "#!/bin/bash").splitlines() if line.startswith("#SBATCH")]
     found = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in lines]
     assert {each.group(1) for each in found if each} == _OPTIONS
     assert None not in found
 
 
-@pytest.mark.parametrize("language", _LANGUAGES)
-def test_kubernetes_job_is_complete(language: str) -> None:
-    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", language, "apiVersion"))
+def test_kubernetes_job_is_complete() -> None:
+    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", "apiVersion"))
     assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
     pods = job["spec"]["pytorchReplicaSpecs"]
     assert set(pods) == {"Master", "Worker"}

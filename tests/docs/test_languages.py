@@ -107,10 +107,8 @@ x = 1
     [
         ("two.md#there", "two.zh.md#dort", []),
         ("## Two", "### Two", ["heading 2: '## Two' here, '### Two' in Chinese"]),
-        ("## Two\n", "", ["heading 2: '## Two' here, none in Chinese"]),
         ("two.md", "three.md", ["link two.md: 1 here, 0 in Chinese", "link three.md: 0 here, 1 in Chinese"]),
         ("x = 1", "x = 2", ["the block of line 8 differs in Chinese, line 8: 'x = 1' and 'x = 2'"]),
-        ("a.py", "b.py", ["the block of line 8 differs in Chinese, line 8: its language or title"]),
         ("```\n", "```\n\n```\ny\n```\n", ["the block of line 12 is only in Chinese"]),
     ],
 )
