@@ -27,7 +27,9 @@ def hold(folder: str, ready: Any) -> None:
         signal.pause()
 
 
-def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path) -> None:
+def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")):
+        monkeypatch.setenv(name, value)
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(str(tmp_path), ready))
@@ -38,6 +40,7 @@ def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path) ->
         runner.train()
     assert caught.value.key == "work_dir"
     assert caught.value.notes[0].startswith(f"process {process.pid} on ")
+    assert caught.value.notes[1].endswith("as processes of one run, set launcher='slurm'.")
     assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
     process.kill()
     process.join()
