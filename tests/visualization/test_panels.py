@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 
-from footplate.errors import ArgumentError
 from footplate.visualization import LegendEntry, arrange_panels
 
 
@@ -33,8 +31,3 @@ def test_layout_has_the_boxes_of_the_panels_and_the_legend() -> None:
     for (caption, left, top, right, bottom), (name, image) in zip(page.layout["panels"], images.items(), strict=True):
         assert caption == name
         assert np.array_equal(page[top:bottom, left:right], image.repeat(6, axis=0).repeat(6, axis=1))
-
-
-def test_panels_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="the same size"):
-        arrange_panels({"a": np.zeros((4, 4, 3), np.uint8), "b": np.zeros((4, 5, 3), np.uint8)})

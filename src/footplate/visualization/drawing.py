@@ -21,11 +21,13 @@ Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
-_COLOR_NAMES = ("blue", "green", "red", "cyan", "magenta", "yellow", "black", "white")
 # The anchors of texts in Pillow, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
 _ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
-_LETTERS = dict(zip("bgrcmykw", _COLOR_NAMES, strict=True))
+_LETTERS = {
+    letter: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white") for letter in name[0]
+}
+_LETTERS["k"] = "black"
 
 
 class Drawing:
@@ -94,13 +96,12 @@ class Drawing:
         self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
     ) -> Self:
         """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
-        xs, ys = _as_rows(x_datas, 2), _as_rows(y_datas, 2)
-        draw = ImageDraw.Draw(self._image)
-        widths = _widths(line_widths, len(xs))
-        for x, y, color, width in zip(xs, ys, _color_each(colors, len(xs)), widths, strict=True):
-            if np.isfinite([x, y]).all():
-                draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=width)
-        return self
+        ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
+
+        def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
+            draw.line(line, fill=outline, width=width)
+
+        return self._draw_shapes(draw_one, ends, colors, line_widths, "none", 1.0)
 
     def draw_keypoints(
         self,
@@ -208,35 +209,28 @@ class Drawing:
             font_properties: Not used.
             background: The color of a box behind each text. Replaces the colors in `bboxes`.
         """
-        several = [texts] if isinstance(texts, str) else list(texts)
-        count, usual = len(several), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
-        boxes = _each(bboxes or {}, count)
-        alignments = zip(_each(horizontal_alignments, count), _each(vertical_alignments, count), strict=True)
-        anchors = [
-            _COLUMNS[check_choice("horizontal_alignments", horizontal, _COLUMNS)]
-            + _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
-            for horizontal, vertical in alignments
-        ]
-        fonts = [text_font(round(size or usual)) for size in _each(font_sizes, count)]
-        places = [(x, y) for x, y in _as_rows(positions, 2)]
-        for text, place, font, anchor, box in zip(several, places, fonts, anchors, boxes, strict=True):
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
+        columns = (
+            texts,
+            _as_rows(positions, 2).tolist(),
+            _each(font_sizes, count),
+            _color_each(colors, count),
+            _each(horizontal_alignments, count),
+            _each(vertical_alignments, count),
+            _each(bboxes or {}, count),
+        )
+        for text, place, size, color, horizontal, vertical, box in zip(*columns, strict=True):
+            anchor = _COLUMNS[check_choice("horizontal_alignments", horizontal, _COLUMNS)]
+            anchor += _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
             if not np.isfinite(place).all():
                 continue
-            face = background if background is not None else box.get("facecolor", "none")
-            self._draw_shapes(
-                ImageDraw.ImageDraw.rectangle,
-                [ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)],
-                "none",
-                1,
-                [face] if isinstance(face, str) else [as_rgb(face)],
-                1.0 if box.get("alpha") is None else box["alpha"],
-            )
-        draw = ImageDraw.Draw(self._image)
-        for text, place, font, anchor, color in zip(
-            several, places, fonts, anchors, _color_each(colors, count), strict=True
-        ):
-            if np.isfinite(place).all():
-                draw.text(place, text, fill=color, font=font, anchor=anchor)
+            font = text_font(round(size or usual))
+            face = box.get("facecolor", "none") if background is None else background
+            alpha = 1.0 if box.get("alpha") is None else box["alpha"]
+            behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
+            self._draw_shapes(ImageDraw.ImageDraw.rectangle, [behind], "none", 1, face, alpha)
+            ImageDraw.Draw(self._image).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
     @property
@@ -281,9 +275,10 @@ class Drawing:
     ) -> Self:
         """Draws shapes with outlines and fills. Blends them with the image if `alpha` is below 1."""
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
-        target = self._image if alpha >= 1 else self._image.copy()
+        target = self._image.copy() if alpha < 1 else self._image
         draw = ImageDraw.Draw(target)
-        for shape, face, edge, width in zip(shapes, faces, edges, _widths(line_widths, len(shapes)), strict=True):
+        widths = [max(1, round(float(width))) for width in _each(line_widths, len(shapes))]
+        for shape, face, edge, width in zip(shapes, faces, edges, widths, strict=True):
             # Without face and edge, Pillow draws a white outline.
             if (face is not None or edge is not None) and len(shape) and np.isfinite(shape).all():
                 draw_one(draw, shape, fill=face, outline=edge, width=width)
@@ -370,23 +365,16 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 def _each(value: Any, count: int) -> list[Any]:
     """Returns one value for each of `count` shapes. Repeats a single value or a shorter list."""
-    items = list(value) if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) else [value]
+    items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
     if count and not items:
         raise ArgumentError("an empty list cannot be used to draw shapes or texts", found=value)
     return [items[index % len(items)] for index in range(count)]
 
 
-def _widths(line_widths: Any, count: int) -> list[int]:
-    """Returns the widths of `count` outlines in pixels, at least 1."""
-    return [max(1, round(float(width))) for width in _each(line_widths, count)]
-
-
 def _color_each(colors: Any, count: int) -> list[RGB | None]:
     """Returns one color for each of `count` shapes. "none" becomes None."""
-    numbers = [each for each in colors if np.isscalar(each) and not isinstance(each, str)]
-    if isinstance(colors, str) or len(colors) == len(numbers) == 3:  # a single color
-        colors = [colors]
-    if len(colors) == 0 and count:
-        raise ArgumentError("colors must not be empty", key="colors", found=colors)
-    several = (colors[index % len(colors)] for index in range(count))
+    is_single = isinstance(colors, str) or (
+        len(colors) == 3 and all(np.isscalar(n) and not isinstance(n, str) for n in colors)
+    )
+    several = _each([colors] if is_single else list(colors), count)
     return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]

@@ -73,10 +73,10 @@ def draw_featmap(
             f"{count} channels do not fit into {rows} x {columns}", key="arrangement", found=arrangement
         )
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
-    tiles = [_render_plane(planes[each], overlaid_image, resize_shape, alpha) for each in best]
+    tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
-    lines = [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
-    return np.concatenate(lines, axis=0)
+    grid = np.stack(tiles).reshape(rows, columns, *tiles[0].shape)
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:

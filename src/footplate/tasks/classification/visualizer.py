@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from footplate.checks import check_count
 from footplate.registry import HOOKS, VISUALIZERS
@@ -64,15 +65,11 @@ class ClsVisualizer(TaskVisualizer):
             draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
-        pixels = self.get_image()
-        # Resized to the size of a panel by nearest-neighbor sampling.
-        places = (np.arange(_PANEL) + 0.5) * max(pixels.shape[:2]) / _PANEL
-        rows, columns = (places[places < length].astype(int) for length in pixels.shape[:2])
-        panel = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
-        panel[: len(rows), : len(columns)] = pixels[rows][:, columns]
+        pixels = Image.fromarray(self.get_image())
+        panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=_PAPER, centering=(0, 0))
         labels = data_sample.get("gt_label") if data_sample is not None and draw_gt else None
         truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
-        panels = {" + ".join(map(self.class_name, truth)) or "image": panel}
+        panels = {" + ".join(map(self.class_name, truth)) or "image": np.asarray(panel)}
         if draw_pred and data_sample is not None and "pred_score" in data_sample:
             # The most probable classes from top to bottom, each with name, bar and percentage.
             scores = as_array(data_sample.pred_score)
