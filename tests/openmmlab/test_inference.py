@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.modules import ROOT
 from tests.openmmlab.environment import ENVIRONMENT, run, write_scenes
@@ -75,19 +74,6 @@ def test_predictions_are_written_and_drawn(python: str, folder: Path, name: str,
     assert [line["input"] for line in lines] == [f"data/images/{index}.png" for index in range(4)]
     assert all(line[key] and (line["height"], line["width"]) == (64, 64) for line in lines)
     assert all((folder / out / line["picture"]).stat().st_size > 1000 for line in lines)
-
-
-def test_a_label_map_is_drawn_without_classes_and_colors_in_the_checkpoint(python: str, folder: Path) -> None:
-    content = torch.load(folder / "mmseg/iter_2.pth", weights_only=False)
-    del content["meta"]["dataset_meta"]["palette"]
-    torch.save(content, folder / "colorless.pth")
-    del content["meta"]["dataset_meta"]
-    torch.save(content, folder / "nameless.pth")
-    for name, classes in (("colorless", {"a", "b", "c"}), ("nameless", {"class 0", "class 1", "class 2"})):
-        run(python, folder, "predict", f"{name}.pth", "data/images/0.png", "--out", name, "--device", "cpu")
-        line = json.loads((folder / name / "predictions.jsonl").read_text())
-        assert set(line["classes"]) <= classes
-        assert (folder / name / line["picture"]).is_file()
 
 
 INFERENCER = """

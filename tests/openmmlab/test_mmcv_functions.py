@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from footplate.errors import BuildError
 from footplate.openmmlab import mmcv_functions as functions
-from footplate.openmmlab.first_generation.adapters import DataContainer, MMDataParallel
+from footplate.openmmlab.first_generation.adapters import MMDataParallel
 from footplate.openmmlab.mmcv_functions import (
     auto_fp16,
     build_optimizer,
@@ -21,27 +20,10 @@ from footplate.openmmlab.mmcv_functions import (
     get_logger,
     imfrombytes,
     imread,
-    obj_from_dict,
-    save_checkpoint,
 )
-from footplate.openmmlab.mmengine.dist import init_dist
 from footplate.openmmlab.mmengine.fileio import mkdir_or_exist
 from footplate.openmmlab.mmengine.registry import build_from_cfg
-from footplate.openmmlab.mmengine.runner import load_checkpoint, load_state_dict
-from footplate.registry import MODELS, OPTIMIZERS
-from tests.openmmlab.first_generation.adapters.support import OldModel
-
-
-def test_scatter_kwargs_unpacks_containers() -> None:
-    inputs, kwargs = functions.scatter_kwargs([DataContainer([1])], {"meta": DataContainer([2])}, [-1])
-    assert inputs == ((1,),)
-    assert kwargs == ({"meta": 2},)
-
-
-def test_iter_loader_counts_passes() -> None:
-    loader = functions.IterLoader(DataLoader([0, 1], batch_size=1))  # type: ignore[arg-type]
-    assert [int(next(loader)) for _ in range(5)] == [0, 1, 0, 1, 0]
-    assert (loader.epoch, len(loader)) == (2, 2)
+from footplate.registry import OPTIMIZERS
 
 
 def test_loss_scaler_grows_after_a_window_and_shrinks_after_an_overflow() -> None:
@@ -74,12 +56,6 @@ def test_test_loops_return_the_predictions(test: Any, capsys: pytest.CaptureFixt
     assert "3/3" in capsys.readouterr().out
 
 
-def test_build_from_cfg() -> None:
-    assert type(build_from_cfg({"type": "OldModel"}, MODELS)) is OldModel
-    with pytest.raises(BuildError, match="must be a Registry"):
-        build_from_cfg({"type": "OldModel"}, {"OldModel": OldModel})  # type: ignore[arg-type]
-
-
 def test_build_optimizer() -> None:
     model = nn.Linear(2, 2)
     built = build_from_cfg({"type": "SGD", "lr": 0.5, "params": model.parameters()}, OPTIMIZERS)
@@ -87,26 +63,6 @@ def test_build_optimizer() -> None:
     cfg = {"type": "SGD", "lr": 0.5, "weight_decay": 0.1, "paramwise_cfg": {"bias_lr_mult": 2.0}}
     rates = [group["lr"] for group in build_optimizer(MMDataParallel(model), cfg).param_groups]
     assert rates == [0.5, 1.0]
-
-
-def test_obj_from_dict() -> None:
-    assert type(obj_from_dict({"type": "ReLU"}, nn)) is nn.ReLU
-    assert obj_from_dict({"type": dict}, default_args={"a": 1}) == {"a": 1}
-    with pytest.raises(BuildError, match="there is no 'ReLUU'"):
-        obj_from_dict({"type": "ReLUU"}, nn)
-
-
-def test_load_state_dict_removes_module_prefix(tmp_path: Path) -> None:
-    model, path = nn.Linear(2, 2), str(tmp_path / "a.pth")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    save_checkpoint(MMDataParallel(model), path, {"a": optimizer}, {"epoch": 2})
-    other = nn.Linear(2, 2)
-    assert load_checkpoint(other, path)["meta"]["epoch"] == 2
-    assert torch.equal(other.weight, model.weight)
-    save_checkpoint(model, path, optimizer)
-    third = nn.Linear(2, 2)
-    load_state_dict(third, {f"module.{key}": value for key, value in model.state_dict().items()})
-    assert torch.equal(third.weight, model.weight)
 
 
 PIXELS = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
@@ -168,14 +124,6 @@ def _restored_loggers() -> Iterator[None]:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(level)
-
-
-def test_init_dist_passes_backend_timeout_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    joined: list[object] = []
-    monkeypatch.setattr("footplate.distributed.initialize", lambda *given: joined.append(given))
-    init_dist("pytorch", backend="gloo", port=29500, rank=3)
-    init_dist("none")
-    assert joined == [("pytorch", {"backend": "gloo", "port": 29500}), ("none", None)]
 
 
 def test_get_logger_returns_a_child_of_footplates_logger(tmp_path: Path) -> None:

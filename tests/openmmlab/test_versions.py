@@ -3,7 +3,7 @@ from types import ModuleType
 
 import pytest
 
-from footplate.openmmlab.versions import accepted_ranges, is_first_generation, restore_versions, show_accepted_versions
+from footplate.openmmlab.versions import accepted_ranges, restore_versions, show_accepted_versions
 
 CLASSIFICATION = """
 mmcv_minimum_version = '1.4.2'
@@ -25,12 +25,6 @@ def test_ranges_are_read_from_the_source() -> None:
     assert accepted_ranges(CLASSIFICATION) == {"mmcv": ("1.4.2", "1.9.0")}
     assert accepted_ranges(SEGMENTATION) == {"mmcv": ("2.0.0rc4", "2.2.0"), "mmengine": ("0", "1.0.0")}
     assert accepted_ranges("import mmcv\nmmap_max = '4096'") == {}
-
-
-def test_generation() -> None:
-    assert is_first_generation(CLASSIFICATION)
-    assert not is_first_generation(SEGMENTATION)
-    assert not is_first_generation("import mmcv")
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,6 @@ def test_subclass_that_restores_the_average_resumes_exactly(tmp_path: Path, capl
     assert last["state_dict"]["weight"].item() < 9.0
 
 
-def test_subclass_knows_that_weights_are_loaded_without_resuming(tmp_path: Path) -> None:
-    train(tmp_path / "whole", epochs=1)
-    _, hook, _ = train(tmp_path / "next", epochs=1, load_from=str(tmp_path / "whole/epoch_1.pth"))
-    assert hook.loaded
-
-
 class Extended(EMAHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         super().after_load_checkpoint(runner, checkpoint)

@@ -3,15 +3,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from footplate.errors import ConfigError
-from footplate.openmmlab.mmengine.data import worker_init_fn
 from footplate.openmmlab.mmengine.infer import BaseInferencer, get_config
-from footplate.openmmlab.mmengine.runner import set_random_seed
 from footplate.registry import MODELS
 
 INDEX = """
@@ -90,12 +87,3 @@ def test_an_inferencer_executes_no_code_of_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read as data"):
         OwnInferencer(weights=weights)
     assert not mark.exists()
-
-
-def test_seeds() -> None:
-    assert set_random_seed(3) == 3
-    first = float(torch.rand(1)), np.random.rand()
-    assert set_random_seed(3, deterministic=0, diff_rank_seed=1) == 3  # type: ignore[arg-type]  # rank 0
-    assert (float(torch.rand(1)), np.random.rand()) == first
-    worker_init_fn(worker_id=1, num_workers=2, rank=1, seed=0)
-    assert (float(torch.rand(1)), np.random.rand()) == first

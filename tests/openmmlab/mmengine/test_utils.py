@@ -1,6 +1,5 @@
 import itertools
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, ConfigError
-from footplate.openmmlab.mmengine import fileio, managers, progress, utils
+from footplate.openmmlab.mmengine import managers, progress, utils
 from footplate.openmmlab.mmengine.data import convert_overlay_heatmap
 from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
 from footplate.records.logger import logging_to, print_log, set_level
@@ -41,25 +40,6 @@ def test_versions_compare_as_versions() -> None:
         utils.digit_version("abc")
 
 
-def test_modules_by_name() -> None:
-    assert utils.import_modules_from_strings("json").__name__ == "json"
-    assert utils.import_modules_from_strings(None) is None
-    with pytest.raises(ImportError, match="'no_such' could not be imported"):
-        utils.import_modules_from_strings(["json", "no_such"])
-    with pytest.warns(UserWarning, match="no_such"):
-        assert utils.import_modules_from_strings(["no_such"], allow_failed_imports=True) == [None]
-
-
-def test_prerequisites() -> None:
-    @utils.requires_package(prerequisites=["json", "no_such"])
-    def needs() -> int:
-        return 1
-
-    with pytest.raises(RuntimeError, match="'no_such' is required by 'needs'"):
-        needs()
-    assert utils.requires_executable("sh")(lambda: 1)() == 1
-
-
 def test_packages() -> None:
     assert utils.is_installed("PyYAML")
     assert utils.is_installed("yaml")
@@ -67,14 +47,6 @@ def test_packages() -> None:
     assert utils.get_installed_path("PyYAML") == str(Path(sys.modules["yaml"].__file__ or "").parent)
     with pytest.raises(ConfigError, match="pip install no-such-package"):
         utils.get_installed_path("no-such-package")
-
-
-def test_git_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert utils.get_git_hash(fallback="none") == "none"
-    for words in ("init -q", "-c user.name=a -c user.email=b commit -q --allow-empty -m x"):
-        subprocess.run(["git", *words.split()], check=True)
-    assert len(utils.get_git_hash(digits=7)) == 7
 
 
 def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,16 +77,6 @@ def double(number: int) -> int:
 def test_progress(track: Callable[[Any], list[int]], capsys: pytest.CaptureFixture[str]) -> None:
     assert track([1, 2, 3]) == [2, 4, 6]
     assert capsys.readouterr().out
-
-
-def test_files_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.PNG", ".hidden", "sub/c.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert list(fileio.scandir(tmp_path)) == ["a.PNG", "b.txt"]
-    assert list(fileio.scandir(tmp_path, ".png", recursive=True, case_sensitive=False)) == ["a.PNG", "sub/c.png"]
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        fileio.check_file_exist(tmp_path / "none")
 
 
 @pytest.mark.parametrize("names", ["1.0", ["0", "1.0"]])

@@ -21,7 +21,7 @@ def plain(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: i
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize(("count", "spread"), [(0, 1), (1, 1), (150, 20), (90, 400)])
+@pytest.mark.parametrize(("count", "spread"), [(0, 1), (150, 20), (70, 400)])
 def test_nms_of_more_boxes_than_a_block_equals_a_loop_over_pairs(count: int, spread: int, offset: int) -> None:
     torch.manual_seed(0)
     corners = torch.rand(count, 2) * spread

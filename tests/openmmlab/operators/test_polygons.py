@@ -42,23 +42,6 @@ def test_the_area_of_an_intersection(other: Tensor, area: float) -> None:
     assert polygons.intersection_areas(*reversed(pair)).item() == pytest.approx(area, abs=1e-7)
 
 
-def test_random_boxes_beside_a_grid() -> None:
-    random = np.random.default_rng(3)
-    for _ in range(20):
-        boxes = random.uniform([3, 3, 1, 1, -3], [5, 5, 4, 4, 3], (2, 5))
-        y, x = np.mgrid[0:8:800j, 0:8:800j]
-        inside = []
-        for center_x, center_y, width, height, angle in boxes:
-            along = (x - center_x) * math.cos(angle) + (y - center_y) * math.sin(angle)
-            aside = (y - center_y) * math.cos(angle) - (x - center_x) * math.sin(angle)
-            inside.append((abs(along) < width / 2) & (abs(aside) < height / 2))
-        expected = (inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum()
-        found = torch.zeros(1)
-        first, second = torch.from_numpy(boxes[:1]), torch.from_numpy(boxes[1:])
-        polygons.box_iou_rotated(first, second, found, mode_flag=0, aligned=True)
-        assert found.item() == pytest.approx(expected, abs=0.01)
-
-
 def test_no_boxes() -> None:
     found = torch.zeros(0, 3)
     polygons.box_iou_rotated(torch.zeros(0, 5), torch.rand(3, 5), found, mode_flag=0, aligned=False)

@@ -1,6 +1,7 @@
 """Compares the operators with figures of mmcv's compiled ones (onedl-mmcv 2.3.6, torch 2.13, CPU)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,14 +113,23 @@ def test_roi_align(mode: str, ratio: int, aligned: bool) -> None:
     expect_gradients(case, {0: gradient})
 
 
-def test_roi_align_rotated() -> None:
-    case = "roi_align_rotated"
-    features, rois = figures(case, "in").values()
+# The operators that take one differentiable input, the other inputs, and settings.
+LINEAR: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "roi_align_rotated": ("roi_align_rotated", (4, 4, 0.5, 2, True, False)),
+    "rotated_feature_align": ("rotated_feature_align", (0.5, 1)),
+    "psa_mask_collect": ("psamask", (0, 1, 4, 4, 7, 7, 3, 3)),
+    "psa_mask_distribute": ("psamask", (1, 1, 4, 4, 7, 7, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_linear_operators(case: str) -> None:
+    name, settings = LINEAR[case]
+    features, *others = figures(case, "in").values()
     output, gradient = torch.zeros(figures(case, "out")[0].shape), torch.zeros_like(features)
-    settings = (4, 4, 0.5, 2, True, False)
-    EXTENSION.roi_align_rotated_forward(features, rois, output, *settings)
+    getattr(EXTENSION, f"{name}_forward")(features, *others, output, *settings)
     expect(case, output)
-    EXTENSION.roi_align_rotated_backward(figures(case, "cotangent")[0], rois, gradient, *settings)
+    getattr(EXTENSION, f"{name}_backward")(figures(case, "cotangent")[0], *others, gradient, *settings)
     expect_gradients(case, {0: gradient})
 
 
@@ -168,35 +178,11 @@ def test_ms_deform_attn() -> None:
     expect_gradients(case, dict(enumerate(found)))
 
 
-@pytest.mark.parametrize(("name", "psa_type"), [("collect", 0), ("distribute", 1)])
-def test_psa_mask(name: str, psa_type: int) -> None:
-    case = f"psa_mask_{name}"
-    (mask,) = figures(case, "in").values()
-    settings = (psa_type, 1, 4, 4, 7, 7, 3, 3)
-    output, gradient = torch.zeros(figures(case, "out")[0].shape), torch.zeros_like(mask)
-    EXTENSION.psamask_forward(mask, output, *settings)
-    expect(case, output)
-    EXTENSION.psamask_backward(figures(case, "cotangent")[0], gradient, *settings)
-    expect_gradients(case, {0: gradient})
-
-
 def test_points_in_boxes() -> None:
     points, boxes = (each[0] for each in figures("points_in_boxes_cpu", "in").values())
     found = torch.zeros(len(boxes), len(points), dtype=torch.int32)
     EXTENSION.points_in_boxes_cpu_forward(boxes, points, found)
     expect("points_in_boxes_cpu", found.T[None])
-
-
-def test_rotated_feature_align() -> None:
-    case = "rotated_feature_align"
-    features, boxes = figures(case, "in").values()
-    output, gradient = torch.zeros_like(features), torch.zeros_like(features)
-    EXTENSION.rotated_feature_align_forward(features, boxes, output, spatial_scale=0.5, points=1)
-    expect(case, output)
-    EXTENSION.rotated_feature_align_backward(
-        figures(case, "cotangent")[0], boxes, gradient, spatial_scale=0.5, points=1
-    )
-    expect_gradients(case, {0: gradient})
 
 
 def test_modulated_deform_conv_with_offsets_of_a_larger_map() -> None:
@@ -215,7 +201,4 @@ def test_modulated_deform_conv_with_offsets_of_a_larger_map() -> None:
         inputs = (features, weight, unused, unused, shift, factor)
         outputs.append(torch.zeros(2, 5, 4, 4))
         EXTENSION.modulated_deform_conv_forward(*inputs, outputs[-1], unused, **settings)
-        found = [torch.zeros_like(each) for each in (features, weight, torch.zeros(1), shift, factor)]
-        EXTENSION.modulated_deform_conv_backward(*inputs, unused, *found, torch.ones(2, 5, 4, 4), **settings)
-        assert found[3].flatten(1)[:, 18 * 16 :].abs().sum() == 0
     assert torch.equal(*outputs)

@@ -115,15 +115,3 @@ def test_rotated_features_at_five_points() -> None:
         x = 1.5 + along * math.cos(0.4) - aside * math.sin(0.4)
         total += bilinear(features[0, 0], 2.0 + along * math.sin(0.4) + aside * math.cos(0.4), x)
     torch.testing.assert_close(output, features + total)
-
-
-def test_no_rois() -> None:
-    output = torch.zeros(0, 3, 2, 2)
-    unused = torch.zeros_like(output)
-    features, rois = torch.randn(1, 3, 4, 4), torch.zeros(0, 5)
-    for mode in (0, 1):
-        regions.roi_align_forward(features, rois, output, unused, unused, 2, 2, 1.0, 0, mode, True)
-        gradient = torch.zeros_like(features)
-        regions.roi_align_backward(output, rois, unused, unused, gradient, 2, 2, 1.0, 0, mode, True)
-        assert not gradient.any()
-    regions.roi_pool_forward(features, rois, output, unused.int(), 2, 2, 1.0)

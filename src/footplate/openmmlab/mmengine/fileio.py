@@ -193,11 +193,9 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 
 
 def _handler(file: Any, file_format: str | None) -> BaseFileHandler:
-    name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else None)
-    if name is None:
-        raise ValueError("The format of the file is unknown, because it has no path. Pass file_format.")
+    name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
     if name not in file_handlers:
-        raise TypeError(f"Files of the format '{name}' cannot be read or written. Known: {', '.join(file_handlers)}.")
+        raise TypeError(f"The file format '{name}' is unknown. Pass as file_format one of {', '.join(file_handlers)}.")
     return file_handlers[name]
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -259,15 +259,18 @@ def get_installed_path(package: str) -> str:
     Raises:
         ConfigError: The package is not installed.
     """
-    candidates = [package.replace("-", "_")]
-    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):
-        if package in distributions and not name.startswith("_"):
-            candidates.append(name)
-    for name in candidates:
+    for name in _import_names(package):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             return list(spec.submodule_search_locations)[0]
     raise ConfigError(f"The package '{package}' is not installed. Install it with: pip install {package}")
+
+
+def _import_names(package: str) -> Iterator[str]:
+    yield package.replace("-", "_")
+    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):  # slow
+        if package in distributions and not name.startswith("_"):
+            yield name
 
 
 def call_command(cmd: list[str]) -> None:

@@ -23,18 +23,13 @@ _BLOCK = 64  # the number of boxes that `nms` compares with all others at once
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     """Returns the IoU of boxes (4, ...) with others (4, ...). The shapes are broadcast."""
-    width = np.minimum(boxes[2], others[2])
-    width -= np.maximum(boxes[0], others[0])
-    height = np.minimum(boxes[3], others[3])
-    height -= np.maximum(boxes[1], others[1])
-    if offset:
-        width += offset
-        height += offset
-    shared: _Array = np.maximum(width, 0, out=width)
-    shared *= np.maximum(height, 0, out=height)
-    areas, other_areas = ((each[2] - each[0] + offset) * (each[3] - each[1] + offset) for each in (boxes, others))
-    union = np.subtract(areas + other_areas, shared, out=height)
-    ratios: _Array = shared / union
+    corners = (*map(np.maximum, boxes[:2], others[:2]), *map(np.minimum, boxes[2:], others[2:]))
+    (width, height), *sides = (
+        (each[2] - each[0] + offset, each[3] - each[1] + offset) for each in (corners, boxes, others)
+    )
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    area, other_area = (width * height for width, height in sides)
+    ratios: _Array = shared / (area + other_area - shared)
     return ratios
 
 

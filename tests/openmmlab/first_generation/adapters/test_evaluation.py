@@ -152,10 +152,8 @@ def validations(tmp_path: Path, evaluation: dict[str, Any], *, epochs: bool = Tr
 
 # The iterations after which mmcv 1.7.2 validates.
 SCHEDULES: list[tuple[bool, dict[str, Any], list[int]]] = [
-    (True, {"start": 3, "interval": 2}, [6, 10]),
     (True, {"start": 0, "interval": 1}, [0, 2, 4, 6, 8, 10, 12]),
     (True, {"by_epoch": False, "interval": 5}, [5, 10]),
-    (False, {"start": 3, "interval": 4}, [3, 7, 11]),
     (False, {"start": 1, "interval": 4, "dynamic_intervals": [(9, 1)]}, [1, 5, 9, 10, 11, 12]),
 ]
 
@@ -165,18 +163,6 @@ def test_validation_schedule_equals_that_of_mmcv(
     tmp_path: Path, epochs: bool, evaluation: dict[str, Any], expected: list[int]
 ) -> None:
     assert validations(tmp_path, evaluation, epochs=epochs) == expected
-
-
-def test_own_dataloader(tmp_path: Path) -> None:
-    dataset = OldPoints(8)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=4)
-    runner = Runner.from_cfg(old_config(tmp_path))
-    runner.register_hook(
-        EvalHook(loader, interval=2, metric="accuracy", classwise=True, save_best="auto", rule="greater")
-    )
-    runner.train()
-    assert [(asked["metric"], asked["classwise"]) for asked in dataset.evaluations] == [("accuracy", True)]
-    assert len(list(tmp_path.glob("best_accuracy_epoch_2.pth"))) == 1
 
 
 def loader() -> Any:
@@ -225,25 +211,6 @@ def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
     assert len(runner.message_hub.history("val/accuracy")) == 2
     assert "train/accuracy" not in runner.message_hub.log_scalars
     assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
-
-
-def test_an_overridden_evaluate_gets_the_results_of_the_model(tmp_path: Path) -> None:
-    class Counts(EvalHook):
-        def evaluate(self, runner: Any, results: Any) -> Any:
-            runner.log_buffer.output["count"] = len(results)
-
-    runner = trained(tmp_path, Counts(loader(), interval=3))
-    assert runner.val_loop is not None
-    assert runner.val_loop.metrics == {"count": 8}
-
-
-def test_a_function_computes_the_results(tmp_path: Path) -> None:
-    data = loader()
-    hook = DistEvalHook(data, None, 3, True, None, None, lambda model, loader: [1] * 8, ["acc"], ["loss"])
-    runner = trained(tmp_path, hook)
-    rights = sum(data.dataset[index]["label"] for index in range(8))
-    assert runner.val_loop is not None
-    assert runner.val_loop.metrics == {"accuracy": rights / 8}
 
 
 def test_positional_arguments_of_the_hook_for_several_processes() -> None:

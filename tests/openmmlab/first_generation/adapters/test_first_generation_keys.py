@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from footplate import Config, Runner
-from footplate.engine import IterBasedTrainLoop
+from footplate import Runner
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.optim import AmpOptimWrapper
 from footplate.registry import HOOKS
@@ -170,10 +169,3 @@ def test_find_unused_parameters_is_passed_to_the_model_wrapper(tmp_path: Path, m
     Runner.from_cfg(old_config(tmp_path, find_unused_parameters=True))
     Runner.from_cfg(old_config(tmp_path))
     assert values == [True, False]
-
-
-def test_total_iters_without_runner(tmp_path: Path) -> None:
-    cfg = Config({**old_config(tmp_path, lr_config={"policy": "fixed"}), "total_iters": 5})
-    del cfg["runner"]
-    runner = Runner.from_cfg(cfg)
-    assert (type(runner.train_loop), runner.max_iters) == (IterBasedTrainLoop, 5)

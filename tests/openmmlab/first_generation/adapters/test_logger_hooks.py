@@ -32,13 +32,6 @@ def kept(tmp_path: Path, *, interval: int = 2, **changes: Any) -> list[tuple[int
     return next(hook for hook in runner.hooks if isinstance(hook, RecordingLoggerHook)).kept
 
 
-def test_user_defined_logger_logs_at_the_interval(tmp_path: Path) -> None:
-    found = kept(tmp_path)
-    assert [step for step, _ in found] == [2, 4, 6, 8, 10, 12]
-    assert set(found[0][1]) == {"train/loss_cls", "train/acc", "train/loss", "learning_rate", "momentum"}
-    assert found[0][1]["learning_rate"] == 0.1
-
-
 def test_metrics_are_logged_separately_with_their_epoch(tmp_path: Path) -> None:
     found = kept(tmp_path, evaluation={"interval": 1, "metric": "accuracy"}, workflow=[("train", 1), ("val", 1)])
     rates = {"learning_rate", "momentum"}
@@ -69,7 +62,6 @@ def test_metrics_of_iteration_based_run_are_logged_with_their_iteration(tmp_path
 
 
 TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"type": "TensorboardLoggerHook", "log_dir": "tf"}, {"type": "TensorboardVisBackend", "save_dir": "tf"}),
     (
         {
             "type": "WandbLoggerHook",
@@ -84,7 +76,6 @@ TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
             "define_metric_cfg": {"mIoU": "max"},
         },
     ),
-    ({"type": "DvcliveLoggerHook", "by_epoch": False}, {"type": "DVCLiveVisBackend"}),
     (
         {"type": "DvcliveLoggerHook", "path": "live", "report": "md", "ignore_last": False},
         {"type": "DVCLiveVisBackend", "init_kwargs": {"dir": "live", "report": "md"}},
@@ -212,29 +203,6 @@ def test_resume_passes_the_saved_state_to_the_writer(tmp_path: Path, calls: list
     last = next(tmp_path.rglob("epoch_1.pth"))
     Runner.from_cfg(old_config(tmp_path, custom_hooks=hooks, resume_from=str(last))).train()
     assert calls[:2] == [("made", "vis_data", None, ""), {"id": "abc"}]
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings", "backend", "passed"),
-    [
-        (
-            "WandbLoggerHook",
-            {"init_kwargs": {"project": "p"}, "commit": False, "with_step": False},
-            "WandbVisBackend",
-            {"init_kwargs": {"project": "p"}, "commit": False},
-        ),
-        (
-            "MlflowLoggerHook",
-            {"exp_name": "e", "tags": {"a": 1}, "log_model": False},
-            "MLflowVisBackend",
-            {"exp_name": "e", "tags": {"a": 1}},
-        ),
-        ("DvcliveLoggerHook", {"path": "live"}, "DVCLiveVisBackend", {"init_kwargs": {"dir": "live"}}),
-    ],
-)
-def test_arguments_of_the_writer(kind: str, settings: dict[str, Any], backend: str, passed: dict[str, Any]) -> None:
-    hook = HOOKS.build({"type": kind, "interval": 7, "by_epoch": False, **settings})
-    assert (hook.backend, hook._settings, hook.interval, hook.by_epoch) == (backend, passed, 7, False)
 
 
 def test_unsupported_service_raises() -> None:

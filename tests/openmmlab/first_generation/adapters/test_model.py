@@ -1,14 +1,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.data import default_collate
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, BuildError
 from footplate.models import BaseModel
@@ -40,14 +38,6 @@ def test_collate_containers() -> None:
     assert [tuple(each.shape) for each in whole["boxes"]] == [(2, 4), (3, 4)]
     assert whole["meta"] == [{"width": 2}, {"width": 3}]
     assert whole["label"].tolist() == [2, 3]
-
-
-def test_collate_plain_samples() -> None:
-    samples = [{"a": np.ones(2), "b": [1, 2.0], "c": "x"}, {"a": np.zeros(2), "b": [3, 4.0], "c": "y"}]
-    found, expected = collate(samples), default_collate(samples)
-    assert torch.equal(found["a"], expected["a"])
-    assert [each.tolist() for each in found["b"]] == [[1, 3], [2.0, 4.0]]
-    assert found["c"] == ["x", "y"]
 
 
 def test_container_properties() -> None:
@@ -125,27 +115,12 @@ def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
     assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
 
 
-def test_init_weights_is_called_once(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(old_config(tmp_path))
-    runner.train()
-    assert unwrap_model(runner.model).initialized == 1
-
-
 def test_second_generation_model_is_returned_unchanged() -> None:
     class Duck(nn.Module):
         def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
 
     for model in (ToyModel(), Duck()):
         assert adapt_model(model) is model
-
-
-def test_train_step_and_forward_give_equal_weights(tmp_path: Path) -> None:
-    found = []
-    for name in ("OldModel", "OldModelWithSteps"):
-        runner = Runner.from_cfg(old_config(tmp_path / name, model={"type": name}))
-        runner.train()
-        found.append(torch.cat([each.detach().flatten() for each in runner.model.parameters()]))
-    assert torch.equal(found[0], found[1])
 
 
 def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:

@@ -97,14 +97,6 @@ def test_hook_is_called_once_per_iteration_and_records_the_norm(tmp_path: Path) 
     assert "MyStep (ABOVE_NORMAL), CheckpointHook" in line or "MyStep (ABOVE_NORMAL), IterTimerHook" in line
 
 
-def test_unused_parameters_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "detect_anomalous_params": True}))
-    runner.model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(2)))
-    runner.train()
-    assert "The loss does not depend on the parameter idle of shape (2,)." in caplog.text
-    assert "head.weight" not in caplog.text
-
-
 def test_hook_and_wrapper_that_both_step_raise(tmp_path: Path) -> None:
     runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
     with pytest.raises(ArgumentError, match="both OptimizerHook and the optimizer wrapper step the optimizer"):

@@ -2,10 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from footplate import Runner
-from footplate.checkpoint import load_checkpoint
 from footplate.openmmlab.first_generation.adapters import (
     BaseRunner,
     EpochBasedRunner,
@@ -92,39 +90,6 @@ def test_view_is_an_instance_of_the_runner_class_of_its_run(tmp_path: Path, by_e
     runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=[hook := Recorder(function)]))
     runner.train()
     assert hook.results[0] == [True, by_epoch, not by_epoch, False]
-
-
-def test_log_buffer_values_are_recorded(tmp_path: Path) -> None:
-    class Logs(Hook):
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            runner.log_buffer.update({"grad_norm": torch.tensor(2.0)}, runner.outputs["num_samples"])
-            runner.log_buffer.output["share"] = runner.iter / 10
-
-    seen = Recorder(
-        lambda runner: (runner.log_buffer.average(2), dict(runner.log_buffer.output), runner.log_buffer.ready)
-    )
-    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[Logs(), seen]))
-    runner.train()
-    assert runner.message_hub.get_scalar("train/share").data[0].tolist() == [i / 10 for i in range(12)]
-    assert runner.message_hub.get_scalar("train/grad_norm").mean() == 2.0
-    last = seen.results[3][1]
-    assert (last["share"], last["grad_norm"], seen.results[3][2]) == (pytest.approx(0.25), 2.0, True)
-    assert view_of(runner).log_buffer.val_history["share"] == pytest.approx([0.8, 0.9, 1.0, 1.1])  # of the last epoch
-    assert view_of(runner).log_buffer.n_history["grad_norm"] == [4.0] * 4
-
-
-def test_save_checkpoint_from_a_hook(tmp_path: Path) -> None:
-    class Saves(Hook):
-        def after_train_epoch(self, runner: Any) -> None:
-            if self.is_last_epoch(runner):
-                runner.save_checkpoint(
-                    runner.work_dir, filename_tmpl="mine_{}.pth", save_optimizer=False, meta={"a": 1}
-                )
-
-    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Saves()])).train()
-    saved = load_checkpoint(str(tmp_path / "mine_3.pth"))
-    assert saved["meta"]["a"] == 1
-    assert "optimizer" not in saved
 
 
 def test_outputs_of_second_generation_model(tmp_path: Path) -> None:

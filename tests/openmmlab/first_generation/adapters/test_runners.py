@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from footplate import Runner
 from footplate.errors import ArgumentError, BuildError
 from footplate.openmmlab.first_generation.adapters import (
     ClosureHook,
@@ -21,7 +20,7 @@ from footplate.openmmlab.first_generation.adapters import (
 from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
-from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints
 from tests.support import summation_tolerance
 
 SGD = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
@@ -77,19 +76,6 @@ def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
     assert recorder.counters == [(place // 4, place, place % 4, 3, 12) for place in range(12)]
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
     assert (runner.epoch, runner.iter, runner.max_iters, runner.experiment_name) == (3, 12, 12, "mine")
-
-
-def test_script_and_equivalent_config_have_equal_weights(tmp_path: Path) -> None:
-    runner, _ = script(tmp_path / "script", BY_ITER, lr_config={"policy": "poly", "power": 0.9, "by_epoch": False})
-    runner.run([loader()], [("train", 1)])
-    lr_config = {"policy": "poly", "power": 0.9, "by_epoch": False}
-    cfg = old_config(tmp_path / "config", runner=BY_ITER, lr_config=lr_config, optimizer=SGD)
-    cfg["data"]["train_dataloader"] = {"shuffle": False}
-    torch.manual_seed(0)
-    expected = Runner.from_cfg({**cfg, "model": OldModelWithSteps()})
-    expected.train()
-    assert sums(runner.model) == sums(expected.model)
-    assert (runner.iter, list(tmp_path.glob("script/*.pth"))) == (10, [])  # checkpoint_config is not set
 
 
 def test_resume_is_bit_equal(tmp_path: Path) -> None:

@@ -75,17 +75,6 @@ def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
     assert hook.seen == whole.seen[8:]
 
 
-@pytest.mark.parametrize(("said", "momentum"), [({}, 0.9), ({"by_epoch": False}, 0.9 * (1 - 11 / 12))])
-def test_momentum_policy_is_by_epoch_in_iteration_based_run(
-    tmp_path: Path, said: dict[str, Any], momentum: float
-) -> None:
-    # As in mmcv, where an iteration-based run changes the default of `by_epoch` only for the learning rate.
-    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 12}, "lr_config": None}
-    runner = Runner.from_cfg(old_config(tmp_path, momentum_config={"policy": "Fall", **said}, **changes))
-    runner.train()
-    assert runner.optim_wrapper.param_groups[0]["momentum"] == pytest.approx(momentum)
-
-
 def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
     """Returns the learning rate of each epoch."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
@@ -100,24 +89,6 @@ def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
         found.append(optimizer.param_groups[0][hook.field])
         runner.iter += length
     return found
-
-
-def test_steps() -> None:
-    hook = hooks.StepLrUpdaterHook(step=[1, 3], gamma=0.5)
-    assert rates_by_epoch(hook) == [0.1, 0.05, 0.05, 0.025]
-    assert (hook.step, hook.gamma, hook.min_lr) == ([1, 3], 0.5, None)
-    assert rates_by_epoch(hooks.StepLrUpdaterHook([2], warmup="constant", warmup_iters=2)) == pytest.approx(
-        [0.01, 0.1, 0.01, 0.01]
-    )
-
-
-def test_subclasses_read_the_settings() -> None:
-    class Halved(hooks.CosineAnnealingLrUpdaterHook):  # type: ignore[misc]
-        def get_lr(self, runner: Any, base_lr: float) -> float:
-            assert self.min_lr_ratio == 0.1
-            return hooks.annealing_cos(base_lr, base_lr * float(self.min_lr_ratio), 1)
-
-    assert rates_by_epoch(Halved(min_lr_ratio=0.1)) == pytest.approx([0.01] * 4)
 
 
 def test_invalid_settings() -> None:

@@ -1,13 +1,9 @@
 """Constructors of the first generation."""
 
-from typing import Any
-
 from torch import nn
 from torch.optim import Optimizer
 
 from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor, PatternOptimWrapperConstructor
-from footplate.optim import build_optim_wrapper
-from footplate.registry import OPTIMIZER_BUILDERS
 
 SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
 
@@ -16,20 +12,6 @@ def test_constructor_returns_an_optimizer() -> None:
     optimizer = DefaultOptimizerConstructor(SGD, {"bias_lr_mult": 2.0})(nn.Linear(1, 1))
     assert isinstance(optimizer, Optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
-
-
-def test_custom_constructor_of_the_first_generation() -> None:
-    @OPTIMIZER_BUILDERS.register_module(force=True)
-    class ConstructorOfRateSeven:
-        def __init__(self, optimizer_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
-            self.optimizer_cfg, self.paramwise_cfg = optimizer_cfg, paramwise_cfg
-
-        def __call__(self, model: nn.Module) -> Optimizer:
-            return DefaultOptimizerConstructor({**self.optimizer_cfg, "lr": 7.0}, self.paramwise_cfg)(model)
-
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"constructor": "ConstructorOfRateSeven", "optimizer": SGD})
-    assert wrapper.get_lr() == {"lr": [7.0]}
-    assert len(wrapper.state_dict()["param_groups"][0]["param_names"]) == 2
 
 
 class Net(nn.Module):

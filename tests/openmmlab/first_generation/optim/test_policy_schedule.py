@@ -23,14 +23,6 @@ def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[An
     return values
 
 
-def test_warm_up_divides_the_momentum() -> None:
-    optimizer = sgd(0.5)
-    schedule = PolicyMomentum(
-        optimizer, policy="fixed", warmup="constant", warmup_iters=1, warmup_ratio=0.625, max_iters=3, by_epoch=False
-    )
-    assert walk(optimizer, schedule, "momentum", 3) == [0.8, 0.5, 0.5]
-
-
 def test_momentum_of_adam_is_the_first_beta() -> None:
     optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.8, 0.999))
     schedule = PolicyMomentum(

@@ -5,7 +5,6 @@ from unittest.mock import Mock
 import pytest
 
 from footplate import Config
-from footplate.errors import ArgumentError, ConfigError
 from footplate.openmmlab.first_generation.rewriting.migrate import (
     MigratedFile,
     migrate_file,
@@ -198,15 +197,6 @@ def test_two_bases_never_write_the_same_section(tmp_path: Path) -> None:
         check_equal(folder / name, tmp_path / "new" / name)
 
 
-def test_bases_outside_the_tree_are_inlined(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere.py").write_text(FILES["_base_/schedule.py"])
-    text = "_base_ = ['../elsewhere.py', './net.py']\ncheckpoint_config = dict(interval=1)\n"
-    folder = tree(tmp_path / "old", {"run.py": text, "net.py": FILES["_base_/model.py"]})
-    write(migrate_tree(folder, tmp_path / "new"))
-    assert "elsewhere" not in (tmp_path / "new/run.py").read_text()
-    check_equal(folder / "run.py", tmp_path / "new/run.py")
-
-
 def test_unreadable_file_does_not_stop_the_migration_of_a_tree(tmp_path: Path) -> None:
     files = {**FILES, "bad.py": "a = (\n", "mixed.py": "optim_wrapper = dict()\nlr_config = dict()\n"}
     found = {each.source.name: each for each in migrate_tree(tree(tmp_path / "old", files), tmp_path / "new")}
@@ -214,14 +204,6 @@ def test_unreadable_file_does_not_stop_the_migration_of_a_tree(tmp_path: Path) -
     assert "both generations" in found["mixed.py"].notes[0].text
     assert not found["mixed.py"].changed
     assert found["run.py"].changed
-
-
-def test_yaml_config_is_written_as_one_file(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("runner:\n  max_iters: 8\n")
-    (tmp_path / "run.yaml").write_text("_base_: base.yaml\nmodel:\n  type: N\nevaluation:\n  interval: 4\n")
-    found = write(migrate_file(tmp_path / "run.yaml"))
-    assert Config.fromfile(found[0].target).train_cfg == {"type": "IterBasedTrainLoop", "max_iters": 8}
-    assert found[0].notes[0].kind is Kind.PERSON
 
 
 KEPT: dict[str, tuple[str, list[str]]] = {
@@ -258,21 +240,6 @@ def test_file_keeps_its_own_settings_and_expressions(tmp_path: Path, text: str, 
     check_equal(folder / "own.py", tmp_path / "new/own.py")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.py", "optim_wrapper = dict()\n", "is already a second-generation config"),
-        ("a.json", '{"model": {"type": "N"}}', "the config has no first-generation keys"),
-    ],
-)
-def test_config_without_first_generation_keys_raises(tmp_path: Path, name: str, text: str, message: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message) as caught:
-        migrate_file(path)
-    assert "a." in str(caught.value.origin)
-
-
 def migrated(folder: Path, name: str, text: str | None = "b = 1\n", old: bytes = b"a = 1\n") -> MigratedFile:
     source = folder / f"old_{Path(name).name}"
     source.write_bytes(old)
@@ -282,16 +249,6 @@ def migrated(folder: Path, name: str, text: str | None = "b = 1\n", old: bytes =
 def test_line_endings_are_kept(tmp_path: Path) -> None:
     write_files([migrated(tmp_path, "a.py", old=b"a = 1\r\n")], replace=False)
     assert (tmp_path / "a.py").read_bytes() == b"b = 1\r\n"
-
-
-def test_existing_files_are_replaced_only_on_request(tmp_path: Path) -> None:
-    (tmp_path / "b.py").write_text("mine")
-    found = [migrated(tmp_path, "a.py"), migrated(tmp_path, "b.py")]
-    with pytest.raises(ArgumentError, match=r"b.py' already exists"):
-        write_files(found, replace=False)
-    assert not (tmp_path / "a.py").exists()
-    write_files(found, replace=True)
-    assert (tmp_path / "b.py").read_text() == "b = 1\n"
 
 
 def test_full_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import copy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate.config import Config, ConfigDict
@@ -29,6 +29,7 @@ VALUES = st.recursive(
 CONFIGS = st.dictionaries(st.sampled_from(["x", "y", "z"]), VALUES, max_size=3)
 
 
+@settings(max_examples=30)
 @given(CONFIGS, CONFIGS)
 def test_difference_on_top_of_bases_resolves_to_expected(inherited: dict[str, Any], expected: dict[str, Any]) -> None:
     difference = config_difference(inherited, expected, ["x", "y", "z"])

@@ -5,7 +5,6 @@ import pytest
 
 from footplate.config import Config
 from footplate.openmmlab.first_generation.rewriting.rewrite import (
-    OldExpression,
     SectionWriter,
     rewrite,
 )
@@ -104,31 +103,3 @@ def test_written_text_reads_back(value: Any, double: bool) -> None:
     text = SectionWriter(find_nothing, double_quotes=double).write({("x",): value}).text
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())
-
-
-def test_dict_that_is_too_wide_is_split() -> None:
-    words = {"type": "A" * 30, "root": "B" * 30}
-    codes = {"type": "kind", "root": f"'{'B' * 30}'"}
-
-    def find(path: KeyPath) -> OldExpression | None:
-        if path == ("x", "inner"):
-            code = f"dict(type=kind, root='{'B' * 30}')"
-            return OldExpression(code, keys=frozenset(words))
-        return OldExpression(codes[path[-1]]) if path[-1] in codes else None
-
-    text = SectionWriter(find, double_quotes=False).write({("x",): {"inner": words}}).text
-    assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
-    text = SectionWriter(find, double_quotes=False).write({("x" * 30,): {"inner": words, "long": "C" * 30}}).text
-    assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
-    codes["type"] = "kind_of_" + "k" * 30
-
-    def find_wide(path: KeyPath) -> OldExpression | None:
-        code = f"dict(type={codes['type']}, root='{'B' * 30}')"
-        return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else find(path)
-
-    text = SectionWriter(find_wide, double_quotes=False).write({("x",): {"inner": words}}).text
-    assert text.splitlines()[1:4] == [
-        "    inner=dict(",
-        f"        type={codes['type']},",
-        f"        root='{'B' * 30}',",
-    ]

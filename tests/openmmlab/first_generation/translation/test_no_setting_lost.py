@@ -160,7 +160,7 @@ IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
         "workflow": [("train", 1), ("val", 1)],
     }
 )
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)
@@ -175,14 +175,5 @@ def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
             assert str(value) in kept or str(value) in notes or key in notes or is_overridden(cfg, path), (path, value)
         elif key not in IMPLIED:
             assert key in notes or key in str(found.sections.to_dict()) or path[0] in ("lr_config", "runner"), path
-
-
-@given(CONFIGS)
-@settings(max_examples=100)
-def test_every_translated_key_has_a_note(cfg: dict[str, Any]) -> None:
-    try:
-        found = translate_sections(cfg)
-    except ConfigError:
-        assume(False)
     noted = {note.key.partition(".")[0].partition("[")[0] for note in found.notes}
     assert {key for key in found.taken if cfg.get(key)} <= noted

@@ -24,11 +24,6 @@ def test_user_defined_hooks_become_custom_hooks() -> None:
     ]
 
 
-def test_registered_hook_is_not_taken_for_a_typo() -> None:
-    cfg = {**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, "optimizer_config": {"type": "OptimizersHook"}}
-    assert sections(cfg, is_hook_registered=lambda name: True)["optim_wrapper"]["type"] == "SteppedByHook"
-
-
 def test_several_optimizers_without_a_hook_are_stepped_by_the_model() -> None:
     optimizer = {"generator": {"type": "Adam", "lr": 1e-4}, "discriminator": {"type": "Adam", "lr": 1e-3}}
     found = sections({**ITERS, "optimizer": optimizer, "optimizer_config": None})
@@ -136,17 +131,6 @@ def test_each_optimizer_gets_a_wrapper() -> None:
     made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
     one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
     assert made == {"generator": one, "discriminator": one}
-
-
-def test_fp16_keeps_the_loss_scale_of_the_optimizer_hook() -> None:
-    hook = {"type": "Fp16OptimizerHook", "loss_scale": 64.0}
-    assert wrapper(optimizer_config=hook, fp16={})["loss_scale"] == 64.0
-    assert wrapper(optimizer_config=hook, fp16={"loss_scale": 8.0})["loss_scale"] == 8.0
-
-
-def test_misspelt_optimizer_hook_setting_suggests_the_nearest_key() -> None:
-    found = notes({"optimizer": SGD, "optimizer_config": {"grad_clipp": None}}, Kind.PERSON)
-    assert found == ["optimizer_config.grad_clipp: None has no counterpart and was removed; did you mean 'grad_clip'?"]
 
 
 @pytest.mark.parametrize(

@@ -26,20 +26,6 @@ def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
     assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected
 
 
-def test_checkpoint_config_none_disables_the_checkpoint_hook() -> None:
-    assert sections({**EPOCHS, "checkpoint_config": None})["default_hooks"]["checkpoint"] is None
-
-
-def test_default_hooks_have_first_generation_priorities() -> None:
-    hooks = sections({**EPOCHS, "checkpoint_config": {"interval": 1}})["default_hooks"]
-    assert {name: hook["priority"] for name, hook in hooks.items()} == {
-        "param_scheduler": "VERY_HIGH",
-        "checkpoint": "NORMAL",
-        "timer": "LOW",
-        "logger": "VERY_LOW",
-    }
-
-
 def test_user_defined_runner_needs_a_manual_check() -> None:
     cfg = {"runner": {"type": "EpochBasedRuner", "max_epochs": 1}}
     assert notes(cfg, Kind.PERSON) == [

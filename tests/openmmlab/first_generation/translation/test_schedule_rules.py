@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.openmmlab.first_generation.translation.draft import Draft
-from footplate.openmmlab.first_generation.translation.schedule_rules import policy_name, translate_policy
+from footplate.openmmlab.first_generation.translation.schedule_rules import translate_policy
 
 EPOCHS, ITERS = Draft({"total_epochs": 12}), Draft({"total_iters": 1000})
 BY_EPOCH = {"by_epoch": True, "begin": 0, "end": 12}
@@ -95,15 +95,3 @@ def test_momentum_policies() -> None:
     assert cosine == [{"type": "CosineAnnealingMomentum", "T_max": 12, "eta_min": 0.5, **BY_EPOCH}]
     warm = {"policy": "fixed", "warmup": "linear", "warmup_iters": 3}
     assert translate_policy(EPOCHS, warm, "momentum") == [{"type": "PolicyMomentum", **warm, "by_epoch": True}]
-
-
-def test_policy_with_unknown_run_length_becomes_policy_lr() -> None:
-    (made,) = translate_policy(Draft({}), {"policy": "poly"}, "lr")
-    assert made["type"] == "PolicyLR"
-
-
-@pytest.mark.parametrize(
-    ("given", "known"), [("step", "step"), ("Step", "step"), ("OneCycle", "OneCycle"), ("Wave", None)]
-)
-def test_policy_name(given: str, known: str | None) -> None:
-    assert policy_name({"policy": given}, "lr_config") == known

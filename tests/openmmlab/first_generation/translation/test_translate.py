@@ -1,4 +1,3 @@
-import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
 from tests.modules import load_benchmark
-from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, notes, sections
+from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
 
 DIGESTS = Path(__file__).parents[3] / "data" / "corpus"
 SGD = {"type": "SGD", "lr": 0.1}
@@ -34,27 +33,12 @@ def test_generation_is_detected(cfg: dict[str, Any], first: bool) -> None:
     assert is_first_generation(cfg) is first
 
 
-def test_override_of_a_missing_base_section_is_a_leftover(caplog: pytest.LogCaptureFixture) -> None:
-    text = "optim_wrapper = dict()\noptimizer_config = dict(_delete_=True, grad_clip=dict(max_norm=35))"
-    cfg = Config.fromstring(text, ".py")
-    assert not is_first_generation(cfg)
-    warn_about_leftovers(cfg)
-    assert "have no effect: optimizer_config" in caplog.text
-
-
 def test_leftovers_are_reported_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
     assert [record.message for record in caplog.records] == [
         "First-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
     ]
-
-
-def test_translation_does_not_modify_its_input() -> None:
-    cfg = {**ITERS, **DATA, "lr_config": {"policy": "poly", "power": 0.9}, "custom_hooks": [{"type": "EMAHook"}]}
-    before = copy.deepcopy(cfg)
-    translate(cfg)
-    assert cfg == before
 
 
 def test_sections_keep_the_origins_of_their_keys() -> None:
@@ -70,11 +54,6 @@ def test_sections_keep_the_origins_of_their_keys() -> None:
 def test_existing_sections_take_precedence() -> None:
     found = sections({**EPOCHS, "cudnn_benchmark": True, "env_cfg": {"cudnn_benchmark": False, "dist_cfg": {}}})
     assert found["env_cfg"] == {"cudnn_benchmark": False, "dist_cfg": {}}
-
-
-def test_user_defined_keys_are_kept() -> None:
-    found = sections({**EPOCHS, "img_norm_cfg": {"mean": [0.0]}, "model": {"type": "M"}, "work_dir": "w"})
-    assert (found["img_norm_cfg"], found["model"], found["work_dir"]) == ({"mean": [0.0]}, {"type": "M"}, "w")
 
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
@@ -136,19 +115,6 @@ FIRST: dict[str, Any] = {
 }
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-
-
-def test_first_generation_config_is_translated_with_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "footplate")
-    found = in_second_generation(Config(FIRST))
-    assert found.train_cfg == {"type": "EpochBasedTrainLoop", "max_epochs": 2}
-    assert "optimizer" not in found
-    assert caplog.text.count("This first-generation config was translated") == 1
-    assert warnings_of(caplog) == []
-
-
 def test_keys_of_both_generations_raise() -> None:
     text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
     with pytest.raises(ConfigError) as caught:
@@ -166,7 +132,6 @@ def test_keys_of_both_generations_raise() -> None:
     [
         ("optimizer_config", {"gradclip": {"max_norm": 5}}, "gradclip", "grad_clip"),
         ("data", {"samples_per_gpus": 8, "train": {"type": "D"}}, "samples_per_gpus", "samples_per_gpu"),
-        ("runner", {"max_epochs": 2, "typ": "EpochBasedRunner"}, "typ", "type"),
     ],
 )
 def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
