@@ -21,7 +21,6 @@ from footplate.cli.main import main
 from footplate.config import Config
 from footplate.errors import CheckpointDamagedError, CheckpointError
 from footplate.models import BaseModule
-from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from tests.support import settings
 
 
@@ -361,16 +360,6 @@ def test_errors_report_the_place_in_the_config(cache: Path, tmp_path: Path) -> N
         Runner.from_cfg(Config.fromfile(path)).train()
 
 
-def test_a_run_starts_with_the_weights_at_an_address(server: Server, cache: Path, tmp_path: Path) -> None:
-    Runner(**settings(tmp_path / "a")).train()
-    saved = torch.load(tmp_path / "a/epoch_3.pth", weights_only=True)
-    url = server.url + server.add("epoch_3-{}.pth", saved)
-    runner = Runner(**settings(tmp_path / "b", load_from=url))
-    runner.load_or_resume()
-    assert torch.equal(runner.model.state_dict()["layers.0.weight"], saved["state_dict"]["layers.0.weight"])
-    assert runner.train_loop.iter == 0
-
-
 def test_a_run_resumes_in_place(cache: Path, tmp_path: Path) -> None:
     Runner(**settings(tmp_path / "a")).train()
     path = "memory://addresses/epoch_3-01234567.pth"  # a download with this name would be damaged
@@ -379,7 +368,3 @@ def test_a_run_resumes_in_place(cache: Path, tmp_path: Path) -> None:
     runner.train()
     assert runner.iter == 12
     assert not cache.exists()
-
-
-def test_code_bases_load_checkpoints_by_address(publisher: Server) -> None:
-    assert CheckpointLoader.load_checkpoint("open-mmlab://small")["state_dict"]["bias"] == 3

@@ -3,8 +3,8 @@ import random
 
 import pytest
 
-from footplate.checkpoint.digest import Digest, DigestSink, read_digest, verify_digest
-from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.checkpoint.digest import DigestSink, verify_digest
+from footplate.errors import CheckpointError
 
 _END = b"PK\x05\x06" + bytes(18)
 
@@ -32,34 +32,6 @@ def test_digest_covers_the_archive_however_it_is_written(seed: int) -> None:
     assert int.from_bytes(written[len(body) + 20 : len(body) + 22], "little") == len(comment)
     seal = verify_digest(stream)
     assert comment.decode() == f"footplate-checkpoint 1 saved={seal.saved:020d} sha256={seal.sha256}"
-
-
-def test_every_flipped_bit_is_detected() -> None:
-    written = _sealed(b"some content", random.Random(0)).getvalue()
-    for place in range(len(written) * 8):
-        flipped = bytearray(written)
-        flipped[place // 8] ^= 1 << place % 8
-        try:
-            seal = verify_digest(io.BytesIO(bytes(flipped)))
-        except CheckpointDamagedError:
-            continue
-        # A flip in the text of the seal hides it; then the archive's end record does not match the file.
-        assert seal == Digest(None, 0)
-        assert place // 8 >= len(b"some content") + 22
-
-
-def test_damage_error_contains_the_expected_digest() -> None:
-    written = bytearray(_sealed(b"some content", random.Random(0)).getvalue())
-    digest = read_digest(io.BytesIO(bytes(written))).sha256
-    written[3] ^= 1
-    with pytest.raises(CheckpointDamagedError) as caught:
-        verify_digest(io.BytesIO(bytes(written)))
-    assert caught.value.notes[0] == f"expected sha256 {digest}"
-
-
-@pytest.mark.parametrize("content", [b"", b"short", bytes(500)])
-def test_other_files_have_no_digest(content: bytes) -> None:
-    assert verify_digest(io.BytesIO(content)) == Digest(None, 0)
 
 
 def test_file_that_is_not_an_archive_gets_no_digest() -> None:

@@ -101,11 +101,6 @@ def test_averages_use_the_counters_of_the_last_checkpoint(
     assert list(found) == ["w", "half", "count"]
 
 
-def test_averages_keep_small_values(tmp_path: Path) -> None:
-    found = average_weights(_save(tmp_path, 1e8, 1.0, -1e8))
-    assert found["w"][0].item() == pytest.approx(1 / 3, rel=1e-6)
-
-
 @pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
 def test_invalid_shares_are_rejected(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
     with pytest.raises(ArgumentError, match="one share per checkpoint"):

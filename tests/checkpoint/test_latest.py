@@ -1,11 +1,8 @@
-import contextlib
 import errno
 import logging
 import os
-import pickle
 import shutil
 import socket
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,8 @@ from footplate.checkpoint import (
     contents,
     find_latest,
     list_candidates,
-    load_checkpoint,
     load_latest,
     loading,
-    read_contents,
     read_pointer,
     save_checkpoint,
     torch_file,
@@ -217,7 +212,7 @@ def test_pointer_prefers_its_folder_to_a_checkpoint_with_the_same_name(tmp_path:
     assert find_latest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"/", b"\xff\xfe", b"{folder}/iter_1.pth/under/x.pth"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"/", b"x" * 5000, b"\xff", b"{folder}/iter_1.pth/under/x.pth"])
 def test_empty_pointer_is_ignored(tmp_path: Path, make_state: State, content: bytes) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
@@ -243,35 +238,6 @@ def test_pointer_target_is_a_candidate_whatever_its_name(tmp_path: Path, make_st
     assert find_latest(tmp_path) == older
     (tmp_path / name).unlink()
     assert list_candidates(tmp_path) == [older]
-
-
-def _number_of_keys(path: Path) -> None:
-    parts: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"run": {}}, 3)
-    path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
-
-
-def _containing_itself(path: Path) -> None:
-    held: Any = OrderedDict(meta={"iter": 3})
-    held[("run",)] = held
-    held.attribute = held
-    torch.save(held, path)
-
-
-@pytest.mark.parametrize("make", [_number_of_keys, _containing_itself])
-def test_unreadable_file_does_not_hide_a_complete_checkpoint(
-    make: Callable[[Path], None], tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
-) -> None:
-    _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
-    bad = tmp_path / "iter_3.pth"
-    make(bad)
-    write_pointer(tmp_path, bad)
-    caplog.set_level(logging.INFO)
-    found = find_latest(tmp_path)
-    assert found in (str(tmp_path / "iter_2.pth"), str(bad))
-    assert found == str(bad) or any(str(bad) in message for message in caplog.messages)
-    for read in (read_contents, load_checkpoint, contents.verify, contents.read_outline):
-        with contextlib.suppress(CheckpointError):
-            read(bad)
 
 
 @pytest.mark.parametrize(
@@ -329,24 +295,6 @@ def test_pointer_to_another_storage_is_ignored(
     assert "its target is on a different storage backend" in told
     assert address in told
     assert list_candidates(tmp_path) == [path]
-
-
-def test_pointer_in_a_bucket_is_not_followed_to_another_location(
-    make_state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    save_checkpoint(make_state(1), "memory://finding-one/run/iter_1.pth")
-    for pointer in ("memory://finding-elsewhere/run/iter_9.pth", str(tmp_path / "iter_9.pth")):
-        save_checkpoint(make_state(9), pointer)
-        write_pointer("memory://finding-one/run", pointer)
-        assert find_latest("memory://finding-one/run") == "memory://finding-one/run/iter_1.pth"
-    assert len(caplog.messages) == 2
-
-
-@pytest.mark.parametrize("pointer", ["x" * 5000, "a\nb", "file://"])
-def test_pointer_to_an_impossible_path_is_ignored(tmp_path: Path, make_state: State, pointer: str) -> None:
-    (path,) = _save(make_state, tmp_path, "iter_1.pth")
-    (tmp_path / "last_checkpoint").write_text(pointer)
-    assert find_latest(tmp_path) == path
 
 
 @pytest.mark.parametrize("place", ["work", "out"])

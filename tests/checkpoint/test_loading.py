@@ -1,11 +1,8 @@
 import hashlib
 import logging
 import os
-import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hypothesis.strategies as st
@@ -18,7 +15,6 @@ from footplate.checkpoint import (
     OpaqueObject,
     export_weights,
     load_checkpoint,
-    load_weights,
     read_contents,
     save_checkpoint,
     trusted_files,
@@ -124,11 +120,6 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
         load_checkpoint(path, trust=True)
 
 
-def test_old_plain_pickles_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"w": np.arange(3.0)}}))
-    assert load_checkpoint(tmp_path / "a.pkl")["model"]["w"].tolist() == [0, 1, 2]
-
-
 class Opener:
     """Creates a folder when unpickled."""
 
@@ -147,67 +138,6 @@ def written(path: Path) -> str:
 
 def record_of(path: str) -> dict[str, str]:
     return {"path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
-
-
-def _stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str, *bases: type) -> Any:
-    """Returns a class of a package that only exists until the patch is undone."""
-    found = type(name, bases, {"__module__": module})
-    parts = module.split(".")
-    for end in range(1, len(parts) + 1):
-        each = ".".join(parts[:end])
-        monkeypatch.setitem(sys.modules, each, ModuleType(each))
-    setattr(sys.modules[module], name, found)
-    return found
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("is_zip", [True, False])
-def test_first_generation_checkpoints_are_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_zip: bool, protocol: int
-) -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model(torch.ones(4, 3)).sum().backward()
-    optimizer.step()
-    with monkeypatch.context() as patch:
-        config = _stand_in(patch, "mmcv.utils.config", "ConfigDict", dict)(type="ResNet", depths=(1, 2))
-        container = _stand_in(patch, "mmcv.parallel.data_container", "DataContainer")()
-        container._data, container._stack = torch.arange(3), True
-        meta = {
-            "epoch": 3,
-            "config": "model = dict(type='ResNet')",
-            "CLASSES": ("cat", "dog"),
-            "hook_msgs": {"best_score": np.float64(0.5), "last_ckpt": "epoch_3.pth"},
-            "scores": np.arange(6).reshape(2, 3),
-            "cfg": config,
-            "img": container,
-            "dataset": _stand_in(patch, "mmdet.datasets", "CocoDataset"),
-            "queue": torch.nn.Parameter(torch.ones(2)),
-        }
-        state = {"meta": meta, "state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state, tmp_path / "a.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
-
-    loaded = load_checkpoint(tmp_path / "a.pth")
-    found = loaded["meta"]
-    assert not {"mmcv.utils.config", "mmcv.parallel.data_container", "mmdet.datasets"} & sys.modules.keys()
-    assert {key: found[key] for key in ("epoch", "config", "CLASSES", "hook_msgs")} == {
-        key: meta[key] for key in ("epoch", "config", "CLASSES", "hook_msgs")
-    }
-    assert found["scores"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert (found["cfg"].name, found["cfg"].items) == (
-        "mmcv.utils.config.ConfigDict",
-        {"type": "ResNet", "depths": (1, 2)},
-    )
-    assert found["img"].name == "mmcv.parallel.data_container.DataContainer"
-    assert (found["img"].state["_data"].tolist(), found["img"].state["_stack"]) == ([0, 1, 2], True)
-    assert found["dataset"].name == "mmdet.datasets.CocoDataset"
-    assert found["queue"].tolist() == [1, 1]
-    momentum = loaded["optimizer"]["state"][0]["momentum_buffer"]
-    assert torch.equal(momentum, optimizer.state_dict()["state"][0]["momentum_buffer"])
-    assert loaded["state_dict"]._metadata["1"] == {"version": 2}  # the version of the batch normalization
-    fresh = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    assert load_weights(fresh, tmp_path / "a.pth", strict=True).is_complete
-    assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
 import logging
-import sys
-import types
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -157,12 +155,6 @@ def test_missing_weights_raise_an_error(content: dict[str, Any]) -> None:
         weights_of(content, "x")
 
 
-def test_long_lists_are_truncated() -> None:
-    state = _filled(2, **{f"extra{number}": torch.ones(1) for number in range(25)})
-    assert "not in the model (25): extra0, extra1" in str(load_weights(_Model(), state))
-    assert str(load_weights(_Model(), state)).endswith("extra9 and 15 more")
-
-
 def test_extra_state_is_loaded(tmp_path: Path) -> None:
     class Counting(nn.Linear):
         count = 0
@@ -179,43 +171,6 @@ def test_extra_state_is_loaded(tmp_path: Path) -> None:
     other = Counting(1, 1)
     load_weights(other, tmp_path / "a.pth", strict=True)
     assert other.count == 7
-
-
-class _Foreign:
-    """Pickles as a class of a package that is not installed, as the histories of mmengine do."""
-
-    def __init__(self, module: str, name: str, state: dict[str, Any]) -> None:
-        kind = type(name, (), {"__module__": module})
-        self.stand = kind()
-        self.stand.__dict__.update(state)
-
-
-def test_checkpoints_of_the_reference_engines_yield_every_tensor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history = _Foreign(
-        "mmengine.logging.history_buffer", "HistoryBuffer", {"log": np.arange(3.0), "min": np.ndarray.min}
-    )
-    module = types.ModuleType("mmengine.logging.history_buffer")
-    module.HistoryBuffer = type(history.stand)  # type: ignore[attr-defined]
-    for name in ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer"):
-        monkeypatch.setitem(sys.modules, name, module)
-    meta = {"epoch": np.int64(2), "iter": 8, "config": "x = 1\n", "CLASSES": ("a", "b")}
-    hub = {"log_scalars": OrderedDict({"train/lr": history.stand}), "runtime_info": OrderedDict(epoch=1)}
-    optimizer = torch.optim.SGD(_Model().parameters(), lr=0.1).state_dict()
-    content = {"meta": meta, "state_dict": _filled(3), "message_hub": hub, "optimizer": optimizer}
-    torch.save(content, tmp_path / "epoch_2.pth")
-    torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    for name in ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer"):
-        monkeypatch.delitem(sys.modules, name)
-    for file in ("epoch_2.pth", "old.pth"):
-        loaded = load_checkpoint(tmp_path / file)
-        assert loaded["meta"] == {**meta, "epoch": 2}
-        assert loaded["optimizer"] == optimizer
-        assert loaded["message_hub"]["log_scalars"]["train/lr"].state["log"].tolist() == [0, 1, 2]
-        assert all(torch.equal(value, _filled(3)[key]) for key, value in weights_of(loaded).items())
-        assert load_weights(_Model(), tmp_path / file, strict=True).is_complete
-    assert "mmengine" not in sys.modules
 
 
 @pytest.mark.parametrize("kind", ["U3", "S3", "O", "datetime64[s]"])

@@ -15,6 +15,11 @@ from footplate.distributed import initialize
 OnRanks = Callable[..., list[Any]]
 
 
+def for_each(function: Callable[..., Any], cases: list[tuple[Any, ...]]) -> list[Any]:
+    """Calls a function for several cases, so that one start of the ranks serves all of them."""
+    return [function(*case) for case in cases]
+
+
 def _run(rank: int, world: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     settings = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

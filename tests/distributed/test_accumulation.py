@@ -19,6 +19,7 @@ from footplate.distributed.sharding import (
 )
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
+from tests.distributed.conftest import for_each
 
 FULL = {"type": "FullyShard", "shard": {"names": ["first"]}}
 MIXED = {**FULL, "mixed_precision": {"param_dtype": "bfloat16", "reduce_dtype": "float32"}}
@@ -73,12 +74,12 @@ def save_and_restore(cfg: dict[str, Any] | None, as_file: bool) -> tuple[list[fl
     return weights(model), weights(other), shapes
 
 
-@pytest.mark.parametrize("as_file", [False, True])
-@pytest.mark.parametrize("cfg", [None, FULL, MIXED])
-def test_each_rank_restores_its_own_gradients(on_ranks: Callable[..., list[Any]], cfg: Any, as_file: bool) -> None:
-    for uninterrupted, again, shapes in on_ranks(2, save_and_restore, cfg, as_file):
-        assert uninterrupted == again
-        assert sorted(each for each in shapes if each) == [(2, 2), (2, 2, 5), (2, 5), (2, 5, 3)]
+def test_each_rank_restores_its_own_gradients(on_ranks: Callable[..., list[Any]]) -> None:
+    cases = [(cfg, as_file) for cfg in (None, FULL, MIXED) for as_file in (False, True)]
+    for rank in on_ranks(2, for_each, save_and_restore, cases):
+        for uninterrupted, again, shapes in rank:
+            assert uninterrupted == again
+            assert sorted(shape for shape in shapes if shape) == [(2, 2), (2, 2, 5), (2, 5), (2, 5, 3)]
 
 
 def rows_of_two() -> list[Tensor]:
@@ -96,9 +97,8 @@ def restore_rows_of_two(cfg: dict[str, Any] | None) -> list[float]:
     )
 
 
-@pytest.mark.parametrize("cfg", [None, FULL])
-def test_other_number_of_ranks_restores_mean(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
-    assert on_ranks(3, restore_rows_of_two, cfg) == [[2.5]] * 3
+def test_other_number_of_ranks_restores_mean(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(3, for_each, restore_rows_of_two, [(None,), (FULL,)]) == [[[2.5]] * 2] * 3
 
 
 def test_single_process_adds_mean_of_saved_ranks() -> None:
@@ -119,24 +119,11 @@ def means(cfg: dict[str, Any] | None) -> list[list[float]]:
     return values
 
 
-@pytest.mark.parametrize("cfg", [None, FULL])
-def test_average_gradients_over_all_ranks(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+def test_average_gradients_over_all_ranks(on_ranks: Callable[..., list[Any]]) -> None:
     model = Net()
     for rank in (0, 1):
         (model(torch.full((2, 3), 1.0 + 10 * rank))["loss"] / 6).backward()
     expected = [value for each in model.parameters() if each.grad is not None for value in each.grad.flatten().tolist()]
-    for found in on_ranks(2, means, cfg):
-        assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-5)
-
-
-def saved_twice() -> bool:
-    model, _, parameters = start_accumulation(None, range(1))
-    first, second = (
-        [each.device_mesh for each in unreduced_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
-        for _ in range(2)
-    )
-    return all(one is other for one in first for other in second)
-
-
-def test_world_mesh_is_created_once(on_ranks: Callable[..., list[Any]]) -> None:
-    assert on_ranks(2, saved_twice) == [True, True]
+    for rank in on_ranks(2, for_each, means, [(None,), (FULL,)]):
+        for found in rank:
+            assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-5)

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
 from footplate import Hook
 from footplate.cli.main import main
 from footplate.distributed import failures, get_rank
-from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import end, fork
 from tests.support import TINY, ToyModel
@@ -43,10 +41,6 @@ class FailForTest(Hook):
             raise ValueError("the label 12 is beyond 10 classes")
         if self.kind == "hangs":
             time.sleep(100)
-        if self.kind == "refuses":
-            raise ArgumentError("not possible", key="here")
-        if self.kind == "leaves":
-            sys.exit(0)
         if self.kind in ("SIGKILL", "SIGTERM"):
             os.kill(os.getpid(), getattr(signal, self.kind))
 
@@ -57,15 +51,6 @@ class DiffersForTest(ToyModel):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "num_classes": 3 if get_rank() == 1 else 2})
-
-
-@MODELS.register_module()
-class UnusedForTest(ToyModel):
-    """A model with a layer that is not used in the loss."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.extra = nn.Linear(2, 2)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -153,11 +138,6 @@ def test_rank_dies(tmp_path: Path, rank: int) -> None:
     assert advice == ("  See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.")
 
 
-def test_rank_calls_sys_exit(tmp_path: Path) -> None:
-    assert _await(_start(tmp_path, 2, _fault("leaves")))[1] == [1, 1]
-    assert "user code raised SystemExit(0)" in _output(tmp_path, 1)[0]
-
-
 def test_rank_hangs(tmp_path: Path) -> None:
     waiting, hanging = _start(tmp_path, 2, _fault("hangs"), "+env_cfg.dist_cfg.timeout=2")
     assert end(waiting, 60.0) == 1
@@ -173,16 +153,6 @@ def test_rank_has_different_parameters(tmp_path: Path) -> None:
         "error: rank 0: the parameters on rank 1 differ from those on ranks 0, 2",
         "  'layers.3.weight' is 3x8 float32 on rank 1, 2x8 float32 on rank 0",
         "  a config, a dataset or a branch in the code differs between ranks",
-    ]
-
-
-def test_unused_parameters_are_reported(tmp_path: Path) -> None:
-    assert _await(_start(tmp_path, 2, "model.type=UnusedForTest"))[1] == [2, 2]
-    assert _output(tmp_path, 0)[:4] == [
-        "error: rank 0: 2 parameters were not used in the loss of the previous iteration: extra.weight, extra.bias",
-        "  key find_unused_parameters",
-        "  they belong to extra (Linear)",
-        "  Set find_unused_parameters=True.",
     ]
 
 
@@ -213,7 +183,7 @@ def test_only_rank_0_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_kill_at_random_time(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     processes = _start(tmp_path, 4, "train_cfg.max_iters=400", "default_hooks.checkpoint.interval=2")

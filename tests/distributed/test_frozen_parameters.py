@@ -50,9 +50,8 @@ def train(cfg: dict[str, Any], old: bool) -> tuple[str, list[str], list[float]]:
     return type(runner.model).__name__, frozen, weights
 
 
-@pytest.mark.parametrize("sync_bn", [None, "torch"])
-def test_parameters_may_be_frozen_in_init_weights(tmp_path: Path, on_ranks: OnRanks, sync_bn: str | None) -> None:
-    cfg = settings(tmp_path, model={"type": "FrozenToyModel"}, launcher="pytorch", sync_bn=sync_bn)
+def test_parameters_may_be_frozen_in_init_weights(tmp_path: Path, on_ranks: OnRanks) -> None:
+    cfg = settings(tmp_path, model={"type": "FrozenToyModel"}, launcher="pytorch", sync_bn="torch")
     one, other = on_ranks(2, train, cfg, False)
     assert one == other
     assert one[:2] == ("ModelDistributedDataParallel", ["module.layers.0.weight", "module.layers.0.bias"])

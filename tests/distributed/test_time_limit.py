@@ -32,7 +32,7 @@ def runner_hooks(runner: Runner) -> list[TimeLimitHook]:
     return [each for each in runner.hooks if isinstance(each, TimeLimitHook)]
 
 
-@pytest.mark.parametrize(("early", "by_epoch"), [(0, False), (1, True), (None, False)])
+@pytest.mark.parametrize(("early", "by_epoch"), [(0, False), (1, True)])
 def test_ranks_stop_together(tmp_path: Path, on_ranks: OnRanks, early: int | None, by_epoch: bool) -> None:
     def call(folder: Path) -> tuple[int, bool, float]:
         return stopped(folder, early, by_epoch=by_epoch)

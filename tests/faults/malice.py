@@ -39,83 +39,39 @@ PLACES = (
 )
 _CALLABLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("os.system", {"command": "touch {mark}"}),
-    ("posix.system", {"command": "touch {mark}"}),
     ("os.mkdir", {"path": "{mark}"}),
-    ("os.popen", {"cmd": "touch {mark}"}),
     ("subprocess.Popen", {"args": ["touch", "{mark}"]}),
-    ("subprocess.run", {"args": ["touch", "{mark}"]}),
     ("builtins.exec", {"source": "open('{mark}', 'w')"}),
     ("builtins.eval", {"source": "open('{mark}', 'w')"}),
-    ("builtins.open", {"file": "{mark}", "mode": "w"}),
-    ("builtins.__import__", {"name": "antigravity"}),
-    ("antigravity.geohash", {"latitude": 1, "longitude": 1, "datedow": "a"}),
-    ("idlelib.idle.main", {}),
-    ("webbrowser.open", {"url": "http://localhost"}),
-    ("runpy.run_path", {"path_name": "{mark}"}),
     ("pathlib.Path.touch", {"self": "{mark}"}),
-    ("shutil.copy", {"src": "/etc/hostname", "dst": "{mark}"}),
     ("socket.create_connection", {"address": ["127.0.0.1", 9]}),
-    ("urllib.request.urlopen", {"url": "http://127.0.0.1:9"}),
     ("pickle.load", {"file": "{mark}"}),
     ("torch.load", {"f": "{mark}", "weights_only": False}),
-    ("torch.hub.load", {"repo_or_dir": "a/b", "model": "c"}),
-    ("torch.save", {"obj": 1, "f": "{mark}"}),
-    ("numpy.save", {"file": "{mark}", "arr": [1]}),
     ("importlib.import_module", {"name": "antigravity"}),
-    ("ctypes.CDLL", {"name": "libc.so.6"}),
     ("footplate.__main__.main", {}),
     ("footplate.storage.commit_bytes", {"path": "{mark}", "data": "x"}),
-    ("footplate.storage.remove", {"path": "{mark}"}),
-    ("code.interact", {}),
-    ("pty.spawn", {"argv": ["touch", "{mark}"]}),
 )
 _TAGS = (
     '!!python/object/apply:os.system ["touch {mark}"]',
     '!!python/object/new:os.system ["touch {mark}"]',
-    '!!python/object/apply:subprocess.Popen [["touch", "{mark}"]]',
     "!!python/object/apply:builtins.exec [\"open('{mark}', 'w')\"]",
-    "!!python/object/apply:eval [\"open('{mark}', 'w')\"]",
     "!!python/name:os.system",
-    "!!python/module:antigravity",
-    "!!python/object:subprocess.Popen {{args: [touch]}}",
     '!!python/object/new:type {{args: ["z", !!python/tuple [], {{"extend": !!python/name:exec }}]}}',
-    '!!binary "bm8="',
     "!include {mark}",
     '!ENV "{mark}"',
 )
 _VALUES = (
     "__import__('os').system('touch {mark}')",
     "exec(\"open('{mark}', 'w')\")",
-    "dict(type=__import__('os').mkdir('{mark}'))",
-    "[open('{mark}', 'w')]",
     "$(touch {mark})",
-    "`touch {mark}`",
     "{{{{ ''.__class__ }}}}",
-    "(lambda: open('{mark}', 'w'))()",
     "!!python/object/apply:os.system ['touch {mark}']",
     'f\'{{open("{mark}", "w")}}\'',
 )
-_MEMBERS = ("../../mark", "{mark}", "a/../../mark", "a\\..\\mark", "a/data/../../mark", "/../../mark", "C:\\mark")
+_MEMBERS = ("../../mark", "{mark}", "a/../../mark")
 FORMS = (".yaml", ".json", ".toml")
-_ALWAYS: tuple[str, ...] = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.fork",
-    "pty.spawn",
-)
-_ALWAYS += ("webbrowser.open", "urllib.Request", "pickle.find_class")
-_OF_FILES: tuple[str, ...] = (
-    "os.mkdir",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.link",
-    "os.symlink",
-    "os.chmod",
-    "os.truncate",
-)
-_OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkstemp", "tempfile.mkdtemp")
+_ALWAYS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn", "urllib.Request", "pickle.find_class")
+_OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
 
 
 # Processes that runs start themselves, to record the state of the code and to locate libraries.

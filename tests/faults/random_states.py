@@ -74,18 +74,12 @@ def _itself() -> Any:
 
 _VALUES: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
-    "-1": lambda: -1,
     "10**9": lambda: 10**9,
-    "10**30": lambda: 10**30,
     "NaN": lambda: math.nan,
-    "True": lambda: True,
     "a string": lambda: "MT19938",
-    "a list": lambda: [None, 3],
     "an empty dict": dict,
     "zeros of bytes": lambda: torch.zeros(5056, dtype=torch.uint8),
     "too few words": lambda: torch.zeros(3, dtype=torch.int64),
-    "words of 63 bits": lambda: torch.full((625,), (1 << 62), dtype=torch.int64),
-    "words below zero": lambda: torch.full((624,), -1, dtype=torch.int64),
     "numbers that are NaN": lambda: torch.full((624,), math.nan),
     "itself": _itself,
 }
@@ -141,25 +135,18 @@ def _cases() -> list[Case]:
     found = [
         Case(f"{place} = {name}", place, _replacing(place, make)) for place in _PLACES for name, make in _VALUES.items()
     ]
-    found += [
-        Case(f"the position of Python is {number}", "python", _with_position(number))
-        for number in (625, 700, 2**32 - 1)
-    ]
+    found += [Case("the position of Python is 625", "python", _with_position(625))]
     found += [
         Case(f"the position of torch is {position} of {left}", "torch", _with_bytes(8, "<iiQ", left, 1, position))
-        for left, position in ((624, 600), (1, 625), (624, 624), (300, 500), (0, 625), (-5, 3), (2, 2**32 + 623))
+        for left, position in ((624, 600), (1, 625), (-5, 3))
     ]
     found += [
         Case("torch was not seeded", "torch", _with_bytes(12, "<i", 0)),
         Case("a word of torch has 40 bits", "torch", _with_bytes(24 + 8 * 623, "<Q", 1 << 40)),
         Case("torch has a spare number that is NaN", "torch", _with_bytes(5024, "<ddi", math.nan, math.nan, 1)),
-        Case("torch has a spare float32 number that is NaN", "torch", _with_bytes(5048, "<fB", math.nan, 1)),
-        Case("a flag of torch is 7", "torch", _with_bytes(5052, "<B", 7)),
-        Case("devices that are no list", "devices", _replacing("devices", lambda: {"cuda": 3})),
         Case("devices whose states are numbers", "devices", _replacing("devices", lambda: {"cuda": [3, 4]})),
         Case("devices that are not here", "devices", _replacing("devices", lambda: {"x": [torch.zeros(3).byte()]})),
         Case("no state at all", "", lambda state: None),
-        Case("a state that is a list", "", lambda state: [state]),
     ]
     return found
 

@@ -29,7 +29,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGKILL),
         long=range(1000),
-        short=range(32),
+        short=range(8),
         planted=control.KILLED,
     ),
     Row(
@@ -38,7 +38,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGTERM),
         long=range(200),
-        short=range(12),
+        short=range(4),
         planted=control.TOLD,
     ),
     Row(
@@ -47,7 +47,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGINT),
         long=range(200),
-        short=range(12),
+        short=range(4),
         planted=control.STOPPED,
     ),
     Row(
@@ -56,7 +56,7 @@ _ALL = (
         "bit-equal",
         interrupting(*own.STOPS, configs=own.samplers, count=own.COUNTS[own.samplers]),
         long=range(200),
-        short=range(6),
+        short=range(2),
         planted=own.SAMPLERS,
     ),
     Row(
@@ -75,7 +75,7 @@ _ALL = (
         "bit-equal",
         interrupting(*own.STOPS, configs=own.priorities, count=own.COUNTS[own.priorities]),
         long=range(150),
-        short=range(6),
+        short=range(2),
         planted=own.PRIORITIES,
     ),
     Row(
@@ -84,7 +84,7 @@ _ALL = (
         "bit-equal to runs without a preflight",
         interrupting(*own.STOPS, configs=own.buffers, count=own.COUNTS[own.buffers]),
         long=range(100),
-        short=range(6),
+        short=range(2),
         planted=own.BUFFERS,
     ),
     Row(
@@ -93,7 +93,7 @@ _ALL = (
         "bit-equal",
         interrupting(*own.STOPS, configs=own.legacy, count=own.COUNTS[own.legacy]),
         long=range(150),
-        short=range(6),
+        short=range(2),
         planted=own.LEGACY,
     ),
     Row(
@@ -112,7 +112,7 @@ _ALL = (
         "named",
         damage.begin_damage,
         long=range(120),
-        short=range(0, 120, 10),
+        short=range(0, 120, 40),
         planted=control.DAMAGED,
         controls=range(0, 120, 10),
     ),
@@ -122,7 +122,7 @@ _ALL = (
         "went on or stopped cleanly, no checkpoint lost, resumed bit-equal",
         disk.begin_disk,
         long=range(3700),
-        short=range(0, 3600, 103),
+        short=range(0, 3600, 400),
         planted=control.STARVED,
         controls=range(0, 2500, 29),
     ),
@@ -132,7 +132,7 @@ _ALL = (
         "executed nothing, opened no socket, wrote nowhere else",
         malice.begin_malice,
         long=range(500),
-        short=range(0, 500, 7),
+        short=range(0, 500, 23),
         planted=dict(malice.planted()),
         controls=range(60),
     ),
@@ -142,7 +142,7 @@ _ALL = (
         "refused, never called",
         gadgets.begin_gadgets,
         long=range(len(gadgets.NAMES)),
-        short=range(0, len(gadgets.NAMES), 100),
+        short=range(0, len(gadgets.NAMES), 400),
         planted=dict(gadgets.planted()),
         controls=range(3),
     ),
@@ -152,7 +152,7 @@ _ALL = (
         "executed nothing, wrote nowhere else, ended in time without a traceback",
         folders.begin_folders,
         long=range(folders.COUNT),
-        short=range(0, folders.COUNT, 29),
+        short=range(0, folders.COUNT, 67),
         planted=dict(folders.planted()),
         controls=(11, 159, 39, *range(folders.COUNT)),  # the first ones find all planted faults
     ),
@@ -164,7 +164,7 @@ _ALL = (
         long=range(random_states.COUNT),
         short=range(0, random_states.COUNT, 25),
         planted=random_states.PLANTED,
-        controls=(0, 60, 183, *range(random_states.COUNT)),  # the first ones find all planted faults
+        controls=(0, 36, 109, *range(random_states.COUNT)),  # the first ones find all planted faults
     ),
     Row(
         "endurance",
@@ -183,7 +183,7 @@ _ALL = (
         "all ended within 10 s, resumed from what was committed, equal",
         ranks.begin_ranks,
         long=range(100),
-        short=range(3),
+        short=range(1),
         planted={
             "ranks wait when another is gone": ranks.hold_on,
             "all resume with one's dice": ranks.forget_ranks,

@@ -5,23 +5,21 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from footplate import Config, Runner
+from footplate import Config
 from footplate.cli.main import main
 from footplate.config import write_recorded
 from footplate.evaluation import DumpResults, EvaluationContext
-from footplate.hooks import CurveHook, LoggerHook
 from footplate.records import LocalVisBackend
 from footplate.tasks.detection import CocoMetric
 from footplate.tasks.segmentation import IoUMetric
 from footplate.visualization import Visualizer, draw_curves
-from tests.support import TINY, settings
+from tests.support import TINY
 
 _NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 _LINE = json.dumps({"lr": 0.1, "loss": 1.0, "step": 1}) + "\n"
@@ -60,27 +58,6 @@ def _write_boxes() -> None:
     metric.compute_metrics(metric.results)
 
 
-def _copy_logs() -> None:
-    runner: Any = SimpleNamespace(visualizer=SimpleNamespace(close=lambda: None), work_dir=".", log_dir=".")
-    LoggerHook(out_dir="out", keep_local=True).after_run(runner)
-
-
-def _log_test() -> None:
-    metrics = {f"metric {number}": 0.5 for number in range(9)}
-    runner: Any = SimpleNamespace(
-        log_processor=SimpleNamespace(get_log_after_epoch=lambda *_, **__: (metrics, "")),
-        test_dataloader=[],
-        logger=SimpleNamespace(info=lambda _: None),
-        log_dir=".",
-        by_epoch=False,
-        iter=4,
-        visualizer=SimpleNamespace(add_scalars=lambda *_, **__: None),
-    )
-    hook = LoggerHook()
-    hook._json_name = "test.json"
-    hook.after_test_epoch(runner)
-
-
 WRITERS: dict[str, Callable[[], Any]] = {
     "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
     "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
@@ -90,8 +67,6 @@ WRITERS: dict[str, Callable[[], Any]] = {
     "predictions": _dump_results,
     "masks for a submission": _format_masks,
     "boxes for a submission": _write_boxes,
-    "copied log": _copy_logs,
-    "test metrics": _log_test,
 }
 
 
@@ -114,8 +89,6 @@ def test_full_disk_leaves_no_partial_file(name: str, tmp_path: Path, monkeypatch
     "arguments",
     [
         ["analyze", "scalars.json", "--csv", "found.csv"],
-        ["analyze", "scalars.json", "--plot", "found.png"],
-        ["explain", "tiny.py", "schedule", "--plot", "found.png"],
         ["explain", "tiny.py", "--dump", "found.json"],
     ],
 )
@@ -129,18 +102,3 @@ def test_command_leaves_no_partial_file(arguments: list[str], tmp_path: Path, mo
     assert sorted(str(each) for each in Path().iterdir()) == ["scalars.json", "tiny.py"]
     assert main(arguments) == 0
     assert Path(arguments[-1]).stat().st_size > 10
-
-
-def test_run_with_full_disk_leaves_no_partial_curves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Full(CurveHook):
-        def after_train(self, runner: Runner) -> None:
-            with full_disk():
-                super().after_train(runner)
-
-    hooks = {"checkpoint": None, "logger": {"interval": 1}}
-    runner = Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[Full()]))
-    runner.train()
-    assert not Path(runner.log_dir, "curves.png").exists()
-    assert "The image 'curves.png' cannot be drawn and is skipped" in caplog.text

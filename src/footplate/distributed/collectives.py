@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -12,12 +12,14 @@ import torch.distributed as dist
 from torch import nn
 
 from footplate.errors import RankError
+from footplate.messages import list_names
 
 Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be built without process groups
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
 _CHUNK_SIZE = 1024  # results sent at a time
+_MAX_RANKS = 8  # in a message
 _tensor_parallel_size = 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
@@ -212,7 +214,7 @@ def check_same_weights(model: nn.Module) -> None:
         # The sum of all bit patterns, and that of every second one.
         sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
     _compare_across_ranks(
-        [(name, str(each.tolist())) for name, each in sums.items()],
+        [(name, f"different: checksum {total.tolist()}") for name, total in sums.items()],
         "the initial weights on %s differ from those on %s",
         "weights that are initialized after wrapping, or loaded, must be the same on each rank",
     )
@@ -228,35 +230,23 @@ def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: s
     lists = gather_objects(mine)
     rank, reference = others[0], same[0]
     here, there = dict(lists[rank]), dict(lists[reference])
-    name = next((each for each in [*there, *here] if here.get(each) != there.get(each)), None)
+    name = next((name for name in [*there, *here] if here.get(name) != there.get(name)), None)
     if name is None:
         difference = "the parameters are in a different order"
     elif name not in here or name not in there:
         difference = f"'{name}' exists only on rank {rank if name in here else reference}"
-    elif here[name].startswith("["):  # sums of bits, which mean nothing to the user
-        difference = f"'{name}' is the first parameter that differs"
     else:
         difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {reference}"
     raise RankError(message % (format_ranks(others), format_ranks(same)), notes=[difference, hint])
 
 
-def format_ranks(ranks: Iterable[int]) -> str:
-    """Returns the ranks as text, with ranges.
+def format_ranks(ranks: Sequence[int]) -> str:
+    """Returns the ranks as text.
 
-    >>> format_ranks([2]), format_ranks([0, 1, 2, 5])
-    ('rank 2', 'ranks 0-2, 5')
+    >>> format_ranks([2]), format_ranks([0, 1, 2])
+    ('rank 2', 'ranks 0, 1, 2')
     """
-    ordered = sorted(ranks)
-    spans: list[list[int]] = []
-    for rank in ordered:
-        if spans and spans[-1][1] == rank - 1:
-            spans[-1][1] = rank
-        else:
-            spans.append([rank, rank])
-    parts = [
-        f"{first}" if first == last else f"{first}{'-' if last - first > 1 else ', '}{last}" for first, last in spans
-    ]
-    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {list_names(ranks, _MAX_RANKS)}"
 
 
 def _transfer_device(device: str) -> torch.device:

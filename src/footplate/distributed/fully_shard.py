@@ -3,7 +3,6 @@
 Tensor parallelism splits layers across the processes of a group with PyTorch's `parallelize_module`.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -24,7 +23,6 @@ from footplate.registry import MODEL_WRAPPERS
 _logger = logging.getLogger("footplate.distributed")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
-_STYLES = ("colwise", "rowwise", "colwise_gather_output", "embedding_rowwise", "replicated_with_grad_allreduce")
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "colwise": (nn.Linear,),
     "rowwise": (nn.Linear, nn.Embedding),
@@ -32,6 +30,7 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "embedding_rowwise": (nn.Embedding,),
     "replicated_with_grad_allreduce": (nn.Module,),
 }
+_STYLES = tuple(_LAYERS)
 _HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "nhead")
 
 
@@ -78,13 +77,19 @@ def FullyShard(  # noqa: N802 - the name that configs use
             belongs to several groups, the mesh does not match the number of processes, or the model cannot be split as
             `tensor_parallel` requires.
     """
-    _check_mesh(mesh)
+    if mesh is not None and len(mesh) != 2:
+        raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
+    for number in mesh or ():
+        check_count("each number of mesh", number, key="mesh")
     with at_key("shard"), located(shard):
-        modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
+        modules = {
+            name: child for name, child in module.named_modules() if name and any(True for _ in child.parameters())
+        }
         chosen = select_modules(modules, shard or {})
         _check_shared_weights(module, chosen)
-    with located(forward_methods):
-        _check_methods(forward_methods, [*chosen.values(), module])
+    for name in forward_methods:
+        if not any(hasattr(each, name) for each in (*chosen.values(), module)):
+            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
     with at_key("tensor_parallel"), located(tensor_parallel):
@@ -124,37 +129,15 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
 def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
     """Checks that no weight belongs to two of the groups into which `chosen` divides the model."""
-    names = {id(each): f"'{name}'" for name, each in chosen.items()}
     groups: dict[int, str] = {}
-
-    def visit(module: nn.Module, path: str, group: str) -> None:
-        group = names.get(id(module), group)
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if groups.setdefault(id(parameter), group) != group:
-                raise ArgumentError(
-                    f"{groups[id(parameter)]} and {group} share the weight '{path}{name}', so they cannot be sharded "
-                    "separately",
-                    notes=["Select a module that contains both, or neither of them."],
-                )
-        for name, child in module.named_children():
-            visit(child, f"{path}{name}.", group)
-
-    visit(model, "", "the rest of the model")
-
-
-def _check_methods(names: Any, modules: Sequence[nn.Module]) -> None:
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ArgumentError("forward_methods must be a list of names", key="forward_methods", found=names)
-    for name in names:
-        if not isinstance(name, str) or not any(inspect.ismethod(getattr(each, name, None)) for each in modules):
-            raise ArgumentError("no sharded module has this method", key="forward_methods", found=name)
-
-
-def _check_mesh(mesh: Any) -> None:
-    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == 2):
-        raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
-    for number in mesh or ():
-        check_count("each number of mesh", number, key="mesh")
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners = [owner for owner in chosen if name.startswith(f"{owner}.")]
+        group = f"'{max(owners, key=len)}'" if owners else "the rest of the model"
+        if groups.setdefault(id(parameter), group) != group:
+            raise ArgumentError(
+                f"{groups[id(parameter)]} and {group} share the weight '{name}', so they cannot be sharded separately",
+                notes=["Select a module that contains both, or neither of them."],
+            )
 
 
 def _fully_shard_arguments(
@@ -180,23 +163,17 @@ def _fully_shard_arguments(
     batches = world // tensor_parallel
     if mesh is not None and mesh[0] * mesh[1] != batches:
         raise ArgumentError(
-            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes"
-            + (f" with tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""),
+            f"a mesh of {mesh[0]} x {mesh[1]} with tensor_parallel={tensor_parallel} does not fit {world} processes",
             key="mesh",
             found=tuple(mesh),
-            notes=["The number of replicas times the number of shards must be the number of processes."]
-            if tensor_parallel == 1
-            else ["Replicas times shards times tensor_parallel must be the number of processes."],
+            notes=["Replicas times shards times tensor_parallel must be the number of processes."],
         )
     shards = batches if mesh is None else mesh[1]
-    is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
-    if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
+    if type(reshard) is int and (not 1 < reshard < shards or shards % reshard):
         raise ArgumentError(
-            "reshard_after_forward must be True, False, None, or a divisor of the number of shards other than 1 and "
-            "itself",
+            f"reshard_after_forward must be True, False, None, or a divisor of the number of shards, {shards}",
             key="reshard_after_forward",
             found=reshard,
-            notes=[f"there are {shards} shards"],
         )
     sizes = {"shard": batches} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     sharding = tuple(sizes)
@@ -219,16 +196,11 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     found: dict[str, Any] = {}
     for key, value in cfg.items():
+        name = str(value).removeprefix("torch.")
         if not key.endswith("dtype"):
             found[key] = check_flag(key, value)
-        elif value is None or isinstance(value, torch.dtype):
-            found[key] = value
         else:
-            name = str(value).removeprefix("torch.")
-            if name not in _DTYPES:
-                message = f"{key} must be one of {', '.join(_DTYPES)}"
-                raise ArgumentError(message, key=key, found=value, suggestion=nearest(name, _DTYPES))
-            found[key] = getattr(torch, name)
+            found[key] = None if value is None else getattr(torch, check_choice(key, name, _DTYPES))
     return found
 
 
@@ -251,8 +223,6 @@ def parse_tensor_parallel(value: Any) -> TensorParallel:
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
     for pattern, style in (plan or {}).items():
-        if not isinstance(pattern, str):
-            raise ArgumentError("a pattern of the plan must be a string", key="plan", found=pattern)
         check_choice(f"the style of '{pattern}'", style, _STYLES, key=f"plan.{pattern}")
     return TensorParallel(check_count("size", cfg.get("size"), key="size"), plan)
 
@@ -285,7 +255,6 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
             raise ArgumentError(
                 "the model has no plan for tensor parallelism",
                 key="plan",
-                found=[type(model).__name__],
                 notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
             )
     styles: dict[str, str] = {}
@@ -302,8 +271,6 @@ def select_layers(model: nn.Module, settings: TensorParallel) -> dict[str, str]:
                 notes=["A pattern is the full name of a module. '*' matches any characters except a dot."],
             )
         styles |= dict.fromkeys(names, style)
-    if not styles:
-        raise ArgumentError("the model's own plan matches none of its modules", key="plan", found=list(plan))
     for name, style in styles.items():
         _check_layer(modules, name, style, settings.size)
     return styles
@@ -358,32 +325,20 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
 def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
     layer: Any = modules[name]
     key = f"plan.{name}"
-    if style not in _STYLES:
-        raise ArgumentError(
-            f"the model's plan uses the style '{style}' for '{name}', which is not supported",
-            key=key,
-            found=style,
-            notes=[f"Set your own plan. The supported styles are {', '.join(_STYLES)}."],
-        )
+    check_choice(f"the style of '{name}'", style, _STYLES, key=key)
     if not isinstance(layer, _LAYERS[style]):
-        kinds = " or ".join(each.__name__ for each in _LAYERS[style])
+        kinds = " or ".join(kind.__name__ for kind in _LAYERS[style])
         raise ArgumentError(
             f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
         )
-    for label, number in _divided_numbers(modules, name, style).items():
-        if number % size:
-            message = f"{label} must be divisible by the size of tensor_parallel, {size}"
-            raise ArgumentError(message, key=key, found=number)
-
-
-def _divided_numbers(modules: Mapping[str, nn.Module], name: str, style: str) -> dict[str, int]:
-    """Returns the numbers of features and heads that must be divisible by the number of processes, with labels."""
-    layer: Any = modules[name]
     if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
-        return {}
+        return
     features = "out_features" if style == "colwise" else "in_features"
-    above = name.rpartition(".")[0]
-    numbers: dict[str, Any] = {f"{features} of '{name}'": getattr(layer, features)}
-    for owner in (modules[above], getattr(modules[above], "config", None)):
-        numbers |= {f"{each} of '{above}'": getattr(owner, each) for each in _HEADS if hasattr(owner, each)}
-    return {label: number for label, number in numbers.items() if isinstance(number, int)}
+    parent = modules[name.rpartition(".")[0]]
+    numbers = [(features, getattr(layer, features))]
+    for owner in (parent, getattr(parent, "config", None)):
+        numbers += [(head, getattr(owner, head)) for head in _HEADS if isinstance(getattr(owner, head, None), int)]
+    for label, number in numbers:
+        if number % size:
+            message = f"{label} of '{name}' must be divisible by the size of tensor_parallel, {size}"
+            raise ArgumentError(message, key=key, found=number)

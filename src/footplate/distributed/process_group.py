@@ -4,9 +4,7 @@ import atexit
 import datetime
 import os
 import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,8 +23,6 @@ DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
-_SET_ADDRESS = "Set MASTER_ADDR to the machine of rank 0"
-_BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
 class _Variables(NamedTuple):
@@ -126,9 +122,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(dist_cfg)
     with at_key("env_cfg.dist_cfg"):
         check_keys("dist_cfg", settings, DIST_KEYS, prefix="")
-        backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
-        if not isinstance(backend, (str, type(None))):
-            raise ArgumentError("backend must be a string", key="backend", found=backend)
+        port, timeout = settings.get("port"), settings.get("timeout")
         if settings.get("init_backend", "torch") != "torch":
             raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
         if port is not None:
@@ -170,7 +164,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
         raise ArgumentError(
             "launcher 'mpi' does not provide the address of rank 0",
             key="launcher",
-            notes=[f"{_SET_ADDRESS}, for example with mpirun -x."],
+            notes=["Set MASTER_ADDR to the machine of rank 0, for example with mpirun -x."],
         )
     return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
 
@@ -223,15 +217,7 @@ def first_host(nodes: str) -> str:
     'gpu007'
     """
     first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # at commas outside brackets
-    found = _BRACKETS.match(first)
-    if found:
-        return f"{found['prefix']}{found['numbers'].split(',')[0].split('-')[0]}{found['suffix']}"
-    if "[" not in first:
-        return first
-    if shutil.which("scontrol") is None:
-        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[f"{_SET_ADDRESS}."])
-    output = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return output.stdout.split()[0]
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first)
 
 
 def _variable(launcher: str, names: tuple[str, ...]) -> str:

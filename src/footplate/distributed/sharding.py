@@ -84,20 +84,18 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
-    # The mesh of each DTensor and the dimensions in which its ranks hold shards rather than replicas.
-    layouts: list[tuple[Any, tuple[int, ...]] | None] = [None] * len(tensors)
-    for place, each in enumerate(tensors):
-        if is_dtensor(each):
-            placements = each.placements  # type: ignore[attr-defined]
-            sharded = tuple(at for at, placement in enumerate(placements) if not placement.is_replicate())
-            layouts[place] = each.device_mesh, sharded  # type: ignore[attr-defined]
-    for layout in dict.fromkeys(each for each in layouts if each is not None):
+    # The group of each DTensor in every dimension in which its ranks hold shards rather than replicas.
+    groups: list[tuple[Any, ...]] = [()] * len(tensors)
+    for place, tensor in enumerate(tensors):
+        if is_dtensor(tensor):
+            mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+            groups[place] = tuple(mesh.get_group(at) for at, each in enumerate(placements) if not each.is_replicate())
+    operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
+    for layout in dict.fromkeys(groups):
         reduced = powers.clone()
-        mesh, dimensions = layout
-        for dimension in dimensions:
-            operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
-            dist.all_reduce(reduced, operation, group=mesh.get_group(dimension))
-        has_layout = torch.tensor([each is not None and each == layout for each in layouts], device=powers.device)
+        for group in layout:
+            dist.all_reduce(reduced, operation, group=group)
+        has_layout = torch.tensor([each == layout for each in groups], device=powers.device)
         powers = torch.where(has_layout, reduced, powers)
     return powers if is_maximum else powers ** (1 / order)
 
@@ -234,8 +232,7 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
         state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
         groups = getattr(state, "_fsdp_param_groups", None)  # older versions of torch have a single group
         if groups is None:
-            one = getattr(state, "_fsdp_param_group", None)
-            groups = [] if one is None else [one]
+            groups = [state._fsdp_param_group] if state is not None and state._fsdp_param_group is not None else []
         for group in groups:
             found.update((id(each.sharded_param), each) for each in group.fsdp_params)
     return found

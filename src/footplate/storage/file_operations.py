@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import posixpath
@@ -50,17 +51,13 @@ def file_system(path: Path) -> tuple[Any, str]:
 def _options(path: str) -> dict[str, Any]:
     """Returns the fsspec options for a URL. For HTTP, they remove the time limit on a whole download."""
     protocol = path.partition("://")[0]
-    if protocol not in ("http", "https"):
+    if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
+    import aiohttp
     import fsspec
 
-    try:
-        import aiohttp
-    except ImportError:  # fsspec raises an error that names the missing packages
-        return {}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
-    given = fsspec.config.conf.get(protocol, {}).get("client_kwargs", {})
-    return {"client_kwargs": {"timeout": timeout, **given}}
+    return {"client_kwargs": {"timeout": timeout, **fsspec.config.conf.get(protocol, {}).get("client_kwargs", {})}}
 
 
 def check_protocol(path: str) -> None:
@@ -109,20 +106,12 @@ def _network_errors() -> Iterator[None]:
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
         raise
     except Exception as error:  # the types of the packages, which need not be installed
-        cause: BaseException | None = error
+        cause: BaseException = error
         if isinstance(error, FileNotFoundError):  # fsspec also reports other failed HTTP requests like this
-            cause = error.__cause__
-            if (
-                cause is None
-                or isinstance(cause, LookupError | FileNotFoundError)
-                or getattr(cause, "status", 0) == 404
-            ):
+            cause = error.__cause__ or error
+            if isinstance(cause, LookupError | FileNotFoundError) or getattr(cause, "status", 0) == 404:
                 raise
-        raise ConnectionError(_describe(cause)) from error
-
-
-def _describe(error: BaseException | None) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+        raise ConnectionError((str(cause) or type(cause).__name__).splitlines()[0]) from error
 
 
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:

@@ -19,12 +19,6 @@ _BUFFER_BYTES = 1 << 20
 _TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
 _MAX_NAME_BYTES = 200
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_KINDS = (
-    ("a pipe", stat.S_ISFIFO),
-    ("a socket", stat.S_ISSOCK),
-    ("a device", stat.S_ISCHR),
-    ("a device", stat.S_ISBLK),
-)
 _STALE_SECONDS = 600.0
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
@@ -83,19 +77,12 @@ def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
     """
 
     def open_regular(path: str, flags: int) -> int:
-        try:
-            descriptor = os.open(path, flags | _NONBLOCK, 0o666)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
-                raise
-            file_mode = os.stat(path).st_mode
-        else:
-            file_mode = os.fstat(descriptor).st_mode
-            if stat.S_ISREG(file_mode) or stat.S_ISDIR(file_mode):  # open() itself reports a folder
-                return descriptor
-            os.close(descriptor)
-        kind = next((kind for kind, matches in _KINDS if matches(file_mode)), "a special file")
-        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
+        descriptor = os.open(path, flags | _NONBLOCK, 0o666)
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # open() itself reports a folder
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
 
     return open(path, mode, encoding=encoding, opener=open_regular)
 
@@ -136,7 +123,7 @@ def remove(path: str) -> None:
     Raises:
         OSError: The file cannot be removed.
     """
-    with _with_file_name(path), contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_folder(os.path.dirname(os.path.abspath(path)))
 
@@ -147,7 +134,7 @@ def remove_empty_folder(folder: str) -> None:
     Raises:
         OSError: The folder is not empty or cannot be removed.
     """
-    with _with_file_name(folder), contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
         os.rmdir(folder)
         sync_folder(os.path.dirname(os.path.abspath(folder)))
 

@@ -1,10 +1,10 @@
 """Operations on local paths and fsspec URLs (`memory://run/a.pth`, `s3://bucket/run`), and checks of output paths."""
 
-import contextlib
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -43,11 +43,8 @@ def is_same_storage(path: Path, other: Path) -> bool:
     """
     if is_local(path) or is_local(other):
         return is_local(path) and is_local(other)
-    roots = []
-    for url in (os.fspath(path), os.fspath(other)):
-        protocol, _, rest = url.partition("://")
-        roots.append((protocol, rest if "::" in rest else rest.partition("/")[0]))
-    return roots[0] == roots[1]
+    first, second = (urlsplit(os.fspath(url)) for url in (path, other))
+    return (first.scheme, first.netloc) == (second.scheme, second.netloc)
 
 
 def absolute(path: Path) -> str:
@@ -114,17 +111,15 @@ def missing_path_notes(path: Path) -> list[str]:
     """
     if not is_local(path):
         return []
-    given = local_path(path)
-    tried = os.path.abspath(given)
-    lines = [] if os.path.isabs(given) else [f"tried {tried}: relative paths start at the current directory"]
-    folder, name = tried, ""
+    tried = folder = os.path.abspath(local_path(path))
+    lines = [] if os.path.isabs(local_path(path)) else [f"tried {tried}: relative paths start at the current directory"]
+    name = ""
     while not os.path.exists(folder):
         folder, name = os.path.split(folder)
     if not name:
         return lines
-    near = None
-    with contextlib.suppress(OSError):  # the folder is a file, or it cannot be read
-        near = nearest(name, os.listdir(folder)[:_MAX_COMPARED])
+    names = os.listdir(folder)[:_MAX_COMPARED] if os.access(folder, os.R_OK) and os.path.isdir(folder) else []
+    near = nearest(name, names)
     return [*lines, f"'{folder}' has no '{name}'" + (f"; did you mean '{near}'?" if near else "")]
 
 
@@ -147,22 +142,15 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
     if suffixes and not name.endswith(tuple(suffixes)) and not is_device:
         allowed = suffixes[0] if len(suffixes) == 1 else f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
         raise ArgumentError(f"the output file name must end in {allowed}", found=name)
-    for each in inputs:
-        if _is_same(name, os.fspath(each)):
+    new = canonical(name).rstrip("/")
+    for source in inputs:
+        old = canonical(source).rstrip("/")
+        is_nested = new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/")
+        is_linked = os.path.exists(new) and os.path.exists(old) and os.path.samefile(new, old)
+        if is_nested or is_linked:
             raise ArgumentError(
                 "the output would overwrite the input", found=name, notes=["Choose another output path."]
             )
-
-
-def _is_same(output: str, source: str) -> bool:
-    """Checks whether both paths are the same file, or one is inside the other."""
-    new, old = canonical(output).rstrip("/"), canonical(source).rstrip("/")
-    if new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
-        return True
-    try:
-        return is_local(output) and is_local(source) and os.path.samefile(local_path(output), local_path(source))
-    except OSError:
-        return False
 
 
 def output_path(folder: str, path: str, *, key: str = "") -> str:
