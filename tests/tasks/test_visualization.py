@@ -65,13 +65,6 @@ def test_a_hook_filters_predictions_and_passes_options() -> None:
     assert recorder.drawn[0][2] == {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, **own}
 
 
-def test_images_of_several_datasets_have_different_names() -> None:
-    recorder = Recorder()
-    runner: Any = SimpleNamespace(iter=7, val_loop=SimpleNamespace(current="night"))
-    BaseVisualizationHook(draw=True, interval=1).after_val_iter(runner, 0, *batch(BaseDataElement, 1))
-    assert recorder.names == ["val_night_00"]
-
-
 def test_images_of_the_same_name_in_several_folders_have_different_names() -> None:
     recorder = Recorder()
     data_batch, outputs = batch(BaseDataElement, 2)

@@ -6,7 +6,7 @@ import torch
 from footplate.data import seed_generators
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
-from footplate.tasks.classification import ClsDataSample, GlobalAveragePooling
+from footplate.tasks.classification import ClsDataSample
 
 PARTS: dict[str, Any] = {
     "backbone": {"type": "SmallResNet", "in_channels": 1, "widths": (4, 8), "depths": (1, 1)},
@@ -129,13 +129,6 @@ def test_the_loss_needs_one_class_of_every_image(given: Any, message: str) -> No
 def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         head(**arguments)
-
-
-def test_maps_are_averaged_over_their_places() -> None:
-    maps = torch.arange(8.0).reshape(1, 2, 2, 2)
-    pooling = GlobalAveragePooling()
-    assert pooling(maps).tolist() == [[1.5, 5.5]]
-    assert [each.tolist() for each in pooling((maps, maps[:, :1]))] == [[[1.5, 5.5]], [[1.5]]]
 
 
 def by_hand(scores: torch.Tensor, target: torch.Tensor, smoothing: float) -> float:

@@ -145,12 +145,6 @@ def test_one_label_can_have_many_types(value: Any) -> None:
     assert sample.gt_label.dtype == torch.int64
 
 
-def test_scores_are_rows_of_floats() -> None:
-    sample = ClsDataSample().set_gt_score([0, 1]).set_pred_score(np.array([0.25, 0.75]))
-    assert sample.gt_score.tolist() == [0.0, 1.0]
-    assert sample.pred_score.tolist() == [0.25, 0.75]
-
-
 @pytest.mark.parametrize("value", [0.5, "three", [[1]], True])
 def test_invalid_labels_are_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="labels must be an integer"):

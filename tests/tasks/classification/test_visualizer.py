@@ -84,10 +84,3 @@ def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     assert recorder.drawn[0][1].shape == (184, 248, 3)
     getattr(hook(draw=False), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert len(recorder.drawn) == 1
-
-
-def test_a_confusion_matrix_of_more_classes_than_names_is_drawn() -> None:
-    recorder = Recorder()
-    recorder.dataset_meta = {"classes": ("a", "b")}
-    hook().after_val_epoch(RUNNER, metrics={"confusion_matrix/result": torch.eye(3, dtype=torch.int64)})
-    assert recorder.names == ["val_confusion_matrix"]

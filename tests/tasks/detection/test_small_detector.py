@@ -177,13 +177,3 @@ def test_positions_are_assigned_as_by_a_plain_loop(seed: int) -> None:
             assert targets.boxes[number, position].tolist() == box
             wanted = [sure if each == label else 0.0 for each in range(3)]
             assert targets.scores[number, position].tolist() == pytest.approx(wanted, abs=1e-5)
-
-
-def test_images_without_instances_have_no_targets() -> None:
-    said = grid()
-    empty = assign(said, truth([], []))
-    assert not empty.found.any()
-    assert not empty.scores.any()
-    half = assign(said, truth([], [([2.0, 2.0, 30.0, 30.0], 1)]))
-    assert half.found.any(dim=1).tolist() == [False, True]
-    assert not half.scores[0].any()

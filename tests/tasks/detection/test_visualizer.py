@@ -61,18 +61,6 @@ def test_keypoints_are_linked_as_in_the_dataset() -> None:
     assert truth[250, 100].tolist() == [90] * 3
 
 
-@pytest.mark.parametrize(("arguments", "count"), [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({}, 3)])
-def test_disabled_panels_are_omitted(arguments: Any, count: int) -> None:
-    assert len(panels(visualizer().render(grey(), sample(), **arguments))) == count
-    assert len(panels(visualizer().render(grey(), None))) == 1
-
-
-def test_small_images_are_enlarged_and_boxes_with_them() -> None:
-    _, truth, prediction = panels(visualizer().render(grey(80), sample(img_shape=(640, 320))))
-    assert [truth[100, 40].tolist(), truth[150, 120].tolist(), truth[140, 120].tolist()] == [list(RED)] * 2 + [[90] * 3]
-    assert prediction[180, 50].tolist() == list(BLUE)
-
-
 def test_masks_are_drawn() -> None:
     given = sample()
     masks = torch.zeros(1, 320, 320, dtype=torch.bool)

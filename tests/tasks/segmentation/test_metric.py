@@ -146,12 +146,6 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
         metric.process(None, [sample(predicted, truth).to_dict()])
 
 
-def test_classes_are_needed() -> None:
-    metric = IoUMetric()
-    with pytest.raises(DataError, match="requires the class names"):
-        metric.process(None, [sample([[0]], [[0]]).to_dict()])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "needs an output_dir")],

@@ -10,7 +10,7 @@ from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
-from footplate.tasks.segmentation.segmentor import EncoderDecoder, stack_label_maps
+from footplate.tasks.segmentation.segmentor import stack_label_maps
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers")
 SMALL = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
@@ -41,16 +41,6 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
     assert losses["loss_ce"].item() == pytest.approx(-picked[counted].mean().item(), rel=1e-5)
     right = (scores.argmax(1) == truth)[counted].float().mean().item()
     assert losses["acc_seg"].item() == pytest.approx(100 * right, rel=1e-5)
-
-
-def test_classes_can_have_different_weights() -> None:
-    truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
-    segmentor, inputs = model(class_weight=[0.5, 1, 2]), pictures()
-    found = segmentor(inputs, samples(truth), mode="loss")["loss_ce"].item()
-    expected = F.cross_entropy(segmentor(inputs), truth, torch.tensor([0.5, 1, 2])).item()
-    plain = F.cross_entropy(segmentor(inputs), truth).item()
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert abs(found - plain) > 1e-3
 
 
 def test_losses_are_in_full_precision_under_autocast() -> None:
@@ -138,32 +128,6 @@ def test_predictions_have_the_orientation_of_the_image(direction: str | None, ex
     given = sample(img_shape=(2, 2), flip=direction is not None, flip_direction=direction)
     (found,) = Columns(3)(inputs, [given], mode="predict")
     assert found.pred_sem_seg.data.tolist() == [expected]
-
-
-def test_losses_and_modes() -> None:
-    inputs = torch.tensor([[0.0, 1.0], [2.0, 2.0]]).expand(1, 3, 2, 2)
-    losses = Columns(3)(inputs, [sample([[0, 1], [2, 255]])], mode="loss")
-    assert losses["acc_seg"].item() == 100.0
-    assert losses["loss_ce"].item() == pytest.approx(torch.tensor([1.0, 0, 0]).softmax(0)[0].log().neg().item())
-    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
-        Columns(3)(inputs, mode="predicts")
-    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
-        Columns(3, class_weight=[1.0])
-
-
-def test_the_scores_of_both_heads_add_up() -> None:
-    torch.manual_seed(0)
-    network, inputs = EncoderDecoder(2, widths=(8, 12), depths=(1, 1)).eval(), torch.randn(1, 3, 16, 16)
-    both = network(inputs)
-    alone = []
-    for silent in (network.fine_head, network.coarse_head):
-        kept = {name: value.clone() for name, value in silent.state_dict().items()}
-        for parameter in silent.parameters():
-            torch.nn.init.zeros_(parameter)
-        alone.append(network(inputs))
-        silent.load_state_dict(kept)
-    assert torch.allclose(sum(alone), both, atol=1e-6)
-    assert all(each.abs().mean() > 0.01 for each in alone)
 
 
 def build(**changes: Any) -> Any:
