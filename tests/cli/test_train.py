@@ -178,6 +178,19 @@ def test_second_run_in_a_folder_is_refused_and_a_test_is_not(tiny: Path, footpla
     assert footplate("train", "tiny.py", "--resume", "--set", "train_cfg.max_iters=12")[0] == 0
 
 
+def test_config_in_the_folder_starts_the_training_anew(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tiny.py")[0] == 0
+    recorded = tiny.parent / "work_dirs/tiny/tiny.py"
+    before = recorded.read_text()
+    test = ("test", "work_dirs/tiny/tiny.py", "work_dirs/tiny/iter_8.pth", "--set", "val_dataloader.batch_size=3")
+    code, _, said = footplate(*test)
+    assert (code, "Keeping" in said, recorded.read_text()) == (0, False, before)
+    resume = ("--resume", "work_dirs/tiny/iter_4.pth", "--resume-settings", "take", "--set", "train_cfg.max_iters=12")
+    assert footplate("train", "tiny.py", *resume)[0] == 0
+    before, after = (Config.fromstring(text, ".py").to_dict() for text in (before, recorded.read_text()))
+    assert after == {**before, "train_cfg": {**before["train_cfg"], "max_iters": 12}}
+
+
 def test_modules_next_to_the_config_are_found(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "mine").mkdir()
     (tiny.parent / "mine/beside_it.py").write_text("LOADED = True\n")

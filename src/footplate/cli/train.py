@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     cfg = read_run_config(arguments)
+    start = _resume_options(arguments)
     _apply_options(arguments, cfg)
     code = start_processes(arguments, cfg)
     if code is not None:
@@ -82,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
 
-    cfg, batch_size = choose_batch_size(cfg)
-    runner = Runner.from_cfg(cfg, check=True)
+    cfg, batch_size = choose_batch_size(cfg, **start)
+    runner = Runner.from_cfg(cfg, check=True, **start)
     with runner.buffered_log():
         if batch_size:
             runner.logger.info("%s", batch_size)
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
         if patches := openmmlab.describe_patches():
             runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
-    if cfg.get("resume") and not runner.rank:
+    if runner.should_resume and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
@@ -118,18 +119,25 @@ def run(arguments: argparse.Namespace) -> int:
     return NOT_SAVED
 
 
+def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of the runner that resume a run. The config does not record them."""
+    from footplate.errors import ArgumentError
+
+    if arguments.resume is None:
+        if arguments.resume_settings is not None:
+            raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
+        return {}
+    options = {"resume": True, "load_from": None if arguments.resume == "auto" else arguments.resume}
+    if arguments.resume_settings is not None:
+        options["resume_settings"] = arguments.resume_settings
+    return options
+
+
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     """Writes the options to the config, so that the saved config is complete."""
     from footplate.errors import ArgumentError
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
-    if arguments.resume is not None:
-        cfg["resume"] = True
-        cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
-        if arguments.resume_settings is not None:
-            cfg["resume_settings"] = arguments.resume_settings
-    elif arguments.resume_settings is not None:
-        raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
     if arguments.no_preflight or "preflight" not in cfg:
         cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:

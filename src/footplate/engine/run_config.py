@@ -27,6 +27,7 @@ _logger = logging.getLogger("footplate.engine")
 LENGTHS = ("max_epochs", "max_iters")
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
+_RESUME = ("resume", "load_from", "resume_settings")
 _AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
 # Keys of other engines without which the results would differ, with advice on what to do instead.
 _REFUSED = {
@@ -99,20 +100,25 @@ def runner_config(cfg: Config) -> Config:
 
 
 def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Returns a translated copy of a config with overrides applied, and the overrides that are not config keys.
+    """Applies overrides to a translated copy of a config.
+
+    Returns:
+        The config, and the overrides that are not part of it: those that are not config keys, and those that resume a
+        run, because the config of a resumed run is the one that starts the training.
 
     Raises:
         ArgumentError: An override is neither a config key nor an argument of the Runner.
     """
-    if not overrides:
-        return cfg, {}
+    separate = (*PYTHON_ARGUMENTS, *(_RESUME if overrides.get("resume") is True else ()))
+    added = {name: value for name, value in overrides.items() if name in separate}
+    if len(added) == len(overrides):
+        return cfg, added
     merged = in_second_generation(cfg)
     merged = Config(merged, merged.text, merged.filename, merged.env_variables)
-    added: dict[str, Any] = {}
     for name, value in overrides.items():
-        if name in PYTHON_ARGUMENTS:
-            added[name] = value
-        elif name in READ_KEYS:
+        if name in added:
+            continue
+        if name in READ_KEYS:
             merge_options(merged._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
         else:
             near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})

@@ -274,7 +274,7 @@ class Runner:
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
             overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
-                config keys, such as `max_epochs`.
+                config keys, such as `max_epochs`. `resume=True` and its `load_from` are not recorded in the config.
 
         Raises:
             ArgumentError: An override is neither a config key nor an argument.
@@ -289,7 +289,7 @@ class Runner:
             arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
             with located(cfg):
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = kind(**arguments, cfg=cfg, **added)
+                runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
 
@@ -738,18 +738,19 @@ class Runner:
     def dump_config(self) -> None:
         """Writes the config to the work_dir.
 
-        If the work_dir contains a file of the same name that was not written by a run, the config is written to the log
-        folder instead.
+        If the work_dir contains a file of the same name that a user has written or edited, the config is written to the
+        log folder instead.
         """
         filename = getattr(self.cfg, "filename", None)
         if not filename:
             return
         name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
         path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
-        is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
-        if os.path.lexists(path) and not is_replaceable:
+        if os.path.lexists(path) and not is_written_config(path):
             self.logger.warning(
-                "Keeping '%s', which was not written by a run. Writing the config to '%s'.", path, inside
+                "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s'.",
+                path,
+                inside,
             )
             path = inside
         write_config(self.cfg, path, signed=True)

@@ -69,12 +69,10 @@ class LoggerHook(Hook):
         self._recorded_start = ""
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config to the work_dir and to the visualization backends."""
+        """Writes the config to the visualization backends."""
         self._json_name = f"{runner.timestamp}.json"
-        if not is_main_process():
-            return
-        runner.visualizer.add_config(runner.recorded_cfg)
-        runner.dump_config()
+        if is_main_process():
+            runner.visualizer.add_config(runner.recorded_cfg)
 
     def _record_start(self, runner: Runner, kind: str) -> None:
         """Writes `start.json`, from which `footplate analyze` and `report` place the values of the log folder.
@@ -105,9 +103,11 @@ class LoggerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Determines whether to log at the end of an epoch or of the run, in addition to the intervals.
 
-        Also records the start of the run, and logs the averaging window of the log lines, because the live display
-        shows the latest values instead.
+        Also writes the config to the work_dir, records the start of the run, and logs the averaging window of the log
+        lines, because the live display shows the latest values instead.
         """
+        if is_main_process():
+            runner.dump_config()
         self._record_start(runner, "resume" if runner.iter else "train")
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:

@@ -58,7 +58,7 @@ def without_automatic_size(cfg: Config) -> Config:
     return _with_size(runner_config(cfg), _SMALLEST) if is_automatic(cfg) else cfg
 
 
-def choose_batch_size(cfg: Config) -> tuple[Config, str]:
+def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     """Replaces `train_dataloader.batch_size='auto'` with the largest batch size that fits into memory.
 
     A separate process trains on the largest samples of the dataset to find the size. A resumed run uses its recorded
@@ -66,6 +66,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
 
     Args:
         cfg: A config of either generation.
+        start: The values that replace `resume` and `load_from` of the config.
 
     Returns:
         The second-generation config with the batch size, and a sentence for the log. If the batch size is not "auto",
@@ -82,7 +83,7 @@ def choose_batch_size(cfg: Config) -> tuple[Config, str]:
         check_config(_with_size(cfg, _SMALLEST), built_next=True)
         launcher = cfg.get("launcher") or "none"
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
-        trial = _recorded_trial(cfg) or _try_in_process(cfg)
+        trial = _recorded_trial({**cfg, **start}) or _try_in_process(cfg)
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=launcher)
         trials = gather_objects(trial)
         failure = next((trial.failure for trial in trials if trial.failure), None)
@@ -114,7 +115,7 @@ def _with_size(cfg: Config, size: int) -> Config:
     return changed
 
 
-def _recorded_trial(cfg: Config) -> _Trial | None:
+def _recorded_trial(cfg: Mapping[str, Any]) -> _Trial | None:
     """Returns the batch size of the run to resume, or None if a new run starts.
 
     Raises:
