@@ -187,8 +187,8 @@ def test_config_in_the_folder_starts_the_training_anew(tiny: Path, footplate: Co
     assert (code, "Keeping" in said, recorded.read_text()) == (0, False, before)
     resume = ("--resume", "work_dirs/tiny/iter_4.pth", "--resume-settings", "take", "--set", "train_cfg.max_iters=12")
     assert footplate("train", "tiny.py", *resume)[0] == 0
-    before, after = (Config.fromstring(text, ".py").to_dict() for text in (before, recorded.read_text()))
-    assert after == {**before, "train_cfg": {**before["train_cfg"], "max_iters": 12}}
+    first, resumed = (Config.fromstring(text, ".py").to_dict() for text in (before, recorded.read_text()))
+    assert resumed == {**first, "train_cfg": {**first["train_cfg"], "max_iters": 12}}
 
 
 def test_modules_next_to_the_config_are_found(tiny: Path, footplate: Command) -> None:
