@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed import fsdp
 
-from footplate.checkpoint.serializable import gather_full_state
-from footplate.distributed import get_rank, get_world_size, unwrap_model, wrap_model
+from footplate.distributed import get_rank, unwrap_model, wrap_model
 from footplate.distributed.sharding import (
-    average_gradients,
     full_tensor,
     reduced_gradients,
     restore_gradients,
@@ -80,50 +77,3 @@ def test_each_rank_restores_its_own_gradients(on_ranks: Callable[..., list[Any]]
         for uninterrupted, again, shapes in rank:
             assert uninterrupted == again
             assert sorted(shape for shape in shapes if shape) == [(2, 2), (2, 2, 5), (2, 5), (2, 5, 3)]
-
-
-def rows_of_two() -> list[Tensor]:
-    """Returns the saved gradients of two ranks, each with its own constant."""
-    return [torch.stack([torch.full_like(each, 1.0), torch.full_like(each, 4.0)]) for each in Net().parameters()]
-
-
-def restore_rows_of_two(cfg: dict[str, Any] | None) -> list[float]:
-    model, _, parameters = start_accumulation(cfg, range(0))
-    by_name = dict(zip([name for name, _ in Net().named_parameters()], rows_of_two(), strict=True))
-    names = {id(each): name for name, each in unwrap_model(model).named_parameters()}
-    restore_gradients(unwrap_model(model), parameters, [by_name[names[id(each)]] for each in parameters])
-    return sorted(
-        {value for each in parameters if each.grad is not None for value in full_tensor(each.grad).flatten().tolist()}
-    )
-
-
-def test_other_number_of_ranks_restores_mean(on_ranks: Callable[..., list[Any]]) -> None:
-    assert on_ranks(3, for_each, restore_rows_of_two, [(None,), (FULL,)]) == [[[2.5]] * 2] * 3
-
-
-def test_single_process_adds_mean_of_saved_ranks() -> None:
-    model = Net()
-    model.first.bias.grad = torch.ones(5)
-    restore_gradients(model, model.parameters(), [*rows_of_two()[:2], None, None, None, None])
-    assert model.first.bias.grad.tolist() == [3.5] * 5
-    assert model.first.weight.grad is not None
-    assert model.second.weight.grad is None
-
-
-def means(cfg: dict[str, Any] | None) -> list[list[float]]:
-    model, _, parameters = start_accumulation(cfg, range(1))
-    assert get_world_size() == 2
-    found = average_gradients(unwrap_model(model), parameters)
-    values: list[list[float]] = [full_tensor(each).flatten().tolist() for each in found if each is not None]
-    assert gather_full_state(found) is not None
-    return values
-
-
-def test_average_gradients_over_all_ranks(on_ranks: Callable[..., list[Any]]) -> None:
-    model = Net()
-    for rank in (0, 1):
-        (model(torch.full((2, 3), 1.0 + 10 * rank))["loss"] / 6).backward()
-    expected = [value for each in model.parameters() if each.grad is not None for value in each.grad.flatten().tolist()]
-    for rank in on_ranks(2, for_each, means, [(None,), (FULL,)]):
-        for found in rank:
-            assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-5)

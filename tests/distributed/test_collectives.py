@@ -66,14 +66,6 @@ def test_collectives_on_three_ranks(on_ranks: Callable[..., list[Any]]) -> None:
         }
 
 
-def test_master_only_keeps_function_name() -> None:
-    def save(path: str) -> str:
-        """Saves."""
-        return path
-
-    assert (master_only(save).__name__, master_only(save).__doc__) == ("save", "Saves.")
-
-
 def collect(sizes: list[int]) -> list[list[int] | None]:
     rank, world = get_rank(), get_world_size()
     found = []
@@ -92,26 +84,6 @@ def test_collect_results_in_dataset_order(
     sizes = [1, 2, 5, 6, 7, 13]
     expected = [list(range(size)) for size in sizes for _ in range(2)]
     assert on_ranks(world, collect, sizes) == [expected] + [[None] * len(expected)] * (world - 1)
-
-
-def largest_message() -> int:
-    sent: list[int] = []
-    gather = dist.gather
-
-    def noting(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        sent.append(tensor.numel())
-        gather(tensor, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dist, "gather", noting)
-        patch.setattr(collectives, "_CHUNK_SIZE", 8)
-        collect_results([b"x" * 1000] * 100, 200)
-    assert len(sent) == 13
-    return max(sent)
-
-
-def test_collect_results_sends_chunks(on_ranks: Callable[..., list[Any]]) -> None:
-    assert all(size < 9000 for size in on_ranks(2, largest_message))
 
 
 @pytest.mark.parametrize(

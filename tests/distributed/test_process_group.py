@@ -7,10 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from footplate.cli import launching
 from footplate.distributed import initialize, is_distributed, process_group
 from footplate.distributed.process_group import (
-    LAUNCHERS,
     RankInfo,
     find_rank_info,
     first_host,
@@ -117,30 +115,6 @@ def test_device_of_each_rank(
     assert f"local rank {local_rank}, but the number of visible devices is {devices}." in str(caught.value)
 
 
-def test_rank_and_device_are_set_before_connecting(
-    monkeypatch: pytest.MonkeyPatch, first_of_two: dict[str, str]
-) -> None:
-    done: list[Any] = []
-
-    def join(*given: Any, **settings: Any) -> Any:
-        done.append(("joined", os.environ["RANK"], given[0]))
-        raise RuntimeError("no answer")
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("device", device)))
-    monkeypatch.setattr(process_group, "rendezvous", join)
-    for name in first_of_two:
-        monkeypatch.setenv(name, "?")
-    environment = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
-    for name, value in environment.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(RankError, match="could not connect"):
-        initialize("slurm")
-    assert done == [("device", 1), ("joined", "0", "env://")]
-
-
 _SLURM = {
     "SLURM_PROCID": "5",
     "SLURM_NTASKS": "8",
@@ -242,7 +216,3 @@ def test_missing_launcher_variable_raises(
 )
 def test_first_host(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
-
-
-def test_command_line_offers_all_launchers() -> None:
-    assert launching._LAUNCHERS == LAUNCHERS

@@ -109,14 +109,6 @@ def test_resumed_run_sees_same_samples_with_other_world_size(tmp_path: Path, on_
         assert found == {at: whole[at] for at in (7, 8, 9)}
 
 
-def test_accumulation_resumes_on_single_torchrun_process(tmp_path: Path, on_ranks: OnRanks) -> None:
-    case = Case("FSDP2", "AdamW", 3)
-    whole = on_ranks(1, _train_saving, case, tmp_path / "whole", {})[0]
-    (path,) = (tmp_path / "whole").glob("iter_5.*")
-    resumed_weights = on_ranks(1, _resumed, case, tmp_path / "again", path)[0]
-    assert all(torch.equal(resumed_weights[key], value) for key, value in whole.items())
-
-
 def _with_means(folder: Path) -> dict[str, Tensor]:
     states._MAX_RANKS = 1
     return train(Case("FSDP2", "AdamW", 3), folder, every=5)

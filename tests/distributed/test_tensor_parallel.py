@@ -175,15 +175,6 @@ def test_split_layers_resume_exactly_and_on_other_processes(tmp_path: Path, on_r
     assert seen == again[1]
 
 
-def test_split_layers_resume_from_as_many_processes_without_them(tmp_path: Path, on_ranks: OnRanks) -> None:
-    """Each process has its own gradients in the checkpoint, and split layers have only their mean."""
-    sharded = {"type": "FullyShard", "shard": {"classes": ["Block"]}}
-    whole = on_ranks(2, train, tmp_path / "whole", {"model_wrapper_cfg": sharded})[0]
-    (path,) = (tmp_path / "whole").glob("iter_5.*")
-    again = on_ranks(2, train, tmp_path / "two", _resuming(path))[0]
-    assert difference(again[0], whole[0]) < 1e-12
-
-
 def test_layers_are_split_within_shards_and_replicas(tmp_path: Path, on_ranks: OnRanks) -> None:
     wrapper = {**SPLIT, "mesh": (1, 2)}
     whole = on_ranks(4, train, tmp_path / "four", {"model_wrapper_cfg": wrapper})
@@ -233,18 +224,6 @@ def test_plan_that_does_not_fit_raises(plan: Any, key: str, message: str) -> Non
     with pytest.raises(ArgumentError, match=re.escape(message)) as caught:
         wrap_model(SplitNet(), wrapper)
     assert caught.value.key == f"model_wrapper_cfg.tensor_parallel.{key}"
-
-
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [
-        (0, "size must be an integer of at least 1"),
-        ({"size": 2, "plans": PLAN}, "plans"),
-    ],
-)
-def test_size_must_be_a_positive_number(size: Any, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        wrap_model(SplitNet(), {"type": "FullyShard", "tensor_parallel": size})
 
 
 def _errors(folder: Path) -> list[tuple[str, str]]:

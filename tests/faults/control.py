@@ -56,10 +56,6 @@ def _average() -> None:
     EMAHook.before_save_checkpoint = nothing  # type: ignore[method-assign]
 
 
-def _hook_state() -> None:
-    CheckpointHook.load_state_dict = nothing  # type: ignore[method-assign]
-
-
 def _history() -> None:
     from footplate.records import MessageHub
 

@@ -4,16 +4,17 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
 from footplate import BaseModel, Hook, Runner
-from tests.faults.memory import kept_memory
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 
@@ -23,8 +24,7 @@ _SAVES = 1_000
 _TURNS = 12
 _TURN = 50
 _MOST_MB = 2.0
-_MOST_KEPT_BYTES = 100.0  # per iteration, of memory in use: the slope over all marks
-_MOST_KEPT_OBJECTS = 0.5  # histories buffer up to 1,024 values
+_MOST_KEPT_OBJECTS = 0.5  # per iteration: the slope over all marks; histories buffer up to 1,024 values
 _MOST_DRIFT = 0.20  # on a busy machine, the time of an iteration moves by a tenth by itself
 
 
@@ -77,8 +77,9 @@ class Meter(Hook):
         self._times = {"engine": [], "bare": []}
         files = len(os.listdir("/proc/self/fd"))
         place = {"process": os.getpid(), "iter": iteration, "files": files}
+        kept = {"MB": psutil.Process().memory_full_info().uss / 1e6, "objects": sys.getallocatedblocks()}
         with self.path.open("a") as file:
-            file.write(json.dumps({**place, **kept_memory(), **times, "ratio": ratio}) + "\n")
+            file.write(json.dumps({**place, **kept, **times, "ratio": ratio}) + "\n")
 
 
 def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -167,7 +168,6 @@ def judged(path: Path) -> Finding:
     figures = {
         "count": later[-1]["iter"],
         **{f"MB at {at}": mark["MB"] for at, mark in (("first", own[0]), ("last", own[-1]))},
-        "bytes kept an iteration": _slope(own, "used"),
         "objects kept an iteration": _slope(own, "objects"),
         **{"us at first": 1e6 * later[0]["engine"], "us at last": 1e6 * later[-1]["engine"]},
         **{"x bare loop at first": first, "x bare loop at last": last, "open files": later[-1]["files"]},
@@ -181,14 +181,13 @@ def judged(path: Path) -> Finding:
 
 
 def _kept(own: Sequence[Mapping[str, float]], figures: Mapping[str, float]) -> list[str]:
-    """Reports the growth of the memory of the process, and of the memory in use, which other work does not affect."""
+    """Reports the growth of the memory of the process and of the number of its objects."""
     wrong, grown = [], own[-1]["MB"] - own[0]["MB"]
     if grown > _MOST_MB:
         wrong.append(f"memory grew by {grown:.1f} MB from iteration {own[0]['iter']} to {own[-1]['iter']}")
-    for what, most in (("bytes", _MOST_KEPT_BYTES), ("objects", _MOST_KEPT_OBJECTS)):
-        kept = figures[f"{what} kept an iteration"]
-        if kept > most:
-            wrong.append(f"each iteration keeps {kept:.2f} {what}")
+    kept = figures["objects kept an iteration"]
+    if kept > _MOST_KEPT_OBJECTS:
+        wrong.append(f"each iteration keeps {kept:.2f} objects")
     return wrong
 
 

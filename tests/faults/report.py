@@ -6,8 +6,6 @@ from typing import Any
 
 from tests.faults.row import Row
 
-_MOST_PARTS = 6
-
 
 def report(rows: Sequence[Row], results: Sequence[dict[str, Any]]) -> int:
     """Prints one line per row, followed by its errors; returns 1 if there are any errors.
@@ -56,13 +54,5 @@ def _count(entry: dict[str, Any]) -> int:
 
 
 def _seeds(entries: list[dict[str, Any]]) -> str:
-    """Returns the seeds as ranges: "0-99, 200"."""
-    parts: list[list[int]] = []
-    for seed in sorted({each["seed"] for each in entries}):
-        if parts and seed == parts[-1][1] + 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    if len(parts) > _MOST_PARTS:
-        return f"{len(entries)} from {parts[0][0]} to {parts[-1][1]}"
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+    seeds = [entry["seed"] for entry in entries]
+    return f"{min(seeds)}-{max(seeds)}" if len(seeds) > 1 else str(seeds[0])

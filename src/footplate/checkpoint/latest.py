@@ -10,7 +10,7 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint.contents import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
-from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, has_own_layout, is_sharded_path, sharded_name
+from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_committed, is_sharded_path, sharded_name
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
 POINTER = "last_checkpoint"
@@ -89,7 +89,7 @@ def number_in(template: str, name: str) -> int | None:
 def is_written_by_footplate(path: str) -> bool:
     """Checks whether the checkpoint at `path` has a digest or layout that footplate wrote. Nothing is verified."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
-        return has_own_layout(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
+        return is_committed(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
     return False
 
 
@@ -189,9 +189,8 @@ def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
     damaged = storage.absolute(path)
     with contextlib.suppress(CheckpointError):
         for candidate in list_candidates(storage.parent(damaged)):
-            if candidate != damaged:
-                with contextlib.suppress(CheckpointError):
-                    verify(candidate)
+            with contextlib.suppress(CheckpointError):
+                if candidate != damaged and verify(candidate):
                     return candidate
     return None
 

@@ -29,10 +29,8 @@ from footplate.messages import list_names
 
 SHARDED_SUFFIX = ".sharded"
 LAYOUT = "layout.json"
-_SHARD_FILE = r"(rank_\d+-[0-9a-f]+-\d+\.distcp|state-[0-9a-f]+\.pth)"
-_OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[0-9a-f]{{8}}\.partial")
-_LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
-_LAYOUT_START_BYTES = 256
+_SHARD_FILE = r"(rank_\d+-[0-9a-f]+-\d+\.distcp|state-[0-9a-f]+\.pth|layout\.json)"
+_OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.{_SHARD_FILE}\.[0-9a-f]{{8}}\.partial")
 _FORMAT = "footplate-sharded 2"
 _MAX_NAMES = 3
 
@@ -105,21 +103,8 @@ def sharded_name(name: str) -> str:
 
 
 def is_own_file(name: str) -> bool:
-    """Checks whether a name is one that footplate gives to shards, state files and temporary files."""
+    """Checks whether a name is one that footplate gives to layouts, shards, state files and temporary files."""
     return _OWN_FILE.fullmatch(name) is not None
-
-
-def has_own_layout(folder: str) -> bool:
-    """Checks whether footplate wrote the layout in a folder. The layout is not verified.
-
-    Raises:
-        OSError: The layout cannot be read.
-    """
-    try:
-        with storage.open_file(storage.join(folder, LAYOUT)) as stream:
-            return _LAYOUT_START.match(stream.read(_LAYOUT_START_BYTES)) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def remove_sharded(folder: str) -> list[str]:
@@ -142,12 +127,7 @@ def remove_sharded(folder: str) -> list[str]:
         return []
     except NotADirectoryError:  # a file that footplate did not write
         return [storage.base_name(folder)]
-    if has_own_layout(folder):
-        storage.remove(storage.join(folder, LAYOUT))
-        names.remove(LAYOUT)
-    elif not all(map(is_own_file, names)):
-        return names
-    left = remove_own_files(folder, names)
+    left = remove_own_files(folder, sorted(names, key=lambda name: name != LAYOUT))
     if not left:
         storage.remove_empty_folder(folder)
     return left
@@ -172,10 +152,10 @@ def check_writable(folder: str) -> None:
     """Checks that a sharded checkpoint may be written to a folder.
 
     Raises:
-        CheckpointError: The folder contains files that footplate did not write.
+        CheckpointError: The folder contains no checkpoint, but files that footplate did not write.
         OSError: The folder cannot be read, or it is a file.
     """
-    if storage.exists(folder) and not has_own_layout(folder):
+    if storage.exists(folder) and not is_committed(folder):
         foreign = [name for name in storage.list_dir(folder) if not is_own_file(name)]
         if foreign:
             raise CheckpointError(
@@ -198,7 +178,7 @@ def remove_unfinished(folder: str, *, but: str) -> list[str]:
         if is_sharded_path(name) and name != but and not storage.is_link(path):
             with contextlib.suppress(OSError):  # a folder that cannot be read or removed must not stop a save
                 names = storage.list_dir(path)
-                if names and all(map(is_own_file, names)):
+                if names and LAYOUT not in names and all(map(is_own_file, names)):
                     remove_sharded(path)
                     removed.append(path)
     return removed

@@ -36,6 +36,7 @@ from footplate.checkpoint.digest import HashingSink, sha256_of_file
 from footplate.checkpoint.saver import commit_checkpoint
 from footplate.checkpoint.serializable import Shard, bytes_in
 from footplate.checkpoint.shard_layout import (
+    LAYOUT,
     Chunk,
     FileDigest,
     Layout,
@@ -187,25 +188,23 @@ class FolderWriter(FileSystemWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Writes the state file and then the layout. Writing the layout commits the checkpoint."""
-        places = {
-            (each.index.fqn, tuple(each.index.offset or ())): each.storage_data for part in results for each in part
-        }
+        places = {result.index: result.storage_data for part in results for result in part}
         files = {place.relative_path: digest for place, digest in places.values()}
         name = f"state-{self._save}.pth"
         path = storage.join(self.folder, name)
         commit_checkpoint(self._state, path)
         files[name] = FileDigest(storage.status(path).size, sha256_of_file(path))
         tensors = {}
-        for key, each in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
+        for key, tensor in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
             chunks = []
-            for chunk in each.chunks:
-                place, _ = places[key, tuple(chunk.offsets)]
+            for chunk in tensor.chunks:
+                place, _ = places[MetadataIndex(key, chunk.offsets)]
                 span = place.relative_path, place.offset, place.length
                 chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), *span))
-            tensors[key] = StoredTensor(each.properties.dtype, tuple(each.size), chunks)
+            tensors[key] = StoredTensor(tensor.properties.dtype, tuple(tensor.size), chunks)
         write_layout(self.folder, Layout(name, tensors, files))
         # The other files belong to the previous checkpoint and to failed saves.
-        remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in files))
+        remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in {*files, LAYOUT}))
 
     def drop(self) -> None:
         """Removes the files that this save wrote, unless the folder already contains a checkpoint."""

@@ -319,7 +319,7 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
             setattr(owner, name, tensors[0])
     set_tensor_parallel_size(mesh.size())
     # Loading and saving gather such weights in two steps. torch warns about this once per rank.
-    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+    logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
 
 
 def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:

@@ -280,9 +280,13 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
 class PlainBatchNorm(nn.BatchNorm2d):
     """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalizes the input."""
         if input.dim() < 2:
             raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
+        if input.dim() == 4:
+            return super().forward(input)
+        return super().forward(input.reshape(*input.shape[:2], -1, 1)).view(input.shape)
 
 
 class RankwiseBatchNorm(PlainBatchNorm):
@@ -295,10 +299,8 @@ class RankwiseBatchNorm(PlainBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes the input."""
-        self._check_input_dim(input)
         if not self.training:
-            normalized: Tensor = super().forward(input)
-            return normalized
+            return super().forward(input)
         reduced_dims = [0, *range(2, input.dim())]
         shape = [1, -1, *[1] * (input.dim() - 2)]
         count = torch.tensor([input.numel() / input.size(1)], dtype=input.dtype, device=input.device)
