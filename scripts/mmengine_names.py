@@ -13,10 +13,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from footplate.openmmlab.mmengine.names import MODULES
 from footplate.openmmlab.mmengine.utils import digit_version
+from footplate.openmmlab.names import MMENGINE
 
-TARGET = Path(__file__).resolve().parents[1] / "src/footplate/openmmlab/mmengine/unknown_names.json"
+TARGET = Path(__file__).resolve().parents[1] / "src/footplate/openmmlab/unknown_names.json"
 
 
 def module_names(wheel: Path) -> dict[str, set[str]]:
@@ -81,7 +81,7 @@ def unknown_names(versions: dict[str, dict[str, set[str]]]) -> dict[str, str]:
     Args:
         versions: The names of the modules of each version of MMEngine, the oldest version first.
     """
-    provided = {*MODULES, *(name for names in MODULES.values() for name in names)}
+    provided = {*MMENGINE, *(name for names in MMENGINE.values() for name in names)}
     defining: dict[str, list[str]] = {}  # maps names and modules to versions
     for version, modules in versions.items():
         for name in {*modules, *(name for names in modules.values() for name in names)} - provided:

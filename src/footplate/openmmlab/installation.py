@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 from footplate.data.workers import WorkerSetup
 from footplate.messages import nearest
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.mmengine.names import Names, describe_unknown_name
-from footplate.openmmlab.names import DISTRIBUTIONS, names_of
+from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch
 from footplate.openmmlab.versions import accepted_ranges, is_first_generation, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import top_level_spec

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate import openmmlab
-from footplate.openmmlab.mmengine.names import MODULES, unprovided_names
+from footplate.openmmlab.names import MMENGINE, unprovided_names
 
 IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
 
@@ -24,7 +24,7 @@ def test_names_that_packages_import() -> None:
 
 def test_every_name_of_the_tables_exists() -> None:
     openmmlab.install()
-    for module, names in MODULES.items():
+    for module, names in MMENGINE.items():
         found = importlib.import_module(module)
         assert [name for name in names if not hasattr(found, name)] == [], module
 
@@ -86,5 +86,5 @@ def test_reading_an_unknown_name() -> None:
 
 
 def test_no_listed_name_is_provided() -> None:
-    provided = {name for names in MODULES.values() for name in names} | set(MODULES)
+    provided = {name for names in MMENGINE.values() for name in names} | set(MMENGINE)
     assert provided.isdisjoint(unprovided_names())
