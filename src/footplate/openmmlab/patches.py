@@ -20,76 +20,105 @@ class Patch(NamedTuple):
     Attributes:
         new: The dotted path of the replacement.
         reason: The reason why the code no longer works.
-        always: Whether to replace the name even if it still exists, because it behaves differently.
     """
 
     new: str
     reason: str
-    always: bool = False
 
 
-_ALIASES = "NumPy 1.24 removed the aliases of Python's types"
-_NUMPY_2 = "NumPy 2.0 removed it"
-_RAGGED = "NumPy 1.24 does not make arrays of lists of different lengths"
-_NUMPY_2_4 = "NumPy 2.4 does not convert arrays to numbers"
-_ABC = "Python 3.10 removed it from collections"
-_DISTUTILS = "Python 3.12 removed distutils"
-_SETUPTOOLS = "setuptools 82 removed pkg_resources"
-_SIX = "PyTorch 2.0 removed torch._six"
-_PILLOW = "Pillow 10 removed it"
-_HERE = "footplate.openmmlab.removed"
-_TYPES = "bool int float complex object str"
-_CONTAINERS = "Callable Container Hashable Iterable Iterator Mapping MutableMapping MutableSequence MutableSet Sequence"
-_CONTAINERS += " Set Sized"
+_TABLE = """
+NumPy 1.24 removed the aliases of Python's types:
+    numpy.bool -> builtins.bool
+    numpy.int -> builtins.int
+    numpy.float -> builtins.float
+    numpy.complex -> builtins.complex
+    numpy.object -> builtins.object
+    numpy.str -> builtins.str
+    numpy.long -> builtins.int
+    numpy.unicode -> builtins.str
+NumPy 2.0 removed it:
+    numpy.float_ -> numpy.float64
+    numpy.complex_ -> numpy.complex128
+    numpy.string_ -> numpy.bytes_
+    numpy.unicode_ -> numpy.str_
+    numpy.Inf -> numpy.inf
+    numpy.Infinity -> numpy.inf
+    numpy.infty -> numpy.inf
+    numpy.NaN -> numpy.nan
+    numpy.NAN -> numpy.nan
+    numpy.PINF -> numpy.inf
+    numpy.round_ -> numpy.round
+    numpy.product -> numpy.prod
+    numpy.cumproduct -> numpy.cumprod
+    numpy.alltrue -> numpy.all
+    numpy.sometrue -> numpy.any
+    numpy.in1d -> removed.in1d
+    numpy.row_stack -> numpy.vstack
+    numpy.trapz -> numpy.trapezoid
+    numpy.asfarray -> removed.asfarray
+NumPy 2.0 does not wrap out-of-range numbers:
+    numpy.uint8() -> removed.uint8
+NumPy 1.24 does not make arrays of lists of different lengths:
+    numpy.array() -> removed.array
+Python 3.10 removed it from collections:
+    collections.Callable -> collections.abc.Callable
+    collections.Container -> collections.abc.Container
+    collections.Hashable -> collections.abc.Hashable
+    collections.Iterable -> collections.abc.Iterable
+    collections.Iterator -> collections.abc.Iterator
+    collections.Mapping -> collections.abc.Mapping
+    collections.MutableMapping -> collections.abc.MutableMapping
+    collections.MutableSequence -> collections.abc.MutableSequence
+    collections.MutableSet -> collections.abc.MutableSet
+    collections.Sequence -> collections.abc.Sequence
+    collections.Set -> collections.abc.Set
+    collections.Sized -> collections.abc.Sized
+Python 3.9 removed it:
+    fractions.gcd -> math.gcd
+Python 3.11 removed it:
+    inspect.getargspec -> removed.getargspec
+Python 3.8 removed it:
+    time.clock -> time.perf_counter
+Python 3.12 removed distutils:
+    distutils.version.LooseVersion -> removed.LooseVersion
+    distutils.util.strtobool -> removed.strtobool
+setuptools 82 removed pkg_resources:
+    pkg_resources.parse_version -> removed.parse_version
+    pkg_resources.DistributionNotFound -> removed.DistributionNotFound
+    pkg_resources.get_distribution -> removed.get_distribution
+PyTorch 2.0 removed torch._six:
+    torch._six.container_abcs -> removed.container_abcs
+    torch._six.inf -> removed.inf
+    torch._six.int_classes -> removed.int_classes
+    torch._six.nan -> removed.nan
+    torch._six.string_classes -> removed.string_classes
+PyTorch 2.6 reads only weights by default:
+    torch.load -> removed.load
+NumPy 2.4 does not convert arrays to numbers:
+    numpy.ndarray.__setitem__ -> removed.to_store
+    builtins.float() -> removed.to_float
+    builtins.int() -> removed.to_int
+Pillow 10 removed it:
+    PIL.Image.ANTIALIAS -> PIL.Image.LANCZOS
+    PIL.Image.LINEAR -> PIL.Image.BILINEAR
+    PIL.Image.CUBIC -> PIL.Image.BICUBIC
+"""
+"""The old and the new names, by reason. With `()`, only calls are replaced. `removed` is the module of footplate."""
 
-PATCHES: dict[str, Patch] = {
-    **{f"numpy.{name}": Patch(f"builtins.{name}", _ALIASES) for name in _TYPES.split()},
-    "numpy.long": Patch("builtins.int", _ALIASES),
-    "numpy.unicode": Patch("builtins.str", _ALIASES),
-    "numpy.float_": Patch("numpy.float64", _NUMPY_2),
-    "numpy.complex_": Patch("numpy.complex128", _NUMPY_2),
-    "numpy.string_": Patch("numpy.bytes_", _NUMPY_2),
-    "numpy.unicode_": Patch("numpy.str_", _NUMPY_2),
-    "numpy.Inf": Patch("numpy.inf", _NUMPY_2),
-    "numpy.Infinity": Patch("numpy.inf", _NUMPY_2),
-    "numpy.infty": Patch("numpy.inf", _NUMPY_2),
-    "numpy.NaN": Patch("numpy.nan", _NUMPY_2),
-    "numpy.NAN": Patch("numpy.nan", _NUMPY_2),
-    "numpy.PINF": Patch("numpy.inf", _NUMPY_2),
-    "numpy.round_": Patch("numpy.round", _NUMPY_2),
-    "numpy.product": Patch("numpy.prod", _NUMPY_2),
-    "numpy.cumproduct": Patch("numpy.cumprod", _NUMPY_2),
-    "numpy.alltrue": Patch("numpy.all", _NUMPY_2),
-    "numpy.sometrue": Patch("numpy.any", _NUMPY_2),
-    "numpy.in1d": Patch(f"{_HERE}.in1d", _NUMPY_2),
-    "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
-    "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
-    "numpy.uint8()": Patch(f"{_HERE}.uint8", "NumPy 2.0 does not wrap out-of-range numbers", always=True),
-    "numpy.array()": Patch(f"{_HERE}.array", _RAGGED, always=True),
-    "numpy.asfarray": Patch(f"{_HERE}.asfarray", _NUMPY_2),
-    **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
-    "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
-    "inspect.getargspec": Patch(f"{_HERE}.getargspec", "Python 3.11 removed it"),
-    "time.clock": Patch("time.perf_counter", "Python 3.8 removed it"),
-    "distutils.version.LooseVersion": Patch(f"{_HERE}.LooseVersion", _DISTUTILS),
-    "distutils.util.strtobool": Patch(f"{_HERE}.strtobool", _DISTUTILS),
-    "pkg_resources.parse_version": Patch(f"{_HERE}.parse_version", _SETUPTOOLS),
-    "pkg_resources.DistributionNotFound": Patch(f"{_HERE}.DistributionNotFound", _SETUPTOOLS),
-    "pkg_resources.get_distribution": Patch(f"{_HERE}.get_distribution", _SETUPTOOLS),
-    **{
-        f"torch._six.{name}": Patch(f"{_HERE}.{name}", _SIX)
-        for name in ("container_abcs", "inf", "int_classes", "nan", "string_classes")
-    },
-    "torch.load": Patch(f"{_HERE}.load", "PyTorch 2.6 reads only weights by default", always=True),
-    "numpy.ndarray.__setitem__": Patch(f"{_HERE}.to_store", _NUMPY_2_4, always=True),
-    "builtins.float()": Patch(f"{_HERE}.to_float", _NUMPY_2_4, always=True),
-    "builtins.int()": Patch(f"{_HERE}.to_int", _NUMPY_2_4, always=True),
-    "PIL.Image.ANTIALIAS": Patch("PIL.Image.LANCZOS", _PILLOW),
-    "PIL.Image.LINEAR": Patch("PIL.Image.BILINEAR", _PILLOW),
-    "PIL.Image.CUBIC": Patch("PIL.Image.BICUBIC", _PILLOW),
-}
-"""Maps the dotted path of each old name to its patch. With `()`, only calls are replaced."""
 
+def _read_table() -> dict[str, Patch]:
+    patches, reason = dict[str, Patch](), ""
+    for line in _TABLE.strip().splitlines():
+        old, arrow, new = line.strip().partition(" -> ")
+        if arrow:
+            patches[old] = Patch(new.replace("removed.", "footplate.openmmlab.removed."), reason)
+        else:
+            reason = old.rstrip(":")
+    return patches
+
+
+PATCHES = _read_table()
+"""Maps the dotted path of each old name to its patch."""
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
 _applied: defaultdict[str, set[str]] = defaultdict(set)
@@ -231,7 +260,7 @@ class _Replacer(ast.NodeTransformer):
         Returns None if the path needs no replacement.
         """
         found = PATCHES.get(path)
-        if found is None or (not found.always and _find(path) is not None):
+        if found is None or (path != "torch.load" and _find(path) is not None):  # torch.load exists, but has changed
             return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = _find(found.new)

@@ -20,7 +20,7 @@ def checkpoint_config(draft: Draft) -> None:
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
-            draft.write("default_hooks.checkpoint", None, "checkpoint_config")
+            draft.write("default_hooks.checkpoint", None)
         draft.became("checkpoint_config", "default_hooks.checkpoint=None: no checkpoints at intervals")
         return
     settings = dict(cfg)
@@ -29,12 +29,12 @@ def checkpoint_config(draft: Draft) -> None:
         if settings.pop(key, None) is not None:
             draft.warn(f"checkpoint_config.{key}", "has no counterpart and was removed")
     if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
-        draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
+        draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
         draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     if not made.get("out_dir"):
         made.pop("out_dir", None)
-    draft.write_all("default_hooks.checkpoint", with_origins(made, cfg), "checkpoint_config")
+    draft.write_all("default_hooks.checkpoint", with_origins(made, cfg))
     often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
     draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
@@ -55,11 +55,11 @@ def resume(draft: Draft) -> None:
     elif path:
         if draft.remaining.pop("load_from", None) is not None:
             draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
-        draft.write("load_from", path, "resume_from")
-        draft.write("resume", True, "resume_from")
+        draft.write("load_from", path)
+        draft.write("resume", True)
         result = "load_from with resume=True"
     elif auto:
-        draft.write("resume", "auto", "auto_resume")
+        draft.write("resume", "auto")
         result = "resume='auto', which resumes from the newest checkpoint in work_dir, if any"
     else:
         result = "removed: the run does not resume"

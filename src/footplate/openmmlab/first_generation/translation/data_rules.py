@@ -64,7 +64,7 @@ def data(draft: Draft) -> None:
     for key, value in data.items():
         is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
         if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
-            draft.write(f"{key}_dataset", value, "data")
+            draft.write(f"{key}_dataset", value)
             draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it")
         elif key in _LAUNCHER_KEYS:
             draft.became(f"data.{key}", "removed: torchrun decides this")
@@ -83,7 +83,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
             # WorkflowHook has the other settings.
             _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS or key == "drop_last"})
             return True
-        draft.write("val_dataset", data[split], "data")
+        draft.write("val_dataset", data[split])
         draft.ask("data.val", "there is no evaluation section; kept as val_dataset, which is not read")
         return False
     settings = {**common, **own}
@@ -102,10 +102,10 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = make_loader(draft, settings, data[split], test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}
-    draft.write(name, with_origins(loader, data, {**old_names, "dataset": split}), "data")
+    draft.write(name, with_origins(loader, data, {**old_names, "dataset": split}))
     if split == "test" and not has_evaluation:
-        draft.write("test_cfg", {"type": "TestLoop"}, "data")
-        draft.write("test_evaluator", {"type": METRIC}, "data")
+        draft.write("test_cfg", {"type": "TestLoop"})
+        draft.write("test_evaluator", {"type": METRIC})
     draft.became(f"data.{split}", f"{name}.dataset, wrapped in LegacyDataset")
     return True
 
@@ -142,6 +142,6 @@ def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
     """Keeps settings of `data`, or of one of its loaders, that have no counterpart."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
-        draft.write(f"data_settings.{key}", value, "data")
+        draft.write(f"data_settings.{key}", value)
         near = nearest(name, _KNOWN) if name not in _KNOWN else None
         draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", near=near)

@@ -87,6 +87,7 @@ class Draft:
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
+        self.source = ""
         self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
@@ -96,25 +97,31 @@ class Draft:
             return value
         return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
 
-    def write(self, path: str, value: Any, source: str) -> None:
-        """Writes a value at a key path of the second-generation config. `source` is the first-generation key."""
+    def write(self, path: str, value: Any, source: str = "") -> None:
+        """Writes a value at a key path of the second-generation config.
+
+        Args:
+            path: The key path.
+            value: The value.
+            source: The first-generation key, by default the first key of the rule that the config has.
+        """
         *parents, last = path.split(".")
         section = self.translated
         for part in parents:
             section = section.setdefault(part, {})
         section[last] = value
-        self.sources[tuple(path.split("."))] = source
+        self.sources[tuple(path.split("."))] = source or self.source
 
-    def write_all(self, path: str, values: Mapping[str, Any], source: str) -> None:
+    def write_all(self, path: str, values: Mapping[str, Any]) -> None:
         """Writes several values under one path."""
         for key, value in values.items():
-            self.write(f"{path}.{key}", value, source)
+            self.write(f"{path}.{key}", value)
 
-    def append(self, path: str, value: Any, source: str) -> None:
+    def append(self, path: str, value: Any) -> None:
         """Appends an entry to a list of the second-generation config."""
         entries = self.translated.setdefault(path, [])
         entries.append(value)
-        self.sources[(path, str(len(entries) - 1))] = source
+        self.sources[(path, str(len(entries) - 1))] = self.source
 
     def became(self, key: str, text: str) -> None:
         """Adds a note about the result of translating a key."""

@@ -56,7 +56,7 @@ def workflow(draft: Draft) -> None:
     used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
     loader = make_loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
     hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
-    draft.append("custom_hooks", hook, "workflow")
+    draft.append("custom_hooks", hook)
     unit = "epochs" if draft.by_epoch else "iterations"
     draft.became("workflow", f"the hook WorkflowHook computes losses on data.val; phases are counted in {unit}")
 
@@ -102,8 +102,8 @@ def evaluation(draft: Draft) -> None:
             draft.warn(f"evaluation.{key}", "passed to the dataset's evaluate()", near=near)
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode in ("val", "test") if splits.get("test") else ("val",):
-        draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"}, "evaluation")
-        draft.write(f"{mode}_evaluator", metric, "evaluation")
+        draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"})
+        draft.write(f"{mode}_evaluator", metric)
     arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
     draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
 
@@ -117,16 +117,16 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
         milestones = [(mark + 1, each) for mark, each in dynamic or ()]
         loop = {"val_interval": interval, "val_begin": start, "dynamic_intervals": milestones or None}
-        draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None}, "evaluation")
+        draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None})
         draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
     else:  # the loop cannot express this schedule
         if by_epoch and not draft.by_epoch:
             draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
         if draft.length is not None:
-            draft.write("train_cfg.val_begin", draft.length + 1, "evaluation")
+            draft.write("train_cfg.val_begin", draft.length + 1)
         entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
         entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
-        draft.append("custom_hooks", entry, "evaluation")
+        draft.append("custom_hooks", entry)
         draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
     best = {key: hook[key] for key in BEST_CHECKPOINT_KEYS if hook.get(key) is not None}
     if not best.get("save_best"):
@@ -138,8 +138,8 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
     if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None: no checkpoints at intervals
         del hooks["checkpoint"]
         never = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch}
-        draft.write_all("default_hooks.checkpoint", never, "evaluation")
-    draft.write_all("default_hooks.checkpoint", best, "evaluation")
+        draft.write_all("default_hooks.checkpoint", never)
+    draft.write_all("default_hooks.checkpoint", best)
     if hook.get("out_dir"):
         draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
     draft.became("evaluation.save_best", f"default_hooks.checkpoint.save_best={best['save_best']!r}")

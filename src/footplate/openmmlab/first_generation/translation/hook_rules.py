@@ -17,7 +17,7 @@ def custom_hooks(draft: Draft) -> None:
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):
-            draft.append("custom_hooks", hook, "custom_hooks")
+            draft.append("custom_hooks", hook)
             continue
         made = with_origins({**hook, "priority": hook.get("priority", "NORMAL")}, hook)
         if made.get("type") == "EMAHook" and "ema_type" not in made:
@@ -27,7 +27,7 @@ def custom_hooks(draft: Draft) -> None:
             if not {"begin_iter", "begin_epoch", "start_iters"} & made.keys():
                 made["ema_type"] = "WarmUpEMA"
                 made.setdefault("warm_up", 100)
-        draft.append("custom_hooks", made, "custom_hooks")
+        draft.append("custom_hooks", made)
     if hooks:
         draft.became("custom_hooks", "custom_hooks, with the default priority NORMAL written out")
 
@@ -44,6 +44,6 @@ default_hooks = dict(
 def priorities(draft: Draft) -> None:
     """Sets the priorities of the default hooks to those of the first generation."""
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
-        draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
+        draft.write(f"default_hooks.{name}.priority", priority)
     if draft.translated["default_hooks"].get("checkpoint", {}) is not None:
-        draft.write("default_hooks.checkpoint.priority", "NORMAL", "default hooks")
+        draft.write("default_hooks.checkpoint.priority", "NORMAL")

@@ -52,61 +52,75 @@ LOADER_KEYS = {
 """Maps the first-generation names of dataloader settings to the second-generation names."""
 
 SPLITS = ("train", "val", "test")
-_POLICY_KEYS = {
-    "start_factor": "warmup_ratio",
-    "factor": "warmup_ratio",
-    "eta_min": "min_lr",
-    "eta_min_ratio": "min_lr_ratio",
-    "milestones": "step",
-    "step_size": "step",
-    "eta_max": "max_lr",
-}
 BEST_CHECKPOINT_KEYS = ("save_best", "rule", "greater_keys", "less_keys")
 
 
+# Second-generation key paths, and the first-generation key paths of the same value. WorkflowHook computes validation
+# losses with the training pipeline.
+_VALUES = """
+optim_wrapper.optimizer = optimizer
+optim_wrapper.*.optimizer = optimizer.* optimizers.*
+optim_wrapper.paramwise_cfg = optimizer.paramwise_cfg optimizer.paramwise_options
+optim_wrapper.constructor = optimizer.constructor
+optim_wrapper.clip_grad = optimizer_config.grad_clip
+optim_wrapper.accumulative_counts = optimizer_config.cumulative_iters optimizer_config.update_interval
+optim_wrapper.state_dtype = optimizer_config.state_dtype
+optim_wrapper.loss_scale = fp16.loss_scale optimizer_config.loss_scale
+param_scheduler.*.start_factor = lr_config.warmup_ratio momentum_config.warmup_ratio
+param_scheduler.*.factor = lr_config.warmup_ratio momentum_config.warmup_ratio
+param_scheduler.*.eta_min = lr_config.min_lr momentum_config.min_lr
+param_scheduler.*.eta_min_ratio = lr_config.min_lr_ratio momentum_config.min_lr_ratio
+param_scheduler.*.milestones = lr_config.step momentum_config.step
+param_scheduler.*.step_size = lr_config.step momentum_config.step
+param_scheduler.*.eta_max = lr_config.max_lr momentum_config.max_lr
+param_scheduler.*.* = lr_config.* momentum_config.*
+train_cfg.max_epochs = runner.max_epochs total_epochs
+train_cfg.max_iters = runner.max_iters total_iters
+train_cfg.max_hours = runner.max_hours
+train_cfg.val_interval = evaluation.interval
+train_cfg.val_begin = evaluation.start
+val_evaluator.* = evaluation.*
+test_evaluator.* = evaluation.*
+default_hooks.checkpoint.save_best = evaluation.save_best
+default_hooks.checkpoint.rule = evaluation.rule
+default_hooks.checkpoint.greater_keys = evaluation.greater_keys
+default_hooks.checkpoint.less_keys = evaluation.less_keys
+default_hooks.checkpoint.* = checkpoint_config.*
+default_hooks.logger.interval = log_config.interval
+log_processor.window_size = log_config.interval
+env_cfg.dist_cfg = dist_params
+load_from = resume_from
+model.train_cfg = train_cfg
+model.test_cfg = test_cfg
+custom_hooks.*.dataloader.dataset.dataset.pipeline = data.train.pipeline
+custom_hooks.*.dataloader.dataset.dataset.* = data.val.*
+custom_hooks.* = custom_hooks.*
+*_dataset = data.*
+"""
+# The same, for values in a different notation.
+_MEANINGS = """
+param_scheduler = lr_config momentum_config
+train_cfg.type = runner.type
+train_cfg.dynamic_intervals = evaluation.dynamic_intervals
+"""
+
+
+def _path(text: str) -> Path:
+    return tuple(text.split("."))
+
+
+def _rows(table: str) -> dict[str, tuple[str, ...]]:
+    rows = (line.partition(" = ") for line in table.strip().splitlines())
+    return {key: tuple(values.split()) for key, _, values in rows}
+
+
 def _move(new: str, *old: str, kind: Kind = "value") -> Move:
-    return Move(tuple(new.split(".")), tuple(tuple(each.split(".")) for each in old), kind)
+    return Move(_path(new), tuple(map(_path, old)), kind)
 
 
-_MOVES = [
-    _move("optim_wrapper.optimizer", "optimizer"),
-    _move("optim_wrapper.*.optimizer", "optimizer.*", "optimizers.*"),
-    _move("optim_wrapper.paramwise_cfg", "optimizer.paramwise_cfg", "optimizer.paramwise_options"),
-    _move("optim_wrapper.constructor", "optimizer.constructor"),
-    _move("optim_wrapper.clip_grad", "optimizer_config.grad_clip"),
-    _move("optim_wrapper.accumulative_counts", "optimizer_config.cumulative_iters", "optimizer_config.update_interval"),
-    _move("optim_wrapper.state_dtype", "optimizer_config.state_dtype"),
-    _move("optim_wrapper.loss_scale", "fp16.loss_scale", "optimizer_config.loss_scale"),
-    *(
-        _move(f"param_scheduler.*.{new}", f"lr_config.{old}", f"momentum_config.{old}")
-        for new, old in _POLICY_KEYS.items()
-    ),
-    _move("param_scheduler.*.*", "lr_config.*", "momentum_config.*"),
-    _move("param_scheduler", "lr_config", "momentum_config", kind="meaning"),
-    _move("train_cfg.max_epochs", "runner.max_epochs", "total_epochs"),
-    _move("train_cfg.max_iters", "runner.max_iters", "total_iters"),
-    _move("train_cfg.max_hours", "runner.max_hours"),
-    _move("train_cfg.type", "runner.type", kind="meaning"),
-    _move("train_cfg.val_interval", "evaluation.interval"),
-    _move("train_cfg.val_begin", "evaluation.start"),
-    _move("train_cfg.dynamic_intervals", "evaluation.dynamic_intervals", kind="meaning"),
-    _move("val_evaluator.*", "evaluation.*"),
-    _move("test_evaluator.*", "evaluation.*"),
-    *(_move(f"default_hooks.checkpoint.{key}", f"evaluation.{key}") for key in BEST_CHECKPOINT_KEYS),
-    _move("default_hooks.checkpoint.*", "checkpoint_config.*"),
-    _move("default_hooks.logger.interval", "log_config.interval"),
-    _move("log_processor.window_size", "log_config.interval"),
-    _move("env_cfg.dist_cfg", "dist_params"),
-    *(_move(new, old) for old, new in RENAMED.items()),
-    _move("load_from", "resume_from"),
-    _move("model.train_cfg", "train_cfg"),
-    _move("model.test_cfg", "test_cfg"),
-    # WorkflowHook computes validation losses with the training pipeline.
-    _move("custom_hooks.*.dataloader.dataset.dataset.pipeline", "data.train.pipeline"),
-    _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*"),
-    _move("custom_hooks.*", "custom_hooks.*"),
-    _move("*_dataset", "data.*"),
-]
+_MOVES = [_move(new, *old) for new, old in _rows(_VALUES).items()]
+_MOVES += [_move(new, old) for old, new in RENAMED.items()]
+_MOVES += [_move(new, *old, kind="meaning") for new, old in _rows(_MEANINGS).items()]
 for _split in SPLITS:
     _loader = f"{_split}_dataloader"
     for _new in dict.fromkeys(LOADER_KEYS.values()):
@@ -128,29 +142,29 @@ KEY_MAP: tuple[Move, ...] = tuple(sorted(_MOVES, key=lambda move: -len(move.new)
 """All moves, the most specific first."""
 
 # Maps each section to the first-generation keys that it replaces. The first key in a config determines the position.
-OWNERS: dict[str, tuple[str, ...]] = {
-    "train_dataloader": ("data",),
-    "val_dataloader": ("data",),
-    "test_dataloader": ("data",),
-    "val_evaluator": ("data", "evaluation"),
-    "test_evaluator": ("data", "evaluation"),
-    "optim_wrapper": ("optimizer", "optimizers", "optimizer_config", "fp16"),
-    "param_scheduler": ("lr_config", "momentum_config", "runner"),
-    "train_cfg": ("runner", "total_epochs", "total_iters", "evaluation"),
-    "val_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
-    "test_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
-    "default_hooks": ("checkpoint_config", "log_config", "evaluation"),
-    "log_processor": ("log_config",),
-    "visualizer": ("log_config",),
-    "custom_hooks": ("custom_hooks", "workflow", "evaluation", "lr_config", "optimizer_config", "checkpoint_config"),
-    "env_cfg": ("dist_params", "cudnn_benchmark", "mp_start_method", "opencv_num_threads"),
-    "data_settings": ("data",),
-    "randomness": ("seed", "deterministic", "diff_seed"),
-    "load_from": ("resume_from",),
-    "resume": ("resume_from", "auto_resume"),
-    "model": ("train_cfg", "test_cfg"),
-    "model_adapter": ("dist_params", "log_config", "runner", "data", "model"),
-}
+OWNERS = _rows("""
+train_dataloader = data
+val_dataloader = data
+test_dataloader = data
+val_evaluator = data evaluation
+test_evaluator = data evaluation
+optim_wrapper = optimizer optimizers optimizer_config fp16
+param_scheduler = lr_config momentum_config runner
+train_cfg = runner total_epochs total_iters evaluation
+val_cfg = runner total_epochs total_iters evaluation data
+test_cfg = runner total_epochs total_iters evaluation data
+default_hooks = checkpoint_config log_config evaluation
+log_processor = log_config
+visualizer = log_config
+custom_hooks = custom_hooks workflow evaluation lr_config optimizer_config checkpoint_config
+env_cfg = dist_params cudnn_benchmark mp_start_method opencv_num_threads
+data_settings = data
+randomness = seed deterministic diff_seed
+load_from = resume_from
+resume = resume_from auto_resume
+model = train_cfg test_cfg
+model_adapter = dist_params log_config runner data model
+""")
 
 
 def owners_of(key: str) -> tuple[str, ...]:

@@ -47,11 +47,11 @@ def log_config(draft: Draft) -> None:
     text: Mapping[str, Any] = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
     own_interval = text.get("interval", interval)
     made = {"interval": own_interval, **{key: text[key] for key in _TEXT_SETTINGS if key in text}}
-    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg), "log_config")
-    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
+    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg))
+    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch)
     # First-generation loggers average over all iterations since the previous log line.
     processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
-    draft.write_all("log_processor", processor, "log_config")
+    draft.write_all("log_processor", processor)
     often = format_interval(own_interval, "iteration")
     draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     _warn_about_left(draft, "log_config.hooks", text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority"))
@@ -61,7 +61,7 @@ def log_config(draft: Draft) -> None:
             backends += _backend(draft, hook, f"log_config.hooks[{index}]", interval)
     if backends:
         visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]}
-        draft.write("visualizer", visualizer, "log_config")
+        draft.write("visualizer", visualizer)
         names = ", ".join(each["type"] for each in backends)
         draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
 
@@ -77,7 +77,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
         return []
     if kind not in _WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
-        draft.append("custom_hooks", with_origins(own, hook), "log_config")
+        draft.append("custom_hooks", with_origins(own, hook))
         draft.became(key, f"the custom hook {kind}")
         return []
     backend, renamed = _WRITERS[kind]

@@ -36,5 +36,5 @@ def model_settings(draft: Draft) -> None:
 def model_adapter(draft: Draft) -> None:
     """Adds an adapter with the step methods that the loops call. The model is unchanged."""
     if "model" in draft.remaining:
-        draft.write("model_adapter", {"type": "LegacyModel"}, "model")
+        draft.write("model_adapter", {"type": "LegacyModel"})
         draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")

@@ -45,10 +45,10 @@ def optimizer(draft: Draft) -> None:
         draft.take("optimizer")
         return
     if "type" in cfg:
-        draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg), source)
+        draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg))
         draft.became(source, "optim_wrapper.optimizer")
         return
-    draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
+    draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg))
     draft.became(source, "optim_wrapper, one for each optimizer")
     if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
@@ -105,7 +105,7 @@ def optimizer_config(draft: Draft) -> None:
             )
         _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
         hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
-        draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]), "optimizer_config")
+        draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]))
         draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
         return
     step: dict[str, Any] = {}
@@ -175,4 +175,4 @@ def _update_wrappers(
         elif value is not None:
             draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
     for path in _wrappers(draft):
-        draft.write_all(path, step, source)
+        draft.write_all(path, step)

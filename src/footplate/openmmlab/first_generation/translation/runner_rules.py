@@ -27,7 +27,7 @@ def runner(draft: Draft) -> None:
     settings: dict[str, Any] = dict(given or {})
     if settings.get("max_hours") is not None:
         length["max_hours"] = settings["max_hours"]
-    draft.write_all("train_cfg", {"type": loop, **length}, source)
+    draft.write_all("train_cfg", {"type": loop, **length})
     draft.became(source, ", ".join([f"train_cfg: {loop}", *(f"{key}={value}" for key, value in length.items())]))
     kind = settings.pop("type", "Runner")
     if kind not in _RUNNERS:

@@ -36,7 +36,7 @@ def dist_params(draft: Draft) -> None:
     given = draft.take("dist_params")
     if given:
         kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
-        draft.write("env_cfg.dist_cfg", with_origins(kept, given), "dist_params")
+        draft.write("env_cfg.dist_cfg", with_origins(kept, given))
         draft.became("dist_params", "env_cfg.dist_cfg")
         for key in given:
             if key not in kept:

@@ -72,12 +72,12 @@ def _schedule(draft: Draft, field: str) -> None:
         # In an iteration-based run, MMCV changes this default for the learning rate only.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
         hook = {**by_iter, "type": names, **settings, "priority": priority}
-        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}), key)
+        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}))
     else:
         draft.check_runner()
         made = [with_origins(each, cfg) for each in translate_policy(draft, cfg, field)]
         names = ", ".join(each["type"] for each in made)
-    draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
+    draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
     draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
 
 

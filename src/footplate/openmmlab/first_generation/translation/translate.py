@@ -253,6 +253,8 @@ def _apply(rule: Rule, draft: Draft) -> None:
     """Applies a rule if it acts on the draft. Adds the origin of the first-generation key to errors."""
     if not rule.acts_on(draft):
         return
+    present = [key for key in rule.keys if key in draft.remaining]
+    draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
         rule.apply(draft)
     except FootplateError as error:
