@@ -1,6 +1,7 @@
 import io
 import pickle
 import random
+import tarfile
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
@@ -151,6 +152,13 @@ def test_truncated_files_are_damaged() -> None:
         for length in range(0, len(whole), 31):
             with pytest.raises(CheckpointDamagedError):
                 read_content(io.BytesIO(whole[:length]))
+
+
+def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "old.pth", "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    with pytest.raises(CheckpointError, match=r"a tar archive, a format from before PyTorch 0\.2"):
+        load_checkpoint(tmp_path / "old.pth")
 
 
 def test_archives_that_grow_when_they_are_read_are_refused(pack: Pack) -> None:
