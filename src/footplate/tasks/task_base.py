@@ -168,6 +168,14 @@ class TaskModel(BaseModel):
         """Returns one sample with the prediction for each image."""
 
 
+def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
+    """Returns the samples. Raises a DataError if there are none, or one of them has none of the fields."""
+    if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
+        names = " or ".join(f"'{field}'" for field in fields)
+        raise DataError(f"the loss needs the ground truth of every image: {names} in its data sample")
+    return data_samples
+
+
 def build_part(name: str, part: Part) -> nn.Module:
     """Returns a module, or builds it from a config. Errors are reported under the key `name`."""
     if isinstance(part, nn.Module):

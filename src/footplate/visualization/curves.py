@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -61,8 +60,6 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
     """Plots losses, metrics and learning rate as an image file, without per-class results.
 
-    Skips an incomplete last line.
-
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
         out_path: The path of the image.
@@ -73,17 +70,10 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
         DataError: The file has no scalars to draw.
     """
     with open(scalars_path, encoding="utf-8") as file:
-        lines = [line for line in file if line.strip()]
+        records = [json.loads(line) for line in file if line.strip()]
     points: dict[tuple[bool, str], list[tuple[float, float]]] = {}
     x_label = "step"
-    for number, line in enumerate(lines, start=1):
-        try:
-            scalars = dict(json.loads(line).items())
-        except (ValueError, AttributeError) as error:
-            if 1 < number == len(lines) and not line.endswith("\n"):
-                break  # the process was killed while writing
-            name = os.path.basename(scalars_path)
-            raise DataError(f"'{name}' must have one JSON object per line", found=scalars_path) from error
+    for scalars in records:
         trains = "lr" in scalars  # only training lines contain the learning rate; all others are from validations
         x_label = "iteration" if "iter" in scalars else x_label
         for name, value in scalars.items():

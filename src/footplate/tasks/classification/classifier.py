@@ -14,7 +14,7 @@ from footplate.models import BaseModule
 from footplate.registry import MODELS
 from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
-from footplate.tasks.task_base import Part, TaskModel, build_part
+from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth
 
 
 @MODELS.register_module()
@@ -181,21 +181,20 @@ class LinearClsHead(BaseModule):
             DataError: A sample has no ground truth, several classes but no `gt_score`, or a class out of range.
         """
         scores = self(features)
-        if not data_samples:
-            raise DataError("the loss needs the ground truth of every image, but the batch has no 'data_samples'")
-        soft = all("gt_score" in sample for sample in data_samples)
-        if soft:
-            target = torch.stack([sample.gt_score for sample in data_samples])
+        samples = check_truth(data_samples, "gt_score", "gt_label")
+        is_soft = all("gt_score" in sample for sample in samples)
+        if is_soft:
+            target = torch.stack([sample.gt_score for sample in samples])
         else:
-            labels = [labels_of(sample, self.num_classes) for sample in data_samples]
-            for sample, label in zip(data_samples, labels, strict=True):
+            labels = [labels_of(sample, self.num_classes) for sample in samples]
+            for sample, label in zip(samples, labels, strict=True):
                 if len(label) != 1:
                     where = sample.get("img_path", "an image")
                     raise DataError(f"'{where}' has {len(label)} classes, but this loss needs exactly one")
             target = torch.cat(labels)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:
-            ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if soft else target)
+            ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if is_soft else target)
             losses |= {f"accuracy_top-{k}": 100 * (ranks < k).float().mean() for k in self.topk}
         return losses
 

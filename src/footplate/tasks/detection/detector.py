@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from footplate.checks import check_count, check_fraction
 from footplate.data.structures import InstanceData
 from footplate.error_context import with_origins
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
-from footplate.tasks.task_base import TaskModel, build_settings, check_classes, import_transformers
+from footplate.tasks.task_base import TaskModel, build_settings, check_classes, check_truth, import_transformers
 
 _TINY = 1e-7  # pixels; replaces the area of empty boxes in divisions
 
@@ -129,9 +129,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
     Raises:
         DataError: The ground truth is missing, or has a class out of range.
     """
-    if not data_samples or any("gt_instances" not in sample for sample in data_samples):
-        raise DataError("the loss needs the ground truth of every image: 'gt_instances' in its data sample")
-    instances = [sample.gt_instances for sample in data_samples]
+    instances = [sample.gt_instances for sample in check_truth(data_samples, "gt_instances")]
     labels = torch.cat([each.labels for each in instances])
     # Only checked on the CPU, since reading from an accelerator would synchronize every step.
     if labels.device.type == "cpu":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_count, check_fraction
 from footplate.data.annotations import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, format_table, required_classes
@@ -47,7 +47,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             boxes.
         classwise: Whether to also log a table of the average precision of each class, and to report it as
             `<class>_precision` for boxes and as `segm_<class>_precision` for masks.
-        proposal_nums: Three maximum numbers of predictions per image.
+        proposal_nums: The maximum numbers of predictions per image.
         iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. By default, these are `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and
             `mAP_l`, and for "proposal" the recalls such as `AR@100`.
@@ -89,16 +89,14 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_choice("metric", name, _KINDS)
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
-        if len(proposal_nums) != 3 or any(number < 1 for number in proposal_nums):
-            raise ArgumentError(
-                "proposal_nums must be three positive numbers", key="proposal_nums", found=proposal_nums
-            )
+        for number in proposal_nums:
+            check_count("proposal_nums", number)
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
         self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
-        if not self.iou_thrs or not all(0 <= threshold <= 1 for threshold in self.iou_thrs):
-            raise ArgumentError("iou_thrs must be numbers from 0 to 1", key="iou_thrs", found=iou_thrs)
+        for threshold in self.iou_thrs:
+            check_fraction("iou_thrs", threshold)
         self.metric_items = None if metric_items is None else tuple(metric_items)
         self.format_only = format_only
         if outfile_prefix is not None:
@@ -220,7 +218,7 @@ def measure(
         truth: The content of a COCO file, with the images to evaluate.
         results: The content of a COCO result file.
         kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
-        numbers: Three maximum numbers of predictions per image.
+        numbers: The maximum numbers of predictions per image.
         thresholds: The IoU thresholds, 0 to 1.
         category_ids: The ids of the categories to evaluate. The curves are in the order of these ids.
     """

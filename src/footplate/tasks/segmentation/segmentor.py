@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from footplate.checks import check_keys
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
-from footplate.tasks.task_base import Pyramid, TaskModel, import_transformers
+from footplate.tasks.task_base import Pyramid, TaskModel, check_truth, import_transformers
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
@@ -112,18 +112,16 @@ def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[
     Raises:
         DataError: A sample has no ground truth.
     """
-    if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
-        raise DataError("the loss needs the ground truth of every image: 'gt_sem_seg' in its data sample")
-    found = []
-    for sample in data_samples:
+    label_maps = []
+    for sample in check_truth(data_samples, "gt_sem_seg"):
         labels: Tensor = sample.gt_sem_seg.data
         if labels.shape[-2:] != shape:
             size = tuple(sample.get("img_shape", shape))[:2]
             if labels.shape[-2:] != size:
                 labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
             labels = F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
-        found.append(labels)
-    return torch.cat(found).long()
+        label_maps.append(labels)
+    return torch.cat(label_maps).long()
 
 
 def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
