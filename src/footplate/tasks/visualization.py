@@ -58,12 +58,15 @@ class TaskVisualizer(Visualizer):
         classes = self._classes or self.dataset_meta.get("classes") or ()
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
-    def class_colors(self, count: int) -> list[RGB]:
-        """Returns the palette of the visualizer or dataset, or distinct colors, with gray for a background."""
+    def class_color(self, label: int) -> RGB:
+        """Returns the color of a class from the palette of the visualizer or dataset. A short palette is repeated.
+
+        Without a palette, classes have distinct colors, and a background is gray.
+        """
         palette = self._palette or self.dataset_meta.get("palette")
         if palette:
-            return [as_rgb(color) for color in palette]
-        return colors_of_classes([self.class_name(label) for label in range(count)])
+            return as_rgb(palette[label % len(palette)])
+        return colors_of_classes([self.class_name(number) for number in range(label + 1)])[label]
 
     def overlay(self, data: Any, shape: Sequence[int]) -> set[int]:
         """Draws the ground truth or the prediction on the current image, and returns the drawn labels.
@@ -98,10 +101,9 @@ class TaskVisualizer(Visualizer):
         zoom = max(1, -(-self.least_size // max(size)))  # enlarged by an integer factor, without smoothing
         plain = plain.repeat(zoom, axis=0).repeat(zoom, axis=1)
         panels, labels = {"image": plain}, set()
-        for caption, (field, shape), draw in zip(
-            ("truth", "prediction"), self.fields, (draw_gt, draw_pred), strict=True
-        ):
-            if draw and data_sample is not None and field in data_sample:
+        wanted = zip(("truth", "prediction"), self.fields, (draw_gt, draw_pred), strict=True)
+        for caption, (field, shape), is_wanted in wanted:
+            if is_wanted and data_sample is not None and field in data_sample:
                 self.set_image(plain)
                 labels |= self.overlay(data_sample.get(field), data_sample.get(shape, size))
                 panels[caption] = self.get_image()
@@ -109,8 +111,8 @@ class TaskVisualizer(Visualizer):
             self.set_image(plain)
             errors = self.difference(*(data_sample.get(field) for field, _ in self.fields))
             panels |= {} if errors is None else {"errors": errors}
-        colors = self.class_colors(max(labels, default=-1) + 1)
-        return arrange_panels(panels, [LegendEntry(colors[each], self.class_name(each)) for each in sorted(labels)])
+        legend = [LegendEntry(self.class_color(label), self.class_name(label)) for label in sorted(labels)]
+        return arrange_panels(panels, legend)
 
 
 class BaseVisualizationHook(Hook):

@@ -60,7 +60,7 @@ def test_wrong_pixels_are_red_in_the_error_map() -> None:
 
 def test_background_without_a_palette_is_gray() -> None:
     visualizer = SegLocalVisualizer(classes=["background", "shoe"])
-    assert visualizer.class_colors(2) == [(128, 128, 128), distinct_colors(2)[1]]
+    assert [visualizer.class_color(0), visualizer.class_color(1)] == [(128, 128, 128), distinct_colors(2)[1]]
 
 
 @pytest.mark.parametrize("palette", [PALETTE, None])

@@ -13,8 +13,7 @@ from footplate.registry import HOOKS, VISUALIZERS
 from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Color, as_array, as_rgb, distinct_colors
-from footplate.visualization.drawing import RGB
+from footplate.visualization import Color, as_array
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -31,8 +30,7 @@ class DetLocalVisualizer(TaskVisualizer):
     K, 2)`` or ``(N, K, 3)``, and are connected by the `skeleton_links` in the dataset's `metainfo`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset, extended
-            with distinct colors.
+        bbox_color: One color for all boxes, or one for each class. By default, the palette of the dataset.
         text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
@@ -59,7 +57,8 @@ class DetLocalVisualizer(TaskVisualizer):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.bbox_color = bbox_color
+        is_single = isinstance(bbox_color, str) or isinstance((bbox_color or [None])[0], int)
+        self._palette = [bbox_color] if is_single else bbox_color  # type: ignore[list-item, assignment]
         self.text_color = text_color
         self.line_width = line_width
         self.alpha = check_fraction("alpha", alpha)
@@ -89,13 +88,6 @@ class DetLocalVisualizer(TaskVisualizer):
             data_sample.pred_instances = found[found.scores >= pred_score_thr]
         super().add_datasample(name, image, data_sample, *args, **settings)
 
-    def class_colors(self, count: int) -> list[RGB]:
-        """Returns at least `count` colors: `bbox_color` or the palette, extended with distinct colors."""
-        palette: Any = self.bbox_color or self.dataset_meta.get("palette") or ()
-        single = isinstance(palette, str) or (len(palette) > 0 and all(isinstance(each, int) for each in palette))
-        colors = [as_rgb(palette)] * count if single else [as_rgb(color) for color in palette]
-        return colors + distinct_colors(count)[len(colors) :]
-
     def overlay(self, data: InstanceData, shape: Sequence[int]) -> set[int]:
         """Draws masks, boxes, keypoints, classes and scores."""
         height, width = self.get_image().shape[:2]
@@ -103,8 +95,7 @@ class DetLocalVisualizer(TaskVisualizer):
         labels = as_array(data.labels).tolist()
         if not labels:
             return set()
-        palette = self.class_colors(max(labels) + 1)
-        colors = [palette[label] for label in labels]
+        colors = [self.class_color(label) for label in labels]
         if "masks" in data:
             masks = [Image.fromarray(mask.astype(np.uint8)) for mask in as_array(data.masks)]
             resized = [np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) for mask in masks]

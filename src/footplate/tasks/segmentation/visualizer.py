@@ -18,7 +18,7 @@ _WRONG = (230, 30, 60)
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(TaskVisualizer):
-    """Draws the classes of a SegDataSample on its image, except label 255 and labels without a color.
+    """Draws the classes of a SegDataSample on its image, except label 255.
 
     Args:
         classes: The names of the classes; by default, those of the dataset.
@@ -56,11 +56,9 @@ class SegLocalVisualizer(TaskVisualizer):
     def overlay(self, data: PixelData, shape: Sequence[int]) -> set[int]:
         """Colors the pixels of the image according to a label map of the same size."""
         labels = as_array(data.data)[0].astype(np.int64)
-        found = [label for label in np.unique(labels).tolist() if label != _IGNORED]
-        colors = self.class_colors(max(found, default=0) + 1)
-        drawn = [label for label in found if 0 <= label < len(colors)]
+        drawn = [label for label in np.unique(labels).tolist() if 0 <= label != _IGNORED]
         masks = np.reshape([labels == label for label in drawn], (-1, *labels.shape))
-        self.draw_binary_masks(masks, [colors[label] for label in drawn], self.alpha)
+        self.draw_binary_masks(masks, [self.class_color(label) for label in drawn], self.alpha)
         return set(drawn)
 
     def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
