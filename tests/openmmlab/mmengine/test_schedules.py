@@ -49,20 +49,6 @@ def test_a_schedule_of_a_code_base_is_converted_to_iterations_by_its_own_method(
     assert (schedule.total_iters, rates) == (4, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
-def test_a_schedule_of_a_code_base_moves_to_the_position_of_a_resumed_run() -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.5)
-    schedule = RampLR(optimizer, end=10)
-    schedule.step()
-    state = schedule.state_dict()
-    assert (schedule.matches(state), schedule.matches({**state, "type": "LinearLR"})) == (True, False)
-    schedule.rewind()
-    schedule.start()
-    assert optimizer.param_groups[0]["lr"] == 0.5
-    schedule.load_state_dict(state)
-    schedule.step()
-    assert optimizer.param_groups[0]["lr"] == 1.5
-
-
 _Constant: Any = PARAM_SCHEDULERS.get("ConstantParamScheduler")
 
 

@@ -61,26 +61,6 @@ def test_deformable_roi_pool_shifts_bins() -> None:
     torch.testing.assert_close(shifted - plain, torch.tensor([[[[0.0, 0.0], [0.0, 2.0]]]]))
 
 
-def test_gradients_of_deformable_roi_pool() -> None:
-    features = torch.randn(1, 2, 9, 9, generator=RANDOM, dtype=torch.float64)
-    rois = torch.tensor([[0, 1.2, 1.7, 6.3, 7.1]], dtype=torch.float64)
-    offset = torch.rand(1, 2, 2, 2, generator=RANDOM, dtype=torch.float64) * 0.1
-    grad = torch.randn(1, 2, 2, 2, generator=RANDOM, dtype=torch.float64)
-    of_features, of_offset = torch.zeros_like(features), torch.zeros_like(offset)
-    regions.deform_roi_pool_backward(grad, features, rois, offset, of_features, of_offset, 2, 2, 1.0, 2, 0.1)
-
-    def pooled(features: Tensor, offset: Tensor) -> float:
-        output = torch.zeros_like(grad)
-        regions.deform_roi_pool_forward(features, rois, offset, output, 2, 2, 1.0, 2, 0.1)
-        return float((output * grad).sum())
-
-    for place in range(offset.numel()):
-        step = torch.zeros(offset.numel(), dtype=torch.float64).index_fill(0, torch.tensor(place), 1e-6).view_as(offset)
-        slope = (pooled(features, offset + step) - pooled(features, offset - step)) / 2e-6
-        assert of_offset.flatten()[place].item() == pytest.approx(slope, abs=1e-6)
-    assert (of_features * features).sum().item() == pytest.approx(pooled(features, offset))
-
-
 def test_border_align() -> None:
     features = torch.randn(1, 8, 7, 6, generator=RANDOM)
     boxes = torch.tensor([[[1.0, 1.0, 4.0, 5.0], [0.0, 2.5, 3.3, 4.0]]])

@@ -84,37 +84,6 @@ def test_events_of_iteration_based_run(tmp_path: Path) -> None:
     assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
 
 
-def test_interval_helpers(tmp_path: Path) -> None:
-    class Counts(Hook):
-        def __init__(self) -> None:
-            self.at: dict[str, list[int]] = {}
-
-        def note(self, name: str, runner: Any, answer: bool) -> None:
-            if answer:
-                self.at.setdefault(name, []).append(runner.iter)
-
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            self.note("iters", runner, self.every_n_iters(runner, 5))
-            self.note("inner", runner, self.every_n_inner_iters(runner, 3))
-            self.note("end", runner, self.end_of_epoch(runner))
-            self.note("last", runner, self.is_last_iter(runner))
-
-        def after_train_epoch(self, runner: Any) -> None:
-            self.note("epochs", runner, self.every_n_epochs(runner, 2))
-            self.note("last epoch", runner, self.is_last_epoch(runner))
-
-    hook = Counts()
-    train(tmp_path, hook)
-    assert hook.at == {
-        "iters": [4, 9],
-        "inner": [2, 6, 10],
-        "end": [3, 7, 11],
-        "last": [11],
-        "epochs": [8],
-        "last epoch": [12],
-    }
-
-
 def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> None:
     log: list[str] = []
 

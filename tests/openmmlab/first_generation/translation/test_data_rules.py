@@ -47,40 +47,12 @@ def test_validation_data_without_evaluation_are_kept_as_val_dataset() -> None:
     assert found["test_evaluator"] == {"type": "LegacyMetric"}
 
 
-# The settings of `evaluation` for the validation interval, and the expected settings of the loop.
-INTERVALS: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"interval": 2, "start": 4}, {"val_interval": 2, "val_begin": 4}),
-    ({"interval": 10, "dynamic_intervals": [(9, 1)]}, {"val_interval": 10, "dynamic_intervals": [(10, 1)]}),
-]
-
-
-@pytest.mark.parametrize(("evaluation", "expected"), INTERVALS)
-def test_interval_becomes_settings_of_the_training_loop(evaluation: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
-    assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12, **expected}
-    assert found["val_cfg"] == {"type": "ValLoop"}
-
-
 @pytest.mark.parametrize("evaluation", [{"start": 0}, {"by_epoch": False, "interval": 50}])
 def test_interval_unsupported_by_the_loop_becomes_eval_hook(evaluation: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
     assert found["train_cfg"]["val_begin"] == 13
     expected = {"type": "EvalHook", "interval": 1, "by_epoch": True, "priority": "LOW", **evaluation}
     assert found["custom_hooks"] == [expected]
-
-
-def test_other_keys_become_arguments_of_the_metric() -> None:
-    evaluation = {
-        "interval": 1,
-        "metric": ["bbox", "segm"],
-        "classwise": True,
-        "save_best": "bbox_mAP",
-        "rule": "greater",
-    }
-    found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
-    metric = {"type": "LegacyMetric", "metric": ["bbox", "segm"], "classwise": True}
-    assert found["val_evaluator"] == found["test_evaluator"] == metric
-    assert found["default_hooks"]["checkpoint"] == {"save_best": "bbox_mAP", "rule": "greater", "priority": "NORMAL"}
 
 
 def test_save_best_without_checkpoint_config_saves_only_the_best() -> None:

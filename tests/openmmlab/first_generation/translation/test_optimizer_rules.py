@@ -47,18 +47,6 @@ def test_precision_settings_move_into_the_stepping_hook(kind: str, scale: float 
     assert len([note for note in notes(cfg, Kind.PERSON) if note.startswith("fp16: ")]) == (scale is None)
 
 
-@pytest.mark.parametrize(
-    ("cfg", "named"),
-    [
-        ({"optimizer_config": {"detect_anomalous_params": True}}, "optimizer_config.detect_anomalous_params: True has"),
-        ({"fp16": {"accum_type": "half"}}, "fp16.accum_type: 'half' has no counterpart"),
-    ],
-)
-def test_unsupported_step_setting_needs_a_manual_check(cfg: dict[str, Any], named: str) -> None:
-    found = notes({**EPOCHS, "optimizer": {"type": "SGD"}, **cfg}, Kind.PERSON)
-    assert [note for note in found if note.startswith(named)]
-
-
 SGD = {"type": "SGD", "lr": 0.1}
 RUNNER = EPOCHS["runner"]
 
@@ -101,11 +89,6 @@ def wrapper(**cfg: Any) -> Any:
 )
 def test_optimizer_hook_settings_become_wrapper_settings(cfg: dict[str, Any], made: dict[str, Any]) -> None:
     assert wrapper(**cfg) == {**made, "optimizer": SGD}
-
-
-def test_paramwise_cfg_moves_out_of_the_optimizer() -> None:
-    made = wrapper(optimizer={**SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}})
-    assert made == {"type": "OptimWrapper", "optimizer": SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +8,8 @@ from footplate.engine.run_config import in_second_generation
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
-from tests.modules import load_benchmark
 from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
 
-DIGESTS = Path(__file__).parents[3] / "data" / "corpus"
 SGD = {"type": "SGD", "lr": 0.1}
 WRAPPER = {"optimizer": SGD}
 
@@ -138,12 +135,3 @@ def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], w
     with pytest.raises(ConfigError) as caught:
         in_second_generation(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
     assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.stem for path in DIGESTS.glob("*.json")))
-def test_generation_of_all_published_configs_is_detected(name: str) -> None:
-    corpus = load_benchmark("corpus")
-    folder = corpus.fetch(name)
-    for path in corpus.listed(name)[0]:
-        assert is_first_generation(corpus.load(folder, path)) in (True, False)
