@@ -56,7 +56,7 @@ def test_a_subset_of_the_folders_may_be_named(
     [
         (["shoe", "coat", "bag"], [2, 2, 1, 0]),
         (["other", "bag", "coat", "shoe"], [1, 1, 2, 3]),
-        (["Handbag", "Coat", "Boot"], [0, 0, 1, 2]),
+        (["Handbag", "coat", "Boot"], [0, 0, 1, 2]),  # the name that equals that of a folder has its place
     ],
 )
 def test_classes_may_be_named(folder: Path, classes: list[str], labels: list[int]) -> None:

@@ -51,8 +51,7 @@ class CustomDataset(BaseDataset):
         extensions: The file extensions of images, case-insensitive.
         metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every folder
             is named after a class, the label is the index of that class. If every class is named after a folder, other
-            folders are ignored with a warning. If no folder is named after a class, classes are assigned to folders
-            in order.
+            folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
@@ -136,12 +135,13 @@ class CustomDataset(BaseDataset):
             if ignored := [name for name in folders if name not in classes]:
                 _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(ignored))
             return {name: classes.index(name) for name in folders if name in classes}
-        if len(classes) != len(folders) or not set(classes).isdisjoint(folders):
+        moved = [a for a, b in zip(folders, classes, strict=False) if a != b and (a in classes or b in folders)]
+        if len(classes) != len(folders) or moved:
             raise DataError(
                 f"the {len(classes)} classes do not match the {len(folders)} folders of '{folder}'",
                 key="metainfo.classes",
                 found=folders,
-                notes=["Either name all classes after their folders, or none of them."],
+                notes=["Name all classes after their folders, or list them in the order of the folders."],
             )
         return {name: label for label, name in enumerate(folders)}
 
