@@ -1,5 +1,7 @@
+import json
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +177,35 @@ def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], 
     with pytest.raises(kind, match=message) as raised:
         build_dataloader(section(**changes))
     assert len(str(raised.value).splitlines()) <= 5
+
+
+class NumberedByFile(list[Any]):
+    """As MMDetection's CocoDataset: it numbers the categories in the order of the file and skips unknown classes."""
+
+    def __init__(self, file: Path, classes: tuple[str, ...]) -> None:
+        categories = [{"id": 3, "name": "nut"}, {"id": 7, "name": "bolt"}]
+        file.write_text(json.dumps({"images": [], "categories": categories, "info": {}}))
+        self.ann_file, self.metainfo = str(file), {"classes": classes}
+        known = [each["id"] for each in categories if each["name"] in classes]
+        self.cat2label = {number: label for label, number in enumerate(known)}
+        super().__init__(known)  # empty without any known class
+
+
+def test_classes_are_compared_with_the_categories_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "train.json"
+    build_dataloader({"dataset": NumberedByFile(file, ("nut", "bolt"))})
+    assert not caplog.messages
+    build_dataloader({"dataset": NumberedByFile(file, ("bolt", "nut"))})
+    assert caplog.messages == [
+        "The order of the classes is wrong: NumberedByFile numbers them in the order of the categories in "
+        f"'{file}'. Set metainfo=dict(classes=('nut', 'bolt'))."
+    ]
+    with pytest.raises(DataError, match="has no category 'nuts'\n(.*\n)*  did you mean 'nut'?"):
+        build_dataloader({"dataset": NumberedByFile(file, ("nuts", "bolt"))})
+    with pytest.raises(
+        DataError, match="no category 'person'\n.*\n  found: .'person', 'car'.\n  categories: nut, bolt"
+    ):
+        build_dataloader({"dataset": NumberedByFile(file, ("person", "car"))})
 
 
 def test_a_dataset_without_a_length_is_refused() -> None:

@@ -21,6 +21,8 @@ from torch.utils.data import (
 )
 
 from footplate.checks import check_count, check_flag
+from footplate.data.annotations import check_categories
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
@@ -242,6 +244,9 @@ def _build_dataset(cfg: Any) -> Any:
     if hasattr(dataset, "full_init"):
         with at_key("dataset"), located(cfg):
             dataset.full_init()
+    for inner in innermost_datasets(dataset):
+        with at_key("dataset"):
+            check_categories(inner)
     if isinstance(dataset, IterableDataset):
         return dataset
     name = type(dataset).__name__

@@ -8,7 +8,6 @@ import numpy as np
 from footplate.data.annotations import check_segmentation, coco_package, encode_mask, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import DataError
-from footplate.messages import nearest
 from footplate.visualization import as_array
 
 _MAX_SIDE = 1_000_000  # pixels
@@ -62,36 +61,6 @@ def _is_valid(key: str, value: Any) -> bool:
     if key in ("width", "height"):  # some files write integers as floats
         return isinstance(value, (int, float)) and 1 <= value <= _MAX_SIDE and value == int(value)
     return isinstance(value, str if key == "file_name" else (int, float, str))
-
-
-def category_ids(
-    classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
-) -> list[Any]:
-    """Returns the category id of each class.
-
-    Raises:
-        DataError: The file lacks a category, or another category has the same name or the same id. `key` is the key of
-            the classes in the config.
-    """
-    pairs = dict.fromkeys((category["id"], str(category["name"])) for category in categories)
-    ids = []
-    for name in classes:
-        same = [number for number, other in pairs if other == name]
-        if not same:
-            names = [other for _, other in pairs]
-            raise DataError(
-                f"the file '{ann_file}' has no category '{name}'",
-                key=key,
-                suggestion=nearest(name, names),
-                notes=["categories: " + ", ".join(names)],
-            )
-        twins = [pair for pair in pairs if pair[0] in same]
-        if len(twins) > 1:
-            raise DataError(
-                f"the file '{ann_file}' has two categories with the name or the id of '{name}'", found=twins
-            )
-        ids += same
-    return ids
 
 
 def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
