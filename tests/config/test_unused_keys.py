@@ -180,6 +180,12 @@ def test_pure_config_changes_variable_that_its_base_has_read(base: Path, lines: 
         ),
         ("few = 5\nmodel = dict(head=dict(a=few, b=[few]))", "few=7", "; set model.head.a, model.head.b[0] instead"),
         ("on = True\nmodel = dict(a=on, b=True)", "on=False", READ),
+        (
+            "steps = [dict(type='A', size=(1, 2))]\nmodel = dict(a=steps, b=[dict(b=2), dict(size=3)])",
+            "steps.0.size=3,4",
+            "'steps[0].size' has no effect, because other keys already use the previous value of 'steps'; "
+            "set model.a[0].size instead",
+        ),
     ],
 )
 def test_override_of_a_variable_lists_the_keys_with_its_value(

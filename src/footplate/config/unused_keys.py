@@ -86,11 +86,14 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
 
     A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
-    origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
+    top = cfg._cfg_dict
     return [
-        f"{origin}: '{name}' has no effect unless your own code reads it, because neither the config nor a run does"
-        for name, origin in origins.items()
-        if isinstance(origin, KeyOrigin) and origin.is_override and origin.replaced is not None and not origin.read
+        f"{origin}: '{join_path(path)}' has no effect unless your own code reads it, "
+        "because neither the config nor a run does"
+        for name in top
+        if name not in known and not is_variable(top, name)
+        for path, origin in _changes(top, [name])
+        if origin.is_override
     ]
 
 
@@ -146,17 +149,19 @@ def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | No
     return None
 
 
-def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[tuple[list[Any], KeyOrigin]]:
+def _changes(holder: Any, path: list[Any]) -> Iterator[tuple[list[Any], KeyOrigin]]:
     """Yields the key path and origin of each value at `path` or inside it that replaced a different value."""
     key = path[-1]
-    origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
+    value = dict.__getitem__(holder, key) if isinstance(holder, ConfigDict) else holder[key]
+    origin = getattr(holder, "_origins", {}).get(key)
     if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:
         yield path, origin
-    if isinstance(value, ConfigDict):
-        for inner in value:
-            yield from _changes(value, [*path, inner])
+    inner = value if isinstance(value, ConfigDict) else range(len(value)) if isinstance(value, (list, tuple)) else ()
+    for each in inner:
+        yield from _changes(value, [*path, each])
 
 
 def _same_ending(top: ConfigDict, path: list[Any]) -> list[str]:
     written = join_path(path)
-    return [each for each in paths_ending(top, written) if each != written]
+    ending = join_path(path[1:]) if isinstance(path[1], int) else written  # an item of a list has no name
+    return [each for each in paths_ending(top, ending) if each != written]
