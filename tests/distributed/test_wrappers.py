@@ -1,17 +1,22 @@
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
+from footplate import Runner
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
 from footplate.distributed.sharding import full_tensor
 from footplate.distributed.wrappers import PlainBatchNorm, initialize_weights, synchronize_batch_norm
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
-from footplate.optim import build_optim_wrapper
+from footplate.openmmlab.first_generation.adapters import SteppedByModel
+from footplate.openmmlab.first_generation.adapters.model import adapt_model
+from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import MODEL_WRAPPERS
 from tests.distributed.conftest import for_each
 from tests.support import summation_tolerance
@@ -59,6 +64,79 @@ def test_two_ranks_train_like_one_with_full_batch(on_ranks: Callable[..., list[A
         for name, weight in found:
             assert name == "ModelDistributedDataParallel"
             assert weight == pytest.approx(alone[1], rel=summation_tolerance(2 * len(INPUTS)))
+
+
+class Gan(BaseModel):
+    """Overrides `train_step`: each iteration has a loss for each optimizer, and calls submodules directly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.generator, self.discriminator = nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        raise AssertionError("the step does not call forward")
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
+        fake = self.generator(data)
+        loss = (self.discriminator(data) - self.discriminator(fake.detach())).square().mean()
+        optim_wrapper["discriminator"].update_params(loss)
+        optim_wrapper["generator"].update_params((self.discriminator(fake) - 1).square().mean())
+        return {"loss": loss.detach()}
+
+
+def train_gan(tmp_path: Path, processes: int) -> list[float]:
+    model = Gan()
+    runner = Runner(
+        model,
+        tmp_path / str(processes),
+        DataLoader(INPUTS, batch_size=4 // processes),  # type: ignore[arg-type]
+        max_epochs=3,
+        optim_wrapper={
+            name: torch.optim.SGD(model.get_submodule(name).parameters(), lr=0.01, momentum=0.9)
+            for name in ("generator", "discriminator")
+        },
+        randomness={"seed": 0},
+    )
+    runner.train()
+    return [value for each in model.parameters() for value in each.flatten().tolist()]
+
+
+def test_own_train_step_with_several_optimizers_equals_one_process(
+    on_ranks: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    expected = pytest.approx(train_gan(tmp_path, 1), rel=1e-5)
+    assert on_ranks(2, train_gan, tmp_path, 2) == [expected, expected]
+
+
+class FirstGenerationLine(nn.Module):
+    """Runs the backward pass and steps the optimizer in `train_step`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def train_step(self, data: Any, optimizer: Any) -> dict[str, Any]:
+        optimizer["line"].zero_grad()
+        loss = ((data["inputs"] * self.weight).sum(1) - 1).square().mean()
+        loss.backward()
+        optimizer["line"].step()
+        return {"log_vars": {"loss": loss.detach()}, "num_samples": 1}
+
+
+def train_first_generation(step: int) -> list[float]:
+    model: Any = wrap_model(adapt_model(FirstGenerationLine()), None)
+    wrapper = OptimWrapperDict(line=SteppedByModel(torch.optim.SGD(model.parameters(), lr=0.01)))
+    for _ in range(2):
+        model.train_step({"inputs": INPUTS[get_rank() :: step]}, wrapper)
+    return unwrap_model(model).weight.tolist()  # type: ignore[operator]
+
+
+def test_first_generation_model_that_steps_its_optimizers_equals_one_process(
+    on_ranks: Callable[..., list[Any]],
+) -> None:
+    expected = pytest.approx(train_first_generation(1), rel=1e-5)
+    assert on_ranks(2, train_first_generation, 2) == [expected, expected]
 
 
 def test_single_process_is_not_wrapped() -> None:

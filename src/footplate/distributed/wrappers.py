@@ -84,35 +84,38 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             compress_gradients(self, gradient_compression)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
-        """Trains on one batch, with the forward pass of DistributedDataParallel.
+        """Runs the model's own `train_step`. Each loss that the optimizer wrapper minimizes averages its gradients.
 
         Raises:
             ArgumentError: Some parameters did not contribute to the previous loss, so their gradients are missing.
         """
-        with optim_wrapper.optim_context(self):
-            data = self.module.data_preprocessor(data, True)
-            try:
-                losses = self(**data, mode="loss") if isinstance(data, dict) else self(*data, mode="loss")
-            except RuntimeError as error:
-                if _UNUSED_PARAMETERS_MESSAGE not in str(error):
-                    raise
-                indices = _INDICES.findall(str(error))
-                unused = [self._reduced[int(index)] for index in " ".join(indices).split()]
-                modules = dict(self.module.named_modules())
-                owners = sorted({name.rpartition(".")[0] for name, _ in unused})
-                kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in owners]
-                notes = [f"they belong to {list_names(kinds, _MAX_NAMES)}", "Set find_unused_parameters=True."]
-                if any(not parameter.requires_grad for _, parameter in unused):
-                    notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
-                raise ArgumentError(
-                    f"{len(unused)} parameters were not used in the loss of the previous iteration: "
-                    + list_names([name for name, _ in unused], _MAX_NAMES),
-                    key="find_unused_parameters",
-                    notes=notes,
-                ) from error
-        loss, log_vars = self.module.parse_losses(losses)
-        optim_wrapper.update_params(loss)
-        return log_vars  # type: ignore[no-any-return]
+        for part in optim_wrapper.parts.values():
+            part.prepare_backward = self._prepare_backward
+        try:
+            self._pre_forward()  # type: ignore[no-untyped-call]
+            with self._inside_ddp_forward():
+                return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            if _UNUSED_PARAMETERS_MESSAGE not in str(error):
+                raise
+            indices = _INDICES.findall(str(error))
+            unused = [self._reduced[int(index)] for index in " ".join(indices).split()]
+            modules = dict(self.module.named_modules())
+            owners = sorted({name.rpartition(".")[0] for name, _ in unused})
+            kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in owners]
+            notes = [f"they belong to {list_names(kinds, _MAX_NAMES)}", "Set find_unused_parameters=True."]
+            if any(not parameter.requires_grad for _, parameter in unused):
+                notes.insert(1, "some were frozen after the model had been wrapped, for example in init_weights()")
+            raise ArgumentError(
+                f"{len(unused)} parameters were not used in the loss of the previous iteration: "
+                + list_names([name for name, _ in unused], _MAX_NAMES),
+                key="find_unused_parameters",
+                notes=notes,
+            ) from error
+
+    def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+        with nullcontext() if should_sync else self.no_sync():
+            return self._post_forward(loss)  # type: ignore[no-any-return, no-untyped-call]
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Returns a context manager that disables gradient reduction, except in the first pass of a static graph."""

@@ -59,6 +59,7 @@ from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
 from footplate.optim.optimizer_builder import is_schedule_free
+from footplate.optim.wrapper_builder import has_several_optimizers
 from footplate.records import (
     NOT_SHOWN,
     History,
@@ -588,7 +589,8 @@ class Runner:
         wrapped = wrap_model(
             model,
             model_wrapper_cfg,
-            find_unused_parameters=self._sections["find_unused_parameters"] is True,
+            find_unused_parameters=self._sections["find_unused_parameters"] is True
+            or has_several_optimizers(self._sections["optim_wrapper"]),  # each loss has gradients for some of them
             sync_bn=self._sections["sync_bn"],
         )
         if tensor_parallel_size() == 1:

@@ -18,6 +18,7 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIM
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.optim")
+_PARTS = (Mapping, Optimizer, OptimWrapper)  # the settings of one of several optimizers
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
@@ -29,7 +30,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         model: The model; it may be wrapped for distributed training.
         cfg: An optimizer, a wrapper, or a section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=...,
             constructor=...)`, in which only `optimizer` is required. It can also be a dict that maps submodule names to
-            sections or wrappers.
+            sections, or any names to optimizers or wrappers.
 
     Raises:
         FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
@@ -40,16 +41,26 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         if isinstance(cfg, Optimizer):
             return _with_parameter_names(OptimWrapper(cfg), model)
         if not isinstance(cfg, Mapping):
-            raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
+            raise BuildError(
+                "optim_wrapper must be a dict, a wrapper or an optimizer",
+                found=cfg,
+                notes=["Pass several optimizers as a dict: `{name: optimizer}`."],
+            )
         if isinstance(cfg.get("optimizer"), Optimizer):
             wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
             return _with_parameter_names(wrapper, model)
         if "optimizer" in cfg or "constructor" in cfg:
             return _construct(model, cfg)
         sections = [section for name, section in cfg.items() if name != "type"]
-        if sections and all(isinstance(section, (Mapping, OptimWrapper)) for section in sections):
+        if sections and all(isinstance(section, _PARTS) for section in sections):
             return MultiOptimWrapperConstructor(cfg)(model)
         raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
+
+
+def has_several_optimizers(cfg: Any) -> bool:
+    """Checks whether the section `optim_wrapper` describes several optimizers."""
+    is_single = not isinstance(cfg, Mapping) or "optimizer" in cfg or "constructor" in cfg
+    return isinstance(cfg, OptimWrapperDict) or not is_single
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
@@ -92,22 +103,21 @@ class MultiOptimWrapperConstructor:
     """Builds one optimizer wrapper for each submodule in the section.
 
     Args:
-        optim_wrapper_cfg: Maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`, or to a
-            wrapper.
+        optim_wrapper_cfg: Maps the dotted path of each submodule to its section `dict(optimizer=..., ...)`, or any name
+            to an optimizer or a wrapper.
         paramwise_cfg: The default `paramwise_cfg` of the sections.
 
     Raises:
-        ArgumentError: An entry is neither a dict nor a wrapper.
+        ArgumentError: An entry is neither a dict nor an optimizer nor a wrapper.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
         self.paramwise_cfg = paramwise_cfg
         for name, section in self.sections.items():
-            if not isinstance(section, (Mapping, OptimWrapper)):
-                raise ArgumentError(
-                    "the optimizer of a submodule must be a dict or an optimizer wrapper", key=name, found=section
-                )
+            if not isinstance(section, _PARTS):
+                problem = "the optimizer of a submodule must be a dict, an optimizer or an optimizer wrapper"
+                raise ArgumentError(problem, key=name, found=section)
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Returns the wrappers of the submodules of `model`."""
@@ -118,6 +128,9 @@ class MultiOptimWrapperConstructor:
                 wrappers[name] = section
                 continue
             with at_key(name):
+                if isinstance(section, Optimizer):
+                    wrappers[name] = _with_parameter_names(OptimWrapper(section), model)
+                    continue
                 try:
                     submodule = model.get_submodule(name)
                 except AttributeError as error:

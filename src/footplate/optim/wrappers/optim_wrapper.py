@@ -78,6 +78,8 @@ class OptimWrapper:
     Attributes:
         has_loaded_gradients: Whether the loaded state contained accumulated gradients that the next step uses.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
+        prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
+            a model that averages gradients over processes.
         shares_losses: Whether the losses of other optimizers may depend on the parameters.
 
     Raises:
@@ -127,6 +129,7 @@ class OptimWrapper:
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.shares_losses = False
+        self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._has_used_gradients = False  # whether a step has used the gradients, which have not changed since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
@@ -179,6 +182,8 @@ class OptimWrapper:
                 "the loss does not depend on any trainable parameter",
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
+        if self.prepare_backward is not None:
+            loss = self.prepare_backward(loss, self.should_sync())
         if self._amplify is not None:
             loss = self._amplify(loss)
         loss.backward(**kwargs)  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.openmmlab.mmcv_functions import allreduce_grads
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
 
@@ -224,7 +225,7 @@ class SteppedByHook(OptimWrapper):
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Stores the loss and the parameter group settings of this iteration for the hook."""
-        self.pending_loss = loss
+        self.pending_loss = loss if self.prepare_backward is None else self.prepare_backward(loss, True)
         self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
@@ -255,6 +256,14 @@ class SteppedByHook(OptimWrapper):
 @OPTIM_WRAPPERS.register_module()
 class SteppedByModel(OptimWrapper):
     """An optimizer wrapper for a model whose `train_step` steps the optimizer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.optimizer.register_step_pre_hook(self._average_gradients)
+
+    def _average_gradients(self, *_: Any) -> None:
+        if self.prepare_backward is not None:  # data parallelism, which does not see the backward pass of the model
+            allreduce_grads(self._parameters())
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""
