@@ -33,14 +33,19 @@ def located(source: object) -> Iterator[None]:
     try:
         yield
     except FootplateError as error:
-        first = next((name for name, _ in _STEP.findall(error.key)), None)
-        # For a key that the config does not have, origin_at would return the origin of the first base.
-        if first is not None and hasattr(source, "__contains__") and first in source:
-            if error.origin is None:
-                error.origin = origin_at(source, error.key)
-            else:
-                _complete_key(error, source[first], first)  # type: ignore[index]
+        locate(error, source)
         raise
+
+
+def locate(error: FootplateError, source: object) -> None:
+    """Sets the origin of an error, by looking up its key path in `source`, a config."""
+    first = next((name for name, _ in _STEP.findall(error.key)), None)
+    # For a key that the config does not have, origin_at would return the origin of the first base.
+    if first is not None and hasattr(source, "__contains__") and first in source:
+        if error.origin is None:
+            error.origin = origin_at(source, error.key)
+        else:
+            _complete_key(error, source[first], first)  # type: ignore[index]
 
 
 def _complete_key(error: FootplateError, section: object, path: str) -> None:

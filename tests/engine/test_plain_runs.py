@@ -279,7 +279,7 @@ def test_train_returns_the_history_of_a_plain_module_and_the_model_of_others(tmp
     made = runner(tmp_path / "a")
     history = made.train()
     assert history is made.history
-    assert history.model is made._sections["model"]
+    assert history.model is made.sections["model"]
     assert made.train() is history  # complete: the log says so
     other = Runner.from_cfg(settings(tmp_path / "b"))
     assert other.train() is other.model

@@ -126,7 +126,7 @@ def record(text: str) -> logging.LogRecord:
 
 def open_and_say(runner: Any, *said_before: str) -> None:
     runner.folder.records = [record(text) for text in said_before]
-    with runner.folder.opened_log(runner, None):
+    with runner.folder.opened(runner, for_training=False):
         logging.getLogger("footplate.engine").warning("within")
         try:
             raise ValueError("a label is out of range")
@@ -162,7 +162,7 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: list[str]
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
-    with pytest.raises(type(error)), runner.folder.opened_log(runner, None):
+    with pytest.raises(type(error)), runner.folder.opened(runner, for_training=False):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told
@@ -203,7 +203,8 @@ def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.M
     text = Path(runner.log_dir, "rank_3.log").read_text()
     assert "ValueError: a label is out of range" in text
     assert not [word for word in ("said before", "within", "no error", "behind") if word in text]
-    with runner.folder.opened_log(runner, {"max_mb": 0.001, "backups": 1}):
+    runner.sections["log_file"] = {"max_mb": 0.001, "backups": 1}
+    with runner.folder.opened(runner, for_training=False):
         for number in range(20):
             logging.getLogger("footplate.engine").error("error %d of a rank that fails again and again", number)
     names = {"rank_3.log", "rank_3.1.log", "rank_3.warnings.jsonl", "rank_3.warnings.1.jsonl"}

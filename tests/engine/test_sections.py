@@ -1,4 +1,3 @@
-import contextlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def test_known_keys_of_both_generations() -> None:
     assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()
 
 
-def test_checked_runner_builds_each_hook_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     whole = CheckpointHook.__init__
 
@@ -68,15 +67,13 @@ def test_checked_runner_builds_each_hook_once(tmp_path: Path, monkeypatch: pytes
         whole(self, *args, **kwargs)
 
     monkeypatch.setattr(CheckpointHook, "__init__", count)
-    Runner.from_cfg(settings(tmp_path), check=True)
+    Runner.from_cfg(settings(tmp_path))
     assert built == ["CheckpointHook"]
 
 
-@pytest.mark.parametrize("check", [True, False])
-def test_from_cfg_checks_the_training_sections_on_demand(tmp_path: Path, check: bool) -> None:
-    cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SDG", "lr": 0.1}})
-    with pytest.raises(UnknownNameError, match="SDG") if check else contextlib.nullcontext():
-        Runner.from_cfg(cfg, check=check)
+def test_all_sections_are_checked_when_a_runner_is_built(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="SDG"):
+        Runner(**settings(tmp_path, optim_wrapper={"optimizer": {"type": "SDG", "lr": 0.1}}))
 
 
 def test_error_describes_the_accepted_values(tmp_path: Path) -> None:

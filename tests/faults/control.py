@@ -145,10 +145,11 @@ def _removed_first() -> None:
 
 
 def _raised() -> None:
-    def fail(self: Any, error: BaseException) -> None:
-        raise RuntimeError("a save failed") from error
+    def fail(self: Any, save: Any) -> None:
+        if save.error is not None:
+            raise RuntimeError("a save failed") from save.error
 
-    saver.BackgroundSaver._fail = fail  # type: ignore[method-assign]
+    saver.BackgroundSaver._end = fail  # type: ignore[method-assign]
 
 
 def _bent() -> None:

@@ -38,6 +38,19 @@ def _nothing() -> None:
     """Does nothing."""
 
 
+class _Save:
+    """A save, with its outcome: the error is None if the save is in progress or has succeeded.
+
+    Args:
+        failed: Called once if the checkpoint is not saved.
+    """
+
+    def __init__(self, failed: Callable[[], None]) -> None:
+        self.failed, self.is_saved = failed, False
+        self.error: BaseException | None = None
+        self.thread: threading.Thread | None = None
+
+
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
     """Writes `state` and its digest to a file atomically.
 
@@ -133,9 +146,7 @@ class BackgroundSaver:
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether each rank writes its own shard, to a folder
         self._alarm = alarm
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-        self._failed = _nothing
+        self._pending: _Save | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that its messages do not mix with those of training
 
@@ -170,22 +181,21 @@ class BackgroundSaver:
                 previous save failed, this save does not start.
         """
         self.wait()
-        self._failed, name = failed, os.fspath(path)
+        pending, name = _Save(failed), os.fspath(path)
         begin = time.monotonic()
 
         def work() -> None:
-            is_saved = False
             try:
                 commit()
-                is_saved, self.lost, self._failed = True, None, _nothing
+                pending.is_saved, self.lost = True, None
                 if is_main_process() or not is_sharded_path(name):
                     if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
                         self.last = name
                     self.seconds = max(self.seconds, time.monotonic() - begin)
                     committed()
             except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
-                self._error = error
-                self._log_failure(error, is_saved=is_saved)
+                pending.error = error
+                self._log_failure(pending)
 
         try:
             if is_sharded_path(name):
@@ -194,12 +204,13 @@ class BackgroundSaver:
                 for check in self.checks:  # not for shards, because the other ranks would wait for this rank
                     check()
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
-            thread = threading.Thread(target=work, name="footplate-checkpoint")
-            thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
-            self._thread = thread
+            pending.thread = threading.Thread(target=work, name="footplate-checkpoint")
+            pending.thread.start()  # raises if the system cannot start another thread
+            self._pending = pending
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._log_failure(error)
-            self._fail(error)
+            pending.error = error
+            self._log_failure(pending)
+            self._end(pending)
 
     def wait(self) -> None:
         """Waits until no save is in progress.
@@ -207,12 +218,11 @@ class BackgroundSaver:
         Raises:
             CheckpointError: `on_error` is "stop", and the last save failed. Each error is raised only once.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            self._fail(error)
+        pending = self._pending
+        if pending is not None and pending.thread is not None:
+            pending.thread.join()
+            self._pending = None
+            self._end(pending)
 
     def refuse(self, error: Exception, failed: Callable[[], None] = _nothing) -> None:
         """Records a save that is not attempted because the state is invalid."""
@@ -220,20 +230,23 @@ class BackgroundSaver:
         self.lost = str(error).split("\n", 1)[0]
         failed()
 
-    def _log_failure(self, error: BaseException, *, is_saved: bool = False) -> None:
-        failure = "saved, but the update of its folder failed" if is_saved else "not saved"
+    def _log_failure(self, save: _Save) -> None:
+        failure = "saved, but the update of its folder failed" if save.is_saved else "not saved"
         last = f"The last checkpoint is '{self.last}'." if self.last else "There is no checkpoint of this run yet."
-        _logger.error("The checkpoint was %s: %s. %s", failure, error, last)
+        _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
         if self.on_error == "stop":
             self._alarm()
-        if not is_saved:
-            self.lost = str(error).split("\n", 1)[0]
+        if not save.is_saved:
+            self.lost = str(save.error).split("\n", 1)[0]
 
-    def _fail(self, error: BaseException) -> None:
-        failed, self._failed = self._failed, _nothing
-        failed()
-        if self.on_error == "stop" or not isinstance(error, Exception):
-            raise error
+    def _end(self, save: _Save) -> None:
+        """Raises the error of a save that has ended, unless `on_error` is "warn"."""
+        if save.error is None:
+            return
+        if not save.is_saved:
+            save.failed()
+        if self.on_error == "stop" or not isinstance(save.error, Exception):
+            raise save.error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
         """Copies the shards of this rank and returns a function that writes them.

@@ -79,7 +79,7 @@ def check_run(arguments: argparse.Namespace) -> int:
 def profile_run(arguments: argparse.Namespace) -> int:
     """Prints the profile."""
     from footplate.distributed import rank_from_environment
-    from footplate.engine.run_config import check_config
+    from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
 
     cfg = read_run_config(arguments)
@@ -87,7 +87,7 @@ def profile_run(arguments: argparse.Namespace) -> int:
     if code is not None:
         return code
     cfg["log_level"] = "WARNING"
-    profile = profile_iterations(check_config(cfg, built_next=True), iterations=arguments.iters)
+    profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
     if not rank_from_environment():
         print_result(arguments, profile.as_data(), wrap_text(str(profile)))
     return 0

@@ -3,7 +3,6 @@
 import copy
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -209,7 +208,7 @@ class BaseTrainLoop(BaseLoop):
         runner.call_hook("before_train")
         self._begin()
         stream = self._own_epochs() if self._own_epoch else self.batches()
-        with self._saving_progress():
+        try:
             for batch_idx, data_batch in stream:
                 if self._own_iter:
                     runner.phase = Phase.CUSTOM_STEP
@@ -223,6 +222,11 @@ class BaseTrainLoop(BaseLoop):
                         if isinstance(stream, Generator):
                             stream.close()  # ends the workers too, which the traceback would keep alive
                         raise
+        except InterruptedWaitError:
+            self._save_instead_of_waiting()
+        except Exception as error:
+            self._save_if_data_failed(error)
+            raise
         self.in_progress = False
         runner.call_hook("after_train")
         return runner.model
@@ -318,24 +322,21 @@ class BaseTrainLoop(BaseLoop):
         if self._runner.world_size > 1:
             self._runner.requests.exchange(self._runner.device)
 
-    @contextmanager
-    def _saving_progress(self) -> Iterator[None]:
-        """Saves the run when a stop is requested while the block waits for data, or when reading data fails."""
-        try:
-            yield
-        except InterruptedWaitError:
-            self._restore_epoch_start()
-            self._answer_and_end_workers()
-        except Exception as error:
-            phase = self.runner.phase
-            # In any other phase, an iteration may be half done.
-            if self._iter > self._began_at and phase in (Phase.DATA_LOADING, Phase.EVALUATION_DATA_LOADING):
-                if phase is Phase.EVALUATION_DATA_LOADING:
-                    self._restore_before_validation()
-                else:
-                    self._restore_epoch_start()
-                save_after_data_error(self.runner, error)
-            raise
+    def _save_instead_of_waiting(self) -> None:
+        """Saves the run after a stop was requested while the loop waited for data."""
+        self._restore_epoch_start()
+        self._answer_and_end_workers()
+
+    def _save_if_data_failed(self, error: Exception) -> None:
+        """Saves the run if it was reading data when the error was raised."""
+        phase = self.runner.phase
+        # In any other phase, an iteration may be half done.
+        if self._iter > self._began_at and phase in (Phase.DATA_LOADING, Phase.EVALUATION_DATA_LOADING):
+            if phase is Phase.EVALUATION_DATA_LOADING:
+                self._restore_before_validation()
+            else:
+                self._restore_epoch_start()
+            save_after_data_error(self.runner, error)
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Runs an iteration of an overridden `run` or `run_epoch`, and then answers stop and save requests."""

@@ -14,8 +14,9 @@ from typing import Any
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
-from footplate.engine.components import counts_epochs
-from footplate.engine.sections import READ_KEYS, SECTIONS, check_kinds
+from footplate.engine.components import build_log_processor, counts_epochs
+from footplate.engine.hook_list import build_hooks
+from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_sections
 from footplate.error_context import located, origin_at, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
 from footplate.extensions import extensions
@@ -51,16 +52,39 @@ _INSTEAD_OF_STRATEGY = {
 }
 
 
-def check_config(cfg: Config, *, built_next: bool = False) -> Config:
-    """Checks a config for errors that can be found without data and weights.
+class ResolvedConfig:
+    """The settings of a run: completed, and checked for errors that can be found without data and weights.
 
-    It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
-    built. For datasets, metrics and the model only names and arguments are checked.
+    It detects missing keys, unknown names and arguments, values of the wrong type and invalid numbers. For datasets,
+    metrics and the model only names and arguments are checked.
+
+    Args:
+        arguments: Maps names of the Runner's arguments to their values, objects or config dicts.
+
+    Attributes:
+        cfg: The complete config that the arguments come from. It is empty for a run that is built from objects.
+        sections: Maps the names of all arguments to their values. The default is None.
+
+    Raises:
+        FootplateError: The first error, with its key path.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self.sections = complete_sections({**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments})
+        cfg = arguments.get("cfg")
+        # A copy, because constructors of code bases write into the dicts that they are built from.
+        self.cfg: Any = cfg or Config()
+        if isinstance(cfg, Config):
+            self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+        set_default_scope(self.sections["default_scope"])
+        check_sections(self.sections)
+
+
+def check_config(cfg: Config) -> Config:
+    """Checks a config as a Runner does when it is built: resolves it, and builds the hooks and the log processor.
 
     Args:
         cfg: A config of either generation.
-        built_next: Whether a Runner is built from the config next. Sections that it checks at its start are then not
-            checked here.
 
     Returns:
         The config, translated to the second generation.
@@ -69,15 +93,12 @@ def check_config(cfg: Config, *, built_next: bool = False) -> Config:
         FootplateError: The first error, with its key path and its location.
     """
     cfg = runner_config(cfg)
-    sections = {section.name: cfg.get(section.name) for section in SECTIONS}
-    set_default_scope(sections["default_scope"])
-    with _located(cfg):
+    with located_in(cfg):
         if "runner_type" in cfg:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        check_kinds(sections)
-        for section in SECTIONS:
-            if section.check and not (built_next and section.checked_at_start):
-                section.check(sections)
+        sections = ResolvedConfig({key: cfg[key] for key in RUNNER_KEYS if key in cfg}).sections
+        build_hooks(sections["default_hooks"], sections["custom_hooks"])
+        build_log_processor(sections["log_processor"], sections["train_cfg"])
     return cfg
 
 
@@ -92,7 +113,7 @@ def runner_config(cfg: Config) -> Config:
     check_top_level_keys(cfg, known_keys())
     refuse_unsupported(cfg)
     cfg = in_second_generation(cfg)
-    with _located(cfg):
+    with located_in(cfg):
         for name in ("model", "work_dir"):
             if cfg.get(name) is None:
                 raise ArgumentError(f"the config has no '{name}'", key=name)
@@ -127,7 +148,7 @@ def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, d
 
 
 @contextmanager
-def _located(cfg: Config) -> Iterator[None]:
+def located_in(cfg: Config) -> Iterator[None]:
     """Adds the location of the offending value to errors, or the name of the config file if it is unknown."""
     try:
         with located(cfg):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from footplate.data import explain_worker_death
 from footplate.engine.nonfinite import capture_failure
 from footplate.engine.signals import Interrupted
-from footplate.error_context import innermost_user_line, located
-from footplate.errors import ExitError, NonFiniteError
+from footplate.error_context import innermost_user_line, locate
+from footplate.errors import ExitError, FootplateError, NonFiniteError
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -27,11 +27,15 @@ def refusing_exits() -> Iterator[None]:
     except Interrupted:
         raise
     except SystemExit as error:
-        line = innermost_user_line(traceback.walk_tb(error.__traceback__))
-        raise ExitError(
-            f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
-            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
-        ) from error
+        raise _exit_error(error) from error
+
+
+def _exit_error(error: SystemExit) -> ExitError:
+    line = innermost_user_line(traceback.walk_tb(error.__traceback__))
+    return ExitError(
+        f"user code raised SystemExit({error.code!r}) at {line}, and the run is not complete",
+        notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+    )
 
 
 @contextmanager
@@ -45,10 +49,15 @@ def reporting_errors(runner: "Runner") -> Iterator[None]:
         ExitError: User code has raised SystemExit.
     """
     try:
-        with located(runner.cfg), refusing_exits():
-            yield
-    except NonFiniteError as error:
-        capture_failure(runner, error)
+        yield
+    except Interrupted:
+        raise
+    except SystemExit as error:
+        raise _exit_error(error) from error
+    except FootplateError as error:
+        locate(error, runner.cfg)
+        if isinstance(error, NonFiniteError):
+            capture_failure(runner, error)
         raise
     except Exception as error:
         death = explain_worker_death(error, runner.built_loaders())

@@ -12,9 +12,9 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -28,7 +28,7 @@ from footplate.distributed import (
     is_main_process,
 )
 from footplate.engine.signals import EarlyExitError
-from footplate.error_context import at_key
+from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.messages import list_names
 from footplate.records import NOT_SHOWN, buffer_log, describe_environment, logging_to, surviving_streams
@@ -123,28 +123,39 @@ class RunFolder:
                     dataset.evaluator.set_context(folder=self.log_dir)
 
     @contextlib.contextmanager
-    def opened_log(self, runner: "Runner", log_file: Mapping[str, Any] | None) -> Iterator[None]:
+    def opened(self, runner: "Runner", *, for_training: bool) -> Iterator[None]:
         """Writes the log to the log folder during the block, starting with the command and the environment.
 
-        In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
+        For training, also locks the folders of the run, and refuses to overwrite checkpoints of another run. In the
+        block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first
         write only their errors, each to its own file. An error that ends the run is logged only to the file, because
         the code that catches the error prints it.
 
         Args:
             runner: The runner.
-            log_file: The size limits of the log file; see `Runner`.
+            for_training: Whether checkpoints will be saved.
+
+        Raises:
+            ArgumentError: Another process uses one of the folders, or they contain checkpoints of another run.
         """
-        self.create(runner)
-        records, self.records = self.records, []
-        is_main = is_main_process()
-        name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
-        path = os.path.join(self.log_dir, name)
-        if is_main:
-            os.makedirs(self.log_dir, exist_ok=True)
-        with (
-            logging_to(path, records if is_main else (), errors_only=not is_main, **(log_file or {})),
-            surviving_streams(),
-        ):
+        is_main, resources = is_main_process(), contextlib.ExitStack()
+        try:
+            with located(runner.cfg):
+                if for_training:
+                    if is_main:
+                        _lock_folders(runner, resources)
+                    with self.buffered_log():
+                        _refuse_overwriting(runner)
+                self.create(runner)
+            records, self.records = self.records, []
+            name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
+            path = os.path.join(self.log_dir, name)
+            if is_main:
+                os.makedirs(self.log_dir, exist_ok=True)
+            limits = runner.sections["log_file"] or {}
+            before = records if is_main else ()
+            resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
+            resources.enter_context(surviving_streams())
             if is_main:
                 _log_start(runner)
             try:
@@ -157,6 +168,8 @@ class RunFolder:
                 # Only the first rank's error is printed. The traceback of another one is in its own file.
                 _logger.error("The run failed: %s%s", kind, text, extra=NOT_SHOWN, exc_info=not is_main)
                 raise
+        finally:
+            resources.close()
 
 
 def _log_start(runner: "Runner") -> None:
@@ -234,31 +247,25 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
             lock.release()
 
 
-@contextlib.contextmanager
-def locked_for(runner: "Runner") -> Iterator[None]:
-    """Locks the folders that only one run may use, on the main rank: its work_dir and those of its checkpoints.
+def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
+    """Locks the folders that only one run may use: its work_dir and those of its checkpoints.
 
     Raises:
         ArgumentError: Another process has locked one of the folders. The message identifies the process.
     """
-    if not is_main_process():
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        checks = [stack.enter_context(locked(runner.work_dir))]
-        folders = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
-        for folder in {storage.absolute(each) for each in folders if storage.is_local(each)} - {runner.work_dir}:
-            with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
-                checks.append(stack.enter_context(locked(folder, "default_hooks.checkpoint.out_dir")))
-        runner.saver.checks = checks
-        yield
+    checks = [locks.enter_context(locked(runner.work_dir))]
+    folders = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
+    for folder in {storage.absolute(path) for path in folders if storage.is_local(path)} - {runner.work_dir}:
+        with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
+            checks.append(locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir")))
+    runner.saver.checks = checks
 
 
 def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
     """Returns the effective values of `load_from` and `resume`. All ranks must call it.
 
     A run that torchrun has restarted resumes from its last checkpoint. A checkpoint in `home` belongs to this run; see
-    `refuse_overwriting`.
+    `_refuse_overwriting`.
     """
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if count == "0":
@@ -273,7 +280,7 @@ def checkpoint_to_start_from(home: str, load_from: str | None, resume: bool | st
     return (None, True) if is_saved else (load_from, resume)
 
 
-def refuse_overwriting(runner: "Runner") -> None:
+def _refuse_overwriting(runner: "Runner") -> None:
     """Checks that a run does not overwrite the checkpoints of another run. All ranks must call this.
 
     A run that resumes from a checkpoint in its own folder may replace later ones. A warning lists them.

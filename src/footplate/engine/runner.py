@@ -47,9 +47,10 @@ from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import ActivationCheckpointHook, build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.run_config import ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, reporting_errors
-from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from, locked_for, refuse_overwriting
-from footplate.engine.sections import RUNNER_KEYS, check_kinds
+from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
+from footplate.engine.sections import RUNNER_KEYS
 from footplate.engine.signals import RequestExchangeHook, Requests
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -67,12 +68,11 @@ from footplate.records import (
     MessageHub,
     add_log_file,
     buffer_log,
-    check_log_file,
     is_written_config,
     set_level,
     write_config,
 )
-from footplate.registry import LOOPS, RUNNERS, set_default_scope
+from footplate.registry import LOOPS, RUNNERS
 from footplate.visualization import Visualizer
 
 _logger = logging.getLogger("footplate.engine")
@@ -155,6 +155,7 @@ class Runner:
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
         built: Maps names to the components that have been built or assigned.
+        resolved: The config with all sections, translated, completed and checked; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
 
@@ -163,6 +164,7 @@ class Runner:
     """
 
     model: Any
+    cfg, sections = _alias("resolved.cfg"), _alias("resolved.sections")
     load_from, _load_from = _alias("resume_plan.load_from"), _alias("resume_plan.load_from")
     should_resume, _resume = _alias("resume_plan.resume"), _alias("resume_plan.resume")
     _hooks, _seed = _alias("hooks"), _alias("seed")
@@ -222,19 +224,11 @@ class Runner:
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
-        given = {name: value for name, value in locals().items() if name != "self"}
-        self._sections = run_config.complete_sections(given)
+        self.resolved = ResolvedConfig({name: value for name, value in locals().items() if name != "self"})
         self.built: dict[str, Any] = {}
         self.phase = Phase.OTHER
-        check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
-        with at_key("log_file"):
-            check_log_file(log_file or {})
-        set_default_scope(default_scope)
-        # A copy, because constructors of code bases write into the dicts that they are built from.
-        is_config = isinstance(cfg, Config)
-        self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if is_config else cfg or Config()
         self.device = process_setup.pick_device()
         self.folder = RunFolder(work_dir)
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
@@ -251,9 +245,8 @@ class Runner:
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
-        self.hooks = build_hooks(self._sections["default_hooks"], custom_hooks)
-        with at_key("on_nonfinite"):
-            self.nonfinite = NonFiniteHook(on_nonfinite)
+        self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
+        self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(RequestExchangeHook())
@@ -267,13 +260,11 @@ class Runner:
         self.history = History(trained_model(self.model))
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], **overrides: Any) -> "Runner":
         """Builds a runner from a complete config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
-            check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
-                loops, the optimizer and the schedules are checked when they are built on first use.
             overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
                 config keys, such as `max_epochs`. `resume=True` and its `load_from` are not recorded in the config.
 
@@ -286,9 +277,9 @@ class Runner:
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = run_config.check_config(cfg, built_next=True) if check else run_config.runner_config(cfg)
+            cfg = run_config.runner_config(cfg)
             arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-            with located(cfg):
+            with run_config.located_in(cfg):
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
@@ -311,13 +302,13 @@ class Runner:
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers
             has_validation = self.val_loop is not None
-            schedules = self._sections["param_scheduler"]
+            schedules = self.sections["param_scheduler"]
             warn_about_idle_settings(self.cfg, self.hooks, schedules, loop, has_validation=has_validation)
             if not self._initialized:
                 with at_key("model"):
                     changes_trainable = initialize_weights(self.model)
                 if changes_trainable and self._has_wrapped:
-                    self.model = self.wrap_model(self._sections["model_wrapper_cfg"], self.model.module)
+                    self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
                 self._initialized = True
         self.load_or_resume()
         if loop.finished:
@@ -330,11 +321,8 @@ class Runner:
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with located(self.cfg), locked_for(self):
-            with self.buffered_log():
-                refuse_overwriting(self)
-            with self.folder.opened_log(self, self._sections["log_file"]), reporting_errors(self):
-                self._run(loop)
+        with self.folder.opened(self, for_training=True), reporting_errors(self):
+            self._run(loop)
         loop.ended, self.resume_plan.random = True, None
         return result
 
@@ -342,10 +330,10 @@ class Runner:
         check_same_weights(self.model)
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        process_setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
+        process_setup.warn_of_nondeterministic_loader(self, self.sections["randomness"] or {})
         loop.stop_training = self.requests.stop_agreed = loop.out_of_time = False  # an earlier call may have set them
         self.call_hook("before_run")
-        if self._sections["preflight"]:
+        if self.sections["preflight"]:
             look_ahead(self)
         with self.requests.from_signals(self):
             loop.run()
@@ -387,7 +375,7 @@ class Runner:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
-        with self.folder.opened_log(self, self._sections["log_file"]), reporting_errors(self):
+        with self.folder.opened(self, for_training=False), reporting_errors(self):
             self.call_hook("before_run")
             if not getattr(self.built.get("train_loop"), "in_progress", False):  # otherwise a hook calls this
                 self.phase = Phase.EVALUATION
@@ -502,18 +490,18 @@ class Runner:
     @Component
     def val_loop(self) -> ValLoop | None:
         """The validation loop, or None."""
-        return self.build_val_loop(self._sections["val_cfg"])  # type: ignore[no-any-return]
+        return self.build_val_loop(self.sections["val_cfg"])  # type: ignore[no-any-return]
 
     @Component
     def test_loop(self) -> TestLoop | None:
         """The test loop, or None."""
-        return self.build_test_loop(self._sections["test_cfg"])  # type: ignore[no-any-return]
+        return self.build_test_loop(self.sections["test_cfg"])  # type: ignore[no-any-return]
 
     @Component
     def optim_wrapper(self) -> Any:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
-        self.scale_lr(built, self._sections["auto_scale_lr"])
+        self.scale_lr(built, self.sections["auto_scale_lr"])
         if any(is_schedule_free(part.optimizer) for part in built.parts.values()):
             self.hooks.build({"type": "ScheduleFreeHook"})
         return built
@@ -521,7 +509,7 @@ class Runner:
     @Component
     def param_schedulers(self) -> Any:
         """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
-        return self.build_param_scheduler(self._sections["param_scheduler"])
+        return self.build_param_scheduler(self.sections["param_scheduler"])
 
     def build_train_loop(self, loop: Any) -> BaseTrainLoop:
         """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
@@ -571,7 +559,7 @@ class Runner:
 
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model, and moves it to the device; see `model_setup.build_model`."""
-        return build_model(model, self._sections, self.device)
+        return build_model(model, self.sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for training on several processes. A wrapped model is returned unchanged.
@@ -581,7 +569,7 @@ class Runner:
         """
         if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
             settings = {"model_wrapper_cfg": model_wrapper_cfg}
-            settings |= {key: self._sections[key] for key in ("find_unused_parameters", "sync_bn")}
+            settings |= {key: self.sections[key] for key in ("find_unused_parameters", "sync_bn")}
             for key, value in settings.items():
                 if value:
                     _logger.warning("%s has no effect, because the model is already wrapped.", key)
@@ -589,21 +577,21 @@ class Runner:
         wrapped = wrap_model(
             model,
             model_wrapper_cfg,
-            find_unused_parameters=self._sections["find_unused_parameters"] is True
-            or has_several_optimizers(self._sections["optim_wrapper"]),  # each loss has gradients for some of them
-            sync_bn=self._sections["sync_bn"],
+            find_unused_parameters=self.sections["find_unused_parameters"] is True
+            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss has gradients for some of them
+            sync_bn=self.sections["sync_bn"],
         )
         if tensor_parallel_size() == 1:
             return wrapped
         # Processes that share layers must read the same batches and draw the same random numbers.
-        if (self._sections["randomness"] or {}).get("diff_rank_seed"):
+        if (self.sections["randomness"] or {}).get("diff_rank_seed"):
             raise ArgumentError(
                 "diff_rank_seed cannot be combined with tensor_parallel",
                 key="randomness.diff_rank_seed",
                 notes=["Processes that share a layer must draw the same random numbers."],
             )
         for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-            loader = self._sections[key]
+            loader = self.sections[key]
             if loader is not None and not isinstance(loader, Mapping):
                 raise ArgumentError(
                     "tensor_parallel requires loaders that are built from a config",
@@ -640,7 +628,7 @@ class Runner:
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
         """Builds the log processor; see the function `build_log_processor`."""
-        return build_log_processor(log_processor, self._sections["train_cfg"])
+        return build_log_processor(log_processor, self.sections["train_cfg"])
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Builds the visualizer; see the function `build_visualizer`."""
@@ -697,7 +685,7 @@ class Runner:
     @property
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self._sections["train_cfg"])
+        return counts_epochs(self.sections["train_cfg"])
 
     def built_loops(self) -> list[Any]:
         """Returns the loops that have been built, with None for each loop that the config does not define."""
@@ -711,30 +699,30 @@ class Runner:
         if not isinstance(cfg, Mapping):
             return checked_loop(cfg, f"{mode}_cfg")
         with at_key(f"{mode}_dataloader"):
-            loader = build_loaders(self._sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
+            loader = build_loaders(self.sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
         with at_key(f"{mode}_evaluator"):
-            evaluator = build_evaluators(self._sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
+            evaluator = build_evaluators(self.sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
         for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
             each.key = f"{mode}_evaluator.{name}".rstrip(".")
         with at_key(f"{mode}_cfg"):
             return LOOPS.build(loop_settings(cfg, mode), runner=self, dataloader=loader, evaluator=evaluator)
 
     def _required(self, name: str) -> Any:
-        if self._sections[name] is None:
+        if self.sections[name] is None:
             raise ArgumentError(f"training needs '{name}'", key=name)
-        return self._sections[name]
+        return self.sections[name]
 
     @cached_property
     def recorded_cfg(self) -> Any:
         """The config to record. Without a config, the arguments of the runner are recorded, with objects as text."""
-        if self._sections["cfg"] is not None:
+        if self.sections["cfg"] is not None:
             return self.cfg
         defaults: dict[str, Any] = {}
         for kind in reversed(type(self).__mro__):  # a subclass may change defaults, and pass on *args and **kwargs
             if "__init__" in vars(kind):
                 parameters = inspect.signature(vars(kind)["__init__"]).parameters
                 defaults |= {name: each.default for name, each in parameters.items()}
-        given = {name: value for name, value in self._sections.items() if value is not defaults.get(name)}
+        given = {name: value for name, value in self.sections.items() if value is not defaults.get(name)}
         return Config(as_plain(given))
 
     def dump_config(self) -> None:
@@ -780,7 +768,7 @@ class Runner:
     @property
     def launcher(self) -> str:
         """The launcher of the processes: "none", "pytorch", "slurm" or "mpi"."""
-        return active_launcher(self._sections["launcher"])
+        return active_launcher(self.sections["launcher"])
 
     @property
     def unwrapped_model(self) -> Any:
@@ -795,17 +783,17 @@ class Runner:
     @property
     def deterministic(self) -> bool:
         """Whether only deterministic algorithms are used."""
-        return bool((self._sections["randomness"] or {}).get("deterministic"))
+        return bool((self.sections["randomness"] or {}).get("deterministic"))
 
     @property
     def auto_scale_lr(self) -> Mapping[str, Any] | None:
         """The settings that scale learning rates with the global batch size."""
-        return self._sections["auto_scale_lr"]  # type: ignore[no-any-return]
+        return self.sections["auto_scale_lr"]  # type: ignore[no-any-return]
 
     @property
     def default_scope(self) -> str | None:
         """The registry scope that is searched first."""
-        return self._sections["default_scope"]  # type: ignore[no-any-return]
+        return self.sections["default_scope"]  # type: ignore[no-any-return]
 
     @property
     def val_interval(self) -> int:
@@ -849,7 +837,7 @@ class Runner:
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seeds all random generators. Without a seed, a random one is drawn."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
-        self._sections["randomness"] = settings
+        self.sections["randomness"] = settings
         self.seed = process_setup.seed_everything(settings)
 
     def build_logger(

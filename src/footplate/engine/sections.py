@@ -14,8 +14,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.components import build_log_processor, loop_settings
-from footplate.engine.hook_list import build_hooks
+from footplate.engine.components import loop_settings
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
@@ -61,26 +60,24 @@ class Section(NamedTuple):
         description: The accepted values, for messages and the key reference: "'resume' must be ...".
         accepts: The accepted types, or a function that checks a value.
         check: Checks the value without data and weights. Receives a dict of all sections.
-        checked_at_start: Whether a Runner does the same check itself before it builds the model.
     """
 
     name: str
     description: str
     accepts: tuple[type, ...] | Callable[[Any], bool]
     check: Callable[[Sections], object] | None = None
-    checked_at_start: bool = False
 
 
-def check_kinds(sections: Sections) -> None:
-    """Checks that each section has an accepted value, and that each phase has all of its sections or none.
+def check_sections(sections: Sections) -> None:
+    """Checks all sections, and that each phase has all of its sections or none.
 
     Args:
         sections: Maps the names of the runner's arguments to their values.
 
     Raises:
-        ArgumentError: A value is not accepted, or only some sections of a phase are set.
+        FootplateError: The first error, with its key path.
     """
-    for name, description, accepts, *_ in SECTIONS:
+    for name, description, accepts, _ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
         if value is not None and not is_accepted:  # None is the default
@@ -95,6 +92,9 @@ def check_kinds(sections: Sections) -> None:
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
+    for section in SECTIONS:
+        if section.check is not None:
+            section.check(sections)
 
 
 def check_model(sections: Sections) -> None:
@@ -286,10 +286,8 @@ SECTIONS: tuple[Section, ...] = (
     Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),  # checked with the optimizer
     Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "val")),
     Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "test")),
-    Section(
-        "default_hooks", "a dict", _DICT, lambda each: build_hooks(each["default_hooks"], each["custom_hooks"]), True
-    ),
-    Section("custom_hooks", "a list of hooks", _is_list),  # checked with the default hooks
+    Section("default_hooks", "a dict", _DICT),  # checked when they are built, like the next ones
+    Section("custom_hooks", "a list of hooks", _is_list),
     Section(
         "data_preprocessor",
         "a data preprocessor, or its dict",
@@ -298,24 +296,16 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", _STR, partial(check_whole, "launcher", check_launcher), True),
-    Section("env_cfg", "a dict", _DICT, partial(check_whole, "env_cfg", check_environment), True),
-    Section(
-        "log_processor",
-        "a dict or a LogProcessor",
-        (Mapping, LogProcessor),
-        lambda each: build_log_processor(each["log_processor"], each["train_cfg"]),
-        True,
-    ),
-    Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO"), True),
+    Section("launcher", "a string", _STR, partial(check_whole, "launcher", check_launcher)),
+    Section("env_cfg", "a dict", _DICT, partial(check_whole, "env_cfg", check_environment)),
+    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor)),  # checked when it is built
+    Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO")),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", _STR),
-    Section("randomness", "a dict", _DICT, partial(check_whole, "randomness", check_randomness), True),
+    Section("randomness", "a dict", _DICT, partial(check_whole, "randomness", check_randomness)),
     Section("experiment_name", "a string", _STR),
-    Section(
-        "on_save_error", "'warn' or 'stop'", _ANYTHING, partial(check_whole, "on_save_error", BackgroundSaver), True
-    ),
-    Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook), True),
+    Section("on_save_error", "'warn' or 'stop'", _ANYTHING, partial(check_whole, "on_save_error", BackgroundSaver)),
+    Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook)),
     Section("preflight", "True or False", _BOOL),
     Section("model_wrapper_cfg", "a dict", _DICT, partial(check_value, "model_wrapper_cfg", check_model_wrapper)),
     Section("find_unused_parameters", "True or False", _BOOL),
@@ -323,7 +313,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", _BOOL),
     Section("model_adapter", "a dict", _DICT),
-    Section("log_file", "a dict", _DICT, partial(check_value, "log_file", check_log_file), True),
+    Section("log_file", "a dict", _DICT, partial(check_value, "log_file", check_log_file)),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",

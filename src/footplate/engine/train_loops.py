@@ -9,7 +9,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.hook import Phase
-from footplate.engine.signals import answer_requests
+from footplate.engine.signals import InterruptedWaitError, answer_requests
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -82,10 +82,16 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """
         if not self.in_progress:
             self._begin()
-        with closing(self._one_epoch()) as stream, self._saving_progress():
-            for idx, data_batch in stream:
-                self.run_iter(idx, data_batch)
-                del data_batch
+        with closing(self._one_epoch()) as stream:
+            try:
+                for idx, data_batch in stream:
+                    self.run_iter(idx, data_batch)
+                    del data_batch
+            except InterruptedWaitError:
+                self._save_instead_of_waiting()
+            except Exception as error:
+                self._save_if_data_failed(error)
+                raise
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         """Calls the overridden `run_epoch` for each epoch. Yields no batch."""

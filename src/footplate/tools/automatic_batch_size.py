@@ -21,7 +21,7 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.run_config import check_config, runner_config
+from footplate.engine.run_config import runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
@@ -80,7 +80,6 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         return cfg, ""
     cfg = runner_config(cfg)
     with located(cfg):
-        check_config(_with_size(cfg, _SMALLEST), built_next=True)
         launcher = cfg.get("launcher") or "none"
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
         trial = _recorded_trial({**cfg, **start}) or _try_in_process(cfg)

@@ -33,7 +33,7 @@ from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
-from footplate.engine.run_config import check_config, warn_about_variables
+from footplate.engine.run_config import check_config, runner_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -100,7 +100,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as found, buffer_log() as records:
-            checked = check_config(cfg, built_next=run)
+            checked = runner_config(cfg) if run else check_config(cfg)  # the trial checks it
             warn_about_variables(checked)
             if run:
                 with _shared_folder(checked) as folder:

@@ -16,7 +16,7 @@ WRAPPER = {"type": "MMDistributedDataParallel", "find_unused_parameters": True}
 )
 def test_settings_of_a_strategy_become_those_of_the_runner(tmp_path: Path, strategy: Any) -> None:
     runner = FlexibleRunner(**{**settings(tmp_path), "model": ToyModel()}, strategy=strategy)
-    assert runner._sections["model_wrapper_cfg"] == WRAPPER
+    assert runner.sections["model_wrapper_cfg"] == WRAPPER
     assert isinstance(runner.strategy, DDPStrategy)
     runner.train()
     assert runner.iter == 12
