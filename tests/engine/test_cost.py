@@ -117,23 +117,6 @@ def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[st
     assert per_iteration <= bound, sorted(frames.found.items(), key=lambda pair: -pair[1])
 
 
-def test_calls_of_our_functions_in_a_batch_of_a_validation(tmp_path: Path) -> None:
-    frames = Frames()
-    hook = At({_STEADY: frames.begin, _STEADY + 10: frames.end}, mode="val")
-    batch = {"inputs": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64)}
-    runner = quiet(
-        tmp_path,
-        iters=1,
-        custom_hooks=[hook],
-        val_dataloader=[batch] * 100,
-        val_cfg={},
-        val_evaluator={"type": "Told", "values": {"accuracy": [1.0]}},
-    )
-    runner.val()
-    per_batch = sum(frames.found.values()) / 10
-    assert per_batch <= 19, sorted(frames.found.items(), key=lambda pair: -pair[1])
-
-
 def test_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on the "meta" device have no values, so any read raises an error."""
     monkeypatch.setattr("footplate.engine.process_setup.pick_device", lambda: torch.device("meta"))
@@ -172,35 +155,17 @@ class Kept:
 
 def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path) -> None:
     kept = Kept()
-    hook = At(dict.fromkeys((500, 1000, 1700), kept.note))
+    hook = At(dict.fromkeys((300, 600, 1000), kept.note))
     # Log less, since pytest keeps log records in memory.
     logs = {"default_hooks": {"logger": {"interval": 50}}, "log_level": "ERROR"}
-    runner = kept.runner = quiet(tmp_path, iters=1800, custom_hooks=[hook], **logs)
+    runner = kept.runner = quiet(tmp_path, iters=1001, custom_hooks=[hook], **logs)
     tracemalloc.start()
     try:
         runner.train()
     finally:
         tracemalloc.stop()
-    assert kept.objects[2] - kept.objects[1] < 100, kept.objects  # in 700 iterations
+    assert kept.objects[2] - kept.objects[1] < 100, kept.objects  # in 400 iterations
     assert kept.memory[2] - kept.memory[1] < 8192, kept.memory  # torch caches objects; one per iteration would be 35 kB
-
-
-_HEAVY = ("torch", "numpy", "rich", "PIL", "fsspec", "yaml", "footplate.config", "footplate.engine", "footplate.hooks")
-
-
-@pytest.mark.parametrize(
-    ("statement", "bound"),
-    [
-        ("import footplate", 40),
-        ("from footplate.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass", 112),
-    ],
-)
-def test_modules_that_a_start_imports(statement: str, bound: int) -> None:
-    code = f"import sys\nbefore = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - before), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = done.stderr.split()
-    assert [name for name in found if name in _HEAVY] == []
-    assert len(found) <= bound, sorted(found)
 
 
 def test_engine_imports_no_rarely_needed_modules() -> None:

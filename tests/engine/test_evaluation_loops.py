@@ -15,7 +15,6 @@ from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
     build_loaders,
-    has_several_loaders,
 )
 from footplate.records import history
 from footplate.registry import METRICS
@@ -78,22 +77,6 @@ def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
     assert written == [(1, None), (2, 2.0), (3, 3.0)]
 
 
-@pytest.mark.parametrize(
-    ("intervals", "key"), [({"noisy": 3}, "val_cfg.intervals.noisy"), ({"x": 2}, "val_cfg.intervals.x")]
-)
-def test_interval_must_be_a_multiple_of_val_interval(tmp_path: Path, intervals: dict[str, int], key: str) -> None:
-    changes = two(val_cfg={"intervals": intervals}, train_cfg={"by_epoch": True, "max_epochs": 6, "val_interval": 2})
-    with pytest.raises(ArgumentError) as caught:
-        run(tmp_path, **changes)
-    assert caught.value.key == key
-
-
-def test_test_loop_with_several_datasets(tmp_path: Path) -> None:
-    sets = {"first": loader(8, shuffle=False), "second": loader(4, shuffle=False)}
-    runner = Runner(**settings(tmp_path, test_dataloader=sets))
-    assert list(runner.test()) == ["first/accuracy", "second/accuracy"]
-
-
 def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner, look = run(tmp_path, val_cfg={"loss": True}, val_dataloader=loader(10, shuffle=False), log_level="INFO")
     assert list(look.metrics[-1]) == ["loss", "accuracy"]
@@ -137,17 +120,6 @@ def test_inference_mode_gives_the_same_run(
     assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
 
 
-def test_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> None:
-    class Ask(Hook):
-        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-            runner.requests.save = batch_idx == 0
-
-    changes = {"val_cfg": {"inference_mode": True}, "custom_hooks": [Ask()]}
-    runner, _ = run(tmp_path, **changes)  # training continues after each of three validations
-    saved = torch.load(tmp_path / "on_signal.pth", weights_only=True)["state_dict"]
-    assert all(map(torch.equal, runner.model.state_dict().values(), saved.values()))
-
-
 def test_sharded_model_cannot_predict_in_inference_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_loops, "is_sharded", lambda model: True)
     with pytest.raises(ArgumentError, match="a sharded model cannot predict in inference mode"):
@@ -161,18 +133,6 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
     runner.val()
     runner.test()
     assert told == [(runner.model, False)] * 2
-
-
-@pytest.mark.parametrize(
-    ("section", "several"),
-    [
-        (loader(), False),
-        ({"clean": loader(), "noisy": loader()}, True),
-        ({"clean": loader(), "batch_size": 4}, False),
-    ],
-)
-def test_has_several_loaders(section: Any, several: bool) -> None:
-    assert has_several_loaders(section) is several
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,3 @@ def test_describe_lists_hooks_by_event() -> None:
         "  before_test_epoch       Shared (NORMAL)",
         "  after_test_iter         Shared (NORMAL)",
     ]
-
-
-def test_hook_with_invalid_priority_is_not_added() -> None:
-    hooks = HookList()
-    with pytest.raises(ArgumentError):
-        hooks.register(named("A"), "URGENT")
-    assert len(hooks) == 0
-    assert hooks.at("before_run") == []

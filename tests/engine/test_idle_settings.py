@@ -10,7 +10,6 @@ from footplate import Config
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters import EvalHook
-from footplate.tools.check import check
 from tests.support import settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
@@ -48,18 +47,6 @@ def test_run_logs_an_idle_setting_once(
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
 
     assert [each[: len(said)] for each in warnings_of(caplog) if each.startswith(said)] == [said]
-
-
-@pytest.mark.parametrize(("changes", "said"), IDLE)
-def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, changes: Any, said: str) -> None:
-    path = tmp_path / "run.py"
-    path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
-
-    told = check(Config.fromfile(path), run=False).text
-
-    assert "run.py:" in told
-    assert said in told
-    assert "warning" in told.splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -64,17 +64,6 @@ def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, optio
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_channels_last_survives_a_checkpoint(tmp_path: Path) -> None:
-    runner, _ = trained(tmp_path, channels_last=True)
-    weight = runner.model.backbone[2].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    runner.save_checkpoint(str(tmp_path), "there.pth")
-    other = Runner(**settings(tmp_path / "other", model={"type": "Convolving"}, channels_last=True))
-    other.load_checkpoint(str(tmp_path / "there.pth"))
-    assert torch.equal(other.model.backbone[2].weight, weight)
-    assert other.model.backbone[2].weight.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_model_or_submodule_is_compiled_once() -> None:
     graphs: list[Any] = []
 
@@ -112,21 +101,6 @@ def test_repeated_blocks_are_compiled_once() -> None:
     for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, expected.grad)
     assert list(model.state_dict()) == list(plain.state_dict())
-
-
-@OF_TORCH
-def test_many_different_regions_are_all_compiled() -> None:
-    graphs: list[Any] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    kinds = [nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Mish, nn.Hardswish, nn.CELU, nn.SELU]
-    plain = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), kind()) for kind in kinds))
-    model = speed_up(plain, compile={"backend": backend, "regions": r"\d+"}, channels_last=False)
-    model(torch.randn(4, 8))
-    assert len(graphs) == len(kinds)  # torch compiles one function eight times by default, and then no more
 
 
 @pytest.mark.parametrize(

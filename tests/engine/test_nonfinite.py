@@ -138,25 +138,6 @@ def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> N
         steep(tmp_path, grad="stop")
 
 
-@pytest.mark.parametrize(("first", "told"), [(2.0, 1), (65536.0, 0)])
-def test_falling_loss_scale_logs_a_warning(
-    tmp_path: Path, first: float, told: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    scaled = {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": {"init_scale": first}}
-    cfg = settings(
-        tmp_path,
-        by_epoch=False,
-        model=SteepModel(*range(13)),
-        on_nonfinite={"interval": 4},
-        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, **scaled},
-    )
-    runner = Runner(**cfg)
-    runner.train()
-    assert runner.optim_wrapper.loss_scaler.get_scale() == first / 2**12
-    lines = [each for each in caplog.messages if each.startswith("The loss scale has fallen to 0.125: gradients are")]
-    assert len(lines) == told
-
-
 @pytest.mark.parametrize(
     ("device", "fused", "policy", "guarded"),
     [
@@ -174,15 +155,6 @@ def test_accelerator_is_not_synchronized_by_default(
         NonFiniteHook(policy).before_train(runner)
     assert (runner.optim_wrapper._guard is not None) is guarded
     assert any("fused=True" in each for each in caplog.messages) is not guarded
-
-
-def test_infinite_buffers_are_allowed() -> None:
-    model = ToyModel()
-    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
-    assert nonfinite_weights(model) == []
-    model.register_buffer("mean", torch.tensor([0.0, math.nan]))
-    next(model.parameters()).data[0, 0] = math.inf
-    assert nonfinite_weights(model) == ["layers.0.weight", "mean"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate import Hook, Runner
+from footplate import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.records import LocalVisBackend
 from tests.support import settings
@@ -62,16 +62,3 @@ def test_image_name_stays_in_the_log_folder(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="is outside the run folder"):
         writer.add_image("val_/../../../../out", picture, 1)
     assert [each.name for each in tmp_path.rglob("*.png")] == ["x_1.png"]
-
-
-def test_preflight_leaves_no_predictions(tmp_path: Path) -> None:
-    class Files(Hook):
-        def before_train(self, runner: Any) -> None:
-            self.found = sorted(each.name for each in tmp_path.rglob("*.pkl"))
-
-    evaluator = [{"type": "DumpResults", "out_file_path": "out/found.pkl"}]
-    files = Files()
-    runner = Runner(**settings(tmp_path, val_evaluator=evaluator, preflight=True, custom_hooks=[files]))
-    runner.train()
-    assert files.found == []
-    assert Path(runner.log_dir, "out/found.pkl").exists()

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import LOOPS, Config, Hook, Runner
+from footplate import LOOPS, Hook, Runner
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.errors import ArgumentError
-from footplate.tools.check import check
 from tests.engine.test_runner import weights
-from tests.support import TINY, Witness, settings
+from tests.support import Witness, settings
 
 
 class WholeIteration(EpochBasedTrainLoop):
@@ -217,7 +216,7 @@ def test_loop_that_skips_batches_itself_raises(tmp_path: Path) -> None:
         runner_with(tmp_path, SkippingRun, by_epoch=False, resume=True).train()
 
 
-@pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
+@pytest.mark.parametrize(("kind", "by_epoch"), [(WholeEpoch, True), (WholeRunByIteration, False)])
 def test_stop_request_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     with pytest.raises(Interrupted):
         trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[TermAt(6)])
@@ -254,9 +253,7 @@ def in_evaluation(kind: Any) -> tuple[type, type]:
     return OwnIteration, OwnRun
 
 
-@pytest.mark.parametrize("fp16", [False, True])
-@pytest.mark.parametrize("place", [0, 1], ids=["run_iter", "run"])
-@pytest.mark.parametrize("base", [ValLoop, TestLoop])
+@pytest.mark.parametrize(("base", "place", "fp16"), [(ValLoop, 0, True), (ValLoop, 1, False), (TestLoop, 0, False)])
 def test_overridden_evaluation_loop_gives_the_same_metrics(tmp_path: Path, base: Any, place: int, fp16: bool) -> None:
     seen: list[tuple[bool, torch.dtype]] = []
 
@@ -300,13 +297,3 @@ def test_loop_method_with_wrong_signature_raises(
         runner.test() if key == "test_cfg" else runner.train()
     assert caught.value.key == key
     assert caught.value.notes == (f"expected: {expected}",)
-
-
-@pytest.mark.parametrize("kind", BY_ITERATION)
-def test_check_command_tries_an_overridden_loop(tmp_path: Path, kind: type) -> None:
-    file = tmp_path / "own.py"
-    train_cfg = f'dict(type="{kind.__name__}", max_iters=8, val_interval=4)'
-    file.write_text(TINY.replace("dict(by_epoch=False, max_iters=8, val_interval=4)", train_cfg))
-    cfg = Config.fromfile(file)
-    cfg["work_dir"] = str(tmp_path / "run")
-    assert "no problems found" in check(cfg).text

@@ -110,14 +110,6 @@ def test_torch_loader_with_a_generator_resumes_in_its_order(tmp_path: Path, by_e
         assert found == whole[done:]
 
 
-@pytest.mark.parametrize(("name", "by_epoch"), [("Endless", False), ("Stateful", True)])
-def test_prefetching_workers_do_not_change_the_order(tmp_path: Path, name: str, by_epoch: bool) -> None:
-    goes_on(tmp_path, name, 7, by_epoch=by_epoch, workers=2)
-    _, seen = run(tmp_path / "none", name, by_epoch=by_epoch)
-    _, with_workers = run(tmp_path / "two", name, by_epoch=by_epoch, workers=2)
-    assert seen.seen == with_workers.seen
-
-
 def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, "Longer", by_epoch=True)
     assert (
@@ -135,19 +127,3 @@ def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.L
 def test_epoch_of_a_different_length_raises(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         run(tmp_path, name, by_epoch=True)
-
-
-@pytest.mark.parametrize(("kind", "by_epoch"), [("known", True), ("without state", False), ("of torch", True)])
-def test_saved_state_of_a_different_sampler_is_ignored(
-    tmp_path: Path, kind: str, by_epoch: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    train(tmp_path / "before", loader(**section("Stateful")), by_epoch=by_epoch)
-    data: Any = loader(**section("OverEpochs"))
-    if kind == "known":
-        data = loader()
-    elif kind == "of torch":
-        data = DataLoader(Points(noise=0.0), batch_size=4, shuffle=True)
-    name = "epoch_2.pth" if by_epoch else "iter_8.pth"
-    seen = train(tmp_path / "after", data, by_epoch=by_epoch, load_from=str(tmp_path / "before" / name), resume=True)
-    assert len(seen) == 4
-    assert "Ignoring the saved sampler state. The run is no longer bit-exact." in caplog.text

@@ -29,20 +29,6 @@ def run(work_dir: str, **changes: Any) -> Runner:
     return runner
 
 
-def test_run_on_a_remote_work_dir(target: str, tmp_path: Path) -> None:
-    hooks = {"checkpoint": {"max_keep_ckpts": 2, "save_best": "accuracy", "published_keys": ["state_dict"]}}
-    runner = run(target, default_hooks=hooks, preflight=True)
-    names = list_dir(target)
-    assert [each for each in names if "-" not in each] == sorted(
-        ["last_checkpoint", "epoch_3.pth", *[each for each in names if each.startswith("best") and "-" not in each]]
-    )
-    assert find_latest(target) == f"{target}/epoch_3.pth"
-    assert len([each for each in names if each.startswith("epoch_3-")]) == 1
-    assert runner.work_dir == str(tmp_path / "work_dirs/run")
-    assert not list((tmp_path / "work_dirs/run").glob("*.pth"))
-    assert list(tmp_path.iterdir()) == [tmp_path / "work_dirs"]
-
-
 @pytest.mark.parametrize("place", ["memory://bucket/run", "file://{}/files/run"])
 @pytest.mark.parametrize("key", ["work_dir", "out_dir"])
 def test_resume_from_a_remote_work_dir(place: str, key: str, target: str, tmp_path: Path) -> None:

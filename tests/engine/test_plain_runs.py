@@ -1,9 +1,7 @@
 """Tests of runs of plain torch modules: no BaseModel, no config."""
 
-import math
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,18 +80,6 @@ def test_forms_of_a_loss_train_alike(tmp_path: Path, form: str) -> None:
     assert set(history[-1]) == {"epoch", "iter", "lr", "loss", *logged}
 
 
-def test_a_training_step_equals_a_loss_function(tmp_path: Path) -> None:
-    def step(model: nn.Module, batch: Any) -> Any:
-        return nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-    one, other = network(), network()
-    first = runner(tmp_path / "a", one, training_step=step, loss=CROSS_ENTROPY, val_dataloader=loader(16)).train()
-    second = runner(tmp_path / "b", other, val_dataloader=loader(16)).train()
-    assert torch.equal(weights(one), weights(other))
-    assert first.rows == second.rows
-    assert set(first[0]) == {"epoch", "iter", "lr", "loss", "val/loss"}
-
-
 def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
     modes: list[bool] = []
 
@@ -162,16 +148,6 @@ def test_several_sets_share_metrics_by_name(tmp_path: Path) -> None:
     assert "night/accuracy" in runner(tmp_path / "b", val_dataloader=sets, val_evaluator=by_set).val()
     with pytest.raises(ArgumentError, match="there is no dataset 'nigth'"):
         runner(tmp_path / "c", val_dataloader=sets, val_evaluator={"day": accuracy, "nigth": accuracy}).val()
-
-
-@pytest.mark.parametrize("hook", [None, {"interval": 2}])
-def test_checkpoints_of_a_run_by_iterations_are_counted_in_iterations(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Any
-) -> None:
-    runner(tmp_path, max_iters=5, default_hooks=hook and {"checkpoint": hook}).train()
-    wanted = ["iter_5.pth"] if hook is None else ["iter_2.pth", "iter_4.pth", "iter_5.pth"]
-    assert sorted(each.name for each in tmp_path.glob("*.pth")) == wanted
-    assert not caplog.records
 
 
 def test_metrics_of_all_kinds(tmp_path: Path) -> None:
@@ -299,20 +275,6 @@ def test_config_takes_overrides(tmp_path: Path) -> None:
         Runner.from_cfg(cfg, train_dataloder={})
 
 
-def test_history_converts_to_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = History(nn.Identity())
-    history.add(1, 5, {"loss": 2.0})
-    history.add(1, 5, {"val/loss": 1.0})
-    assert repr(history) == "History(1 rows: epoch, iter, loss, val/loss)"
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(FootplateError, match="needs the package 'pandas'"):
-        history.to_pandas()
-    pandas = ModuleType("pandas")
-    pandas.DataFrame = list  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    assert history.to_pandas() == [{"epoch": 1, "iter": 5, "loss": 2.0, "val/loss": 1.0}]
-
-
 def text(scores: Any, batch: Any) -> str:
     return "high"
 
@@ -350,19 +312,6 @@ def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], wor
     with pytest.raises(FootplateError, match=words) as caught:
         runner(tmp_path, **changes).train()
     assert len(str(caught.value).splitlines()) <= 5
-
-
-def test_validation_loss_of_a_training_step_is_that_of_the_predictions(tmp_path: Path) -> None:
-    batches = [{"image": X[:8], "label": Y[:8], "index": torch.arange(8)}]  # which forward does not accept
-    row = runner(
-        tmp_path,
-        loss=nn.CrossEntropyLoss(),
-        training_step=lambda model, batch: model(batch["image"]).sum(),
-        validation_step=lambda model, batch: torch.zeros(8, 2),
-        train_dataloader=batches,
-        val_dataloader=batches,
-    ).train()[-1]
-    assert row["val/loss"] == pytest.approx(math.log(2))
 
 
 def test_messages_name_the_arguments_of_python(tmp_path: Path) -> None:

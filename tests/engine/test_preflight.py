@@ -12,13 +12,9 @@ from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.data import ConcatDataset, RepeatDataset
 from footplate.data.annotations import load_data_file
-from footplate.engine.preflight import optimizer_growth
 from footplate.errors import CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.openmmlab.mmengine.managers import MMLogger
-from footplate.optim import OptimWrapper
 from tests.engine.test_runner import weights
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
 
@@ -124,49 +120,6 @@ def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeyp
         run(tmp_path, "closed", preflight=True)
 
 
-@pytest.mark.parametrize("out_dir", ["{}/file/under", "nowhere://a/b"])
-def test_out_dir_of_checkpoints_is_tested(tmp_path: Path, out_dir: str) -> None:
-    (tmp_path / "file").write_text("")
-    hooks = {"checkpoint": {"out_dir": out_dir.format(tmp_path)}}
-    with pytest.raises(CheckpointError, match="cannot write to ") as caught:
-        run(tmp_path, "away", preflight=True, default_hooks=hooks)
-    assert caught.value.key == "default_hooks.checkpoint.out_dir"
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        torch.optim.SGD([torch.nn.Parameter(torch.ones(30, 20))], lr=0.1, momentum=0.9, foreach=True),
-        torch.optim.AdamW([torch.nn.Parameter(torch.ones(30, 20)), torch.nn.Parameter(torch.ones(5))], amsgrad=True),
-    ],
-)
-def test_size_of_the_optimizer_state_is_known_before_the_first_step(optimizer: torch.optim.Optimizer) -> None:
-    wrapper = OptimWrapper(optimizer)
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    told = optimizer_growth(wrapper)
-    assert not optimizer.state
-    assert all(torch.all(each == 1) and each.grad is None for each in parameters)
-    for each in parameters:
-        each.grad = torch.ones_like(each)
-    optimizer.step()
-    held = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
-    assert told == sum(each.numel() * each.element_size() for each in held)
-    assert optimizer_growth(wrapper) == 0 or not held
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("AdaShift", "a value of type 'deque'"),
-        ("MADGRAD", "the entry 'k', which belongs to no parameter"),
-    ],
-)
-def test_optimizers_whose_state_a_checkpoint_does_not_restore_are_refused(name: str, found: str) -> None:
-    optimizer = getattr(pytest.importorskip("pytorch_optimizer"), name)([torch.nn.Parameter(torch.ones(4, 4))])
-    with pytest.raises(CheckpointError, match=f"{name} cannot be resumed, because its state contains {found}"):
-        optimizer_growth(OptimWrapper(optimizer))
-
-
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])
 def test_command_runs_the_preflight(
     tmp_path: Path, option: list[str], times: int, caplog: pytest.LogCaptureFixture
@@ -234,18 +187,6 @@ def test_every_dataset_is_validated_with_its_losses(tmp_path: Path) -> None:
     assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
 
 
-def test_label_maps_of_all_datasets_are_inspected(tmp_path: Path) -> None:
-    class Inspected(Points):
-        def warn_about_labels(self) -> None:
-            seen.append(len(self))
-
-    seen: list[int] = []
-    both = ConcatDataset([Inspected(8), RepeatDataset(Inspected(12), 1)])
-    sets = {"clean": loader(8, dataset=Inspected(4)), "noisy": loader(8)}
-    run(tmp_path, "labels", train_dataloader=loader(dataset=both), val_dataloader=sets, preflight=True)
-    assert seen == [8, 12, 4]
-
-
 @pytest.mark.parametrize(
     ("classes", "warns"),
     [
@@ -275,14 +216,3 @@ def test_heads_with_another_number_of_classes_cause_a_warning(tmp_path: Path, ca
     run(tmp_path, "heads", cfg=Config({"model": heads}), train_dataloader=loader(dataset=train), preflight=True)
     wanted = "model.roi_head.heads[1].num_classes is 80, but the number of classes in the training data is 3."
     assert [each for each in caplog.messages if "number of classes" in each] == [wanted]
-
-
-def test_values_of_metrics_in_the_preflight_are_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Table(PointAccuracy):
-        def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-            MMLogger.get_instance("preflight").info("a table")
-            return super().compute_metrics(results)
-
-    MMLogger.get_instance("preflight").info("logged")
-    run(tmp_path, "table", val_evaluator=[Table()], train_cfg={"max_epochs": 2, "val_interval": 2}, preflight=True)
-    assert [each for each in caplog.messages if each in ("logged", "a table")] == ["logged", "a table"]

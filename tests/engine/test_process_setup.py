@@ -14,10 +14,11 @@ import torch
 
 from footplate import Runner
 from footplate.engine.process_setup import (
+    check_environment,
+    check_randomness,
     keep_freed_memory,
     prepare,
     seed_everything,
-    warn_of_nondeterminism,
 )
 from footplate.errors import ArgumentError
 from tests.engine.test_train_loops import Stream
@@ -67,25 +68,19 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [
-        -1,
-        "7",
-    ],
-)
+@pytest.mark.parametrize("seed", [-1, "7"])
 def test_invalid_seed_raises(seed: Any) -> None:
     with pytest.raises(ArgumentError, match="the seed must be an integer") as caught:
-        seed_everything({"seed": seed})
+        check_randomness({"seed": seed})
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 
 
 def test_unknown_key_suggests_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="randomness has no key 'sed'") as caught:
-        seed_everything({"sed": 1})
+        check_randomness({"sed": 1})
     assert (caught.value.key, caught.value.suggestion) == ("randomness.sed", "seed")
     with pytest.raises(ArgumentError, match="env_cfg has no key 'cudnn_benchmrk'") as caught:
-        prepare({"cudnn_benchmrk": True}, launcher="none")
+        check_environment({"cudnn_benchmrk": True})
     assert (caught.value.key, caught.value.suggestion) == ("env_cfg.cudnn_benchmrk", "cudnn_benchmark")
 
 
@@ -98,7 +93,7 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.backends.cudnn.benchmark
     assert calls == [("none", {"backend": "nccl"}), ("fork", True)]
     with pytest.raises(ArgumentError, match="unknown start method"):
-        prepare({"mp_cfg": {"mp_start_method": "spoon"}}, launcher="none")
+        check_environment({"mp_cfg": {"mp_start_method": "spoon"}})
 
 
 @pytest.fixture(autouse=True)
@@ -131,21 +126,6 @@ def test_settings_that_break_determinism_log_a_warning(
     assert not (asked and torch.backends.cudnn.benchmark)
 
 
-@pytest.mark.parametrize(
-    ("compiled", "named"),
-    [
-        ({"mode": "max-autotune-no-cudagraphs"}, True),
-        ({"options": {"max_autotune": True}}, True),
-        ({"mode": "reduce-overhead"}, False),
-    ],
-)
-def test_autotuning_compiler_logs_a_warning(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
-    for asked in (False, True):
-        warn_of_nondeterminism({"seed": 1, "deterministic": asked}, {}, 1, compiled)
-    says = "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
-    assert caplog.messages == [says] * named
-
-
 def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
@@ -175,17 +155,3 @@ def malloc_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_malloc_keeps_memory_when_training_on_a_cpu(malloc_calls: list[tuple[int, int]]) -> None:
     keep_freed_memory(CPU)
     assert malloc_calls == [(-3, 1 << 30), (-3, 1 << 25), (-1, (1 << 31) - 1)]
-
-
-@pytest.mark.parametrize(
-    "variable",
-    [
-        "MALLOC_ARENA_MAX",
-    ],
-)
-def test_malloc_settings_of_the_user_are_unchanged(
-    malloc_calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.setenv(variable, "1")
-    keep_freed_memory(CPU)
-    assert malloc_calls == []

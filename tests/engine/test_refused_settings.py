@@ -6,7 +6,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.engine.run_config import check_config
-from footplate.errors import ArgumentError, FootplateError
+from footplate.errors import ArgumentError
 
 FLAGS = [
     ("randomness.deterministic", "randomness = dict(deterministic='no')"),
@@ -56,60 +56,6 @@ def test_invalid_optimizer_setting_raises(tmp_path: Path, key: str, section: str
     assert caught.value.key == f"optim_wrapper.{key}"
     assert caught.value.origin
     assert caught.value.origin.file.endswith("run.py")
-
-
-NAN = "float('nan')"
-SECTIONS = [
-    ("default_hooks.chekpoint", "default_hooks = dict(chekpoint=None)"),
-    ("default_hooks.vizualization", "default_hooks = dict(visualization=dict(type='Hook'), vizualization=None)"),
-    ("train_dataloader.batch_size", "train_dataloader['batch_size'] = 2.0"),
-    ("preflight", "preflight = 1"),
-    ("sync_bn", "sync_bn = True"),
-    ("log_level", "log_level = True"),
-    ("on_save_error", "on_save_error = 'wrn'"),
-    ("env_cfg.dist_cfg", "env_cfg = dict(dist_cfg=5)"),
-    ("work_dir", "work_dir = ''"),
-    ("optim_wrapper.optimizer.lr", f"optim_wrapper['optimizer']['lr'] = {NAN}"),
-    ("optim_wrapper.optimizer.dampening", "optim_wrapper['optimizer']['dampening'] = 1j"),
-    ("optim_wrapper.optimizer.t0", "optim_wrapper['optimizer'] = dict(type='ASGD', t0='1')"),
-]
-
-
-@pytest.mark.parametrize(("key", "line"), SECTIONS, ids=[line for _, line in SECTIONS])
-def test_invalid_section_value_raises(tmp_path: Path, key: str, line: str) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(RUN + line + "\n")
-    with pytest.raises(FootplateError) as caught:
-        check_config(Config.fromfile(path))
-    assert caught.value.key == key
-
-
-SETS = """
-part = dict(batch_size=2, dataset=dict(type='BaseDataset'))
-val_dataloader = dict(clean=part, noisy=part)
-val_cfg = dict()
-val_evaluator = dict(type='Accuracy')
-"""
-
-
-@pytest.mark.parametrize(
-    ("key", "line", "near"),
-    [
-        (
-            "val_evaluator.nosy",
-            "val_evaluator = dict(clean=dict(type='Accuracy'), nosy=dict(type='Accuracy'))",
-            "noisy",
-        ),
-        ("val_cfg.intervals.nosy", "val_cfg = dict(intervals=dict(nosy=2))", "noisy"),
-        ("val_evaluator", "val_evaluator = 5", None),
-    ],
-)
-def test_unknown_dataset_names_and_intervals_raise(tmp_path: Path, key: str, line: str, near: str | None) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(f"{RUN}{SETS}{line}\n")
-    with pytest.raises(ArgumentError) as caught:
-        check_config(Config.fromfile(path))
-    assert (caught.value.key, caught.value.suggestion) == (key, near)
 
 
 def test_hook_of_a_base_config_is_removed(tmp_path: Path) -> None:

@@ -50,12 +50,6 @@ def test_recorded_config_has_saved_settings(tmp_path: Path, schedule: Any) -> No
     assert str(origin_of(kept, "lr")) == "the resumed checkpoint"
 
 
-def test_group_without_a_multiplier_determines_the_recorded_rate(tmp_path: Path) -> None:
-    keys = {"paramwise_cfg": {"bias_lr_mult": 0.1}}
-    _, runner = resumed(tmp_path, {**sgd(0.2), **keys}, {**sgd(0.1), **keys})
-    assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
-
-
 def test_scaled_rate_is_recorded_unscaled(tmp_path: Path) -> None:
     scaled = {"enable": True, "base_batch_size": 8}
     _, runner = resumed(tmp_path, sgd(0.001), sgd(0.003), auto_scale_lr=scaled)
@@ -104,13 +98,4 @@ def test_unchanged_settings_log_no_warning(
     with caplog.at_level(logging.WARNING, "footplate"):
         resumed(tmp_path, wrapper, wrapper, param_scheduler=schedule)
 
-    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_rate_of_a_compiled_step_equals_that_of_the_config(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    compiled = {**sgd(0.1), "compile": {"backend": "eager"}}
-    for first, second in ((compiled, sgd(0.1)), (sgd(0.1), compiled)):
-        with caplog.at_level(logging.WARNING, "footplate"):
-            resumed(tmp_path / str(first is compiled), first, second)
     assert not [each for each in caplog.messages if "Ignoring the config's" in each]

@@ -111,13 +111,6 @@ def test_unknown_runner_type_raises(tmp_path: Path) -> None:
     assert (caught.value.key, caught.value.suggestion) == ("runner_type", "Runner")
 
 
-@pytest.mark.parametrize(("section", "kind"), [("optim_wrapper", "ApexOptimWrapper"), ("visualizer", "FigureViewer")])
-def test_missing_mmengine_class_raises(tmp_path: Path, section: str, kind: str) -> None:
-    given = {"optimizer": {"type": "SGD", "lr": 0.1}} if section == "optim_wrapper" else {}
-    with pytest.raises(FootplateError, match=f"unknown .* '{kind}'"):
-        check_config(written(tmp_path, **{section: {"type": kind, **given}}))
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -130,33 +123,6 @@ def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> Non
         check_config(written(tmp_path, env_cfg=value))
 
     assert caught.value.key == key
-
-
-LEGACY_FLAGS = [
-    ("data.shuffle", "data['shuffle'] = 'no'"),
-    ("auto_resume", "auto_resume = 'no'"),
-    ("lr_config.by_epoch", "lr_config['by_epoch'] = 'no'"),
-    ("default_hooks.checkpoint.by_epoch", "checkpoint_config['by_epoch'] = 'no'"),
-]
-
-
-@pytest.mark.parametrize(("key", "line"), LEGACY_FLAGS)
-def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: str) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(
-        "model = dict(type='ToyModel')\n"
-        "data = dict(samples_per_gpu=2, workers_per_gpu=0, train=dict(type='Points'))\n"
-        "optimizer = dict(type='SGD', lr=0.1)\noptimizer_config = dict()\n"
-        "lr_config = dict(policy='step', step=[1])\nrunner = dict(type='EpochBasedRunner', max_epochs=2)\n"
-        f"checkpoint_config = dict(interval=1)\nlog_config = dict(interval=1)\nwork_dir = {str(tmp_path)!r}\n{line}\n"
-    )
-
-    with pytest.raises(FootplateError, match="True or False") as caught:
-        check_config(Config.fromfile(path))
-
-    assert caught.value.key == key
-    assert caught.value.origin
-    assert caught.value.origin.file.endswith("run.py")
 
 
 @pytest.mark.parametrize(

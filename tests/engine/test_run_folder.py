@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import write_pointer
@@ -209,40 +208,3 @@ def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.M
             logging.getLogger("footplate.engine").error("error %d of a rank that fails again and again", number)
     names = {"rank_3.log", "rank_3.1.log", "rank_3.warnings.jsonl", "rank_3.warnings.1.jsonl"}
     assert {each.name for each in Path(runner.log_dir).iterdir()} == names
-
-
-def test_records_from_before_the_log_file_are_written_once(tmp_path: Path) -> None:
-    deterministic = {"seed": 1, "deterministic": True}
-    cfg = settings(tmp_path, randomness=deterministic, env_cfg={"cudnn_benchmark": True}, log_level="INFO")
-    try:
-        runner = Runner.from_cfg(cfg)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    runner.train()
-    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
-    assert len([each for each in lines if "turns off env_cfg.cudnn_benchmark" in each]) == 1
-    assert "randomness.deterministic" in lines[0]
-
-
-def test_simultaneous_runs_have_different_log_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both choose a name before either creates the folder, as two `footplate test` with the same work_dir may do."""
-    monkeypatch.setattr("footplate.engine.run_folder.time.strftime", lambda form, *_: "20260101_000000")
-    backends = [{"type": "LocalVisBackend"}]
-    first, second = (Runner(**settings(tmp_path, visualizer={"vis_backends": backends})) for _ in range(2))
-    assert first.timestamp == second.timestamp == "20260101_000000"
-    for runner in (second, first):
-        runner.test()
-        runner.test()
-    assert (second.timestamp, first.timestamp) == ("20260101_000000", "20260101_000000_2")
-    names = ["20260101_000000", "20260101_000000_2"]
-    assert sorted(each.name for each in tmp_path.iterdir()) == names
-    for name in names:
-        start = tmp_path / name
-        assert sorted(each.name for each in start.iterdir()) == [
-            f"{name}.json",
-            f"{name}.log",
-            "environment.json",
-            "start.json",
-            "vis_data",
-        ]
-        assert (start / "vis_data/config.json").exists()

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
-from footplate import RUNNERS, Config, Hook, Runner
-from footplate.distributed import unwrap_model
+from footplate import RUNNERS, Config, Runner
 from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.evaluation import build_evaluator
@@ -152,16 +150,6 @@ def test_experiment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (runner.rank, runner.world_size, runner.distributed, runner.phase) == (0, 1, False, Phase.OTHER)
 
 
-def test_a_process_group_of_one_process_is_distributed(tmp_path: Path) -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    try:
-        runner = Runner(**settings(tmp_path))
-        assert runner.distributed
-        assert runner.model.module is unwrap_model(runner.model)
-    finally:
-        dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("strict", [True, False])
 def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
     trained = Runner(**settings(tmp_path / "a"))
@@ -174,29 +162,6 @@ def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pyt
     # An evaluation belongs to the position of the checkpoint; training starts at 0.
     assert (checkpoint["meta"]["epoch"], other.epoch, other.iter) == (3, 3, 12)
     assert other.hooks[0].when("after_load_checkpoint") == [(0, 0)]
-
-
-def test_checkpoint_is_loaded_without_executing_code(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(settings(tmp_path))
-    runner.train()
-    read = torch.load((tmp_path / "last_checkpoint").read_text(), weights_only=True)
-    assert {"meta", "state_dict", "optimizer", "param_schedulers", "message_hub"} <= set(read)
-    assert (read["meta"]["epoch"], read["meta"]["iter"], read["meta"]["seed"]) == (3, 12, 7)
-    assert read["meta"]["dataset_meta"] == {"classes": ("left", "right")}
-    assert read["meta"]["cfg"] == runner.cfg.pretty_text
-    for name, value in runner.model.state_dict().items():
-        torch.testing.assert_close(read["state_dict"][name], value, rtol=0, atol=0)
-
-
-def test_save_checkpoint_adds_meta(tmp_path: Path) -> None:
-    class Add(Hook):
-        def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-            checkpoint["own"] = [1, 2]
-
-    runner = Runner(**settings(tmp_path, custom_hooks=[Add()]))
-    path = runner.save_checkpoint(str(tmp_path), "now.pth", save_optimizer=False, meta={"note": "by hand"})
-    read = torch.load(path, weights_only=True)
-    assert (read["own"], read["meta"]["note"], "optimizer" in read) == ([1, 2], "by hand", False)
 
 
 def test_weights_are_initialized_once_before_training(tmp_path: Path) -> None:
@@ -222,36 +187,6 @@ def test_log_file_is_closed_after_the_run(tmp_path: Path) -> None:
     runner.logger.info("after the run")
     assert "Saving checkpoint" in before
     assert log.read_text() == before
-
-
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_second_train_call_logs_that_the_run_is_complete(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, by_epoch: bool
-) -> None:
-    runner = Runner(**settings(tmp_path, by_epoch=by_epoch, log_level="INFO"))
-    runner.train()
-    before = weights(runner)
-    caplog.clear()
-    assert runner.train() is runner.model
-    raised = "max_epochs" if by_epoch else "max_iters"
-    assert caplog.messages == [
-        f"The run is complete: it has trained 12 iterations, and the config asks for 12. To train further, raise "
-        f"{raised}; to start over, use a new work_dir."
-    ]
-    assert weights(runner) == before
-
-
-def test_metrics_write_to_the_created_log_folder(tmp_path: Path) -> None:
-    """Another run takes the name of the folder between the construction of the runner and its start."""
-    runner = Runner(**settings(tmp_path))
-    loop: Any = runner.val_loop
-    Path(runner.log_dir).mkdir(parents=True)
-    before = runner.log_dir
-    runner.val()
-    assert runner.log_dir != before
-    assert [each.context.folder for each in loop.evaluator.metrics] == [runner.log_dir]
-    test_loop: Any = runner.test_loop
-    assert [each.context.folder for each in test_loop.evaluator.metrics] == [runner.log_dir]
 
 
 def test_model_of_a_runner_that_did_not_train_is_freed_at_once(tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ import torch
 
 from footplate import DATASETS, Hook
 from footplate.errors import DataError
-from tests.engine.test_signals import Draw, Send, in_process
+from tests.engine.test_signals import Draw
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
-from tests.support_samplers import section
 
 
 @DATASETS.register_module()
@@ -141,29 +140,6 @@ def test_run_is_saved_when_a_worker_dies(tmp_path: Path, way: str, of: str, even
     assert_goes_on(tmp_path, cfg, told, [8] if of == "val" else range(3, 8))
 
 
-class Kill(Hook):
-    """Kills a worker while a requested checkpoint is saved, and waits until this process is notified."""
-
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
-
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        if runner.requests.stop is not None and runner.requests.lost_worker is None:
-            loop = getattr(runner, f"{self.mode}_loop")
-            os.kill(loop.dataloader.worker_progress.processes()[0], signal.SIGKILL)
-            until = time.monotonic() + 60
-            while runner.requests.lost_worker is None:
-                assert time.monotonic() < until
-                time.sleep(0.01)
-
-
-def test_run_is_saved_although_a_worker_dies_during_the_stop(tmp_path: Path) -> None:
-    cfg = config(tmp_path, by_epoch=True, workers=1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as an earlier run that failed leaves it
-    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5), Kill("train")) == 143
-    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
-
-
 class Raise(Hook):
     """Fails at an event of an iteration."""
 
@@ -233,14 +209,3 @@ class Wear(Hook):
 def test_weights_that_a_hook_has_swapped_for_a_validation_are_not_saved(tmp_path: Path) -> None:
     assert "saved" not in failed(spoilt(tmp_path / "part", 11, of="val"), Wear())
     assert not (tmp_path / "part/on_signal.pth").exists()
-
-
-@pytest.mark.parametrize("name", ["Batches"])
-def test_run_with_a_custom_sampler_is_saved_when_a_sample_cannot_be_read(tmp_path: Path, name: str) -> None:
-    cfg = spoilt(tmp_path / "part", 17, by_epoch=False)
-    for key in ("sampler", "batch_size"):
-        cfg["train_dataloader"].pop(key)
-    cfg["train_dataloader"] |= {"batch_size": 4, **section(name)}
-    if name == "Batches":
-        del cfg["train_dataloader"]["batch_size"]
-    assert_goes_on(tmp_path, cfg, failed(cfg, Draw()), [4])

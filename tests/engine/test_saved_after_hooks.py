@@ -13,7 +13,6 @@ from footplate.engine import ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
-from tests.openmmlab.first_generation.adapters.support import old_config
 from tests.support import KillForTest, settings
 
 
@@ -76,13 +75,6 @@ def test_average_of_the_lowest_priority_resumes_bit_exactly(tmp_path: Path, by_e
     assert_same(state(tmp_path / "killed" / name), state(tmp_path / "whole" / name))
 
 
-def test_validation_request_of_a_first_generation_hook_is_saved(tmp_path: Path) -> None:
-    evaluation = {"interval": 4, "by_epoch": False}
-    cfg = old_config(tmp_path, checkpoint_config={"interval": 4, "by_epoch": False}, evaluation=evaluation)
-    Runner.from_cfg(cfg).train()
-    assert load_checkpoint(str(tmp_path / "iter_8.pth"))["run"]["loop"]["validation_requested"]
-
-
 class Validating(Hook):
     """Runs a validation during an iteration, or at the end of an epoch."""
 
@@ -137,20 +129,6 @@ def test_hook_that_saves_by_itself_saves_at_once(tmp_path: Path) -> None:
     train(tmp_path, Saver(), Counter("after_train_iter"))
     assert counts(tmp_path / "own.pth") == {"after_train_iter": 1}
     assert load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]["iter"] == 2
-
-
-def test_hook_that_acts_last_is_listed_as_last(tmp_path: Path) -> None:
-    class Late(Hook):
-        acts_last = True
-        priority = "HIGHEST"
-
-        def after_train(self, runner: Any) -> None:
-            pass
-
-    runner = Runner(**settings(tmp_path))
-    runner.register_hook(Late())
-    line = next(each for each in runner.hooks.describe().splitlines() if each.split()[0] == "after_train")
-    assert line.endswith("Late (last), CheckpointHook (last)")
 
 
 def test_run_resumed_after_a_stop_in_a_validation_saves_current_hook_states(tmp_path: Path) -> None:

@@ -154,15 +154,6 @@ def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, threads: list[str]) 
 
 
 @pytest.mark.usefixtures("threads")
-def test_validation_waits_for_the_best_checkpoint(tmp_path: Path) -> None:
-    hook = {"checkpoint": {"interval": -1, "save_last": False, "save_best": "accuracy", "rule": "greater"}}
-    runner = Runner(**settings(tmp_path, default_hooks=hook, train_cfg={"max_epochs": 1, "val_begin": 2}))
-    runner.train()
-    runner.val()
-    assert names(tmp_path) == ["best_accuracy_epoch_1"]
-
-
-@pytest.mark.usefixtures("threads")
 def test_last_checkpoint_of_a_stopped_run_is_complete_when_it_is_published(tmp_path: Path) -> None:
     class StopAfterValidation(Hook):
         def after_val(self, runner: Runner) -> None:
@@ -171,17 +162,3 @@ def test_last_checkpoint_of_a_stopped_run_is_complete_when_it_is_published(tmp_p
     hook = {"checkpoint": {"interval": -1, "published_keys": ["state_dict"]}}
     Runner(**settings(tmp_path, default_hooks=hook, custom_hooks=[StopAfterValidation()])).train()
     assert [each.partition("-")[0] for each in names(tmp_path)] == ["epoch_1", "epoch_1"]
-
-
-def test_saver_reports_failures_only_where_the_run_can_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    alarms: list[str] = []
-    for policy in ("warn", "stop"):
-        background = saver.BackgroundSaver(policy, alarm=lambda policy=policy: alarms.append(policy))  # type: ignore[misc]
-        background.save({"a": 1}, str(tmp_path / "file/under"), committed=lambda: 1 / 0)  # type: ignore[arg-type]
-        try:
-            background.wait()
-        except ZeroDivisionError:
-            alarms.append("raised")
-    assert alarms == ["stop", "raised"]
-    start = "The checkpoint was saved, but the update of its folder failed: division by zero. The last checkpoint is"
-    assert [each.startswith(start) for each in caplog.messages] == [True, True]

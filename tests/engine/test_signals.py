@@ -14,12 +14,9 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
-from footplate.data import loader as data_loader
-from footplate.data import workers as data_workers
-from footplate.data.workers import DataWait
-from footplate.engine import base_loops, signals
+from footplate.engine import base_loops
 from footplate.engine.hook import Phase
-from footplate.engine.signals import RequestExchangeHook, Requests
+from footplate.engine.signals import Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
 
@@ -112,16 +109,15 @@ def test_save_request_saves_and_training_continues(tmp_path: Path) -> None:
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_save_request_in_a_validation_is_answered_at_once(tmp_path: Path, by_epoch: bool) -> None:
+def test_save_request_in_a_validation_is_answered_at_once(tmp_path: Path) -> None:
     """The state before the validation is saved, and a resumed run starts the validation over."""
-    whole = run(config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=3), Draw())
+    whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3), Draw())
     told = Send(signal.SIGUSR1, "after_val_iter", 4), WhenSaved(), Draw()
-    asked = run(config(tmp_path / "asked", by_epoch=by_epoch, by_iteration=3), *told)
+    asked = run(config(tmp_path / "asked", by_epoch=True, by_iteration=3), *told)
     assert told[1].seen == [4, 4]  # once a batch
     assert_same(asked.model.state_dict(), whole.model.state_dict())
     witness = Witness()
-    cfg = config(tmp_path / "b", by_epoch=by_epoch, by_iteration=3)
+    cfg = config(tmp_path / "b", by_epoch=True, by_iteration=3)
     resumed = run(cfg, witness, Draw(), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert [each for each, _ in witness.when("before_val")] == [4, 8, 12]
@@ -154,15 +150,6 @@ def test_simultaneous_signals_are_one_request(
     cfg = config(tmp_path, by_epoch=True, workers=1)
     assert in_process(run, cfg, Send(signals[0], "after_train_iter", 5, *signals[1:], pause=pause)) == code
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
-
-
-def test_closed_terminal_is_ignored_under_nohup(tmp_path: Path) -> None:
-    def under_nohup() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        run(config(tmp_path, by_epoch=True), Send(signal.SIGHUP, "after_train_iter", 5))
-
-    assert in_process(under_nohup) == 0
-    assert not (tmp_path / "on_signal.pth").exists()
 
 
 @pytest.mark.parametrize("broken", [True, False], ids=["broken", "closed"])
@@ -250,78 +237,6 @@ def test_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str, 
     resumed = run(cfg("part"), Draw(), resume=True)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
-
-
-@pytest.mark.parametrize("workers", [0])
-def test_stop_between_two_waits_ends_the_next_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    class LateSignal(DataWait):
-        """Sends a stop signal at the start of the sixth wait, when the loop has already checked for requests."""
-
-        waits = 0
-
-        def begin(self) -> None:
-            self.waits += 1
-            if self.waits == 6:
-                os.kill(os.getpid(), signal.SIGTERM)
-            super().begin()
-
-    def run_with_late_signal(cfg: dict[str, Any]) -> None:
-        for module in (data_loader, data_workers, signals):
-            monkeypatch.setattr(module, "data_wait", wait)
-        run(cfg, Draw())
-
-    wait = LateSignal()
-    cfg = config(tmp_path / "part", by_epoch=False)
-    cfg["train_dataloader"]["num_workers"] = workers
-    assert in_process(run_with_late_signal, cfg) == 143
-    saved = torch.load(tmp_path / "part/on_signal.pth", weights_only=False)
-    assert saved["meta"]["iter"] == 4  # the first wait was the preflight's
-
-
-@pytest.mark.parametrize(
-    ("seconds", "asked"),
-    [
-        (0.001, [0, 2, 6, 14, 24, 34]),  # the distance doubles each time, up to ten
-        (2.0, list(range(40))),
-    ],
-)
-def test_ranks_exchange_requests_about_once_per_second(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, asked: list[int]
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("footplate.engine.signals.time.monotonic", lambda: clock[0])
-    hook, found = RequestExchangeHook(), []
-    runner: Any = SimpleNamespace(device="cpu", requests=SimpleNamespace(exchange=lambda device, pause: pause))
-    for iteration in range(40):
-        clock[0] += seconds
-        before = hook._left
-        hook.after_train_iter(runner, iteration)
-        if before == 1:
-            found.append(iteration)
-    assert found == asked
-
-
-class Validate(Hook):
-    """Validates during an iteration."""
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if runner.iter == 5:
-            list(runner.val_loop.dataloader)
-
-
-def test_iteration_that_reads_its_own_data_is_finished(tmp_path: Path) -> None:
-    def cfg(name: str) -> dict[str, Any]:
-        found = config(tmp_path / name, by_epoch=True, by_iteration=3)
-        found["val_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=9, seconds=1)
-        return found
-
-    whole = run(cfg("whole"), Validate())
-    (tmp_path / "reads").touch()
-    assert in_process(run, cfg("part"), Validate()) == 143
-    assert torch.load(tmp_path / "part/on_signal.pth", weights_only=True)["meta"]["iter"] == 6
-    assert_same(run(cfg("part"), Validate(), resume=True).model.state_dict(), whole.model.state_dict())
 
 
 def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:

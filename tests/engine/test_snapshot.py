@@ -83,8 +83,7 @@ class CountingInValidation(Hook):
         self.count = state["count"]
 
 
-@pytest.mark.parametrize("ema", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(("number", "ema"), [(signal.SIGTERM, True), (signal.SIGUSR1, False)])
 def test_hook_states_within_a_validation_are_not_saved(tmp_path: Path, number: int, ema: bool) -> None:
     average = [{"type": "EMAHook", "momentum": 0.1, "update_buffers": True}] if ema else []
 
@@ -131,8 +130,7 @@ class ByPointer(Halves):
             parameter.data = self.own[name]
 
 
-@pytest.mark.parametrize("by_epoch", [True, False])
-@pytest.mark.parametrize("kind", [Halves, ByPointer])
+@pytest.mark.parametrize(("kind", "by_epoch"), [(Halves, True), (ByPointer, False)])
 def test_stop_waits_until_weights_are_restored(tmp_path: Path, kind: type[Hook], by_epoch: bool) -> None:
     settings: dict[str, Any] = {"by_epoch": by_epoch, "by_iteration": 3}
     whole = run(config(tmp_path / "whole", **settings), kind(), Draw())
@@ -143,15 +141,3 @@ def test_stop_waits_until_weights_are_restored(tmp_path: Path, kind: type[Hook],
     assert [each for each, _ in witness.when("before_val")] == [12]  # the validation of iteration 8 was completed
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
-
-
-def test_save_request_waits_until_weights_are_restored(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"by_epoch": True, "by_iteration": 3}
-    whole = run(config(tmp_path / "whole", **settings), Halves())
-    told = Send(signal.SIGUSR1, "before_val_iter", 4)
-    asked = run(config(tmp_path / "told", **settings), Halves(), told)
-    assert_same(asked.model.state_dict(), whole.model.state_dict())
-    assert not asked.requests.must_finish_evaluation  # training does not wait for slow data
-    again: dict[str, Any] = {"resume": True, "load_from": str(tmp_path / "told/on_signal.pth")}
-    resumed = run(config(tmp_path / "again", **settings), Halves(), **again)
-    assert_same(resumed.model.state_dict(), whole.model.state_dict())

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from footplate import LOOPS, BaseModel, Hook, Runner
-from footplate.engine import BaseLoop, BaseTrainLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.errors import ArgumentError, DataError
 from tests.support import Points, ToyModel, Witness, loader, settings
 
@@ -42,23 +42,6 @@ def test_event_order_of_epoch_based_training(tmp_path: Path) -> None:
     witness.seen.clear()
     runner.test()
     assert [name for name, _, _ in witness.seen] == ["before_run", *TEST, "after_run"]
-
-
-def test_iteration_trains_in_training_mode_after_a_hook_has_validated(tmp_path: Path) -> None:
-    class Validating(Hook):
-        def after_train_iter(
-            self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-        ) -> None:
-            if batch_idx == 1:
-                runner.val_loop.run()  # type: ignore[union-attr]
-
-    class Modes(Hook):
-        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-            modes.append(runner.model.training)
-
-    modes: list[bool] = []
-    trained(tmp_path, train_cfg={"by_epoch": False, "max_iters": 4}, custom_hooks=[Validating(), Modes()])
-    assert modes == [True] * 4
 
 
 @pytest.mark.parametrize(
@@ -190,35 +173,6 @@ def test_custom_loop_overrides_run(tmp_path: Path) -> None:
     runner, _ = trained(tmp_path, train_cfg={"type": "OwnLoop", "times": 2}, param_scheduler=None)
     assert isinstance(runner.train_loop, OwnLoop)
     assert runner.message_hub.get_info("seen") == [4] * 8
-
-
-def test_custom_loop_overrides_run_iter(tmp_path: Path) -> None:
-    class Twice(EpochBasedTrainLoop):
-        def run_iter(self, batch_idx: int, data_batch: Any) -> None:
-            self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-            super().run_iter(batch_idx, data_batch)
-
-    LOOPS.register_module(module=Twice, force=True)
-    sgd = {"optimizer": {"type": "SGD", "lr": 0.0}}
-    runner, witness = trained(
-        tmp_path, train_cfg={"type": "Twice", "max_epochs": 2}, optim_wrapper=sgd, param_scheduler=None
-    )
-    assert len(witness.when("before_train_iter")) == len(witness.when("after_train_iter")) == runner.iter == 8
-    assert runner.optim_wrapper._inner_count == 16
-
-
-def test_custom_loop_overrides_batches(tmp_path: Path) -> None:
-    class EverySecond(BaseTrainLoop):
-        by_epoch = False
-        max_iters, max_epochs = 2, 1
-
-        def batches(self) -> Iterator[tuple[int, Any]]:
-            yield from enumerate(batch for place, batch in enumerate(self.dataloader) if place % 2)
-
-    LOOPS.register_module(module=EverySecond, force=True)
-    runner, witness = trained(tmp_path, train_cfg={"type": "EverySecond"}, param_scheduler=None)
-    assert witness.when("after_train_iter") == [(0, 0), (1, 0)]
-    assert runner.iter == 2
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -220,9 +220,6 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
     suggestions = paths_ending(config, path)
     if not suggestions and near:
         suggestions = [join_path([*done, near])]
-    elif not suggestions:
-        names = {str(each[-1]): None for each, _ in walk(config)}
-        suggestions = paths_ending(config, join_path([nearest(part, names) or part for part in split_path(path)]))
     notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
     return ConfigKeyError(
         f"'{join_path(done)}' has no key '{key}'" if done else f"the config has no key '{key}'",

@@ -13,8 +13,6 @@ from footplate.errors import Origin
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
-# Bounds the history of a key that a loop sets many times.
-_MAX_HISTORY = 64
 
 
 class Replaced(NamedTuple):
@@ -46,20 +44,18 @@ class KeyOrigin(Place):
     """
 
     replaced: Replaced | None
-    depth: int
     read = False  # whether other lines of the config read the key as a variable
     read_here = False  # whether they read the value that was set at this place
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin. Origins are compared and hashed by their file and line."""
         self = super().__new__(cls, file, line)
-        self.replaced, self.depth = replaced, 1
+        self.replaced = replaced
         earlier = replaced.origin if replaced else None
         if isinstance(earlier, KeyOrigin):
             self.read = earlier.read
-            self.depth = earlier.depth + 1
-            if earlier == (file, line) or self.depth > _MAX_HISTORY:
-                self.replaced, self.depth = earlier.replaced, earlier.depth
+            if earlier == (file, line):  # a loop sets the key again
+                self.replaced = earlier.replaced
         return self
 
 

@@ -4,7 +4,6 @@
 variable. `{{ _base_.a.b }}` is a value of the base, inserted after the bases are loaded.
 """
 
-import glob
 import importlib.util
 import json
 import os
@@ -147,18 +146,11 @@ def _near_config(package: str, file: str) -> str | None:
 
     `file` may lack a suffix.
     """
-    folder, name = os.path.split(file)
-    for start in [os.path.join(root, *each) for root in _package_folders(package) for each in _CONFIG_FOLDERS]:
-        root = os.path.normpath(start)
-        files = [
-            path for path in sorted(glob.glob(f"{glob.escape(root)}/**", recursive=True)) if path.endswith(SUFFIXES)
-        ]
-        in_folder = [path for path in files if os.path.dirname(path) == os.path.normpath(os.path.join(root, folder))]
-        # If the folder does not exist, the file may be in another folder.
-        stems = {os.path.splitext(os.path.basename(path))[0]: path for path in in_folder or files}
-        near = nearest(os.path.splitext(name)[0], stems)
+    for start in [Path(root, *folder) for root in _package_folders(package) for folder in _CONFIG_FOLDERS]:
+        stems = {path.stem: path for path in sorted(start.rglob("*")) if path.suffix in SUFFIXES}
+        near = nearest(Path(file).stem, stems)
         if near:
-            return f"{package}::{os.path.relpath(stems[near], root)}"
+            return f"{package}::{stems[near].relative_to(start)}"
     return None
 
 

@@ -3,17 +3,12 @@
 import copy
 import logging
 import math
-from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, restore_rng
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process
@@ -34,10 +29,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
-_STATE_TYPES = (
-    *(torch.Tensor, np.generic, np.ndarray, Mapping, list, tuple, set),
-    *(str, bytes, int, float, complex, torch.dtype, torch.device),
-)
 
 
 def preflight(runner: "Runner") -> None:
@@ -52,8 +43,6 @@ def preflight(runner: "Runner") -> None:
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)
-        growth = None if is_sharded(runner.model) else optimizer_growth(runner.optim_wrapper)
-        size += growth or 0
         if is_main_process():
             _check_folder(runner.home, size, "work_dir")
             for hook in runner.hooks:
@@ -80,71 +69,9 @@ def preflight(runner: "Runner") -> None:
     _logger.info(
         "Preflight: a checkpoint takes %s%s%s.",
         format_bytes(size),
-        " without optimizer state" if growth is None and not has_state else "",
+        "" if has_state else " without optimizer state",
         ", and one batch was validated" if any(names is not None for _, names in results) else "",
     )
-
-
-def optimizer_growth(optim_wrapper: Any) -> int | None:
-    """Returns the bytes that the first step adds to the optimizer state, or None if the number cannot be determined.
-
-    A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
-
-    Raises:
-        CheckpointError: A checkpoint would not restore the state.
-    """
-    try:
-        return sum(_growth(part.optimizer) for part in optim_wrapper.parts.values())
-    except CheckpointError:
-        raise
-    except Exception:  # noqa: BLE001 - an optimizer may read values, or require a closure
-        return None
-
-
-def _growth(optimizer: torch.optim.Optimizer) -> int:
-    if optimizer.state:
-        _check_state(optimizer)
-        return 0
-    trial = object.__new__(type(optimizer))
-    trial.__dict__.update(optimizer.__dict__)
-    trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
-    trial.state, trial.param_groups = defaultdict(dict), []
-    counts: dict[torch.Tensor, int] = {}  # the number of parameters with the shape of a meta tensor
-    for group in optimizer.param_groups:
-        shapes = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
-        tensors = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in shapes.items()}
-        for tensor in tensors:
-            tensor.grad = torch.empty_like(tensor)
-        counts.update(tensors)
-        one_by_one: dict[str, Any] = {key: False for key in ("foreach", "fused", "capturable") if key in group}
-        trial.param_groups.append({**group, **one_by_one, "params": list(tensors)})
-    type(optimizer).step(trial)
-    _check_state(trial)
-    return sum(
-        counts[tensor] * each.numel() * each.element_size()
-        for tensor, state in trial.state.items()
-        for each in state.values()
-        if isinstance(each, torch.Tensor)
-    )
-
-
-def _check_state(optimizer: torch.optim.Optimizer) -> None:
-    """Checks that the state maps parameters to dicts, and contains only types that a checkpoint keeps."""
-    name = type(optimizer).__name__
-    for owner, values in optimizer.state.items():
-        odd = [each for each in walk(values) if each is not None and not isinstance(each, _STATE_TYPES)]
-        if odd or not isinstance(values, Mapping):
-            found = (
-                f"a value of type '{type(odd[0]).__name__}'"
-                if odd
-                else f"the entry '{owner}', which belongs to no parameter"
-            )
-            raise CheckpointError(
-                f"a run with the optimizer {name} cannot be resumed, because its state contains {found}",
-                key="optim_wrapper.optimizer.type",
-                found=name,
-                notes=["Use another optimizer."],
-            )
 
 
 @contextmanager

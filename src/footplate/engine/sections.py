@@ -4,8 +4,9 @@ The checks load neither data nor weights.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import NoneType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -120,7 +121,11 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 def check_loaders(mode: str, sections: Sections) -> None:
     """Checks the dataloaders of "train", "val" or "test"."""
     name = f"{mode}_dataloader"
-    for key, loader in _each_dataset(name, sections[name], "dataset"):
+    section, loaders = sections[name], {name: sections[name]}
+    if isinstance(section, Mapping) and section and "dataset" not in section:
+        if not any(isinstance(value, (str, int, float, NoneType)) for value in section.values()):  # several datasets
+            loaders = {f"{name}.{key}": loader for key, loader in section.items()}
+    for key, loader in loaders.items():
         with at_key(key):
             check_dataloader(loader)
 
@@ -128,12 +133,13 @@ def check_loaders(mode: str, sections: Sections) -> None:
 def check_evaluators(mode: str, sections: Sections) -> None:
     """Checks the names and arguments of the metrics of "val" or "test"."""
     name, loaders = f"{mode}_evaluator", sections[f"{mode}_dataloader"]
-    evaluators: Iterable[tuple[str, Any]] = [(name, sections[name])]
+    section, evaluators = sections[name], {name: sections[name]}
     if has_several_loaders(loaders):
         with at_key(name):
-            check_evaluator_names(sections[name], loaders)
-        evaluators = _each_dataset(name, sections[name], "type")
-    for key, evaluator in evaluators:
+            check_evaluator_names(section, loaders)
+        if isinstance(section, Mapping) and section.keys() & loaders.keys():
+            evaluators = {f"{name}.{key}": evaluator for key, evaluator in section.items()}
+    for key, evaluator in evaluators.items():
         with at_key(key):
             if isinstance(evaluator, Mapping) and not is_named(evaluator):
                 METRICS.check(evaluator)
@@ -143,15 +149,6 @@ def check_evaluators(mode: str, sections: Sections) -> None:
                         METRICS.check(metric)
             elif evaluator is not None:
                 build_evaluator(evaluator)
-
-
-def _each_dataset(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
-    """Yields the section with its key, or one section per dataset if there are several validation datasets."""
-    several = isinstance(section, Mapping) and mark not in section and section
-    if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
-        yield from ((f"{key}.{name}", each) for name, each in section.items())
-    else:
-        yield key, section
 
 
 def check_evaluation_loop(mode: str, sections: Sections) -> None:
@@ -211,7 +208,7 @@ def check_optimization(sections: Sections) -> None:
     If `optim_wrapper.constructor` is set, only its name is checked, because a constructor needs the real model.
     """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
-    if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
+    if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
         return
     if "constructor" in wrapper:
         with at_key("optim_wrapper.constructor"):

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 import footplate
 from footplate.checkpoint import OpaqueObject, load_weights, trusted_files
+from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import (
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_STATE_TYPES = (
+    *(torch.Tensor, np.generic, np.ndarray, Mapping, list, tuple, set),
+    *(str, bytes, int, float, complex, torch.dtype, torch.device),
+)
 _ADVICE = "Use load_from without resume to start over with the weights alone."
 _ACCUMULATED = "accumulated_gradients"
 _GRADIENTS_OF_RANKS = "gradients_of_ranks"
@@ -95,6 +101,8 @@ class _Position(_Component):
 
 class _Optimizer(_Component):
     def state_dict(self) -> Any:
+        for part in self.runner.optim_wrapper.parts.values():
+            _check_optimizer_state(part.optimizer)
         return self.runner.optim_wrapper.state_dict()
 
     def load_state_dict(self, state: Any) -> None:
@@ -241,6 +249,23 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     if trusted := trusted_files(runner.checkpoints.trusted):
         meta["trusted"] = trusted
     return meta
+
+
+def _check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+    """Checks that the state maps parameters to dicts of types that a checkpoint keeps.
+
+    Raises:
+        CheckpointError: A resumed run would differ.
+    """
+    for owner, values in optimizer.state.items():
+        odd = [value for value in walk(values) if value is not None and not isinstance(value, _STATE_TYPES)]
+        if odd or not isinstance(values, Mapping):
+            reason = f"contains a value of type '{type(odd[0]).__name__}'" if odd else f"has no parameter for '{owner}'"
+            raise CheckpointError(
+                f"a run with the optimizer {type(optimizer).__name__} cannot be resumed, because its state {reason}",
+                key="optim_wrapper.optimizer.type",
+                notes=["Use another optimizer."],
+            )
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
