@@ -136,9 +136,3 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
 )
 def test_values_on_one_line(value: Any, text: str) -> None:
     assert write_python({"key": value}) == f"key = {text}\n"
-
-
-@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
-def test_a_range_is_a_list_in_data_formats(suffix: str) -> None:
-    found = range(2) if suffix == ".py" else [0, 1]
-    assert Config.fromstring(write_config({"gpu_ids": range(2)}, suffix), suffix)["gpu_ids"] == found

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_top_level_keys
-from footplate.errors import ConfigError, ConfigKeyError, OverrideError
+from footplate.config import Config, check_top_level_keys
+from footplate.errors import ConfigError, ConfigKeyError
 
 Write = Callable[[Mapping[str, str]], Path]
 
@@ -112,12 +112,3 @@ def test_reference_to_a_python_attribute_is_refused(write: Write, name: str) -> 
     main = write({name: texts[Path(name).suffix], **FILES})
     with pytest.raises(ConfigKeyError, match="the base has no key 'model.__class__'"):
         Config.fromfile(main)
-
-
-@pytest.mark.parametrize("override", ["", "aa=1", "a.bb=1", "l.5=1", "b.c=1", "a.b=x", "l={x: 1}", "a[0=1"])
-def test_invalid_override_changes_nothing(write: Write, override: str) -> None:
-    cfg = Config.fromfile(write({"main.py": "_base_ = 'base.py'\n", **FILES}))
-    before = cfg.to_dict()
-    with pytest.raises(OverrideError):
-        apply_overrides(cfg, [override])
-    assert cfg.to_dict() == before

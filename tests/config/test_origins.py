@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, KeyOrigin
-from footplate.config.origins import Replaced, TracedDict, value_history
-from footplate.error_context import origin_at, origin_of
+from footplate.config.origins import Replaced, value_history
+from footplate.error_context import origin_at
 from footplate.errors import Origin
 
 
@@ -76,16 +76,3 @@ def test_unpacked_key_keeps_its_line(
     base = "head = dict(\n    type='H',\n    depth=3,\n)\n"
     path = write({"main.py": f"{SPREAD}_base_ = 'base.py'\n", "base.py": base})
     assert origin_at(Config.fromfile(str(path)), key) == Origin(str(path.parent / file), line)
-
-
-def test_traced_dict_records_where_keys_are_set() -> None:
-    traced = TracedDict(a=1)
-    traced["b"] = 2
-    traced.update(c=3)
-    traced |= {"d": 4}
-    assert traced.setdefault("e", 5) == 5
-    assert traced == {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}
-    assert origin_of(traced, "a") is None
-    assert all((origin_of(traced, key) or Origin("", 0)).file == __file__ for key in "bcde")
-    assert isinstance(traced, dict)
-    assert not hasattr(traced, "a")

@@ -29,22 +29,17 @@ def config() -> Config:
     [
         ("train_cfg.max_iters=5", ("train_cfg", "max_iters"), 5),
         ("train_cfg.max_iters=1e3", ("train_cfg", "max_iters"), 1000),
-        ("optimizer.momentum=0.9", ("optimizer", "momentum"), 0.9),
-        ("optimizer.lr=1", ("optimizer", "lr"), 1),
         ("train_cfg.type=Other", ("train_cfg", "type"), "Other"),
         ("train_cfg.dynamic=on", ("train_cfg", "dynamic"), True),
         ("train_cfg.type=None", ("train_cfg", "type"), None),
-        ("load_from=a.pth", ("load_from",), "a.pth"),
         ("optimizer.betas=0.9,0.95", ("optimizer", "betas"), (0.9, 0.95)),
         ("optimizer.params=(3, 4)", ("optimizer", "params"), [3, 4]),
-        ("optimizer.betas.1=0.95", ("optimizer", "betas"), (0.9, 0.95)),
         ("pipeline.1.prob=0.1", ("pipeline", 1, "prob"), 0.1),
         ("pipeline[0].type=Other", ("pipeline", 0, "type"), "Other"),
         ("custom_keys.layers.0.lr_mult=2", ("custom_keys", "layers.0", "lr_mult"), 2),
         ("optimizer={lr: 3}", ("optimizer", "lr"), 3),
         ("optimizer=dict(_delete_=True, type=Adam)", ("optimizer",), {"type": "Adam"}),
         ("+optimizer.eps=1e-8", ("optimizer", "eps"), 1e-8),
-        ("+new.key=[1]", ("new", "key"), [1]),
         ("+train_cfg.type=5", ("train_cfg", "type"), 5),
     ],
 )
@@ -64,12 +59,9 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
         ("pipeline.7.prob=1", "'pipeline' has no element 7: it is a list of 2 elements", None),
-        ("optimizer.lr.x=1", "'optimizer.lr' has no keys: its type is float", None),
         ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
         ("train_cfg.max_iters=True", "'train_cfg.max_iters' must be a number, not True", None),
-        ("train_cfg.dynamic=1", "'train_cfg.dynamic' must be True or False, not 1", None),
         ("train_cfg.type=5", "'train_cfg.type' must be a string, not 5", None),
-        ("pipeline=3", "'pipeline' must be a list", None),
         ("optimizer={lr: abc}", "'optimizer.lr' must be a number, not 'abc'", None),
         ("optimizer={lrr: 1}", "has no key 'lrr'", "lr"),
         ("lr=1", "the config has no key 'lr'", "optimizer.lr"),
@@ -134,18 +126,6 @@ def test_misspelt_accepted_key_is_corrected(path: str, suggestion: str) -> None:
     assert caught.value.suggestion == suggestion
 
 
-def test_shortest_path_with_the_same_ending_is_suggested() -> None:
-    cfg = Config({"a": {"b": {"c": 1}}, "d": {"c": 2}, "e": [{"c": 3}]})
-    with pytest.raises(OverrideError) as caught:
-        apply_overrides(cfg, ["c=1"])
-    assert (caught.value.suggestion, caught.value.notes[0]) == ("d.c", "or: a.b.c, e[0].c")
-
-
-def test_long_list_of_keys_is_shortened() -> None:
-    with pytest.raises(OverrideError, match="its keys: k0, k1, .*, k11 and 3 more"):
-        apply_overrides(Config({f"k{number}": 1 for number in range(15)}), ["other=1"])
-
-
 def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> None:
     cfg = config()
     with caplog.at_level(logging.WARNING, "footplate.config"):
@@ -171,38 +151,27 @@ def test_override_records_the_replaced_value() -> None:
     ("text", "value"),
     [
         ("1", 1),
-        ("-1_000", -1000),
-        ("1.5", 1.5),
         ("1e-3", 0.001),
         ("-.5", -0.5),
         (".inf", float("inf")),
         ("true", True),
-        ("False", False),
-        ("None", None),
         ("null", None),
         ("~", None),
-        ("none", "none"),
-        ("abc", "abc"),
         ("'1'", "1"),
         ('"x,y"', "x,y"),
         ("'it\\'s\\n'", "it's\n"),
         (r"""['blocks\.\d+', "a\\b"]""", [r"blocks\.\d+", r"a\b"]),
         ("it's", "it's"),
         ("", ""),
-        ("b=c", "b=c"),
         ("https://host:80/a?b", "https://host:80/a?b"),
         ("1,2", [1, 2]),
         ("x,", ["x"]),
-        ("[]", []),
         ("()", ()),
-        ("(1)", 1),
         ("(1,)", (1,)),
         ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
         ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),
         ("{0: x, (1, 2): y}", {0: "x", (1, 2): "y"}),
         ("dict(type='SGD', lr=1e-2, betas=(0.9, 0.99))", {"type": "SGD", "lr": 0.01, "betas": (0.9, 0.99)}),
-        ("{}", {}),
-        ("dict()", {}),
         ("poly(1,2)", "poly(1,2)"),
     ],
 )

@@ -59,7 +59,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("suffix", FORMS)
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_written_config_reads_back_equal(suffix: str, data: st.DataObject) -> None:
     mapping = data.draw(FORMS[suffix])
@@ -87,6 +87,7 @@ def clashes(base: Any, child: Any) -> bool:
     return any(clashes(base[key], value) for key, value in child.items() if key in base)
 
 
+@settings(max_examples=40)
 @given(configs, configs)
 def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, Any]) -> None:
     if clashes(base, child):
@@ -107,6 +108,7 @@ def leaves(value: Any, path: list[Any]) -> list[list[Any]]:
 simple = trees(st.integers() | names, tuples=True, keys=names)
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(names, simple, min_size=1, max_size=4), st.data())
 def test_override_changes_one_leaf_only(mapping: dict[str, Any], data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(leaves(mapping, [])))

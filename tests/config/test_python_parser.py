@@ -177,15 +177,6 @@ def test_pure_python_configs_are_detected(write: Write, text: str, pure: bool) -
     assert ("mark" in cfg) == pure
 
 
-def test_pure_config_may_inherit_from_other_configs(write: Write) -> None:
-    files = {
-        "main.py": HEAD.replace(".base", ".text"),
-        "text.py": "_base_ = 'base.py'\na = dict(b=2)\n",
-        "base.py": BASE,
-    }
-    assert Config.fromfile(write(files)).to_dict() == {**RESOLVED, "a": {"b": 2, "c": {"d": 2}}}
-
-
 def test_origins_lead_through_bases(write: Write) -> None:
     cfg = Config.fromfile(write({"main.py": HEAD + "a.b = 5\nn = 3\n", "base.py": BASE}))
     places = [origin_of(cfg.a, "b"), origin_of(cfg.a.c, "d"), origin_of(cfg, "n")]

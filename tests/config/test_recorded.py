@@ -97,14 +97,3 @@ def test_objects_are_recorded_as_stable_text() -> None:
         "bad": "<tests.config.test_recorded.Silent>",
         "lazy": "torch.nn",
     }
-
-
-@pytest.mark.parametrize("suffix", [".json", ".py"])
-def test_recorded_config_with_many_class_names_is_read_back(tmp_path: Path, suffix: str) -> None:
-    names = [f"category {number}" for number in range(22_000)]
-    config = Config({f"{part}_classes": names for part in ("train", "val", "test", "all")})
-    if suffix == ".json":
-        write_recorded(config, tmp_path / "config.json")
-    else:
-        config.dump(tmp_path / "config.py")
-    assert read_recorded(tmp_path / f"config{suffix}").to_dict() == config.to_dict()

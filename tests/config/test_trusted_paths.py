@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.main import main
 from footplate.config import Config
 from footplate.config.recorded import read_recorded
 from footplate.errors import BuildError
 from footplate.registry import DATASETS, RUNNERS
-from tests.support import TINY
 
 INSTALLED = "torch.utils.data.TensorDataset"
 WRITTEN = f"train_dataloader = dict(dataset=dict(type='{INSTALLED}'))\n"
@@ -83,11 +81,3 @@ def test_python_config_may_name_the_runner_of_an_installed_package(tmp_path: Pat
     with pytest.raises(BuildError, match="a config must not refer to") as caught:
         RUNNERS.resolve(data.runner_type, data, key="runner_type")
     assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 0))
-
-
-@pytest.mark.usefixtures("installed")
-def test_hooks_of_an_installed_package_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "custom_hooks = [dict(type='vendored_engine.Greeting')]\n"
-    (tmp_path / "tiny.py").write_text(TINY + text)
-    assert main(["explain", str(tmp_path / "tiny.py"), "hooks"]) == 0
-    assert "Greeting" in capsys.readouterr().out

@@ -23,32 +23,15 @@ KNOWN = NAMES.split()
     [
         ("train_dataloder", "train_dataloader"),
         ("trian_dataloader", "train_dataloader"),
-        ("train_dataloaders", "train_dataloader"),
         ("traindataloader", "train_dataloader"),
-        ("tst_dataloader", "test_dataloader"),
-        ("optim_wraper", "optim_wrapper"),
-        ("param_schduler", "param_scheduler"),
         ("default_hook", "default_hooks"),
-        ("custom_hook", "custom_hooks"),
-        ("val_evalutor", "val_evaluator"),
-        ("max_iter", "max_iters"),
         ("Model", "model"),
         ("modle", "model"),
-        ("optimzer", "optimizer"),
-        ("load_form", "load_from"),
         ("workdir", "work_dir"),
-        ("randomnes", "randomness"),
         ("models", None),
-        ("codec", None),
-        ("dataset", None),
-        ("evaluator", None),
         ("eval_dataloader", None),
         ("gallery_dataloader", None),
-        ("val_evaluator_dice", None),
-        ("lora_config", None),
-        ("pad_cfg", None),
         ("conv_cfg", None),
-        ("vis_dataloader", None),
         ("hooks", None),
     ],
 )
@@ -126,36 +109,12 @@ def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("optimizer.lr=0.2", ["--set: 'optimizer.lr' has no effect"]),
-        ("size=(32,32)", ["--set: 'size' has no effect"]),
-        ("optimizer.lr=0.1", []),
-        ("optim_wrapper.optimizer.lr=0.2", []),
-        ("unread=4", []),
-    ],
-)
-def test_override_of_a_read_variable_is_reported(base: Path, override: str, told: list[str]) -> None:
-    cfg = Config.fromfile("base.py")
-    apply_overrides(cfg, [override])
-    assert [str(change).partition(", because")[0] for change in find_late_changes(cfg, READ_BY_RUN)] == told
-
-
-def test_key_that_a_run_reads_is_not_a_variable(base: Path) -> None:
-    cfg = Config.fromfile("base.py")
-    apply_overrides(cfg, ["optimizer.lr=0.2"])
-    assert find_late_changes(cfg, {*READ_BY_RUN, "optimizer"}) == []
-
-
-@pytest.mark.parametrize(
     ("lines", "lr"),
     [
         ("optimizer.update(lr=0.2)", 0.1),
         ("optimizer['lr'] = 0.3\noptimizer['lr'] = 0.2", 0.1),
         ("optimizer.update(lr=0.2)\noptim_wrapper.update(optimizer=optimizer)", None),
         ("optimizer.update(lr=0.2)\noptim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)", None),
-        ("optimizer.update(lr=0.2)\noptim_wrapper.optimizer = dict(type='Adam', lr=0.4)", None),
-        ("optimizer.update(weight_decay=0.2)", None),
         ("optim_wrapper.optimizer.update(lr=optimizer.lr * 2)", None),
     ],
 )

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from footplate import Config, Runner
-from footplate.errors import ArgumentError
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
@@ -323,34 +322,3 @@ def test_default_constructor_second_example() -> None:
     )
     assert found["backbone.0.weight"] == found["backbone.1.bias"] == pytest.approx((0.01 * 0.1, 0.95 * 0.9))
     assert found["cls_head.weight"] == (0.01, 0.95)
-
-
-RULES: list[tuple[dict[str, Any], dict[str, tuple[float, float]]]] = [
-    (
-        {"bias_lr_mult": 2.0},
-        {"cls_head.bias": (2.0, 1.0), "backbone.1.bias": (1.0, 1.0), "cls_head.weight": (1.0, 1.0)},
-    ),
-    ({"bias_decay_mult": 0.5}, {"cls_head.bias": (1.0, 0.5), "backbone.1.bias": (1.0, 1.0)}),
-    (
-        {"norm_decay_mult": 0.0},
-        {"backbone.1.weight": (1.0, 0.0), "backbone.1.bias": (1.0, 0.0), "cls_head.bias": (1.0, 1.0)},
-    ),
-    ({"dwconv_decay_mult": 0.1}, {"backbone.0.weight": (1.0, 0.1), "cls_head.weight": (1.0, 1.0)}),
-    (
-        # The longest key counts; a matching one decides alone.
-        {"custom_keys": {"backbone": {"lr_mult": 0.5}, "backbone.1": {"lr_mult": 0.25}}, "norm_decay_mult": 0.0},
-        {"backbone.0.weight": (0.5, 1.0), "backbone.1.weight": (0.25, 1.0)},
-    ),
-]
-
-
-@pytest.mark.parametrize(("paramwise", "expected"), RULES)
-def test_default_constructor_rules(paramwise: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())
-    assert {name: found[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize("paramwise", [[1], {"custom_keys": [1]}, {"custom_keys": {"a": 1}}])
-def test_default_constructor_rejects_invalid_settings(paramwise: Any) -> None:
-    with pytest.raises(ArgumentError):
-        groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())

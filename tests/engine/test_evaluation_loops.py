@@ -9,7 +9,6 @@ from torch import nn
 
 from footplate import Hook, Runner
 from footplate.engine import evaluation_loops
-from footplate.engine.evaluation_loops import MeanLosses
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import (
     build_evaluation_sets,
@@ -160,10 +159,3 @@ def test_invalid_intervals_and_names_raise() -> None:
         build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
     with pytest.raises(ArgumentError, match="without '/'"):
         build_loaders({"a/b": loader()}, seed=0)
-
-
-def test_losses_are_means_over_samples() -> None:
-    losses = MeanLosses()
-    losses.add({"loss": torch.tensor(1.0), "loss_ce": torch.tensor(0.5), "acc": torch.tensor(9.0)}, 3)
-    losses.add({"loss": torch.tensor(5.0), "loss_ce": torch.tensor(2.5), "acc": torch.tensor(9.0)}, 1)
-    assert losses.result() == {"loss": 2.0, "loss_ce": 1.0}

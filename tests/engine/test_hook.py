@@ -153,17 +153,6 @@ def test_every_n_epochs_and_iterations(n: int, start: int, hits: list[int]) -> N
         assert [at for at in range(7) if hook.every_n_inner_iters(at, n)] == hits
 
 
-def test_is_last_and_end_of_epoch() -> None:
-    hook = Hook()
-    runner: Any = SimpleNamespace(iter=9, epoch=2, max_iters=10, max_epochs=3)
-    assert hook.is_last_train_iter(runner)
-    assert hook.is_last_train_epoch(runner)
-    runner.iter, runner.epoch = 8, 1
-    assert not hook.is_last_train_iter(runner)
-    assert not hook.is_last_train_epoch(runner)
-    assert [hook.end_of_epoch(range(3), at) for at in range(3)] == [False, False, True]
-
-
 def test_misspelled_argument_raises() -> None:
     class Slip(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, output: Any = None) -> None:  # type: ignore[override]

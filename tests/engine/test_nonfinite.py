@@ -1,19 +1,15 @@
-import logging
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.cli.main import main
-from footplate.engine.nonfinite import NonFiniteHook, facts_of, nonfinite_weights
-from footplate.errors import ArgumentError, NonFiniteError
-from footplate.optim import OptimWrapper
+from footplate.engine.nonfinite import facts_of, nonfinite_weights
+from footplate.errors import NonFiniteError
 from tests.support import ToyModel, settings
 
 
@@ -136,34 +132,6 @@ def test_steps_with_non_finite_gradients_are_skipped(
 def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are non-finite"):
         steep(tmp_path, grad="stop")
-
-
-@pytest.mark.parametrize(
-    ("device", "fused", "policy", "guarded"),
-    [
-        ("cpu", False, None, True),
-        ("cuda", False, None, False),  # the check would synchronize with the device in each iteration
-        ("cuda", False, {"grad": "skip"}, True),
-    ],
-)
-def test_accelerator_is_not_synchronized_by_default(
-    device: str, fused: bool, policy: dict[str, str] | None, guarded: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], fused=fused)
-    runner: Any = SimpleNamespace(iter=0, device=torch.device(device), optim_wrapper=OptimWrapper(optimizer))
-    with caplog.at_level(logging.INFO, "footplate"):
-        NonFiniteHook(policy).before_train(runner)
-    assert (runner.optim_wrapper._guard is not None) is guarded
-    assert any("fused=True" in each for each in caplog.messages) is not guarded
-
-
-@pytest.mark.parametrize(
-    ("policy", "key"), [({"los": "stop"}, "on_nonfinite.los"), ({"loss": "halt"}, "on_nonfinite.loss")]
-)
-def test_unknown_policy_raises(tmp_path: Path, policy: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        Runner(**settings(tmp_path, on_nonfinite=policy))
-    assert caught.value.key == key
 
 
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -238,19 +238,6 @@ def test_members_may_be_called_module(tmp_path: Path, names: tuple[str, str]) ->
     assert torch.equal(weights(tested.model), saved)
 
 
-def test_training_by_iterations_has_a_row_per_validation_interval(tmp_path: Path) -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=1.0)
-    made = runner(
-        tmp_path, model, optim_wrapper=optimizer, param_scheduler=lr_scheduler.ExponentialLR(optimizer, 0.5),
-        max_iters=7, train_cfg={"val_interval": 3}, val_dataloader=loader(16),
-    )  # fmt: skip
-    history = made.train()
-    assert [row["iter"] for row in history] == [3, 6, 7]
-    assert [row["lr"] for row in history] == [0.25, 0.03125, 0.015625]
-    assert all("val/loss" in row for row in history)
-
-
 def test_train_returns_the_history_of_a_plain_module_and_the_model_of_others(tmp_path: Path) -> None:
     made = runner(tmp_path / "a")
     history = made.train()

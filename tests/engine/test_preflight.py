@@ -11,7 +11,6 @@ import torch
 from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
-from footplate.config import Config
 from footplate.data.annotations import load_data_file
 from footplate.errors import CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
@@ -176,17 +175,6 @@ def test_missing_file_of_a_metric_is_found_before_the_first_step(
     assert ("one batch is not enough" in caplog.text) is not is_found
 
 
-def test_every_dataset_is_validated_with_its_losses(tmp_path: Path) -> None:
-    sets = {"clean": loader(8, shuffle=False), "noisy": loader(8, shuffle=False)}
-    best = {"checkpoint": {"save_best": ["noisy/accuracy", "clean/loss"], "interval": -1, "save_last": False}}
-    both: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"loss": True}, "preflight": True}
-    run(tmp_path, "good", **both, default_hooks=best)
-    best["checkpoint"]["save_best"] = ["noisy/accuracy", "clear/loss"]
-    with pytest.raises(FootplateError, match="'clear/loss', which no evaluator computes") as caught:
-        run(tmp_path, "bad", **both, default_hooks=best)
-    assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
-
-
 @pytest.mark.parametrize(
     ("classes", "warns"),
     [
@@ -207,12 +195,3 @@ def test_labels_of_different_classes_cause_a_warning(
     found = [each for each in caplog.messages if each.startswith("Label 0 is 'cat' in the training data, but 'dog' in")]
     assert len(found) == warns
     assert all("the validation data 'day'" in each for each in found)
-
-
-def test_heads_with_another_number_of_classes_cause_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train = Points(8)
-    train.metainfo = {"classes": ("cat", "dog", "bird")}
-    heads = {"rpn_head": {"num_classes": 7}, "roi_head": {"heads": [{"num_classes": 3}, {"num_classes": 80}]}}
-    run(tmp_path, "heads", cfg=Config({"model": heads}), train_dataloader=loader(dataset=train), preflight=True)
-    wanted = "model.roi_head.heads[1].num_classes is 80, but the number of classes in the training data is 3."
-    assert [each for each in caplog.messages if "number of classes" in each] == [wanted]

@@ -21,7 +21,6 @@ from footplate.engine.process_setup import (
     seed_everything,
 )
 from footplate.errors import ArgumentError
-from tests.engine.test_train_loops import Stream
 from tests.support import settings
 
 
@@ -124,13 +123,6 @@ def test_settings_that_break_determinism_log_a_warning(
     assert len(found) == asked
     assert all(str(runner.seed) in each for each in found if "seed=" in each)
     assert not (asked and torch.backends.cudnn.benchmark)
-
-
-def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
-    changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
-    Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
-    assert "the seed does not determine the batches of train_dataloader ('DataLoader')" in caplog.text
 
 
 CPU = torch.device("cpu")

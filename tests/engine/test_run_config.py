@@ -26,7 +26,7 @@ MMENGINE = (
 REFUSED = [
     ("strategy", {"type": "DeepSpeedStrategy"}, "strategy"),
     ("strategy", {"type": "mmengine.FSDPStrategy"}, "strategy"),
-    ("strategy", {"type": "DDPStrategy", "sync_bn": "torch"}, "strategy.sync_bn"),
+    ("strategy", {"type": "DDPStrategy", "sync_bn": "torch"}, "strategy"),
     ("precise_bn", {"num_iters": 200, "interval": 2}, "precise_bn"),
     ("module_hooks", [{"type": "GPUNormalize"}], "module_hooks"),
     ("apex_amp", {"opt_level": "O1"}, "apex_amp"),

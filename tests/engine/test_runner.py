@@ -1,6 +1,5 @@
 import gc
 import json
-import os
 import weakref
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ import pytest
 import torch
 
 from footplate import RUNNERS, Config, Runner
-from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.evaluation import build_evaluator
 from footplate.hooks import LoggerHook
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import LogProcessor, MessageHub
+from footplate.records import LogProcessor
 from footplate.visualization import Visualizer
 from tests.support import ToyModel, Witness, settings
 
@@ -139,17 +137,6 @@ def test_runner_type_selects_the_class(tmp_path: Path) -> None:
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
 
 
-def test_experiment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    runner = Runner(**settings("some/work", experiment_name="first"))
-    assert (runner.work_dir, runner.experiment_name) == (str(tmp_path / "some/work"), "first")
-    assert runner.log_dir == os.path.join(runner.work_dir, runner.timestamp)
-    assert MessageHub.get_current_instance() is runner.message_hub
-    assert runner.visualizer.instance_name == runner.message_hub.instance_name == "first"
-    assert Runner(**settings("a")).experiment_name.startswith("run_2")
-    assert (runner.rank, runner.world_size, runner.distributed, runner.phase) == (0, 1, False, Phase.OTHER)
-
-
 @pytest.mark.parametrize("strict", [True, False])
 def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
     trained = Runner(**settings(tmp_path / "a"))
@@ -177,16 +164,6 @@ def test_weights_are_initialized_once_before_training(tmp_path: Path) -> None:
     assert model.times == 0
     runner.train()
     assert model.times == 1
-
-
-def test_log_file_is_closed_after_the_run(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, log_level="INFO"))
-    runner.train()
-    log = Path(runner.log_dir) / f"{runner.timestamp}.log"
-    before = log.read_text()
-    runner.logger.info("after the run")
-    assert "Saving checkpoint" in before
-    assert log.read_text() == before
 
 
 def test_model_of_a_runner_that_did_not_train_is_freed_at_once(tmp_path: Path) -> None:

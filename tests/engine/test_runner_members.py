@@ -61,16 +61,6 @@ def test_constructors_that_write_into_their_config_do_not_change_the_recorded_on
     assert runner.recorded_cfg.model.views == [{"type": "Flip"}]
 
 
-def test_the_recorded_config_of_a_subclass_has_no_defaults(tmp_path: Path) -> None:
-    class Own(Runner):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-
-    cfg = settings(tmp_path)
-    assert Own(**cfg).recorded_cfg.keys() == cfg.keys()
-    assert Own(**{**cfg, "on_save_error": "stop"}).recorded_cfg.keys() == {*cfg, "on_save_error"}
-
-
 def test_what_a_runner_knows(tmp_path: Path) -> None:
     cfg = settings(tmp_path, randomness={"seed": 4, "deterministic": False}, auto_scale_lr={"enable": False})
     runner = Runner.from_cfg(Config(cfg))

@@ -1,4 +1,3 @@
-import errno
 import gc
 import os
 import signal
@@ -162,36 +161,6 @@ def test_run_is_not_saved_after_an_error_of_a_hook(tmp_path: Path, event: str, a
         run(cfg, Raise(event, at))
     assert str(caught.value) == "a mistake of a hook"
     assert not (tmp_path / "on_signal.pth").exists()
-
-
-def test_run_without_a_completed_iteration_is_not_saved(tmp_path: Path) -> None:
-    cfg = spoilt(tmp_path / "part", 2)
-    assert "saved" not in failed(cfg)
-    assert not (tmp_path / "part/on_signal.pth").exists()
-    cfg["train_dataloader"]["dataset"]["at"] = 14
-    assert "saved after iteration 3" in failed(cfg)
-    cfg["train_dataloader"]["dataset"]["at"] = 1
-    assert "saved" not in failed(cfg, resume=True)
-
-
-@pytest.mark.parametrize("policy", ["warn", "stop"])
-def test_full_disk_does_not_hide_the_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
-    def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    class Fill(Hook):
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-            if runner.iter == 2:
-                runner.saver.wait()
-                monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
-
-    cfg = spoilt(tmp_path / "part", 14, on_save_error=policy, by_iteration=2)
-    first, *rest = failed(cfg, Fill()).splitlines()
-    assert first.endswith("of the dataset 'Spoilt' cannot be read: OSError: cut short")
-    assert rest[-1] == (
-        f"  The run was NOT saved after iteration 3: cannot save '{tmp_path / 'part/on_signal.pth'}': "
-        f"No space left on device. The last checkpoint is {tmp_path / 'part/iter_2.pth'}."
-    )
 
 
 class Wear(Hook):

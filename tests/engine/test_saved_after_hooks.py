@@ -1,7 +1,5 @@
 """A checkpoint includes the changes of all hooks of its iteration, epoch or validation."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import pytest
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import ValLoop
-from footplate.engine.signals import Interrupted
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
 from tests.support import KillForTest, settings
@@ -129,20 +126,3 @@ def test_hook_that_saves_by_itself_saves_at_once(tmp_path: Path) -> None:
     train(tmp_path, Saver(), Counter("after_train_iter"))
     assert counts(tmp_path / "own.pth") == {"after_train_iter": 1}
     assert load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]["iter"] == 2
-
-
-def test_run_resumed_after_a_stop_in_a_validation_saves_current_hook_states(tmp_path: Path) -> None:
-    class StopOnce(Hook):
-        stopped = False
-
-        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-            if not self.stopped:
-                self.stopped = True
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    runner = Runner(**settings(tmp_path, custom_hooks=[Counter("after_train_iter"), StopOnce()]))
-    with pytest.raises(Interrupted):
-        runner.train()
-    assert counts(tmp_path / "on_signal.pth") == {"after_train_iter": 4}
-    runner.train()
-    assert counts(tmp_path / "epoch_3.pth") == {"after_train_iter": 12}

@@ -151,14 +151,3 @@ def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, threads: list[str]) 
     run(tmp_path, interval=-1)
     assert (names(tmp_path), set(threads)) == (["epoch_5"], {"footplate-checkpoint"})
     assert os.path.exists(tmp_path / "last_checkpoint")
-
-
-@pytest.mark.usefixtures("threads")
-def test_last_checkpoint_of_a_stopped_run_is_complete_when_it_is_published(tmp_path: Path) -> None:
-    class StopAfterValidation(Hook):
-        def after_val(self, runner: Runner) -> None:
-            runner.train_loop.stop_training = True
-
-    hook = {"checkpoint": {"interval": -1, "published_keys": ["state_dict"]}}
-    Runner(**settings(tmp_path, default_hooks=hook, custom_hooks=[StopAfterValidation()])).train()
-    assert [each.partition("-")[0] for each in names(tmp_path)] == ["epoch_1", "epoch_1"]

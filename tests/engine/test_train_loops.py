@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from footplate import LOOPS, BaseModel, Hook, Runner
-from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate import BaseModel, Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from tests.support import Points, ToyModel, Witness, loader, settings
 
@@ -156,25 +155,6 @@ def test_batch_is_passed_by_position_or_keyword(tmp_path: Path, batch: Any) -> N
     assert model.seen == [(mode, [1.0], [2.0]) for mode in ("loss", "predict", "predict")]
 
 
-def test_custom_loop_overrides_run(tmp_path: Path) -> None:
-    class OwnLoop(BaseLoop):
-        max_epochs = max_iters = iter = epoch = 1
-        finished = False
-
-        def __init__(self, runner: Any, dataloader: Any, times: int) -> None:
-            super().__init__(runner, dataloader)
-            self.times = times
-
-        def run(self) -> Any:
-            seen = [len(batch["labels"]) for _ in range(self.times) for batch in self.dataloader]
-            self.runner.message_hub.update_info("seen", seen)
-
-    LOOPS.register_module(module=OwnLoop, force=True)
-    runner, _ = trained(tmp_path, train_cfg={"type": "OwnLoop", "times": 2}, param_scheduler=None)
-    assert isinstance(runner.train_loop, OwnLoop)
-    assert runner.message_hub.get_info("seen") == [4] * 8
-
-
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     class Stop(Hook):
@@ -189,22 +169,6 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     runner, _ = trained(tmp_path, train_cfg=train_cfg, custom_hooks=[Stop(), witness])
     assert runner.iter == (4 if by_epoch else 6)
     assert [name for name, _, _ in witness.seen[-2:]] == ["after_train", "after_run"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "key"),
-    [
-        (EpochBasedTrainLoop, {"max_epochs": 2.5}, "max_epochs"),
-        (EpochBasedTrainLoop, {"max_epochs": 3, "val_interval": 0}, "val_interval"),
-        (IterBasedTrainLoop, {"max_iters": "100"}, "max_iters"),
-        (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [3, 1]}, "dynamic_intervals"),
-        (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [(5, 1), (3, 2)]}, "dynamic_intervals"),
-    ],
-)
-def test_invalid_loop_arguments_raise(tmp_path: Path, kind: Any, arguments: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        kind(Runner(**settings(tmp_path)), loader(), **arguments)
-    assert caught.value.key == key
 
 
 class Stream(IterableDataset[Any]):

@@ -53,7 +53,7 @@ def test_library_classes_are_rejected(registry: Registry, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["wcwidth.wcwidth.Nope", "optuna.study.Study", "torch.utils.cpp_extension.CppExtension"]
 )
-@pytest.mark.parametrize("registry", [DATASETS, MODELS, HOOKS], ids=["dataset", "model", "hook"])
+@pytest.mark.parametrize("registry", [DATASETS, HOOKS], ids=["dataset", "hook"])
 def test_rejected_module_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = path.rpartition(".")[0]
     for name in [each for each in sys.modules if f"{each}.".startswith(f"{module}.")]:
@@ -113,22 +113,10 @@ def test_imported_or_unsuitable_object_in_user_module_is_rejected(
         registry.get(f"{own}.{name}")
 
 
-def test_user_module_that_fails_keeps_its_error(own: str, tmp_path: Path) -> None:
-    (tmp_path / f"{own}.py").write_text("{}['missing']\n")
-    with pytest.raises(KeyError, match="missing"):
-        MODELS.get(f"{own}.Net")
-
-
 def test_package_installed_with_pip_target_is_not_user_code(own: str, tmp_path: Path) -> None:
     (tmp_path / "vendored-1.0.dist-info").mkdir()
     with pytest.raises(BuildError, match="a config must not refer to"):
         MODELS.get(f"{own}.Net")
-
-
-def test_python_code_may_pass_any_suitable_class() -> None:
-    from torch.utils.data import TensorDataset
-
-    assert DATASETS.resolve(TensorDataset) is TensorDataset
 
 
 @pytest.mark.parametrize("language", ["", ".zh"])

@@ -132,7 +132,7 @@ def test_config_that_cannot_be_tried_raises(tmp_path: Path, changes: dict[str, s
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="not possible here"):
-        Runner.from_cfg(Config.fromfile(config(tmp_path)))
+        Runner.from_cfg(Config.fromfile(config(tmp_path)), check=True)
 
 
 def test_ranks_use_the_smallest_of_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

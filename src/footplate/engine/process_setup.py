@@ -47,7 +47,11 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
             `timeout` in seconds, `port`), `resource_limit` (number of open files).
         launcher: "none", "pytorch", "slurm" or "mpi".
 
+
+    Raises:
+        ArgumentError: A key or value is unknown.
     """
+    check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
     if env_cfg.get("cudnn_benchmark"):
@@ -118,6 +122,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Returns:
         The seed. It is the same on all processes.
     """
+    check_randomness(randomness)
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)

@@ -16,7 +16,7 @@ from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
 from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_sections
+from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, SECTIONS, check_kinds
 from footplate.error_context import located, origin_at, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
 from footplate.extensions import extensions
@@ -43,20 +43,11 @@ _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory where batch normalization is frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
-_SHARD = "Shard the model with `model_wrapper_cfg = dict(type='FullyShard')`."
-_INSTEAD_OF_STRATEGY = {
-    "DeepSpeedStrategy": _SHARD,
-    "FSDPStrategy": _SHARD,
-    "ColossalAIStrategy": _SHARD,
-    "DDPStrategy": "Set `model_wrapper_cfg` and `sync_bn` at the top level.",
-}
+_INSTEAD_OF_STRATEGY = "Remove it, and start the run with torchrun. `model_wrapper_cfg` selects FullyShard."
 
 
 class ResolvedConfig:
-    """The settings of a run: completed, and checked for errors that can be found without data and weights.
-
-    It detects missing keys, unknown names and arguments, values of the wrong type and invalid numbers. For datasets,
-    metrics and the model only names and arguments are checked.
+    """The settings of a run, completed with those that can be derived from others.
 
     Args:
         arguments: Maps names of the Runner's arguments to their values, objects or config dicts.
@@ -66,7 +57,7 @@ class ResolvedConfig:
         sections: Maps the names of all arguments to their values. The default is None.
 
     Raises:
-        FootplateError: The first error, with its key path.
+        ArgumentError: A section has a value of the wrong type, or only some sections of a phase are set.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -77,11 +68,24 @@ class ResolvedConfig:
         if isinstance(cfg, Config):
             self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
         set_default_scope(self.sections["default_scope"])
-        check_sections(self.sections)
+        check_kinds(self.sections)
+
+    def check(self) -> None:
+        """Checks for errors that can be found without data and weights, and before anything is built.
+
+        It detects unknown names and arguments, and invalid values. For datasets, metrics and the model only names and
+        arguments are checked.
+
+        Raises:
+            FootplateError: The first error, with its key path.
+        """
+        for section in SECTIONS:
+            if section.check is not None:
+                section.check(self.sections)
 
 
 def check_config(cfg: Config) -> Config:
-    """Checks a config as a Runner does when it is built: resolves it, and builds the hooks and the log processor.
+    """Resolves and checks a config, and builds the hooks and the log processor, which check themselves.
 
     Args:
         cfg: A config of either generation.
@@ -96,10 +100,16 @@ def check_config(cfg: Config) -> Config:
     with located_in(cfg):
         if "runner_type" in cfg:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        sections = ResolvedConfig({key: cfg[key] for key in RUNNER_KEYS if key in cfg}).sections
-        build_hooks(sections["default_hooks"], sections["custom_hooks"])
-        build_log_processor(sections["log_processor"], sections["train_cfg"])
+        resolved = ResolvedConfig(arguments_in(cfg))
+        resolved.check()
+        build_hooks(resolved.sections["default_hooks"], resolved.sections["custom_hooks"])
+        build_log_processor(resolved.sections["log_processor"], resolved.sections["train_cfg"])
     return cfg
+
+
+def arguments_in(cfg: Config) -> dict[str, Any]:
+    """Returns the arguments of a Runner in a config with the keys of the Runner."""
+    return {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
 
 
 def runner_config(cfg: Config) -> Config:
@@ -206,12 +216,9 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
     strategy = cfg.get("strategy")
     if strategy and not is_variable(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
-        further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
-        is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
-        if further or not is_plain:
-            key = f"strategy.{further[0]}" if is_plain else "strategy"
-            advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")
-            raise _refusal(cfg, key, advice, strategy[further[0]] if is_plain else strategy)
+        has_settings = isinstance(strategy, Mapping) and len(strategy) > 1
+        if has_settings or name not in ("SingleDeviceStrategy", "DDPStrategy"):  # which match the default behavior
+            raise _refusal(cfg, "strategy", _INSTEAD_OF_STRATEGY, strategy)
     for key, advice in _REFUSED.items():
         if _is_set(cfg, key):
             raise _refusal(cfg, key, advice, cfg[key])

@@ -50,7 +50,6 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.run_config import ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, reporting_errors
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
-from footplate.engine.sections import RUNNER_KEYS
 from footplate.engine.signals import RequestExchangeHook, Requests
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -68,6 +67,7 @@ from footplate.records import (
     MessageHub,
     add_log_file,
     buffer_log,
+    check_log_file,
     is_written_config,
     set_level,
     write_config,
@@ -155,7 +155,7 @@ class Runner:
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
         built: Maps names to the components that have been built or assigned.
-        resolved: The config with all sections, translated, completed and checked; see `ResolvedConfig`.
+        resolved: The config and all sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves the run and loads checkpoints; see `CheckpointIO`.
         resume_plan: The checkpoint that the run starts from; see `ResumePlan`.
 
@@ -229,6 +229,8 @@ class Runner:
         self.phase = Phase.OTHER
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
+        with at_key("log_file"):
+            check_log_file(log_file or {})
         self.device = process_setup.pick_device()
         self.folder = RunFolder(work_dir)
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
@@ -246,7 +248,8 @@ class Runner:
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
         self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
-        self.nonfinite = NonFiniteHook(on_nonfinite)
+        with at_key("on_nonfinite"):
+            self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(RequestExchangeHook())
@@ -260,11 +263,13 @@ class Runner:
         self.history = History(trained_model(self.model))
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], **overrides: Any) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
         """Builds a runner from a complete config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
+            check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
+                loops, the optimizer and the schedules are checked when they are built on first use.
             overrides: Values to merge into the config, as with `--cfg-options`, and Runner arguments that are not
                 config keys, such as `max_epochs`. `resume=True` and its `load_from` are not recorded in the config.
 
@@ -278,8 +283,10 @@ class Runner:
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
             cfg = run_config.runner_config(cfg)
-            arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
+            arguments = run_config.arguments_in(cfg)
             with run_config.located_in(cfg):
+                if check:
+                    ResolvedConfig(arguments).check()
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records

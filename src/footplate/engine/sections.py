@@ -69,14 +69,14 @@ class Section(NamedTuple):
     check: Callable[[Sections], object] | None = None
 
 
-def check_sections(sections: Sections) -> None:
-    """Checks all sections, and that each phase has all of its sections or none.
+def check_kinds(sections: Sections) -> None:
+    """Checks that each section has an accepted value, and that each phase has all of its sections or none.
 
     Args:
         sections: Maps the names of the runner's arguments to their values.
 
     Raises:
-        FootplateError: The first error, with its key path.
+        ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
@@ -93,9 +93,6 @@ def check_sections(sections: Sections) -> None:
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
-    for section in SECTIONS:
-        if section.check is not None:
-            section.check(sections)
 
 
 def check_model(sections: Sections) -> None:
@@ -122,9 +119,9 @@ def check_loaders(mode: str, sections: Sections) -> None:
     """Checks the dataloaders of "train", "val" or "test"."""
     name = f"{mode}_dataloader"
     section, loaders = sections[name], {name: sections[name]}
-    if isinstance(section, Mapping) and section and "dataset" not in section:
-        if not any(isinstance(value, (str, int, float, NoneType)) for value in section.values()):  # several datasets
-            loaders = {f"{name}.{key}": loader for key, loader in section.items()}
+    is_loader = not isinstance(section, Mapping) or not section or "dataset" in section
+    if not is_loader and not any(isinstance(value, (str, int, float, NoneType)) for value in section.values()):
+        loaders = {f"{name}.{key}": loader for key, loader in section.items()}
     for key, loader in loaders.items():
         with at_key(key):
             check_dataloader(loader)
@@ -187,19 +184,12 @@ def check_visualizer(sections: Sections) -> None:
         backends = cfg.get("vis_backends")
         if backends is not None and not isinstance(backends, (list, tuple)):
             raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
-        names: set[Any] = set()
         for place, backend in enumerate(backends or ()):
             with at_key(f"vis_backends[{place}]"):
                 if not isinstance(backend, (Mapping, BaseVisBackend)):
                     raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
                 if isinstance(backend, Mapping):
                     VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
-                    name = backend.get("name") or backend["type"]
-                else:
-                    name = type(backend).__name__
-                if name in names:
-                    raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
-                names.add(name)
 
 
 def check_optimization(sections: Sections) -> None:

@@ -147,8 +147,7 @@ def _constructor_error(
 ) -> BuildError:
     """Returns the error to raise after a constructor failed, with the offending argument if it can be determined.
 
-    The offending argument is the first one whose value does not match its annotation. If there is none, it is the only
-    one whose name occurs in the error message, or the only one that was changed.
+    The offending argument is the first one whose value does not match its annotation, or the only one that was changed.
     """
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
@@ -156,9 +155,8 @@ def _constructor_error(
         key, expected = wrong
         message = f"{key} of {what} must be {expected}"
     else:
-        words = re.findall(r"[A-Za-z_]\w*", first_line)
-        by_name = [key for key in settings if key in words]
-        key = next((keys[0] for keys in (by_name, list(changes_in(source))) if len(keys) == 1), "")
+        changed = list(changes_in(source))
+        key = changed[0] if len(changed) == 1 else ""
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         details = {"found": settings[key]} if key in settings else {}

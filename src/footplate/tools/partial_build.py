@@ -48,7 +48,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
             hook["out_dir"] = None
         elif getattr(hook, "out_dir", None) is not None:
             hook.out_dir = None
-    runner = Runner.from_cfg(trial)
+    runner = Runner.from_cfg(trial, check=True)
     runner.requests.can_save_after_error = False
     return runner
 
