@@ -225,7 +225,10 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    Path(path).write_text(holder, encoding="utf-8")
+    try:
+        Path(path).write_text(holder, encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error  # an error of a write does not name the file
     own = os.stat(path)
 
     def check() -> None:
