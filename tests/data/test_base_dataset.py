@@ -194,6 +194,11 @@ def test_a_record_may_be_split(root: str) -> None:
             "nowhere.json' does not exist\n  key ann_file\n  '.*' has no 'now",
         ),
         (
+            {"metainfo": {"base_classes": ["a"], "clases": ["a"]}},
+            ArgumentError,
+            "unknown key 'clases' of metainfo\n  key metainfo.clases\n  did you mean 'classes'\\?",
+        ),
+        (
             {"metainfo": {"classes": "c.txt"}},
             DataError,
             r"the class file 'c.txt' does not exist\n  key metainfo.classes\n  tried /",

@@ -12,7 +12,7 @@ from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
-from footplate.errors import CheckpointError, DataError, FootplateError
+from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
 from tests.engine.test_runner import weights
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
@@ -175,23 +175,21 @@ def test_missing_file_of_a_metric_is_found_before_the_first_step(
     assert ("one batch is not enough" in caplog.text) is not is_found
 
 
-@pytest.mark.parametrize(
-    ("classes", "warns"),
-    [
-        (("dog", "cat"), True),
-        (("cat", "dog"), False),
-    ],
-)
-def test_labels_of_different_classes_cause_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: tuple[str, ...] | None, warns: bool
-) -> None:
+def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Named(Points):
-        def __init__(self, length: int, classes: tuple[str, ...] | None) -> None:
-            super().__init__(length)
-            self.metainfo = {} if classes is None else {"classes": classes}
+        def __init__(self, *classes: str) -> None:
+            super().__init__(8)
+            self.metainfo = {"classes": classes}
 
-    train, sets = Named(8, ("cat", "dog")), {"day": loader(dataset=Named(4, classes))}
-    run(tmp_path, "classes", train_dataloader=loader(dataset=train), val_dataloader=sets, preflight=True)
-    found = [each for each in caplog.messages if each.startswith("Label 0 is 'cat' in the training data, but 'dog' in")]
-    assert len(found) == warns
-    assert all("the validation data 'day'" in each for each in found)
+    def train(*classes: str) -> None:
+        settings = {"train_dataloader": loader(dataset=Named("cat", "dog")), "preflight": True}
+        run(tmp_path, "-".join(classes), val_dataloader={"day": loader(dataset=Named(*classes))}, **settings)
+
+    train("cat", "dog")
+    message = "Label 0 is 'cat' in the training data, but 'dog' in the validation data 'day'"
+    with pytest.raises(ArgumentError, match=message) as caught:
+        train("dog", "cat")
+    assert caught.value.key == "val_dataloader.day.dataset"
+    assert message not in caplog.text.partition("The run failed")[0]
+    train("dog", "cat", "bird")  # as an open-vocabulary model is validated
+    assert f"{message}. Set the same classes" in caplog.text

@@ -46,7 +46,7 @@ def test_dataset_without_class_names_is_a_warning(tmp_path: Path, caplog: pytest
     runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
     runner.train_dataloader.dataset.metainfo = {}
     runner.train()
-    assert "The dataset 'Points' has no class names." in caplog.text
+    assert "The dataset 'Points' at train_dataloader.dataset has no class names." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from footplate.data.shared_memory import RecordStore, SharedIndices, trim_heap
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, StorageError
+from footplate.messages import nearest
 from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
@@ -249,6 +250,11 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
     """Merges metainfo into the defaults, and replaces values that are paths of files with the lines of the files."""
     if metainfo is not None and not isinstance(metainfo, Mapping):
         raise ArgumentError("metainfo must be a dict", key="metainfo", found=metainfo)
+    known = ("classes", "palette", *defaults)
+    for key in metainfo or {}:
+        near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
+        if near is not None and str(key).lower() != near.lower():
+            raise ArgumentError(f"unknown key '{key}' of metainfo", key=f"metainfo.{key}", suggestion=near)
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):

@@ -26,7 +26,7 @@ from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, NonFiniteError
-from footplate.evaluation.evaluation_sets import warn_about_classes
+from footplate.evaluation.evaluation_sets import check_classes
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class CheckpointIO:
             if whole_model and self.report is not None:
                 self.report.require_whole_model()
                 trained = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-                warn_about_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+                check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
 
 
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:

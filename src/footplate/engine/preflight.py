@@ -19,7 +19,7 @@ from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import acts_at
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import warn_about_classes, warn_about_num_classes
+from footplate.evaluation.evaluation_sets import check_classes, warn_about_num_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -53,7 +53,7 @@ def preflight(runner: "Runner") -> None:
                 if hasattr(dataset, "warn_about_labels"):
                     dataset.warn_about_labels()
             trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
-            warn_about_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
+            check_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
             warn_about_num_classes(runner.cfg, trained)
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown

@@ -42,28 +42,33 @@ class EvaluationSet(NamedTuple):
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
-def warn_about_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
-    """Warns if a label stands for different classes in the training data and in other data.
+def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
+    """Checks that labels stand for the same classes in the training data and in other data.
+
+    If the numbers of classes differ, logs a warning rather than an error, because an open-vocabulary model may be
+    validated on further classes. The same applies to test data, which may be those of another project.
 
     Args:
         trained: The metainfo of the training data, or None.
         sets: The other datasets.
         mode: "validation" or "test", for the message.
+
+    Raises:
+        ArgumentError: A label of the validation data stands for another class.
     """
     for each in sets:
         metainfo = getattr(getattr(each.dataloader, "dataset", None), "metainfo", None)
-        for label, (before, now) in enumerate(zip(_classes(trained), _classes(metainfo), strict=False)):
-            if before != now:
-                _logger.warning(
-                    "Label %d is '%s' in the training data, but '%s' in the %s data%s. "
-                    "Set the same classes, in the same order, in all datasets.",
-                    label,
-                    before,
-                    now,
-                    mode,
-                    f" '{each.name}'" if each.name else "",
-                )
-                break
+        pairs = enumerate(zip(_classes(trained), _classes(metainfo), strict=False))
+        label, (before, now) = next(((label, pair) for label, pair in pairs if pair[0] != pair[1]), (0, ("", "")))
+        if before == now:
+            continue
+        name = f" '{each.name}'" if each.name else ""
+        problem = f"Label {label} is '{before}' in the training data, but '{now}' in the {mode} data{name}"
+        advice = "Set the same classes, in the same order, in all datasets."
+        if mode == "validation" and len(_classes(trained)) == len(_classes(metainfo)):
+            key = ".".join(filter(None, ("val_dataloader", each.name, "dataset")))
+            raise ArgumentError(problem, key=key, notes=[advice])
+        _logger.warning("%s. %s", problem, advice)
 
 
 def warn_about_num_classes(cfg: Any, trained: Any) -> None:

@@ -170,7 +170,7 @@ class NumClassCheckHook(Hook):
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
-            _logger.warning("The dataset '%s' has no class names.", type(dataset).__name__)
+            _logger.warning("The dataset '%s' at %s has no class names.", type(dataset).__name__, key)
             return
         for name, module in unwrap_model(runner.model).named_modules():
             count = getattr(module, "num_classes", None)

@@ -1,9 +1,13 @@
 """Draws on an image: boxes, masks, points, lines and text, in named colors."""
 
 import colorsys
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,11 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import exists, open_file
 
+_logger = logging.getLogger("footplate.visualization")
 ImageArray = npt.NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+_load_font = lru_cache(maxsize=32)(ImageFont.truetype)
 
 # The anchors of texts in Pillow, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
@@ -35,8 +40,9 @@ class Drawing:
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
     to line widths, font sizes and alignments. Shapes and texts with a non-finite coordinate are not drawn, because an
-    untrained model may predict them. Lines are always solid, and all texts have the same font. `line_styles`, `marker`,
-    `font_families` and `font_properties` are accepted for compatibility and ignored.
+    untrained model may predict them. Lines are always solid. Texts are drawn in DejaVu Sans, or in another
+    installed font if it lacks a letter. `line_styles`, `marker`, `font_families` and `font_properties` are accepted for
+    compatibility and ignored.
 
     Args:
         image: A uint8 image: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
@@ -225,7 +231,7 @@ class Drawing:
             anchor += _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
             if not np.isfinite(place).all():
                 continue
-            font = text_font(round(size or usual))
+            font = text_font(round(size or usual), text)
             face = box.get("facecolor", "none") if background is None else background
             alpha = 1.0 if box.get("alpha") is None else box["alpha"]
             behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
@@ -327,10 +333,39 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-@lru_cache(maxsize=32)
-def text_font(size: int) -> Font:
-    """Returns Pillow's default font, `size` pixels high."""
-    return ImageFont.load_default(size)
+def text_font(size: int, text: str) -> ImageFont.FreeTypeFont:
+    """Returns a font with the letters of a text, `size` pixels high."""
+    return _load_font(_font_file(frozenset("a0").union(letter for letter in text if not letter.isascii())), size)
+
+
+@cache
+def _font_file(letters: frozenset[str]) -> str:
+    """Returns the file of the first font with all letters: matplotlib's DejaVu Sans, or else an installed font."""
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    def installed() -> Iterator[str]:
+        from matplotlib.font_manager import fontManager
+
+        entries = (font for font in fontManager.ttflist if font.style == "normal")
+        yield from (font.fname for font in sorted(entries, key=lambda font: (font.weight != 400, font.fname)))
+
+    usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    for file in chain([usual], installed()):
+        with suppress(RuntimeError, OSError):  # a damaged font
+            font = FT2Font(file)
+            if all(font.get_char_index(ord(letter)) for letter in letters):
+                return file
+    _warn_about_letters()
+    return usual
+
+
+@cache
+def _warn_about_letters() -> None:
+    _logger.warning(
+        "Some letters of class names are drawn as boxes, because no installed font has them. Install a font for their "
+        "script, such as Noto Sans CJK for Chinese, Japanese and Korean."
+    )
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:

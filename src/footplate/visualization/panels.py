@@ -60,7 +60,7 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     entries: list[tuple[int, int, LegendEntry]] = []  # left edge, row and entry
     left, row = page_width, -1
     for entry in legend:
-        entry_width = round(size * 2.2 + text_font(size).getlength(entry.label))
+        entry_width = round(size * 2.2 + text_font(size, entry.label).getlength(entry.label))
         if left + entry_width > page_width - _MARGIN:
             left, row = _MARGIN, row + 1
         entries.append((left, row, entry))
@@ -73,12 +73,12 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         boxes.append([label, left, _MARGIN + caption, left + width, _MARGIN + caption + height])
-        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size), anchor="mm")
+        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size, label), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
     for left, row, entry in entries:
         y = legend_top + row * line_height
         draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
-        draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
+        draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size, entry.label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
     arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
     return arranged
