@@ -111,6 +111,8 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
         'train_dataloader'
+        >>> nearest("sge.py", ["use.py", "seg.py"])
+        'seg.py'
     """
     word = str(word)  # a config may hold any value in place of a name
     by_folded: dict[str, str] = {}
@@ -118,7 +120,8 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
         by_folded.setdefault(candidate.casefold(), candidate)
     # Two swapped letters lower the similarity of a short word a lot: SDG, SGD.
     least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
-    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=least)
+    found = difflib.get_close_matches(word.casefold(), by_folded, cutoff=least)
+    found.sort(key=lambda match: sorted(match) != sorted(word.casefold()))  # swapped letters first
     return by_folded[found[0]] if found else None
 
 

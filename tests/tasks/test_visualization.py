@@ -73,7 +73,7 @@ def test_images_of_the_same_name_in_several_folders_have_different_names() -> No
     hook = BaseVisualizationHook(draw=True, interval=1)
     for _ in range(2):  # validations
         hook.after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert recorder.names == ["val_00", "val_00_2"] * 2
+    assert recorder.names == ["val_00", "val_tri_00"] * 2
 
 
 def test_an_invalid_interval_is_refused() -> None:

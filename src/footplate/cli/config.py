@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def read_run_config(arguments: argparse.Namespace) -> "Config":
-    """Loads the config of a run. Its work_dir is that in the arguments, or else `work_dirs/<name of the config>`."""
+    """Loads the config of a run. Its work_dir defaults to `work_dirs/<name of the config>`."""
     cfg = read_config(arguments)
     if getattr(arguments, "work_dir", None) is not None:
         cfg["work_dir"] = arguments.work_dir

@@ -36,7 +36,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--work-dir",
         metavar="DIR",
-        help="the folder for checkpoints and logs (default: work_dirs/<name of the config>)",
+        help="the folder for checkpoints and logs (default: that of the config, or work_dirs/<name of the config>)",
     )
     parser.add_argument(
         "--resume",

@@ -21,7 +21,9 @@ def add_commands(subparsers: Any) -> None:
     add_config(test)
     test.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     test.add_argument(
-        "--work-dir", metavar="DIR", help="the folder for metrics and images (default: work_dirs/<name of the config>)"
+        "--work-dir",
+        metavar="DIR",
+        help="the folder for metrics and images (default: that of the config, or work_dirs/<name of the config>)",
     )
     add_launcher(test)
     add_trust(test)

@@ -21,7 +21,9 @@ def add_commands(subparsers: Any) -> None:
     )
     add_config(check)
     check.add_argument(
-        "--work-dir", metavar="DIR", help="the work_dir of the run (default: work_dirs/<name of the config>)"
+        "--work-dir",
+        metavar="DIR",
+        help="the work_dir of the run (default: that of the config, or work_dirs/<name of the config>)",
     )
     check.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
     add_launcher(check)

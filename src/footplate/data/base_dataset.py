@@ -125,6 +125,12 @@ class BaseDataset(Dataset[Any]):
         """The number of distinct samples that were skipped because they could not be read, over all workers."""
         return len(self._skipped or ())
 
+    def log_skipped(self) -> None:
+        """Reads the skipped samples again and logs why they are skipped, in case workers have logged it elsewhere."""
+        skipped, self._skipped = self._skipped or (), SharedIndices()
+        for index in skipped:
+            self._read_or_skip(index)
+
     def full_init(self) -> None:
         """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
         if self._fully_initialized:

@@ -4,7 +4,7 @@ import ctypes
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import RawArray
@@ -112,6 +112,9 @@ class SharedIndices:
 
     def __len__(self) -> int:
         return int(np.count_nonzero(np.frombuffer(self._flags, np.uint8)))
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.flatnonzero(np.frombuffer(self._flags, np.uint8)).tolist()
 
     def add(self, index: int) -> bool:
         """Adds an index. Returns whether no process has added it before."""

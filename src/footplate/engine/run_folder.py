@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from footplate import storage
-from footplate.checkpoint import read_pointer
+from footplate.checkpoint import read_pointer, sharded_name
 from footplate.distributed import (
     broadcast_object,
     compute_on_main,
@@ -27,7 +27,7 @@ from footplate.distributed import (
     ignored_launcher,
     is_main_process,
 )
-from footplate.engine.signals import EarlyExitError
+from footplate.engine.signals import ON_REQUEST, EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.messages import list_names
@@ -301,8 +301,9 @@ def _refuse_overwriting(runner: "Runner") -> None:
         folders = {storage.canonical(folder) for folder in (runner.home, *others)}
         if start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders:
             return paths, True
-        pointer = read_pointer(runner.home)
-        return [pointer, *paths] if pointer and pointer not in paths and storage.exists(pointer) else paths, False
+        stopped = [storage.join(runner.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]
+        resumable = dict.fromkeys(filter(None, [read_pointer(runner.home), *stopped]))
+        return [path for path in resumable if path not in paths and storage.exists(path)] + paths, False
 
     paths, is_own = compute_on_main(existing)
     if not paths:

@@ -372,7 +372,8 @@ class CheckpointHook(Hook):
             while 0 < self.max_keep_ckpts < len(self._kept):
                 remove_checkpoint(self._kept.pop(0))
 
-        runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+        end = ", as the end of the run" if runner.train_loop.ended else ""
+        runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
         runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed)
 
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:

@@ -125,7 +125,7 @@ class BaseVisualizationHook(Hook):
         wait_time: The minimum time to show an image, in seconds.
         backend_args: Ignored; accepted for compatibility.
         file_client_args: Ignored; accepted for compatibility.
-        max_samples: The maximum number of images per batch; None draws all.
+        max_samples: Draws only the first `max_samples` images of each batch; None draws all.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from footplate import storage
 from footplate.config import Config
-from footplate.data import length_of
-from footplate.data.dataset_wrappers import count_skipped
+from footplate.data import BaseDataset, length_of
+from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -108,6 +108,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     skipped = count_skipped(getattr(trial.runner.train_dataloader, "dataset", None))
                     if skipped and not any("Skipping sample" in message for message in found):  # by a worker
                         _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
+                        for dataset in innermost_datasets(trial.runner.train_dataloader.dataset):
+                            if isinstance(dataset, BaseDataset):
+                                dataset.log_skipped()
                     hooks, epoch_length = trial.runner.hooks, length_of(trial.runner.train_dataloader)
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(trial, loops)

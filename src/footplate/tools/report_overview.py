@@ -209,7 +209,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
             return _fit("good", "no sign", text)
         return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
     change = f"the {label} went from {best['value']:.4g} at {at} to {last:.4g}"
-    if math.isclose(values[-2], best["value"]) or abs(values[-2] - best["value"]) <= _NOTABLE * extent:
+    if abs(values[-2] - best["value"]) <= _NOTABLE * extent:
         return _fit("unknown", "unclear", f"Only in the last validation, {change}.")
     trained = run.find("loss", "train")
     if trained is None:

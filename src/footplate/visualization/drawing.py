@@ -347,7 +347,8 @@ def _font_file(letters: frozenset[str]) -> str:
     def installed() -> Iterator[str]:
         from matplotlib.font_manager import fontManager
 
-        entries = (font for font in fontManager.ttflist if font.style == "normal")
+        # "Last Resort" has a box for every letter.
+        entries = (font for font in fontManager.ttflist if font.style == "normal" and "Last Resort" not in font.name)
         yield from (font.fname for font in sorted(entries, key=lambda font: (font.weight != 400, font.fname)))
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

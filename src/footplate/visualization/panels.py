@@ -78,7 +78,9 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     for left, row, entry in entries:
         y = legend_top + row * line_height
         draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
-        draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size, entry.label), anchor="lm")
+        draw.text(
+            (left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size, entry.label), anchor="lm"
+        )
     arranged = np.array(page).view(PanelImage)
     arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
     return arranged

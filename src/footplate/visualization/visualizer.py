@@ -109,7 +109,7 @@ def unique_name(name: str, taken: Collection[str]) -> str:
 
 
 class ImageNames:
-    """Names the images of a dataset after their files. Files with the same name in several folders get numbers."""
+    """Names the images of a dataset after their files. If a name is taken, adds the folder, and a number if needed."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by path
@@ -117,8 +117,9 @@ class ImageNames:
 
     def __getitem__(self, path: str) -> str:
         if path not in self._names:
-            stem = os.path.splitext(os.path.basename(path))[0]
-            self._names[path] = unique_name(stem, self._taken)
+            folder, name = os.path.split(os.path.splitext(path)[0])
+            name = f"{os.path.basename(folder)}_{name}" if name in self._taken else name
+            self._names[path] = unique_name(name, self._taken)
             self._taken.add(self._names[path])
         return self._names[path]
 

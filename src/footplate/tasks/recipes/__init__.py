@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from footplate.config.sources import SUFFIXES
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 
@@ -40,7 +41,7 @@ def find_config(name: str) -> str:
     if name in known:
         return str(known[name].path)
     parent = Path(name).parent
-    neighbors = [str(parent / each) for each in os.listdir(parent)] if parent.is_dir() else []
+    neighbors = [str(path) for path in parent.glob("*") if path.suffix in SUFFIXES]
     raise ConfigError(
         f"there is no config file or recipe '{name}'",
         suggestion=nearest(name, [*known, *neighbors]),
