@@ -6,7 +6,6 @@ import pytest
 
 from footplate.config import Config
 from footplate.config.formats import read_data
-from footplate.error_context import origin_of
 from footplate.errors import ConfigSyntaxError, Origin
 
 
@@ -36,13 +35,6 @@ def test_invalid_json_reports_the_line(text: str, message: str, line: int) -> No
 )
 def test_json_values(text: str, value: Any) -> None:
     assert read_data(text, "main.json", ".json") == value
-
-
-@pytest.mark.parametrize(("suffix", "text"), [(".json", '{"a": {"b": [{"c": 1}]}}'), (".toml", "[a]\nb = [{c = 1}]")])
-def test_keys_have_the_origin_of_their_file(suffix: str, text: str) -> None:
-    value = read_data(text, f"main{suffix}", suffix)
-    origins = [origin_of(value, "a"), origin_of(value["a"], "b"), origin_of(value["a"]["b"][0], "c")]
-    assert origins == [Origin(f"main{suffix}", 0)] * 3
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.config.key_paths import split_path
 from footplate.errors import ConfigError
 
 
@@ -58,16 +57,3 @@ def test_invalid_key_paths_are_refused(options: dict[str, Any], message: str) ->
     with pytest.raises(ConfigError) as caught:
         config().merge_from_dict(options)
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("path", "parts"),
-    [
-        ("a.b", ["a", "b"]),
-        ("a[0][1].c", ["a", "0", "1", "c"]),
-        ("a.'b.c'.\"d.e\"", ["a", "b.c", "d.e"]),
-        ("data-root", ["data-root"]),
-    ],
-)
-def test_paths_are_split(path: str, parts: list[str]) -> None:
-    assert split_path(path) == parts

@@ -14,7 +14,6 @@ Write = Callable[[Mapping[str, str]], Path]
 SCRIPTS = [
     ("a = (", 1, "never closed"),
     ("a = 1\n  b = 2\n", 2, "unexpected indent"),
-    ("a = dict(b=1, b=2)\n", 1, "keyword argument repeated"),
     ("a = '\0'\n", 1, "null bytes"),
     ("a = " + "(" * 10_000, 1, "too many nested parentheses"),
     ("a = " + "-" * 10_000 + "1\n", 1, "nested too deeply"),
@@ -26,15 +25,11 @@ SCRIPTS = [
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
     ("_base_ = name\n", 1, "it can use only the variables set before it"),
-    ("_base_ = '.'\n", 1, "is not a file"),
     ("_base_ = 'base.txt'\n", 1, "the suffix must be one of"),
     ("_base_ = 'broken.py'\n", 2, "never closed"),
-    ("_base_ = 'base.py'\nl = dict(c=1)\n", 2, "merged into the list"),
     ("_base_ = 'base.py'\nb = {{ _base_.a.nope }}\n", 2, "the base has no key 'a.nope'"),
     ("_base_ = 'base.py'\nb = {{ _base_.a.__class__ }}\n", 2, "the base has no key 'a.__class__'"),
-    ("_base_ = 'base.py'\nb = _base_.aa\n", 2, "has no key 'aa'"),
     ("a = {{'$FP_NONE:[1'}}\n", 1, "cannot read the value"),
-    ("a = 1\noptim_wraper = dict()\n", 2, "unknown key 'optim_wraper'"),
     ("with read_base():\n    from .nope import *\n", 2, "does not exist"),
     ("with read_base():\n    import base\n", 2, "may contain only"),
     ("with read_base():\n    from .base import nope\n", 2, "has no 'nope'"),
@@ -64,18 +59,14 @@ def test_invalid_python_configs(write: Write) -> None:
 
 DATA = [
     (".json", "{'a': 1}"),
-    (".json", '{"a": ' + "9" * 5000 + "}"),
     (".json", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}"),
-    (".json", '{"_base_": 3}'),
     (".json", '{"_base_": "nope.json"}'),
     (".json", '{"_base_": "base.json", "a": {{ _base_.nope }}}'),
-    (".yaml", "a: 1\na: 2"),
     (".yaml", "a: " + "9" * 5000),
     (".yaml", "a: !!int x"),
     (".yaml", "_base_: [3]"),
     (".yaml", "filename: 1"),
     (".toml", "a = 1 b = 2"),
-    (".toml", "a = " + "9" * 5000),
     (".toml", "a = " + "[" * 10_000 + "]" * 10_000),
 ]
 

@@ -1,7 +1,6 @@
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from footplate.config import Config, DictAction, KeyOrigin, apply_overrides
 from footplate.config.overrides import parse_value
 from footplate.error_context import origin_of
-from footplate.errors import Origin, OverrideError
+from footplate.errors import OverrideError
 
 
 def config() -> Config:
@@ -79,15 +78,6 @@ def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: 
     assert len(str(caught.value).splitlines()) <= 5
     assert ("Write +" in str(caught.value)) is ("has no key " in message)  # `+` adds keys
     assert cfg.to_dict() == config().to_dict()
-
-
-def test_refused_override_reports_the_origin_of_the_key(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text("a = 1\nb = dict(\n    c=2)\n")
-    cfg = Config.fromfile(tmp_path / "main.py")
-    for override, origin in [("b.c=x", Origin(str(tmp_path / "main.py"), 3)), ("d=1", Origin("--set", 0))]:
-        with pytest.raises(OverrideError) as caught:
-            apply_overrides(cfg, [override])
-        assert caught.value.origin == origin
 
 
 def test_refused_override_explains_how_to_add_the_key() -> None:

@@ -47,16 +47,6 @@ def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, s
     assert caught.value.suggestion == "train_dataloader"
 
 
-@pytest.mark.parametrize("use", ["train_cfg = dict(max_iters=max_iter)", "a = f'{max_iter}'", "b = max_iter * 2"])
-def test_variable_read_by_other_lines_is_not_reported(write: Callable[[Mapping[str, str]], Path], use: str) -> None:
-    main = write(
-        {"main.py": f"_base_ = 'b.py'\n{use.replace('max_iter)', '_base_.max_iter)')}\n", "b.py": "max_iter = 3\n"}
-    )
-    if "_base_.max_iter" not in main.read_text():
-        main.write_text(f"max_iter = 3\n{use}\n")
-    check_top_level_keys(Config.fromfile(main), KNOWN)
-
-
 @pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
 def test_key_with_none_or_false_is_not_reported(
     write: Callable[[Mapping[str, str]], Path], value: str, refused: bool

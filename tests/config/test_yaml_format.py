@@ -44,10 +44,3 @@ def test_yaml_numbers_dates_tuples_and_merges() -> None:
     }
     assert origin_of(cfg["c"], "y") == Origin("main.yaml", 6)
     assert read_data("", "main.yaml", ".yaml") == {}
-
-
-def test_mapping_with_a_merge_can_be_used_again() -> None:
-    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 3}\nc: *b\nd: {<<: *b, y: 5}\n"
-    found = read_data(text, "main.yaml", ".yaml")
-    assert found["b"] == found["c"] == {"x": 3, "y": 1}
-    assert found["d"] == {"x": 3, "y": 5}

@@ -110,34 +110,6 @@ def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
     assert Path(runner.work_dir, "elsewhere/vis_data/scalars.json").exists()
 
 
-def test_top_level_preprocessor_is_passed_to_the_model(tmp_path: Path) -> None:
-    beside = {"type": "ImgDataPreprocessor", "pad_value": 3}
-    runner = Runner(**settings(tmp_path, data_preprocessor=beside))
-    assert type(runner.model.data_preprocessor).__name__ == "ImgDataPreprocessor"
-    inside = {"type": "ToyModel", "data_preprocessor": {"type": "BaseDataPreprocessor"}}
-    runner = Runner(**settings(tmp_path, model=inside, data_preprocessor=beside))
-    assert type(runner.model.data_preprocessor).__name__ == "BaseDataPreprocessor"
-
-
-class HalfModel(nn.Module):
-    def train_step(self, data: Any, optim_wrapper: Any) -> None:
-        """Does nothing."""
-
-
-@pytest.mark.parametrize(
-    ("model", "kind", "key", "says"),
-    [
-        ({"type": "ToyModl"}, UnknownNameError, "model.type", "unknown model 'ToyModl'"),
-        ({"dropout": 0.1}, BuildError, "model", "the config of a model must be a dict with the key 'type'"),
-        (HalfModel(), BuildError, "model", "the model 'HalfModel' has no val_step"),
-    ],
-)
-def test_invalid_model_raises(tmp_path: Path, model: Any, kind: Any, key: str, says: str) -> None:
-    with pytest.raises(kind, match=says) as caught:
-        Runner(**settings(tmp_path, model=model))
-    assert caught.value.key == key
-
-
 @pytest.mark.parametrize(
     ("section", "value", "key"),
     [

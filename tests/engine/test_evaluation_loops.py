@@ -48,17 +48,6 @@ def two(**changes: Any) -> dict[str, Any]:
     return {"val_dataloader": {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}, **changes}
 
 
-def test_each_dataset_has_its_own_metrics(tmp_path: Path) -> None:
-    runner, look = run(tmp_path, **two())
-    assert look.sets[:5] == ["clean0/2", "clean1/2", "noisy0/3", "noisy1/3", "noisy2/3"]
-    assert [list(each) for each in look.metrics] == [["clean/accuracy", "noisy/accuracy"]] * 3
-    assert runner.val_loop is not None
-    assert len(runner.val_dataloader.dataset) == 8
-    alone = Runner(**settings(tmp_path / "alone", val_dataloader=loader(12, shuffle=False)))
-    alone.train()
-    assert alone.val()["accuracy"] == look.metrics[-1]["noisy/accuracy"]
-
-
 def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
     scalars = {
         "clean": {"type": "Told", "values": {"score": [1.0] * 4}},

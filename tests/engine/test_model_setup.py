@@ -103,20 +103,6 @@ def test_repeated_blocks_are_compiled_once() -> None:
     assert list(model.state_dict()) == list(plain.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("option", "key"),
-    [
-        ({"compile": {"target": "backbne"}}, "compile.target"),
-        ({"compile": {"regions": "backbne"}}, "compile.regions"),
-        ({"compile": {"regions": "backbone", "target": "head"}}, "compile.regions"),
-    ],
-)
-def test_invalid_options_raise(tmp_path: Path, option: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        Runner(**settings(tmp_path / "work", model={"type": "Convolving"}, **option))
-    assert caught.value.key == key
-
-
 def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, size, stride, groups=groups))
 

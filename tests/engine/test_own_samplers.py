@@ -7,7 +7,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from footplate import Hook, Runner
-from footplate.errors import DataError
 from tests.engine.test_runner import weights
 from tests.support import Points, loader, settings
 from tests.support_samplers import BY_EPOCH, KINDS, section
@@ -115,15 +114,3 @@ def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.L
     assert (
         caplog.text.count("Longer yields more samples than its length specifies. Each epoch ends after 4 batches.") == 1
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("Shorter", "epoch 1 had 3 batches, but the length of the loader is 4"),
-        ("Growing", "the length of the loader changed from 1 to 2 in epoch 2"),
-    ],
-)
-def test_epoch_of_a_different_length_raises(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        run(tmp_path, name, by_epoch=True)

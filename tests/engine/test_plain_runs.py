@@ -109,17 +109,6 @@ def test_training_equals_a_plain_loop(tmp_path: Path) -> None:
     assert torch.equal(weights(model), weights(other))
 
 
-@pytest.mark.parametrize("key", ["labels", "target"])
-def test_dict_batches_are_keyword_arguments(tmp_path: Path, key: str) -> None:
-    class Named(nn.Sequential):
-        def forward(self, image: Tensor) -> Any:
-            return self[0](image)
-
-    data = [{"image": X[:8], key: Y[:8]}] * 3
-    history = runner(tmp_path, Named(nn.Linear(4, 2)), train_dataloader=data, val_dataloader=data).train()
-    assert [row["iter"] for row in history] == [3, 6]
-
-
 def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Path) -> None:
     made = runner(tmp_path, val_dataloader=loader(12, shuffle=False), test_dataloader=loader(12, shuffle=False))
     history = made.train()

@@ -168,31 +168,6 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
     assert "ended by" not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize(
-    ("argv", "shown"),
-    [
-        (["/usr/bin/footplate", "train", "a.py", "--set", "b=[1, 2]"], "footplate train a.py --set 'b=[1, 2]'"),
-    ],
-)
-def test_log_starts_with_the_command_and_the_number_of_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], shown: str
-) -> None:
-    monkeypatch.setattr("sys.argv", argv)
-    runner = Runner(**settings(tmp_path, log_level="INFO"))
-    open_and_say(runner)
-    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
-    assert lines[0].endswith(f" - INFO - command: {shown}")
-    assert not [each for each in lines if "processes, " in each]
-    runner.world_size = 2
-    monkeypatch.setattr(run_folder, "get_data_world_size", lambda: 2)
-    open_and_say(runner)
-    assert runner.train_loop is not None
-    open_and_say(runner)
-    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
-    told = [each.rpartition(" - ")[2] for each in lines if " 2 processes" in each]
-    assert told == ["2 processes", "2 processes, 8 samples per iteration"]
-
-
 def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.rank = 3

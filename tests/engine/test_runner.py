@@ -151,21 +151,6 @@ def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pyt
     assert other.hooks[0].when("after_load_checkpoint") == [(0, 0)]
 
 
-def test_weights_are_initialized_once_before_training(tmp_path: Path) -> None:
-    class Counted(ToyModel):
-        times = 0
-
-        def init_weights(self) -> None:
-            self.times += 1
-
-    model: Any = Counted()
-    runner = Runner(**settings(tmp_path, model=model))
-    runner.test()
-    assert model.times == 0
-    runner.train()
-    assert model.times == 1
-
-
 def test_model_of_a_runner_that_did_not_train_is_freed_at_once(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path))
     model = weakref.ref(runner.model)

@@ -72,33 +72,6 @@ def test_average_of_the_lowest_priority_resumes_bit_exactly(tmp_path: Path, by_e
     assert_same(state(tmp_path / "killed" / name), state(tmp_path / "whole" / name))
 
 
-class Validating(Hook):
-    """Runs a validation during an iteration, or at the end of an epoch."""
-
-    priority = "HIGHEST"
-
-    def __init__(self, event: str) -> None:
-        setattr(self, event, self.act)
-
-    def act(self, runner: Any, **arguments: Any) -> None:
-        if runner.iter in (5, 8):
-            runner.val_loop.run()
-            runner.model.train()
-
-
-@pytest.mark.parametrize(
-    ("event", "done", "epoch", "counted"), [("after_train_iter", 6, 1, 6), ("after_train_epoch", 8, 2, 2)]
-)
-def test_best_checkpoint_of_a_validation_within_hooks_is_saved_after_them(
-    tmp_path: Path, event: str, done: int, epoch: int, counted: int
-) -> None:
-    train_cfg = {"by_epoch": True, "max_epochs": 3, "val_begin": 9}
-    train(tmp_path, Validating(event), Counter(event), train_cfg=train_cfg)
-    best = load_checkpoint(str(next(tmp_path.glob("best_accuracy_*.pth"))))
-    assert (best["run"]["loop"]["iter"], best["run"]["loop"]["epoch"]) == (done, epoch)
-    assert best["run"]["hooks"]["Counter"] == {event: counted}
-
-
 @LOOPS.register_module()
 class CurtValLoop(ValLoop):
     """Calls only one event at the end."""

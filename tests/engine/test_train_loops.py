@@ -1,15 +1,14 @@
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import default_collate
 
 from footplate import BaseModel, Hook, Runner
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from tests.support import Points, ToyModel, Witness, loader, settings
 
 VAL = ["before_val", "before_val_epoch", *["before_val_iter", "after_val_iter"] * 2, "after_val_epoch", "after_val"]
@@ -169,21 +168,6 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     runner, _ = trained(tmp_path, train_cfg=train_cfg, custom_hooks=[Stop(), witness])
     assert runner.iter == (4 if by_epoch else 6)
     assert [name for name, _, _ in witness.seen[-2:]] == ["after_train", "after_run"]
-
-
-class Stream(IterableDataset[Any]):
-    def __iter__(self) -> Iterator[Any]:
-        return (Points()[index] for index in range(10))
-
-
-def test_loader_without_length_needs_iteration_based_training(tmp_path: Path) -> None:
-    stream: Any = DataLoader(Stream(), batch_size=4)
-    train_cfg = {"by_epoch": False, "max_iters": 7, "val_interval": 7}
-    runner, _ = trained(tmp_path, train_dataloader=stream, train_cfg=train_cfg, param_scheduler=None)
-    assert (runner.iter, runner.epoch) == (7, 0)
-    with pytest.raises(ArgumentError, match="needs a train_dataloader with a length") as caught:
-        trained(tmp_path, train_dataloader=iter([1]), param_scheduler=None)
-    assert caught.value.key == "train_cfg.max_epochs"
 
 
 def test_epoch_counts_passes_over_the_loader(tmp_path: Path) -> None:

@@ -65,14 +65,6 @@ def test_classes_get_the_objects_of_lazy_names(shapes: Registry) -> None:
     assert cfg.colour.parts[0].type is lazy
 
 
-def test_config_values_override_caller_arguments(shapes: Registry) -> None:
-    built = shapes.build({"type": "Square", "side": 2}, side=7, colour="blue")
-    assert (built.side, built.colour) == (2, "blue")
-    assert shapes.build({"type": "Square"}, 5).side == 5
-    built = shapes.build({"side": 3}, default_args={"type": "Square", "side": 1, "colour": "grey"})
-    assert (built.side, built.colour) == (3, "grey")
-
-
 @pytest.mark.parametrize("cfg", [{"side": 2}, "Square"])
 def test_config_without_type_is_rejected(shapes: Registry, cfg: Any) -> None:
     with pytest.raises(BuildError, match="the config of a form must be a dict with the key 'type'") as caught:
@@ -89,13 +81,6 @@ def test_unknown_argument_reports_location_and_suggestion(shapes: Registry) -> N
         "  found: 3",
         "  did you mean 'side'?",
     ]
-
-
-def test_argument_rejected_by_base_class_is_reported(shapes: Registry) -> None:
-    with pytest.raises(BuildError, match="form 'Tile' takes no argument 'sid'") as caught:
-        shapes.build(Traced(type="Tile", side=2, sid=3))
-    assert (caught.value.suggestion, caught.value.origin) == ("side", Origin("b.py", 9))
-    assert shapes.build({"type": "Tile", "side": 2, "colour": "blue"}).colour == "blue"
 
 
 def test_constructor_error_gets_location_of_its_key(shapes: Registry) -> None:

@@ -11,7 +11,6 @@ from footplate.registry import (
     MODELS,
     TRANSFORMS,
     Registry,
-    default_scope,
     set_default_scope,
     using_scope,
 )
@@ -251,16 +250,6 @@ def test_check_does_not_build() -> None:
     assert built == []
 
 
-def test_scope_applies_within_block() -> None:
-    assert default_scope() is None
-    with using_scope("mmseg"):
-        with using_scope("mmdet"):
-            assert default_scope() == "mmdet"
-        with using_scope(None):
-            assert default_scope() == "mmseg"
-    assert default_scope() is None
-
-
 @pytest.mark.parametrize(
     ("scope", "advice"),
     [("mmsge", "Did you mean 'mmseg'?"), ("test_mine", None), ("mmseg", None), ("torch", None), (None, None)],
@@ -275,13 +264,6 @@ def test_an_unknown_default_scope_is_warned_about_once(
     set_default_scope(None)
     start = f"default_scope='{scope}' has no effect, because no registry or package has this name. "
     assert caplog.messages == ([start + advice] if advice else [])
-
-
-def test_a_list_of_modules_is_a_sequential() -> None:
-    modules = [{"type": "torch.nn.Linear", "in_features": 2, "out_features": 3}, {"type": "torch.nn.Identity"}]
-    built = MODELS.build(modules)
-    assert [type(each).__name__ for each in built] == ["Linear", "Identity"]
-    assert type(built).__name__ == "Sequential"
 
 
 def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,14 +304,3 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))
-
-
-@pytest.mark.parametrize(
-    ("name", "replacement"),
-    [("Normalize", "mean and std in model.data_preprocessor"), ("Collect", "PackSegInputs"), ("mm.Collect", "Pack")],
-)
-def test_error_about_a_first_generation_transform_names_its_replacement(name: str, replacement: str) -> None:
-    with pytest.raises(UnknownNameError) as caught:
-        TRANSFORMS.build({"type": name})
-    assert caught.value.suggestion is None
-    assert replacement in " ".join(caught.value.notes)

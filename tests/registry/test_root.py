@@ -2,8 +2,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from footplate import registry
 from footplate.registry import ROOT_REGISTRIES, Registry
 
@@ -20,19 +18,6 @@ def test_root_registries_are_exported_under_mmengine_names() -> None:
         assert isinstance(root, Registry)
         assert getattr(registry, name) is root
         assert root.scope == "footplate"
-
-
-@pytest.mark.parametrize(
-    ("name", "entries"),
-    [
-        ("LOOPS", {"EpochBasedTrainLoop", "IterBasedTrainLoop", "ValLoop", "TestLoop"}),
-        ("OPTIMIZERS", {"SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "LBFGS"}),
-        ("HOOKS", {"RuntimeInfoHook", "IterTimerHook", "LoggerHook", "ParamSchedulerHook", "CheckpointHook"}),
-        ("PARAM_SCHEDULERS", {"LinearLR", "ConstantLR", "MultiStepLR", "CosineAnnealingLR", "PolyLR"}),
-    ],
-)
-def test_built_ins_have_mmengine_names(name: str, entries: set[str]) -> None:
-    assert set(ROOT_REGISTRIES[name]) >= entries
 
 
 def test_every_task_is_imported_on_a_lookup_that_needs_it() -> None:

@@ -46,7 +46,9 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
             import_modules()
         return keys or accepted_keys(mapping, parts)
 
-    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
-    apply_known(cfg, arguments.set, accepted)
+    if arguments.cfg_options:
+        apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
+    if arguments.set:
+        apply_known(cfg, arguments.set, accepted)
     import_modules()
     return cfg
