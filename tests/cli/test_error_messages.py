@@ -1,5 +1,6 @@
 """Errors in user code: their messages, and which keep their traceback."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ Command = Callable[..., tuple[int, str, str]]
 OWN = """\
 import json
 
-from footplate import DATASETS, HOOKS, Hook
-from tests.support import Points
+from footplate import DATASETS, HOOKS, METRICS, Hook
+from tests.support import PointAccuracy, Points
 
 
 @HOOKS.register_module(force=True)
@@ -52,6 +53,12 @@ class Listed(Points):
 
     def __getitem__(self, index):
         return super().__getitem__(index) if index != 9 else 1 / 0
+
+
+@METRICS.register_module(force=True)
+class Divides(PointAccuracy):
+    def process(self, data_batch, data_samples):
+        1 / 0
 """
 
 
@@ -86,6 +93,22 @@ def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Comma
     )
     with pytest.raises(KeyError, match="los"):
         footplate("train", "tiny.py", "--work-dir", "again", "--debug")
+
+
+@pytest.mark.parametrize(
+    ("options", "progress"),
+    [
+        ([], "in the validation of the preflight"),
+        (["--no-preflight"], "in the validation after 4 of 8 iterations; the last checkpoint is .*iter_4.pth"),
+    ],
+)
+def test_error_of_a_validation_shows_where_it_failed(
+    own: Command, footplate: Command, options: list[str], progress: str
+) -> None:
+    own('dict(type="PointAccuracy")', 'dict(type="Divides")')
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", *options)
+    assert code == 1
+    assert re.search(f"^  {progress}$", errors, re.MULTILINE), errors
 
 
 def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footplate: Command) -> None:
@@ -153,6 +176,19 @@ def test_bug_of_footplate_keeps_its_traceback() -> None:
         namespace["fail"]()
     assert [frame.name for frame in user_frames(caught.value)] == ["test_bug_of_footplate_keeps_its_traceback"]
     assert describe_error(caught.value.with_traceback(caught.tb.tb_next)) is None
+
+
+def test_error_of_an_installed_package_shows_its_line() -> None:
+    namespace: dict[str, Any] = {}
+    file = "/home/me/lib/site-packages/mmdet/transforms.py"
+    exec(compile("def resize():\n    assert not 'size'", file, "exec"), namespace)
+    exec(compile("def build():\n    resize()", package.__file__, "exec"), namespace)
+    with pytest.raises(AssertionError) as caught:
+        namespace["build"]()
+    assert describe_error(caught.value.with_traceback(caught.tb.tb_next)) == (
+        f"error: AssertionError\n  at {file}:2, in resize: \n  --debug shows the whole traceback\n",
+        1,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import logging
 import os
 import random
 from contextlib import nullcontext
@@ -95,6 +96,20 @@ def test_failing_validation_is_found_before_the_first_step(tmp_path: Path) -> No
 
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, "blind", preflight=True, model=Blind())
+
+
+def test_metrics_of_the_preflight_print_and_log_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Chatty(PointAccuracy):
+        def compute_metrics(self, results: list[float]) -> dict[str, float]:
+            print("Average Precision = 0.000")
+            logging.getLogger("mmengine").error("The results are empty.")
+            return super().compute_metrics(results)
+
+    run(tmp_path, "chatty", val_evaluator=Chatty(), preflight=True, train_cfg={"max_iters": 4, "val_interval": 4})
+    assert capsys.readouterr().out.count("Average Precision") == 1  # of the validation
+    assert caplog.text.count("The results are empty.") == 1
 
 
 def test_full_disk_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

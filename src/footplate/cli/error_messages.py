@@ -1,6 +1,7 @@
-"""Formats errors. For an error in user code, shows only the lines of user code in the traceback."""
+"""Formats errors. For an error in user code or an installed package, shows only its lines of the traceback."""
 
 import errno
+import itertools
 import os
 import re
 import signal
@@ -13,10 +14,9 @@ from footplate.errors import FootplateError
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARIES = tuple(
-    f"{folder}{os.sep}" for folder in {_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))}
-)
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_LIBRARIES = (_PACKAGE, *(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")))
+_INSTALLED = re.compile(r"(?:site|dist)-packages[/\\](?!torch|numpy)")
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
 # Errors from writing to an open file. They do not contain the name of the file.
@@ -37,7 +37,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         if frames:
             error.raised_at = _location(frames[0])
         return f"error: {error}\n", error.exit_code
-    frames = user_frames(error)
+    frames = user_frames(error) or _package_frames(error)
     if frames:
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
@@ -95,19 +95,37 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
     User code is code outside footplate, the standard library and installed packages.
     """
+    return [
+        frame
+        for frame in _frames(error)
+        if not frame.filename.startswith("<")
+        and not any(part in frame.filename for part in _NOT_WRITTEN)
+        and not os.path.abspath(frame.filename).startswith(_LIBRARIES)
+    ]
+
+
+def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Returns the frames of installed packages in which an error was raised, innermost first.
+
+    Those of torch and NumPy are skipped, because footplate may have called them with wrong arguments.
+    """
+    frames = [
+        frame
+        for frame in _frames(error)
+        if frame.filename.startswith(_PACKAGE) or _INSTALLED.search(frame.filename) is not None
+    ]
+    return list(itertools.takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), frames))
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Returns the frames of an error and of its causes, innermost first."""
     frames = list(traceback.extract_tb(error.__traceback__))
     if _WORKER_ERROR.match(str(error)):
         found = _FRAME.findall(str(error))
         frames += [traceback.FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
     if error.__cause__ is not None:
-        frames += reversed(user_frames(error.__cause__))
-    return [
-        frame
-        for frame in reversed(frames)
-        if not frame.filename.startswith("<")
-        and not any(part in frame.filename for part in _NOT_WRITTEN)
-        and not os.path.abspath(frame.filename).startswith(_LIBRARIES)
-    ]
+        frames += reversed(_frames(error.__cause__))
+    return frames[::-1]
 
 
 def _location(frame: traceback.FrameSummary) -> str:

@@ -218,6 +218,7 @@ def _end_failed(
     """
     from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error
+    from footplate.engine.hook import Phase
     from footplate.engine.signals import Interrupted
     from footplate.records import surviving_streams
 
@@ -226,6 +227,8 @@ def _end_failed(
     last = read_pointer(runner.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {last}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
+    if runner.phase is Phase.EVALUATION:
+        done = f"in the validation {done}" if runner.train_loop.in_progress else "in the validation of the preflight"
     arguments.progress = done + saved
     # By default, torch raises errors about workers that exit with the process. They would hide the real error.
     if hasattr(signal, "SIGCHLD"):

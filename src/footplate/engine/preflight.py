@@ -1,6 +1,8 @@
 """Checks that a run can save, load and validate before it begins, so that it does not fail hours later."""
 
+import contextlib
 import copy
+import io
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -16,7 +18,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.base_loops import Buffers, copied_state
 from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.hook import acts_at
+from footplate.engine.hook import Phase, acts_at
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import check_classes, warn_about_num_classes
@@ -55,7 +57,9 @@ def preflight(runner: "Runner") -> None:
             trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
             check_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
             warn_about_num_classes(runner.cfg, trained)
+        runner.phase = Phase.EVALUATION  # is kept if an error is raised
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
+        runner.phase = Phase.OTHER
         if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
             for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
@@ -170,6 +174,20 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
         yield trial
 
 
+def evaluate_quietly(evaluator: Evaluator, size: int) -> dict[str, Any]:
+    """Returns metrics without their output, because their values are meaningless before training.
+
+    The metrics of code bases print tables, and log errors if there are no predictions.
+    """
+    outer = logging.root.manager.disable
+    logging.disable(max(outer, logging.ERROR))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return evaluator.evaluate(size)
+    finally:
+        logging.disable(outer)
+
+
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Returns the predictions for a batch and, if the validation loop reports them, the losses."""
     loop: Any = runner.val_loop  # a user's loop may lack the attributes
@@ -191,16 +209,14 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     if batch is None:
         return None
     runner.model.eval()
-    outer = logging.root.manager.disable
     with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)
         if runner.world_size > 1:
             return []
-        logging.disable(max(outer, logging.INFO))  # the values of metrics are meaningless before training
         try:
-            metrics = evaluator.evaluate(len(samples))
+            metrics = evaluate_quietly(evaluator, len(samples))
         except ArgumentError:  # independent of the number of batches
             raise
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
@@ -210,6 +226,4 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
                 "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
             )
             return []
-        finally:
-            logging.disable(outer)
     return [*(name for name in losses if "loss" in name), *metrics]

@@ -32,7 +32,13 @@ from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import is_of_user, predicting
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
-from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
+from footplate.engine.preflight import (
+    check_free_space,
+    checkpoint_size,
+    evaluate_quietly,
+    predict_batch,
+    trial_evaluator,
+)
 from footplate.engine.run_config import check_config, runner_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
@@ -260,7 +266,7 @@ def _validate(runner: Runner, hook: "_TrialHook") -> tuple[float | None, list[st
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=found.batch)
                 _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=found.batch, outputs=samples)
             try:
-                own_metrics = trial.evaluate(len(samples))
+                own_metrics = evaluate_quietly(trial, len(samples))
                 own_losses = {name: float(losses[name]) for name in losses if "loss" in name}
                 metrics.update(each.named({**own_losses, **own_metrics}))
             except Exception:  # some metrics need more than one batch; the preflight has reported it
