@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from footplate import Config, Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.records import History
-from tests.support import PointAccuracy, settings
+from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -294,3 +294,60 @@ def test_messages_name_the_arguments_of_python(tmp_path: Path) -> None:
     runner(tmp_path).train()
     with pytest.raises(ArgumentError, match=r"To resume that run, pass resume=True\.\n.* use another work_dir\."):
         runner(tmp_path).train()
+
+
+class Quality:
+    """A metric with a mistake in `update`."""
+
+    def reset(self) -> None: ...
+
+    def update(self, predictions: Tensor, target: Tensor) -> None:
+        raise KeyError("labels")
+
+    def compute(self) -> float:
+        return 0.0
+
+
+class OneArgument(Quality):
+    def update(self, predictions: Tensor) -> None: ...  # type: ignore[override]
+
+
+def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"`update` of the metric 'q' must take \(predictions, target\)") as caught:
+        runner(tmp_path / "1", val_dataloader=loader(), val_evaluator={"q": OneArgument()}).train()
+    assert caught.value.key == "val_evaluator.q"
+    with pytest.raises(KeyError) as raised:
+        runner(tmp_path / "2", val_dataloader=loader(), val_evaluator={"q": Quality()}).train()
+    assert "raised by the metric val_evaluator.q" in vars(raised.value)["__notes__"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"default_hooks": {"checkpoint": {"save_best": "qualty"}}}, "default_hooks.checkpoint.save_best"),
+        ({"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "qualty"}]}, "custom_hooks[0].monitor"),
+    ],
+)
+def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError, match="'qualty', which no evaluator computes") as caught:
+        runner(tmp_path, val_dataloader=loader(), val_evaluator={"quality": accuracy}, **changes).train()
+    assert (caught.value.suggestion, caught.value.key) == ("quality", key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"max_epochs": 4}, ["epoch_3.pth", "epoch_4.pth"]),
+        ({"train_cfg": {"max_iters": 7, "val_interval": 2}}, ["iter_6.pth", "iter_7.pth"]),
+        ({"max_epochs": 4, "default_hooks": {"checkpoint": {}}}, ["epoch_4.pth"]),
+    ],
+)
+def test_run_without_checkpoint_settings_saves_regularly(
+    tmp_path: Path, changes: dict[str, Any], names: list[str]
+) -> None:
+    runner(tmp_path, **changes).train()
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == names
+
+
+def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
+    assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None

@@ -49,6 +49,7 @@ def test_missing_metric_lists_all_metrics() -> None:
     error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
     assert MissingMetricError("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
+    assert MissingMetricError("save_best", "acccuracy", ["loss", "acc"], "x").suggestion == "acc"
 
 
 def test_metrics_of_save_best_come_first() -> None:

@@ -16,7 +16,7 @@ from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_gener
 from footplate.data.samplers import CustomSamplers, DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch, find_unpicklable
 from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
-from footplate.errors import DEBUG_HINT, DataError, FootplateError, StorageError
+from footplate.errors import DataError, FootplateError, StorageError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -301,7 +301,7 @@ def _details(error: BaseException) -> list[str]:
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)
     place = [f"{each.name}() at {each.filename}:{each.lineno}" for each in frames[-1:]]
-    return [f"raised in {each}; {DEBUG_HINT}" for each in place]
+    return [f"raised in {each}" for each in place]
 
 
 def _identity(batch: Any) -> Any:

@@ -235,6 +235,25 @@ def samplers_of(loader: object) -> list[Any]:
     return list(samplers.values())
 
 
+def log_repeats(loader: object) -> None:
+    """Logs how many samples or batches each epoch repeats, so that all ranks have the same number."""
+    for sampler in samplers_of(loader):
+        size = None
+        if isinstance(sampler, DefaultSampler) and sampler.round_up:
+            size = sampler.size
+        elif isinstance(sampler, RankSampler) and hasattr(sampler.sampler, "__len__"):
+            size = len(sampler.sampler)
+        if repeats := -(size or 0) % getattr(sampler, "world_size", 1):
+            _logger.info(
+                "Each epoch repeats the first %d of %d %s, so that each of the %d processes trains on %d.",
+                repeats,
+                size,
+                "batches" if sampler is getattr(loader, "batch_sampler", None) else "samples",
+                sampler.world_size,
+                len(sampler),
+            )
+
+
 def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
     """Calls `set_epoch` on the samplers that have this method."""
     for sampler in samplers:

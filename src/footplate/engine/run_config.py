@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from torch import nn
+
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
@@ -26,6 +28,7 @@ from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
 LENGTHS = ("max_epochs", "max_iters")
+_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # of runs by iteration of a plain module
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
 _RESUME = ("resume", "load_from", "resume_settings")
@@ -242,7 +245,8 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     """Completes the arguments of a Runner with those that can be derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss.
+    dataloader: without metrics, they report the loss. Without a config and settings of checkpoints, such a run saves
+    after each epoch or validation interval.
 
     Args:
         given: Maps the names of the runner's arguments to their values.
@@ -251,7 +255,11 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
         ArgumentError: Arguments conflict with each other.
     """
     sections = {**given, "train_cfg": _with_length(given)}
+    is_from_python = isinstance(given["model"], nn.Module) and given["cfg"] is None
     if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):
+        for mode in ("val", "test") if is_from_python else ():
+            if given[f"{mode}_dataloader"] is not None and given[f"{mode}_cfg"] is None:
+                sections[f"{mode}_cfg"] = {}
         return sections
     if given["val_dataloader"] is None and given["test_dataloader"] is not None and given["test_evaluator"] is None:
         sections |= {"val_evaluator": None, "test_evaluator": given["val_evaluator"]}
@@ -264,12 +272,15 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
             has_own_steps = given["training_step"] is not None and given["validation_step"] is not None
             reports_loss = given["loss"] is not None or not (sections[f"{mode}_evaluator"] or has_own_steps)
             sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
-    if not counts_epochs(sections["train_cfg"]):
-        hooks = given["default_hooks"] or {}
-        checkpoint = hooks.get("checkpoint", {})
-        if isinstance(checkpoint, Mapping) and "type" not in checkpoint:
-            settings = with_origins({"by_epoch": False, **checkpoint}, checkpoint)
-            sections["default_hooks"] = with_origins({**hooks, "checkpoint": settings}, hooks)
+    hooks, train_cfg = given["default_hooks"] or {}, sections["train_cfg"]
+    by_epoch = counts_epochs(train_cfg)
+    checkpoint = hooks.get("checkpoint", {})
+    if is_from_python and "checkpoint" not in hooks:
+        interval = train_cfg.get("val_interval", _SAVE_INTERVAL) if isinstance(train_cfg, Mapping) else _SAVE_INTERVAL
+        checkpoint = {"interval": 1 if by_epoch else interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    if isinstance(checkpoint, Mapping) and "type" not in checkpoint:
+        settings = with_origins({"by_epoch": by_epoch, **checkpoint}, checkpoint)
+        sections["default_hooks"] = with_origins({**hooks, "checkpoint": settings}, hooks)
     return sections
 
 

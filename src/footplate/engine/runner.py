@@ -16,6 +16,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, length_of, restore_rng
+from footplate.data.samplers import log_repeats
 from footplate.distributed import (
     active_launcher,
     check_same_weights,
@@ -337,6 +338,7 @@ class Runner:
         check_same_weights(self.model)
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+        log_repeats(loop.dataloader)
         process_setup.warn_of_nondeterministic_loader(self, self.sections["randomness"] or {})
         loop.stop_training = self.requests.stop_agreed = loop.out_of_time = False  # an earlier call may have set them
         self.call_hook("before_run")

@@ -6,6 +6,7 @@ import math
 import numbers
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -17,7 +18,7 @@ from footplate.checks import check_accepts
 from footplate.data import batch_size_of, split_target
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import gather_objects, get_data_world_size, get_world_size
-from footplate.error_context import at_key
+from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.registry import EVALUATOR, METRICS
@@ -44,6 +45,8 @@ class Evaluator:
         elif self._is_list:
             pairs = ((None, metric) for metric in metrics)
         self.metrics: list[BaseMetric[Any]] = []
+        self.names = list(metrics) if is_named(metrics) else []
+        """The names of the metrics, if they are functions and objects in a dict."""
         for index, (name, part) in enumerate(pairs):
             with at_key(self._metric_key(index)):
                 metric = as_metric(part, name)
@@ -94,8 +97,8 @@ class Evaluator:
         try:
             for metric in self.metrics:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
-        except FootplateError:  # the key is added only on failure, since this method runs for each batch
-            with at_key(self._metric_key(self.metrics.index(metric))):
+        except Exception:  # the place is added only on failure, since this method runs for each batch
+            with self._at_metric(self.metrics.index(metric)):
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
@@ -106,7 +109,7 @@ class Evaluator:
         """
         values: dict[str, Any] = {}
         for index, metric in enumerate(self.metrics):
-            with at_key(self._metric_key(index)):
+            with self._at_metric(index):
                 for name, value in metric.evaluate(size).items():
                     if name in values:
                         notes = [metric.rename_advice]
@@ -140,7 +143,19 @@ class Evaluator:
         return self.evaluate(size)
 
     def _metric_key(self, index: int) -> str:
-        return f"{self.key}[{index}]" if self._is_list else self.key
+        if self._is_list:
+            return f"{self.key}[{index}]"
+        return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
+
+    @contextmanager
+    def _at_metric(self, index: int) -> Iterator[None]:
+        try:
+            with at_key(self._metric_key(index)):
+                yield
+        except Exception as error:
+            if not isinstance(error, FootplateError):
+                add_note(error, f"raised by the metric {self._metric_key(index)}")
+            raise
 
 
 EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator
@@ -192,14 +207,12 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
                 "a lambda that is used as a metric must have a name",
                 notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
-        try:
-            inspect.signature(function).bind("predictions", "batch")
-        except ValueError:  # some functions of other languages have no signature
-            pass
-        except TypeError as error:
-            raise ArgumentError(
-                f"the metric '{name or self.usual_name}' must be a function of (predictions, batch): {error}"
-            ) from error
+        check_takes(f"the metric '{self.label}' must be a function of", function, "predictions", "batch")
+
+    @property
+    def label(self) -> str:
+        """The name of the metric in messages."""
+        return self.name or self.usual_name
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Computes the values of a batch and appends them once per sample, so that a batch is weighted by its size."""
@@ -238,10 +251,16 @@ class UpdatedMetric(BaseMetric[Any]):
     def __init__(self, metric: Any, name: str | None = None) -> None:
         super().__init__()
         self.metric, self.name = metric, name
+        check_takes(f"`update` of the metric '{self.label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
         self._size = sys.maxsize
+
+    @property
+    def label(self) -> str:
+        """The name of the metric in messages."""
+        return self.name or type(self.metric).__name__
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Updates the object with a batch, or keeps the batch for rank 0."""
@@ -269,7 +288,7 @@ class UpdatedMetric(BaseMetric[Any]):
             self._size = size
             return super().evaluate(sys.maxsize)  # a result is a batch
         if not any(gather_objects(len(self.results))):
-            raise DataError(f"the metric '{type(self.metric).__name__}' has no results: the dataset is empty")
+            raise DataError(f"the metric '{self.label}' has no results: the dataset is empty")
         self.results.clear()
         return self.compute_metrics([])
 
@@ -277,6 +296,16 @@ class UpdatedMetric(BaseMetric[Any]):
         if hasattr(self.metric, "to"):
             self.metric = self.metric.to(self._device)
         self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
+
+
+def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raises ArgumentError with the text `problem` if a function does not accept positional arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # some functions of other languages have no signature
+        pass
+    except TypeError as error:
+        raise ArgumentError(f"{problem} ({', '.join(arguments)}): {error}") from error
 
 
 def in_sample_order(batches: Sequence[tuple[Any, Any]], ranks: int, size: int) -> Iterator[tuple[Any, Any]]:
@@ -326,7 +355,6 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         "only functions and objects like those of torchmetrics can be given a name"
         if name is not None
         else "a metric must be a BaseMetric, its dict, a function of (predictions, batch), or a torchmetrics object",
-        key=name or "",
         found=metric,
     )
 

@@ -35,6 +35,7 @@ from footplate.hooks.metric_rules import (
     MissingMetricError,
     Rule,
     UnknownRuleError,
+    check_spelling,
     expand_rules,
     find_rule,
     is_better,
@@ -166,10 +167,12 @@ class CheckpointHook(Hook):
         """Sets the checkpoint folder and format.
 
         Raises:
+            MissingMetricError: No evaluator computes a metric in `save_best`, as far as that is known.
             UnknownRuleError: `rule` is not set, and the name of a metric in `save_best` does not determine it.
         """
         for place, name in enumerate(self.save_best):
             if name != "auto":
+                check_spelling(runner, "save_best", name)
                 self._rule_of(place, name)
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(

@@ -65,7 +65,6 @@ class UnknownRuleError(ArgumentError):
         super().__init__(
             f"cannot tell whether a higher or lower '{metric}' is better",
             key=key,
-            suggestion=nearest(metric, (*GREATER, *LESS)),
             notes=["Set rule='greater' or rule='less'."],
         )
 
@@ -140,14 +139,28 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
         written = metric_of_label(name)
-        suggestion = written if written in metrics else nearest(name, metrics)
-        advice = "Derive your own metric from BaseMetric and add it to val_evaluator. Values of hooks do not count."
+        begins = next((each for each in metrics if name.startswith(each[:3])), None)
+        suggestion = written if written in metrics else nearest(name, metrics) or begins
+        advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",
             key=key,
             suggestion=suggestion,
             notes=[f"metrics: {', '.join(metrics) or 'none'}", *([advice] if suggestion is None else [])],
         )
+
+
+def check_spelling(runner: Runner, key: str, metric: str) -> None:
+    """Raises MissingMetricError before the first validation if `metric` resembles the name of another metric.
+
+    Only the names of metrics that are functions or objects in a dict are known that early. The keys of a dict that such
+    a metric returns are not.
+    """
+    sets = getattr(runner.val_loop, "sets", ())
+    names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
+    near = nearest(metric, names)
+    if near not in (None, metric) and not metric.startswith((f"{near}/", "loss")):
+        raise MissingMetricError(key, metric, names, key)
 
 
 def is_skipped(runner: Runner, name: str) -> bool:

@@ -15,6 +15,7 @@ from footplate.hooks.metric_rules import (
     MissingMetricError,
     UnknownRuleError,
     check_rule,
+    check_spelling,
     find_rule,
     is_better,
     is_skipped,
@@ -75,8 +76,10 @@ class EarlyStoppingHook(Hook):
         """Stops a resumed run immediately if early stopping had already ended it.
 
         Raises:
+            MissingMetricError: No evaluator computes the metric, as far as that is known.
             UnknownRuleError: `rule` is not set, and the name of the metric does not determine it.
         """
+        check_spelling(runner, "monitor", self.monitor)
         if self.rule is None:
             raise UnknownRuleError(self.monitor, "monitor")
         if reason := self._reason_to_stop():

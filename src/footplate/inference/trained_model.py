@@ -118,7 +118,8 @@ def open_trained(
         text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
         advice = "Pass the config of its run: --config FILE, or config=FILE in Python."
         if not isinstance(text, str):
-            raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[advice])
+            plain = f"For a plain torch module: `module.load_state_dict(torch.load('{path}')['state_dict'])`."
+            raise CheckpointError(f"the checkpoint '{path}' contains no config", notes=[plain, advice])
         try:
             config = parse_recorded(text, f"{path}.py")
         except ConfigError as error:

@@ -115,7 +115,7 @@ def sweep(
     rule = best_metric_rules(cfg._cfg_dict).get(settings.metric) or find_rule(settings.metric)
     if rule is None:
         error = UnknownRuleError(settings.metric, "--metric")
-        error.suggestion = nearest(settings.metric, best_metrics(cfg._cfg_dict)) or error.suggestion
+        error.suggestion = nearest(settings.metric, best_metrics(cfg._cfg_dict))
         raise error
     os.makedirs(settings.folder, exist_ok=True)
     with locked(settings.folder):
