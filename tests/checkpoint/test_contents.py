@@ -49,7 +49,7 @@ def test_unknown_classes_are_listed(tmp_path: Path, make_state: Callable[[int], 
     found = read_contents(tmp_path / "a.pth")
     assert found.opaque_names == [f"{__name__}.History"]
     assert found.digest.sha256 is None
-    assert found.sections[-1].text == "first try"
+    assert found.sections[-1].text == "'first try'"
 
 
 @pytest.mark.parametrize(

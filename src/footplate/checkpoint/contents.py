@@ -196,7 +196,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             size = sum(tensor.nbytes for tensor in tensors)
             sections.append(Section(str(key), len(tensors), size, "" if tensors else _describe(value)))
         meta = content.get("meta")
-        known = {key: _describe(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+        known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
         if trusted := trusted_in(content):
             known["trusted"] = ", ".join(str(file.get("path", "?")) for file in trusted)
         try:
@@ -227,7 +227,7 @@ def _describe(value: Any) -> str:
         return list_names(value, _MAX_KEYS) or "empty"
     if isinstance(value, (list, tuple, set, frozenset)):
         return f"{len(value)} values" if value else "empty"
-    return str(value)
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
