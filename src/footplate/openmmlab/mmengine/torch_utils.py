@@ -1,7 +1,6 @@
 """The helpers of `mmengine.utils.dl_utils`, `mmengine.device` and `mmengine.testing`."""
 
 import importlib.util
-import multiprocessing
 import os
 import platform
 import subprocess
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.engine.process_setup import prepare
 from footplate.openmmlab.mmengine.weights import is_norm
-from footplate.records import print_log
+from footplate.records import describe_environment, print_log
 
 TORCH_VERSION = torch.__version__
 
@@ -47,37 +47,16 @@ def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int 
         distributed: Whether to limit OpenMP and MKL to one thread per process, unless environment variables set the
             number of threads.
     """
-    if platform.system() != "Windows":
-        multiprocessing.set_start_method(mp_start_method, force=True)
-    if importlib.util.find_spec("cv2") is not None:
-        import cv2  # type: ignore[import-not-found]
-
-        cv2.setNumThreads(opencv_num_threads)
+    method = None if platform.system() == "Windows" else mp_start_method
+    prepare({"mp_cfg": {"mp_start_method": method, "opencv_num_threads": opencv_num_threads}}, launcher="none")
     if distributed:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
 
 
 def collect_env() -> "OrderedDict[str, str]":
-    """Returns a dict with the versions of Python, PyTorch, CUDA and other libraries."""
-    found: OrderedDict[str, str] = OrderedDict()
-    found["sys.platform"] = sys.platform
-    found["Python"] = sys.version.replace("\n", "")
-    found["CUDA available"] = str(torch.cuda.is_available())
-    found["numpy_random_seed"] = str(np.random.get_state()[1][0])  # type: ignore[index]
-    for index in range(torch.cuda.device_count()):
-        found[f"GPU {index}"] = torch.cuda.get_device_name(index)
-    found["CUDA_HOME"] = os.environ.get("CUDA_HOME", "")
-    found["PyTorch"] = torch.__version__
-    found["PyTorch compiling details"] = torch.__config__.show()
-    for name in ("torchvision", "cv2"):
-        module = sys.modules.get(name)
-        if module is not None:
-            found["OpenCV" if name == "cv2" else "TorchVision"] = str(module.__version__)
-    from footplate import __version__
-
-    found["footplate"] = __version__
-    return found
+    """Returns the versions of Python and of the main packages, the accelerator and the git commit."""
+    return OrderedDict((name, fact) for name, fact in describe_environment().items() if isinstance(fact, str))
 
 
 def tensor2imgs(

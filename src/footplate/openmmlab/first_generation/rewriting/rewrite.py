@@ -53,17 +53,11 @@ class ExpressionFinder:
         self._source = source
         self._removed = OLD_KEYS | removed
         self._by_value = frozenset(by_value)
-        self._cache: dict[KeyPath, OldExpression | None] = {}
 
     def find(self, path: KeyPath) -> OldExpression | None:
         """Returns the old expression for a path of the new config, or None."""
         if path[0] in self._by_value:
             return None
-        if path not in self._cache:
-            self._cache[path] = self._find(path)
-        return self._cache[path]
-
-    def _find(self, path: KeyPath) -> OldExpression | None:
         source = self._source
         old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
         if node is None:
