@@ -6,6 +6,8 @@ import pytest
 
 from tests.openmmlab.environment import COMMON, create_environment, resume_bit_for_bit, run, train
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 CONFIG = """
 _base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'
 norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -97,9 +99,9 @@ def config_of(python: str, package: str, config: str) -> str:
     return config.replace("{configs}", str(published(python, package) / "configs"))
 
 
-@pytest.mark.slow
 def test_the_scripts_of_mmclassification_train_validate_and_test(python: str, run_folder: Path) -> None:
     more = "evaluation['save_best'] = 'auto'\nworkflow = [('train', 1), ('val', 1)]\n"
+    more += "data['persistent_workers'] = False\n"  # the script would set it without workers
     (run_folder / "config.py").write_text(config_of(python, "mmcls", CONFIG) + more)
     tools = published(python, "mmcls") / "tools"
     output = run(python, run_folder, "run", str(tools / "train.py"), "config.py", "--work-dir", "run")
@@ -110,16 +112,16 @@ def test_the_scripts_of_mmclassification_train_validate_and_test(python: str, ru
     assert "accuracy_top-1 : " in run(python, run_folder, *test, "--metric-options", "topk=(1,)")
 
 
-@pytest.mark.slow
 def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
     output = resume_bit_for_bit(python, run_folder, config_of(python, "mmcls", CONFIG), "epoch_1.pth", "epoch_2.pth")
     assert "Using mmcls 0.25.0" in output
     assert "accuracy_top-1" in output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("package", "config", "metric"), [("mmseg", SEGMENTATION, "mIoU"), ("mmdet", DETECTION, "bbox_mAP")]
+    ("package", "config", "metric"),
+    [("mmseg", SEGMENTATION, "mIoU"), ("mmdet", DETECTION, "bbox_mAP")],
+    ids=["mmseg", "mmdet"],
 )
 def test_configs_of_mmsegmentation_and_mmdetection_train(
     python: str, run_folder: Path, package: str, config: str, metric: str
