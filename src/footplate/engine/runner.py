@@ -105,8 +105,8 @@ class Runner:
         val_dataloader: The validation batches.
         test_dataloader: The test batches.
         train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
-        val_cfg: The validation loop. For a plain torch module, it has a default.
-        test_cfg: The test loop. For a plain torch module, it has a default.
+        val_cfg: The validation loop. For a model object, it has a default.
+        test_cfg: The test loop. For a model object, it has a default.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper with its optimizer.
         param_scheduler: The schedules of the learning rate and other optimizer settings.
