@@ -123,6 +123,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         The seed. It is the same on all processes.
     """
     check_randomness(randomness)
+    import rich.style  # noqa: F401 - draws random numbers when it is imported, so not after the seed is set
+
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)
