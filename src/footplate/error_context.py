@@ -9,10 +9,11 @@ from types import FrameType
 from typing import Any
 
 from footplate.errors import FootplateError, Origin
-from footplate.messages import list_names
+from footplate.messages import list_names, nearest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
+_MAX_COMPARED = 10_000  # names in a folder; each comparison takes about 10 microseconds
 _OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
@@ -57,7 +58,9 @@ def _complete_key(error: FootplateError, section: object, path: str) -> None:
     holder: Any = section
     for part in parents[1:]:
         holder = holder.get(part) if isinstance(holder, Mapping) else None
-    if not parents or not isinstance(holder, Mapping) or (key in holder and origin_of(holder, key) == error.origin):
+    if not parents or not isinstance(holder, Mapping):
+        return
+    if key in holder and error.origin in (origin_of(holder, key), origin_of(holder[key], "type")):
         return
 
     def keys_at_origin(value: object, path: str) -> Iterator[str]:
@@ -130,6 +133,23 @@ def describe_changes(section: object, key: str = "") -> list[str]:
     """
     changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
+
+
+def explain_missing_path(path: str) -> list[str]:
+    """Returns notes on a path that does not exist: the absolute path that was tried, and its first missing part.
+
+    Suggests a similar name in the parent folder.
+    """
+    tried = folder = os.path.abspath(path)
+    lines = [] if os.path.isabs(path) else [f"tried {tried}: relative paths start at the current directory"]
+    name = ""
+    while not os.path.exists(folder):
+        folder, name = os.path.split(folder)
+    if not name:
+        return lines
+    names = os.listdir(folder)[:_MAX_COMPARED] if os.access(folder, os.R_OK) and os.path.isdir(folder) else []
+    near = nearest(name, names)
+    return [*lines, f"'{folder}' has no '{name}'" + (f"; did you mean '{near}'?" if near else "")]
 
 
 class _DictWithOrigins(dict[str, Any]):

@@ -129,16 +129,18 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
         footplate("check", "tiny.py", "--debug")
 
 
-def test_missing_file_of_a_constructor_is_an_error_of_the_config(own: Command, footplate: Command) -> None:
-    own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="nowhere.json")')
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own: Command, footplate: Command) -> None:
+    own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="train.json")')
+    (tiny.parent / "train.json").write_text("[]")
+    code, _, errors = footplate("train", "tiny.py", "--set", "train_dataloader.dataset.listed=trian.json")
     assert (code, errors.splitlines()) == (
         2,
         [
-            "error: dataset 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
-            "'nowhere.json'",
-            "  at tiny.py:5, key train_dataloader.dataset",
-            "  raised at own_parts.py:30; --debug shows where",
+            "error: dataset 'Listed' cannot be built: the file 'trian.json' does not exist",
+            "  at --set, key train_dataloader.dataset.listed",
+            "  found: 'trian.json'",
+            f"  tried {tiny.parent / 'trian.json'}: relative paths start at the current directory",
+            f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
         ],
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
 from typing import Any, Union, get_args, get_origin
 
-from footplate.error_context import changes_in, describe_changes, origin_at, origin_of
+from footplate.error_context import changes_in, describe_changes, explain_missing_path, origin_at, origin_of
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 
@@ -151,7 +151,13 @@ def _constructor_error(
     """
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
-    if wrong is not None:
+    notes: list[str] = []
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        message = f"{what} cannot be built: the file '{error.filename}' does not exist"
+        values = {key: value for key, value in settings.items() if isinstance(value, str) and value}
+        key = next((each for each, value in values.items() if error.filename.endswith(value)), "")
+        notes = explain_missing_path(error.filename)
+    elif wrong is not None:
         key, expected = wrong
         message = f"{key} of {what} must be {expected}"
     else:
@@ -160,8 +166,9 @@ def _constructor_error(
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         details = {"found": settings[key]} if key in settings else {}
-        return BuildError(message, origin=origin_at(source, key), key=key, hides_cause=True, **details)
-    return BuildError(message, origin=origin_of(source, "type"), notes=describe_changes(source), hides_cause=True)
+        return BuildError(message, origin=origin_at(source, key), key=key, notes=notes, hides_cause=True, **details)
+    notes += describe_changes(source)
+    return BuildError(message, origin=origin_of(source, "type"), notes=notes, hides_cause=True)
 
 
 def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:

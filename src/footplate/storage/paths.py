@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from footplate.error_context import explain_missing_path
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
 _LOCAL_PROTOCOLS = ("file://", "local://")
-_MAX_COMPARED = 10_000  # names in a folder; each comparison takes about 10 microseconds
 
 
 def is_local(path: Path) -> bool:
@@ -109,18 +108,7 @@ def missing_path_notes(path: Path) -> list[str]:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
         ["'/' has no 'nowhere'"]
     """
-    if not is_local(path):
-        return []
-    tried = folder = os.path.abspath(local_path(path))
-    lines = [] if os.path.isabs(local_path(path)) else [f"tried {tried}: relative paths start at the current directory"]
-    name = ""
-    while not os.path.exists(folder):
-        folder, name = os.path.split(folder)
-    if not name:
-        return lines
-    names = os.listdir(folder)[:_MAX_COMPARED] if os.access(folder, os.R_OK) and os.path.isdir(folder) else []
-    near = nearest(name, names)
-    return [*lines, f"'{folder}' has no '{name}'" + (f"; did you mean '{near}'?" if near else "")]
+    return explain_missing_path(local_path(path)) if is_local(path) else []
 
 
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
