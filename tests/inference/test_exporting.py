@@ -207,6 +207,7 @@ def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkey
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript")
     assert raised.value.key == "model"
     assert "--size" not in str(raised.value)
+    assert "An export runs mode='tensor' without data samples" in str(raised.value)
 
 
 def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from footplate import storage
 from footplate.checkpoint import export_weights, load_weights
 from footplate.checks import check_choice, check_count
-from footplate.error_context import located
+from footplate.error_context import add_note, located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.inference.export_formats import (
     FORMATS,
@@ -206,7 +206,10 @@ def _run_example(
         outputs = module.named_outputs(images)
     except Exception as error:
         key = "model" if size is None else "--size"
-        raise _export_error("the model cannot be run on an example input", module.model, error, key) from error
+        failed = _export_error("the model cannot be run on an example input", module.model, error, key)
+        if "NoneType" in str(error):
+            add_note(failed, "An export runs mode='tensor' without data samples, which this model seems to need.")
+        raise failed from error
     if not outputs:
         raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
     return images, outputs
