@@ -90,6 +90,16 @@ def test_losses_before_the_first_validation_of_a_resumed_run_are_kept(tmp_path: 
     assert points(tmp_path, "mIoU", "val") == [(20, 0.5)]
 
 
+def test_images_of_one_validation_of_mmdetection_have_its_iteration(tmp_path: Path) -> None:
+    train: Lines = [{"lr": 0.1, "loss": 1.0, "iter": at, "step": at} for at in (20, 40)]
+    file = write(tmp_path / "1/vis_data/scalars.json", [*train, *({"score": 0.1, "step": at} for at in (20, 40))])
+    (file.parent / "vis_image").mkdir()
+    for step in (24, 40, 48):
+        (file.parent / f"vis_image/val_img_{step}.png").write_bytes(b"")
+    images = [(image.name, image.step) for image in read_run(tmp_path).images]
+    assert images == [("val_img, batch 1", 40), ("val_img, batch 5", 20), ("val_img, batch 9", 40)]
+
+
 def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
     start = tmp_path / "20260101_000000"
     write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])

@@ -132,7 +132,8 @@ def read_run(path: str | Path) -> Run:
 
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
-    found = [(match, file) for file in safe_files(images, folder) if (match := _IMAGE.fullmatch(file.name))]
+    validated = [int(line["at"]) for line in lines if line["mode"] == "val"]
+    found = [_read_image_name(file, validated) for file in safe_files(images, folder)]
     warnings = _warnings(folder)
     ends = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
@@ -146,7 +147,7 @@ def read_run(path: str | Path) -> Run:
         series=series,
         epoch_length=length,
         images=sorted(
-            (RunImage(match["name"], int(match["step"]), file) for match, file in found),
+            filter(None, found),
             key=lambda image: (image.name.startswith("test_"), image),
         ),
         config=config_of(folder),
@@ -178,6 +179,19 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     for skipped in errors:
         _logger.warning("Skipping what is not a run: %s", skipped.message)
     return runs
+
+
+def _read_image_name(file: Path, validated: Iterable[int]) -> RunImage | None:
+    """Returns the image in a file `name_step.png`, or None for another name.
+
+    The hooks of MMDetection and MMPose save `val_img` at the iteration of the validation plus the index of the batch.
+    """
+    match = _IMAGE.fullmatch(file.name)
+    if match is None:
+        return None
+    name, step = match["name"], int(match["step"])
+    at = max((each for each in validated if each <= step), default=step)
+    return RunImage(f"val_img, batch {step - at + 1}", at, file) if name == "val_img" else RunImage(name, step, file)
 
 
 def _no_run(path: Path) -> DataError:
