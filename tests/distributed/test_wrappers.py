@@ -67,7 +67,7 @@ def test_two_ranks_train_like_one_with_full_batch(on_ranks: Callable[..., list[A
 
 
 class Gan(BaseModel):
-    """Overrides `train_step`: each iteration has a loss for each optimizer, and calls submodules directly."""
+    """Overrides `train_step`: each iteration has a loss for each optimizer, and calls a submodule directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,10 +75,10 @@ class Gan(BaseModel):
         self.generator, self.discriminator = nn.Linear(2, 2), nn.Linear(2, 1)
 
     def forward(self, inputs: Any, mode: str = "tensor") -> Any:
-        raise AssertionError("the step does not call forward")
+        return self.generator(inputs)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
-        fake = self.generator(data)
+        fake = self(data)
         loss = (self.discriminator(data) - self.discriminator(fake.detach())).square().mean()
         optim_wrapper["discriminator"].update_params(loss)
         optim_wrapper["generator"].update_params((self.discriminator(fake) - 1).square().mean())
@@ -107,6 +107,19 @@ def test_own_train_step_with_several_optimizers_equals_one_process(
 ) -> None:
     expected = pytest.approx(train_gan(tmp_path, 1), rel=1e-5)
     assert on_ranks(2, train_gan, tmp_path, 2) == [expected, expected]
+
+
+def step_sharded_gan() -> str:
+    model: Any = wrap_model(Gan(), {"type": "FullyShard"})
+    sections = {name: {"optimizer": {"type": "SGD", "lr": 0.01}} for name in ("generator", "discriminator")}
+    with pytest.raises(ArgumentError) as caught:
+        model.train_step(INPUTS, build_optim_wrapper(model, sections))
+    return caught.value.message
+
+
+def test_part_of_a_sharded_model_called_outside_forward_raises(on_ranks: Callable[..., list[Any]]) -> None:
+    message = "the optimizer has no gradients, because a part of the sharded model was called outside `forward`"
+    assert on_ranks(2, step_sharded_gan) == [message] * 2
 
 
 class FirstGenerationLine(nn.Module):

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_count, read_count
 from footplate.distributed import tensor_parallel_size
-from footplate.distributed.sharding import distribute_like
+from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers import optimizer_state
@@ -133,6 +133,7 @@ class OptimWrapper:
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._has_used_gradients = False  # whether a step has used the gradients, which have not changed since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
+        self._is_sharded = any(map(is_dtensor, self._parameters()))
         self._inner_count = 0  # the number of losses so far
         self._max_counts = -1  # the number of losses in the whole run, -1 if unknown
         self._names: dict[int, str] = {}  # by id of the parameter
@@ -191,7 +192,17 @@ class OptimWrapper:
         self._has_used_gradients = False
 
     def step(self, **kwargs: Any) -> None:
-        """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite."""
+        """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
+
+        Raises:
+            ArgumentError: The parameters are sharded and none of them has a gradient.
+        """
+        if self._is_sharded and all(each.grad is None for each in self._parameters()):
+            raise ArgumentError(
+                "the optimizer has no gradients, because a part of the sharded model was called outside `forward`",
+                key="model_wrapper_cfg",
+                notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
+            )
         clipper, norm = self._clipper, None
         if clipper is not None and clipper.gives_norm:
             norm, clipper = self._clip_gradients(clipper), None
