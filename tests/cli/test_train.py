@@ -255,7 +255,7 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
         "WARNING - The config differs from the one at the start of the run. Other changed keys: train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr. To keep their values, repeat the --set options of the first start.\n"
+        "optim_wrapper.optimizer.lr. To keep their values, repeat the options of the first start.\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
@@ -273,8 +273,7 @@ def test_new_override_at_resume_is_distinguished_from_a_missing_one(tiny: Path, 
     assert f"WARNING - {begin}\n" in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=8")[1]
     missing = (
-        "Other changed keys: optim_wrapper.optimizer.lr. "
-        "To keep their values, repeat the --set options of the first start."
+        "Other changed keys: optim_wrapper.optimizer.lr. To keep their values, repeat the options of the first start."
     )
     assert f"WARNING - {begin} {missing}\n" in said
 

@@ -8,6 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
+from footplate.tasks.recipes import find_config
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,14 @@ def test_nearest_config_of_a_package_is_suggested(package: Path, name: str, near
     with pytest.raises(ConfigError, match="has no config") as caught:
         Config.fromfile(name)
     assert caught.value.suggestion == near
+
+
+def test_config_of_a_code_base_is_suggested_for_its_file_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.config.sources.known_packages", lambda: {"fp_pkg": "fp-distribution"})
+    for find in (find_config, Config.fromfile):
+        with pytest.raises(ConfigError) as caught:
+            find("runtime.py")
+        assert caught.value.suggestion == "fp_pkg::_base_/runtime.py"
 
 
 @pytest.mark.parametrize(

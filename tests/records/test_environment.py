@@ -24,6 +24,13 @@ def test_environment_facts() -> None:
     assert facts["packages"]["torch"] == facts["torch"]
 
 
+def test_code_bases_are_part_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"mmdet": "3.3.0", "mmcv-lite": "2.2.0", "opencv-python": "5.0", "pip": "26.0"}
+    monkeypatch.setattr("footplate.records.environment.installed_packages", lambda: installed)
+    facts = describe_environment()
+    assert {name: facts.get(name) for name in installed} == {**installed, "pip": None}
+
+
 def test_git_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert describe_environment()["git tree"] is None

@@ -177,7 +177,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
         if paths:
             message += f" {title}: {list_names(paths, _MAX_KEYS)}."
     if others:
-        message += " To keep their values, repeat the --set options of the first start."
+        message += " To keep their values, repeat the options of the first start."
     with runner.buffered_log():
         runner.logger.warning("%s", message)
 

@@ -65,13 +65,12 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         folder, name = os.path.split(path)
         neighbors = os.listdir(folder) if os.path.isdir(folder) else []
         near = nearest(name, [neighbor for neighbor in neighbors if neighbor.endswith(SUFFIXES)])
-        recipe = _near_config("footplate", name)
-        is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
         note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
         raise ConfigError(
             f"the config file '{shown}' does not exist",
             origin=asked_at,
-            suggestion=shown_path(os.path.join(folder, near)) if near and not is_recipe_name else recipe,
+            suggestion=packaged_config(name)
+            or (shown_path(os.path.join(folder, near)) if near else _near_config("footplate", name)),
             notes=[note] if asked_at else (),
         ) from error
     except OSError as error:
@@ -139,6 +138,13 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
 def is_recipe(path: str) -> bool:
     """Checks whether a file is one of footplate's recipes."""
     return os.path.dirname(os.path.realpath(path)) == _RECIPES
+
+
+def packaged_config(name: str) -> str | None:
+    """Returns `package::file` of the config in footplate or an installed code base whose file is called `name`."""
+    stem = Path(name).stem
+    found = (_near_config(package, name) for package in ("footplate", *known_packages()))
+    return next((each for each in found if each and each.endswith((f"::{stem}.py", f"/{stem}.py"))), None)
 
 
 def _near_config(package: str, file: str) -> str | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from footplate.extensions import known_packages
+
 try:
     import resource
 except ImportError:  # not available on Windows
@@ -19,6 +21,7 @@ _GIT_TIMEOUT = 5  # seconds, enough to check many files
 _NO_COMMIT = "(initial)"
 _FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # in the lines that git prints for changed, renamed, conflicting files
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
+_OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless")
 
 
 def memory_in_use(device: torch.device) -> int:
@@ -52,7 +55,8 @@ def describe_environment() -> dict[str, Any]:
         "accelerator": accelerator,
     }
     installed = installed_packages()
-    facts.update({package: installed[package.lower()] for package in _PACKAGES if package.lower() in installed})
+    main = (*_PACKAGES, *known_packages().values(), *_OF_CODE_BASES)
+    facts.update({package: installed[package.lower()] for package in main if package.lower() in installed})
     tree = _read_git(git)
     if tree is not None:
         changed = f", {len(tree['changed'])} files changed since" if tree["changed"] else ""

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.config.sources import SUFFIXES
+from footplate.config.sources import SUFFIXES, packaged_config
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 
@@ -44,6 +44,6 @@ def find_config(name: str) -> str:
     neighbors = [str(path) for path in parent.glob("*") if path.suffix in SUFFIXES]
     raise ConfigError(
         f"there is no config file or recipe '{name}'",
-        suggestion=nearest(name, [*known, *neighbors]),
+        suggestion=packaged_config(name) or nearest(name, [*known, *neighbors]),
         notes=["`footplate recipes` lists the recipes"],
     )
