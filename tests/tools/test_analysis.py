@@ -80,19 +80,6 @@ def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 
 
-def test_time_of_a_resumed_run_begins_where_it_was_resumed(tmp_path: Path) -> None:
-    lines = [{"loss": 1.0, "time": 0.5, "iter": at, "step": at} for at in (50_010, 50_020, 50_030)]
-    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert summarize(read_run(tmp_path))["time"]["total"] == 15.0
-
-
-def test_best_value_follows_the_rule_in_the_config(tmp_path: Path) -> None:
-    lines = [{"share": value, "step": at} for at, value in ((10, 0.2), (20, 0.4), (30, 0.3))]
-    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "run.py").write_text("default_hooks = dict(checkpoint=dict(save_best='share', rule='less'))")
-    assert summarize(read_run(tmp_path))["best"] == {"share": {"value": 0.2, "iteration": 10, "small": True}}
-
-
 def test_curves_as_csv(run: Run) -> None:
     rows = curves_as_csv([run], ["mIoU"]).splitlines()
     assert rows[0] == "run,mode,name,iteration,value"

@@ -1,11 +1,9 @@
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from footplate.config import Config
 from footplate.data import BaseDataset
@@ -143,16 +141,6 @@ def test_hooks_of_a_check_see_the_validation_set_in_use(tmp_path: Path) -> None:
     assert {line[:7] for line in lines} >= {"val one", "val two"}
 
 
-def test_check_leaves_nothing_in_the_out_dir_of_a_hook(tmp_path: Path) -> None:
-    section = "default_hooks['checkpoint']"
-    hook = f"dict(type='CheckpointHook', by_epoch=False, interval=1, out_dir={str(tmp_path / 'out')!r})"
-    (tmp_path / "tiny.py").write_text(f"{TINY}\n{section} = {hook}\n")
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
-    check(cfg)
-    assert not (tmp_path / "out").exists()
-
-
 def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
         check_with_hook(tmp_path, "acuracy", "default_hooks['own']")
@@ -169,20 +157,6 @@ def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, paddi
     cfg["work_dir"] = str(tmp_path / "work")
     found = [each for each in check(cfg).warnings if "padding" in each]
     assert [each[: len("75% of the pixels")] for each in found] == ([f"{padding} of the pixels"] if padding else [])
-
-
-def test_trial_is_not_saved_when_its_data_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def batches() -> Iterator[Any]:
-        yield {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
-        raise ValueError("no pixels")
-
-    class Stream:
-        def __iter__(self) -> Iterator[Any]:
-            return batches()
-
-    with pytest.raises(ComponentError, match="reading a training batch fails: ValueError: no pixels"):
-        check(Config(settings(tmp_path / "work", by_epoch=False, train_dataloader=Stream())))
-    assert not [each for each in caplog.messages if "saved" in each]
 
 
 class PairsOfBatches(EpochBasedTrainLoop):
@@ -223,9 +197,8 @@ class UnreadableLists(BaseDataset):
         return Points(16)[idx]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_check_reports_unreadable_samples(tmp_path: Path, workers: int) -> None:
-    data = f'dict(type="UnreadableLists", on_error="skip"), num_workers={workers}'
+def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
+    data = 'dict(type="UnreadableLists", on_error="skip"), num_workers=1'
     (tmp_path / "tiny.py").write_text(TINY.replace('dict(type="Points", size=16)', data))
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")

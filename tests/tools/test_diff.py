@@ -61,18 +61,6 @@ def test_newest_config_of_a_work_dir_is_read(tmp_path: Path) -> None:
     assert read_either(str(older.parent)).a == "age 0"
 
 
-def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "2024_01" / "vis_data").mkdir(parents=True)
-    code = f"open({str(tmp_path / 'mark')!r}, 'w')\na = 1\n"
-    (tmp_path / "2024_01" / "vis_data" / "config.py").write_text(code)
-    with pytest.raises(ConfigError, match="can be read without executing code"):
-        read_either(str(tmp_path))
-    with pytest.raises(ConfigError, match="cannot be read as data"):
-        read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))
-    assert not (tmp_path / "mark").exists()
-    assert "it contains code other than assignments of plain values" in caplog.text
-
-
 def test_scope_that_a_base_from_a_package_adds_is_not_a_difference(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
     found = compare(Config.fromfile(tmp_path / "mine.py"), read_either("fashion-seg"))

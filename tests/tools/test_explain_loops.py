@@ -78,15 +78,3 @@ def test_hooks_of_missing_packages_are_listed(write: Callable[..., Config]) -> N
 def test_likely_typo_in_a_hook_name_is_an_error(write: Callable[..., Config]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'EMAHook'"):
         explain_hooks(*order_of_hooks(write("custom_hooks = [dict(type='EMAHok')]")))
-
-
-def test_first_generation_priorities_are_used(write: Callable[..., Config]) -> None:
-    cfg = write(
-        "model = dict(type='X')\noptimizer = dict(type='SGD', lr=0.1)\nlr_config = dict(policy='step', step=[2])\n"
-        "runner = dict(type='EpochBasedRunner', max_epochs=3)\ncheckpoint_config = dict(interval=1)\n",
-        base="",
-    )
-    acting = hooks_as_data(*order_of_hooks(cfg))["events"]["after_train_iter"]
-    assert [each["hook"] for each in acting][:2] == ["RuntimeInfoHook", "ParamSchedulerHook"]
-    assert acting[1]["priority"] == "VERY_HIGH"
-    assert acting[-1] == {"hook": "CheckpointHook", "priority": "last"}

@@ -1,5 +1,4 @@
 import errno
-from types import MethodType
 from typing import Any
 
 import pytest
@@ -25,22 +24,9 @@ class DirectNet(Net):
         return self.head.forward(inputs)
 
 
-class FrozenLinear(nn.Linear):
-    @torch.no_grad()
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return super().forward(input)
-
-
-def project(self: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    return inputs @ self.weight.T
-
-
-@pytest.mark.parametrize("is_replaced", [False, True])
 @pytest.mark.parametrize("net", [Net, DirectNet])
-def test_failing_module_is_found_for_any_name_of_its_function(net: type[Net], is_replaced: bool) -> None:
+def test_failing_module_is_found_for_any_name_of_its_function(net: type[Net]) -> None:
     model = net()
-    if is_replaced:
-        model.head.forward = MethodType(project, model.head)  # type: ignore[method-assign]
     with pytest.raises(RuntimeError) as caught:
         model(torch.zeros(3, 5))
     found = module_error("training", caught.value, Config({"model": {"type": "Net", "head": {"type": "Linear"}}}))
@@ -84,16 +70,6 @@ def test_failing_optimizer_is_found_and_not_the_model_that_called_it() -> None:
     assert str(found).startswith("training fails in head: ")
 
 
-def test_inputs_of_a_decorated_forward_are_found() -> None:
-    model = DirectNet()
-    model.head = FrozenLinear(4, 2)
-    with pytest.raises(RuntimeError) as caught:
-        model(torch.zeros(3, 5))
-    found = module_error("training", caught.value, Config({"model": {"type": "Net"}}))
-    assert found is not None
-    assert found.notes[0] == "head is FrozenLinear(in_features=4, out_features=2, bias=True); its input is (3, 5)"
-
-
 def test_hint_about_channels_is_only_given_for_layers_and_channels() -> None:
     class Scorer(Net):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -104,18 +80,6 @@ def test_hint_about_channels_is_only_given_for_layers_and_channels() -> None:
     found = module_error("training", caught.value, Config({"model": {"type": "Scorer"}}))
     assert found is not None
     assert found.notes == ("Check that the shapes of the tensors match; --debug shows where",)
-
-
-def test_label_out_of_range_is_about_classes() -> None:
-    class Labeled(Net):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return nn.functional.cross_entropy(self.head(inputs), torch.full((3,), 9))
-
-    with pytest.raises(IndexError, match="Target 9 is out of bounds") as caught:
-        Labeled()(torch.zeros(3, 4))
-    found = module_error("training", caught.value, Config({"model": {"type": "Labeled"}}))
-    assert found is not None
-    assert found.notes == ("Check that the numbers of channels and classes match; --debug shows where",)
 
 
 @pytest.mark.parametrize(

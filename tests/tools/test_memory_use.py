@@ -77,31 +77,10 @@ def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> No
     assert len(data.read) == 64
 
 
-def test_recorded_sizes_select_the_samples_to_read() -> None:
-    shapes = [(2, 2)] * 6400
-    shapes[17], shapes[4001] = (9, 9), (8, 8)
-    data = Shapes(shapes, shapes)
-    assert sizes(data, 3) == [(2, 2), (8, 8), (9, 9)]
-    assert len(data.read) <= 70
-
-
 def test_first_batch_is_used_without_a_sized_dataset() -> None:
     assert largest_batch([1, 2]).batch == 1
     with pytest.raises(DataError, match="has no batches"):
         largest_batch([])
-
-
-@pytest.mark.parametrize(
-    ("sample", "words"),
-    [
-        ({"inputs": torch.zeros(4), "labels": torch.tensor(0)}, "all of the same size, 4 numbers"),
-        ("a.png", "all of the same size, no tensors in a sample of type str"),
-    ],
-)
-def test_samples_without_dimensions_are_described(sample: Any, words: str) -> None:
-    samples: Any = [sample] * 2
-    found = largest_batch(DataLoader(samples, batch_size=2, collate_fn=list))
-    assert found.description == f"batches of 2, 2 inspected, {words}"
 
 
 class Damaged(Pictures):

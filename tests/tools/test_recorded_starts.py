@@ -87,15 +87,14 @@ def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
     assert (read_run(tmp_path).derived, iterations(tmp_path, "acc")) == ([], [99])
 
 
-@pytest.mark.parametrize("damage", ["[]", '{"kind": "train"}'])
-def test_damaged_record_of_a_start_is_derived(tmp_path: Path, damage: str) -> None:
+def test_damaged_record_of_a_start_is_derived(tmp_path: Path) -> None:
     run_in(tmp_path).train()
     (record,) = tmp_path.glob("*/start.json")
-    record.write_text(damage)
+    record.write_text('{"kind": "train"}')
     assert read_run(tmp_path).derived == ["the epoch length"]
 
 
-@pytest.mark.parametrize("accesses", [1, 3, 5])
+@pytest.mark.parametrize("accesses", [1, 3])
 def test_checkpoint_that_disappears_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accesses: int) -> None:
     file = tmp_path / "20260101_000000/vis_data/scalars.json"
     file.parent.mkdir(parents=True)

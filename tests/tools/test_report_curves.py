@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from footplate.tools import report_curves
 from footplate.tools.report_curves import Chart, arrange_charts, class_history
 from footplate.tools.runs import PerClassResults, Run, Series
 
@@ -28,13 +31,6 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts.metrics) == [("", "acc")]
 
 
-def test_scalar_is_a_duplicate_only_if_it_is_one_in_all_runs() -> None:
-    runs = [run_of(train__loss=POINTS, train__loss_ce=POINTS), run_of(train__loss=POINTS, train__loss_ce=OTHERS)]
-    charts = arrange_charts(runs, None)
-    assert charts.loss is not None
-    assert (charts.loss["equal"], names(charts.metrics)) == ([], [("", "loss_ce")])
-
-
 def test_training_and_validation_loss_share_a_chart() -> None:
     run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
     charts = arrange_charts([run], None)
@@ -56,9 +52,10 @@ def test_validation_sets_are_grouped_and_single_classes_left_out() -> None:
     assert (charts.loss, names(charts.details)) == (None, [("", "lr")])
 
 
-def test_page_with_many_curves_has_fewer_points_per_curve() -> None:
-    points = [(float(at), float(at % 7)) for at in range(5000)]
-    run = run_of(**{f"train__loss_{number}": [(x, y + number) for x, y in points] for number in range(100)})
+def test_page_with_many_curves_has_fewer_points_per_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_curves, "_MAX_POINTS", 2400)
+    points = [(float(at), float(at % 7)) for at in range(1000)]
+    run = run_of(**{f"train__loss_{number}": [(x, y + number) for x, y in points] for number in range(4)})
     lengths = {len(chart["curves"][0]["x"]) for chart in arrange_charts([run], None).metrics}
     assert max(lengths) <= 601
 
@@ -89,8 +86,9 @@ def test_history_of_each_set_has_the_best_and_the_last_step() -> None:
     assert (night["set"], night["runs"][0]["best"], night["runs"][0]["values"]) == ("night", None, [[[7]]])
 
 
-def test_many_classes_have_fewer_steps_with_the_first_the_best_and_the_last() -> None:
-    run = run_with(*(table(step, *[1.5] * 1000) for step in range(500)))
+def test_many_classes_have_fewer_steps_with_the_first_the_best_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_curves, "_MAX_VALUES", 1000)
+    run = run_with(*(table(step, *[1.5] * 10) for step in range(500)))
     (found,) = class_history([run], [123])
     steps = found["runs"][0]["steps"]
     assert 50 <= len(steps) <= 102

@@ -43,14 +43,6 @@ def test_first_screen_answers_what_a_reader_asks(show: Callable[..., Any], make_
     assert bottom < 800
 
 
-def test_command_of_the_best_checkpoint_is_shown(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    run = make_run()
-    file = run.folder / "best_mIoU_iter_400.pth"
-    file.write_bytes(bytes(2000))
-    page = show(run._replace(checkpoints={file: file.stat().st_size}))
-    assert text_of(page, ".command") == f"Use the best checkpoint2.0 kB footplate predict {file} IMAGES Copy"
-
-
 def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     run = make_run()
     (table,) = run.per_class
@@ -86,23 +78,6 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(
     plot = page.find_element("css selector", ".plot")
     ActionChains(page).move_to_element(plot).perform()
     assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
-
-
-def test_classes_are_drawn_as_lines_when_they_are_asked_for(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
-    run = make_run()
-    tables = [run.per_class[0]._replace(step=step) for step in (100, 200, 400)]
-    page = show(run._replace(per_class=tables))
-    page.execute_script("document.getElementById('metrics').scrollIntoView()")
-    assert page.find_elements("css selector", "path.thin") == []
-    button = page.find_element("css selector", ".classes-of")
-    assert button.text == "2 classes"
-    page.execute_script("arguments[0].click()", button)
-    time.sleep(0.3)
-    assert len(page.find_elements("css selector", ".wide path.thin")) == 2
-    page.execute_script("document.querySelector('.wide .head button').click()")
-    assert page.find_elements("css selector", ".wide") == []
 
 
 def test_the_slider_shows_images_over_time_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -154,7 +129,6 @@ def test_validation_sets_are_shown_by_name(show: Callable[..., Any], make_run: C
 
 def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run("a"), make_run("b"), width=400)
-    time.sleep(0.2)  # the charts take their new width after the next frame
     width, wide = page.execute_script(
         "return [document.documentElement.scrollWidth,"
         " [...document.querySelectorAll('.plot svg')].filter((u) => u.getBoundingClientRect().right > 400).length]"
@@ -169,34 +143,6 @@ def test_page_of_a_long_run_is_small_and_fast(
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
     assert range_of(page) == (0, 100_000)
     assert page.execute_script("return performance.now()") < 5_000
-
-
-def test_printed_page_has_no_buttons(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
-    page = show(make_run())
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        shown = page.execute_script("return getComputedStyle(document.getElementById('theme')).display")
-    finally:
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert shown == "none"
-
-
-@pytest.mark.parametrize("text", ["<!--<script>", "</script><img src=x onerror=alert(1)>", "</style></title><u>"])
-def test_text_that_looks_like_html_is_shown_as_text(
-    show: Callable[..., Any], make_run: Callable[..., Run], text: str
-) -> None:
-    run = make_run("a")
-    series = [each._replace(name=f"{each.name}{text}") for each in run.series]
-    per_class = [run.per_class[0]._replace(rows=[[text, 1.0, 2.0]], dataset=text)]
-    images = [each._replace(name=text) for each in run.images]
-    hostile = run._replace(
-        series=series, explained=text, warnings=[text], environment={text: text}, per_class=per_class, images=images
-    )
-    page = show(hostile, make_run("b"))
-    # The other run has the scalars without the text: lr, loss, mIoU and time. Charts of one scalar, and the main ones.
-    assert page.execute_script("return window.footplate.charts.length") == len(series) + len(run.series) + 1
-    assert page.find_element("css selector", "#warnings pre").text == text
-    assert page.execute_script("return document.querySelectorAll('main img[onerror], main u, main script').length") == 0
 
 
 def _hostile_run(folder: Path, text: str) -> Run:
@@ -221,16 +167,10 @@ def _hostile_run(folder: Path, text: str) -> Run:
     return read_run(folder / "hostile")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "</script><script>window.executed = 1</script>",
-        "]]><img src=x onerror=window.executed=1>",
-    ],
-)
 def test_a_run_with_hostile_text_in_all_of_its_files_is_shown_and_not_executed(
-    show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path, text: str
+    show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
+    text = "]]><!--</script><script>window.executed = 1</script><img src=x onerror=window.executed=1>"
     page = show(_hostile_run(tmp_path, text), make_run("b"))
     shown = printable(text)
     titles = page.execute_script(

@@ -4,11 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
-import footplate
-from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
 from footplate.tools.report_overview import (
     SweepSummary,
@@ -137,17 +133,6 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     assert found["state"]["finished"]
 
 
-def test_run_from_python_offers_a_statement_instead_of_a_command(tmp_path: Path) -> None:
-    model = nn.Linear(2, 1)
-    save_checkpoint({"state_dict": model.state_dict()}, tmp_path / "epoch_1.pth")
-    used = describe_run(
-        run_of(val("acc", 1), cfg={"model": repr(model)}, checkpoints=[tmp_path / "epoch_1.pth"]), None
-    )["use"]
-    other = nn.Linear(2, 1)
-    exec(used["command"], {"model": other, "footplate": footplate})  # noqa: S102
-    assert torch.equal(other.weight, model.weight)
-
-
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     folder.mkdir()
@@ -182,14 +167,6 @@ def test_validation_loss_at_the_best_iteration_and_the_last_step_are_given() -> 
     assert describe_run(run_of(short), (short, "greater"))["metric"]["step"] == 0
 
 
-def test_other_validation_sets_are_shown_at_the_best_iteration() -> None:
-    day, night = val("day/mIoU", 10, 30, 20), val("night/mIoU", 5, 6, 9)
-    assert describe_run(run_of(day, night), (day, "greater"))["sets"] == [
-        {"name": "day", "value": 30},
-        {"name": "night", "value": 6},
-    ]
-
-
 study = pytest.importorskip("footplate.tools.sweep")
 
 
@@ -212,14 +189,6 @@ def test_parameter_with_the_strongest_rank_correlation_matters_most() -> None:
 def test_correlation_that_chance_may_give_is_no_importance() -> None:
     text = importance([{"lr": number} for number in (1, 2, 3, 4, 5)], [2, 1, 4, 3, 5])
     assert text == "No parameter clearly matters. Rank correlation with mIoU over 5 complete trials: lr +0.80."
-
-
-def test_only_values_with_an_order_have_a_rank_correlation() -> None:
-    values = [{"size": size, "depth": depth, "same": 1} for size, depth in zip("ababab", "abcabc", strict=True)]
-    text = importance(values, [1, 4, 2, 5, 3, 6])
-    assert text == "size matters most. Rank correlation with mIoU over 6 complete trials: size +0.88."
-    unordered = importance([{"depth": each} for each in "abcabc"], [1, 2, 3, 4, 5, 6])
-    assert unordered == "No parameter has a rank correlation with mIoU over 6 complete trials."
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: Callable[..., Run]) -> None:

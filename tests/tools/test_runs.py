@@ -48,12 +48,6 @@ def test_second_generation_run_that_counts_epochs(tmp_path: Path) -> None:
     assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
 
 
-def test_epoch_based_run_that_writes_metrics_by_iteration(tmp_path: Path) -> None:
-    train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": n // 6 + 1, "iter": n, "step": n} for n in (5, 10)]
-    file = write(tmp_path / "scalars.json", [train[0], {"acc": 0.5, "step": 6}, train[1], {"acc": 0.7, "step": 12}])
-    assert points(file, "acc", "val") == [(6, 0.5), (12, 0.7)]
-
-
 def test_first_generation_run_that_counts_epochs(tmp_path: Path) -> None:
     lines: Lines = [{"env_info": "a", "seed": 0}]
     for epoch in (1, 2):
@@ -149,21 +143,6 @@ def test_sharded_checkpoints_are_found_if_they_are_complete(tmp_path: Path) -> N
     assert [(path.name, size) for path, size in found.items()] == [("iter_1.pth", 5), ("iter_2.sharded", 5)]
 
 
-def test_warnings_of_other_engines_are_read_from_their_logs(tmp_path: Path) -> None:
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
-    (tmp_path / "20260101_000000/run.log").write_text("t - mmengine - INFO - fine\nt - mmengine - WARNING - careful\n")
-    assert read_run(tmp_path).warnings == ["t - mmengine - WARNING - careful"]
-
-
-def test_unreadable_scalars_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there are no run scalars"):
-        read_run(tmp_path)
-    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
-        read_run(_text(tmp_path / "scalars.json", "{'a': 1}\n"))
-    with pytest.raises(DataError, match="no scalars in"):
-        read_run(_text(tmp_path / "scalars.json", "\n"))
-
-
 def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:
     for name in ("first", "second", "third", "a", "b", "c"):
         _text(tmp_path / "runs" / name / "20260101_000000/vis_data/scalars.json", '{"loss": 1, "step": 1}\n')
@@ -196,11 +175,8 @@ def test_per_class_results_of_all_steps_are_read_and_later_ones_replace_earlier_
 @pytest.mark.parametrize(
     "line",
     [
-        "[]",
         "{",
-        json.dumps({**TABLE, "step": "20"}),
         json.dumps({**TABLE, "rows": [["bag"]]}),
-        json.dumps({**TABLE, "rows": [["bag", "5"]]}),
     ],
 )
 def test_lines_without_per_class_results_are_left_out_with_a_warning(
@@ -216,7 +192,6 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     ("text", "says"),
     [
         ('{"loss": 1, "step": "one"}', "'step' in line 1"),
-        ('{"loss": 1, "step": 1, "iter": NaN}', "'iter' in line 1"),
         ("[" * 100_000, "line 1 of .* is not JSON"),
         ('{"loss": NaN, "step": 1}', "no finite scalars in"),
     ],
@@ -233,14 +208,13 @@ def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
         read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
-def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readable(tmp_path: Path, text: str) -> None:
+def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readable(tmp_path: Path) -> None:
     start = tmp_path / "20260101_000000"
     write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     for folder in ("a.log", "iter_1.pth", "20260101_000000/vis_data/vis_image/val_1_2.png"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "gone.pth").symlink_to("nowhere")
-    (start / "environment.json").write_text(text)
+    (start / "environment.json").write_text("{")
     run = read_run(tmp_path)
     assert (run.environment, run.warnings, run.checkpoints, run.images) == ({}, [], {}, [])
 

@@ -15,7 +15,6 @@ from tests.support import settings
         ("a.lr=log:1e-4..1e-2", Parameter("a.lr", 1e-4, 1e-2, log=True)),
         ("a.lr=0..0.5", Parameter("a.lr", 0, 0.5)),
         ("a.n=1..8", Parameter("a.n", 1, 8)),
-        ("a.lr=-1.5..-0.5", Parameter("a.lr", -1.5, -0.5)),
         ("a=SGD,AdamW", Parameter("a", choices=("SGD", "AdamW"))),
         ("a=(1,2),(3,4)", Parameter("a", choices=((1, 2), (3, 4)))),
         ("a=None,0.1", Parameter("a", choices=(None, 0.1))),
@@ -30,14 +29,10 @@ def test_ranges_and_choices(text: str, parameter: Parameter) -> None:
     ("text", "says"),
     [
         ("a", "must have the form"),
-        ("=1..2", "must have the form"),
-        ("a=", "must have the form"),
         ("a=1", "must have the form"),
         ("a=log:1,2", "must have the form"),
         ("a=2..1", "needs two numbers"),
         ("a=x..y", "needs two numbers"),
-        ("a=0..1e400", "needs two numbers"),
-        ("a=1..1" + "0" * 400, "needs two numbers"),
         ("a=log:0..1", "must start above 0"),
     ],
 )
@@ -95,10 +90,3 @@ def test_quoted_choices_remain_strings(text: str, tmp_path: Path) -> None:
 def test_strings_have_quotes_only_if_necessary() -> None:
     values = {"a.type": "ResNet", "a.path": "data/x=1", "a.name": "x,y", "a.depth": 18, "a.stages": [1, 2]}
     assert overrides_of(values) == ["a.type=ResNet", "a.path=data/x=1", "a.name='x,y'", "a.depth=18", "a.stages=[1, 2]"]
-
-
-def test_keys_of_the_other_generation_are_suggested() -> None:
-    first = {"optimizer": {"type": "SGD", "lr": 0.1}, "data": {"samples_per_gpu": 4}, "model": {"type": "ToyModel"}}
-    with pytest.raises(OverrideError, match="this is a first-generation config") as caught:
-        with_values(Config(first), {"train_dataloader.batch_size": 8})
-    assert caught.value.suggestion == "data.samples_per_gpu"
