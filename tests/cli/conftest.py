@@ -39,3 +39,15 @@ def footplate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, st
         return code, shown.out, shown.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the work_dir `run` of a complete run."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.py").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        assert main(["train", "tiny.py", "--work-dir", "run"]) == 0
+    _end_of_process()
+    return folder

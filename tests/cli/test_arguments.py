@@ -72,12 +72,10 @@ HELP = "Run `footplate train --help` for its arguments.\n"
     ("words", "hint"),
     [
         (["--lr", "1e-3"], "; set it in the config: --set optim_wrapper.optimizer.lr=1e-3"),
-        (["--max-iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
         (["--lr", "--amp"], "; set it in the config: --set optim_wrapper.optimizer.lr=..."),
         (["--work_dir", "x"], "; did you mean --work-dir?"),
         (["--sed", "x"], "; did you mean --seed?"),
         (["--quality", "x"], ""),
-        (["lr"], ""),
         (["train_cfg.max_iters=4"], ""),
     ],
 )

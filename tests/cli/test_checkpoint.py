@@ -7,7 +7,7 @@ import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.cli import checkpoint
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError
 
 
 def run(*words: str) -> int:
@@ -134,33 +134,8 @@ def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Pat
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["w.onnx", "w"])
 @pytest.mark.parametrize("command", ["average", "export"])
-def test_suffixes_of_other_formats_are_errors(files: list[str], tmp_path: Path, command: str, name: str) -> None:
+def test_suffixes_of_other_formats_are_errors(files: list[str], tmp_path: Path, command: str) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt(,| or) \.ckpt"):
-        run(command, files[0], "-o", str(tmp_path / name))
-    assert not (tmp_path / name).exists()
-
-
-def test_folder_of_other_files_is_not_replaced(files: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "thesis.sharded"
-    (folder / "chapters").mkdir(parents=True)
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"files that footplate did not write: chapters, notes\.txt"):
-        run("shard", files[0], "-o", str(folder))
-    assert sorted(each.name for each in folder.iterdir()) == ["chapters", "notes.txt"]
-    (tmp_path / "a.sharded").write_text("mine")
-    with pytest.raises(CheckpointError, match="Not a directory"):
-        run("shard", files[0], "-o", str(tmp_path / "a.sharded"))
-    assert (tmp_path / "a.sharded").read_text() == "mine"
-
-
-def test_sharded_checkpoint_is_replaced_and_its_neighbors_are_kept(files: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "iter_8.sharded"
-    run("shard", files[0], "-o", str(folder), "--parts", "2")
-    (folder / "notes.txt").write_text("mine")
-    old = {each.name for each in folder.glob("*-*")}
-    run("shard", files[1], "-o", str(folder), "--parts", "2")
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert not old & {each.name for each in folder.iterdir()}
-    assert run("verify", str(folder)) == 0
+        run(command, files[0], "-o", str(tmp_path / "w.onnx"))
+    assert not (tmp_path / "w.onnx").exists()

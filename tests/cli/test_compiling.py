@@ -9,10 +9,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from torch's compiler
-@pytest.mark.parametrize("place", ["compile", "optim_wrapper.compile"])
-@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(("command", "place"), [("check", "compile"), ("train", "optim_wrapper.compile")])
 def test_data_config_starts_no_program(
-    tiny: Path, footplate: Command, place: str, command: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, footplate: Command, command: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tiny.parent / "cache"))  # an empty cache
     program = tiny.parent / "program"

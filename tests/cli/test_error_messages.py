@@ -4,17 +4,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 import footplate as package
-from footplate import Config
-from footplate.cli.error_messages import describe_error, raise_module_error, user_frames
-from footplate.tools.failing_module import ComponentError
+from footplate.cli.error_messages import describe_error, user_frames
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -145,15 +139,6 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
     )
 
 
-def test_error_of_a_sample_shows_its_line(own: Command, footplate: Command) -> None:
-    changed = 'num_workers=1,\n    dataset=dict(type="Listed")'
-    own('dataset=dict(type="Points", size=16)', changed)
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
-    lines = errors.splitlines()
-    assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
-    assert any("own_parts.py:33" in line for line in lines), errors
-
-
 def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
     text = (
         "Caught ZeroDivisionError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n"
@@ -207,12 +192,3 @@ def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
 
 def _without_this_frame(error: Exception) -> Exception:
     return error.with_traceback(None)
-
-
-def test_failing_module_is_named() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        nn.Sequential(nn.Linear(4, 2))(torch.zeros(3, 5))
-    error = caught.value.with_traceback(caught.tb.tb_next)  # without the frame of this test, which is user code
-    runner: Any = SimpleNamespace(world_size=1, cfg=Config({"model": {"type": "Net"}}))
-    with pytest.raises(ComponentError, match="training fails in 0: RuntimeError"):
-        raise_module_error("training", error, runner)

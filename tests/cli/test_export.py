@@ -50,8 +50,3 @@ def test_wrong_arguments_are_one_error(footplate: Command, arguments: list[str],
     code, said, errors = footplate("export", "model.pth", *arguments)
     assert (code, said) == (2, "")
     assert message in errors.splitlines()[0]
-
-
-def test_checkpoint_is_only_converted_to_known_suffixes(footplate: Command) -> None:
-    code, _, errors = footplate("checkpoint", "export", "model.pth", "-o", "w.onnx")
-    assert (code, "must end in" in errors, Path("w.onnx").exists()) == (2, True, False)

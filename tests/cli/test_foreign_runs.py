@@ -31,18 +31,17 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"open({str(tmp_path / 'mark')!r}, 'w')\n"
 
 
-@pytest.mark.parametrize("command", [["analyze"], ["report"]])
 def test_inspecting_a_run_executes_nothing(
-    tmp_path: Path, footplate: Command, code: str, command: list[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_run(tmp_path / "run", code=code)
     gen1 = tmp_path / "old"
     gen1.mkdir()
     (gen1 / "20210101_000000.log.json").write_text('{"mode": "train", "epoch": 1, "iter": 1, "lr": 0.1, "loss": 1}\n')
     (gen1 / "cleanup.py").write_text(code)
-    assert footplate(*command, "run", "old")[0] == 0
+    assert footplate("analyze", "run", "old")[0] == footplate("report", "run", "old")[0] == 0
     assert not (tmp_path / "mark").exists()
-    assert caplog.text.count("Cannot read the config of the run: the recorded config cannot be read as data") == 2
+    assert caplog.text.count("Cannot read the config of the run: the recorded config cannot be read as data") == 4
 
 
 def test_diff_executes_nothing_in_a_run(tmp_path: Path, footplate: Command, code: str) -> None:
@@ -106,15 +105,16 @@ def test_files_that_are_not_regular_are_skipped(tmp_path: Path, footplate: Comma
     assert footplate("report", "run")[0] == 0
 
 
-@pytest.mark.parametrize("name", ["tiny.py", ".lock"])
-def test_resumed_run_follows_no_link(tiny: Path, footplate: Command, name: str) -> None:
+def test_resumed_run_follows_no_link(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "work").mkdir()
     outside = tiny.parent / "outside"
     outside.write_text("kept")
-    (tiny.parent / "work" / name).symlink_to(outside)
+    (tiny.parent / "work/tiny.py").symlink_to(outside)
+    assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
+    (tiny.parent / "work/.lock").unlink(missing_ok=True)
+    (tiny.parent / "work/.lock").symlink_to(outside)
     status, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--resume")
-    assert (status, outside.read_text()) == (2 if name == ".lock" else 0, "kept")
-    assert (f"work/{name}'" in errors) == (name == ".lock")
+    assert (status, outside.read_text(), "work/.lock'" in errors) == (2, "kept", True)
 
 
 def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Command, code: str) -> None:
@@ -160,9 +160,8 @@ def test_error_of_a_model_has_no_control_characters(tiny: Path, footplate: Comma
     assert not any(each in said + errors for each in "\x1b\x07\u202e")
 
 
-@pytest.mark.parametrize("name", ["caf\udce9", "café\x1b[2J"], ids=["not UTF-8", "escapes"])
-def test_run_in_a_folder_with_any_name_has_a_complete_log(tiny: Path, footplate: Command, name: str) -> None:
-    folder = os.fsencode(str(tiny.parent)) + b"/" + os.fsencode(name)
+def test_run_in_a_folder_with_any_name_has_a_complete_log(tiny: Path, footplate: Command) -> None:
+    folder = os.fsencode(str(tiny.parent)) + b"/" + os.fsencode("caf\udce9\x1b[2J")
     os.mkdir(folder)
     config = os.path.join(os.fsdecode(folder), "tiny.py")
     Path(config).write_text(TINY)

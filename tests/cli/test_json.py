@@ -43,15 +43,10 @@ def test_every_command_except_run_takes_json() -> None:
         ["env"],
         ["models", "no such model"],
         ["explain", "tiny.py"],
-        ["explain", "tiny.py", "hooks"],
         ["diff", "tiny.py", "fashion-seg"],
         ["migrate", "fashion-seg-v0", "--lint"],
-        ["migrate", "--rules"],
-        ["explain", "no-such-config"],
         ["train", "tiny.py", "--set", "train_cfg.val_begn=3"],
-        ["train", "tiny.py", "--sed", "3"],
         ["checkpoint", "verify", "missing.pth"],
-        ["checkpoint"],
     ],
 )
 def test_standard_output_is_one_document(tiny: Path, footplate: Command, words: list[str]) -> None:
@@ -88,26 +83,12 @@ def test_training_test_and_inspection_of_a_run(tiny: Path, footplate: Command) -
     assert (result["best_checkpoints"], result["save_error"]) == ([], None)
     assert Path(result["log"]).read_text().count("Iter(train) [") == errors.count("Iter(train) [") == 4
     checkpoint = result["last_checkpoint"]
-    shown = json.loads(footplate("checkpoint", "show", checkpoint, "--json")[1])
-    assert [(each["path"], each["meta"]["iter"]) for each in shown] == [(checkpoint, "8")]
     verified = json.loads(footplate("checkpoint", "verify", checkpoint, "--json")[1])
     assert [(each["file"], each["intact"]) for each in verified] == [(checkpoint, True)]
-    exported = json.loads(footplate("checkpoint", "export", checkpoint, "-o", "weights.pth", "--json")[1])
-    assert (exported["file"], exported["weights"]) == ("weights.pth", len(shown[0]["weights"]))
     report = json.loads(footplate("report", work_dir, "--json")[1])
     assert Path(report["file"]).stat().st_size == report["bytes"]
-    assert json.loads(footplate("analyze", work_dir, "--json")[1])[str(work_dir)]["iterations"] == 8
     code, output, _ = footplate("analyze", work_dir, "--csv", "-", "--json")
     assert (code, json.loads(output)["error"]["type"]) == (2, "ArgumentError")
-
-
-def test_explained_keys_have_their_history(tiny: Path, footplate: Command) -> None:
-    output = footplate("explain", "tiny.py", "train_cfg.max_iters", "--set", "train_cfg.max_iters=4", "--json")[1]
-    found = json.loads(output)["train_cfg.max_iters"]
-    assert (found["value"], [each["value"] for each in found["history"]]) == (4, [4, 8])
-    assert [each["file"] for each in found["history"]] == ["--set", str(tiny)]
-    every = json.loads(footplate("explain", "tiny.py", "--json")[1])
-    assert every["train_cfg.max_iters"]["value"] == 8
 
 
 def test_what_user_code_prints_goes_to_standard_error(tiny: Path, footplate: Command) -> None:
@@ -156,14 +137,12 @@ def test_stopped_run_prints_its_state(tiny: Path) -> None:
     assert "resume:" in errors
 
 
-@pytest.mark.parametrize(("command", "number"), [("train", signal.SIGTERM), ("explain", signal.SIGINT)])
-def test_command_that_a_signal_ends_prints_it(tiny: Path, command: str, number: signal.Signals) -> None:
+def test_command_that_a_signal_ends_prints_it(tiny: Path) -> None:
     waiting = "import sys, time\nprint('waiting', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
     tiny.write_text(waiting + tiny.read_text())
-    code, document, errors = run_and_signal([command, "tiny.py"], "waiting", number)
-    message = f"interrupted by {number.name}"
-    error = {"type": "KeyboardInterrupt", "message": message, "notes": [], "exit_code": 128 + number}
-    assert (code, document, errors) == (128 + number, {"error": error}, "interrupted\n")
+    code, document, errors = run_and_signal(["explain", "tiny.py"], "waiting", signal.SIGINT)
+    error = {"type": "KeyboardInterrupt", "message": "interrupted by SIGINT", "notes": [], "exit_code": 130}
+    assert (code, document, errors) == (130, {"error": error}, "interrupted\n")
 
 
 PRINTING = """\
@@ -196,11 +175,9 @@ def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> N
     ("value", "expected"),
     [
         (float("nan"), None),
-        ((1, Path("a")), [1, "a"]),
         ({1: {2.5}}, {"1": [2.5]}),
         ({"matrix": torch.tensor([[1, 2], [3, 4]])}, {"matrix": [[1, 2], [3, 4]]}),
         (np.array([0.5, float("nan")], np.float32), [0.5, None]),
-        (np.ndarray, "<class 'numpy.ndarray'>"),
         (LazyObject("torch.Tensor"), "Tensor"),
     ],
 )
@@ -215,25 +192,21 @@ def test_schema_is_printed_and_written(tiny: Path, footplate: Command) -> None:
     assert Path("schema.json").read_text() == output
 
 
-@pytest.mark.parametrize("words", [["foo", "--json"], ["--json"]])
 def test_error_of_the_whole_command_line_is_a_document(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["footplate", *words])
+    monkeypatch.setattr(sys, "argv", ["footplate", "foo", "--json"])
     with pytest.raises(SystemExit) as stop:
         main()
     found = json.loads(capsys.readouterr().out)["error"]
     assert (stop.value.code, found["type"], found["exit_code"]) == (2, "ArgumentError", 2)
 
 
-@pytest.mark.parametrize(("given", "expected"), [(3, 3), ("no", 1)])
-def test_exit_of_user_code_is_a_document(
-    footplate: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any, given: object, expected: int
-) -> None:
-    monkeypatch.setattr("footplate.records.describe_environment", lambda: sys.exit(given))  # type: ignore[arg-type]
+def test_exit_of_user_code_is_a_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("footplate.records.describe_environment", lambda: sys.exit(3))
     with pytest.raises(SystemExit):
         main(["env", "--json"])
-    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == expected
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 3
 
 
 def test_debug_prints_the_traceback_and_the_document(tiny: Path, footplate: Command) -> None:

@@ -25,8 +25,6 @@ evaluation = dict(interval=4, metric="mIoU")
         ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
         ("train_cfg.max_iters=4", "runner.max_iters"),
         ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
-        ("param_scheduler[0].gamma=1", "lr_config"),
-        ("default_hooks.checkpoint.interval=2", "checkpoint_config.interval"),
     ],
 )
 def test_second_generation_keys_are_corrected_for_a_first_generation_config(
@@ -48,8 +46,6 @@ def test_second_generation_keys_are_corrected_for_a_first_generation_config(
     [
         ("optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
         ("total_iters=4", "train_cfg.max_iters"),
-        ("checkpoint_config.interval=2", "default_hooks.checkpoint.interval"),
-        ("seed=1", "randomness.seed"),
     ],
 )
 def test_first_generation_keys_are_corrected_for_a_second_generation_config(
@@ -68,17 +64,6 @@ def test_first_generation_keys_are_corrected_for_a_second_generation_config(
 def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Command, written: str) -> None:
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
-
-
-@pytest.mark.parametrize(
-    ("key", "word"), [("optim_wrapper.optimizer.lr", "optimizer.lr"), ("train_cfg.max_iters", "runner.max_iters")]
-)
-def test_explain_suggests_the_key_of_the_generation_of_the_config(
-    tmp_path: Path, footplate: Command, key: str, word: str
-) -> None:
-    (tmp_path / "old.py").write_text(FIRST)
-    code, _, errors = footplate("explain", tmp_path / "old.py", key)
-    assert (code, errors.splitlines()[-1]) == (2, f"  did you mean '{word}'?")
 
 
 @pytest.mark.parametrize("section", ["train_cfg", "runner"])

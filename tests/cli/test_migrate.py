@@ -73,8 +73,6 @@ def test_tree_gets_a_report(old: Path, capsys: pytest.CaptureFixture[str]) -> No
 BAD: dict[str, bytes] = {
     "mixed.py": b"optim_wrapper = dict()\nlr_config = dict(policy='fixed')\n",
     "second.py": b"optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))\n",
-    "raises.py": b"runner = dict(max_epochs=1)\na = 1 / 0\n",
-    "orphan.py": b"_base_ = 'odl.py'\n",
     "typo.py": b"runner = dict(max_epochs=1)\nlr_config = dict(policy='setp')\n",
     "there.py": b"mine = 1\n",
 }
@@ -84,18 +82,14 @@ BAD: dict[str, bytes] = {
     ("arguments", "messages"),
     [
         ([], ["migrate needs either one config or --tree with a folder"]),
-        (["old.py", "--diff", "--lint"], ["--lint: not allowed with argument --diff"]),
         (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
         (["second.py"], ["is already a second-generation config", "at second.py:1"]),
-        (["raises.py"], ["raised ZeroDivisionError: division by zero", "at raises.py:2"]),
-        (["orphan.py"], ["the config file 'odl.py' does not exist", "at orphan.py:1", "did you mean 'old.py'?"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
         (["old.py", "-o", "old.py"], ["the output would overwrite the input"]),
         (["old.py", "-o", "folder"], ["the output file name must end in .py"]),
         (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),
         (["--tree", "folder"], ["there is no .py file in this folder or its subfolders"]),
-        (["--tree", "foldr"], ["'foldr' is not a folder", "did you mean 'folder'?"]),
         (["--tree", ".", "-o", "below"], ["the output would overwrite the input"]),
     ],
 )
@@ -114,42 +108,14 @@ def test_mistakes_are_reported_in_a_few_lines(
     assert {path: path.is_file() and path.read_bytes() for path in old.parent.rglob("*")} == before
 
 
-@pytest.mark.parametrize("failing", ["pathlib.Path.mkdir", "os.replace"])
 def test_unwritable_folder_is_named(
-    old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, failing: str
+    old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(failing, Mock(side_effect=PermissionError(13, "Permission denied", "locked")))
+        patched.setattr("pathlib.Path.mkdir", Mock(side_effect=PermissionError(13, "Permission denied", "locked")))
         code, _, error = footplate("migrate", "old.py", "-o", "locked/new.py")
     assert (code, error) == (2, "error: cannot use 'locked': Permission denied\n")
     assert [path.name for path in old.parent.rglob("*") if path.is_file()] == ["old.py"]
-
-
-def test_unreadable_file_is_named(
-    old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", refuse)
-        code, _, error = footplate("migrate", old.name)
-    assert (code, error) == (2, "error: cannot read the config 'old.py': Permission denied\n")
-
-
-def test_tree_of_the_current_folder_is_written_next_to_it(
-    old: Path, footplate: Callable[..., tuple[int, str, str]]
-) -> None:
-    code, out, _ = footplate("migrate", "--tree", ".")
-    beside = old.parent.with_name(f"{old.parent.name}_migrated")
-    assert code == 0
-    assert f"what each key became: {beside / 'migration-report.txt'}" in out
-    assert {each.name for each in beside.iterdir()} == {"old.py", "migration-report.txt"}
-
-
-def test_recipe_is_found_by_its_name(old: Path) -> None:
-    assert main(["migrate", "fashion-seg-v0", "-o", "seg.py"]) == 0
-    assert "optim_wrapper" in Path("seg.py").read_text()
 
 
 def test_recipe_is_migrated_to_the_current_folder(old: Path) -> None:
@@ -171,7 +137,6 @@ def installed(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "written"),
     [
         (["package/configs/old-one.py"], ["old-one_migrated.py"]),
-        (["link.py"], ["link_migrated.py"]),
         (["--tree", "package/configs"], ["configs_migrated/migration-report.txt", "configs_migrated/old-one.py"]),
         (["package/configs/old-one.py", "-o", "package/new.py"], ["package/new.py"]),
     ],
@@ -179,7 +144,6 @@ def installed(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nothing_is_written_into_the_package_unless_it_is_named(
     installed: Path, arguments: list[str], written: list[str]
 ) -> None:
-    Path("link.py").symlink_to("package/configs/old-one.py")
     before = {path for path in installed.parent.rglob("*") if path.is_file()}
     assert main(["migrate", *arguments]) == 0
     after = {path for path in installed.parent.rglob("*") if path.is_file()}

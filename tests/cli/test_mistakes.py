@@ -50,37 +50,6 @@ def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
     assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
 
 
-@pytest.mark.parametrize(
-    ("text", "says", "line"),
-    [
-        ("model = dict(\n", "", 1),
-        ("a = 1\nb = nothing\n", "nothing", 2),
-    ],
-)
-def test_config_with_a_syntax_error_is_reported(
-    tiny: Path, footplate: Command, text: str, says: str, line: int
-) -> None:
-    tiny.write_text(text)
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
-    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
-    assert says in errors
-    assert f"tiny.py:{line}" in errors
-
-
-def test_empty_config_is_reported(tiny: Path, footplate: Command) -> None:
-    tiny.write_text("# nothing\n")
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
-    assert (code, errors) == (2, "error: the config has no 'model'\n  at tiny.py, key model\n")
-
-
-def test_first_generation_override_is_corrected(tmp_path: Path, footplate: Command) -> None:
-    text = "model = dict(type='ToyModel')\noptimizer = dict(type='SGD', lr=0.1)\ntotal_epochs = 2\n"
-    (tmp_path / "old.py").write_text(text + "lr_config = dict(policy='poly', by_epoch='no')\n")
-    _, _, errors = footplate("train", tmp_path / "old.py", "--work-dir", tmp_path / "work")
-    assert errors.startswith("error: by_epoch must be True or False\n")
-    assert "old.py:4, key lr_config.by_epoch\n  found: 'no'\n" in errors
-
-
 def test_mistake_in_a_base_is_located_there(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\ntrain_cfg = dict(val_interval=2)\n")
     tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))

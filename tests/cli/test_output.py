@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRINTING = """\
-import sys, time
+import sys
 from footplate import HOOKS, Hook
 
 @HOOKS.register_module()
@@ -15,7 +15,6 @@ class Printing(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         print("iteration", runner.iter, flush=True)
         print("iteration", runner.iter, file=sys.stderr, flush=True)
-        time.sleep(0.05)
 
 """
 

@@ -51,13 +51,6 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
         assert image.width > 128
 
 
-def test_overrides_and_options_apply(footplate: Command) -> None:
-    arguments = ("images/000.png", "--out", "b", "--no-pictures", "--batch-size", "1", "--device", "cpu")
-    code, _, errors = footplate("predict", "model.pth", *arguments, "--set", "model.flip_test=False")
-    assert (code, errors) == (0, "")
-    assert sorted(each.name for each in Path("b").iterdir()) == ["labels", "predictions.jsonl"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -92,21 +85,6 @@ def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Comm
     _, said, _ = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures", "--json")
     failures = json.loads(said)["failures"]
     assert [each["input"] for each in failures] == ["mixed/001.png", "mixed/003.png"]
-
-
-def test_earlier_predictions_are_kept_if_nothing_can_be_read(footplate: Command) -> None:
-    for name in ("x.png", "y.png"):
-        Path(name).write_text("no picture")
-    assert footplate("predict", "model.pth", "images/000.png", "--out", "e", "--no-pictures")[0] == 0
-    code, said, errors = footplate("predict", "model.pth", "x.png", "y.png", "--out", "e")
-    assert (code, said) == (2, "")
-    assert errors.splitlines() == [
-        "error: none of the 2 inputs can be read",
-        "  the image 'x.png' cannot be read: its format is unknown",
-        "  the image 'y.png' cannot be read: its format is unknown",
-    ]
-    assert [line["input"] for line in _lines("e")] == ["images/000.png"]
-    assert sorted(each.name for each in Path("e").iterdir()) == ["labels", "predictions.jsonl"]
 
 
 def test_checkpoint_without_config_is_an_error(footplate: Command) -> None:
