@@ -26,7 +26,7 @@ def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.
     assert set(found) == {"run", "./comparison", "comparison"}
     assert found["run"]["iterations"] == 8
     (compared,) = found["comparison"]
-    assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["./comparison", "run"], 0.0)
+    assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["comparison", "run"], 0.0)
 
 
 def test_full_disk_is_reported(tmp_path: Path, footplate: Command) -> None:

@@ -37,14 +37,15 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         if frames:
             error.raised_at = _location(frames[0])
         return f"error: {error}\n", error.exit_code
-    frames = user_frames(error) or _package_frames(error)
+    is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
+    frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames:
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         lines += [f"  {progress}"] if progress else []
         return "\n".join([*lines, "  --debug shows the whole traceback"]) + "\n", 1
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS):
+    if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None

@@ -59,7 +59,6 @@ from footplate.tools.partial_build import build_trial
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
 _MAX_PADDING = 0.5  # of the pixels
-_MAX_RANKS = 8  # in a list of values
 
 
 class Checked(NamedTuple):
@@ -388,7 +387,9 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
             seconds += len(loops["val"].get("after", ())) * validating
     lines.append(labeled("speed", speed))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
-    memory = _join_ranks([f"{each} MiB" for each in measured["memory"]])
+    least, most = min(measured["memory"]), max(measured["memory"])
+    ranks = f"{most} MiB on each rank" if least == most else f"{least} to {most} MiB on the ranks"
+    memory = ranks if len(measured["memory"]) > 1 else f"{most} MiB"
     tried = "the largest batches of training and validation"
     if "train" not in trial.largest:
         tried = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
@@ -399,17 +400,3 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if measured["metrics"]:
         lines.append(labeled("metrics", ", ".join(measured["metrics"])))
     return lines
-
-
-def _join_ranks(values: Sequence[str]) -> str:
-    """Joins the values of all ranks into text: a single value if all are equal, otherwise each value with its rank.
-
-    Shortens long lists.
-
-    >>> _join_ranks(["3 MiB"]), _join_ranks(["3 MiB", "4 MiB"])
-    ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')
-    """
-    if len(set(values)) == 1:
-        return values[0] if len(values) == 1 else f"{values[0]} on each rank"
-    named = [f"{value} on rank {rank}" for rank, value in enumerate(values)]
-    return ", ".join(named if len(named) <= _MAX_RANKS else [*named[: _MAX_RANKS - 1], "...", named[-1]])
