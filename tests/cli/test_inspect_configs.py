@@ -37,7 +37,7 @@ def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes"), ("sizse", "model.sizes")],
+    [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes")],
 )
 def test_unknown_key_suggests_a_key_or_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
     assert footplate("explain", config, word)[::2] == (

@@ -3,11 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.inference.predicted_files import Failure, find_files, read_files
-from footplate.inference.predictor import load_rgb
 
 HAS_CV2 = importlib.util.find_spec("cv2") is not None
 
@@ -67,18 +65,6 @@ def test_input_in_a_folder_of_predictions_is_an_error(pictures: Path) -> None:
             find_files([path], skipped=["a/out"])
 
 
-def test_drawn_picture_is_turned_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (4, 2), "red").save(tmp_path / "a.jpg", exif=exif)
-    assert load_rgb(str(tmp_path / "a.jpg")).shape == (4, 2, 3)
-
-
-def test_picture_of_16_bits_keeps_its_contrast(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
-    assert load_rgb(str(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
-
-
 def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     path = str(tmp_path / "film.avi")
     if not HAS_CV2:
@@ -87,17 +73,11 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
         return
     import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    (tmp_path / "film.mp4").write_bytes(b"no film")
-    failures: list[Failure] = []
-    unreadable = str(tmp_path / "film.mp4")
-    assert list(read_files([("film", unreadable)], failures)) == []
-    reason = f"the video '{unreadable}' cannot be read, because OpenCV cannot decode any frame"
-    assert failures == [Failure(unreadable, reason)]
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
     for blue in (0, 100, 200):
         writer.write(np.full((16, 32, 3), (blue, 0, 0), np.uint8))
     writer.release()
-    frames = list(read_files([("film", path)], failures))
+    frames = list(read_files([("film", path)], []))
     assert [(each.name, each.frame) for each in frames] == [(f"film/00000{index}", index) for index in range(3)]
     for frame, blue in zip(frames, (0, 100, 200), strict=True):
         assert frame.pixels is not None

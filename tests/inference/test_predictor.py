@@ -66,9 +66,8 @@ class _Shifted:
         return self.dataset[self.start + index]
 
 
-@pytest.mark.parametrize("name", ["fashion-mae", "fashion-simclr"])
-def test_features_of_self_supervised_models_are_those_of_a_test(tmp_path: Path, name: str) -> None:
-    cfg = recipe(name, tmp_path / "work")
+def test_features_of_self_supervised_models_are_those_of_a_test(tmp_path: Path) -> None:
+    cfg = recipe("fashion-simclr", tmp_path / "work")
     runner = save_untrained(cfg, tmp_path / "model.pth")
     images = runner.test_dataloader.dataset.datasets[0]
     paths = save_pictures(images, tmp_path / "images")
@@ -117,17 +116,6 @@ def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -
             assert torch.equal(predictor(opened).pred_score, wanted)
 
 
-def test_gray_arrays_are_read_as_the_loader_of_the_dataset_reads_files(tmp_path: Path) -> None:
-    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    paths = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
-    predictor = Predictor(tmp_path / "model.pth", device="cpu")
-    gray = load_rgb(paths[0])[..., 0]
-    wanted = predictor(paths[0]).pred_score
-    assert gray.ndim == 2
-    assert torch.equal(predictor(gray).pred_score, wanted)
-    assert torch.equal(predictor(np.stack([gray] * 3, axis=-1)).pred_score, wanted)
-
-
 def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]]) -> None:
     checkpoint, paths = segmentor
     wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
@@ -157,23 +145,16 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     assert drawn.shape[1] > 2 * 64
 
 
-def _change(key: str, value: Any) -> Callable[[Config], None]:
-    def change(cfg: Config) -> None:
-        cfg[key] = value
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_change("test_dataloader", None), None),
+        (lambda cfg: cfg.pop("test_dataloader"), None),
         (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "neither test data nor validation data"),
         (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the dataset has no `pipeline`"),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(
-    segmentor: tuple[Path, list[str]], change: Callable[[Config], None], message: str | None
+    segmentor: tuple[Path, list[str]], change: Callable[[Config], Any], message: str | None
 ) -> None:
     cfg = recipe("fashion-seg", segmentor[0].parent)
     change(cfg)
@@ -212,23 +193,6 @@ def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_pat
     assert Predictor(tmp_path / "bare.pth", config="fashion-seg", device="cpu").metainfo == {}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"test_cfg": [1]}, "'test_cfg' must be a dict"),
-        ({"test_dataloader": {"batch_size": 0}}, "batch_size must be an integer of at least 1"),
-    ],
-)
-def test_wrong_config_is_a_clear_error(
-    segmentor: tuple[Path, list[str]], changes: dict[str, Any], message: str
-) -> None:
-    cfg = recipe("fashion-seg", segmentor[0].parent)
-    for key, value in changes.items():
-        cfg[key] = {**cfg[key], **value} if isinstance(value, dict) else value
-    with pytest.raises(ArgumentError, match=message):
-        Predictor(segmentor[0], config=cfg, device="cpu")
-
-
 @pytest.mark.parametrize("metainfo", [{"classes": "shoe"}, {"CLASSES": ("shoe",), "palette": 7}])
 def test_wrong_classes_in_a_checkpoint_are_a_clear_error(
     segmentor: tuple[Path, list[str]], tmp_path: Path, metainfo: dict[str, Any]
@@ -240,8 +204,7 @@ def test_wrong_classes_in_a_checkpoint_are_a_clear_error(
         Predictor(tmp_path / "model.pth", device="cpu")
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path, sharded: bool) -> None:
+def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
     class Weights(Hook):
         priority = "VERY_LOW"
 
@@ -251,14 +214,13 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path, sharded: bo
     tested: dict[str, torch.Tensor] = {}
     cfg = recipe("fashion-cls", tmp_path / "work")
     cfg["train_cfg"] = {"by_epoch": False, "max_iters": 2, "val_interval": 10}
-    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "sharded": sharded}}
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "sharded": True}}
     cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.3}]
     cfg["param_scheduler"] = None
     cfg["train_dataloader"]["batch_size"] = 2
     trained = Runner.from_cfg(cfg)
     trained.train()
-    path = tmp_path / "work" / ("iter_2.sharded" if sharded else "iter_2.pth")
-    assert path.is_dir() == sharded
+    path = tmp_path / "work/iter_2.sharded"
     runner = Runner.from_cfg(cfg, load_from=str(path))
     runner.hooks.register(Weights())
     runner.test()

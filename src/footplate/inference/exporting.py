@@ -90,8 +90,8 @@ def export_model(
         MissingExtraError: A package that the format needs is not installed.
     """
     storage.check_output(target, suffixes=[_suffix(to)], inputs=[trained.path])
-    if not storage.is_local(target) or (os.path.exists(target) and not os.path.isfile(target)):
-        raise ArgumentError("the output must be a local file, not a remote path, a folder or a device", found=target)
+    if not storage.is_local(target):
+        raise ArgumentError("the output must be a local file", found=target)
     if opset is not None and to != "onnx":
         raise ArgumentError("an opset can be set only for ONNX", key="--opset", found=opset)
     trained = trained.prepared()
@@ -148,11 +148,8 @@ def describe_export(export: Export) -> str:
         batch = "N" if len({shape[0] for shape in export.tested}) > 1 else count
         size = "H, W" if len({shape[2:] for shape in export.tested}) > 1 else f"{height}, {width}"
         lines.append(labeled("input", f"{INPUT} ({batch}, {channels}, {size}), float32, 0 to 255"))
-        fixed = [f"batches of {count} images"] if batch == count else []
-        fixed += [f"images of {height}x{width} pixels"] if size != "H, W" else []
         if export.multiple > 1:
             lines.append(labeled("sizes", f"height and width must be multiples of {export.multiple}"))
-        lines += [labeled("fixed", f"the file accepts only {' and '.join(fixed)}")] if fixed else []
         for name, shape in export.outputs.items():
             sizes = [batch, *map(str, shape[1:])]
             if size == "H, W" and shape[-2:] == (height, width):
@@ -294,21 +291,9 @@ def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "
     operator = _OPERATOR.search(text)
     notes = [f"operator {operator[0]}"] if operator else []
     place = next((found for each in causes if (found := _place(model, each))), "")
-    recorded = [each for each in re.findall(r'File "([^"]+)", line (\d+)', text) if not each[0].startswith(_LIBRARIES)]
-    if not place and recorded:
-        place = f"at {recorded[-1][0]}:{recorded[-1][1]}"
     notes += [place] if place else []
-    first = one_line(str(causes[0]) or type(error).__name__)[:160]
-    return ExportError(
-        f"{problem}: {type(causes[-1]).__name__}", key=key, found=_Text(first), notes=notes, hides_cause=not notes
-    )
-
-
-class _Text(str):
-    """A string that is shown without quotation marks in an error message."""
-
-    def __repr__(self) -> str:
-        return str(self)
+    reason = one_line(f"{type(causes[-1]).__name__}: {causes[-1]}")[:160]
+    return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)
 
 
 def _place(model: nn.Module, error: BaseException) -> str:

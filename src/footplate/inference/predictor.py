@@ -75,10 +75,7 @@ class Predictor:
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)
-            key = f"{self._preprocessing.mode}_cfg"
-            settings = {} if cfg.get(key) is None else cfg.get(key)
-            if not isinstance(settings, Mapping):
-                raise ArgumentError(f"'{key}' must be a dict", key=key, found=settings)
+            settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
             self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions
         self.model: Any = trained.build(self._device)

@@ -142,12 +142,7 @@ def select_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # torch accepts the names of devices that do not exist
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        count = torch.cuda.device_count()
-        known = ["cpu", *(f"cuda:{index}" for index in range(count))]
-        known += ["mps"] if torch.backends.mps.is_available() else []
-        raise ArgumentError(
-            f"there is no device '{name}'", notes=[f"Use one of the devices of this machine: {', '.join(known)}."]
-        ) from error
+        raise ArgumentError(f"there is no device '{name}'", notes=[one_line(str(error)).partition(". ")[0]]) from error
     return device
 
 
