@@ -1,9 +1,9 @@
 """Checkpointed modules train the same weights as others, with less memory."""
 
 import copy
-import io
 import pickle
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,16 @@ class Checkpointing(BaseModel):
 
 
 CASES: list[dict[str, Any]] = [
-    {},
-    {"custom_hooks": [{"type": "EMAHook"}]},
-    {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.01}, "accumulative_counts": 3}},
+    {
+        "custom_hooks": [{"type": "EMAHook"}],
+        "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.01}, "accumulative_counts": 3},
+    },
     {"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}}},
-    {"compile": {"backend": "eager", "target": "stem"}},
 ]
 SELECTIONS: list[Any] = [r"layers\.\d", ["layers.0", "layers.2", "dropout"], {"classes": ["Drawing"]}]
 
 
-def trained(folder: Path, *, epochs: int = 5, **changes: Any) -> dict[str, Tensor]:
+def trained(folder: Path, *, epochs: int = 2, **changes: Any) -> dict[str, Tensor]:
     cfg = settings(folder, model={"type": "Checkpointing"}, **changes)
     cfg["train_cfg"] = {"by_epoch": True, "max_epochs": epochs}
     runner = Runner(**cfg)
@@ -94,8 +94,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert torch.equal(found[name], value), name
 
 
-@pytest.mark.parametrize("changes", CASES, ids=["plain", "EMA", "accumulation", "AMP", "compile"])
-def test_weights_and_buffers_are_bit_equal_after_twenty_iterations(tmp_path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", CASES, ids=["EMA and accumulation", "AMP"])
+def test_weights_and_buffers_are_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = trained(tmp_path / "plain", **changes)
     found = trained(tmp_path / "other", activation_checkpointing=SELECTIONS[0], **changes)
     assert_same(found, plain)
@@ -192,13 +192,11 @@ class Stem(nn.Module):
 
 IN_PLACE = [
     Stem(Adding(4, 4)),
-    Stem(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(4, 4))),
-    Stem(nn.Sequential(nn.Dropout(inplace=True), nn.Linear(4, 4))),
     Stem(nn.Tanh(), changes_afterwards=True),
 ]
 
 
-@pytest.mark.parametrize("model", IN_PLACE, ids=["own forward", "activation", "dropout", "afterwards"])
+@pytest.mark.parametrize("model", IN_PLACE, ids=["in the module", "afterwards"])
 def test_input_that_is_changed_in_place_raises(model: nn.Module) -> None:
     checkpoint_activations(model, "block")
     loss = model(torch.randn(3, 4)).square().sum()
@@ -251,19 +249,7 @@ def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, 
         torch.testing.assert_close(mine.grad, expected.grad)
 
 
-def saved_and_loaded(model: nn.Module) -> nn.Module:
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    loaded: nn.Module = torch.load(file, weights_only=False)
-    return loaded
-
-
-@pytest.mark.parametrize(
-    "copied",
-    [lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded, copy.deepcopy],
-    ids=["pickle", "torch.save", "deepcopy"],
-)
+@pytest.mark.parametrize("copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
 def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module], nn.Module]) -> None:
     model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
     checkpoint_activations(model, "block")
@@ -295,24 +281,18 @@ def test_compiled_modules_recompute() -> None:
     [
         ("layer", "activation_checkpointing", "no module name matches 'layer'"),
         ("layers", "activation_checkpointing", "'layers' is a ModuleList, which has no forward()"),
-        (["stem", "("], "activation_checkpointing", "is not a valid regular expression"),
         ({"classes": ["Drawings"]}, "activation_checkpointing.classes", "no module of class 'Drawings'"),
-        ({"names": ["steam"]}, "activation_checkpointing.names", "no module name matches 'steam'"),
         ({"modules": ["stem"]}, "activation_checkpointing.modules", "has no key 'modules'"),
-        (True, "activation_checkpointing", "must be a pattern of module names"),
-        ([1], "activation_checkpointing", "names must be a pattern or a list of patterns"),
     ],
 )
-def test_invalid_selection_raises(tmp_path: Path, selection: Any, key: str, message: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        Runner(**settings(tmp_path / "work", model={"type": "Checkpointing"}, activation_checkpointing=selection))
+def test_invalid_selection_raises(selection: Any, key: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=re.escape(message)) as caught:
+        checkpoint_activations(Checkpointing(), selection)
     assert caught.value.key == key
-    assert message in str(caught.value)
 
 
 WRAPPERS = [
     None,
-    {"type": "FullyShard", "shard": {"classes": ["Linear"]}},
     {"type": "FullyShard", "shard": {"names": ["layers"]}},
 ]
 
@@ -324,7 +304,7 @@ def agreeing(folder: Path, wrapper: dict[str, Any] | None, selection: Any) -> di
     return train(Case("DDP", "AdamW", 2), str(folder), 6, model_wrapper_cfg=wrapper, activation_checkpointing=selection)
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS, ids=["DDP", "shards inside", "shards the same module"])
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=["DDP", "shards"])
 def test_two_ranks_train_the_same_weights(
     tmp_path: Path,
     on_ranks: OnRanks,  # noqa: F811

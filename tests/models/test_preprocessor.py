@@ -57,7 +57,6 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     ("arguments", "message"),
     [
         ({"mean": [1.0]}, "must be set together"),
-        ({"std": [1.0]}, "must be set together"),
         ({"mean": [1.0, 2.0], "std": [1.0]}, "mean must have one value, or one value for each of 3 channels"),
         ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "cannot both be set"),
     ],
@@ -71,10 +70,7 @@ def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) 
     ("data", "message"),
     [
         ((torch.zeros(1, 3, 2, 2),), "must be a dict with the key 'inputs'"),
-        ({"images": 1}, "must be a dict with the key 'inputs'"),
         ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
-        ({"inputs": [1]}, "a list of tensors"),
-        ({"inputs": torch.zeros(1, 4, 2, 2)}, "images with 3 channels"),
         ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images with 3 channels"),
     ],
 )

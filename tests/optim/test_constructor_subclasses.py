@@ -65,14 +65,6 @@ def test_multipliers_apply_to_base_lr_and_base_wd(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_optimizer_cfg_set_in_call_is_used(base: type) -> None:
-    def before(self: Any, model: nn.Module) -> None:
-        self.optimizer_cfg = {**self.optimizer_cfg, "lr": 2.0, "weight_decay": 0.25}
-
-    assert set(built(base, before).values()) == {(2.0, 0.25)}
-
-
-@pytest.mark.parametrize("base", GENERATIONS)
 def test_overridden_is_in_finds_duplicates(base: type) -> None:
     def is_in(self: Any, param_group: Mapping[str, Any], param_group_list: Sequence[Any]) -> bool:
         return len(param_group_list) >= 2

@@ -14,24 +14,21 @@ def rates(wrapper: Any) -> list[float]:
     return [float(group["lr"]) for group in wrapper.param_groups]
 
 
-@pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "RMSprop"])
-@pytest.mark.parametrize(("world", "base", "factor"), [(1, 16, 0.5), (4, 16, 2.0), (3, 8, 3.0)])
+@pytest.mark.parametrize(("world", "base", "factor"), [(1, 16, 0.5), (3, 8, 3.0)])
 def test_rates_scale_with_the_batch_size(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, world: int, base: int, factor: float
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, base: int, factor: float
 ) -> None:
     monkeypatch.setattr(wrapper_builder, "get_data_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    cfg = {"optimizer": {"type": kind, "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
+    cfg = {"optimizer": {"type": "AdamW", "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)
     with caplog.at_level(logging.INFO, logger="footplate"):
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": base})
     assert sorted(rates(wrapper)) == pytest.approx([0.01 * factor, 0.1 * factor])
     (line,) = [record.getMessage() for record in caplog.records if "auto_scale_lr" in record.getMessage()]
     total = f"{world} x 8 samples on {world} processes = {8 * world} per iteration"
-    arithmetic = f"{total}. With base_batch_size={base}, the factor is {factor:g}"
-    assert arithmetic in line
+    assert f"{total}. With base_batch_size={base}, the factor is {factor:g}" in line
     assert f"lr 0.1 -> {0.1 * factor:g}" in line
-    assert f"lr 0.01 -> {0.01 * factor:g}" in line or f"0.01 -> {0.01 * factor:g}" in line
 
 
 class Prodigy(torch.optim.SGD):
@@ -60,7 +57,6 @@ def test_several_optimizers_and_tensor_rates() -> None:
     ("cfg", "message", "key"),
     [
         ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no key 'base_batchsize'", "base_batchsize"),
-        ({"enable": "yes", "base_batch_size": 2}, "enable must be True or False", "enable"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
         ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
     ],
@@ -70,20 +66,3 @@ def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: st
     with pytest.raises(ArgumentError, match=message) as caught:
         scale_learning_rates(wrapper, [1, 2], cfg)
     assert caught.value.key == key
-
-
-FIRST_GENERATION = """
-custom_imports = dict(imports=["tests.support"])
-model = dict(type="ToyModel")
-data = dict(
-    samples_per_gpu=4,
-    workers_per_gpu=0,
-    train=dict(type="Points"),
-    train_dataloader=dict(collate_fn="default_collate"),
-)
-optimizer = dict(type="SGD", lr=0.1)
-optimizer_config = dict()
-lr_config = dict(policy="fixed")
-runner = dict(type="EpochBasedRunner", max_epochs=1)
-auto_scale_lr = dict(enable=True, base_batch_size=16)
-"""

@@ -58,11 +58,6 @@ def test_hidden_matrices_are_trained_with_muon(caplog: pytest.LogCaptureFixture)
     assert f"Muon trains 4 of 22 tensors ({sum(sizes)} of {total} elements)" in caplog.text.replace(",", "")
 
 
-def test_a_model_without_hidden_matrices_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    assert len(build(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))).param_groups) == 1
-    assert [each.levelname for each in caplog.records if "Muon trains 0 of 4" in each.message] == ["WARNING"]
-
-
 def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:
     model = Net()
     wrapper = build(
@@ -94,7 +89,7 @@ def gradients(shapes: dict[str, tuple[int, ...]], steps: int) -> list[dict[str, 
     return [{name: torch.randn(shape, generator=generator) for name, shape in shapes.items()} for _ in range(steps)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"nesterov": False}, {"adjust_lr_fn": "original"}, {"momentum": 0.8}])
+@pytest.mark.parametrize("settings", [{}, {"nesterov": False, "momentum": 0.8}, {"adjust_lr_fn": "original"}])
 def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) -> None:
     def params() -> dict[str, nn.Parameter]:
         torch.manual_seed(0)
@@ -119,16 +114,13 @@ def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) 
             ours[name].grad, theirs[name].grad = grad.clone(), grad.clone()
         for each in (hybrid, muon, adamw):
             each.step()
-    assert {name: value.tolist() for name, value in ours.items()} == {
-        name: value.tolist() for name, value in theirs.items()
-    }
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def train(model: nn.Module, wrapper: OptimWrapper, steps: range, *, spoil: int = -1) -> None:
+def train(model: nn.Module, wrapper: OptimWrapper, steps: range) -> None:
     for step in steps:
         inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
-        loss = model(inputs).square().mean()
-        wrapper.update_params(loss * float("inf") if step == spoil else loss)
+        wrapper.update_params(model(inputs).square().mean())
 
 
 def small() -> nn.Module:
@@ -141,10 +133,7 @@ def states(model: nn.Module) -> list[list[float]]:
 
 
 SECTIONS: list[dict[str, Any]] = [
-    {},
-    {"accumulative_counts": 3},
-    {"clip_grad": {"max_norm": 0.1}},
-    {"type": "AmpOptimWrapper", "dtype": "bfloat16"},
+    {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}},
     {"type": "AmpOptimWrapper", "dtype": "float16"},
     {"compile": {"backend": "eager"}},
 ]

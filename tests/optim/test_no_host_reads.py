@@ -27,10 +27,8 @@ class _HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"clip_grad": {"max_norm": 1.0}},
-        {"clip_grad": {"type": "value", "clip_value": 1.0}},
-        {"accumulative_counts": 2},
+        {"clip_grad": {"type": "value", "clip_value": 1.0}, "accumulative_counts": 2},
     ],
 )
 def test_training_step_reads_no_tensor(

@@ -35,22 +35,15 @@ def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
     [
         (Constant(0.5), 3, [0.5, 0.5, 1.0]),
         (Linear(0.25), 4, [0.25, 0.5, 0.75, 1.0]),
-        (Linear(1.0, 0.0), 3, [1.0, 0.5, 0.0]),
         (Exponential(0.5), 4, [1.0, 0.5, 0.25, 0.125]),
         (Step(2, 0.5), 5, [1.0, 1.0, 0.5, 0.5, 0.25]),
         (MultiStep([1, 3, 3], 0.5), 4, [1.0, 0.5, 0.5, 0.125]),
-        (MultiStep([0], 0.5), 2, [0.5, 0.5]),
-        (Poly(), 5, [1.0, 0.75, 0.5, 0.25, 0.0]),
-        (Poly(power=2.0), 3, [1.0, 0.25, 0.0]),
-        (Poly(eta_min=0.5), 3, [1.0, 0.75, 0.5]),
-        (CosineAnnealing(), 2, [1.0, 0.5]),
-        (CosineAnnealing(T_max=2), 5, [1.0, 0.5, 0.0, 0.5, 1.0]),
+        (Poly(power=2.0, eta_min=0.5), 3, [1.0, 0.625, 0.5]),
         (CosineAnnealing(T_max=2, eta_min=0.5), 3, [1.0, 0.75, 0.5]),
         (CosineAnnealing(T_max=2, eta_min_ratio=0.5), 3, [1.0, 0.75, 0.5]),
         (CosineRestart([2, 2], [1, 0.5]), 5, [1.0, 0.5, 0.5, 0.25, 0.25]),
         (QuadraticWarmup(), 4, [1 / 16, 4 / 16, 9 / 16, 1.0]),
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
-        (OneCycle(eta_max=1.0, total_steps=2, pct_start=0.5, final_div_factor=1.0), 3, [1.0, 0.04, 0.04]),
         (OneCycle(eta_max=1.0, total_steps=2, pct_start=1.0), 3, [0.04, 1.0, 1.0]),
     ],
 )
@@ -64,11 +57,8 @@ def test_values_at_each_position(curve: Curve, span: int, values: list[float]) -
         (Step(2), Step(20)),
         (MultiStep([1, 3]), MultiStep([10, 30])),
         (CosineAnnealing(T_max=3), CosineAnnealing(T_max=30)),
-        (CosineAnnealing(), CosineAnnealing()),
         (CosineRestart([1, 2], [1, 1]), CosineRestart([10, 20], [1, 1])),
         (OneCycle(1.0, 5), OneCycle(1.0, 50)),
-        (Exponential(0.9), Exponential(0.9)),
-        (Linear(0.5), Linear(0.5)),
     ],
 )
 def test_settings_are_converted_to_iterations(curve: Curve, in_iterations: Curve) -> None:
@@ -91,15 +81,9 @@ def test_three_phase_cycle_returns_to_the_first_value() -> None:
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: Constant(0.0), "factor"),
         (lambda: Linear(1.5), "start_factor"),
-        (lambda: Linear(0.0), "start_factor"),
-        (lambda: Linear(0.5, -1.0), "end_factor"),
-        (lambda: Step(0), "step_size"),
         (lambda: CosineRestart([1, 2], [1]), "restart_weights"),
         (lambda: CosineAnnealing(eta_min=0.1, eta_min_ratio=0.1), "eta_min_ratio"),
-        (lambda: OneCycle(1.0, 0), "total_steps"),
-        (lambda: OneCycle(1.0, 5, pct_start=2.0), "pct_start"),
         (lambda: OneCycle(1.0, 5, anneal_strategy="cosine"), "anneal_strategy"),
     ],
 )

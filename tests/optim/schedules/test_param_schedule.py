@@ -1,11 +1,8 @@
-import logging
-
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from footplate.errors import ArgumentError
 from footplate.optim.schedules import ReduceOnPlateauLR, StepLR, collect_steps
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
@@ -31,12 +28,6 @@ def test_tensor_is_filled_in_place_and_read_in_double_precision() -> None:
     assert rate == torch.tensor(1 / 3)
     assert slot[key] == 1 / 3  # not rounded to float32
     assert LiveField(optimizer.param_groups[0])["lr"] == float(rate)
-
-
-def test_missing_field_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        field_slots(SGD([PARAMETER], lr=0.1), "weigth_decay")
-    assert caught.value.suggestion == "weight_decay"
 
 
 def sgd(*rates: float) -> SGD:
@@ -124,7 +115,7 @@ def test_resumed_schedule_is_bit_equal() -> None:
 
 
 @pytest.mark.parametrize("curve", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
-@pytest.mark.parametrize("end", [1, 2, 3, 4])
+@pytest.mark.parametrize("end", [1, 4])
 def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: int) -> None:
     straight, short, longer = sgd(0.3), sgd(0.3), sgd(0.3)
     whole = ParamSchedule(straight, curve, end=9)
@@ -140,14 +131,6 @@ def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: 
         assert resumed.state_dict() == whole.state_dict()
         whole.step()
         resumed.step()
-
-
-def test_verbose_logs_changes(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "footplate")
-    schedule = ParamSchedule(sgd(), Step(2, 0.5), verbose=True)
-    schedule.step()
-    schedule.step()
-    assert [record.getMessage() for record in caplog.records] == ["lr: 0.5"]
 
 
 def test_rewound_schedules_start_from_loaded_base_values() -> None:

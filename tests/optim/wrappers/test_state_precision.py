@@ -22,11 +22,10 @@ def build(model: nn.Module, kind: str = "AdamW", *, state_dtype: Any = "bfloat16
     return build_optim_wrapper(model, {"optimizer": optimizer, "state_dtype": state_dtype, **section})
 
 
-def train(model: Any, wrapper: OptimWrapper, steps: range, *, spoil: int = -1) -> None:
+def train(model: Any, wrapper: OptimWrapper, steps: range) -> None:
     for step in steps:
         torch.manual_seed(100 + step)
-        loss = (model(torch.randn(4, 2, 3, 3)) * model.scale - 1).square().mean()
-        wrapper.update_params(loss * float("inf") if step == spoil else loss)
+        wrapper.update_params((model(torch.randn(4, 2, 3, 3)) * model.scale - 1).square().mean())
 
 
 def values(model: nn.Module) -> list[list[float]]:
@@ -66,15 +65,13 @@ def test_a_running_mean_decays_although_its_steps_are_below_the_precision() -> N
 
 
 SECTIONS: list[dict[str, Any]] = [
-    {},
     {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}},
     {"type": "AmpOptimWrapper", "dtype": "float16"},
-    {"paramwise_cfg": {"bias_decay_mult": 0.0}},
 ]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-@pytest.mark.parametrize("kind", ["SGD", "AdamW", "Muon"])
+@pytest.mark.parametrize("kind", ["AdamW", "Muon"])
 def test_a_resumed_run_is_bit_identical(kind: str, section: dict[str, Any]) -> None:
     whole, part, resumed = net(), net(), net()
     train(whole, build(whole, kind, **section), range(8))
