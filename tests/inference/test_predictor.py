@@ -23,9 +23,9 @@ _TRUTH = {
 }
 
 
-def _with_truth(predictions: list[Any], dataset: Any, fields: list[str]) -> list[Any]:
-    """Adds the ground truth of a dataset to the predictions on its images."""
-    for index, prediction in enumerate(predictions):
+def _with_truth(predictions: list[Any], dataset: Any, start: int, fields: list[str]) -> list[Any]:
+    """Adds the ground truth of a dataset to the predictions on its images from an index on."""
+    for index, prediction in enumerate(predictions, start):
         sample = dataset[index]["data_samples"]
         prediction.set_metainfo({key: sample.get(key) for key in sample.metainfo_keys()})
         for field in fields:
@@ -47,23 +47,13 @@ def test_predictions_on_files_have_exactly_the_metrics_of_a_test(tmp_path: Path,
     loop: Any = runner.test_loop
     evaluator = loop.evaluator
     for start in range(0, len(paths), 4):
-        found = _with_truth(predictor(paths[start : start + 4]), _Shifted(dataset, start), _TRUTH[name])
+        found = _with_truth(predictor(paths[start : start + 4]), dataset, start, _TRUTH[name])
         evaluator.process(data_samples=found, data_batch=None)
     metrics = evaluator.evaluate(len(paths))
     assert metrics.keys() <= wanted.keys()
     assert len(metrics) >= 1
     for key, value in metrics.items():
         np.testing.assert_array_equal(np.asarray(value), np.asarray(wanted[key]), err_msg=key)
-
-
-class _Shifted:
-    """The samples of a dataset from an index on."""
-
-    def __init__(self, dataset: Any, start: int) -> None:
-        self.dataset, self.start = dataset, start
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[self.start + index]
 
 
 def test_features_of_self_supervised_models_are_those_of_a_test(tmp_path: Path) -> None:

@@ -108,7 +108,15 @@ def predict_files(
     failures: list[Failure] = []
     os.makedirs(out, exist_ok=True)
     with open(unfinished, "w", encoding="utf-8") as lines:
-        for source, prediction in _predicted(predictor, files, failures):
+        predicted = track(
+            _predicted(predictor, files, failures),
+            "predict",
+            total=None if any(is_video(path) for _, path in files) else len(files),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        for source, prediction in predicted:
             line = describe_prediction(prediction, predictor.metainfo, score=score)
             if "labels" in line:
                 labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
@@ -192,35 +200,18 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
 def _predicted(
     predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
 ) -> Iterator[tuple[ImageFile, Any]]:
-    """Yields each image with its prediction. Shows the progress if standard error is a terminal."""
+    """Yields each image with its prediction. Appends images that cannot be read to `failures`."""
 
-    def predictions() -> Iterator[tuple[ImageFile, Any]]:
-        for batch in in_chunks(_samples(predictor, files, failures), predictor.batch_size):
-            found = predictor.predict_batch([sample for _, sample in batch])
-            yield from zip([source for source, _ in batch], found, strict=True)
+    def samples() -> Iterator[tuple[ImageFile, Any]]:
+        for index, source in enumerate(read_files(files, failures)):
+            try:
+                yield source, predictor.preprocess(source.image, index)
+            except DataError as error:
+                failures.append(Failure(source.path, str(error)))
 
-    has_video = any(is_video(path) for _, path in files)
-    yield from track(
-        predictions(),
-        "predict",
-        total=None if has_video else len(files),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-
-
-def _samples(
-    predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
-) -> Iterator[tuple[ImageFile, Any]]:
-    """Yields each image with its preprocessed sample. Appends images that cannot be read to `failures`."""
-    for index, source in enumerate(read_files(files, failures)):
-        try:
-            sample = predictor.preprocess(source.image, index)
-        except DataError as error:
-            failures.append(Failure(source.path, str(error)))
-        else:
-            yield source, sample
+    for batch in in_chunks(samples(), predictor.batch_size):
+        found = predictor.predict_batch([sample for _, sample in batch])
+        yield from zip([source for source, _ in batch], found, strict=True)
 
 
 def _name(label: int, classes: Sequence[Any]) -> str:
@@ -272,26 +263,19 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
         elif os.path.isfile(path):
             found.append((os.path.basename(path), path))
         elif glob.has_magic(path):
-            matching = [
-                each
-                for each in sorted(glob.glob(path, recursive=True))
-                if os.path.isfile(each) and not _is_inside(each, skipped)
-            ]
-            if not matching:
+            matching = [each for each in sorted(glob.glob(path, recursive=True)) if not _is_inside(each, skipped)]
+            pictures = [(os.path.basename(each), each) for each in matching if os.path.isfile(each)]
+            if not pictures:
                 raise ArgumentError(f"no file matches '{path}'")
-            found += [(os.path.basename(each), each) for each in matching]
+            found += pictures
         else:
             raise ArgumentError(f"the file '{path}' does not exist", notes=missing_path_notes(path))
-    stems = [os.path.splitext(name)[0] for name, _ in found]
-    folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video get their own folder
-    names: set[str] = set()
-    unique: list[tuple[str, str]] = []
-    for stem, (_, path) in zip(stems, found, strict=True):
-        taken = names | folders if is_video(path) else names
-        name = unique_name(stem, taken)
-        names.add(name)
-        unique.append((name, path))
-    return unique
+    folders = dict.fromkeys(os.path.dirname(name) for name, _ in found)  # the frames of a video get their own folder
+    files: dict[str, str] = {}
+    for name, path in found:
+        taken = {**files, **folders} if is_video(path) else files
+        files[unique_name(os.path.splitext(name)[0], taken)] = path
+    return list(files.items())
 
 
 def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
