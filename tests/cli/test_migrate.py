@@ -148,16 +148,3 @@ def test_nothing_is_written_into_the_package_unless_it_is_named(
     assert main(["migrate", *arguments]) == 0
     after = {path for path in installed.parent.rglob("*") if path.is_file()}
     assert sorted(str(path.relative_to(installed.parent)) for path in after - before) == written
-
-
-@pytest.mark.parametrize("arguments", [["old-one.py"], ["--tree", "."]])
-def test_output_is_required_inside_the_package(
-    installed: Path,
-    footplate: Callable[..., tuple[int, str, str]],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-) -> None:
-    monkeypatch.chdir(installed / "configs")
-    code, _, error = footplate("migrate", *arguments)
-    assert (code, "is part of footplate" in error) == (2, True)
-    assert [path.name for path in installed.rglob("*.py")] == ["old-one.py"]

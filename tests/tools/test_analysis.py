@@ -104,14 +104,3 @@ def test_shared_headline_metrics_are_compared(make_run: Callable[..., Run]) -> N
     assert last == f"mIoU: {folders[0]} 45, {folders[1]} 41, difference +4"
     assert compare_runs([first]) == []
     assert "difference" not in explain_runs([first])
-
-
-def test_metrics_of_save_best_are_compared(tmp_path: Path) -> None:
-    runs = []
-    for name, value in (("a", 0.5), ("b", 0.25)):
-        folder = tmp_path / name / "20260101_000000/vis_data"
-        folder.mkdir(parents=True)
-        (folder / "scalars.json").write_text(json.dumps({"mIoU": 40.0, "mAcc": value, "aAcc": value, "step": 9}))
-        (folder / "config.py").write_text("default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'aAcc', 'x']))\n")
-        runs.append(read_run(tmp_path / name))
-    assert [(each["metric"], each["difference"]) for each in compare_runs(runs)] == [("mAcc", -0.25), ("aAcc", -0.25)]

@@ -111,19 +111,6 @@ def test_vertical_axis_has_round_numbers(low: float, high: float, expected: list
     assert rungs(terminal_plot([line_of([low, high, low])])) == expected
 
 
-@pytest.mark.parametrize(
-    ("last", "expected"),
-    [
-        (1099, ["0", "200", "400", "600", "800", "1000"]),
-        (1, ["0", "1"]),
-    ],
-)
-def test_horizontal_axis_has_round_and_separate_numbers(last: int, expected: list[str]) -> None:
-    rule, numbers, _ = terminal_plot([[(0.0, 1.0), (float(last), 0.5)]])[-3:]
-    assert numbers.split() == expected
-    assert rule.count("┬") == len(expected)
-
-
 def test_curve_lies_in_the_row_of_its_value() -> None:
     lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
     drawn = [line for line in lines if any("\u2801" <= letter <= "\u28ff" for letter in line)]

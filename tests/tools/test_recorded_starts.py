@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from footplate import Runner
 from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.report_curves import arrange_charts
@@ -92,23 +90,3 @@ def test_damaged_record_of_a_start_is_derived(tmp_path: Path) -> None:
     (record,) = tmp_path.glob("*/start.json")
     record.write_text('{"kind": "train"}')
     assert read_run(tmp_path).derived == ["the epoch length"]
-
-
-@pytest.mark.parametrize("accesses", [1, 3])
-def test_checkpoint_that_disappears_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accesses: int) -> None:
-    file = tmp_path / "20260101_000000/vis_data/scalars.json"
-    file.parent.mkdir(parents=True)
-    file.write_text('{"loss": 1.0, "step": 1}\n')
-    removed, stat, count = tmp_path / "iter_1.pth", Path.stat, 0
-    removed.write_bytes(b"1234")
-
-    def remove_after(path: Path, *args: Any, **kwargs: Any) -> Any:
-        nonlocal count
-        found = stat(path, *args, **kwargs)
-        count += path == removed
-        if path == removed and count == accesses:
-            path.unlink()
-        return found
-
-    monkeypatch.setattr(Path, "stat", remove_after)
-    assert summarize(read_run(tmp_path))["checkpoints"] in ({}, {"iter_1.pth": 4})

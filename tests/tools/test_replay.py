@@ -1,17 +1,15 @@
 """Tests that every layer of the replayed iteration is recorded."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.tools.replay import Reading, Replay, read_facts, record_layers, replay
+from footplate.tools.replay import read_facts, replay
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import settings
 from tests.tools.bursting import BurstingModel
@@ -95,38 +93,3 @@ def test_replay_with_several_processes_reports_no_failure(
     assert first == second
     assert first[0] == 7
     assert "error" not in capfd.readouterr().err
-
-
-class Net(nn.Module):
-    """Two layers; the outputs of the second come in a dict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)
-        with torch.no_grad():
-            self.first.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
-            self.second.weight.fill_(1.0)
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        return {"score": self.second(self.first(inputs)).log()}
-
-
-def test_readings_come_in_the_order_of_computation() -> None:
-    model, record = Net(), Replay(1)
-    record_layers(model, record)
-    model(torch.tensor([[1.0, 1.0]]))["score"].sum().backward()
-    assert [(each.name, each.kind, each.shape) for each in record.readings] == [
-        ("first", "Linear", (1, 2)),
-        ("second", "Linear", (1, 1)),
-        ("(model)", "Net.score", (1, 1)),
-        ("second.weight", "gradient", (1, 2)),
-        ("first.weight", "gradient", (2, 2)),
-    ]
-    assert [each.low for each in record.readings[:3]] == [1.0, 3.0, pytest.approx(math.log(3.0))]
-
-
-def test_reading_counts_non_finite_entries() -> None:
-    found = Reading.of(torch.tensor([math.nan, 3.0, math.inf, -math.inf]), "layer", "Linear")
-    assert (found.nonfinite, found.low, found.high) == ("1 of 4 NaN, 2 of 4 inf", 3.0, 3.0)
-    assert Reading.of(torch.tensor([1.0, -2.0]), "layer", "Linear").nonfinite == ""
-    assert math.isnan(Reading.of(torch.tensor([1 - 2j, complex(math.nan, 5)])[1:].real, "layer", "Linear").low)

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +129,6 @@ def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: 
     assert run.warnings == [
         "Non-finite until the end of the run: loss (train) after iteration 20, acc (val) after iteration 20."
     ]
-
-
-def test_sharded_checkpoints_are_found_if_they_are_complete(tmp_path: Path) -> None:
-    write(tmp_path / "scalars.json", [{"loss": 1.0, "step": 1}])
-    _text(tmp_path / "iter_1.pth", "12345")
-    _text(tmp_path / "iter_2.sharded/layout.json", "{}")
-    _text(tmp_path / "iter_2.sharded/rank_0-a.bin", "123")
-    _text(tmp_path / "iter_3.sharded/rank_0-a.bin", "123")
-    os.utime(tmp_path / "iter_1.pth", (1, 1))
-    found = read_run(tmp_path).checkpoints
-    assert [(path.name, size) for path, size in found.items()] == [("iter_1.pth", 5), ("iter_2.sharded", 5)]
 
 
 def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:

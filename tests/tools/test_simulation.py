@@ -202,7 +202,6 @@ def test_run_that_cannot_be_simulated_is_an_error(train_cfg: Any, arguments: dic
     ("train_cfg", "length"),
     [
         ({"max_epochs": 2, "max_iters": None}, (2, 8)),
-        ({"max_epochs": None, "max_iters": 6}, (1, 6)),
         ({"type": "CustomLoop", "by_epoch": True, "max_iters": 6}, (1, 6)),
         ({"type": "CustomLoop", "by_epoch": False, "max_epochs": 2}, (2, 8)),
     ],

@@ -1,7 +1,6 @@
 """Finds the module of a model that raised an error, and the config section that describes the module."""
 
 import errno
-import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -107,11 +106,5 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
 def _input_shapes(module: nn.Module, frames: Sequence[FrameType]) -> str:
     """Returns the shapes of the tensors that the last call of a module received."""
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
-    if calls:
-        inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()]
-    else:  # the parent called `forward` directly
-        code = getattr(inspect.unwrap(module.forward), "__code__", None)
-        arguments = [inspect.getargvalues(frame) for frame in frames if frame.f_code is code]
-        own = [each for each in arguments if each.args and each.locals.get(each.args[0]) is module]
-        inputs = [own[-1].locals.get(name) for name in own[-1].args] if own else []
+    inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
     return ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))

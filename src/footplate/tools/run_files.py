@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -68,21 +68,13 @@ def read_lines(file: Path) -> Iterator[str]:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
 
 
-def read_logs(files: Sequence[Path]) -> list[list[str]]:
-    """Returns the last 100,000 lines of each log, without line endings.
-
-    If a log cannot be read, logs a warning and returns no lines for it.
-    """
-    logs: list[list[str]] = []
+def read_logs(files: Iterable[Path]) -> Iterator[str]:
+    """Yields the last 100,000 lines of each log, without line endings. Logs a warning for a log that cannot be read."""
     for file in files:
-        lines: deque[str] = deque(maxlen=_MAX_LINES)
         try:
-            lines.extend(line.rstrip("\r\n") for line in read_lines(file))
+            yield from deque((line.rstrip("\r\n") for line in read_lines(file)), maxlen=_MAX_LINES)
         except DataError as error:
             _logger.warning("%s", error.message)
-            lines.clear()
-        logs.append(list(lines))
-    return logs
 
 
 def read_small(file: Path) -> str:

@@ -340,13 +340,13 @@ def _warnings(folder: Path) -> list[str]:
     """Returns the warnings and errors of a run. For runs of other engines, reads them from the text logs."""
     lines = []
     files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
-    for line in (line for log in read_logs(files) for line in log):
+    for line in read_logs(files):
         with suppress(ValueError, RecursionError, KeyError, TypeError):  # damaged
             found = json.loads(line)
             lines.append(" - ".join(str(found[key]) for key in ("time", "logger", "level", "message")))
     of_others = [log for log in folder.glob("**/*.log") if not (log.parent / "environment.json").exists()]
-    logs = read_logs(safe_files(sorted(of_others), folder))
-    return lines + [line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line]
+    log = read_logs(safe_files(sorted(of_others), folder))
+    return lines + [line for line in log if " - WARNING - " in line or " - ERROR - " in line]
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
@@ -356,34 +356,25 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """
     tables: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
     invalid = 0
-    for line in (line for lines in read_logs(list(files)) for line in lines):
+    for line in read_logs(files):
         try:
             fields = json.loads(line)
             name = fields["dataset"], fields["metric"], fields["mode"]
             table = PerClassResults(*name, fields["step"], list(fields["columns"]), list(fields["rows"]))
-            is_valid = _is_valid(table)
-        except (ValueError, RecursionError, KeyError, TypeError):
-            is_valid = False
-        if is_valid:
-            steps = tables.pop(name, {})
-            tables[name] = {**steps, table.step: table}  # the latest name comes last
-        else:
+            _check_table(table)
+        except (ValueError, RecursionError, LookupError, TypeError):
             invalid += 1
+            continue
+        tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
         _logger.warning("Skipping unreadable lines in the per-class results: %d.", invalid)
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
 
 
-def _is_valid(table: PerClassResults) -> bool:
-    """Checks the types and sizes of a table that was read from a file."""
-    names = (table.dataset, table.metric, table.mode, *table.columns)
-    return (
-        all(isinstance(name, str) for name in names)
-        and _is_number(table.step)
-        and abs(table.step) <= MAX_RUN_LENGTH
-        and len(table.columns) > 0
-        and all(
-            isinstance(row, list) and len(row) == len(table.columns) and isinstance(row[0], str) for row in table.rows
-        )
-        and all(value is None or _is_number(value) for _, *values in table.rows for value in values)
-    )
+def _check_table(table: PerClassResults) -> None:
+    """Raises a ValueError if a table that was read from a file has other types or sizes than those of a run."""
+    names = (table.dataset, table.metric, table.mode, *table.columns, *(row[0] for row in table.rows))
+    values = [value for row in table.rows for value in row[1:] if value is not None]
+    is_valid = all(isinstance(name, str) for name in names) and all(map(_is_number, (table.step, *values)))
+    if not is_valid or abs(table.step) > MAX_RUN_LENGTH or {len(row) for row in table.rows} - {len(table.columns)}:
+        raise ValueError("not a table of per-class results")

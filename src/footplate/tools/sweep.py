@@ -176,7 +176,7 @@ class _Sweep:
                 if settings.prune
                 else optuna.pruners.NopPruner(),
             )
-            earlier = len(self.study.get_trials(deepcopy=False))
+            earlier = len(self._trials())
             attributes = self.study.user_attrs
         except SQLAlchemyError as error:
             raise DataError(f"the study.db in '{folder}' is damaged", notes=[_NEW_FOLDER]) from error
@@ -215,7 +215,7 @@ class _Sweep:
                         running.remove(trial)
                         self._end(trial, code)
         except MissingMetricError:
-            if not self.study.get_trials(deepcopy=False, states=(_States.COMPLETE,)):
+            if not self._trials(_States.COMPLETE):
                 # The study has the wrong metric, so it would reject the corrected command.
                 optuna.delete_study(study_name="sweep", storage=self.storage)
             raise
@@ -233,7 +233,7 @@ class _Sweep:
 
     def _enqueue(self) -> int:
         """Enqueues the trials whose values are known, and returns the number of trials to run."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         again = [trial for trial in trials if trial.state == _States.RUNNING]  # the sweep was interrupted or killed
         for trial in again:
             self.study.tell(trial.number, state=_States.FAIL)
@@ -249,20 +249,19 @@ class _Sweep:
         if not all(parameter.choices for parameter in self.parameters.values()):
             return left
         for indices in itertools.product(*(range(len(each.choices)) for each in self.parameters.values())):
-            if self._count_waiting() >= left:
+            if len(self._trials(_States.WAITING)) >= left:
                 break
             self.study.enqueue_trial(dict(zip(self.parameters, indices, strict=True)), skip_if_exists=True)
-        return min(left, self._count_waiting())
+        return min(left, len(self._trials(_States.WAITING)))
 
-    def _count_waiting(self) -> int:
-        return len(self.study.get_trials(deepcopy=False, states=(_States.WAITING,)))
+    def _trials(self, *states: Any) -> list[Any]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _ended_trials(self) -> list[Any]:
         """Returns the finished trials, without interrupted trials, which another trial continues."""
-        trials = self.study.get_trials(deepcopy=False)
         return [
             trial
-            for trial in trials
+            for trial in self._trials()
             if trial.state.is_finished() and (trial.state != _States.FAIL or "error" in trial.user_attrs)
         ]
 
@@ -273,7 +272,7 @@ class _Sweep:
         cfg = with_values(self.cfg, values)
         digest = sha256_of(cfg)
         trial.set_user_attr("config", digest)
-        for other in self.study.get_trials(deepcopy=False, states=(_States.COMPLETE,)):
+        for other in self._trials(_States.COMPLETE):
             if other.user_attrs.get("config") == digest:
                 trial.set_user_attr("same_as", other.number)
                 self._tell(trial, other.value)
