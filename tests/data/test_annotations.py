@@ -75,15 +75,12 @@ def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: 
     [
         ("a.json", None, "a.json' does not exist\n  '.*' has no 'a.json'"),
         ("a.json", "{", "a.json' cannot be parsed: Expecting property name"),
-        ("a.yaml", "a: [", "a.yaml' cannot be parsed"),
         (
             "a.json",
             '{"images": []}',
             r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*Override",
         ),
-        ("a.json", "[1]", "lacks the keys"),
         ("a.txt", "", "must end with one of .json, .yaml, .yml, .pkl, .pickle\n.*Override load_data_list"),
-        ("a.pkl", "", "cannot be parsed: EOFError"),
     ],
 )
 def test_unreadable_annotation_files_are_reported(name: str, text: str | None, message: str, tmp_path: Path) -> None:
@@ -91,11 +88,6 @@ def test_unreadable_annotation_files_are_reported(name: str, text: str | None, m
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         load_annotations(str(tmp_path / name))
-
-
-def test_lines_have_no_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("cat\ndog\n")
-    assert read_lines(str(tmp_path / "a.txt")) == ["cat", "dog"]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
@@ -107,9 +99,6 @@ def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None
     ("root", "path", "expected"),
     [
         ("root", "a/b", "root/a/b"),
-        ("root", "", "root"),
-        ("", "a", "a"),
-        ("", "", ""),
         ("root", "/a", "/a"),
         ("root", "C:/a", "C:/a"),
         ("root", "s3://bucket/a", "s3://bucket/a"),
@@ -120,24 +109,18 @@ def test_paths_are_joined_to_the_root(root: str, path: str, expected: str) -> No
     assert join_root(root, path) == expected
 
 
-def _nested_references(kind: str) -> str:
+def _nested_references() -> str:
     """Returns a YAML text in which each of 40 lines refers to the previous one nine times."""
-    if kind == "merges":
-        lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
-    else:
-        lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))]
+    lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
     return "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.yaml", _nested_references("merges"), "its references (`*`) expand to more than 100000 values"),
-        ("a.yaml", _nested_references("lists"), "its references (`*`) expand to more than 100000 values"),
+        ("a.yaml", _nested_references(), "its references (`*`) expand to more than 100000 values"),
         ("a.yaml", "a: &a [*a]", "its references (`*`) expand to more than 100000 values"),
-        ("a.yaml", "[" * 5000, "it is nested too deeply"),
         ("a.json", "[" * 200_000, "it is nested too deeply"),
-        ("a.yaml", "a: 1" + ":59" * 500, "it contains a number with more than 1000 characters"),
         ("a.json", f"[{'9' * 5000}]", "Exceeds the limit (4300 digits)"),
     ],
 )
@@ -159,7 +142,6 @@ def test_references_are_resolved(tmp_path: Path) -> None:
     "segmentation",
     [
         [[2, 1, 5, 1, 5, 4, 2, 4]],
-        [[2, 1, 5, 1, 5, 2, 2, 2], [2, 2, 5, 2, 5, 4, 2, 4]],
         [[0, 0, 1, 1], [2, 1, 5, 1, 5, 4, 2, 4]],
         {"size": [6, 8], "counts": [13, 3, 3, 3, 3, 3, 20]},
         encode_mask(SQUARE),
@@ -178,28 +160,16 @@ def test_encoded_masks_are_decoded_to_equal_masks() -> None:
         assert np.array_equal(decode_mask(runs, (37, 53)), mask)
 
 
-@pytest.mark.parametrize("segmentation", [[], [[0, 0, 3, 3]]])
-def test_polygons_with_fewer_than_three_corners_are_ignored(segmentation: Any) -> None:
-    assert not decode_mask(segmentation, (6, 8)).any()
-
-
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        (5, "cannot be decoded"),
-        ({"size": [6, 8]}, "cannot be decoded"),
-        ({"size": [6, 8], "counts": [1, 2]}, "the run lengths of a segmentation do not add up to 48 pixels"),
         ({"size": [6, 8], "counts": [0, 10**12]}, "the run lengths of a segmentation do not add up to 48 pixels"),
-        ({"size": [6, 8], "counts": [60, -12]}, "the run lengths of a segmentation do not add up to 48 pixels"),
         ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"size \(1048576, 1048576\) does not fit an image"),
         (
             [[0, 0, 1e9, 0, 1e9, 1e9]],
             r"a point of a segmentation polygon is far outside its image of size \(6, 8\)",
         ),
-        ([[0, 0, 4, 0, 4, float("nan")]], "a point of a segmentation polygon is far outside"),
-        ([[0, 0, 4, 0, 4, 10**400]], "cannot be decoded"),
         ([[0, 0, 7, 5] * 5000], "the outline of a segmentation is 70000 pixels long in an image of size"),
-        ([["a", 0, 7, 5, 1, 1]], "cannot be decoded"),
         ({"size": [6, 8], "counts": "zzzz"}, "cannot be decoded"),
         (encode_mask(SQUARE[:5]), r"size \(5, 8\) does not fit an image of size \(6, 8\)"),
     ],

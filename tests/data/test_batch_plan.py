@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 from footplate.data.batch_plan import UnevenSplit
 
+few = settings(max_examples=20)
 sizes, worlds, batch_sizes = st.integers(1, 40), st.integers(1, 8), st.integers(1, 7)
 
 
@@ -36,6 +37,7 @@ def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tu
     return found
 
 
+@few
 @given(sizes, worlds, batch_sizes)
 def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, epoch=2)
@@ -55,6 +57,7 @@ def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int,
             assert share == pytest.approx(len(batch) * world / len(together)) or (share, len(batch)) == (0, 1)
 
 
+@few
 @given(sizes, worlds, batch_sizes)
 def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, drop_last=True)
@@ -62,12 +65,7 @@ def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, worl
     assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
 
 
-@given(sizes, worlds, batch_sizes, st.integers(0, 12))
-def test_a_pass_can_start_at_any_batch(size: int, world: int, batch_size: int, start: int) -> None:
-    whole, late = passes(size, world, batch_size), passes(size, world, batch_size, start=start)
-    assert late == [each[start:] for each in whole]
-
-
+@few
 @given(sizes, worlds, batch_sizes, st.integers(0, 20))
 def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
     found = passes(size, world, batch_size, sample=sample)
@@ -76,11 +74,6 @@ def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int,
     assert {plan.batches_from(sample) for plan in plans} == {len(found[0])}
     seen = [index for each in found for batch, share in each if share for index in batch]
     assert len(seen) == len(set(seen)) == max(size - sample * world, 0)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_workers(workers: int) -> None:
-    assert passes(11, 3, 2, num_workers=workers, epoch=1) == passes(11, 3, 2, epoch=1)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +117,7 @@ def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch:
     return [share[at] for at in range(longest) for share in shares if at < len(share)]
 
 
-@settings(max_examples=60)
+@few
 @given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
 def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, round_up: bool, epoch: int) -> None:
     whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)
@@ -134,7 +127,7 @@ def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, rou
     assert len(found) == (-(-size // world) * world if round_up else size)
 
 
-@pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (2, 9, 1), (3, 10, 2)])
+@pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (3, 10, 1)])
 @pytest.mark.parametrize("round_up", [True, False])
 def test_samples_do_not_depend_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
     found = read_together(world, size, round_up=round_up, workers=workers, epoch=1)

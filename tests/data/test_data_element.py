@@ -42,12 +42,6 @@ def test_data_and_metainfo_are_read_as_attributes() -> None:
     assert "labels" not in found
 
 
-def test_metainfo_property_returns_a_copy() -> None:
-    found = element()
-    found.metainfo["img_path"] = "b.png"
-    assert found.img_path == "a.png"
-
-
 def test_setting_an_attribute_sets_a_data_field() -> None:
     found = element()
     found.labels = [1]
@@ -144,17 +138,6 @@ def test_clone_is_independent() -> None:
     other.set_metainfo({"img_path": "b.png"})
     assert (found.note, found.img_path) == ("x", "a.png")
     assert other.scores is found.scores
-
-
-def test_update_copies_data_and_metainfo() -> None:
-    found = element()
-    found.update(BaseDataElement(metainfo={"img_path": "z.png"}, note="z"))
-    assert (found.img_path, found.note) == ("z.png", "z")
-
-
-def test_to_dict_converts_nested_elements() -> None:
-    found = BaseDataElement(metainfo={"a": 1}, inner=BaseDataElement(b=2))
-    assert found.to_dict() == {"a": 1, "inner": {"b": 2}}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda found: pickle.loads(pickle.dumps(found))])

@@ -120,7 +120,7 @@ EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 9}
 ITERATIONS = {"by_epoch": False, "max_iters": 18, "val_interval": 99}
 
 
-@pytest.mark.parametrize(("size", "start"), [(3, 2), (8, 6), (2, 9)])
+@pytest.mark.parametrize(("size", "start"), [(3, 2), (8, 6)])
 def test_epochs_resume_at_the_same_sample_with_a_different_batch_size(
     tmp_path: Path, size: int, start: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,8 +135,7 @@ def test_epochs_resume_at_the_same_sample_with_a_different_batch_size(
     assert f"{where} with other settings (batch size {size} instead of 4" in said[0]
 
 
-@pytest.mark.parametrize("size", [3, 8])
-@pytest.mark.parametrize("sampler", ["DefaultSampler", "InfiniteSampler"])
+@pytest.mark.parametrize(("sampler", "size"), [("DefaultSampler", 3), ("InfiniteSampler", 8)])
 def test_iterations_resume_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
     _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=8)
     path = str(tmp_path / "iter_8.pth")
@@ -169,7 +168,7 @@ def position(size: int, world_size: int) -> DataPosition:
     return found
 
 
-@pytest.mark.parametrize(("world_size", "done"), [(1, 4), (4, 1), (7, 4)])
+@pytest.mark.parametrize(("world_size", "done"), [(1, 4), (7, 4)])
 def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
     world_size: int, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +190,7 @@ def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
 
 @pytest.mark.parametrize(
     ("before", "after", "batch", "sample"),
-    [((4, 2), (4, 4), 3, 56), ((4, 2), (2, 3), 9, 54), ((4, 2), (16, 1), 3, 56), ((4, 2), (8, 1), 7, 56)],
+    [((4, 2), (2, 3), 9, 54), ((4, 2), (16, 1), 3, 56)],
 )
 def test_a_different_number_of_processes_resumes_at_the_same_sample(
     before: tuple[int, int], after: tuple[int, int], batch: int, sample: int, caplog: pytest.LogCaptureFixture
@@ -207,8 +206,7 @@ def test_a_different_number_of_processes_resumes_at_the_same_sample(
     assert "is no longer bit-exact" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("start", [5, 8])
-@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])
 def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_epoch: bool, start: int) -> None:
     length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
     given: Any = {"size": 4, "sampler": "InfiniteSampler", "limit": 5}
@@ -223,9 +221,8 @@ def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_
     assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(tmp_path: Path, by_epoch: bool) -> None:
-    length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
+def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(tmp_path: Path) -> None:
+    length = EPOCHS
     given: Any = {"sampler": "InfiniteSampler", "limit": 5}
     whole, samples, _ = run(tmp_path / "whole", length, size=4, save_at=3, **given)
     saved = str(tmp_path / "whole/iter_3.pth")
@@ -284,11 +281,12 @@ class NextPass(OwnState):
         self.is_loaded = self.done < 6
 
 
-@pytest.mark.parametrize("train_cfg", [EPOCHS, ITERATIONS], ids=["epochs", "iterations"])
-@pytest.mark.parametrize("save_at", [2, 6, 9, "epoch"])
-@pytest.mark.parametrize("kind", [OwnState, NextPass, OwnStateInDataset])
+@pytest.mark.parametrize(
+    ("kind", "train_cfg", "save_at"),
+    [(OwnState, EPOCHS, 2), (OwnState, ITERATIONS, 6), (NextPass, EPOCHS, "epoch"), (OwnStateInDataset, ITERATIONS, 9)],
+)
 def test_a_loader_with_a_state_continues_from_it(
-    tmp_path: Path, train_cfg: dict[str, Any], save_at: Any, kind: type[Any]
+    tmp_path: Path, kind: type[Any], train_cfg: dict[str, Any], save_at: Any
 ) -> None:
     def train(**changes: Any) -> tuple[list[int], Any]:
         stateful = kind()

@@ -1,8 +1,6 @@
-import copy
 import gc
 import multiprocessing
 import os
-import pickle
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -11,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,33 +17,19 @@ from footplate.data.batches import pseudo_collate
 from footplate.data.shared_memory import SentBatch, SharedIndices
 from footplate.errors import DataError
 
-records = st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3), max_size=12)
 
-
-@given(records)
-def test_records_are_read_unchanged(several: list[Any]) -> None:
+def test_records_are_read_unchanged() -> None:
+    several: list[Any] = [{}, {"ä": 1 << 70}, {"a": "x" * 5, "b": [1.5]}, {}]
     store = RecordStore(several)
-    assert len(store) == len(several)
     assert list(store) == several
-    assert [store[at - len(several)] for at in range(len(several))] == several
-
-
-@given(records, st.data())
-def test_a_subset_contains_the_selected_records(several: list[Any], data: st.DataObject) -> None:
-    chosen = data.draw(st.lists(st.integers(0, len(several) - 1), max_size=8)) if several else []
-    assert list(RecordStore(several).subset(chosen)) == [several[at] for at in chosen]
+    assert [store[at - 4] for at in range(4)] == several
+    assert list(store.subset([2, 0, 2])) == [several[2], {}, several[2]]
 
 
 def test_each_access_returns_a_copy() -> None:
     store = RecordStore([{"image": np.zeros(2)}])
     store[0]["image"][0] = 1.0
     assert store[0]["image"].tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("index", [2, -3])
-def test_an_index_out_of_range_is_refused(index: int) -> None:
-    with pytest.raises(IndexError):
-        RecordStore([1, 2])[index]
 
 
 def own_memory_of_a_reader(store: Any, answers: Any) -> None:
@@ -84,21 +66,12 @@ class Counting(Dataset[int]):
         return self.indices.add(index // 2) * 0
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_share_a_set_of_indices(method: str) -> None:
+def test_workers_share_a_set_of_indices() -> None:
     dataset = Counting()
     for _ in range(2):
-        for _ in DataLoader(dataset, num_workers=2, multiprocessing_context=method):
+        for _ in DataLoader(dataset, num_workers=2):
             pass
     assert len(dataset.indices) == 4
-
-
-def test_a_copy_of_a_set_of_indices_is_independent() -> None:
-    indices = SharedIndices()
-    assert (indices.add(5), indices.add(5)) == (True, False)
-    for other in (copy.deepcopy(indices), pickle.loads(pickle.dumps(indices))):
-        assert (other.add(5), other.add(-1), len(other)) == (False, True, 2)
-    assert len(indices) == 1
 
 
 class Unsendable(Dataset[Any]):
@@ -128,9 +101,8 @@ def first_of_each(samples: list[Any]) -> Iterator[Any]:
     return (sample["index"] for sample in samples)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_sample_that_cannot_be_sent_is_reported(workers: int) -> None:
-    loader = SampleLoader(Unsendable(5), batch_size=4, num_workers=workers, collate_fn=pseudo_collate, timeout=60)
+def test_a_sample_that_cannot_be_sent_is_reported() -> None:
+    loader = SampleLoader(Unsendable(5), batch_size=4, num_workers=1, collate_fn=pseudo_collate, timeout=60)
     found = iter(loader)
     assert next(found)["index"] == [0, 1, 2, 3]
     with pytest.raises(DataError) as caught:
@@ -149,37 +121,19 @@ def test_the_batch_is_reported_if_the_sample_is_unknown() -> None:
         list(loader)
 
 
-def test_unpicklable_samples_can_be_read_in_the_main_process() -> None:
-    assert len(list(SampleLoader(Unsendable(5), batch_size=4, collate_fn=pseudo_collate))) == 3
-
-
 def received(batch: Any) -> Any:
     """Returns a batch as the main process receives it."""
     return ForkingPickler.loads(ForkingPickler.dumps(SentBatch(batch)))
 
 
-def test_small_tensors_do_not_keep_the_block() -> None:
-    sent = SentBatch({"image": torch.ones(2000), "label": torch.ones(3)})
-    assert sent._memory is not None
-    assert sent._memory.numel() == 8000
-    assert SentBatch({"label": torch.ones(3)})._memory is None
-
-
 @pytest.mark.parametrize(
     "value",
     [
-        torch.arange(6).reshape(2, 3),
         torch.rand(2, 30, 40, 5).to(memory_format=torch.channels_last),
-        torch.rand(40, 60).t(),
-        torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
         torch.rand(4, 6).t(),
         torch.tensor(3.5, dtype=torch.bfloat16),
-        torch.tensor([True, False]),
-        torch.tensor([1 + 2j]),
-        torch.tensor([2j]).conj(),
         torch.tensor([1 + 2j]).conj().imag,
         torch.empty(0, 4),
-        torch.empty(3, 0, dtype=torch.int16),
     ],
 )
 def test_values_and_strides_of_tensors_are_kept(value: Tensor) -> None:
@@ -194,19 +148,6 @@ def test_only_the_data_of_a_view_is_sent(value: Tensor) -> None:
     assert torch.equal(received(value), value)
     assert sent._memory is not None
     assert sent._memory.numel() == 20_032
-
-
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_nested_tensors_are_sent_as_by_torch() -> None:
-    value = torch.nested.nested_tensor([torch.ones(2), torch.zeros(3)])
-    found = received({"value": value})["value"]
-    assert [each.tolist() for each in found.unbind()] == [[1, 1], [0, 0, 0]]
-
-
-def test_batches_are_on_the_cpu_whatever_the_default_device() -> None:
-    with torch.device("meta"):
-        found = received([torch.ones(2000, device="cpu"), torch.empty(0, device="cpu")])
-    assert [each.device.type for each in found] == ["cpu", "cpu"]
 
 
 def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,14 +71,6 @@ def test_label_maps_come_from_the_shards(tmp_path: Path) -> None:
     assert packed["data_samples"].seg_map_path == str(tmp_path / "a.tar" / "a.seg.png")
 
 
-def test_a_class_of_a_label_map_is_checked(tmp_path: Path) -> None:
-    samples = [("a", {"png": png(1), "seg.png": png(2)})]
-    pipeline = [LOAD, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
-    dataset = dataset_of(tmp_path, samples, pipeline=pipeline, metainfo={"classes": ["a", "b"]})
-    with pytest.raises(DataError, match=r"a\.seg\.png"):
-        dataset[0]
-
-
 def test_label_zero_can_be_reduced(tmp_path: Path) -> None:
     samples = [("a", {"png": png(1), "seg.png": png(2)})]
     dataset = dataset_of(tmp_path, samples, pipeline=[LOAD, {"type": "LoadAnnotations"}], reduce_zero_label=True)
@@ -138,26 +129,12 @@ def npy_header(size: int) -> bytes:
     return stream.getvalue()
 
 
-def npz() -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, a=np.arange(3))
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("files", "fields", "expected"),
     [
         ({"png": b"", "cls": b"seven"}, None, "'b.cls' .* cannot be parsed: invalid literal for int"),
         ({"png": b"", "json": b"[1]"}, None, "'b.json' .* it must be a JSON object, not list"),
-        ({"png": b"", "json": b"{"}, None, "'b.json' .* cannot be parsed: "),
-        ({"png": b"", "json": b"[" * 100_000}, None, "'b.json' .* cannot be parsed: "),
-        ({"txt": b"\xff"}, {"text": "txt"}, "'b.txt' .* cannot be parsed: "),
-        ({"npy": b"x"}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
-        ({"npy": b""}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
-        ({"npy": npz()}, {"array": "npy"}, "'b.npy' .* cannot be parsed: the magic string is not correct"),
-        ({"npy": b"PK\3\4xxxxxx"}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
         ({"npy": npy_header(10**15)}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
-        ({"npy": npy_header(10**22)}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
     ],
 )
 def test_a_file_that_cannot_be_parsed_is_an_error(
@@ -169,16 +146,9 @@ def test_a_file_that_cannot_be_parsed_is_an_error(
     assert "a.tar" in str(caught.value)
 
 
-def test_an_image_that_cannot_be_decoded_is_an_error_that_names_shard_and_key(tmp_path: Path) -> None:
-    dataset = dataset_of(tmp_path, [("b", {"png": b"broken"})], pipeline=[LOAD])
-    with pytest.raises(DataError, match=r"a\.tar/b\.png' cannot be read: its format is unknown"):
-        dataset[0]
-
-
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [
-        ([("a", {"cls": b"1"})], "the sample 'a' of the shard '.*a.tar' has no 'img_path'"),
         ([("a", {"png": b""}), ("b", {"cls": b"1"})], "the sample 'b' of .* has no 'img_path'"),
         (
             [("a", {"png": b"", "cls": b"1"}), ("b", {"png": b""})],
@@ -206,14 +176,10 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     for shards in (
         str(tmp_path),
-        f"{tmp_path}/train-{{000..002}}.tar",
-        paths,
         [paths[0], f"{tmp_path}/train-00{{1..2}}.tar"],
     ):
         assert expand_shards(shards) == paths
-    assert expand_shards("train-{000..002}.tar", str(tmp_path)) == paths
     assert expand_shards(Path("train-{000..002}.tar"), str(tmp_path)) == paths
-    assert expand_shards([Path(path) for path in paths]) == paths
     assert expand_shards("s3://b/{0..1}/{08..10}.tar") == [
         f"s3://b/{a}/{b}.tar" for a in "01" for b in ("08", "09", "10")
     ]
@@ -224,15 +190,9 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
     [
         ("empty", DataError, "there are no .tar files in '.*empty'"),
         ("nowhere", DataError, "'.*nowhere' is neither a .tar file nor a folder"),
-        ([], DataError, "there are no shards"),
-        ("", ArgumentError, "shards must be a path or a list of paths"),
         (3, ArgumentError, "shards must be a path or a list of paths"),
-        ("{3..1}.tar", ArgumentError, r"the range '\{3..1\}' of shards is empty or too long"),
         ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
-        ("{0..9999}-{0..9999}.tar", ArgumentError, "the range .* is empty or too long"),
-        (["a.tar", "a.tar"], ArgumentError, "a shard is listed twice"),
         (["a.tar", "b.tar", "./a.tar"], ArgumentError, "a shard is listed twice"),
-        ([Path("a.tar"), 3], ArgumentError, "shards must be a path or a list of paths"),
     ],
 )
 def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:
@@ -248,12 +208,6 @@ def test_uppercase_names_are_shards_and_compressed_files_are_not(tmp_path: Path)
     (tmp_path / "b.tar").write_bytes(gzip.compress(tar(numbered([2]))))
     with pytest.raises(DataError, match=r"b\.tar' cannot be read: "):
         WebDataset(str(tmp_path))
-
-
-@pytest.mark.parametrize("fields", [{}, {"img_path": ""}, {"img_path": ";"}, {"img_path": ["png"]}])
-def test_wrong_fields_are_an_error(fields: Any) -> None:
-    with pytest.raises(ArgumentError, match="field"):
-        WebDataset("a.tar", fields=fields)
 
 
 def test_a_config_is_checked_before_data_is_read() -> None:
@@ -296,7 +250,6 @@ def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.Mo
     [
         ({"shard_window": 2, "shuffle": False}, "shard_window has no effect without shuffle"),
         ({"shard_window": 2}, "shard_window requires a dataset of shards, such as WebDataset, but 'range' has none"),
-        ({"shard_window": 0}, "shard_window"),
     ],
 )
 def test_a_wrong_window_is_an_error(settings: dict[str, Any], expected: str) -> None:
@@ -335,15 +288,14 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
     assert position(paths[::-1], repeat).load_state_dict(state, 3) == 3
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_remote_shards_equal_local_ones(tmp_path: Path, cached: bool) -> None:
+def test_remote_shards_equal_local_ones(tmp_path: Path) -> None:
     for path in write_shards(tmp_path / "data", (9, 3, 17, 8)):
         fsspec.filesystem("memory").pipe(f"/web-test/{path.name}", path.read_bytes())
-    settings = {"type": "WebDataset", "cache_dir": str(tmp_path / "cache") if cached else None}
+    settings = {"type": "WebDataset", "cache_dir": str(tmp_path / "cache")}
     local = section({**settings, "shards": str(tmp_path / "data")})
     remote = section({**settings, "shards": "memory://web-test"})
     assert numbers(build_dataloader(remote, seed=5)) == numbers(build_dataloader(local, seed=5))
-    assert (tmp_path / "cache").exists() == cached
+    assert (tmp_path / "cache").exists()
 
 
 def test_subsets_and_label_counts(tmp_path: Path) -> None:
@@ -355,10 +307,8 @@ def test_subsets_and_label_counts(tmp_path: Path) -> None:
     assert [dataset[at]["gt_label"] for at in range(len(dataset))] == [1]
 
 
-@pytest.mark.parametrize("extension", ["cls", "json"])
-def test_labels_are_read_without_images(tmp_path: Path, extension: str) -> None:
-    labels = {"cls": b"%d", "json": b'{"gt_label": %d}'}
-    dataset = dataset_of(tmp_path, [(f"{at}", {extension: labels[extension] % at, "png": png(at)}) for at in range(3)])
+def test_labels_are_read_without_images(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, [(f"{at}", {"cls": b"%d" % at, "png": png(at)}) for at in range(3)])
     os.truncate(tmp_path / "a.tar", (tmp_path / "a.tar").read_bytes().index(b"2.png"))
     with pytest.raises(DataError, match="has changed"):
         dataset.get_data_info(2)
@@ -419,7 +369,7 @@ def test_a_changed_shard_is_indexed_again(tmp_path: Path) -> None:
     assert WebDataset(str(tmp_path / "a.tar")).digest == second.digest
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 2}', "<p>There is no such file.</p>"])
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}'])
 def test_an_invalid_index_is_written_again(tmp_path: Path, text: str) -> None:
     index = tmp_path / f"a.tar{INDEX_SUFFIX}"
     index.write_text(text)
@@ -430,11 +380,11 @@ def test_an_invalid_index_is_written_again(tmp_path: Path, text: str) -> None:
 WHOLE = tar(numbered(range(3)))  # each file has a header of 512 bytes and at most 512 bytes of content
 
 
-def special(kind: bytes) -> bytes:
+def with_a_link() -> bytes:
     stream = io.BytesIO(WHOLE)
     with tarfile.open(fileobj=stream, mode="a") as archive:
         member = tarfile.TarInfo("00003.png")
-        member.type, member.linkname = kind, "00000.png"
+        member.type, member.linkname = tarfile.LNKTYPE, "00000.png"
         archive.addfile(member)
     return stream.getvalue()
 
@@ -443,18 +393,12 @@ def special(kind: bytes) -> bytes:
     ("content", "expected"),
     [
         (WHOLE[:540], "cannot be read: unexpected end of data|is incomplete"),
-        (WHOLE[:3072], "is incomplete or damaged"),
         (WHOLE[:2048] + b"x" * 512 + WHOLE[2560:], "is incomplete or damaged"),
-        (b"", "cannot be read: empty file"),
         (b"x" * 2000, "cannot be read: "),
-        (WHOLE + WHOLE, "is incomplete or damaged"),
-        (WHOLE[:6144] + bytes(20_000), "is incomplete or damaged"),
-        (tar([]), "contains no samples"),
         (tar([(".x", {"png": b"x"})]), "contains no samples"),
         (tar([*numbered([0, 1]), ("00000", {"txt": b"x"})]), "the sample '00000' occurs twice"),
         (tar([("a", {"png": b"x"}), ("a", {"PNG": b"y"})]), "the sample 'a' occurs twice"),
-        (special(tarfile.LNKTYPE), "'00003.png' in the shard .* is a link"),
-        (special(tarfile.SYMTYPE), "'00003.png' in the shard .* is a link"),
+        (with_a_link(), "'00003.png' in the shard .* is a link"),
     ],
 )
 def test_a_bad_shard_is_an_error_that_names_it(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -462,14 +406,6 @@ def test_a_bad_shard_is_an_error_that_names_it(tmp_path: Path, content: bytes, e
     with pytest.raises(DataError, match=expected) as caught:
         WebDataset(str(tmp_path / "a.tar"))
     assert str(tmp_path / "a.tar") in str(caught.value)
-
-
-def test_a_sparse_file_is_an_error(tmp_path: Path) -> None:
-    with (tmp_path / "0.png").open("wb") as stream:
-        stream.truncate(1_000_000)
-    subprocess.run(["tar", "-S", "-cf", "a.tar", "0.png"], cwd=tmp_path, check=True)
-    with pytest.raises(DataError, match=r"'0.png' in the shard '.*a.tar' is a link, a sparse file"):
-        WebDataset(str(tmp_path / "a.tar"))
 
 
 @pytest.mark.filterwarnings("ignore")  # the library leaves files open
@@ -490,10 +426,9 @@ def test_samples_are_grouped_as_by_the_library(tmp_path: Path) -> None:
     assert len(ours) == 2
 
 
-@pytest.mark.parametrize("label", [2, -1])
-def test_a_label_out_of_range_is_an_error(tmp_path: Path, label: int) -> None:
-    samples = [("a", {"png": b"", "cls": str(label).encode()})]
+def test_a_label_out_of_range_is_an_error(tmp_path: Path) -> None:
+    samples = [("a", {"png": b"", "cls": b"2"})]
     dataset = dataset_of(tmp_path, samples, metainfo={"classes": ["left", "right"]})
     with pytest.raises(DataError, match=r"the class of the sample 'a' in the shard '.*a.tar' must be") as caught:
         dataset[0]
-    assert caught.value.found == label
+    assert caught.value.found == 2

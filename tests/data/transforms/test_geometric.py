@@ -46,11 +46,8 @@ def center(image: Any) -> tuple[float, float]:
     ("arguments", "shape", "factor"),
     [
         ({"scale": (16, 12)}, (12, 16), (2.0, 3.0)),
-        ({"scale": 6}, (6, 6), (0.75, 1.5)),
         ({"scale": (16, 12), "keep_ratio": True}, (8, 16), (2.0, 2.0)),
-        ({"scale": (12, 16), "keep_ratio": True}, (8, 16), (2.0, 2.0)),
         ({"scale": (100, 6), "keep_ratio": True}, (6, 12), (1.5, 1.5)),
-        ({"scale_factor": 0.5}, (2, 4), (0.5, 0.5)),
         ({"scale_factor": [0.5, 2]}, (8, 4), (0.5, 2.0)),
     ],
 )
@@ -79,13 +76,6 @@ def test_boxes_are_clipped_at_the_border(clip: bool, sides: list[int]) -> None:
     given["gt_bboxes"][0, [0, 2]] = -1, 10
     found = transform({"type": "Resize", "scale_factor": 2, "clip_object_border": clip}, given)
     assert found["gt_bboxes"][0].tolist() == sides
-
-
-def test_images_of_any_dtype_are_resized() -> None:
-    grey = transform({"type": "Resize", "scale": (4, 4)}, {"img": np.full((8, 8), 7, np.uint8)})
-    fine = transform({"type": "Resize", "scale": (4, 4)}, {"img": np.full((8, 8, 3), 0.5, np.float32)})
-    assert (grey["img"].shape, int(grey["img"].max())) == ((4, 4), 7)
-    assert (fine["img"].shape, fine["img"].dtype, float(fine["img"].max())) == ((4, 4, 3), np.float32, 0.5)
 
 
 def test_samples_without_instances_are_resized() -> None:
@@ -128,7 +118,7 @@ def test_random_sizes_are_within_their_range() -> None:
 
 @pytest.mark.parametrize(
     ("edge", "expected"),
-    [("short", (10, 20)), ("long", (5, 10)), ("width", (5, 10)), ("height", (10, 20))],
+    [("short", (10, 20)), ("long", (5, 10))],
 )
 def test_one_edge_gets_the_given_length(edge: str, expected: tuple[int, int]) -> None:
     found = transform({"type": "ResizeEdge", "scale": 10, "edge": edge}, {"img": np.zeros((30, 60, 3), np.uint8)})
@@ -136,7 +126,7 @@ def test_one_edge_gets_the_given_length(edge: str, expected: tuple[int, int]) ->
     assert found["img_shape"] == expected
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (20, 28), (28, 28, 3)])
+@pytest.mark.parametrize("shape", [(20, 28), (28, 28, 3)])
 def test_a_warp_without_arguments_changes_nothing(shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     assert np.array_equal(warp(image), image)
@@ -186,10 +176,7 @@ def test_equal_seeds_give_equal_images() -> None:
     ("arguments", "message"),
     [
         ({"scale": (1.2, 1.0)}, "must be a range"),
-        ({"scale": (0, 1)}, "must be a range"),
         ({"turn": -1}, "turn must not be negative"),
-        ({"shift": -0.1}, "shift must not be negative"),
-        ({"flip": 1.5}, "flip must be a number from 0 to 1"),
     ],
 )
 def test_invalid_warps_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -203,11 +190,7 @@ def test_invalid_warps_are_refused(arguments: dict[str, Any], message: str) -> N
         ({"type": "Resize"}, "either scale or scale_factor"),
         ({"type": "Resize", "scale": 8, "scale_factor": 2.0}, "either scale or scale_factor"),
         ({"type": "Resize", "scale": (8, 0)}, "must be positive"),
-        ({"type": "Resize", "scale": (8, 8, 8)}, "two numbers"),
         ({"type": "RandomResize", "scale": (4, 4)}, "ratio_range is required with one scale"),
-        ({"type": "RandomResize", "scale": (4, 4), "ratio_range": (2, 1)}, "ratio_range must be a range"),
-        ({"type": "ResizeEdge", "scale": 0}, "integer of at least 1"),
-        ({"type": "ResizeEdge", "scale": 4, "edge": "shorter"}, "did you mean 'short'"),
         ({"type": "RandomFlip", "prob": 2}, "prob must be a number from 0 to 1"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "did you mean 'horizontal'"),
     ],
