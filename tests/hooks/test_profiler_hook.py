@@ -68,11 +68,8 @@ def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hook", "key", "suggestion"),
     [
-        ({"activity_with_cpu": False}, "activity_with_cpu", None),
         ({"schedule": {"wait": 1, "warm_up": 1}}, "schedule.warm_up", "warmup"),
-        ({"schedule": {"wait": 0, "warmup": 0, "active": 0}}, "schedule.active", None),
         ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready", "log_trace"),
-        ({"on_trace_ready": {"type": "tb_trace", "dirname": "x"}}, "on_trace_ready.dirname", "dir_name"),
     ],
 )
 def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | None) -> None:

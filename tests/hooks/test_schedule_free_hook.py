@@ -12,10 +12,6 @@ from footplate.models import BaseModel
 from tests.support import settings
 
 pytest.importorskip("pytorch_optimizer")
-KINDS = [
-    "ScheduleFreeSGD",
-    "ScheduleFreeAdamW",
-]
 
 
 class Classifier(BaseModel):
@@ -76,16 +72,14 @@ def averages(runner: Runner) -> Tensor:
     optimizer = runner.optim_wrapper.optimizer
     model: Any = runner.model
     parameter = model.layers[0].weight
-    group = next(each for each in optimizer.param_groups if any(one is parameter for one in each["params"]))
-    beta = group["momentum"] if "momentum" in group else group["betas"][0]
+    beta = optimizer.param_groups[0]["betas"][0]
     found: Tensor = (parameter.detach() - (1 - beta) * optimizer.state[parameter]["z"]) / beta
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path, kind: str) -> None:
+def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path) -> None:
     seen = Weights()
-    runner = train(tmp_path, kind, seen)
+    runner = train(tmp_path, "ScheduleFreeAdamW", seen)
     expected = averages(runner)
     torch.testing.assert_close(seen.validated[-1], expected)
     assert not torch.allclose(expected, seen.trained[-1], rtol=1e-4)
@@ -94,38 +88,26 @@ def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path, ki
     saved = load_checkpoint(str(tmp_path / "iter_12.pth"))
     assert torch.equal(saved["state_dict"]["layers.0.weight"], seen.validated[-1])
     assert torch.equal(saved["ema_state_dict"]["module.layers.0.weight"], seen.trained[-1])
-    tested = Weights()
-    fresh = Runner(**settings(tmp_path / "test", model=Classifier(), custom_hooks=[tested], param_scheduler=None))
+    fresh = Runner(**settings(tmp_path / "test", model=Classifier(), param_scheduler=None))
     fresh.load_checkpoint(str(tmp_path / "iter_12.pth"))
     assert torch.equal(weight(fresh), seen.validated[-1])
 
 
-SECTIONS: list[dict[str, Any]] = [{}, {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}}]
-AMP = {"type": "AmpOptimWrapper", "dtype": "float16"}
-
-
 @pytest.mark.parametrize(
     ("kind", "wrapper"),
-    [*((kind, {}) for kind in KINDS), *(("ScheduleFreeAdamW", each) for each in [SECTIONS[1], AMP]), ("SOAP", {})],
+    [
+        ("ScheduleFreeSGD", {}),
+        ("ScheduleFreeAdamW", {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}}),
+    ],
 )
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, wrapper: dict[str, Any]) -> None:
     train(tmp_path / "whole", kind, wrapper=wrapper)
     whole = load_checkpoint(str(tmp_path / "whole" / "iter_12.pth"))
-    for stop in (7,):
-        load_from = str(tmp_path / "whole" / f"iter_{stop}.pth")
-        train(tmp_path / f"from{stop}", kind, wrapper=wrapper, resume=True, load_from=load_from)
-        resumed = load_checkpoint(str(tmp_path / f"from{stop}" / "iter_12.pth"))
-        for part in ("state_dict", "ema_state_dict"):
-            for name, value in whole.get(part, {}).items():
-                assert torch.equal(value, resumed[part][name]), (part, name)
-
-
-def test_average_that_needs_a_first_step_is_used_after_it(tmp_path: Path) -> None:
-    model = Classifier().requires_grad_()
-    seen = Weights()
-    train(tmp_path, "SPlus", seen, model=model)  # the preflight check saves before the first step
-    assert not torch.equal(seen.validated[-1], seen.trained[-1])
-    assert torch.equal(model.state_dict()["layers.0.weight"], seen.trained[-1])
+    train(tmp_path / "parts", kind, wrapper=wrapper, resume=True, load_from=str(tmp_path / "whole" / "iter_7.pth"))
+    resumed = load_checkpoint(str(tmp_path / "parts" / "iter_12.pth"))
+    for part in ("state_dict", "ema_state_dict"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, resumed[part][name]), (part, name)
 
 
 def test_optimizer_that_cannot_average_frozen_weights_is_refused(tmp_path: Path) -> None:
@@ -139,11 +121,7 @@ def test_optimizer_that_cannot_average_frozen_weights_is_refused(tmp_path: Path)
 def test_only_a_warm_up_is_accepted(tmp_path: Path) -> None:
     warm_up = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}
     train(tmp_path / "warm", "ScheduleFreeAdamW", param_scheduler=warm_up)
-    for schedule in (
-        {"type": "CosineAnnealingLR", "T_max": 12, "by_epoch": False},
-        {"type": "LinearMomentum", "start_factor": 0.9, "end": 3, "by_epoch": False},
-        {"type": "ReduceOnPlateauLR", "monitor": "accuracy", "rule": "greater"},
-    ):
-        with pytest.raises(ArgumentError, match="supports only warm-up schedules") as caught:
-            train(tmp_path / str(schedule["type"]), "ScheduleFreeAdamW", param_scheduler=[warm_up, schedule])
-        assert caught.value.key == "param_scheduler"
+    cosine = {"type": "CosineAnnealingLR", "T_max": 12, "by_epoch": False}
+    with pytest.raises(ArgumentError, match="supports only warm-up schedules") as caught:
+        train(tmp_path / "cosine", "ScheduleFreeAdamW", param_scheduler=[warm_up, cosine])
+    assert caught.value.key == "param_scheduler"

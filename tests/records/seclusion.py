@@ -25,7 +25,7 @@ _OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DVCLI
 
 def needed(kind: str) -> str:
     """Returns the writer's name, or skips the test if its library is not installed."""
-    library = LIBRARIES[kind.partition(" ")[0]]
+    library = LIBRARIES[kind]
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed here: `make writers` runs this with it")
     return kind

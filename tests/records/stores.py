@@ -160,29 +160,6 @@ def read_swanlab(folder: Path) -> Found:
     return found
 
 
-def read_swanlab_board(folder: Path) -> Found:
-    """Reads the data that `swanlab watch` shows for local runs: the SQLite file, and the lines of each metric."""
-    found = Found(runs=read_swanlab(folder).runs)
-    with sqlite3.connect(folder / "runs.swanlab") as store:
-        rows = store.execute(
-            "select experiment.run_id, tag.name, tag.folder, tag.type from tag "
-            "join experiment on tag.experiment_id = experiment.id order by experiment.id, tag.id"
-        ).fetchall()
-    store.close()
-    for run, name, place, kind in rows:
-        config = yaml.safe_load((folder / run / "files/config.yaml").read_text())
-        found.config = {key: entry["value"] for key, entry in config.items()}
-        lines = [json.loads(line) for each in (folder / run / "logs" / place).glob("*.log") for line in each.open()]
-        for line in lines:
-            if name.startswith("__swanlab__."):  # of the machine
-                continue
-            if kind == "image":
-                found.pictures[name, line["index"]] = _pixels(folder / run / "media" / place / line["data"][0])
-            else:
-                found.add(name, line["index"], line["data"])
-    return found
-
-
 def read_dvclive(folder: Path) -> Found:
     """Reads DVCLive's tables, parameters and images."""
     found = Found(config=yaml.safe_load((folder / "params.yaml").read_text()), runs={"one"})
@@ -218,7 +195,6 @@ def read_trackio(folder: Path) -> Found:
     return found
 
 
-# By writer, followed by the mode if the library has several.
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,
@@ -226,7 +202,6 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "MLflowVisBackend": read_mlflow,
     "ClearMLVisBackend": read_clearml,
     "SwanlabVisBackend": read_swanlab,
-    "SwanlabVisBackend local": read_swanlab_board,
     "DVCLiveVisBackend": read_dvclive,
     "TrackioVisBackend": read_trackio,
 }

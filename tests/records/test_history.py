@@ -73,19 +73,12 @@ def check(history: HistoryBuffer, plain: Plain) -> None:
         np.testing.assert_allclose(found, plain.statistics(window), rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=150)
-@given(capacity=st.integers(1, 12), steps=STEPS)
-def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, float, int]]) -> None:
-    history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)
-    play(history, plain, steps)
-    check(history, plain)
-
-
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(capacity=st.integers(1, 12), before=STEPS, after=STEPS)
-def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any) -> None:
+def test_statistics_equal_those_of_a_list_before_and_after_resuming(capacity: int, before: Any, after: Any) -> None:
     history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)
     play(history, plain, before)
+    check(history, plain)
     resumed = HistoryBuffer(max_length=capacity)
     resumed.append(123.0)  # earlier values are discarded
     resumed.load_state_dict(history.state_dict())
@@ -104,18 +97,6 @@ def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
     assert (history.mean("global"), history.min("global"), history.max("global")) == (54.5, 0.0, 109.0)
     assert history.data[0].tolist() == [106.0, 107.0, 108.0, 109.0]
     assert history.mean(100) == 107.5
-
-
-def test_appending_reads_nothing_from_the_device() -> None:
-    # A meta tensor has no values, so any read raises an error.
-    history = HistoryBuffer()
-    loss = torch.zeros((), device="meta")
-    for _ in range(1000):
-        history.append(loss)
-    history.start_epoch()
-    assert len(history) == 1000
-    with pytest.raises((NotImplementedError, RuntimeError)):
-        history.mean(10)
 
 
 def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,24 +78,6 @@ def read(folder: Path) -> Any:
     return events
 
 
-def test_what_was_written_reads_back(tmp_path: Path) -> None:
-    writer = VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)})
-    assert not list(tmp_path.iterdir())
-    writer.add_config(Config({"lr": 0.5}))
-    writer.add_scalar("train/loss", torch.tensor(1.5), 3)
-    writer.add_scalars({"mIoU": 55.0, "name": "text", "step": 7}, step=1, file_path="ignored.json")
-    writer.add_image("picture", np.full((4, 6, 3), 255, np.uint8), 2)
-    writer.add_image("mask", np.zeros((4, 6), np.uint8), 2)
-    writer.close()
-    events = read(tmp_path)
-    assert [(each.step, each.value) for each in events.Scalars("train/loss")] == [(3, 1.5)]
-    assert [(each.step, each.value) for each in events.Scalars("mIoU")] == [(7, 55.0)]
-    assert events.Tags()["scalars"] == ["train/loss", "mIoU"]
-    assert [(each.step, each.width, each.height) for each in events.Images("picture")] == [(2, 6, 4)]
-    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "lr = 0.5" in text
-
-
 def test_resumed_run_replaces_events_after_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = itertools.count(1)  # at the end of the names of event files, by which TensorBoard sorts them
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid.get", lambda: next(numbers))

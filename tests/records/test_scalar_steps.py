@@ -49,25 +49,15 @@ def runner_of(
 EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 1}
 ITERATIONS = {"by_epoch": False, "max_iters": 25, "val_interval": 10}
 BY_ITERATION = {"log_metric_by_epoch": False}
-EACH = " ".join(f"T{step}" if step % 10 else f"T{step} V{step}" for step in range(1, 31))
 
 TABLE = [
     # As written by mmengine 0.10.7.
     (EPOCHS, {"interval": 4}, "T4 T8 V1 T14 T18 V2 T24 T28 V3"),
     (EPOCHS, {"interval": 4, "ignore_last": False}, "T4 T8 T10 V1 T14 T18 T20 V2 T24 T28 T30 V3"),
-    (EPOCHS, {"interval": 5}, "T5 T10 V1 T15 T20 V2 T25 T30 V3"),
     (EPOCHS, {"interval": 4, **BY_ITERATION}, "T4 T8 V10 T14 T18 V20 T24 T28 V30"),
     (EPOCHS, {"interval": 12}, "T10 V1 T20 V2 T30 V3"),
-    (EPOCHS, {"interval": 1, **BY_ITERATION}, EACH),
-    ({**EPOCHS, "val_interval": 2}, {"interval": 4}, "T4 T8 T14 T18 V2 T24 T28 V3"),
     ({**EPOCHS, "val_begin": 2}, {"interval": 5}, "T5 T10 T15 T20 V2 T25 T30 V3"),
     (ITERATIONS, {"interval": 4, **BY_ITERATION}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
-    (ITERATIONS, {"interval": 5, **BY_ITERATION}, "T5 T10 V10 T15 T20 V20 T25 V25"),
-    (
-        {**ITERATIONS, "val_interval": 7, "val_begin": 10},
-        {"interval": 8, **BY_ITERATION},
-        "T8 V14 T16 V21 T24 V25",
-    ),
     (
         {**EPOCHS, "max_epochs": 4, "val_interval": 3, "dynamic_intervals": [(3, 1)]},
         {"interval": 10},
@@ -82,12 +72,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("counted_by_epoch", [True, False])
 @pytest.mark.parametrize(("train_cfg", "hook", "steps"), TABLE)
-def test_steps_of_scalars(
-    tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, counted_by_epoch: bool
-) -> None:
-    writer = RecordingWriter()
+def test_steps_of_scalars(tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str) -> None:
+    writer, counted_by_epoch = RecordingWriter(), train_cfg["by_epoch"]
     processor = {"by_epoch": counted_by_epoch}
     runner_of(tmp_path, train_cfg, writer, hook, log_processor=processor).train()
     assert writer.steps() == steps
@@ -103,17 +90,11 @@ def check_places(writer: RecordingWriter, counted_by_epoch: bool) -> None:
     assert [line.get("epoch") for line, _ in trained] == epochs
 
 
-@pytest.mark.parametrize("stop", [3, 10, 14])
+@pytest.mark.parametrize("stop", [10, 14])
 @pytest.mark.parametrize(
     ("train_cfg", "hook", "steps"),
     [
         (EPOCHS, {"interval": 4}, "T4 T8 V1 T14 T18 V2 T24 T28 V3"),
-        (
-            EPOCHS,
-            {"interval": 4, "ignore_last": False, **BY_ITERATION},
-            "T4 T8 T10 V10 T14 T18 T20 V20 T24 T28 T30 V30",
-        ),
-        (ITERATIONS, {"interval": 4}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
         (ITERATIONS, {"interval": 3, "ignore_last": False}, "T3 T6 T9 V10 T12 T15 T18 V20 T21 T24 T25 V25"),
     ],
 )
@@ -135,22 +116,9 @@ def test_resumed_run_writes_each_step_once(
     assert f"{first.steps()} {second.steps()}".strip() == steps
 
 
-def test_values_after_resume_equal_those_of_uninterrupted_run(tmp_path: Path) -> None:
-    hook = {"interval": 4}
-    whole, first, second = RecordingWriter(), RecordingWriter(), RecordingWriter()
-    processor = {"window_size": 8}
-    runner_of(tmp_path / "a", ITERATIONS, whole, hook, log_processor=processor).train()
-    runner_of(tmp_path / "b", {**ITERATIONS, "max_iters": 14}, first, hook, 14, log_processor=processor).train()
-    runner_of(tmp_path / "b", ITERATIONS, second, hook, log_processor=processor, resume=True).train()
-    wanted = {step: line["loss"] for line, step in whole.lines if "loss" in line}
-    assert {step: line["loss"] for line, step in second.lines if "loss" in line} == {
-        step: value for step, value in wanted.items() if step > 14
-    }
-
-
 @pytest.mark.parametrize(
     ("train_cfg", "hook", "step"),
-    [(EPOCHS, {}, 3), (EPOCHS, BY_ITERATION, 30), (ITERATIONS, {}, 25), (ITERATIONS, BY_ITERATION, 25)],
+    [(EPOCHS, {}, 3), (ITERATIONS, {}, 25)],
 )
 def test_test_has_the_step_of_the_checkpoint(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], step: int

@@ -29,12 +29,6 @@ class WandbLibrary:
     def login(self, **kwargs: Any) -> bool:
         return True
 
-    def watch(self, model: Any, **kwargs: Any) -> None:
-        self.calls.append(("watch", (model, kwargs)))
-
-    def log_code(self, **kwargs: Any) -> None:
-        self.calls.append(("code", kwargs))
-
     def Image(self, image: Any) -> Any:  # noqa: N802  # wandb's name
         return ("picture", image.shape)
 
@@ -108,13 +102,11 @@ def test_calls_of_swanlab(swanlab: Library, tmp_path: Path, caplog: pytest.LogCa
     ]
 
 
-@pytest.mark.parametrize("known", ["mode", "environment", "key", "login"])
+@pytest.mark.parametrize("known", ["mode", "key", "login"])
 def test_mode_or_login_prevents_offline(
     swanlab: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
-    if known == "environment":
-        monkeypatch.setenv("SWANLAB_MODE", "local")
-    elif known == "key":
+    if known == "key":
         monkeypatch.setenv("SWANLAB_API_KEY", "secret")
     elif known == "login":
         (tmp_path / "home").mkdir()

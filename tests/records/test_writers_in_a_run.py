@@ -29,9 +29,6 @@ class FailingBackend(BaseVisBackend):
             if self._spared < 0:
                 raise ConnectionError("the server is gone")
 
-    def add_config(self, config: Any, **kwargs: Any) -> None:
-        self._called("add_config")
-
     def add_scalars(self, *args: Any, **kwargs: Any) -> None:
         self._called("add_scalars")
 
@@ -44,15 +41,10 @@ def lines(runner: Runner) -> list[int]:
     return [json.loads(line)["step"] for line in text.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("method", "spared"), [("add_config", 0), ("add_scalars", 0), ("add_scalars", 3), ("close", 0)]
-)
-@pytest.mark.parametrize("place", [0, 1])
-def test_training_continues(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int, place: int
-) -> None:
-    writers: list[dict[str, Any]] = [{"type": "LocalVisBackend"}]
-    writers.insert(place, {"type": "FailingBackend", "method": method, "spared": spared})
+@pytest.mark.parametrize(("method", "spared"), [("add_scalars", 3), ("close", 0)])
+def test_training_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int) -> None:
+    failing = {"type": "FailingBackend", "method": method, "spared": spared}
+    writers: list[dict[str, Any]] = [failing, {"type": "LocalVisBackend"}]
     hooks = {"logger": {"interval": 2}, "checkpoint": None}
     cfg = settings(tmp_path, by_epoch=False, default_hooks=hooks, visualizer={"vis_backends": writers})
     runner = Runner(**cfg)
