@@ -120,6 +120,7 @@ from footplate import HOOKS, Hook
 @HOOKS.register_module()
 class DieOnce(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.02)
         if (runner.rank, runner.iter, os.environ["TORCHELASTIC_RESTART_COUNT"]) == (1, 7, "0"):
             os.kill(os.getpid(), signal.SIGKILL)
 """

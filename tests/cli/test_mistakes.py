@@ -31,13 +31,19 @@ def test_invalid_override_is_reported(
     assert not (tiny.parent / "work").exists()
 
 
-@pytest.mark.parametrize("command", [["train", "tiny.py", "--resume", "no.pth"], ["test", "tiny.py", "no.pth"]])
-def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (["train", "tiny.py", "--resume", "no.pth"], "key load_from"),
+        (["test", "tiny.py", "no.pth"], "at the command line, key load_from"),
+    ],
+)
+def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str], place: str) -> None:
     code, _, errors = footplate(*command, "--work-dir", "work")
     assert code == 2
-    told = f"tried {tiny.parent}/no.pth: relative paths start at the current directory"
-    told = f"{told}\n  '{tiny.parent}' has no 'no.pth'\n"
-    assert errors == f"error: checkpoint 'no.pth' does not exist\n  at the command line, key load_from\n  {told}"
+    tried = f"tried {tiny.parent}/no.pth: relative paths start at the current directory"
+    notes = f"{tried}\n  '{tiny.parent}' has no 'no.pth'\n"
+    assert errors == f"error: checkpoint 'no.pth' does not exist\n  {place}\n  {notes}"
 
 
 def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:

@@ -40,6 +40,7 @@ from footplate.engine.preflight import (
     trial_evaluator,
 )
 from footplate.engine.run_config import check_config, runner_config, warn_about_variables
+from footplate.engine.sections import check_visualizer
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -108,6 +109,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial checks it
             warn_about_variables(checked)
             if run:
+                with located(checked):  # the trial has no backends
+                    check_visualizer({"visualizer": checked.get("visualizer")})
                 with _shared_folder(checked) as folder:
                     trial = _try(checked, folder)
                     skipped = count_skipped(getattr(trial.runner.train_dataloader, "dataset", None))
