@@ -367,7 +367,8 @@ def check_categories(dataset: Any) -> None:
         DataError: The file lacks a class.
     """
     labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
-    classes = (getattr(dataset, "metainfo", None) or {}).get("classes")
+    metainfo = getattr(dataset, "metainfo", None)
+    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     if not isinstance(labels, Mapping) or not classes or not isinstance(path, str) or not is_local(path):
         return
     content = read_bytes(path)  # only the categories are parsed, because such files may be large
