@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import math
 import random
 import shutil
 import struct
@@ -74,26 +73,19 @@ def _itself() -> Any:
 
 _VALUES: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
-    "10**9": lambda: 10**9,
-    "NaN": lambda: math.nan,
     "a string": lambda: "MT19938",
     "an empty dict": dict,
     "zeros of bytes": lambda: torch.zeros(5056, dtype=torch.uint8),
     "too few words": lambda: torch.zeros(3, dtype=torch.int64),
-    "numbers that are NaN": lambda: torch.full((624,), math.nan),
     "itself": _itself,
 }
 _PLACES = (
     "python",
-    "python.version",
     "python.words",
-    "python.spare",
     "numpy",
     "numpy.name",
     "numpy.keys",
     "numpy.position",
-    "numpy.has_spare",
-    "numpy.spare",
     "torch",
     "devices",
 )
@@ -141,9 +133,7 @@ def _cases() -> list[Case]:
         for left, position in ((624, 600), (1, 625), (-5, 3))
     ]
     found += [
-        Case("torch was not seeded", "torch", _with_bytes(12, "<i", 0)),
-        Case("a word of torch has 40 bits", "torch", _with_bytes(24 + 8 * 623, "<Q", 1 << 40)),
-        Case("torch has a spare number that is NaN", "torch", _with_bytes(5024, "<ddi", math.nan, math.nan, 1)),
+        Case("the position of numpy is 10**9", "numpy.position", _replacing("numpy.position", lambda: 10**9)),
         Case("devices whose states are numbers", "devices", _replacing("devices", lambda: {"cuda": [3, 4]})),
         Case("devices that are not here", "devices", _replacing("devices", lambda: {"x": [torch.zeros(3).byte()]})),
         Case("no state at all", "", lambda state: None),
@@ -218,16 +208,8 @@ def _nothing_is_checked() -> None:
     vars(rng)["check_rng"] = vars(engine_state)["check_rng"] = taken
 
 
-def _positions_of_numpy_are_not_checked() -> None:
-    def taken(state: dict[str, Any], part: str) -> Any:
-        keys = state["keys"].numpy().astype(np.uint32)
-        return (state["name"], keys, state["position"], state["has_spare"], state["spare"])
-
-    vars(rng)["_checked_numpy"] = taken
-
-
-def _positions_of_torch_are_not_checked() -> None:
-    vars(rng)["_check_cpu_state"] = nothing
+def _positions_are_not_checked() -> None:
+    vars(rng)["_check_position"] = nothing
 
 
 def _parts_are_not_named() -> None:
@@ -240,7 +222,6 @@ def _parts_are_not_named() -> None:
 
 PLANTED: dict[str, Fault] = {
     "random states are not checked": _nothing_is_checked,
-    "the position of numpy's generator is not checked": _positions_of_numpy_are_not_checked,
-    "the position of torch's generator is not checked": _positions_of_torch_are_not_checked,
+    "the positions of generators are not checked": _positions_are_not_checked,
     "a random state that is refused is not named": _parts_are_not_named,
 }
