@@ -152,21 +152,6 @@ def test_checkpointed_transformer_holds_a_fraction_of_the_activations() -> None:
     assert held(r"layers\.\d+") < 0.15 * held(None)
 
 
-def test_copy_of_a_checkpointed_model_uses_its_own_weights() -> None:
-    model = Checkpointing()
-    checkpoint_activations(model, "stem")
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        other.stem.weight.zero_()
-        other.stem.bias.zero_()
-    points = torch.randn(3, 4)
-    assert model.stem(points).abs().sum() > 0
-    assert other.stem(points).abs().sum() == 0
-    assert type(other.stem).__name__ == "Linear"
-    assert isinstance(other.stem, nn.Linear)
-    assert list(model.state_dict()) == list(Checkpointing().state_dict())
-
-
 class Adding(nn.Linear):
     """Changes its input."""
 
@@ -254,13 +239,16 @@ def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module
     model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
     checkpoint_activations(model, "block")
     points = torch.randn(3, 4)
-    found = copied(model)
+    found: Any = copied(model)
     with Held(points, *found.parameters()) as count:
         output = found(points)
     assert torch.equal(output, model(points))
     assert sum(count.sizes.values()) < 4 * 3 * 32
+    nn.init.zeros_(found.block[0].weight)
+    assert not torch.equal(found(points), model(points))
 
 
+@pytest.mark.slow
 def test_compiled_modules_recompute() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 32)), nn.Tanh())

@@ -64,15 +64,6 @@ def test_train_step_calls_the_preprocessor_with_training_true() -> None:
     assert model.val_step(None)[1].item() == 0.0
 
 
-def test_preprocessor_moves_batches_to_the_device_of_the_model() -> None:
-    model = Model()
-    assert model.device.type == "cpu"
-    model.to("meta")
-    assert isinstance(model.data_preprocessor, BaseDataPreprocessor)
-    assert (model.device.type, model.data_preprocessor.device.type) == ("meta", "meta")
-    assert model.val_step((torch.zeros(1), 0.0))[1].device.type == "meta"
-
-
 @pytest.mark.parametrize(
     ("losses", "total", "log_vars"),
     [

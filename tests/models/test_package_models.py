@@ -63,6 +63,7 @@ def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
         MODELS.build({"type": "timm.resnet18"})
 
 
+@pytest.mark.slow
 def test_transformers_model_is_built_from_its_config() -> None:
     pytest.importorskip("transformers")
     config = {"depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 8}

@@ -118,12 +118,6 @@ def test_each_submodule_has_its_wrapper() -> None:
     assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
 
 
-def test_wrapper_objects_are_used_unchanged() -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": PLAIN_SGD})
-    wrappers: Any = build_optim_wrapper(model(), {"generator": wrapper, "discriminator": {"optimizer": PLAIN_SGD}})
-    assert wrappers["generator"] is wrapper
-
-
 @pytest.mark.parametrize(
     ("section", "error", "key"),
     [

@@ -134,7 +134,6 @@ def states(model: nn.Module) -> list[list[float]]:
 
 SECTIONS: list[dict[str, Any]] = [
     {"accumulative_counts": 3, "clip_grad": {"max_norm": 0.1}},
-    {"type": "AmpOptimWrapper", "dtype": "float16"},
     {"compile": {"backend": "eager"}},
 ]
 
@@ -165,17 +164,3 @@ def test_a_state_of_other_matrices_is_refused() -> None:
         other = build(small(), paramwise_cfg={"custom_keys": custom})
         with pytest.raises(CheckpointError, match="use Muon for different parameters"):
             other.load_state_dict(state)
-
-
-def test_several_optimizers_share_a_model() -> None:
-    model = nn.ModuleDict({"generator": small(), "discriminator": small()})
-    wrapper = build_optim_wrapper(
-        model,
-        {
-            "generator": {"optimizer": {"type": "Muon", "lr": 0.02}},
-            "discriminator": {"optimizer": {"type": "SGD", "lr": 0.1}},
-        },
-    )
-    generator = wrapper.parts["generator"]
-    # Only the first matrix of the whole model and its last one are trained with AdamW.
-    assert [len(group["params"]) for group in generator.param_groups if group["use_muon"]] == [2]

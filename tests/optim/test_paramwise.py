@@ -43,7 +43,6 @@ def test_multipliers_by_kind_of_parameter(where: ParamLocation, settings: dict[s
 @pytest.mark.parametrize(
     ("where", "settings"),
     [
-        (location(NORM, "bias"), {"weight_decay": 0.1}),
         (location(DEPTHWISE, "bias"), {"lr": 2.0, "weight_decay": 0.3}),
         (location(DENSE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
     ],

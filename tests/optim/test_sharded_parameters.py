@@ -41,10 +41,7 @@ def _shard(model: nn.Sequential) -> nn.Module:
     return model
 
 
-def _work(rank: int, port: int, kind: str, counts: int, folder: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+def _compare(rank: int, kind: str, counts: int) -> None:
     single, sharded = _net(), _shard(_net())
     single_wrapper = build_optim_wrapper(single, _section(kind, counts))
     sharded_wrapper = build_optim_wrapper(sharded, _section(kind, counts))
@@ -64,16 +61,23 @@ def _work(rank: int, port: int, kind: str, counts: int, folder: str) -> None:
         rtol, atol = (1e-2, 2e-2) if kind == "Muon" else (1e-12, 1e-15)
         full = shard.full_tensor()  # type: ignore[attr-defined]
         torch.testing.assert_close(full, expected.detach(), rtol=rtol, atol=atol)
+
+
+def _work(rank: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    for kind, counts in (("AdamW", 1), ("SGD", 3), ("LARS", 3), ("Muon", 1)):
+        _compare(rank, kind, counts)
     Path(folder, f"rank{rank}").touch()
     dist.barrier()
     # Skips the shutdown of the interpreter, which running threads of the process group sometimes abort.
     os._exit(0)
 
 
-@pytest.mark.parametrize(("kind", "counts"), [("AdamW", 1), ("LARS", 3), ("Muon", 3)])
-def test_two_ranks_step_like_one_process(kind: str, counts: int, tmp_path: Path) -> None:
+def test_two_ranks_step_like_one_process(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(_work, args=(port, kind, counts, str(tmp_path)), nprocs=WORLD)  # type: ignore[no-untyped-call]
+    spawn(_work, args=(port, str(tmp_path)), nprocs=WORLD)  # type: ignore[no-untyped-call]
     assert len(list(tmp_path.iterdir())) == WORLD

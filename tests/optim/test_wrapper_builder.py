@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 from torch.optim import SGD
 
@@ -40,24 +39,6 @@ def test_registered_constructor_is_used_by_name() -> None:
 
     section = {"constructor": "ForThisTest", "optimizer": SECTION, "paramwise_cfg": {"any": "thing"}}
     assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [7.0]}
-
-
-def test_parameters_outside_the_model_leave_the_wrapper_without_names() -> None:
-    model, outside = nn.Linear(2, 1), nn.Parameter(torch.zeros(1))
-
-    class WithOneMoreForTest:
-        def __init__(self, optim_wrapper_cfg: Any, paramwise_cfg: Any = None) -> None:
-            pass
-
-        def __call__(self, model: nn.Module) -> OptimWrapper:
-            return OptimWrapper(SGD([*model.parameters(), outside], lr=0.1))
-
-    OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=WithOneMoreForTest, force=True)
-    wrapper = build_optim_wrapper(model, {"constructor": "WithOneMoreForTest", "optimizer": SECTION})
-    state = wrapper.state_dict()
-    assert state["param_groups"][0]["params"] == [0, 1, 2]
-    assert "param_names" not in state["param_groups"][0]
-    wrapper.load_state_dict(state)
 
 
 @pytest.mark.parametrize(

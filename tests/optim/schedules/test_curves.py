@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from footplate.errors import ArgumentError
@@ -67,13 +68,7 @@ def test_settings_are_converted_to_iterations(curve: Curve, in_iterations: Curve
 
 def test_three_phase_cycle_returns_to_the_first_value() -> None:
     curve = Cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True)
-    phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]
-    expected = []
-    for position in range(11):
-        (start, low), (end, high) = next(
-            pair for pair in zip(phases, phases[1:], strict=False) if position <= pair[1][0]
-        )
-        expected.append(low + (high - low) * (position - start) / (end - start))
+    expected = np.interp(range(11), [0, 3.4, 6.8, 10], [1.0, 3.0, 1.0, 0.0])
     assert [curve.value_at(position, 11, (1.0, 3.0, 0.0)) for position in range(11)] == pytest.approx(expected)
     assert curve.value_at(50, 11, (1.0, 3.0, 0.0)) == 0.0
 

@@ -54,24 +54,11 @@ def test_invalid_conversions_are_refused() -> None:
         LinearLR(sgd(), end=3, convert_to_iter_based=True)
 
 
-def test_subclass_may_have_arguments_of_its_own() -> None:
-    class Slower(LinearLR):  # type: ignore[misc]
-        def __init__(self, optimizer: Any, slowness: int, **settings: Any) -> None:
-            super().__init__(optimizer, start_factor=1 / slowness, **settings)
-
-    schedule = PARAM_SCHEDULERS.build({"type": Slower, "slowness": 4, "end": 3}, sgd())
-    assert (schedule.get_last_value(), schedule.end) == ([0.25], 3)
-
-
 STEP = {"type": "StepLR", "step_size": 1}
 
 
-def schedule_builder_sgd() -> SGD:
-    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-
-
 def build(cfg: Any, **lengths: Any) -> Any:
-    return build_param_schedulers(cfg, schedule_builder_sgd(), **lengths)
+    return build_param_schedulers(cfg, sgd(), **lengths)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +70,7 @@ def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> N
 
 
 def test_schedules_of_several_optimizers_by_name() -> None:
-    wrapper = OptimWrapperDict(first=OptimWrapper(schedule_builder_sgd()), second=OptimWrapper(schedule_builder_sgd()))
+    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
     built = build_param_schedulers({"first": STEP}, wrapper)
     assert isinstance(built, dict)
     assert list(built) == ["first"]
@@ -91,7 +78,7 @@ def test_schedules_of_several_optimizers_by_name() -> None:
 
 
 def test_one_config_applies_to_all_optimizers() -> None:
-    wrapper = OptimWrapperDict(first=OptimWrapper(schedule_builder_sgd()), second=OptimWrapper(schedule_builder_sgd()))
+    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
     built = build_param_schedulers([STEP], wrapper)
     assert isinstance(built, dict)
     assert [len(built[name]) for name in ("first", "second")] == [1, 1]
@@ -160,8 +147,6 @@ def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFi
     [
         [entry("Linear", start_factor=0.1, end=20), entry("Poly", begin=20, end=120)],
         [entry("Linear", start_factor=0.1, end=21), entry("Poly", end=121)],
-        entry("MultiStep", by_epoch=True, milestones=[8, 11]),
-        [entry("Poly", end=50), entry("Constant", factor=1.0, begin=50, end=120)],
         {"type": "ReduceOnPlateauLR", "end": 300},
     ],
 )

@@ -3,7 +3,6 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from footplate.optim.schedules import ReduceOnPlateauLR, StepLR, collect_steps
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
     Constant,
@@ -89,17 +88,6 @@ def test_momentum_and_weight_decay_of_adam_are_scheduled(field: str, key: str, v
     assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
 
 
-def test_base_value_is_kept_if_the_loaded_state_has_none() -> None:
-    optimizer = sgd()
-    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
-    state = optimizer.state_dict()
-    del state["param_groups"][0]["initial_lr"]
-    state["param_groups"][0]["lr"] = 7.0
-    optimizer.load_state_dict(state)
-    schedule.step()
-    assert rates(optimizer) == [0.5]
-
-
 def test_resumed_schedule_is_bit_equal() -> None:
     straight, again = sgd(0.3), sgd(0.3)
     first = ParamSchedule(straight, Linear(0.1), end=9, by_epoch=False)
@@ -152,13 +140,3 @@ def test_rewound_schedules_start_from_loaded_base_values() -> None:
         schedule.start()
     assert rates(optimizer) == pytest.approx([3 * initial[0], initial[1]])
     assert [schedule.last_step for schedule in several] == [0, 0]
-
-
-def test_steps_are_sorted_by_trigger() -> None:
-    optimizer = sgd()
-    by_iter = [StepLR(optimizer, step_size=1, by_epoch=False) for _ in range(2)]
-    by_epoch = StepLR(optimizer, step_size=1)
-    plateau = ReduceOnPlateauLR(optimizer)
-    steps = collect_steps([by_iter[0], plateau, by_epoch, by_iter[1]])
-    assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau])
-    assert collect_steps({"a": [by_epoch], "b": [by_iter[0]]}) == ([by_iter[0].step], [by_epoch.step], [])

@@ -43,16 +43,6 @@ def test_values_after_each_validation(settings: dict[str, Any], values: list[flo
     assert step_with_losses(ReduceOnPlateauLR(optimizer, factor=0.5, **settings), optimizer, LOSSES) == values
 
 
-def test_groups_are_reduced_after_a_hook_has_added_one_and_a_state_was_loaded() -> None:
-    optimizer = sgd()
-    schedule = ReduceOnPlateauLR(optimizer, patience=0, factor=0.5, min_value=0.3)
-    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 4.0})
-    step_with_losses(schedule, optimizer, [1.0, 1.0])
-    optimizer.load_state_dict(optimizer.state_dict())
-    step_with_losses(schedule, optimizer, [1.0])
-    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 1.0]
-
-
 def test_resumed_schedule_is_bit_equal() -> None:
     straight, again = sgd(), sgd()
     first, second = ReduceOnPlateauLR(straight, patience=1), ReduceOnPlateauLR(again, patience=1)

@@ -10,24 +10,7 @@ from torch.optim import SGD, AdamW
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.schedules import StepLR
 from footplate.optim.wrappers import OptimWrapper
-from footplate.optim.wrappers.optim_wrapper import gradient_sync_switches
 from footplate.records import MessageHub
-
-
-def test_sharded_models_stay_off_until_turned_on() -> None:
-    calls = []
-
-    class Sharded(nn.Module):
-        def set_requires_gradient_sync(self, on: bool) -> None:
-            calls.append(on)
-
-    turn_off, turn_on = gradient_sync_switches(Sharded())
-    with turn_off():
-        pass
-    assert calls == [False]  # the backward pass comes after the context
-    assert turn_on is not None
-    turn_on()
-    assert calls == [False, True]
 
 
 def net(seed: int = 0) -> nn.Module:

@@ -59,14 +59,3 @@ def test_same_optimizer_in_two_wrappers_is_refused() -> None:
     with pytest.raises(ArgumentError, match="'g' and 'd' have the same optimizer") as caught:
         OptimWrapperDict(g=OptimWrapper(optimizer), d=OptimWrapper(optimizer))
     assert caught.value.key == "d"
-
-
-def test_gradients_of_the_loss_of_another_optimizer_are_saved_after_a_step_taken_by_hand() -> None:
-    parts = model()
-    found = wrappers(parts)
-    found["d"].backward(parts["d"](torch.ones(1, 1)).sum())
-    found["d"].step()
-    parts.zero_grad()
-    found["g"].backward(parts["d"](parts["g"](torch.ones(1, 1))).sum())
-    found["g"].step()
-    assert found.state_dict()["d"]["accumulated_gradients"] == [parts["d"].weight.grad, parts["d"].bias.grad]

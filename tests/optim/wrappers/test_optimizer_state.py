@@ -55,31 +55,23 @@ def test_state_with_one_group_per_parameter_is_loaded_and_saved() -> None:
             assert torch.equal(wrapper.optimizer.state[parameter][key], value)
 
 
-def test_training_continues_from_a_state_with_one_group_per_parameter() -> None:
-    model, twin = net(), net()
-    first = OptimWrapper(one_group_each(model))
-    train(model, first)
-    twin.load_state_dict(model.state_dict())
-    second = build_optim_wrapper(twin, SECTION)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    train(model, first)
-    train(twin, second)
-    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 @pytest.mark.parametrize("per_parameter", [False, True])
-def test_accumulated_gradients_are_matched_by_name_after_regrouping(per_parameter: bool) -> None:
+def test_states_and_accumulated_gradients_are_matched_by_name_after_regrouping(per_parameter: bool) -> None:
     model = net()
     wrapper = build_optim_wrapper(model, {**SECTION, "accumulative_counts": 3})
-    train(model, wrapper)
+    train(model, wrapper, 4)
     expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
     assert len(expected) == 6
     saved = copy.deepcopy(wrapper.state_dict(per_parameter=per_parameter))
     for section in (SECTION, {"optimizer": SECTION["optimizer"]}):
         model.zero_grad()
-        build_optim_wrapper(model, {**section, "accumulative_counts": 3}).load_state_dict(saved)
-        assert all(torch.equal(each.grad, expected[name]) for name, each in model.named_parameters())  # type: ignore[arg-type]
+        loaded = build_optim_wrapper(model, {**section, "accumulative_counts": 3})
+        loaded.load_state_dict(saved)
+        for name, each in model.named_parameters():
+            assert each.grad is not None
+            assert torch.equal(each.grad, expected[name])
+            moments = [found.optimizer.state[each]["exp_avg"] for found in (loaded, wrapper)]
+            assert torch.equal(*moments)
 
 
 def test_state_without_frozen_parameters_is_loaded() -> None:
@@ -158,17 +150,6 @@ def test_state_that_does_not_fit_the_parameter_is_refused(key: str, value: Any) 
     with pytest.raises(CheckpointError, match="the saved state of parameter 0"):
         wrapper.load_state_dict(state)
     assert torch.equal(wrapper.state_dict()["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("lr", "fast"), ("betas", {})],
-)
-def test_invalid_saved_settings_are_refused(key: str, value: Any) -> None:
-    wrapper, state = _stepped()
-    state["param_groups"][0][key] = value
-    with pytest.raises(CheckpointError, match="the saved state of parameter 0 .* does not fit the settings"):
-        wrapper.load_state_dict(state)
 
 
 @pytest.mark.parametrize("implementation", ["fused", "foreach"])

@@ -12,28 +12,11 @@ from footplate.optim import OptimWrapper
 from footplate.optim.wrappers.optimizer_step import GradientGuard, build_clipper, can_skip_on_device
 
 
-def parameter(*gradient: float) -> nn.Parameter:
-    made = nn.Parameter(torch.zeros(len(gradient)))
-    made.grad = torch.tensor(gradient)
-    return made
-
-
-@pytest.mark.parametrize(
-    ("cfg", "gradient", "norm"),
-    [
-        ({"type": "norm", "max_norm": 2.0, "norm_type": "inf"}, [1.5, 2.0], 4.0),
-        ({"max_norm": 3.5, "norm_type": 1}, [1.5, 2.0], 7.0),
-        ({"type": "value", "clip_value": 3.5}, [3.0, 3.5], None),
-    ],
-)
-def test_gradients_are_clipped_and_the_norm_is_returned(
-    cfg: dict[str, Any], gradient: list[float], norm: float | None
-) -> None:
-    each = parameter(3.0, 4.0)
-    found = build_clipper(cfg)([each])
-    assert each.grad is not None
-    assert each.grad.tolist() == pytest.approx(gradient, rel=1e-5)
-    assert found is None if norm is None else float(found) == pytest.approx(norm)  # type: ignore[arg-type]
+def test_gradients_are_clipped_by_value() -> None:
+    each = nn.Parameter(torch.zeros(2))
+    each.grad = torch.tensor([3.0, -4.0])
+    assert build_clipper({"type": "value", "clip_value": 3.5})([each]) is None
+    assert each.grad.tolist() == [3.0, -3.5]
 
 
 def parameters_with_gradients(*dtypes: torch.dtype) -> list[torch.Tensor]:
@@ -48,7 +31,7 @@ def gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
     return [each.grad for each in parameters if each.grad is not None]
 
 
-@pytest.mark.parametrize(("max_norm", "norm_type"), [(0.5, 2), (1e9, 2), (0.5, "inf")])
+@pytest.mark.parametrize(("max_norm", "norm_type"), [(0.5, 2), (1e9, 1), (0.5, "inf")])
 @pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float64, torch.bfloat16)])
 def test_gradients_and_norm_are_bit_equal_to_those_of_torch(
     max_norm: float, norm_type: Any, dtypes: tuple[torch.dtype, ...]
