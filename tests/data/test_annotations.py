@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from footplate.data import BaseDataset, annotations
-from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file, read_lines
+from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_file
 from footplate.errors import DataError, MissingExtraError, StorageError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
@@ -88,11 +88,6 @@ def test_unreadable_annotation_files_are_reported(name: str, text: str | None, m
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         load_annotations(str(tmp_path / name))
-
-
-def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("cat\n", encoding="utf-8-sig")
-    assert read_lines(str(tmp_path / "a.txt")) == ["cat"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
-from footplate.data.batch_plan import UnevenSplit
 
 few = settings(max_examples=20)
 sizes, worlds, batch_sizes = st.integers(1, 40), st.integers(1, 8), st.integers(1, 7)
@@ -84,12 +83,6 @@ def test_uneven_is_set_only_if_needed(world: int, round_up: bool, uneven: bool, 
     made = on_rank(0, world, 5, 2, sampler={"type": "DefaultSampler", "round_up": round_up})
     assert made.uneven is uneven
     assert [made.share for _ in made] == shares
-
-
-def test_a_single_sample_is_repeated_as_a_single_sample() -> None:
-    made = on_rank(1, 2, 3, None, collate_fn=torch.tensor)
-    assert [(int(each), made.share) for each in made][1][1] == 0.0
-    assert UnevenSplit(3, 1, 2).share(1, 1) == 0.0
 
 
 class Shaken(Dataset[Any]):

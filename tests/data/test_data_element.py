@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typing_extensions import Self
 
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.errors import ArgumentError
@@ -40,14 +39,6 @@ def test_data_and_metainfo_are_read_as_attributes() -> None:
     assert "img_path" in found
     assert "scores" in found
     assert "labels" not in found
-
-
-def test_setting_an_attribute_sets_a_data_field() -> None:
-    found = element()
-    found.labels = [1]
-    found.set_metainfo({"img_path": "b.png"})
-    assert dict(found.items())["labels"] == [1]
-    assert found.img_path == "b.png"
 
 
 @pytest.mark.parametrize(
@@ -108,20 +99,6 @@ def test_conversion_to_numpy_and_back() -> None:
     back = arrays.to_tensor()
     assert torch.equal(back.inner.data, found.inner.data)
     assert not found.detach().scores.requires_grad
-
-
-def test_conversions_call_the_methods_of_nested_elements() -> None:
-    class Frozen(BaseDataElement):
-        def numpy(self) -> Self:
-            return self
-
-        def to_tensor(self) -> Self:
-            return self
-
-    inner = Frozen(scores=torch.zeros(3), values=np.ones(2))
-    found = BaseDataElement(inner=inner)
-    assert found.numpy().inner is inner
-    assert found.to_tensor().inner is inner
 
 
 def test_new_copies_fields_that_are_not_given() -> None:

@@ -221,27 +221,6 @@ def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_
     assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
 
 
-def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(tmp_path: Path) -> None:
-    length = EPOCHS
-    given: Any = {"sampler": "InfiniteSampler", "limit": 5}
-    whole, samples, _ = run(tmp_path / "whole", length, size=4, save_at=3, **given)
-    saved = str(tmp_path / "whole/iter_3.pth")
-    resumed, rest, first = run(tmp_path / "2", length, size=2, resume=True, load_from=saved, save_at=8, **given)
-    assert (first, resumed.iter, resumed.epoch) == (3, 15, 3)
-    assert rest == samples[12:36]
-
-    saved = str(tmp_path / "2/iter_8.pth")
-    _, last, first = run(tmp_path / "3", length, size=3, resume=True, load_from=saved, **given)
-    assert (first, last) == (8, samples[22:43])
-
-
-def test_passes_of_a_limited_endless_sampler_that_are_read_by_hand_are_one_stream() -> None:
-    limited = SampleLoader(Numbered(5), batch_size=2, sampler=InfiniteSampler(range(5), seed=1), num_batch_per_epoch=4)
-    found = [int(each) for _ in range(3) for batch in limited for each in batch["inputs"][:, 0]]
-    assert len(limited) == 4
-    assert found == list(islice(InfiniteSampler(range(5), seed=1), 24))
-
-
 class OwnState:
     """A loader that continues from its own state, as those of torchdata and LitData do. Each pass has another order."""
 

@@ -22,11 +22,6 @@ def test_mix_seed_is_splitmix64() -> None:
     assert mix_seed(0) == 0xE220A8397B1DCDAF
 
 
-def test_consecutive_samples_have_unrelated_seeds() -> None:
-    seeds = {mix_seed(seed, epoch, at) for seed in range(10) for epoch in range(10) for at in range(100)}
-    assert len({seed & 0xFFFFFFFF for seed in seeds}) > 9_990
-
-
 def test_all_generators_are_seeded() -> None:
     seed_generators(2**64 - 1)
     first = drawn()
@@ -97,8 +92,6 @@ def test_missing_devices_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     [
         ("numpy.position", 10**9),
         ("numpy.keys", torch.zeros(623, dtype=torch.int64)),
-        ("numpy.name", "PCG64"),
-        ("python.words", torch.full((625,), 700)),
         ("torch", torch.zeros(16, dtype=torch.uint8)),
         ("devices", None),
     ],

@@ -52,13 +52,6 @@ def test_round_up_repeats_the_first_samples(size: int, world: int, seed: int) ->
     assert found == [order[at % size] for at in range(len(found))]
 
 
-@few
-@given(sizes, worlds, seeds, st.integers(0, 50))
-def test_an_epoch_can_start_anywhere(size: int, world: int, seed: int, start: int) -> None:
-    sampler = on_rank(world - 1, world, lambda: DefaultSampler(range(size), True, seed))
-    assert list(sampler.iterate_from(start)) == list(sampler)[start:]
-
-
 def test_the_order_is_the_permutation_of_seed_and_epoch() -> None:
     sampler = DefaultSampler(range(10), seed=5)
     sampler.set_epoch(2)
@@ -82,11 +75,8 @@ def test_an_endless_order_is_shared_and_can_start_anywhere(
 
 
 def test_each_pass_has_its_own_order() -> None:
-    sampler = InfiniteSampler(range(50), seed=1)
-    sampler.set_epoch(7)
-    found = list(islice(sampler, 150))
-    assert found[:50] != found[50:100] != found[100:]
-    assert found[:50] == torch.randperm(50, generator=torch.Generator().manual_seed(1)).tolist()
+    found = list(islice(InfiniteSampler(range(50), seed=1), 100))
+    assert found[:50] == torch.randperm(50, generator=torch.Generator().manual_seed(1)).tolist() != found[50:]
 
 
 @pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])

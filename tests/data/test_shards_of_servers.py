@@ -1,4 +1,4 @@
-"""Shards on an HTTP server without range requests, and on a server of S3."""
+"""Shards on an HTTP server without range requests."""
 
 import contextlib
 import functools
@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from footplate.data import WebDataset, annotations, batches, build_dataloader
@@ -140,34 +138,6 @@ def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, 
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
 
 
-def test_requests_that_fail_at_the_start_are_repeated(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requests = Counter[str]()
-
-    def refuse_twice(handler: SimpleHTTPRequestHandler, answer: Callable[[Any], None]) -> None:
-        requests[handler.path] += 1
-        if requests[handler.path] <= 2:  # fsspec itself tries HEAD and GET
-            handler.send_error(503)
-        else:
-            answer(handler)
-
-    for method in ("do_HEAD", "do_GET"):
-        monkeypatch.setattr(
-            server.handler, method, functools.partialmethod(refuse_twice, getattr(server.handler, method))
-        )
-    dataset = WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
-    assert [dataset[index]["gt_label"] for index in range(37)] == [*range(37)]
-    assert requests["/train-000.tar"] > 2
-
-
-def test_a_server_that_does_not_send_sizes_is_an_error(server: Server, tmp_path: Path) -> None:
-    whole = server.handler.send_header
-    server.handler.send_header = lambda self, key, value: key == "Content-Length" or whole(self, key, value)
-    with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: .* must send Content-Length"):
-        WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
-
-
 def test_samples_are_not_skipped_if_the_server_cannot_be_reached(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,28 +206,6 @@ def test_a_slow_server_is_awaited_but_not_one_that_sends_nothing(
             WebDataset(server.url + "/train-001.tar", cache_dir=str(tmp_path / "cache"))
     finally:
         finished.set()
-
-
-def test_shards_of_s3_equal_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    moto: Any = pytest.importorskip("moto.server", reason="moto is not installed")
-    write_shards(tmp_path / "data", (9, 3, 17, 8))
-    server = moto.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:{1}".format(*server.get_host_and_port()))
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        system = fsspec.filesystem("s3")
-        system.mkdir("bucket")
-        system.put(f"{tmp_path / 'data'}/", "bucket/train/", recursive=True)
-        local = numbers(str(tmp_path / "data"), tmp_path / "none")
-        cache = tmp_path / "cache"
-        assert numbers("s3://bucket/train/train-{000..003}.tar", cache, 2) == local
-        with pytest.raises(DataError, match=r"the shard 's3://bucket/train/train-004\.tar' does not exist"):
-            numbers("s3://bucket/train/train-{000..004}.tar", cache)
-    finally:
-        server.stop()
 
 
 def send_page(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:

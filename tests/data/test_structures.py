@@ -69,11 +69,6 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
     assert (found.names, found.word, found.img_path) == (["x", "y", "z", "x"], "abca", "a.png")
 
 
-def test_cat_uses_the_cat_method_of_nested_fields() -> None:
-    inner = [InstanceData(inner=InstanceData(a=[1])), InstanceData(inner=InstanceData(a=[2]))]
-    assert InstanceData.cat(inner).inner.a == [1, 2]
-
-
 @pytest.mark.parametrize(
     ("several", "message"),
     [
@@ -143,9 +138,3 @@ def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[in
 def test_label_out_of_range_is_refused(label: Tensor) -> None:
     with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
         LabelData.label_to_onehot(label, 4)
-
-
-@pytest.mark.parametrize("onehot", [torch.tensor([0, 2]), torch.zeros(2, 2)])
-def test_invalid_onehot_is_refused(onehot: Tensor) -> None:
-    with pytest.raises(ArgumentError, match="zeros and ones"):
-        LabelData.onehot_to_label(onehot)

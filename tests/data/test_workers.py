@@ -16,7 +16,6 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
-from footplate.data.workers import WorkerInit, WorkerProgress
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
@@ -199,30 +198,6 @@ def test_other_errors_are_unchanged() -> None:
         raise RuntimeError("own mistake")
     with pytest.raises(FileNotFoundError, match="own file"), explain_worker_deaths([[1]]):
         raise FileNotFoundError("own file")
-
-
-def test_a_worker_that_starts_after_its_main_process_has_died_exits() -> None:
-    reader, writer = os.pipe()
-    main = multiprocessing.get_context("fork").Process(target=_start_and_die, args=(writer,))
-    main.start()
-    os.close(writer)
-    main.join()
-    assert main.exitcode == -signal.SIGKILL
-    assert os.read(reader, 1) == b""
-    os.close(reader)
-
-
-def _start_and_die(writer: int) -> None:
-    main = os.getpid()
-    multiprocessing.get_context("fork").Process(target=_start_late, args=(main, writer)).start()
-    os.kill(main, signal.SIGKILL)
-
-
-def _start_late(main: int, writer: int) -> None:
-    while os.getppid() == main:
-        time.sleep(0.01)
-    WorkerInit(None, WorkerProgress(1))(0)
-    os.write(writer, b"the worker goes on")
 
 
 @pytest.mark.slow

@@ -130,14 +130,6 @@ def test_resized_crops_have_the_given_area_and_size() -> None:
     assert all(45 <= width <= 50 for width in widths)
 
 
-def test_the_center_is_cropped_if_no_random_crop_fits() -> None:
-    image = np.tile(np.arange(100, dtype=np.uint8), (4, 1))
-    found = transform_image(image, "RandomResizedCrop", scale=4, crop_ratio_range=(1, 1), aspect_ratio_range=(1, 1))[
-        "img"
-    ]
-    assert found[0].tolist() == [48, 49, 50, 51]
-
-
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
