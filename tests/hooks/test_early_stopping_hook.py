@@ -71,15 +71,3 @@ def test_early_stopped_run_continues_with_new_settings(tmp_path: Path) -> None:
     values = [1.0, 1.0, 1.0, 1.0, 1.0]
     assert run(tmp_path, values, patience=2).epoch == 3
     assert run(tmp_path, values, patience=3, resume=True).epoch == 4
-
-
-@pytest.mark.parametrize(
-    ("hook", "key"),
-    [
-        ({"patience": 0}, "patience"),
-    ],
-)
-def test_invalid_arguments(hook: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        EarlyStoppingHook(**{"monitor": "acc", **hook})
-    assert caught.value.key == key

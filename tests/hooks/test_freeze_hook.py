@@ -84,19 +84,6 @@ def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hook", "key"),
-    [
-        ({"patterns": "x", "until_iter": 1, "until_epoch": 1}, "until_iter"),
-        ({"patterns": "("}, "patterns"),
-    ],
-)
-def test_invalid_arguments(hook: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        FreezeHook(**hook)
-    assert caught.value.key == key
-
-
-@pytest.mark.parametrize(
     ("pattern", "message", "suggestion"),
     [
         (r"layres\.0\.w", r"no parameter name begins with 'layres\\.0\\.w'", "layers.0"),

@@ -32,16 +32,6 @@ def rates(tmp_path: Path, by_epoch: bool, **changes: Any) -> list[float]:
     return hook.seen
 
 
-def test_epoch_schedules_step_after_each_epoch(tmp_path: Path) -> None:
-    schedule = {"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.5, "by_epoch": True}
-    assert rates(tmp_path, True, param_scheduler=schedule) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
-
-
-def test_iteration_schedules_step_after_each_iteration(tmp_path: Path) -> None:
-    schedule = {"type": "MultiStepLR", "milestones": [2, 7], "gamma": 0.5, "by_epoch": False}
-    assert rates(tmp_path, False, param_scheduler=schedule) == [1.0] * 2 + [0.5] * 5 + [0.25] * 5
-
-
 def test_several_schedules(tmp_path: Path) -> None:
     schedules = [
         {"type": "LinearLR", "start_factor": 0.5, "end": 2, "by_epoch": False},

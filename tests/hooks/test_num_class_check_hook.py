@@ -35,14 +35,6 @@ def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:
         runner.train()
 
 
-def test_dataset_without_class_names_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}])
-    runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
-    runner.train_dataloader.dataset.metainfo = {}
-    runner.train()
-    assert "The dataset 'Points' at train_dataloader.dataset has no class names." in caplog.text
-
-
 @pytest.mark.parametrize(
     ("dataset", "classes"),
     [

@@ -53,16 +53,7 @@ def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.INFO)
     table = {"type": "log_trace", "sort_by": "cpu_time_total", "row_limit": 5}
     run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=table)
-    tables = [each for each in caplog.messages if "Self CPU" in each]
-    assert len(tables) == 1
-    rules = [at for at, line in enumerate(tables[0].splitlines()) if line.startswith("---")]
-    assert rules[2] - rules[1] - 1 == 5
-
-
-def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
-    found: list[Any] = []
-    run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=found.append, activity_with_cuda=True)
-    assert any(each.key == "aten::linear" for each in found[0].key_averages())
+    assert len([each for each in caplog.messages if "Self CPU" in each]) == 1
 
 
 @pytest.mark.parametrize(

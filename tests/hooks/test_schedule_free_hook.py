@@ -110,14 +110,6 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, wrapper: dict
             assert torch.equal(value, resumed[part][name]), (part, name)
 
 
-def test_optimizer_that_cannot_average_frozen_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ArgumentError, match="the optimizer SPlus cannot average weights that it has not changed"
-    ) as caught:
-        train(tmp_path, "SPlus")
-    assert caught.value.key == "optim_wrapper.optimizer.type"
-
-
 def test_only_a_warm_up_is_accepted(tmp_path: Path) -> None:
     warm_up = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}
     train(tmp_path / "warm", "ScheduleFreeAdamW", param_scheduler=warm_up)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.errors import ArgumentError
 from footplate.hooks import stopping_hooks
 from tests.support import settings
 
@@ -85,9 +84,3 @@ def test_slow_saves_are_considered(tmp_path: Path, clock: Clock) -> None:
     runner.saver.seconds = 2 * ITERATION
     runner.train()
     assert runner.iter == 2  # one more iteration and 2 * 1.25 * 2 iterations for saving
-
-
-def test_invalid_limit_is_an_error(tmp_path: Path) -> None:
-    cfg = settings(tmp_path)
-    with pytest.raises(ArgumentError, match="max_hours"):
-        Runner(**{**cfg, "train_cfg": {**cfg["train_cfg"], "max_hours": -1}}).train()

@@ -102,16 +102,6 @@ def test_checkpoint_cannot_change_the_store(mlflow: MlflowLibrary, tmp_path: Pat
         assert ("set_experiment", "Default") in mlflow.calls
 
 
-def test_files_become_artifacts(mlflow: MlflowLibrary, tmp_path: Path) -> None:
-    for name in ("config.py", "scalars.json", "model.pth"):
-        (tmp_path / name).touch()
-    cfg = {"type": "MLflowVisBackend", "save_dir": str(tmp_path), "artifact_suffix": ".py"}
-    writer = VISBACKENDS.build(cfg)
-    writer.add_scalar("loss", 1.0, 1)
-    writer.close()
-    assert mlflow.calls[-2:] == [("log_artifact", f"{tmp_path}/config.py"), ("end_run",)]
-
-
 class Task:
     """A stand-in for ClearML's Task class, and for its only task."""
 

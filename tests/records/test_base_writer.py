@@ -106,14 +106,6 @@ def test_run_starts_on_first_use_and_continues_after_close() -> None:
     ]
 
 
-def test_resumed_run_continues_the_same_run(caplog: pytest.LogCaptureFixture) -> None:
-    writer = Kept()
-    writer.load_state_dict({"id": "old"})
-    writer.add_scalar("loss", 0.5, 3)
-    assert (writer.calls[0], writer.state_dict()) == (("start", {"id": "old"}), {"id": "old"})
-    assert caplog.messages == []
-
-
 def test_missing_run_is_started_again_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     writer = Kept()
     writer.gone = True
@@ -148,7 +140,6 @@ def test_check_init_kwargs() -> None:
     def open_to_all(**kwargs: Any) -> None: ...
 
     assert check_init_kwargs(named, {"mode": "x"}) == check_init_kwargs(open_to_all, {"mode": "x"}) == {"mode": "x"}
-    assert check_init_kwargs(named, None) == {}
     with pytest.raises(ArgumentError, match="has no argument 'mod'") as caught:
         check_init_kwargs(named, {"mod": "x"})
     assert (caught.value.key, caught.value.suggestion) == ("init_kwargs.mod", "mode")

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from footplate import Config
-from footplate.errors import ArgumentError
 from footplate.records import LocalVisBackend, write_config
 from footplate.registry import VISBACKENDS
 
@@ -57,17 +56,6 @@ def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.L
         f"'{tmp_path / 'config.py'}' cannot be loaded as a config: "
         "Python cannot represent a value of type Warmup at hook."
     ]
-
-
-@pytest.mark.parametrize("arguments", [{"config_save_file": "config"}, {"scalar_save_file": "scalars.txt"}])
-def test_invalid_file_suffixes_are_refused(arguments: dict[str, str]) -> None:
-    with pytest.raises(ArgumentError, match="must end with"):
-        LocalVisBackend("folder", **arguments)
-
-
-def test_the_file_of_all_scalars_is_not_written_twice(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="which already receives all scalars"):
-        LocalVisBackend(str(tmp_path)).add_scalars({"loss": 1.0}, file_path="scalars.json")
 
 
 def read(folder: Path) -> Any:

@@ -71,9 +71,7 @@ def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, he
     assert tag == {"mIoU": 55.123456, **table, "data_time": 0.125, "time": 0.5}
 
 
-@pytest.mark.parametrize(
-    ("mode", "name"), [("val", "val/loss"), ("test", "loss")], ids=["beside training's", "of a test alone"]
-)
+@pytest.mark.parametrize(("mode", "name"), [("val", "val/loss"), ("test", "loss")])
 def test_validation_loss_has_the_same_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
     runner.message_hub.update_scalar(f"{mode}/loss", 2.5)
     tag, line = LogProcessor().get_log_after_epoch(runner, 20, mode)

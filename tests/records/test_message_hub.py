@@ -1,6 +1,5 @@
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,7 +17,7 @@ def test_current_hub_is_that_of_the_run(hub: MessageHub) -> None:
     assert MessageHub.get_current_instance() is MessageHub.get_instance("run") is hub
 
 
-@pytest.mark.parametrize("value", [torch.zeros(2), np.zeros(3), "1.5", None, [1.5]])
+@pytest.mark.parametrize("value", [torch.zeros(2), "1.5", [1.5]])
 def test_invalid_scalars(hub: MessageHub, value: Any) -> None:
     with pytest.raises(ArgumentError, match="the scalar 'train/loss' must be a single number"):
         hub.update_scalar("train/loss", value)

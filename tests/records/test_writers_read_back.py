@@ -113,17 +113,6 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
         assert found.scalars[name][: len(values)] == values
 
 
-@pytest.mark.parametrize("kind", ["MLflowVisBackend"], indirect=True)
-def test_missing_run_is_started_again(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writer = VISBACKENDS.build({"type": kind, "save_dir": str(tmp_path / "new")})
-    writer.load_state_dict({"run_id": "0" * 32, "tracking_uri": f"sqlite:///{tmp_path}/gone.db"})
-    with caplog.at_level(logging.WARNING, "footplate"):
-        writer.add_scalar("loss", 1.0, 1)
-    writer.close()
-    assert READERS[kind](tmp_path / "new").scalars == {"loss": [(1, 1.0)]}
-    assert len([each for each in caplog.messages if each.startswith("MLflowVisBackend cannot continue")]) == 1
-
-
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
@@ -154,17 +143,3 @@ def test_online_without_a_login_is_refused(kind: str, tmp_path: Path) -> None:
     cfg = {"type": kind, "save_dir": str(tmp_path / "store"), "init_kwargs": {"mode": "online"}}
     with pytest.raises(ArgumentError, match="needs a login"):
         VISBACKENDS.build(cfg).add_scalar("loss", 1.0, 1)
-
-
-@pytest.mark.parametrize(
-    ("kind", "wrong", "right"),
-    [
-        ("WandbVisBackend", "projct", "project"),
-        ("TrackioVisBackend", "projct", "project"),
-    ],
-    indirect=["kind"],
-)
-def test_unknown_argument_is_refused(kind: str, wrong: str, right: str) -> None:
-    with pytest.raises(ArgumentError, match=f"has no argument '{wrong}'") as caught:
-        VISBACKENDS.build({"type": kind, "init_kwargs": {wrong: 1}})
-    assert (caught.value.key, caught.value.suggestion) == (f"init_kwargs.{wrong}", right)

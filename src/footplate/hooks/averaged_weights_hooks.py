@@ -109,8 +109,6 @@ class EMAHook(AveragedWeightsHook):
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
-        if "device" in settings and torch.empty(0, device=settings["device"]).device.type == "meta":
-            raise ArgumentError("the average cannot be on the meta device", key="device", found="meta")
         self._loaded: Mapping[str, Any] | None = None
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False

@@ -5,7 +5,6 @@ import copy
 import hashlib
 import math
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -421,7 +420,7 @@ class CheckpointHook(Hook):
         if missing := [key for key in keys if key not in checkpoint]:
             runner.logger.warning("%s has no '%s' to publish.", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
-        draft = storage.join(self._folder, f".{os.path.basename(stem)}.{secrets.token_hex(4)}.partial")  # a new name
+        draft = storage.join(self._folder, f".{os.path.basename(stem)}.partial")
         save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
         content = storage.read_bytes(draft)
         final = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"

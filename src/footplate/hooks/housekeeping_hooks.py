@@ -1,7 +1,6 @@
 """Hooks that each do one small task, such as stepping schedules or comparing the classes of model and dataset."""
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch.distributed as dist
 from footplate.data import samplers_of, set_epoch
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import is_skipped
 from footplate.messages import list_names
@@ -177,18 +176,12 @@ class NumClassCheckHook(Hook):
             if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
                 continue
             if count != len(classes):
-                written = f"{key}.metainfo.classes"
-                *parents, last = written.split(".")
-                cfg: Any = runner.cfg
-                for parent in parents:
-                    cfg = cfg.get(parent) if hasattr(cfg, "get") else None
-                origin = origin_of(cfg, last) if isinstance(cfg, Mapping) and last in cfg else None
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, but "
                     f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
-                    notes=[f"The classes are set by {written}, at {origin}."] if origin else [],
+                    notes=[f"The dataset is {key}."],
                 )
 
 

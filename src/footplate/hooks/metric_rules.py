@@ -139,8 +139,7 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
         written = metric_of_label(name)
-        begins = next((each for each in metrics if name.startswith(each[:3])), None)
-        suggestion = written if written in metrics else nearest(name, metrics) or begins
+        suggestion = written if written in metrics else nearest(name, metrics)
         advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",

@@ -172,4 +172,3 @@ def _check_handler(cfg: Any) -> None:
     for name in ("path", "dir_name"):
         if name in cfg:
             check_output_path(cfg[name], key=f"on_trace_ready.{name}")
-    check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_pattern
 from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import is_dtensor, tensor_norms
+from footplate.distributed.sharding import tensor_norms
 from footplate.engine import Hook, Runner
 from footplate.engine.idle_settings import RunExtent
 from footplate.errors import ArgumentError
@@ -189,14 +189,13 @@ class IterTimerHook(Hook):
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
-        self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # by mode: times, data times
 
     def before_train(self, runner: Runner) -> None:
         """Looks up the histories of the training times once, rather than in every iteration."""
-        self._train_time, self._train_data_time = self._histories_of(runner, "train")
+        hub = runner.message_hub
+        self._train_time, self._train_data_time = hub.history("train/time"), hub.history("train/data_time")
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
-        self._histories_of(runner, mode)
         self._since = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -212,23 +211,18 @@ class IterTimerHook(Hook):
         self._since = now
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-        (self._histories.get(mode) or self._histories_of(runner, mode))[1].append(time.perf_counter() - self._since)
+        runner.message_hub.history(f"{mode}/data_time").append(time.perf_counter() - self._since)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         now = time.perf_counter()
-        (self._histories.get(mode) or self._histories_of(runner, mode))[0].append(now - self._since)
+        runner.message_hub.history(f"{mode}/time").append(now - self._since)
         self._since = now
 
     def after_val(self, runner: Runner) -> None:
         """Excludes validation from the duration of the next training iteration."""
         self._since = time.perf_counter()
-
-    def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
-        hub = runner.message_hub
-        found = self._histories[mode] = hub.history(f"{mode}/time"), hub.history(f"{mode}/data_time")
-        return found
 
 
 @HOOKS.register_module()
@@ -315,8 +309,6 @@ class GradientNormHook(Hook):
             gradients = [each.coalesce().values() if each.is_sparse else each for each in found]
             if not gradients:
                 continue
-            parts = any(map(is_dtensor, gradients))
-            norms = tensor_norms(gradients) if parts else torch.stack(torch._foreach_norm(gradients))
-            norm = torch.linalg.vector_norm(norms.float())
+            norm = torch.linalg.vector_norm(tensor_norms(gradients).float())
             square = (norm if scale is None else norm / scale) ** 2
             self._squares[group] = self._squares[group] + square if group in self._squares else square

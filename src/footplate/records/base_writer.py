@@ -157,11 +157,10 @@ class Tracker(BaseVisBackend):
                 if not continued or isinstance(error, FootplateError):
                     raise
                 _logger.warning(
-                    "%s cannot continue the run %s (%s: %s). Starting a new run.",
+                    "%s cannot continue the run %s (%s). Starting a new run.",
                     type(self).__name__,
                     continued,
-                    type(error).__name__,
-                    " ".join(str(error).split())[:200],
+                    _summary(error),
                 )
                 self.identity, self._start_error = {}, None
                 return self.experiment
@@ -217,15 +216,15 @@ class Tracker(BaseVisBackend):
 
     def _start(self) -> Any:
         """Starts or continues the run and returns the library's object for it."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _start")
+        raise NotImplementedError
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         """Writes the numbers of a step."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _write")
+        raise NotImplementedError
 
     def _finish(self) -> None:
         """Ends the run."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _finish")
+        raise NotImplementedError
 
 
 class InitTracker(Tracker):
@@ -309,12 +308,11 @@ class GuardedWriters:
             except Exception as error:  # an error in a library must not stop the run
                 if name not in self._failures:
                     _logger.warning(
-                        "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "
-                        "failures in a row.",
+                        "The writer '%s' failed in %s (%s). The run continues; the writer is skipped after %d failures "
+                        "in a row.",
                         name,
                         method,
-                        type(error).__name__,
-                        " ".join(str(error).split())[:200],
+                        _summary(error),
                         _MAX_FAILURES,
                     )
                 _logger.debug("The writer '%s' failed in %s.", name, method, exc_info=error)
@@ -337,6 +335,10 @@ class GuardedWriters:
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class Refused:

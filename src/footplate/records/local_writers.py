@@ -87,10 +87,6 @@ class LocalVisBackend(BaseVisBackend):
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Appends a JSON line with several scalars, and also appends it to `file_path`, a path inside the folder."""
-        if file_path == self._scalars:
-            raise ArgumentError(
-                f"file_path must not be '{self._scalars}', which already receives all scalars", found=file_path
-            )
         line = {"step": step, **{name: _as_number(value) for name, value in scalar_dict.items()}}
         line["step"] = line.pop("step")
         self._append(self._scalars, line)

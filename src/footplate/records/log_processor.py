@@ -93,16 +93,12 @@ class LogProcessor:
                 if method in BUILTIN_STATISTICS:
                     check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
                 window = rule.get("window_size", "global")
-                if method == "current" and "window_size" in rule:
-                    problem = "the statistic 'current' has no window"
-                elif not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
-                    problem = "window_size must be a positive number, 'epoch' or 'global'"
-                elif window == "epoch" and not self.by_epoch:
-                    problem = "window_size 'epoch' needs by_epoch=True"
-                else:
-                    problem = ""
-                if problem:
-                    raise ArgumentError(problem, key="window_size", found=window)
+                if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
+                    raise ArgumentError(
+                        "window_size must be a positive number, 'epoch' or 'global'", key="window_size", found=window
+                    )
+                if window == "epoch" and not self.by_epoch:
+                    raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
                 _warn_about_capacity(window)
                 names.append(rule.get("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
@@ -200,11 +196,9 @@ class LogProcessor:
                     _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
                 if source in histories:
                     options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
-                    if method in BUILTIN_STATISTICS:  # the only option, `window_size`, is their argument `window`
-                        value = histories[source].statistics(method, *options.values())
-                    else:
-                        value = histories[source].statistics(method, **options)
-                    tag[self._name(mode, name)] = value
+                    if method == "current":  # it has no window
+                        options = {}
+                    tag[self._name(mode, name)] = histories[source].statistics(method, **options)
                 elif is_first:
                     near = nearest(str(source), histories)
                     hint = f" Did you mean '{near}'?" if near else ""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from footplate.checks import check_count, check_keys
+from footplate.checks import check_count, check_keys, check_number
 from footplate.errors import ArgumentError
 from footplate.messages import PrintableFormatter, nearest, printable, terminal_width, wrap_log
 
@@ -19,7 +19,6 @@ _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
 LOG_FILE_KEYS = ("max_mb", "backups")  # of log_file
-_MAX_MB = 1e9  # excludes infinity, which cannot be converted to an integer
 _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
 # The number of lines of the live display at the bottom of the terminal, or 0.
 live_rows = 0
@@ -141,9 +140,7 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
     """Raises ArgumentError if a setting for `logging_to` is unknown or out of range."""
     check_keys("log_file", settings, LOG_FILE_KEYS, prefix="")
     check_count("backups", settings.get("backups", 1))
-    size = settings.get("max_mb", 0)
-    if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MAX_MB:
-        raise ArgumentError("max_mb must be a number of megabytes, or 0 for no limit", key="max_mb", found=size)
+    check_number("max_mb", settings.get("max_mb", 0), least=0)
 
 
 def set_level(level: int | str, *, screen: bool = True) -> None:
