@@ -164,12 +164,12 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     return base
 
 
-def remove_delete(value: Any) -> Any:
+def strip_delete_marks(value: Any) -> Any:
     """Removes `_delete_` from a dict that replaces the value of the base, and from the dicts in it."""
     if isinstance(value, ConfigDict):
         value.pop("_delete_")
         for item in value.values():
-            remove_delete(item)
+            strip_delete_marks(item)
     return value
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config.config_dict import ConfigDict, copy_as_config_dict, remove_delete
+from footplate.config.config_dict import ConfigDict, copy_as_config_dict, strip_delete_marks
 from footplate.config.origins import KeyOrigin, Replaced
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
@@ -170,7 +170,7 @@ class _Merge(NamedTuple):
     def merged(self, present: Any, value: Any, done: list[Any]) -> Any:
         """Returns the value at the path `done` after merging `value` into `present`, the current value."""
         if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
-            return remove_delete(value)
+            return strip_delete_marks(value)
         if isinstance(present, ConfigDict):
             for key, item in value.items():  # unlike in a path, the key '1' does not match the integer 1
                 self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))

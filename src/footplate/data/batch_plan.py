@@ -130,21 +130,21 @@ class BatchPlan(Sampler[BatchKey]):
             done = (epoch * (self.limit or 0) + start) * self.batch_size
             if sample is not None:
                 self._before_first = sample - done
-            self._first = self._before_first + done
+            self._samples_before = self._before_first + done
         else:
-            self._first = start * self.batch_size if sample is None else sample
+            self._samples_before = start * self.batch_size if sample is None else sample
         return self
 
     def __iter__(self) -> Iterator[BatchKey]:
         # The settings are bound here, so that overlapping passes do not affect each other.
         end = min((each for each in (self.limit, self.most) if each is not None), default=None)
         if end is None:
-            return self._keys(self.epoch, self.start, self._first)
+            return self._keys(self.epoch, self.start, self._samples_before)
         warns = bool(self.custom) and self.epoch == 0 and self.limit is None
         if self.custom and self.start >= end > 0:
             # The pass is over, but its samplers must be iterated, since they may draw random numbers for the next one.
             return islice(self._cut(self._keys(self.epoch, 0, 0), end, warns=warns), end, None)
-        keys = self._keys(self.epoch, self.start, self._first)
+        keys = self._keys(self.epoch, self.start, self._samples_before)
         return self._cut(keys, max(end - self.start, 0), warns=warns)
 
     def __len__(self) -> int:
@@ -160,7 +160,7 @@ class BatchPlan(Sampler[BatchKey]):
         """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
         if self.split is None:
             return repeat(1.0)
-        return (self.split.share(done, self.batch_size) for done in count(self._first, self.batch_size))
+        return (self.split.share(done, self.batch_size) for done in count(self._samples_before, self.batch_size))
 
     def batches_from(self, sample: int) -> int:
         """Returns the number of remaining batches of a pass after each rank has read `sample` of its samples."""

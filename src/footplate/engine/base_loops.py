@@ -16,7 +16,7 @@ from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
 from footplate.engine.state import hook_states
-from footplate.evaluation.evaluation_sets import checked_intervals, interval_at, validation_is_due
+from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

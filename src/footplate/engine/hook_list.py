@@ -66,7 +66,7 @@ class HookList(Sequence[Hook]):
             hook.priority = priority
         listeners = hook.listeners()
         self._keys[id(hook)] = key or type(hook).__name__
-        place = bisect.bisect(self._hooks, _rank(hook), key=_rank)
+        place = bisect.bisect(self._hooks, _sort_key(hook), key=_sort_key)
         self._hooks.insert(place, hook)
         self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
@@ -175,5 +175,5 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     return hooks
 
 
-def _rank(hook: Hook) -> tuple[bool, int]:
+def _sort_key(hook: Hook) -> tuple[bool, int]:
     return bool(hook.acts_last), get_priority(hook.priority)

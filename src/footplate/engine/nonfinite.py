@@ -22,7 +22,7 @@ from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
-from footplate.optim.wrappers.optimizer_step import POLICIES, can_skip_on_device
+from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
 from footplate.records import MessageHub
 
 if TYPE_CHECKING:

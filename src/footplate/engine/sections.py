@@ -26,8 +26,8 @@ from footplate.evaluation.evaluation_sets import (
     check_evaluator_names,
     check_intervals,
     has_several_loaders,
-    validation_points,
 )
+from footplate.evaluation.validation_schedule import validation_points
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size

@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.optim.paramwise import PARAMWISE_KEYS
 from footplate.optim.wrapper_builder import SCALING_KEYS
-from footplate.optim.wrappers.optimizer_step import CLIPPING_KEYS
+from footplate.optim.wrappers.gradient_checks import CLIPPING_KEYS
 from footplate.records.logger import LOG_FILE_KEYS
 from footplate.registry import (
     DATA_SAMPLERS,

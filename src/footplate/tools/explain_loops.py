@@ -12,7 +12,7 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
-from footplate.evaluation.evaluation_sets import validation_points
+from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS

@@ -16,7 +16,7 @@ from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers import optimizer_state
-from footplate.optim.wrappers.optimizer_step import (
+from footplate.optim.wrappers.gradient_checks import (
     GradientClipper,
     GradientGuard,
     build_clipper,

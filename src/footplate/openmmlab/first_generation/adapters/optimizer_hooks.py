@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook, SteppedByHook
-from footplate.optim.wrappers.optimizer_step import warn_about_long_accumulation
+from footplate.optim.wrappers.gradient_checks import warn_about_long_accumulation
 from footplate.registry import HOOKS
 
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import checked_intervals, validation_points
+from footplate.evaluation.validation_schedule import checked_intervals, validation_points
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim import OptimWrapper
-from footplate.optim.wrappers.optimizer_step import GradientGuard, build_clipper, can_skip_on_device
+from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, can_skip_on_device
 
 
 def test_gradients_are_clipped_by_value() -> None:

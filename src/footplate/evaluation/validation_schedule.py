@@ -1,0 +1,54 @@
+"""Decides after which epochs or iterations a training run validates."""
+
+import bisect
+from collections.abc import Sequence
+from typing import Any
+
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: The number of epochs or iterations of the run.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = checked_intervals(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [
+        done for done in points if validation_is_due(done, end, val_begin, interval_at(done, milestones, intervals))
+    ]
+
+
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval that applies after `done` epochs or iterations."""
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+
+
+def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
+    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs."""
+    pairs = intervals if isinstance(intervals, Sequence) else ()
+    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
+    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
+        raise ArgumentError(
+            "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]
