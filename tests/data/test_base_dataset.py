@@ -57,22 +57,14 @@ def test_metainfo_is_merged_from_class_argument_and_file(root: str, tmp_path: Pa
     assert Heights.METAINFO == {"classes": ("q",), "own": 1}
 
 
-class OwnMetainfo(BaseDataset):
-    METAINFO: ClassVar[dict[str, Any]] = {"classes": ("q",), "palette": 1}
-
-    def __init__(self, **options: Any) -> None:
-        self.METAINFO = {"classes": ("r",), "own": 2}  # type: ignore[misc]
-        super().__init__(**options)
-
-
 class MetainfoProperty(BaseDataset):
     @property
     def METAINFO(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802
         return {"classes": ("r",), "own": 2}
 
 
-@pytest.mark.parametrize("dataset", [OwnMetainfo, MetainfoProperty])
-def test_metainfo_may_belong_to_the_instance(dataset: Any) -> None:
+def test_metainfo_may_belong_to_the_instance() -> None:
+    dataset: Any = MetainfoProperty
     assert dataset(lazy_init=True).metainfo == {"classes": ("r",), "own": 2}
     assert dataset(lazy_init=True, metainfo={"own": 3}).metainfo == {"classes": ("r",), "own": 3}
 

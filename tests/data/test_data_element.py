@@ -108,15 +108,6 @@ def test_new_copies_fields_that_are_not_given() -> None:
     assert other.to_dict() == {"img_path": "c.png", "labels": [1]}
 
 
-def test_clone_is_independent() -> None:
-    found = element()
-    other = found.clone()
-    other.note = "y"
-    other.set_metainfo({"img_path": "b.png"})
-    assert (found.note, found.img_path) == ("x", "a.png")
-    assert other.scores is found.scores
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda found: pickle.loads(pickle.dumps(found))])
 def test_copies_and_pickles_are_equal_and_share_no_fields(copied: Any) -> None:
     original = element()

@@ -79,12 +79,6 @@ def test_each_iteration_is_the_next_epoch(workers: int, kind: str) -> None:
     assert passes[0] != passes[1]
 
 
-def test_an_abandoned_pass_counts_as_an_epoch() -> None:
-    found = loader()
-    first, second = next(iter(found)), next(iter(found))
-    assert [first, second] == [next(batches(loader(), epoch=epoch)) for epoch in (0, 1)]
-
-
 def test_set_epoch_determines_the_next_pass() -> None:
     found = loader()
     for epoch in (5, 5, 0):

@@ -44,12 +44,6 @@ def test_index_out_of_range_is_refused() -> None:
         _ = instances()[3]
 
 
-@pytest.mark.parametrize("index", [[True, False], torch.zeros(2, 2)])
-def test_index_of_the_wrong_shape_is_an_error(index: Any) -> None:
-    with pytest.raises(ArgumentError):
-        _ = instances()[index]
-
-
 def test_fields_must_have_the_same_length() -> None:
     found = instances()
     with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
@@ -82,11 +76,6 @@ def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) ->
         InstanceData.cat(several)
 
 
-def test_empty_instances_have_length_zero() -> None:
-    assert len(InstanceData()) == 0
-    assert len(InstanceData(bboxes=torch.zeros(0, 4), names=[])[[]]) == 0
-
-
 def test_channel_dimension_is_added() -> None:
     assert PixelData(data=torch.zeros(4, 5)).data.shape == (1, 4, 5)
     assert PixelData(data=np.zeros((4, 5))).data.shape == (1, 4, 5)
@@ -106,12 +95,6 @@ def test_indexing_crops_all_fields(index: Any, expected: list[list[int]]) -> Non
     assert part.data[0].tolist() == expected
     assert part.logits[0].tolist() == expected
     assert (part.a, part.shape) == (1, (len(expected), len(expected[0])))
-
-
-@pytest.mark.parametrize("index", [3, (1, 2, 3)])
-def test_index_without_rows_and_columns_is_refused(index: Any) -> None:
-    with pytest.raises(ArgumentError, match="rows and columns"):
-        _ = PixelData(data=torch.zeros(4, 5))[index]
 
 
 @pytest.mark.parametrize(

@@ -60,17 +60,6 @@ class Fatal(Dataset[Any]):
         return {"inputs": torch.zeros(4), "labels": index % 2}
 
 
-class Slow(Dataset[int]):
-    """Reads the second sample slowly."""
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> int:
-        time.sleep(0.5 * (index == 1))
-        return index
-
-
 def make(deed: str, **options: Any) -> SampleLoader:
     return SampleLoader(Fatal(deed), batch_size=2, num_workers=2, **options)
 
@@ -125,12 +114,6 @@ def test_a_worker_that_exits_silently_is_reported() -> None:
 def test_workers_that_exit_after_their_epoch_are_not_reported() -> None:
     loader = make("nothing", timeout=600)
     assert [len(list(loader)) for _ in range(3)] == [8] * 3
-
-
-def test_persistent_workers_finish_an_abandoned_pass() -> None:
-    loader = SampleLoader(Slow(), batch_size=1, num_workers=1, timeout=30, persistent_workers=True)
-    assert int(next(iter(loader))) == 0  # the worker reads the next one slowly
-    assert [int(batch) for batch in loader] == [0, 1, 2]
 
 
 def test_unresponsive_workers_are_reported_with_their_samples() -> None:

@@ -77,7 +77,7 @@ CASES: list[dict[str, Any]] = [
     },
     {"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}}},
 ]
-SELECTIONS: list[Any] = [r"layers\.\d", ["layers.0", "layers.2", "dropout"], {"classes": ["Drawing"]}]
+SELECTIONS: list[Any] = [r"layers\.\d", {"classes": ["Drawing", "Dropout"]}]
 
 
 def trained(folder: Path, *, epochs: int = 2, **changes: Any) -> dict[str, Tensor]:
@@ -100,12 +100,6 @@ def test_weights_and_buffers_are_bit_equal(tmp_path: Path, changes: dict[str, An
     found = trained(tmp_path / "other", activation_checkpointing=SELECTIONS[0], **changes)
     assert_same(found, plain)
     assert found["layers.0.calls"] > 0
-
-
-@pytest.mark.parametrize("selection", SELECTIONS[1:])
-def test_modules_are_selected_by_name_or_class(tmp_path: Path, selection: Any) -> None:
-    expected = trained(tmp_path / "plain", epochs=1)
-    assert_same(trained(tmp_path / "other", epochs=1, activation_checkpointing=selection), expected)
 
 
 def test_run_resumes_with_and_without_checkpointing(tmp_path: Path) -> None:

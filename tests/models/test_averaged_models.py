@@ -56,27 +56,6 @@ def test_parameters_are_averaged_and_buffers_copied(
     assert [count for _, _, count in seen] == [1, 2, 3, 4, 5, 6]
 
 
-def test_update_buffers_averages_floating_point_buffers() -> None:
-    seen = averages_of_1_to_6(ExponentialMovingAverage, momentum=0.1, update_buffers=True)
-    assert [mean for _, mean, _ in seen] == [1.0, 1.1, 1.29, 1.561, 1.9049, 2.31441]
-    assert [count for _, _, count in seen] == [1] * 6
-
-
-def test_averaging_continues_from_a_loaded_state() -> None:
-    source, average = nn.Linear(2, 2), ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
-    for _ in range(3):
-        average.update_parameters(source)
-    again = ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
-    state = average.state_dict()
-    assert list(state) == ["steps", "module.weight", "module.bias"]
-    assert int(state["steps"]) == 3
-    again.load_state_dict(state)
-    other = nn.Linear(2, 2)
-    average.update_parameters(other)
-    again.update_parameters(other)
-    assert torch.equal(again.module.weight, average.module.weight)
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "key"),
     [

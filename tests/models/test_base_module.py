@@ -92,16 +92,6 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
     assert "extra" in message
 
 
-def test_second_init_weights_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    part = Part({**LINEAR, "val": 2})
-    assert not part.is_init
-    part.init_weights()
-    nn.init.ones_(part.linear.weight)
-    part.init_weights()
-    assert (part.linear.weight.item(), part.is_init) == (1.0, True)
-    assert "init_weights() of Part was called more than once. This call is ignored." in caplog.text
-
-
 @pytest.mark.parametrize(
     ("init_cfg", "kind", "message"),
     [

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from footplate.data.structures import BaseDataElement
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor
 
 
@@ -49,19 +49,6 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     assert preprocessor(data, False)["inputs"].max().item() == 1.0
     trained = preprocessor(data, True)
     assert (trained["inputs"].max().item(), trained["data_samples"]) == (4.0, "changed")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"mean": [1.0]}, "must be set together"),
-        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean must have one value, or one value for each of 3 channels"),
-        ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "cannot both be set"),
-    ],
-)
-def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        ImgDataPreprocessor(**arguments)
 
 
 @pytest.mark.parametrize(

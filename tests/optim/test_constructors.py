@@ -80,12 +80,6 @@ def test_offsets_of_deformable_convolutions_have_their_own_lr() -> None:
     }
 
 
-def test_wrapped_model_is_unwrapped() -> None:
-    wrapped = nn.DataParallel(Net())
-    found = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"custom_keys": {"module": {"lr_mult": 2.0}}})(wrapped)
-    assert [group["lr"] for group in found.param_groups] == [1.0]
-
-
 @pytest.mark.parametrize(
     ("section", "error", "key"),
     [

@@ -78,14 +78,6 @@ def test_every_combination_makes_a_view() -> None:
     assert (len(batch["inputs"]), len(batch["inputs"][0])) == (4, 3)
 
 
-def test_views_are_independent() -> None:
-    def change(sample: dict[str, Any]) -> dict[str, Any]:
-        sample["x"] += [1]
-        return sample
-
-    assert build_views([[change, change]])({"x": []}) == {"x": [[1], [1]]}
-
-
 @pytest.mark.parametrize("transforms", [[], [[]], [{"type": "RandomFlip"}]])
 def test_transforms_must_be_a_list_of_lists(transforms: Any) -> None:
     with pytest.raises(ArgumentError, match="a list of non-empty lists"):

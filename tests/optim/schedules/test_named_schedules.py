@@ -1,5 +1,4 @@
 import itertools
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,13 +76,6 @@ def test_schedules_of_several_optimizers_by_name() -> None:
     assert built["first"][0].optimizer is wrapper["first"].optimizer
 
 
-def test_one_config_applies_to_all_optimizers() -> None:
-    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
-    built = build_param_schedulers([STEP], wrapper)
-    assert isinstance(built, dict)
-    assert [len(built[name]) for name in ("first", "second")] == [1, 1]
-
-
 @pytest.mark.parametrize(
     ("cfg", "error", "key"),
     [
@@ -152,15 +144,6 @@ def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFi
 )
 def test_no_warning_about_usual_schedules(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
     assert warnings_of(caplog, cfg) == []
-
-
-def test_advice_contains_the_name_of_the_optimizer(caplog: pytest.LogCaptureFixture) -> None:
-    parts = {name: SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for name in ("left", "right")}
-    cfg = {"left": [entry("Poly", end=120), entry("Poly", end=200)], "right": entry("Poly", end=121)}
-    build_param_schedulers(cfg, SimpleNamespace(optim_wrappers=parts), max_iters=120)
-    assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
-        "to end with training, use --set param_scheduler.left.1.end=120"
-    ]
 
 
 def optimizer_of_two_groups() -> SGD:

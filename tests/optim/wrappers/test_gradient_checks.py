@@ -75,14 +75,6 @@ def parameters(*gradients: float, dtype: torch.dtype = torch.float32) -> list[nn
 
 
 @pytest.mark.parametrize(
-    ("gradients", "allowed"), [((1.0, -5.0), True), ((1.0, float("nan")), False), ((float("inf"), 1.0), False)]
-)
-def test_all_gradients_are_checked(gradients: tuple[float, ...], allowed: bool) -> None:
-    params = parameters(*gradients)
-    assert GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0) is allowed
-
-
-@pytest.mark.parametrize(
     ("gradient", "norm", "allowed"), [(0.5, 1.0, True), (0.0, math.inf, True), (math.nan, math.nan, False)]
 )
 def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, norm: float, allowed: bool) -> None:

@@ -198,9 +198,7 @@ def test_gradients_are_synchronized_once_per_accumulation() -> None:
 def test_get_lr_and_get_momentum() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     assert OptimWrapper(SGD([parameter], lr=0.1, momentum=0.9)).get_lr() == {"lr": [0.1]}
-    assert OptimWrapper(SGD([parameter], lr=0.1, momentum=0.9)).get_momentum() == {"momentum": [0.9]}
     assert OptimWrapper(AdamW([parameter], betas=(0.8, 0.9))).get_momentum() == {"momentum": [0.8]}
-    assert OptimWrapper(torch.optim.Rprop([parameter])).get_momentum() == {"momentum": [0]}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -22,13 +22,6 @@ def wrappers(parts: Any, **settings: Any) -> OptimWrapperDict:
     )
 
 
-def test_wrapper_dict_behaves_like_a_mapping() -> None:
-    found = wrappers(model())
-    assert (list(found), len(found)) == (["g", "d"], 2)
-    assert dict(found.items()) == {"g": found["g"], "d": found["d"]}
-    assert "x" not in found
-
-
 def test_each_wrapper_steps_only_its_parameters() -> None:
     parts = model()
     found = wrappers(parts)
