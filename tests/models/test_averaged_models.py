@@ -60,8 +60,6 @@ def test_parameters_are_averaged_and_buffers_copied(
     ("name", "settings", "key"),
     [
         ("ExponentialMovingAverage", {"momentum": 1.0}, "momentum"),
-        ("ExponentialMovingAverage", {"interval": 0}, "interval"),
-        ("WarmUpEMA", {"warm_up": -1}, "warm_up"),
     ],
 )
 def test_arguments_out_of_range_are_refused(name: str, settings: dict[str, Any], key: str) -> None:

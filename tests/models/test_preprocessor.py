@@ -54,7 +54,6 @@ def test_batch_augments_are_applied_only_in_training() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((torch.zeros(1, 3, 2, 2),), "must be a dict with the key 'inputs'"),
         ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
         ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images with 3 channels"),
     ],

@@ -80,7 +80,6 @@ def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:
     }
     assert settings["mlp.1.weight"] == (True, pytest.approx(0.002), 0.2)
     assert settings["cls_head.0.weight"] == (True, 0.01, 0.1)
-    assert settings["cls_head.0.bias"] == (False, 0.01, 0.1)
     assert settings["mlp.0.bias"] == (False, 0.02, 0.0)
 
 

@@ -111,11 +111,6 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
             "to end with training, use --set param_scheduler.end=120",
         ),
         (
-            entry("Poly", by_epoch=True, end=24),
-            "PolyLR (by epoch) ends at 24, after the end of training at 12; "
-            "to end with training, use --set param_scheduler.end=12",
-        ),
-        (
             entry("MultiStep", milestones=[80, 130]),
             "MultiStepLR (by iteration) has a milestone at 130, at or after the end of training at 120",
         ),

@@ -53,5 +53,3 @@ def test_schedulers_of_several_optimizers_are_given_by_name() -> None:
     for wrong in (given["a"], given["b"], list(given.values())):
         with pytest.raises(ArgumentError, match=r"belongs to one optimizer(.|\n)*param_scheduler=dict\(a=\.\.\., b="):
             build_param_schedulers(wrong, wrapper)
-    with pytest.raises(ArgumentError, match="there is no optimizer 'c'"):
-        build_param_schedulers({"c": given["a"]}, wrapper)

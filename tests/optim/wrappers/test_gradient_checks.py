@@ -125,17 +125,10 @@ def test_optimizer_that_needs_a_closure_is_rejected() -> None:
     assert closure().item() < before
 
 
-UNSUPPORTED = [
-    (torch.optim.SparseAdam, False, "SparseAdam does not support dense gradients"),
-    (torch.optim.Adam, True, "Adam does not support sparse gradients"),
-]
-
-
-@pytest.mark.parametrize(("kind", "sparse", "message"), UNSUPPORTED)
-def test_optimizer_that_does_not_support_the_gradients_is_rejected(kind: Any, sparse: bool, message: str) -> None:
-    table = nn.Embedding(4, 2, sparse=sparse)
-    wrapper = OptimWrapper(kind(list(table.parameters()), lr=0.1))
-    with pytest.raises(ArgumentError, match=f"^{message}") as caught:
+def test_optimizer_that_does_not_support_the_gradients_is_rejected() -> None:
+    table = nn.Embedding(4, 2, sparse=True)
+    wrapper = OptimWrapper(torch.optim.Adam(list(table.parameters()), lr=0.1))
+    with pytest.raises(ArgumentError, match="^Adam does not support sparse gradients") as caught:
         wrapper.update_params(table(torch.tensor([1, 1])).sum())
     assert caught.value.key == "optim_wrapper.optimizer.type"
 

@@ -232,7 +232,6 @@ def test_policy_for_non_finite_gradients(policy: str | None, moves: bool, caplog
     ("arguments", "key"),
     [
         ({"accumulative_counts": 0}, "accumulative_counts"),
-        ({"clip_grad": {"max_norm": 1}, "grad_clip": {"max_norm": 1}}, "grad_clip"),
         ({"on_nonfinite": "ignore"}, "on_nonfinite"),
     ],
 )
