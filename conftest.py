@@ -30,6 +30,11 @@ def _use_one_thread() -> None:
 os.register_at_fork(after_in_child=_use_one_thread)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Shortens long texts in the names of tests, which would fill the log."""
+    return ascii(val[:40]) if isinstance(val, (str, bytes)) and len(val) > 200 else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escapes surrogates in captured output: xdist cannot send them from a worker."""
