@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import hashlib
 import io
 import pickle
 import sys
@@ -13,10 +14,12 @@ import pytest
 import torch
 
 from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
+from footplate.checkpoint.shard_layout import FileDigest, read_layout, write_layout
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import _NAMES
 from footplate.errors import CheckpointError
 from tests.checkpoint.gadgets import FORMS, GADGETS, Call, files, spelled
+from tests.checkpoint.sharded_examples import save
 
 Pack = Callable[..., bytes]
 
@@ -92,6 +95,27 @@ def test_audit_hook_detects_executed_code(tmp_path: Path, seen: list[tuple[str, 
     _seen = None
     assert {event for event, _ in seen} >= {"os.mkdir", "pickle.find_class"}
     assert mark.exists()
+
+
+def test_nothing_is_executed_if_code_replaces_torch_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code bases set `weights_only=False` for every call."""
+    mark, path, folder = tmp_path / "mark", tmp_path / "a.pth", save(tmp_path / "a.sharded", count=1)
+    original = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **settings: original(*args, **{**settings, "weights_only": False}))
+    pickled = b"\x80\x02" + FORMS["reduce"](Call("os.mkdir", (str(mark),))) + b"."
+    for content in files(pickled):
+        path.write_bytes(content)
+        _read_all(path)
+    layout = read_layout(str(folder))
+    (name,) = {chunk.file for tensor in layout.tensors.values() for chunk in tensor.chunks}
+    for tensor in layout.tensors.values():
+        tensor.chunks[:] = [each._replace(start=0, length=len(content)) for each in tensor.chunks]
+    (folder / name).write_bytes(content)
+    layout.files[name] = FileDigest(len(content), hashlib.sha256(content).hexdigest())
+    write_layout(str(folder), layout)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(folder)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("name", ["../../mark", "/tmp/mark"])

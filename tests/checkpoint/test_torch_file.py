@@ -154,6 +154,13 @@ def test_truncated_files_are_damaged() -> None:
                 read_content(io.BytesIO(whole[:length]))
 
 
+def test_truncated_pickles_are_reported_as_such() -> None:
+    whole = pickle.dumps({"a": [1, 70000, 2**70, "text", b"bytes"], "b": (1.5, None, True)}, 2)
+    for length in range(1, len(whole)):
+        with pytest.raises(CheckpointDamagedError, match="it is truncated or damaged"):
+            read_content(io.BytesIO(whole[:length]))
+
+
 def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "old.pth", "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"))

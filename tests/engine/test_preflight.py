@@ -63,6 +63,28 @@ def test_preflight_changes_neither_results_nor_random_states(tmp_path: Path) -> 
     assert with_it.message_hub.get_scalar("val/score").data[0].tolist() == [3.0, 2.0, 1.0]
 
 
+def test_preflight_restores_plain_attributes_of_modules(tmp_path: Path) -> None:
+    class Counting(ToyModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls, self.is_warm, self.mode = 0, False, "new"
+
+        def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+            self.calls, self.is_warm, self.mode = self.calls + 1, True, mode
+            return super().forward(inputs * self.calls, labels, mode)
+
+    class First(Hook):
+        def before_train(self, runner: Any) -> None:
+            self.held = runner.model.calls, runner.model.is_warm, runner.model.mode
+
+    first = First()
+    models = Counting(), Counting()
+    models[1].load_state_dict(models[0].state_dict())
+    runs = [run(tmp_path, str(n), model=models[n], preflight=n == 0, custom_hooks=[first][n:]) for n in (0, 1)]
+    assert first.held == (0, False, "new")
+    assert weights(runs[0]) == weights(runs[1])
+
+
 def test_hook_state_that_cannot_be_saved_is_found_before_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
-from tests.support import KillForTest, Witness, loader, settings
+from footplate.optim import OptimWrapper
+from tests.support import KillForTest, ToyModel, Witness, loader, settings
 
 MODEL = {"type": "ToyModel", "dropout": 0.3}
 
@@ -330,3 +332,21 @@ def test_checkpoint_of_another_engine_is_partially_resumed(tmp_path: Path) -> No
     assert (resumed.iter, resumed.epoch) == (12, 3)
     names = set(dict(whole.model.named_parameters()))
     assert set(torch.load(tmp_path / "other/epoch_3.pth", weights_only=True)["state_dict"]) == names
+
+
+@pytest.mark.parametrize(("accumulate", "done"), [(1, 0), (3, 2)])
+def test_optimizer_state_that_cannot_be_saved_ends_the_run_at_the_first_step(
+    tmp_path: Path, accumulate: int, done: int
+) -> None:
+    class Recent(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for parameter in self.param_groups[0]["params"]:
+                self.state[parameter]["recent"] = deque([parameter.grad])
+            return super().step(closure)
+
+    model = ToyModel()
+    wrapper = OptimWrapper(Recent(model.parameters(), lr=0.1), accumulative_counts=accumulate)
+    runner = Runner(**settings(tmp_path, model=model, optim_wrapper=wrapper, preflight=True))
+    with pytest.raises(CheckpointError, match="optimizer Recent cannot be resumed, because its state .* 'deque'"):
+        runner.train()
+    assert runner.iter == done

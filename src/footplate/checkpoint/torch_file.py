@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
 import torch
+from torch.serialization import load  # code bases replace `torch.load`, often with `weights_only=False`
 
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import OpaqueObject, unpickler_with
@@ -60,6 +62,8 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
             reason = " ".join(str(error).partition("\n")[0].split())[:_MAX_REASON]
             is_verified = archive is not None or isinstance(error, MemoryError)
             kind = CheckpointError if is_verified else CheckpointDamagedError
+            if not is_verified and isinstance(error, (EOFError, IndexError, struct.error)):
+                raise kind("it is truncated or damaged") from error
             raise kind(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
     return Content(value, sorted(classes), digest)
 
@@ -132,12 +136,12 @@ def _open_archive(stream: IO[bytes], digest: Digest) -> zipfile.ZipFile | None:
 
 def _load(stream: IO[bytes], device: torch.device, classes: dict[str, type[OpaqueObject]]) -> Any:
     try:
-        return torch.load(stream, map_location=device, weights_only=True)
+        return load(stream, map_location=device, weights_only=True)
     except Exception:  # noqa: BLE001 - the file contains an object that torch refuses, or the next call fails
         stream.seek(0)
     reader = unpickler_with(classes)
     module = SimpleNamespace(__name__=__name__, Unpickler=reader, load=lambda file, **settings: reader(file).load())
-    return torch.load(stream, map_location=device, weights_only=False, pickle_module=module)
+    return load(stream, map_location=device, weights_only=False, pickle_module=module)
 
 
 def _read_old(stream: IO[bytes], device: torch.device, classes: dict[str, type[OpaqueObject]]) -> Any:

@@ -15,7 +15,7 @@ from footplate.data.position import DataPosition
 from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
-from footplate.engine.state import hook_states
+from footplate.engine.state import check_optimizer_state, hook_states
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class BaseTrainLoop(BaseLoop):
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._before_validation: _BeforeValidation | None = None
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
+        self._unchecked: list[torch.optim.Optimizer] = []  # the optimizers that have no state yet
         self._own_run, self._own_epoch = self.overrides("run"), self.overrides("run_epoch")
         self._own_iter = self.overrides("run_iter")
         run_iter: Callable[..., None] = self.run_iter
@@ -236,6 +237,10 @@ class BaseTrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        for optimizer in self._unchecked:
+            if optimizer.state:
+                check_optimizer_state(optimizer)  # now rather than at the first save, which may be hours later
+                self._unchecked = [each for each in self._unchecked if each is not optimizer]
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
         runner.phase = Phase.OTHER
@@ -314,6 +319,7 @@ class BaseTrainLoop(BaseLoop):
         """Records the start position of the run. Called after the `before_train` hooks and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
+        self._unchecked = [part.optimizer for part in self.runner.optim_wrapper.parts.values()]
         self._exchange_requests()
         self.hooks_to_save = None  # an earlier run that was stopped may have set them
 

@@ -13,7 +13,7 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import capture_rng, restore_rng
 from footplate.data.dataset_wrappers import innermost_datasets
-from footplate.distributed import is_main_process
+from footplate.distributed import is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.base_loops import Buffers, copied_state
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
+_PLAIN_TYPES = (bool, int, float, complex, str)
 
 
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
-    models with another number of classes. It leaves no files and records no metrics. Random states, buffers and the
-    states of hooks are restored afterwards.
+    models with another number of classes. It leaves no files and records no metrics. Random states, buffers,
+    plain attributes of modules and the states of hooks are restored afterwards.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -80,8 +81,14 @@ def preflight(runner: "Runner") -> None:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores the random states, the buffers, the message hub and the states of the called hooks after the block."""
+    """Restores what a validation and a save change, after the block.
+
+    These are the random states, the buffers of the model and the numbers, flags and strings that are attributes of its
+    modules, the message hub, and the states of the called hooks.
+    """
     rng, training, buffers = capture_rng(), runner.model.training, Buffers(runner.model)
+    modules = [vars(module) for module in unwrap_model(runner.model).modules()]
+    plain = [(held, {key: value for key, value in held.items() if type(value) in _PLAIN_TYPES}) for held in modules]
     hub = runner.message_hub
     recorded = [(held, dict(held)) for held in (hub.runtime_info, hub.log_scalars)]
     called = [hook for hook in runner.hooks if acts_at(hook, "before_save_checkpoint")]
@@ -101,6 +108,8 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         for hook, saved in hooks:
             hook.load_state_dict(saved)
         runner.model.train(training)
+        for held, before in plain:
+            held.update(before)
         restore_rng(rng)
 
 

@@ -102,7 +102,7 @@ class _Position(_Component):
 class _Optimizer(_Component):
     def state_dict(self) -> Any:
         for part in self.runner.optim_wrapper.parts.values():
-            _check_optimizer_state(part.optimizer)
+            check_optimizer_state(part.optimizer)
         return self.runner.optim_wrapper.state_dict()
 
     def load_state_dict(self, state: Any) -> None:
@@ -251,7 +251,7 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """Checks that the state maps parameters to dicts of types that a checkpoint keeps.
 
     Raises:
