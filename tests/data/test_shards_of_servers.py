@@ -1,6 +1,7 @@
 """Shards on an HTTP server without range requests."""
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -136,6 +138,21 @@ def test_a_server_that_cannot_be_reached_is_not_a_missing_shard(server: Server, 
     server.stop()
     with pytest.raises(DataError, match=r"/train-000\.tar' cannot be read: Cannot connect to host"):
         WebDataset(server.shards, cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("reason", ["No space left on device", "Not a directory"])
+def test_an_unusable_cache_is_not_a_failed_download(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    cache = tmp_path / "cache"
+    if reason == "Not a directory":
+        cache.touch()
+    full = AsyncMock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr("fsspec.implementations.http.HTTPFileSystem._get_file", full)
+    with pytest.raises(StorageError, match=f"the cache '{cache}' cannot be written: .*{reason}") as caught:
+        WebDataset(server.url + "/train-000.tar", cache_dir=str(cache))
+    assert (caught.value.key, caught.value.notes) == ("cache_dir", ("Use another folder, or cache_dir=None.",))
+    assert not retries(caplog, server.url)
 
 
 def test_samples_are_not_skipped_if_the_server_cannot_be_reached(

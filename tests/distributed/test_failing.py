@@ -136,6 +136,8 @@ def test_rank_dies(tmp_path: Path, rank: int) -> None:
     assert first == f"error: rank {1 - rank}: another rank has ended, or did not respond within the time limit"
     assert cause.startswith("  RuntimeError: ")
     assert advice == ("  See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.")
+    log = "".join(path.read_text() for path in (tmp_path / "work").glob("*/2*.log"))
+    assert ("another rank has ended" in log, "Connection closed" in log) == (rank == 1, False)
 
 
 def test_rank_hangs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.checkpoint import write_pointer
+from footplate.distributed import failures
 from footplate.engine import run_folder
 from footplate.engine.run_folder import checkpoint_to_start_from, locked
 from footplate.errors import ArgumentError
@@ -150,17 +151,26 @@ def test_first_rank_writes_the_log_and_the_environment(tmp_path: Path) -> None:
     assert {"python", "packages"} <= set(facts)
 
 
+LOST = f"The run failed: {failures.LOST_RANK}; see the terminal and rank_*.log"
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
+        (RuntimeError("[gloo/pair.cc:535] Connection closed by peer [::1]:3"), [LOST]),
         (ArgumentError("the loss is nan", notes=["mend it"]), ["The run failed: the loss is nan; mend it"]),
         (RuntimeError("no data\nat all"), ["The run failed: RuntimeError: no data; at all"]),
     ],
 )
 def test_error_that_ended_the_run_is_logged_to_the_file_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: list[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: list[str],
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
+    monkeypatch.setattr(failures, "get_world_size", lambda: 2)
     with pytest.raises(type(error)), runner.folder.opened(runner, for_training=False):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()

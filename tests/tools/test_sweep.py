@@ -170,7 +170,8 @@ def test_sweep_cannot_continue_with_another_metric_config_or_choices(cfg: Config
 
 def test_mistakes_are_found_before_files_are_created(cfg: Config, tmp_path: Path) -> None:
     command = trains(lambda lr: ([lr], "done"))
-    for parameters in ([LR, LR], [parse_parameter("optimzer.lr=0.1,0.2")]):
+    for texts in (["izer.lr=0.1,0.2"] * 2, ["zer.lr=0.1,0.2"], ["izer.lr=0.1,oops"]):
+        parameters = [parse_parameter(f"optim{text}") for text in texts]
         with pytest.raises(FootplateError):
             study.sweep(cfg, parameters, settings(tmp_path / "new"), command)
     with pytest.raises(FootplateError):

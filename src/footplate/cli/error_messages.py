@@ -82,7 +82,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
     """
     from footplate.distributed.failures import is_lost_connection
 
-    if not isinstance(error, Exception) or user_frames(error) or (runner.world_size > 1 and is_lost_connection(error)):
+    if not isinstance(error, Exception) or user_frames(error) or is_lost_connection(error):
         return
     from footplate.tools.failing_module import module_error
 

@@ -24,10 +24,10 @@ from footplate.data.annotations import explain_read_errors, join_root, with_retr
 from footplate.data.base_dataset import BaseDataset, Indices
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Transform
-from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, FootplateError, StorageError
 from footplate.registry import DATASETS
 from footplate.storage import (
+    NO_SPACE,
     FileStatus,
     absolute,
     base_name,
@@ -188,8 +188,12 @@ class WebDataset(BaseDataset):
     def load_data_list(self) -> Any:
         """Loads or creates the indexes of all shards; returns a record of (shard, key, files) for each sample."""
         # On exit, the pool does not wait for its threads, so that Ctrl-C and errors end a slow download at once.
-        with at_key("shards"), ThreadPool(_THREADS) as pool:
-            return RecordStore(self._records(pool.imap(self._load_index, range(len(self.shards)))))
+        try:
+            with ThreadPool(_THREADS) as pool:
+                return RecordStore(self._records(pool.imap(self._load_index, range(len(self.shards)))))
+        except FootplateError as error:
+            error.key = error.key or "shards"
+            raise
 
     def filter_data(self) -> Any:
         """Returns all records."""
@@ -285,8 +289,18 @@ class WebDataset(BaseDataset):
             return open_file(shard)
         path = self._copies.get(number)
         if path is None or not os.path.exists(path):
-            folder = self._cache_dir
-            path = self._copies[number] = with_retries(lambda url: local_copy(url, folder, current.size), shard)
+            folder = os.path.abspath(self._cache_dir)
+            try:
+                path = self._copies[number] = with_retries(lambda url: local_copy(url, folder, current.size), shard)
+            except OSError as error:
+                name = str(error.filename)  # of the cache or a parent; a storage package sets no name or another one
+                if error.errno not in NO_SPACE and not name.startswith(folder) and not folder.startswith(name):
+                    raise
+                raise StorageError(
+                    f"the cache '{folder}' cannot be written: {error}",
+                    key="cache_dir",
+                    notes=["Use another folder, or cache_dir=None."],
+                ) from error
         return open_file(path)
 
     def _read(self, number: int, members: Sequence[Member]) -> list[bytes]:
@@ -436,7 +450,8 @@ def _read_index(path: str) -> ShardIndex | None:
             FileStatus(content["size"], content["modified"]),
             [Member(str(name), int(offset), int(size)) for name, offset, size in content["members"]],
         )
-    except (FileNotFoundError, PermissionError):  # object stores may refuse access to a file that does not exist
+    # Object stores may refuse access to a file that does not exist.
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except (ValueError, KeyError, TypeError, RecursionError):  # such as a page of a server
         _logger.warning("Ignoring '%s', because it is not a valid index.", path)

@@ -16,9 +16,10 @@ import torch.distributed as dist
 
 from footplate.distributed.collectives import get_rank, get_world_size
 from footplate.distributed.process_group import rank_from_environment
-from footplate.errors import RankError
+from footplate.errors import RankError, StorageError
 
 _Error = TypeVar("_Error", bound=BaseException)
+LOST_RANK = "another rank has ended, or did not respond within the time limit"
 # In seconds. Meanwhile, a launcher ends this rank, because the rank that reports the cause has exited.
 _AFTER_RANK_0 = 1.0
 _AFTER_CAUSE = 5.0
@@ -27,7 +28,9 @@ _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gl
 
 def is_lost_connection(error: BaseException | None) -> bool:
     """Checks whether an error may result from the end of another rank, or from waiting too long for one."""
-    while error is not None:
+    if get_world_size() == 1:
+        return False
+    while error is not None and not isinstance(error, (RankError, StorageError)):  # those name their cause
         if isinstance(error, (dist.DistError, ConnectionError)) or (
             isinstance(error, RuntimeError) and _LOST_CONNECTION.search(str(error))
         ):
@@ -42,7 +45,7 @@ def await_cause(error: _Error) -> _Error | RankError:
     Rank 0 does not wait for others to report an error that all ranks raise. A rank that has lost a connection waits
     for the rank that failed first. A launcher such as torchrun ends this process during the wait.
     """
-    is_consequence = get_world_size() > 1 and is_lost_connection(error) and not isinstance(error, RankError)
+    is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if is_consequence or rank_from_environment():
@@ -51,7 +54,7 @@ def await_cause(error: _Error) -> _Error | RankError:
     if not is_consequence:
         return error
     lost = RankError(
-        "another rank has ended, or did not respond within the time limit",
+        LOST_RANK,
         notes=[
             f"{type(error).__name__}: {str(error).partition(chr(10))[0].partition('. ')[0]}",
             "See the errors of the other ranks. env_cfg.dist_cfg.timeout sets the time limit in seconds.",

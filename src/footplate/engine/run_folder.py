@@ -27,6 +27,7 @@ from footplate.distributed import (
     ignored_launcher,
     is_main_process,
 )
+from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.signals import ON_REQUEST, EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -165,6 +166,8 @@ class RunFolder:
             except Exception as error:
                 text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
                 kind = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
+                if is_lost_connection(error):
+                    kind, text = "", f"{LOST_RANK}; see the terminal and rank_*.log"
                 # Only the first rank's error is printed. The traceback of another one is in its own file.
                 _logger.error("The run failed: %s%s", kind, text, extra=NOT_SHOWN, exc_info=not is_main)
                 raise

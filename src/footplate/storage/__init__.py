@@ -1,6 +1,7 @@
 """Reads and atomically writes files: local files directly, everything else through fsspec."""
 
 from footplate.storage.file_operations import (
+    NO_SPACE,
     FileStatus,
     append_line,
     atomic_file,
@@ -40,6 +41,7 @@ from footplate.storage.paths import (
 )
 
 __all__ = [
+    "NO_SPACE",
     "FileStatus",
     "Sink",
     "absolute",

@@ -1,6 +1,7 @@
 """File operations for local paths and for every storage that fsspec supports."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import io
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 30.0
 _READ_SECONDS = 60.0  # without any data
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors of a local disk, not of a connection
 
 
 class FileStatus(NamedTuple):
@@ -100,12 +102,15 @@ def _network_errors() -> Iterator[None]:
     Raises:
         FileNotFoundError: The file does not exist.
         ConnectionError: The storage cannot be reached, or refuses the request.
+        OSError: A local disk is full or read-only.
     """
     try:
         yield
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, FootplateError):
         raise
     except Exception as error:  # the types of the packages, which need not be installed
+        if getattr(error, "errno", None) in NO_SPACE:
+            raise
         cause: BaseException = error
         if isinstance(error, FileNotFoundError):  # fsspec also reports other failed HTTP requests like this
             cause = error.__cause__ or error

@@ -73,10 +73,11 @@ def parse_parameter(text: str) -> Parameter:
 
 
 def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
-    """Raises an error for keys that a sweep cannot vary.
+    """Raises an error for keys that a sweep cannot vary, and for choices that a key cannot have.
 
     Raises:
-        ArgumentError: A key is varied twice, is not in the config, or has no effect.
+        ArgumentError: A key is varied twice or has no effect.
+        OverrideError: A key is not in the config, or a choice has the wrong type.
     """
     keys = [parameter.key for parameter in parameters]
     twice = next((key for key in keys if keys.count(key) > 1), None)
@@ -85,10 +86,11 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     from footplate.engine.run_config import keys_read  # imports torch
 
     read = keys_read(cfg)
-    for key, value in first_values(parameters).items():
-        for change in find_late_changes(with_values(cfg, {key: value}), read):
-            if change.key == key and change.origin.is_override:  # caused by the sweep
-                raise ArgumentError(change.problem, key="--param")
+    for key, low, high, _, choices in parameters:
+        for value in choices or (low, high):
+            for change in find_late_changes(with_values(cfg, {key: value}), read):
+                if change.key == key and change.origin.is_override:  # caused by the sweep
+                    raise ArgumentError(change.problem, key="--param")
 
 
 def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
