@@ -150,8 +150,9 @@ def test_a_file_that_cannot_be_parsed_is_an_error(
     ],
 )
 def test_a_sample_without_a_field_is_an_error(tmp_path: Path, samples: list[Sample], expected: str) -> None:
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(DataError, match=expected) as caught:
         dataset_of(tmp_path, samples)
+    assert caught.value.key == "fields"
 
 
 def test_a_shard_that_shrinks_during_a_run_is_an_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from footplate.checkpoint import write_pointer
 from footplate.distributed import failures
 from footplate.engine import run_folder
 from footplate.engine.run_folder import checkpoint_to_start_from, locked
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
 
 
@@ -151,6 +151,8 @@ def test_first_rank_writes_the_log_and_the_environment(tmp_path: Path) -> None:
     assert {"python", "packages"} <= set(facts)
 
 
+UNREADABLE = StorageError("the shard cannot be read")
+UNREADABLE.__cause__ = ConnectionError("Connection refused")
 LOST = f"The run failed: {failures.LOST_RANK}; see the terminal and rank_*.log"
 
 
@@ -158,6 +160,7 @@ LOST = f"The run failed: {failures.LOST_RANK}; see the terminal and rank_*.log"
     ("error", "told"),
     [
         (RuntimeError("[gloo/pair.cc:535] Connection closed by peer [::1]:3"), [LOST]),
+        (UNREADABLE, ["The run failed: the shard cannot be read"]),
         (ArgumentError("the loss is nan", notes=["mend it"]), ["The run failed: the loss is nan; mend it"]),
         (RuntimeError("no data\nat all"), ["The run failed: RuntimeError: no data; at all"]),
     ],
