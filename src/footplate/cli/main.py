@@ -4,6 +4,7 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wants_json,
 )
-from footplate.interrupts import exit_code_of, is_launched, raising_stop_signals
+from footplate.interrupts import SIGNALED, exit_code_of, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
@@ -153,7 +154,8 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
     """Reports that a signal has interrupted a command, and returns the exit code."""
     code = exit_code_of(error)
     _print_document(arguments, error, code)
-    if is_first_rank():
+    # A launcher sends SIGTERM to the other ranks if one fails; the error of that rank is the message.
+    if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
         sys.stderr.write("interrupted\n")
     return code
 

@@ -207,10 +207,10 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
                 "a lambda that is used as a metric must have a name",
                 notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."],
             )
-        check_takes(f"the metric '{self.label}' must be a function of", function, "predictions", "batch")
+        check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
     @property
-    def label(self) -> str:
+    def _label(self) -> str:
         """The name of the metric in messages."""
         return self.name or self.usual_name
 
@@ -251,14 +251,14 @@ class UpdatedMetric(BaseMetric[Any]):
     def __init__(self, metric: Any, name: str | None = None) -> None:
         super().__init__()
         self.metric, self.name = metric, name
-        check_takes(f"`update` of the metric '{self.label}' must take", metric.update, "predictions", "target")
+        check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
         self._size = sys.maxsize
 
     @property
-    def label(self) -> str:
+    def _label(self) -> str:
         """The name of the metric in messages."""
         return self.name or type(self.metric).__name__
 
@@ -288,7 +288,7 @@ class UpdatedMetric(BaseMetric[Any]):
             self._size = size
             return super().evaluate(sys.maxsize)  # a result is a batch
         if not any(gather_objects(len(self.results))):
-            raise DataError(f"the metric '{self.label}' has no results: the dataset is empty")
+            raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
         self.results.clear()
         return self.compute_metrics([])
 

@@ -167,12 +167,12 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
-    def label(self) -> str:
+    def _label(self) -> str:
         """The name of the metric in messages."""
         return type(self).__name__
 
     @property
-    def title(self) -> str:
+    def dataset_prefix(self) -> str:
         """The prefix for table titles, such as "night: " for the dataset `night`; "" if there is only one dataset."""
         return f"{self.context.dataset}: " if self.context.dataset else ""
 
@@ -256,7 +256,7 @@ class BaseMetric(ABC, Generic[_Result]):
             size = sys.maxsize
         results = collect_results(to_device(results, "cpu"), size, self.collect_device)
         self.results.clear()
-        name, values, message = self.label, {}, ""
+        name, values, message = self._label, {}, ""
         error: Exception | None = None
         if results is not None:  # only on rank 0, which sends its error to the other ranks
             try:

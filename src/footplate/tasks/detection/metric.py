@@ -161,7 +161,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         if self.classwise:
             before = "" if kind == "bbox" else f"{kind}_"
             table = format_table(list(by_class), columns, decimals=3)
-            _logger.info("%s%s, average precision per class:\n%s", self.title, kind, table)
+            _logger.info("%s%s, average precision per class:\n%s", self.dataset_prefix, kind, table)
             values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
         return values
 

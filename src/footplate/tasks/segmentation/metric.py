@@ -120,7 +120,7 @@ class IoUMetric(BaseMetric[Areas]):
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
-        _logger.info("%sper-class results in percent:\n%s", self.title, format_table(classes, columns))
+        _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, format_table(classes, columns))
         with np.errstate(invalid="ignore"):
             accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))
         values = {"aAcc": 100 * accuracy}
