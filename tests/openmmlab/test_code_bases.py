@@ -76,7 +76,7 @@ def test_scripts_of_code_bases_train_and_test(python: str, run_folder: Path) -> 
     (run_folder / "config.py").write_text(DETECTION)
     tools = next(Path(python).parents[1].glob("lib/*/site-packages/mmdet/.mim/tools"))
     output = run(python, run_folder, "run", str(tools / "train.py"), "config.py", "--work-dir", "work")
-    assert all(text in output for text in ("Using mmdet 3.3.0", "loss_rpn_bbox", "bbox_mAP"))
+    assert all(text in output for text in ("loss_rpn_bbox", "bbox_mAP"))
     words = [str(tools / "test.py"), "config.py", "work/epoch_1.pth", "--work-dir", "tested"]
     run(python, run_folder, "run", *words)
     (metrics,) = (run_folder / "tested").glob("2*/2*.json")
