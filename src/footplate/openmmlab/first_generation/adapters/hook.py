@@ -12,7 +12,7 @@ from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
-from footplate.openmmlab.mmcv_functions import allreduce_grads
+from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
 
@@ -263,7 +263,7 @@ class SteppedByModel(OptimWrapper):
 
     def _average_gradients(self, *_: Any) -> None:
         if self.prepare_backward is not None:  # data parallelism, which does not see the backward pass of the model
-            allreduce_grads(self._parameters())
+            all_reduce_params([each.grad for each in self._parameters() if each.grad is not None], op="mean")
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""
