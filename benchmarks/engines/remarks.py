@@ -165,13 +165,6 @@ OPEN_ON_GPU: tuple[tuple[tuple[str, str], str], ...] = (
     ),
     (
         (
-            "Number of times per iteration that the host waits for the device, for a given config",
-            "使用指定的配置时，每次迭代中主机等待设备的次数",
-        ),
-        "footplate check CONFIG",
-    ),
-    (
-        (
             "Time to accuracy of `fashion-seg` with footplate, the bare loop, MMEngine and Lightning",
             "用 footplate、纯 PyTorch、MMEngine 和 Lightning 训练 `fashion-seg` 达到目标精度的时间",
         ),

@@ -70,7 +70,6 @@ SAVING = some(
     max_keep_ckpts=NUMBERS,
     out_dir=TEXTS,
     filename_tmpl=TEXTS,
-    meta=UNKNOWN_KEYS,
     create_symlink=FLAGS,
 )
 LOGGING = some(interval=NUMBERS, hooks=st.lists(LOGGER, max_size=3))
