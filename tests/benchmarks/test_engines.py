@@ -184,11 +184,11 @@ def test_stamps_give_the_median_of_blocks() -> None:
 
 
 def test_benchmark_measures_the_engines(results: Results) -> None:
-    case = dataclasses.replace(CASES["tiny"], engines=("bare", "footplate", "nobody"))
-    plan = Plan([case], ["bare", "footplate", "nobody"], rounds=1, quick=True)
+    case = dataclasses.replace(CASES["tiny"], engines=("bare", "footplate", "missing"))
+    plan = Plan([case], ["bare", "footplate", "missing"], rounds=1, quick=True)
     Runner(plan, results, lambda _: Path(sys.executable)).run()
-    assert list(results.errors) == ["tiny, nobody"]
-    assert "benchmarks.engines.drivers.nobody" in results.errors["tiny, nobody"]
+    assert list(results.errors) == ["tiny, missing"]
+    assert "benchmarks.engines.drivers.missing" in results.errors["tiny, missing"]
     for engine in ("bare", "footplate"):
         assert 10 < results.by_round("tiny", engine, "us")[0] < 10**6
     assert judge([CASES["tiny"]], results)[0].spread is not None

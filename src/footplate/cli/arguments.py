@@ -128,7 +128,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 
 def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
-    """Returns the path of the key in the config of a command that ends with the given name, or "" if there is none."""
+    """Returns the path of the config key that ends with `name`, or "" if the config has no such key."""
     from footplate.config import Config
     from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.run_config import keys_read

@@ -1,6 +1,5 @@
 """The components of a run, each built from its config section on first use."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -12,8 +11,6 @@ from footplate.registry import LOG_PROCESSORS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
-_logger = logging.getLogger("footplate.engine")
-_LOOPS = ("train_loop", "val_loop", "test_loop")
 _T = TypeVar("_T")
 
 

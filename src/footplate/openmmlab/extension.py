@@ -56,7 +56,7 @@ class OpenMMLab(Extension):
         return is_footplate_alias(top_level_spec("mmengine"))
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns what replaces a transform of first-generation pipelines."""
+        """Returns the replacement for a transform of a first-generation pipeline."""
         return [_REPLACED_TRANSFORMS[name]] if noun == "transform" and name in _REPLACED_TRANSFORMS else []
 
     def explain_missing(self, scope: str) -> list[str]:

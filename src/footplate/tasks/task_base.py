@@ -169,7 +169,7 @@ class TaskModel(BaseModel):
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if there are none, or one of them has none of the fields."""
+    """Returns the samples. Raises a DataError if the list is empty or if a sample lacks all of the fields."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"the loss needs the ground truth of every image: {names} in its data sample")
