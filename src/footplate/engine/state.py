@@ -154,7 +154,7 @@ class _Schedules(_Component):
                 ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
                 self.runner.train_loop.iter,
             )
-            _move_schedules(self.runner, several, from_groups=True)
+            _move_schedules(self.runner, several)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
         schedules, done = self.runner.param_schedulers, self.runner.train_loop.iter
@@ -403,11 +403,11 @@ def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
         yield (name if seen[name] == 1 else f"{name}#{seen[name]}"), hook
 
 
-def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: bool = False) -> None:
+def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
     """Moves schedules to the position of the run. Called if the checkpoint has no state for them."""
     moving = [each for each in schedules if not each.takes_metrics]
     for schedule in moving:
-        schedule.rewind(from_groups=from_groups)
+        schedule.rewind()
     for schedule in moving:
         schedule.start()
     loop, moves = runner.train_loop, collect_steps(moving)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from footplate.checks import check_count
 from footplate.config import Config
@@ -13,14 +13,14 @@ from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.schedules import LiveField, ScheduleSteps, collect_steps, field_key, field_slot
+from footplate.optim.schedules import ScheduleSteps, collect_steps, field_key, read_field
 
 _logger = logging.getLogger("footplate.tools")
 
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
-_Reader = tuple[list[Any], Mapping[str, Any], str]  # the list to fill, and the mapping and the key of the value
+_Reader = tuple[list[Any], Mapping[str, Any], str]  # the list to fill, and the group and the key of the field
 
 
 def simulate(
@@ -74,11 +74,10 @@ def simulate(
         key = field_key(optimizer, field)
         if key not in group:
             return [None] * len(order)
-        slot = LiveField(group) if isinstance(group[key], Tensor) else field_slot(group, key, first=key != field)
         if field not in scheduled:
-            return [slot[key]] * len(order)
+            return [group[key] if group[key] is None else read_field(group, key)] * len(order)
         values: list[Any] = []
-        readers.append((values, slot, key))
+        readers.append((values, group, key))
         return values
 
     groups = [
@@ -152,8 +151,8 @@ def _run_schedules(
     following = next(upcoming, None)
     for iteration in range(order[-1] + 1 if order else 0):
         if iteration == following:
-            for values, slot, key in readers:
-                values.append(slot[key])
+            for values, group, key in readers:
+                values.append(read_field(group, key))
             following = next(upcoming, None)
         for step in steps.by_iter:
             step()

@@ -13,20 +13,17 @@ from footplate.optim.schedules.curves import (
     OneCycle,
     Step,
 )
-from footplate.optim.schedules.param_schedule import LiveField, ParamSchedule, field_slots
+from footplate.optim.schedules.param_schedule import ParamSchedule
 
 PARAMETER = nn.Parameter(torch.zeros(1))
 
 
-def test_tensor_is_filled_in_place_and_read_in_double_precision() -> None:
+def test_tensor_is_filled_in_place() -> None:
     rate = torch.tensor(0.1)
     optimizer = SGD([PARAMETER], lr=rate)
-    key, (slot,) = field_slots(optimizer, "lr")
-    slot[key] = 1 / 3
+    ParamSchedule(optimizer, Constant(0.5), end=3)
     assert optimizer.param_groups[0]["lr"] is rate
-    assert rate == torch.tensor(1 / 3)
-    assert slot[key] == 1 / 3  # not rounded to float32
-    assert LiveField(optimizer.param_groups[0])["lr"] == float(rate)
+    assert rate == torch.tensor(0.05)
 
 
 def sgd(*rates: float) -> SGD:

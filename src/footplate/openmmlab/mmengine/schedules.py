@@ -10,7 +10,7 @@ from footplate.optim.schedules.base_curve import ENDLESS
 
 INF = ENDLESS
 _SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "by_epoch", "verbose"}
-_OF_THE_BASE = _SETTINGS | {"_global_step", "_groups", "_key", "_slots"}
+_OF_THE_BASE = _SETTINGS | {"_global_step", "_key", "base_values"}
 
 
 class _UnknownCurve(Curve):

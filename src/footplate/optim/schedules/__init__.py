@@ -5,26 +5,24 @@ from typing import Any
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.named_schedules import build_param_schedulers, schedule_type
 from footplate.optim.schedules.param_schedule import (
-    LiveField,
     ParamSchedule,
     ScheduleSteps,
     collect_steps,
     field_key,
-    field_slot,
+    read_field,
 )
 from footplate.optim.schedules.plateau import ReduceOnPlateau
 from footplate.registry import PARAM_SCHEDULERS
 
 __all__ = [
     "Curve",
-    "LiveField",
     "ParamSchedule",
     "ReduceOnPlateau",
     "ScheduleSteps",
     "build_param_schedulers",
     "collect_steps",
     "field_key",
-    "field_slot",
+    "read_field",
     "schedule_type",
 ]
 

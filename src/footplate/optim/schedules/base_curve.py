@@ -1,47 +1,65 @@
 """The base class of curves, which compute the values of parameter schedules."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from footplate.checks import is_number
+from footplate.checks import check_number, is_number
 from footplate.errors import ArgumentError
 
 _Self = TypeVar("_Self", bound="Curve")
-
-ValueFunction = Callable[[float, float], float]
-"""A function (current value, base value) -> next value."""
 
 ENDLESS = 1_000_000_000
 """The value of `end` for a schedule that never ends."""
 
 
-def check_positions(name: str, values: Any, *, least: int) -> None:
-    """Checks that a position, or each of several positions, is an integer of at least `least`.
+def check_positions(name: str, value: Any, *, least: int, is_list: bool = False) -> None:
+    """Checks that a position, or each position of a list, is an integer of at least `least`.
 
     A schedule never reaches a position between two integers.
 
     Raises:
-        ArgumentError: A position is not such an integer.
+        ArgumentError: A position is not such an integer, or the value is not a list.
     """
-    several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
-    if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
-        wanted = "a list of integers" if several is values else "an integer"
-        raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=values)
+    numbers = value if is_list else [value]
+    is_valid = isinstance(numbers, (list, tuple))
+    if not is_valid or not all(is_number(each) and each >= least and each % 1 == 0 for each in numbers):
+        wanted = "a list of integers" if is_list else "an integer"
+        raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=value)
+
+
+def number(
+    default: Any = dataclasses.MISSING, *, kw_only: bool = False, is_position: bool = False, **limits: float
+) -> Any:
+    """Declares a setting that is a number within `limits`, the arguments of `check_number`.
+
+    With `is_position`, the number is a number of epochs or iterations.
+    """
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"limits": limits, "is_position": is_position})
+
+
+def positions(*, least: int = 1, is_list: bool = False) -> Any:
+    """Declares a setting that is an integer number of epochs or iterations, or a list of these."""
+    return dataclasses.field(metadata={"positions": {"least": least, "is_list": is_list}, "is_position": True})
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The base class of curves. A subclass overrides `__call__`, or `at`, which is faster for many parameter groups."""
+    """The base class of curves. The fields of a subclass are its settings, and `__call__` computes its values."""
 
-    position_fields: ClassVar[Sequence[str]] = ()
-    """The fields that are positions or numbers of positions."""
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "positions" in field.metadata:
+                check_positions(field.name, value, **field.metadata["positions"])
+            elif "limits" in field.metadata:
+                check_number(field.name, value, optional=field.default is None, **field.metadata["limits"])
 
     @classmethod
     def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:
         """Returns a curve whose settings may be out of range. Keys that are not settings are ignored."""
         curve = cls.__new__(cls)
-        names = settings.keys() & {each.name for each in dataclasses.fields(cls)}
+        names = settings.keys() & {field.name for field in dataclasses.fields(cls)}
         vars(curve).update({name: settings[name] for name in names})
         return curve
 
@@ -54,24 +72,17 @@ class Curve:
             position: The position, counted from the schedule's `begin`.
             span: The number of positions at which the schedule acts.
         """
-        return self.at(position, span)(value, base)
-
-    def at(self, position: int, span: int) -> ValueFunction:
-        """Returns a function that computes the value at a position. It is called once per parameter group."""
-        if type(self).__call__ is Curve.__call__:
-            raise NotImplementedError(f"{type(self).__name__} defines neither __call__() nor at()")
-        return lambda value, base: self(value, base, position, span)
+        raise NotImplementedError
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:
         """Returns the curve with all settings in epochs converted to iterations."""
-        converted = {}
-        for name in self.position_fields:
-            value = getattr(self, name)
-            if isinstance(value, Collection):
-                converted[name] = [each * epoch_length for each in value]
-            elif value is not None:
-                converted[name] = value * epoch_length
-        return dataclasses.replace(self, **converted) if converted else self
+        converted: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("is_position") and value is not None:
+                is_list = isinstance(value, (list, tuple))
+                converted[field.name] = [each * epoch_length for each in value] if is_list else value * epoch_length
+        return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
         """Returns the number of positions of the curve, or None if it depends on the schedule's `end`."""

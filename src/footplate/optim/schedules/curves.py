@@ -6,21 +6,14 @@ parameter group. The curves of first-generation configs are in `policies.py`.
 
 import bisect
 import dataclasses
-import functools
 import itertools
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from typing_extensions import override
 
-from footplate.checks import check_number, is_number
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.base_curve import Curve, ValueFunction, check_positions
-
-
-def _keep(value: float, base: float) -> float:
-    return value
+from footplate.optim.schedules.base_curve import Curve, number, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +24,13 @@ class Constant(Curve):
         factor: The factor, above 0 and at most 1.
     """
 
-    factor: float = 1.0 / 3
-
-    def __post_init__(self) -> None:
-        check_number("factor", self.factor, above=0, most=1)
+    factor: float = number(1.0 / 3, above=0, most=1)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        factor = self.factor
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
-            return lambda value, base: value * factor
-        return (lambda value, base: value / factor) if position == span - 1 else _keep
+            return value * self.factor
+        return value / self.factor if position == span - 1 else value
 
     @override
     def ends_at_base(self) -> bool:
@@ -57,20 +46,15 @@ class Linear(Curve):
         end_factor: The last factor, from 0 to 1.
     """
 
-    start_factor: float = 1.0 / 3
-    end_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number("start_factor", self.start_factor, above=0, most=1)
-        check_number("end_factor", self.end_factor, least=0, most=1)
+    start_factor: float = number(1.0 / 3, above=0, most=1)
+    end_factor: float = number(1.0, least=0, most=1)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        factor = self.start_factor
-        if position:
-            rise = self.end_factor - self.start_factor
-            factor = 1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise)
-        return lambda value, base: value * factor
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        if position == 0:
+            return value * self.start_factor
+        rise = self.end_factor - self.start_factor
+        return value * (1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise))
 
     @override
     def ends_at_base(self) -> bool:
@@ -85,9 +69,8 @@ class QuadraticWarmup(Curve):
     """
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        odd, share = 2 * position + 1, 1 / span**2
-        return lambda value, base: (value if position else 0.0) + base * odd * share
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return (value if position else 0.0) + base * (2 * position + 1) * (1 / span**2)
 
     @override
     def ends_at_base(self) -> bool:
@@ -102,15 +85,11 @@ class Exponential(Curve):
         gamma: The factor, at least 0.
     """
 
-    gamma: float
-
-    def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, least=0)
+    gamma: float = number(least=0)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        gamma = self.gamma
-        return (lambda value, base: value * gamma) if position else _keep
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value * self.gamma if position else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,18 +101,12 @@ class Step(Curve):
         gamma: The factor, at least 0.
     """
 
-    step_size: int
-    gamma: float = 0.1
-    position_fields = ("step_size",)
-
-    def __post_init__(self) -> None:
-        check_positions("step_size", self.step_size, least=1)
-        check_number("gamma", self.gamma, least=0)
+    step_size: int = positions()
+    gamma: float = number(0.1, least=0)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        gamma = self.gamma
-        return _keep if position % self.step_size or not position else lambda value, base: value * gamma
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value * self.gamma if position and position % self.step_size == 0 else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,25 +118,12 @@ class MultiStep(Curve):
         gamma: The factor, at least 0.
     """
 
-    milestones: Sequence[int]
-    gamma: float = 0.1
-    position_fields = ("milestones",)
-
-    def __post_init__(self) -> None:
-        milestones = self.milestones
-        if isinstance(milestones, str) or not isinstance(milestones, Collection) or not all(map(is_number, milestones)):
-            raise ArgumentError('"milestones" must be a list of numbers', key="milestones", found=milestones)
-        check_positions("milestones", milestones, least=0)
-        check_number("gamma", self.gamma, least=0)
+    milestones: Sequence[int] = positions(least=0, is_list=True)
+    gamma: float = number(0.1, least=0)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        factor = self._factors.get(position)
-        return _keep if factor is None else lambda value, base: value * factor
-
-    @functools.cached_property
-    def _factors(self) -> dict[int, float]:
-        return {position: self.gamma**count for position, count in Counter(self.milestones).items()}
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value * self.gamma ** self.milestones.count(position)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,60 +133,43 @@ class Poly(Curve):
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 
     Args:
-        power: The exponent.
         eta_min: The last value.
+        power: The exponent.
     """
 
-    power: float = 1.0
-    eta_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_number("power", self.power, least=0)
-        check_number("eta_min", self.eta_min, least=0)
+    eta_min: float = number(0.0, least=0)
+    power: float = number(1.0, least=0)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
-            return _keep
-        low, last = self.eta_min, span - 1
-        left = (1 - position / last) / (1 - (position - 1) / last)
-        factor = math.pow(left, self.power)
-        return lambda value, base: low + (value - low) * factor
+            return value
+        last = span - 1
+        factor = math.pow((1 - position / last) / (1 - (position - 1) / last), self.power)
+        return self.eta_min + (value - self.eta_min) * factor
 
 
 @dataclasses.dataclass(frozen=True)
 class WithMinimum(Curve):
     """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
-    eta_min: float | None = dataclasses.field(default=None, kw_only=True)
-    eta_min_ratio: float | None = dataclasses.field(default=None, kw_only=True)
+    eta_min: float | None = number(None, kw_only=True, least=0)
+    eta_min_ratio: float | None = number(None, kw_only=True, least=0)
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
             raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
-        check_number("eta_min", self.eta_min, least=0, optional=True)
-        check_number("eta_min_ratio", self.eta_min_ratio, least=0, optional=True)
+        super().__post_init__()
 
-    def minimum(self) -> Callable[[float], float]:
-        """Returns a function that computes the minimum from a base value."""
-        low, ratio = float(self.eta_min or 0), self.eta_min_ratio
-        return (lambda base: low) if ratio is None else lambda base: base * ratio
+    def minimum(self, base: float) -> float:
+        """Returns the minimum for a base value."""
+        return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
 
-
-def _cosine_decay(step: int, half: float) -> float:
-    """Returns the factor by which step `step` of a cosine decay with `half` steps scales the distance to the
-    minimum."""
-    return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
-
-
-def _decay(minimum: Callable[[float], float], factor: float) -> ValueFunction:
-    """Returns a function that multiplies the distance to the minimum by `factor`."""
-
-    def decay(value: float, base: float) -> float:
-        low = minimum(base)
+    def cosine_decay(self, value: float, base: float, step: int, half: float) -> float:
+        """Returns the value after step `step` of a cosine decay with `half` steps, given the value before it."""
+        factor = (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
+        low = self.minimum(base)
         return low + (value - low) * factor
-
-    return decay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,22 +184,16 @@ class CosineAnnealing(WithMinimum):
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
-    T_max: float | None = None
-    position_fields = ("T_max",)
-
-    def __post_init__(self) -> None:
-        check_number("T_max", self.T_max, above=0, optional=True)
-        super().__post_init__()
+    T_max: float | None = number(None, above=0, is_position=True)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
-            return _keep
-        half, minimum = span if self.T_max is None else self.T_max, self.minimum()
+            return value
+        half = self.T_max or span
         if (position - 1 - half) % (2 * half) == 0:
-            rise = (1 - math.cos(math.pi / half)) / 2
-            return lambda value, base: value + (base - minimum(base)) * rise
-        return _decay(minimum, _cosine_decay(position, half))
+            return value + (base - self.minimum(base)) * ((1 - math.cos(math.pi / half)) / 2)
+        return self.cosine_decay(value, base, position, half)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,37 +211,29 @@ class CosineRestart(WithMinimum):
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
-    periods: Sequence[int]
+    periods: Sequence[int] = positions(is_list=True)
     restart_weights: Sequence[float] = (1,)
-    position_fields = ("periods",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.periods) != len(self.restart_weights):
             raise ArgumentError(
                 '"periods" and "restart_weights" must have the same length',
                 key="restart_weights",
                 found=f"{len(self.periods)} periods, {len(self.restart_weights)} weights",
             )
-        check_positions("periods", self.periods, least=1)
-        for weight in self.restart_weights:
-            check_number("restart_weights", weight, least=0)
-        super().__post_init__()
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
-        index = bisect.bisect_right(self._ends, position)
-        if index == len(self._ends):
-            return _keep
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        ends = list(itertools.accumulate(self.periods))
+        index = bisect.bisect_right(ends, position)
+        if index == len(ends):
+            return value
         length = self.periods[index]
-        step = position - self._ends[index] + length
+        step = position - ends[index] + length
         if step == 0:
-            weight = self.restart_weights[index]
-            return lambda value, base: base * weight
-        return _decay(self.minimum(), _cosine_decay(step, length))
-
-    @functools.cached_property
-    def _ends(self) -> list[int]:
-        return list(itertools.accumulate(self.periods))
+            return base * self.restart_weights[index]
+        return self.cosine_decay(value, base, step, length)
 
     @override
     def length(self) -> int | None:
@@ -337,13 +266,13 @@ class Cycle(Curve):
     See `OneCycle` for the settings.
     """
 
-    pct_start: float = dataclasses.field(default=0.3, kw_only=True)
+    pct_start: float = number(0.3, kw_only=True, least=0, most=1)
     anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
     three_phase: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check_anneal_strategy(self.anneal_strategy)
-        check_number("pct_start", self.pct_start, least=0, most=1)
+        super().__post_init__()
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
         """Returns the value at a position of a cycle with `total` positions. It is constant after the cycle.
@@ -382,23 +311,15 @@ class OneCycle(Cycle):
             increase.
     """
 
-    eta_max: float
-    total_steps: int
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
-    position_fields = ("total_steps",)
-
-    def __post_init__(self) -> None:
-        for name in ("eta_max", "div_factor", "final_div_factor"):
-            check_number(name, getattr(self, name), above=0)
-        check_positions("total_steps", self.total_steps, least=1)
-        super().__post_init__()
+    eta_max: float = number(above=0)
+    total_steps: int = positions()
+    div_factor: float = number(25.0, above=0)
+    final_div_factor: float = number(1e4, above=0)
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
         first = self.eta_max / self.div_factor
-        value_here = self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
-        return lambda value, base: value_here
+        return self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
 
     @override
     def rebased(self, base: float) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -12,8 +12,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.base_curve import ENDLESS, Curve, check_positions
 
-Slot = MutableMapping[str, Any]
-"""A mapping in which a field is read and written as a number. For plain numbers, this is the parameter group itself."""
+_logger = logging.getLogger("footplate.optim")
 
 
 class HasParamGroups(Protocol):
@@ -24,84 +23,26 @@ class HasParamGroups(Protocol):
         """The parameter groups."""
 
 
-class _View(dict[str, Any]):
-    """A view of a parameter group in which a field is a plain number."""
-
-    def __init__(self, group: dict[str, Any]) -> None:
-        super().__init__()
-        self._group = group
-
-
-class LiveField(_View):
-    """A read-only view of a group that returns the current value of a tensor field as a number."""
-
-    def __getitem__(self, name: str) -> Any:
-        return float(self._group[name])
-
-
-class _FirstBeta(_View):
-    """A view of a group that reads and writes only the first value of `betas`."""
-
-    def __getitem__(self, name: str) -> Any:
-        return self._group[name][0]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._group[name] = (value, *self._group[name][1:])
-
-
-class _TensorField(_View):
-    """A view of a group with a tensor field, as in compiled or captured optimizers.
-
-    Writing fills the tensor in place, so that a captured graph uses the new value. Reading returns the last number
-    that was written, in double precision and without a copy from the device.
-    """
-
-    def __init__(self, group: dict[str, Any], name: str) -> None:
-        super().__init__(group)
-        super().__setitem__(name, float(group[name]))
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
-        self._group[name].fill_(value)
-
-
 def field_key(optimizer: HasParamGroups, field: str) -> str:
     """Returns the key of `field` in parameter groups: "betas" for the momentum of optimizers with betas."""
     defaults = getattr(optimizer, "defaults", {})
     return "betas" if field == "momentum" and field not in defaults and "betas" in defaults else field
 
 
-def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]:
-    """Returns the key of `field`, and its slot in each parameter group; see `field_slot`.
-
-    Raises:
-        ArgumentError: A group does not have the field, or its value is None.
-    """
-    groups, key = optimizer.param_groups, field_key(optimizer, field)
-    for group in groups:
-        if key not in group:
-            known = [name for name in group if name != "params" and not name.startswith("initial_")]
-            raise ArgumentError(
-                f'the parameter groups of the optimizer have no field "{field}"',
-                key="param_name",
-                found=field,
-                suggestion=nearest(field, known),
-            )
-        if group[key] is None:
-            raise ArgumentError(
-                f'"{field}" is None: the optimizer sets it itself, so it cannot be scheduled', key="param_name"
-            )
-    return key, [field_slot(group, key, first=key != field) for group in groups]
+def read_field(group: Mapping[str, Any], key: str) -> float:
+    """Returns a field of a parameter group as a number: of `betas` the first one."""
+    value = group[key]
+    return float(value[0] if isinstance(value, (list, tuple)) else value)
 
 
-def field_slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
-    """Returns the mapping in which `group[key]`, or with `first` its first value, is read and written as a number."""
-    if first:
-        return _FirstBeta(group)
-    return _TensorField(group, key) if isinstance(group[key], Tensor) else group
-
-
-_logger = logging.getLogger("footplate.optim")
+def write_field(group: dict[str, Any], key: str, value: float) -> None:
+    """Sets a field of a parameter group: of `betas` the first one. A tensor is filled in place, as compiled optimizers
+    need it."""
+    current = group[key]
+    if isinstance(current, Tensor):
+        current.fill_(value)
+    else:
+        group[key] = (value, *current[1:]) if isinstance(current, (list, tuple)) else value
 
 
 class ParamSchedule:
@@ -135,7 +76,7 @@ class ParamSchedule:
 
     takes_metrics: ClassVar[bool] = False
     """Whether `step` needs the metrics of a validation."""
-    curve_type: ClassVar[type[Curve] | None] = None
+    curve_type: ClassVar[type[Curve]] = Curve
     """The class of the curve of a named schedule."""
     converts_itself: ClassVar[bool] = False
     """Whether `build_iter_from_epoch`, rather than the constructor, implements `convert_to_iter_based`."""
@@ -155,8 +96,6 @@ class ParamSchedule:
         epoch_length: int | None = None,
     ) -> None:
         if curve is None:
-            if self.curve_type is None:
-                raise ArgumentError(f"{type(self).__name__} needs a curve", key="curve")
             curve = self.curve_type.without_checks(vars(self))
         check_number("begin", begin)
         if end == math.inf:
@@ -182,9 +121,27 @@ class ParamSchedule:
         self.begin, self.end = int(begin), int(end)
         self.last_step = last_step
         self._global_step = self.begin + last_step if last_step >= 0 else -1
-        self._bind([])
+        self._key = field_key(self.optimizer, param_name)
+        self._check_field()
+        self.base_values: list[float] = []  # the base value of each group
+        self._add_groups()
         if last_step < 0:
             self.start()
+
+    def _check_field(self) -> None:
+        field = self.param_name
+        for group in self.optimizer.param_groups:
+            if self._key not in group:
+                raise ArgumentError(
+                    f'the parameter groups of the optimizer have no field "{field}"',
+                    key="param_name",
+                    found=field,
+                    suggestion=nearest(field, group),
+                )
+            if group[self._key] is None:
+                raise ArgumentError(
+                    f'"{field}" is None: the optimizer sets it itself, so it cannot be scheduled', key="param_name"
+                )
 
     def __getattr__(self, name: str) -> Any:
         """Returns a setting of the curve, such as `gamma`."""
@@ -199,81 +156,55 @@ class ParamSchedule:
         """Builds a schedule from settings in epochs. The schedule is stepped after each iteration."""
         return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
-    def _bind(self, bases: list[float]) -> None:
-        """Binds the schedule to the current parameter groups of the optimizer.
+    @property
+    def _initial(self) -> str:
+        return f"initial_{self.param_name}"
 
-        Args:
-            bases: The base value of each group. If there are more or fewer values than groups, the base values are
-                taken from the groups.
-        """
-        self._groups = self.optimizer.param_groups
-        self._key, slots = field_slots(self.optimizer, self.param_name)
-        initial = f"initial_{self.param_name}"
-        if len(bases) != len(slots):
-            values = [slot[self._key] for slot in slots]
-            bases = [group.get(initial, value) for group, value in zip(self._groups, values, strict=True)]
-        for group, base in zip(self._groups, bases, strict=True):
-            group.setdefault(initial, base)
-        self._slots = list(zip(slots, bases, strict=True))
+    def _add_groups(self) -> None:
+        """Adds the base values of groups that were added to the optimizer since the last call."""
+        for group in self.optimizer.param_groups[len(self.base_values) :]:
+            self.base_values.append(group.setdefault(self._initial, read_field(group, self._key)))
 
-    def rewind(self, *, from_groups: bool = False) -> None:
+    def rewind(self) -> None:
         """Resets the schedule to its state before the first step, and the field of each group to its base value.
 
         The base value is `initial_<field>` of the group, which may have been loaded from a checkpoint. After all
         schedules of an optimizer have been reset, call `start` on each of them in order.
-
-        Args:
-            from_groups: Whether to use the current value of groups without `initial_<field>` as their base value.
         """
-        if from_groups:
-            self._bind([])
         self.last_step = self._global_step = -1
-        groups, initial = self.optimizer.param_groups, f"initial_{self.param_name}"
-        self._bind([group.get(initial, base) for group, base in zip(groups, self.base_values, strict=True)])
-        for slot, base in self._slots:
-            slot[self._key] = base
+        self._add_groups()
+        for index, group in enumerate(self.optimizer.param_groups):
+            self.base_values[index] = group.setdefault(self._initial, self.base_values[index])
+            write_field(group, self._key, self.base_values[index])
 
     def start(self) -> None:
         """Moves to the first position, and sets the base values of the curve, which also apply to later schedules."""
-        bases = [self.curve.rebased(base) for base in self.base_values]
-        for group, base in zip(self._groups, bases, strict=True):
-            group[f"initial_{self.param_name}"] = base
-        self._bind(bases)
+        self.base_values = [self.curve.rebased(base) for base in self.base_values]
+        for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
+            group[self._initial] = base
         if not self.takes_metrics:
             self.step()
-
-    @property
-    def base_values(self) -> list[float]:
-        """The base value of each group."""
-        return [base for _, base in self._slots]
 
     def step(self) -> None:
         """Advances by one position."""
         self._global_step += 1
-        if self.begin <= self._global_step < self.end:
-            self.last_step += 1
-            groups = self.optimizer.param_groups  # loading a state replaces them, and a hook may add some
-            if groups is not self._groups or len(groups) != len(self._slots):
-                self._bind(self.base_values)
-            key, verbose = self._key, self.verbose
-            for group, ((slot, _), value) in enumerate(zip(self._slots, self._get_value(), strict=True)):
-                if verbose and slot[key] != value:
-                    self.print_value(True, group, value)
-                slot[key] = value
-
-    def print_value(self, is_verbose: bool, group: int, value: float) -> None:
-        """Logs a new value of the parameter group with the index `group`, if `is_verbose` is set."""
-        if is_verbose:
-            _logger.info("%s: %g", self.param_name, value)
+        if not self.begin <= self._global_step < self.end:
+            return
+        self.last_step += 1
+        self._add_groups()
+        for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
+            if self.verbose and value != read_field(group, self._key):
+                _logger.info("%s: %g", self.param_name, value)
+            write_field(group, self._key, value)
 
     def _get_value(self) -> list[float]:
         """Returns the next value of each group, at the position `last_step`. Other code bases override this method."""
-        next_value, key = self.curve.at(self.last_step, self.end - self.begin), self._key
-        return [next_value(slot[key], base) for slot, base in self._slots]
+        pairs = zip(self.get_last_value(), self.base_values, strict=True)
+        return [self.curve(value, base, self.last_step, self.end - self.begin) for value, base in pairs]
 
     def get_last_value(self) -> list[float]:
         """Returns the current value of the field in each group."""
-        return [slot[self._key] for slot, _ in self._slots]
+        return [read_field(group, self._key) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the settings, position, base values and current values as plain numbers."""
@@ -285,15 +216,15 @@ class ParamSchedule:
             "by_epoch": self.by_epoch,
             "last_step": self.last_step,
             "_global_step": self._global_step,
-            "base_values": [float(value) for value in self.base_values],
-            "_last_value": [float(value) for value in self.get_last_value()],
+            "base_values": [float(base) for base in self.base_values],
+            "_last_value": self.get_last_value(),
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings in a saved state match those of this schedule."""
-        own = {"type": type(self).__name__, "param_name": self.param_name, "begin": self.begin}
-        own["by_epoch"] = self.by_epoch
-        return all(state_dict.get(key, value) == value for key, value in own.items())
+        settings = {key: getattr(self, key) for key in ("param_name", "begin", "by_epoch")}
+        settings["type"] = type(self).__name__
+        return all(state_dict.get(key, value) == value for key, value in settings.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values. The length and other settings are not loaded.
@@ -306,10 +237,9 @@ class ParamSchedule:
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)
-        bases = state_dict.get("base_values", ())
-        if not isinstance(bases, (list, tuple)):
-            raise ValueError("'base_values' must be a list of numbers")
-        self._bind([check_saved_number(base, "base_values", least=0) for base in bases])
+        bases = [check_saved_number(base, "base_values", least=0) for base in state_dict.get("base_values", ())]
+        self.base_values = bases if len(bases) == len(self.optimizer.param_groups) else []
+        self._add_groups()
         is_at_end = self._global_step == state_dict.get("end")
         if is_at_end and self._global_step < self.end and not self.takes_metrics:
             self._global_step -= 1

@@ -8,7 +8,7 @@ from footplate.checks import check_choice, check_count, check_number, check_scor
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
+from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
 
 
@@ -96,16 +96,13 @@ class ReduceOnPlateau(ParamSchedule):
         self.cooldown_counter = 0
         settings: Any = {"begin": begin, "end": end, "by_epoch": by_epoch, "last_step": last_step}
         super().__init__(optimizer, Constant(1.0), param_name=param_name, **settings)
-        count = len(self._slots)
+        count = len(self.base_values)
         self.min_values = list(min_value) if isinstance(min_value, (list, tuple)) else [min_value] * count
-        for each in self.min_values:
-            check_number("min_value", each, least=0)
+        for minimum in self.min_values:
+            check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:
-            raise ArgumentError(
-                f'"min_value" has {len(self.min_values)} entries for {count} parameter groups',
-                key="min_value",
-                found=min_value,
-            )
+            message = f'"min_value" has {len(self.min_values)} entries for {count} parameter groups'
+            raise ArgumentError(message, key="min_value", found=min_value)
 
     def start(self) -> None:
         """Moves to position 0, before the first validation."""
@@ -129,8 +126,7 @@ class ReduceOnPlateau(ParamSchedule):
             return
         self.check_metrics(metrics)
         value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
-        margin = 0.0 if math.isinf(self.best) else self.threshold * (self.best if self.threshold_rule == "rel" else 1)
-        if value < self.best - margin if self.rule == "less" else value > self.best + margin:
+        if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
             self.num_bad_epochs += 1
@@ -139,13 +135,18 @@ class ReduceOnPlateau(ParamSchedule):
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-            self._bind(self.base_values)  # loading a state replaces the groups, and a hook may add some
-            self.min_values += self.min_values[-1:] * (len(self._slots) - len(self.min_values))
-            for (slot, _), min_value in zip(self._slots, self.min_values, strict=True):
-                value = slot[self._key]
-                reduced = max(value * self.factor, min_value)
-                if value - reduced > self.eps:
-                    slot[self._key] = reduced
+            self._reduce()
+
+    def _is_better(self, value: float) -> bool:
+        margin = 0.0 if math.isinf(self.best) else self.threshold * (self.best if self.threshold_rule == "rel" else 1)
+        return value < self.best - margin if self.rule == "less" else value > self.best + margin
+
+    def _reduce(self) -> None:
+        for index, group in enumerate(self.optimizer.param_groups):
+            value = read_field(group, self._key)
+            reduced = max(value * self.factor, self.min_values[min(index, len(self.min_values) - 1)])
+            if value - reduced > self.eps:
+                write_field(group, self._key, reduced)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position, the best value and the counters."""

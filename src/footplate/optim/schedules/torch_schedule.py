@@ -1,11 +1,12 @@
 """Schedules that step a torch scheduler."""
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from footplate.checks import check_flag, check_keys, check_score
 from footplate.errors import ArgumentError
@@ -21,10 +22,11 @@ class TorchSchedule(ParamSchedule):
 
     Args:
         optimizer: The optimizer or optimizer wrapper of the run.
-        scheduler: The scheduler.
+        scheduler: The scheduler. A ReduceLROnPlateau is stepped after each validation.
         by_epoch: Whether to step it after each epoch instead of after each iteration. By default, a OneCycleLR or
             CyclicLR is stepped after each iteration, and other schedulers after each epoch.
         counts_epochs: Whether the run counts epochs. Otherwise, the default is to step after each iteration.
+        monitor: The name of the validation metric for a ReduceLROnPlateau.
 
     Raises:
         ArgumentError: The scheduler belongs to another optimizer.
@@ -37,6 +39,7 @@ class TorchSchedule(ParamSchedule):
         *,
         by_epoch: bool | None = None,
         counts_epochs: bool = True,
+        monitor: str = "loss",
     ) -> None:
         self.optimizer = getattr(optimizer, "optimizer", optimizer)
         if scheduler.optimizer is not self.optimizer:
@@ -47,30 +50,37 @@ class TorchSchedule(ParamSchedule):
             )
         usual = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
         self.by_epoch = usual if by_epoch is None else check_flag("by_epoch", by_epoch)
+        self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)  # type: ignore[misc]
         self.scheduler: Any = scheduler
-        self.param_name = "lr"
-        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch warns if accumulation delays the first step
+        self.monitor = monitor
+        self.param_name, self._key = "lr", "lr"
         self.curve: Any = None
         self.begin, self.end, self.last_step = 0, ENDLESS, -1
-        self._first = copy.deepcopy(scheduler.state_dict()), [group["lr"] for group in self.optimizer.param_groups]
+        # torch warns if gradient accumulation delays the first step of the optimizer.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Steps the scheduler."""
-        self.scheduler.step()
+        """Steps the scheduler; a ReduceLROnPlateau only if there are metrics."""
+        if not self.takes_metrics:
+            self.scheduler.step()
+        elif metrics is not None:
+            self.check_metrics(metrics)
+            self.scheduler.step(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
 
-    def rewind(self, *, from_groups: bool = False) -> None:
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
+        check_monitor(self.monitor, metrics, ["Pass param_scheduler=dict(scheduler=..., monitor='...')."])
+
+    def rewind(self) -> None:
         """Resets the scheduler to its state at the start of the run."""
         state, rates = self._first
-        self._load(copy.deepcopy(state))
+        self.scheduler.load_state_dict(copy.deepcopy(state))
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def start(self) -> None:
         """Does nothing: a torch scheduler sets the first value when it is created."""
-
-    def get_last_value(self) -> list[float]:
-        """Returns the current learning rate of each group."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the scheduler, and its type."""
@@ -82,49 +92,16 @@ class TorchSchedule(ParamSchedule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of the scheduler."""
-        self._load(state_dict["state"])
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.scheduler.load_state_dict(_with_counters(self.scheduler, state))
+        self.scheduler.load_state_dict(state_dict["state"])
+        _restore_counters(self.scheduler)
 
 
-def _with_counters(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts plain dicts in a saved state back to `Counter`, which MultiStepLR needs for its milestones."""
-    counters = {key for key, value in vars(scheduler).items() if isinstance(value, Counter)}
-    result = {key: Counter(each) if key in counters else each for key, each in state.items()}
-    inner = getattr(scheduler, "_schedulers", ())  # of a SequentialLR or ChainedScheduler
-    if inner:
-        result["_schedulers"] = list(map(_with_counters, inner, state["_schedulers"]))
-    return result
-
-
-class TorchPlateau(TorchSchedule):
-    """Steps a ReduceLROnPlateau after each validation.
-
-    Args:
-        optimizer: The optimizer or optimizer wrapper of the run.
-        scheduler: The scheduler.
-        monitor: The name of the validation metric.
-        settings: See `TorchSchedule`.
-    """
-
-    takes_metrics: ClassVar[bool] = True
-
-    def __init__(
-        self, optimizer: HasParamGroups, scheduler: LRScheduler, *, monitor: str = "loss", **settings: Any
-    ) -> None:
-        super().__init__(optimizer, scheduler, **settings)
-        self.monitor = monitor
-
-    def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Steps the scheduler with the monitored metric."""
-        if metrics is not None:
-            self.check_metrics(metrics)
-            self.scheduler.step(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among the names of the validation metrics; see `check_monitor`."""
-        check_monitor(self.monitor, metrics, ["Pass param_scheduler=dict(scheduler=..., monitor='...')."])
+def _restore_counters(scheduler: Any) -> None:
+    """Converts the milestones of MultiStepLR, which a checkpoint contains as a plain dict, back to a `Counter`."""
+    if isinstance(scheduler, MultiStepLR):
+        scheduler.milestones = Counter(scheduler.milestones)
+    for part in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
+        _restore_counters(part)
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:
@@ -139,10 +116,7 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
         ArgumentError: The dict has another key.
     """
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
-    scheduler = settings.pop("scheduler", None)
-    if not isinstance(scheduler, LRScheduler):
+    if not isinstance(settings.get("scheduler"), LRScheduler):
         return None
-    is_plateau = isinstance(scheduler, ReduceLROnPlateau)
-    check_keys("schedule", settings, ("by_epoch", "monitor") if is_plateau else ("by_epoch",), prefix="")
-    kind = TorchPlateau if is_plateau else TorchSchedule
-    return kind(optimizer, scheduler, counts_epochs=counts_epochs, **settings)
+    check_keys("schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="")
+    return TorchSchedule(optimizer, counts_epochs=counts_epochs, **settings)

@@ -418,7 +418,7 @@ class OptimWrapper:
 
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"])
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as exact as a number
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

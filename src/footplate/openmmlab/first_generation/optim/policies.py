@@ -4,14 +4,14 @@ import bisect
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
 from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.base_curve import Curve, ValueFunction, check_positions
+from footplate.optim.schedules.base_curve import Curve, check_positions
 from footplate.optim.schedules.curves import (
     ANNEALINGS,
     Cycle,
@@ -20,6 +20,9 @@ from footplate.optim.schedules.curves import (
     cosine_between,
     line_between,
 )
+
+ValueFunction = Callable[[float, float], float]
+"""A function (current value, base value) -> next value."""
 
 
 class RunInfo(NamedTuple):
@@ -72,16 +75,14 @@ class Policy(Curve):
     """Whether the policy counts iterations even if `by_epoch` is True."""
 
     @override
-    def at(self, position: int, span: int) -> ValueFunction:
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
         run = self.run
-        regular = self._regular(position // run.unit)
+        regular = self._regular(position // run.unit)(value, base)
         if position >= run.warmup_iters:
             return regular
         if run.divides:
-            factor = warmup_factor(run.warmup, run.warmup_ratio, position / run.warmup_iters)
-            return lambda value, base: regular(value, base) / factor
-        warm = self._warm(position)
-        return lambda value, base: warm(regular(value, base), base)
+            return regular / warmup_factor(run.warmup, run.warmup_ratio, position / run.warmup_iters)
+        return self._warm(position)(regular, base)
 
     def _regular(self, done: int) -> ValueFunction:
         """Returns a function that computes the value after `done` epochs or iterations, depending on the policy."""
@@ -187,8 +188,7 @@ class PolicyWithMinimum(Policy, WithMinimum):
     def _cosine(self, done: float) -> ValueFunction:
         """Returns a function that computes the value at the fraction `done` of a half cosine from the base to the
         minimum."""
-        minimum = self.minimum()
-        return lambda value, base: cosine_between(base, minimum(base), done)
+        return lambda value, base: cosine_between(base, self.minimum(base), done)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +204,7 @@ class Line(PolicyWithMinimum):
     """Decays linearly to the minimum."""
 
     def _regular(self, done: int) -> ValueFunction:
-        minimum, fraction = self.minimum(), done / self.run.full
-        return lambda value, base: line_between(base, minimum(base), fraction)
+        return lambda value, base: line_between(base, self.minimum(base), done / self.run.full)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +238,7 @@ class RestartedCosine(PolicyWithMinimum):
                 key="periods",
                 found=self.periods,
             )
-        check_positions("periods", self.periods, least=1)
+        check_positions("periods", self.periods, least=1, is_list=True)
         if self._ends[-1] < self.run.full:
             raise ArgumentError(
                 f"the periods end at {self._ends[-1]}, before the end of the run at {self.run.full}",
@@ -249,11 +248,11 @@ class RestartedCosine(PolicyWithMinimum):
 
     def _regular(self, done: int) -> ValueFunction:
         index = min(bisect.bisect_right(self._ends, done), len(self._ends) - 1)
-        length, weight, minimum = self.periods[index], self.restart_weights[index], self.minimum()
+        length, weight = self.periods[index], self.restart_weights[index]
         fraction = min((done - self._ends[index] + length) / length, 1)
 
         def regular(value: float, base: float) -> float:
-            low = minimum(base)
+            low = self.minimum(base)
             return low + weight * (cosine_between(base, low, fraction) - low)
 
         return regular
@@ -371,10 +370,10 @@ class YoloxCosine(PolicyWithMinimum):
             raise ArgumentError('"num_last_epochs" needs a known epoch length', key="epoch_length")
 
     def _regular(self, done: int) -> ValueFunction:
-        run, minimum = self.run, self.minimum()
+        run = self.run
         last = run.full - (run.epoch_length or 0) * self.num_last_epochs
         if done + 1 >= last:
-            return lambda value, base: minimum(base)
+            return lambda value, base: self.minimum(base)
         return self._cosine((done + 1 - run.warmup_iters) / (last - run.warmup_iters))
 
     def _warm(self, iteration: int) -> ValueFunction:
@@ -409,8 +408,8 @@ class CooledCosine(PolicyWithMinimum):
     cool_down_time: int = 10
 
     def _regular(self, done: int) -> ValueFunction:
-        minimum, end, ratio = self.minimum(), self.run.full - self.cool_down_time, self.cool_down_ratio
-        return (lambda value, base: minimum(base) * ratio) if done > end else self._cosine(done / end)
+        end, ratio = self.run.full - self.cool_down_time, self.cool_down_ratio
+        return (lambda value, base: self.minimum(base) * ratio) if done > end else self._cosine(done / end)
 
 
 _POLICIES: dict[str, type[Policy]] = {
