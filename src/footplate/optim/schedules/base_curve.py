@@ -28,14 +28,12 @@ def check_positions(name: str, value: Any, *, least: int, is_list: bool = False)
         raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=value)
 
 
-def number(
-    default: Any = dataclasses.MISSING, *, kw_only: bool = False, is_position: bool = False, **limits: float
-) -> Any:
+def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **limits: float) -> Any:
     """Declares a setting that is a number within `limits`, the arguments of `check_number`.
 
     With `is_position`, the number is a number of epochs or iterations.
     """
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"limits": limits, "is_position": is_position})
+    return dataclasses.field(default=default, metadata={"limits": limits, "is_position": is_position})
 
 
 def positions(*, least: int = 1, is_list: bool = False) -> Any:

@@ -153,8 +153,8 @@ class Poly(Curve):
 class WithMinimum(Curve):
     """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
 
-    eta_min: float | None = number(None, kw_only=True, least=0)
-    eta_min_ratio: float | None = number(None, kw_only=True, least=0)
+    eta_min: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
+    eta_min_ratio: float | None = dataclasses.field(default=None, kw_only=True, metadata={"limits": {"least": 0}})
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
@@ -266,7 +266,7 @@ class Cycle(Curve):
     See `OneCycle` for the settings.
     """
 
-    pct_start: float = number(0.3, kw_only=True, least=0, most=1)
+    pct_start: float = dataclasses.field(default=0.3, kw_only=True, metadata={"limits": {"least": 0, "most": 1}})
     anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
     three_phase: bool = dataclasses.field(default=False, kw_only=True)
 
