@@ -32,7 +32,7 @@ def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tu
     for rank in range(world):
         made = on_rank(rank, world, size, batch_size, **section)
         found.append([(batch, made.share) for batch in made.batches(**where)])
-        assert len(found[-1]) == len(made) or where.get("start") or where.get("sample")
+        assert len(found[-1]) == len(made)
     return found
 
 
@@ -62,17 +62,6 @@ def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, worl
     found = passes(size, world, batch_size, drop_last=True)
     assert {len(each) for each in found} == {size // world // batch_size}
     assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
-
-
-@few
-@given(sizes, worlds, batch_sizes, st.integers(0, 20))
-def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
-    found = passes(size, world, batch_size, sample=sample)
-    assert {len(each) for each in found} == {max(-(-(-(-size // world) - sample) // batch_size), 0)}
-    plans = [on_rank(rank, world, size, batch_size).plan for rank in range(world)]
-    assert {plan.batches_from(sample) for plan in plans} == {len(found[0])}
-    seen = [index for each in found for batch, share in each if share for index in batch]
-    assert len(seen) == len(set(seen)) == max(size - sample * world, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import logging
-import math
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from footplate import Hook, Runner
-from footplate.data import DefaultSampler, InfiniteSampler, SampleLoader
+from footplate.data import InfiniteSampler, SampleLoader
 from footplate.data.position import DataPosition
 from footplate.registry import DATASETS
 from tests.support import loader, settings
@@ -121,33 +119,33 @@ ITERATIONS = {"by_epoch": False, "max_iters": 18, "val_interval": 99}
 
 
 @pytest.mark.parametrize(("size", "start"), [(3, 2), (8, 6)])
-def test_epochs_resume_at_the_same_sample_with_a_different_batch_size(
+def test_epochs_resume_at_the_batch_of_the_next_sample_with_a_different_batch_size(
     tmp_path: Path, size: int, start: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, whole, _ = run(tmp_path, EPOCHS, size=4, sampler="DefaultSampler", save_at=start)
     path = str(tmp_path / f"iter_{start}.pth")
     resumed, rest, _ = run(tmp_path / "other", EPOCHS, size=size, sampler="DefaultSampler", resume=True, load_from=path)
-    assert rest == whole[4 * start :]
-    assert (resumed.iter, resumed.epoch) == (3 * -(-24 // size), 3)
+    batch = 4 * start // size
+    assert rest == whole[batch * size :]
+    assert (resumed.iter, resumed.epoch) == (24 // size * 3, 3)
     said = [each for each in caplog.messages if "is no longer bit-exact" in each]
-    where = f"sample {4 * start % 24 or 24} of epoch {(4 * start - 1) // 24}"
     assert len(said) == 1
-    assert f"{where} with other settings (batch size {size} instead of 4" in said[0]
+    assert f"batch {batch} of epoch 0 with other settings (batch size {size} instead of 4" in said[0]
 
 
 @pytest.mark.parametrize(("sampler", "size"), [("DefaultSampler", 3), ("InfiniteSampler", 8)])
-def test_iterations_resume_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
-    _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=8)
-    path = str(tmp_path / "iter_8.pth")
+def test_iterations_resume_at_the_batch_of_the_next_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
+    _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=9)
+    path = str(tmp_path / "iter_9.pth")
     there: dict[str, Any] = {"sampler": sampler, "resume": True, "load_from": path}
     _, rest, first = run(tmp_path / "b", ITERATIONS, size=size, save_at=12, **there)
-    assert (rest, first) == (whole[32 : 32 + len(rest)], 8)
-    assert len(rest) > 9 * size
+    begin = 36 // size * size
+    assert (rest, first) == (whole[begin : begin + len(rest)], 9)
     path = str(tmp_path / "b/iter_12.pth")
     _, again, _ = run(tmp_path / "c", ITERATIONS, size=size, sampler=sampler, resume=True, load_from=path)
-    assert again == rest[4 * size :]
+    assert again == rest[3 * size :]
     _, back, _ = run(tmp_path / "d", ITERATIONS, size=4, sampler=sampler, resume=True, load_from=path)
-    assert back == whole[32 + 4 * size :][: len(back)]
+    assert back == whole[(begin + 3 * size) // 4 * 4 :][: len(back)]
     assert len(back) > 20
 
 
@@ -160,50 +158,28 @@ def test_the_same_settings_go_on_without_a_word(tmp_path: Path, caplog: pytest.L
     assert not [each for each in caplog.messages if "bit-exact" in each]
 
 
-def position(size: int, world_size: int) -> DataPosition:
-    sampler = DefaultSampler(range(96))
-    sampler.world_size = world_size
-    found = DataPosition(SampleLoader(range(96), sampler=sampler, batch_size=size))
-    found._world_size = world_size
-    return found
+def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) -> DataPosition:
+    """Returns the position of one of several ranks in an endless order of samples."""
+    for module in ("position", "batch_plan", "samplers"):
+        monkeypatch.setattr(f"footplate.data.{module}.get_data_world_size", lambda: world)
+        if module != "position":
+            monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda: rank)
+    sampler = InfiniteSampler(range(50), seed=0)
+    return DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
 
 
-@pytest.mark.parametrize(("world_size", "done"), [(1, 4), (7, 4)])
-def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
-    world_size: int, done: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("world", "size", "first"), [(1, 8, 32), (4, 2, 32), (7, 2, 28)])
+def test_another_number_of_processes_continues_at_the_batch_of_the_next_sample(
+    world: int, size: int, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = DataPosition(SampleLoader(range(50), sampler=InfiniteSampler(range(50), seed=0), batch_size=8))
-    state = saved.state_dict(done)
+    state = position(monkeypatch, 0, 1, 8).state_dict(4)
     order = list(islice(InfiniteSampler(range(50), seed=0), 100))
     shares = []
-    for rank in range(world_size):
-        monkeypatch.setattr("footplate.data.position.get_data_rank", lambda rank=rank: rank)
-        monkeypatch.setattr("footplate.data.position.get_data_world_size", lambda: world_size)
-        sampler = InfiniteSampler(range(50), seed=0)
-        sampler.rank, sampler.world_size = rank, world_size
-        here = DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=2, collate_fn=list))
-        here.load_state_dict(state, done)
-        shares += list(islice(here.endless(done), 3))
-        assert here.state_dict(done + 3)["sample"] == 8 * done + 6 * world_size
-    assert sorted(chain(*shares)) == sorted(order[8 * done : 8 * done + 6 * world_size])
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "batch", "sample"),
-    [((4, 2), (2, 3), 9, 54), ((4, 2), (16, 1), 3, 56)],
-)
-def test_a_different_number_of_processes_resumes_at_the_same_sample(
-    before: tuple[int, int], after: tuple[int, int], batch: int, sample: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, "footplate"):
-        saved = position(*before).state_dict(12 + 7, 1)
-        assert (saved["batch"], saved["sample"]) == (7, 56)
-        here = position(*after)
-        done = here.load_state_dict(saved, 19)
-    length = math.ceil(math.ceil(96 / after[1]) / after[0])
-    assert here.state_dict(done, 1)["sample"] == sample
-    assert (done, here.batch_at(done, 1)) == (length + batch, batch)
-    assert "is no longer bit-exact" in caplog.messages[0]
+    for rank in range(world):
+        here = position(monkeypatch, rank, world, size)
+        here.load_state_dict(state, 4)
+        shares += list(islice(here.endless(4), 3))
+    assert sorted(chain(*shares)) == sorted(order[first : first + 3 * size * world])
 
 
 @pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.data.rng import SamplerGenerators
-from footplate.data.samplers import CustomSamplers
+from footplate.data import batch_plan
 from footplate.engine import Hook, preflight
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList
@@ -218,11 +217,17 @@ def _without_buffers() -> None:
 
 
 def _without_repetition() -> None:
-    CustomSamplers.begin = nothing  # type: ignore[method-assign]
+    begin = batch_plan.BatchPlan.begin
+
+    def without_earlier(self: batch_plan.BatchPlan, epoch: int, *args: Any) -> None:
+        self._begun_passes = max(self._begun_passes, epoch)
+        begin(self, epoch, *args)
+
+    batch_plan.BatchPlan.begin = without_earlier  # type: ignore[method-assign]
 
 
 def _from_the_run() -> None:
-    SamplerGenerators.wrap = lambda self, iterator: iterator  # type: ignore[method-assign]
+    batch_plan.with_separate_generators = lambda iterator, seed: iterator  # type: ignore[assignment]
 
 
 def _traces() -> None:

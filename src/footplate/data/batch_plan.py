@@ -3,15 +3,17 @@
 A pass can start at any batch and has the same length on every rank.
 """
 
+import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice, repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 
-from footplate.data.rng import SamplerGenerators, mix_seed
+from footplate.data.rng import mix_seed, with_separate_generators
 from footplate.data.samplers import DefaultSampler, RankSampler, can_start_anywhere, is_custom, samplers_of, set_epoch
 from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
@@ -27,49 +29,6 @@ class BatchKey(NamedTuple):
     is_single: bool = False  # a single sample that is not put in a list
 
 
-class UnevenSplit(NamedTuple):
-    """The distribution of samples or batches over n ranks if their number is not divisible by n.
-
-    Each rank takes every n-th one.
-
-    Attributes:
-        size: The number of samples, or of the batches of a custom batch sampler.
-        rank: The rank whose samples are counted.
-        world_size: The number of ranks.
-
-    Example:
-        >>> [UnevenSplit(5, rank, 2).share(done=2, batch_size=2) for rank in range(2)]
-        [2.0, 0.0]
-    """
-
-    size: int
-    rank: int
-    world_size: int
-
-    @property
-    def local_size(self) -> int:
-        """The number of samples on this rank."""
-        return local_sample_count(self.size, self.rank, self.world_size)
-
-    def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
-        """Returns the number of batches left after each rank has read `done` samples. It is the same on all ranks.
-
-        With `drop_last`, only batches that are full on every rank are counted. Otherwise, a batch counts if any rank
-        has a sample for it.
-        """
-        if drop_last:
-            return max((self.size // self.world_size - done) // batch_size, 0)
-        most = -(-self.size // self.world_size)
-        return max(-((done - most) // batch_size), 0)
-
-    def share(self, done: int, batch_size: int) -> float:
-        """Returns the size of this rank's batch after `done` samples, divided by the mean batch size over all ranks."""
-        end = done + batch_size
-        total = min(end * self.world_size, self.size) - min(done * self.world_size, self.size)
-        local = max(min(end, self.local_size) - done, 0)
-        return local * self.world_size / total if total else 1.0
-
-
 class BatchPlan(Sampler[BatchKey]):
     """Yields the samples of each batch in a pass over the data.
 
@@ -80,92 +39,36 @@ class BatchPlan(Sampler[BatchKey]):
         limit: The maximum number of batches per pass.
 
     Attributes:
-        most: The maximum number of batches in the current pass, including those skipped at its start.
-        split: The distribution of samples over the ranks, or None if their numbers of samples are equal or unknown.
-        counts_once: Whether each sample is read exactly once, apart from batches with a `share` of 0.
+        custom: The samplers whose order may depend on more than seed and epoch.
+        uneven_size: The number of samples, or of the batches of a custom batch sampler, if each of them is read once
+            and their number is not divisible by the number of ranks. None otherwise.
+        counts_once: Whether each sample is read exactly once, apart from batches with a share of 0.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
     """
 
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
         self.sampler: Any = loader.sampler
-        self.batch_sampler = loader.batch_sampler
+        self.batch_sampler: Any = loader.batch_sampler
         self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
         if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # passed by the user
             self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
+        self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
         self.samplers = samplers_of(loader)
-        self.custom = [each for each in self.samplers if is_custom(each)]
-        self._unseeded = [each for each in self.samplers if getattr(each, "generator", self) is None]
+        self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
+        self._unseeded = [sampler for sampler in self.samplers if getattr(sampler, "generator", self) is None]
         self.seed, self.limit = seed, limit
-        self.most: int | None = None
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank, self._world_size = get_data_rank(), get_data_world_size()
-        self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
-        self.split: UnevenSplit | None = None
+        self.uneven_size: int | None = None
         self.counts_once = False
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
-        self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed
-        self.seek(0)
-
-    def begin(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
-        """Prepares the samplers for a pass. Returns the plan itself."""
-        set_epoch(self.samplers, epoch)
-        for sampler in self._unseeded:
-            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
-        return self.seek(epoch, start, sample)
-
-    def seek(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
-        """Sets the start of the next pass. Returns the plan itself.
-
-        Args:
-            epoch: The index of the pass.
-            start: The index of its first batch.
-            sample: The number of this rank's samples before this batch, if earlier batches had a different size.
-                Samples are counted from the start of the pass, or from the start of the first pass if
-                `passes_continue`.
-        """
-        self.epoch, self.start = epoch, start
-        if self.passes_continue:
-            done = (epoch * (self.limit or 0) + start) * self.batch_size
-            if sample is not None:
-                self._before_first = sample - done
-            self._samples_before = self._before_first + done
-        else:
-            self._samples_before = start * self.batch_size if sample is None else sample
-        return self
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        # The settings are bound here, so that overlapping passes do not affect each other.
-        end = min((each for each in (self.limit, self.most) if each is not None), default=None)
-        if end is None:
-            return self._keys(self.epoch, self.start, self._samples_before)
-        warns = bool(self.custom) and self.epoch == 0 and self.limit is None
-        if self.custom and self.start >= end > 0:
-            # The pass is over, but its samplers must be iterated, since they may draw random numbers for the next one.
-            return islice(self._cut(self._keys(self.epoch, 0, 0), end, warns=warns), end, None)
-        keys = self._keys(self.epoch, self.start, self._samples_before)
-        return self._cut(keys, max(end - self.start, 0), warns=warns)
-
-    def __len__(self) -> int:
-        if self.passes_continue and self.limit is not None:
-            return self.limit
-        if self.split is not None:
-            length = self.batches_from(0)
-        else:
-            length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
-        return length if self.limit is None else min(length, self.limit)
-
-    def shares(self) -> Iterator[float]:
-        """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
-        if self.split is None:
-            return repeat(1.0)
-        return (self.split.share(done, self.batch_size) for done in count(self._samples_before, self.batch_size))
-
-    def batches_from(self, sample: int) -> int:
-        """Returns the number of remaining batches of a pass after each rank has read `sample` of its samples."""
-        split = self.split or UnevenSplit(len(self.sampler), 0, 1)
-        return split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
+        self.epoch = self.start = 0
+        self.end = limit
+        # Custom samplers: the number of passes that have begun, and the states at the start of the latest one.
+        self._begun_passes = 0
+        self._states: list[Any] | None = None
 
     def count_once(self) -> None:
         """Removes the samples and batches that a sampler repeats, if its kind is known.
@@ -182,55 +85,121 @@ class BatchPlan(Sampler[BatchKey]):
         else:
             return
         self.counts_once = True
-        self.split = UnevenSplit(size, self._rank, self._world_size) if size % self._world_size else None
+        self.uneven_size = size if size % self._world_size else None
 
-    def _keys(self, epoch: int, start: int, first: int) -> Iterator[BatchKey]:
-        """Yields the batch keys of a pass from batch `start` on. Their number is the same on all ranks.
+    def begin(self, epoch: int, start: int = 0, length: int | None = None) -> None:
+        """Prepares the samplers for a pass. Earlier passes of custom samplers are repeated without reading data.
 
-        `first` is the number of this rank's samples before batch `start`.
+        Args:
+            epoch: The index of the pass.
+            start: The index of its first batch.
+            length: The maximum number of batches in each pass, including those before `start`.
         """
+        self.end = min((each for each in (length, self.limit) if each is not None), default=None)
         if self.custom:
-            generators = SamplerGenerators(mix_seed(self.seed, epoch))
-            with generators.activate():
-                done, batches = self._indices(start, first)
-            batches = generators.wrap(batches)
-        else:
-            done, batches = self._indices(start, first)
-        is_single = self.batch_sampler is None
-        left = None
-        if self.split is not None:
-            left = self.split.batches_from(first, self.batch_size, drop_last=self.drop_last)
-        for entries, indices in zip(count(first, self.batch_size), islice(batches, left)):
-            if self.split is not None and not self._has_own_batches:
-                indices = indices[: max(self.split.local_size - entries, 1)]
-            end = done + len(indices)
-            positions = range(
-                self._rank + done * self._world_size, self._rank + end * self._world_size, self._world_size
-            )
-            yield BatchKey(epoch, positions, indices, is_single)
-            done = end
+            if epoch > self._begun_passes:
+                names = ", ".join(type(sampler).__name__ for sampler in self.custom)
+                passes = epoch - self._begun_passes
+                message = "Restoring %s: repeating earlier passes without reading data. Number of passes: %d."
+                _logger.info(message, names, passes)
+            for earlier in range(self._begun_passes, epoch):
+                self._seek(earlier, 0)
+                deque(self, maxlen=0)
+            self._begun_passes = max(self._begun_passes, epoch + 1)
+            self._states = self._sampler_states()
+        self._seek(epoch, start)
 
-    def _indices(self, start: int, first: int) -> tuple[int, Iterator[Sequence[Any]]]:
-        """Returns the number of samples before batch `start`, and an iterator over the indices of each later batch."""
-        if self._has_own_batches:
-            batches: Iterator[Sequence[Any]] = iter(self.batch_sampler)  # type: ignore[arg-type]
-            return sum(len(skipped) for skipped in islice(batches, start)), batches
-        starts_anywhere = can_start_anywhere(self.sampler)
-        indices = self.sampler.iterate_from(first) if starts_anywhere else islice(iter(self.sampler), first, None)
-        return first, self._group(indices)
+    def state_dict(self, epoch: int) -> list[Any] | None:
+        """Returns the states of custom samplers at the start of pass `epoch`, or None if they have no states."""
+        return self._states if self._begun_passes > epoch else self._sampler_states()
 
-    def _group(self, indices: Iterator[Any]) -> Iterator[list[Any]]:
-        """Yields the indices of each batch."""
-        while batch := list(islice(indices, self.batch_size)):
-            if len(batch) < self.batch_size and self.drop_last:
-                return
-            yield batch
-
-    def _cut(self, keys: Iterator[BatchKey], most: int, *, warns: bool) -> Iterator[BatchKey]:
-        """Ends a pass after `most` batches, and warns if the samplers yield more."""
-        yield from islice(keys, most)
-        if warns and next(keys, None) is not None:
-            names = ", ".join(type(each).__name__ for each in self.custom)
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
+        """Restores the states of custom samplers at the start of pass `epoch`."""
+        if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
-                "%s yields more samples than its length specifies. Each epoch ends after %d batches.", names, self.most
+                "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
+                "sampler state. The run is no longer bit-exact."
             )
+            return
+        for sampler, state in zip(self.custom, states, strict=True):
+            sampler.load_state_dict(copy.deepcopy(state))
+        self._begun_passes = epoch
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        # The generator gets its start here, so that overlapping passes do not affect each other.
+        return self._keys(self.epoch, self.start)
+
+    def __len__(self) -> int:
+        if self.passes_continue and self.limit is not None:
+            return self.limit
+        if self.uneven_size is None:
+            length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)
+        elif self.drop_last:  # only batches that are full on every rank
+            length = self.uneven_size // self._world_size // self.batch_size
+        else:  # all batches for which any rank has a sample
+            length = -(-self.uneven_size // (self._world_size * self.batch_size))
+        return length if self.limit is None else min(length, self.limit)
+
+    def shares(self) -> Iterator[float]:
+        """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
+        return repeat(1.0) if self.uneven_size is None else map(self._share, count(self.start))
+
+    def _share(self, number: int) -> float:
+        """Returns the size of this rank's batch, divided by the mean batch size over all ranks."""
+        size, begin, end = self.uneven_size or 0, number * self.batch_size, (number + 1) * self.batch_size
+        total = min(end * self._world_size, size) - min(begin * self._world_size, size)
+        local = max(min(end, self._local_size) - begin, 0)
+        return local * self._world_size / total if total > 0 else 1.0
+
+    @property
+    def _local_size(self) -> int:
+        return local_sample_count(self.uneven_size or 0, self._rank, self._world_size)
+
+    def _seek(self, epoch: int, start: int) -> None:
+        set_epoch(self.samplers, epoch)
+        for sampler in self._unseeded:
+            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+        self.epoch, self.start = epoch, start
+
+    def _sampler_states(self) -> list[Any] | None:
+        if not all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in self.custom):
+            return None
+        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom]
+
+    def _keys(self, epoch: int, start: int) -> Iterator[BatchKey]:
+        batches = self._batches(epoch, start)
+        if self.custom:
+            batches = with_separate_generators(batches, mix_seed(self.seed, epoch))
+        end = self.end if self.uneven_size is None else len(self)
+        for number, (done, indices) in enumerate(batches, start):
+            if number == end:
+                if self.custom and epoch == 0 and self.limit is None:
+                    names = ", ".join(type(sampler).__name__ for sampler in self.custom)
+                    message = "%s yields more samples than its length specifies. Each epoch ends after %d batches."
+                    _logger.warning(message, names, end)
+                return
+            if self.uneven_size is not None and not self._has_own_batches:
+                indices = indices[: max(self._local_size - done, 1)]
+            first, last = (self._rank + each * self._world_size for each in (done, done + len(indices)))
+            yield BatchKey(epoch, range(first, last, self._world_size), indices, self.batch_sampler is None)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yields the indices of each batch from `start` on, and the number of this rank's samples before it."""
+        done = 0
+        if self._has_own_batches:
+            for number, indices in enumerate(self.batch_sampler):
+                if number >= start:
+                    yield done, indices
+                done += len(indices)
+            return
+        earlier_passes = epoch * (self.limit or 0) if self.passes_continue else 0
+        done = (earlier_passes + start) * self.batch_size
+        if can_start_anywhere(self.sampler):
+            order = self.sampler.iterate_from(done)
+        else:
+            order = islice(iter(self.sampler), done, None)
+        while batch := list(islice(order, self.batch_size)):
+            if self.drop_last and len(batch) < self.batch_size:
+                return
+            yield done, batch
+            done += self.batch_size

@@ -156,9 +156,7 @@ def length_of(loader: Any) -> int | None:
         return None
 
 
-def batches(
-    loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
-) -> Iterator[Any]:
+def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader, starting with batch `start`.
 
     A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
@@ -167,47 +165,34 @@ def batches(
         loader: Any iterable of batches.
         epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
         start: The index of the first batch.
-        sample: The number of this rank's samples before the first batch, if earlier batches had a different size. It
-            counts the samples of this pass, or of all passes if `passes_continue`. Only a `SampleLoader` uses it.
-        most: The maximum number of batches in the pass, including those before `start`.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
+        return loader.batches(epoch=epoch, start=start)
     set_epoch(samplers_of(loader), epoch)
     iterator = iter(loader)
-    if getattr(loader, "num_workers", 0):
-        iterator = InterruptibleIterator(iterator)
-    found = _skip(iterator, start)
-    return found if most is None else islice(found, max(most - start, 0))
+    return skip(InterruptibleIterator(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
 
 
-def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
+def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
     """Yields batches endlessly, one pass after another.
 
     Args:
         loader: Any iterable of batches.
         start: The index of the first batch, counted over all passes.
-        sample: The number of this rank's samples before the first batch in its pass; see `batches`.
 
     Raises:
         DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
     """
     if isinstance(loader, SampleLoader) and loader.endless:
-        return loader.batches(start=start, sample=sample)
+        return loader.batches(start=start)
     length = length_of(loader)
     if length is None:
-        return _skip(chain_passes(lambda epoch, _: batches(loader, epoch=epoch)), start)
-    first, start = divmod(start, length or 1)
-
-    def read(epoch: int, _: int) -> Iterator[Any]:
-        return (
-            batches(loader, epoch=epoch, start=start, sample=sample) if epoch == first else batches(loader, epoch=epoch)
-        )
-
-    return chain_passes(read, first)
+        return skip(chain_passes(lambda epoch, _: batches(loader, epoch=epoch)), start)
+    first, first_start = divmod(start, length or 1)
+    return chain_passes(lambda epoch, _: batches(loader, epoch=epoch, start=first_start * (epoch == first)), first)
 
 
 def chain_passes(read: Callable[[int, int], Iterator[Any]], first: int = 0) -> Iterator[Any]:
@@ -231,7 +216,8 @@ def chain_passes(read: Callable[[int, int], Iterator[Any]], first: int = 0) -> I
             raise DataError("the data loader has no batches")
 
 
-def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
+def skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
+    """Reads the first batches of an iterator, without changing the global random generators, and returns it."""
     if number:
         with preserve_random_state():
             for _ in islice(iterator, number):

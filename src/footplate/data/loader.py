@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
-from footplate.data.samplers import CustomSamplers, DefaultSampler, set_epoch
+from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch, find_unpicklable
 from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
 from footplate.errors import DataError, FootplateError, StorageError
@@ -78,7 +78,6 @@ class SampleLoader(DataLoader[Any]):
             super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
-        self.custom_samplers = CustomSamplers(self.plan.custom)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
         reader = BatchReader(
             self.dataset,
@@ -98,7 +97,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the last batches of a pass may differ in size between ranks."""
-        return self.plan.split is not None
+        return self.plan.uneven_size is not None
 
     @property
     def is_limited(self) -> bool:
@@ -108,16 +107,18 @@ class SampleLoader(DataLoader[Any]):
     @property
     def endless(self) -> bool:
         """Whether a pass never ends."""
-        ends = self.is_limited or bool(self.custom_samplers)
+        ends = self.is_limited or bool(self.plan.custom)
         return not ends and any(getattr(each, "endless", False) for each in self.plan.samplers)
 
-    def batches(
-        self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
-    ) -> Iterator[Any]:
-        """Returns an iterator over the batches of one pass from batch `start` on; see the function `batches`."""
-        self.plan.most = most
-        self.custom_samplers.begin(epoch, self.plan.begin)
-        self.plan.begin(epoch, start, sample)
+    def batches(self, *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
+        """Returns an iterator over the batches of one pass.
+
+        Args:
+            epoch: The index of the pass.
+            start: The index of the first batch.
+            length: The maximum number of batches in each pass, including those before `start`.
+        """
+        self.plan.begin(epoch, start, length)
         if self.num_workers or self.pin_memory:
             read: Iterable[Any] = InterruptibleIterator(iter(self._reader))
         else:
@@ -146,7 +147,7 @@ class SampleLoader(DataLoader[Any]):
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
-        key = next(iter(self.plan.seek(0)), None)
+        key = next(iter(self.plan), None)
         batch = None if key is None else self._reader.dataset[key]
         if type(batch) is ReadFailure:
             batch.throw()

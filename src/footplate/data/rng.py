@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ _WORDS = 624  # the size of a Mersenne Twister's state
 _CPU_STATE = struct.Struct("<QiiQ")
 _MASK = (1 << 64) - 1  # seeds have 64 bits
 _END = object()
+_Item = TypeVar("_Item")
 
 
 def mix_seed(*numbers: int) -> int:
@@ -84,34 +85,20 @@ class SampleGenerators:
             torch.set_rng_state(tensors)
 
 
-class SamplerGenerators:
-    """Gives custom samplers their own states of the global random generators, which persist between their calls."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._states: tuple[Any, ...] | None = None
-
-    @contextmanager
-    def activate(self) -> Iterator[None]:
-        """Activates these states during the block, and restores those of the run afterwards."""
+def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
+    """Yields the items of an iterator that has its own states of the global random generators, seeded with `seed`."""
+    states = None
+    while True:
         with preserve_random_state():
-            if self._states is None:
-                seed_generators(self._seed)
+            if states is None:
+                seed_generators(seed)
             else:
-                _set_states(self._states)
-            try:
-                yield
-            finally:
-                self._states = _get_states()
-
-    def wrap(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yields the items of an iterator. These states are active while the iterator runs."""
-        while True:
-            with self.activate():
-                item = next(iterator, _END)
-            if item is _END:
-                return
-            yield item
+                _set_states(states)
+            item = next(iterator, _END)
+            states = _get_states()
+        if item is _END:
+            return
+        yield item  # type: ignore[misc]  # not _END
 
 
 def _get_states() -> tuple[Any, ...]:

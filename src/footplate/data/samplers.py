@@ -1,11 +1,9 @@
 """Samplers whose order is determined by seed and epoch, and support for resuming other samplers."""
 
-import copy
 import hashlib
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -292,60 +290,3 @@ def is_custom(sampler: Any) -> bool:
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None
-
-
-class CustomSamplers:
-    """Restores the state of custom samplers in a resumed run, so that they continue as in an uninterrupted run.
-
-    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. To restore
-    other samplers, all earlier passes are iterated again without reading data.
-
-    Args:
-        samplers: The custom samplers of a loader.
-    """
-
-    def __init__(self, samplers: Sequence[Any]) -> None:
-        self._samplers = list(samplers)
-        self._passes = 0  # the number of passes that were started
-        self._states_at_start: list[dict[str, Any]] | None = None
-        self._have_state = all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in samplers)
-
-    def __bool__(self) -> bool:
-        return bool(self._samplers)
-
-    def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
-        """Advances the samplers to the start of pass `epoch`. `start_pass(n)` returns an iterable over pass n."""
-        if not self._samplers:
-            return
-        if epoch > self._passes:
-            names = ", ".join(type(each).__name__ for each in self._samplers)
-            _logger.info(
-                "Restoring %s: repeating earlier passes without reading data. Number of passes: %d.",
-                names,
-                epoch - self._passes,
-            )
-        for earlier in range(self._passes, epoch):
-            deque(start_pass(earlier), maxlen=0)
-        self._passes = max(self._passes, epoch + 1)
-        self._states_at_start = self._get_states()
-
-    def state_dict(self, epoch: int) -> list[dict[str, Any]] | None:
-        """Returns the states of the samplers at the start of pass `epoch`, the current pass.
-
-        Returns None if a sampler has no state.
-        """
-        is_started = self._states_at_start is not None and self._passes > epoch
-        return self._states_at_start if is_started else self._get_states()
-
-    def can_load(self, states: Sequence[Any]) -> bool:
-        """Checks whether `states` contains one state per sampler and all samplers can load states."""
-        return len(states) == len(self._samplers) and self._have_state
-
-    def load_state_dict(self, states: Sequence[dict[str, Any]], epoch: int) -> None:
-        """Restores states that `state_dict` returned during pass `epoch`."""
-        for sampler, state in zip(self._samplers, states, strict=True):
-            sampler.load_state_dict(copy.deepcopy(state))
-        self._passes = epoch
-
-    def _get_states(self) -> list[dict[str, Any]] | None:
-        return [copy.deepcopy(each.state_dict()) for each in self._samplers] if self._have_state else None
