@@ -219,15 +219,15 @@ def _without_buffers() -> None:
 def _without_repetition() -> None:
     begin = batch_plan.BatchPlan.begin
 
-    def without_earlier(self: batch_plan.BatchPlan, epoch: int, *args: Any) -> None:
+    def without_earlier(self: batch_plan.BatchPlan, epoch: int, start: int = 0, length: int | None = None) -> None:
         self._begun_passes = max(self._begun_passes, epoch)
-        begin(self, epoch, *args)
+        begin(self, epoch, start, length)
 
     batch_plan.BatchPlan.begin = without_earlier  # type: ignore[method-assign]
 
 
 def _from_the_run() -> None:
-    batch_plan.with_separate_generators = lambda iterator, seed: iterator  # type: ignore[assignment]
+    vars(batch_plan)["with_separate_generators"] = lambda iterator, seed: iterator
 
 
 def _traces() -> None:

@@ -38,7 +38,7 @@ class DataPosition:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
-        self._stateful = None if self._plan is not None else _find_stateful(loader)
+        self._stateful: Any = None if self._plan is not None else _find_stateful(loader)
         self._is_restored = False  # whether the next pass continues from a restored state of `_stateful`
         length = length_of(loader)
         if self._plan is not None:
@@ -120,9 +120,9 @@ class DataPosition:
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
-            if None not in (saved["batch_size"], here["batch_size"]) and not self._loader.plan.passes_continue:
-                samples = batch * saved["batch_size"] * saved["world_size"]
-                batch = samples // (here["batch_size"] * here["world_size"])
+            before, now = _samples_per_batch(saved), _samples_per_batch(here)
+            if before and now and not self._loader.plan.passes_continue:
+                batch = batch * before // now
             if self._length is not None:
                 batch = min(batch, self._length)
             _logger.warning(
@@ -224,6 +224,11 @@ def _check_end(iterator: Iterator[Any], epoch: int, length: int) -> Iterator[Any
     for _ in iterator:
         raise DataError(f"epoch {epoch + 1} has more batches than the length of the loader, {length}")
     yield from ()
+
+
+def _samples_per_batch(settings: Mapping[str, int | None]) -> int:
+    """Returns the number of samples in a batch over all ranks, or 0 if it is unknown."""
+    return (settings["batch_size"] or 0) * (settings["world_size"] or 0)
 
 
 def _find_stateful(loader: Any) -> Any:
