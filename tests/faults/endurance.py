@@ -1,13 +1,13 @@
-"""The row of a long run: memory and iteration time stay constant after the first 10,000 iterations."""
+"""The row of a long run: memory and the calls of an iteration stay constant after the first 10,000 iterations."""
 
 import json
-import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -19,13 +19,12 @@ from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 
 _BATCHES = 64
-_MARKS = 100  # per run; each mark alternates between engine and bare loop
+_MARKS = 100  # per run
 _SAVES = 1_000
-_TURNS = 12
-_TURN = 50
+_WINDOW = 100  # iterations whose calls are counted
 _MOST_MB = 2.0
 _MOST_KEPT_OBJECTS = 0.5  # per iteration: the slope over all marks; histories buffer up to 1,024 values
-_MOST_DRIFT = 0.20  # on a busy machine, the time of an iteration moves by a tenth by itself
+_MAXIMUM_MORE_CALLS = 5
 
 
 class TinyModel(BaseModel):
@@ -41,9 +40,10 @@ class TinyModel(BaseModel):
 
 
 class Meter(Hook):
-    """Records memory, open files and iteration time, alternating with a handwritten loop in the same process.
+    """Records memory, open files, time and calls of an iteration, in the middle of each interval.
 
-    The time is the CPU time of the main thread, which is less sensitive to other work on the machine.
+    Iterations whose time grows call more and more functions. Unlike times, their number does not depend on what else
+    the machine does.
 
     Args:
         path: The output file, with one line of JSON per mark.
@@ -54,32 +54,37 @@ class Meter(Hook):
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
-        self._bare = _bare_loop()
-        self._times: dict[str, list[float]] = {"engine": [], "bare": []}
-        self._since = 0.0
+        self._calls = 0
+        self._since = self._time = 0.0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Times 50 iterations, then 50 of the handwritten loop, twelve times at the end of each interval."""
-        place = runner.iter % self.every - (self.every - _TURNS * _TURN - 1)
-        if place < 0 or place % _TURN:
-            return
-        now = time.thread_time()
-        if place:
-            self._times["engine"].append((now - self._since) / _TURN)
-            self._times["bare"].append(self._bare(_TURN))
-        if place == _TURNS * _TURN:
+        """Times 50 iterations, and then counts the calls of 50 iterations."""
+        place = runner.iter % self.every - self.every // 2
+        if place == 0:
+            self._since = time.thread_time()
+        elif place == _WINDOW:
+            self._time = (time.thread_time() - self._since) / _WINDOW
+            self._calls = 0
+            sys.setprofile(self._count)
+        elif place == 2 * _WINDOW:
+            sys.setprofile(None)
             self._note(runner.iter + 1)
-        self._since = time.thread_time()
+
+    def _count(self, frame: FrameType, event: str, argument: Any) -> None:
+        self._calls += event in ("call", "c_call")
 
     def _note(self, iteration: int) -> None:
-        times = {name: min(each) for name, each in self._times.items()}  # the minimum, since other work only adds time
-        ratio = times["engine"] / times["bare"]
-        self._times = {"engine": [], "bare": []}
-        files = len(os.listdir("/proc/self/fd"))
-        place = {"process": os.getpid(), "iter": iteration, "files": files}
-        kept = {"MB": psutil.Process().memory_full_info().uss / 1e6, "objects": sys.getallocatedblocks()}
+        mark = {
+            "process": os.getpid(),
+            "iter": iteration,
+            "files": len(os.listdir("/proc/self/fd")),
+            "MB": psutil.Process().memory_full_info().uss / 1e6,
+            "objects": sys.getallocatedblocks(),
+            "us": 1e6 * self._time,
+            "calls": self._calls / _WINDOW,
+        }
         with self.path.open("a") as file:
-            file.write(json.dumps({**place, **kept, **times, "ratio": ratio}) + "\n")
+            file.write(json.dumps(mark) + "\n")
 
 
 def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -88,24 +93,6 @@ def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
         (torch.randn(4, 16, generator=generator), torch.randint(0, 2, (4,), generator=generator))
         for _ in range(_BATCHES)
     ]
-
-
-def _bare_loop() -> Callable[[int], float]:
-    """Returns a handwritten loop, which returns the CPU seconds of an iteration."""
-    model, batches = TinyModel(), _batches()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-
-    def loop(count: int) -> float:
-        begun = time.thread_time()
-        for step in range(count):
-            inputs, labels = batches[step % _BATCHES]
-            loss = nn.functional.cross_entropy(model.layers(inputs), labels)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return (time.thread_time() - begun) / count
-
-    return loop
 
 
 def begin_endurance(folder: Path) -> Trial:
@@ -159,22 +146,22 @@ def _train(place: Path, iterations: int) -> None:
 def judged(path: Path) -> Finding:
     """Compares the marks after the first 10,000 iterations with the last ones; memory only within one process."""
     marks = [json.loads(line) for line in path.read_text().splitlines()]
-    marks = list({each["iter"]: each for each in marks}.values())  # after a resume some marks are repeated
-    later = [each for each in marks if each["iter"] >= 10_000]
-    fifth = math.ceil(len(later) / 5)
-    first, last = (statistics.median(each["ratio"] for each in part) for part in (later[:fifth], later[-fifth:]))
-    drift = last / first - 1
-    own = [each for each in later if each["process"] == later[-1]["process"]]
+    marks = list({mark["iter"]: mark for mark in marks}.values())  # after a resume some marks are repeated
+    later = [mark for mark in marks if mark["iter"] >= 10_000]
+    # A display that is drawn once a second adds calls to single marks.
+    calls = [statistics.median(mark["calls"] for mark in part) for part in (later[:5], later[-5:])]
+    own = [mark for mark in later if mark["process"] == later[-1]["process"]]
     figures = {
         "count": later[-1]["iter"],
         **{f"MB at {at}": mark["MB"] for at, mark in (("first", own[0]), ("last", own[-1]))},
         "objects kept an iteration": _slope(own, "objects"),
-        **{"us at first": 1e6 * later[0]["engine"], "us at last": 1e6 * later[-1]["engine"]},
-        **{"x bare loop at first": first, "x bare loop at last": last, "open files": later[-1]["files"]},
+        **{"us at first": later[0]["us"], "us at last": later[-1]["us"]},
+        **{"calls at first": calls[0], "calls at last": calls[1]},
+        "open files": later[-1]["files"],
     }
     wrong = _kept(own, figures)
-    if abs(drift) > _MOST_DRIFT:
-        wrong.append(f"the time of an iteration moved by {100 * drift:.0f}%")
+    if calls[1] > calls[0] + _MAXIMUM_MORE_CALLS:
+        wrong.append(f"an iteration has {calls[1]:.0f} calls instead of {calls[0]:.0f}")
     if later[-1]["files"] > later[0]["files"]:
         wrong.append("more files are open")
     return Finding("; ".join(wrong), figures)
@@ -211,7 +198,7 @@ def leak() -> None:
 
 
 def slow_down() -> None:
-    """Makes each step slightly slower than the previous one, by computation, so that it scales with machine load."""
+    """Makes each step slightly slower than the previous one: it looks at a history that grows."""
     from footplate.optim import OptimWrapper
 
     whole, steps = OptimWrapper.update_params, [0]
@@ -219,7 +206,7 @@ def slow_down() -> None:
     def update(self: Any, *args: Any, **kwargs: Any) -> None:
         steps[0] += 1
         whole(self, *args, **kwargs)
-        for _ in range(steps[0]):
-            pass
+        for _ in range(steps[0] // 100):
+            abs(1)
 
     OptimWrapper.update_params = update  # type: ignore[method-assign]

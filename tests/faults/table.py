@@ -169,7 +169,7 @@ _ALL = (
     Row(
         "endurance",
         "a tiny model's long run",
-        "iterations, memory and time of an iteration flat after 10,000",
+        "iterations, memory and calls of an iteration flat after 10,000",
         endurance.begin_endurance,
         long=range(_MILLION, _MILLION + 1),
         short=range(_SHORT_RUN, _SHORT_RUN + 1),
