@@ -3,8 +3,8 @@
     python -m benchmarks.engines.gpu [--engines NAME ...] [--rounds N] [--batch N] [--size N] [--environments]
     python -m benchmarks.engines.gpu --device cpu --width 8 --size 64 --batch 8 --iterations 150    (to try it)
 
-Settings: bfloat16, channels_last, fused AdamW, batches in device memory; plain and compiled. Engines alternate, each
-measurement in a separate process. Between two log lines, a profiler counts copies to the host. Engines that are not
+Settings: bfloat16 on a GPU, channels_last, fused AdamW, batches in device memory; plain and compiled. Engines
+alternate, each measurement in a separate process. Between two log lines, a profiler counts copies to the host. Engines that are not
 installed are skipped; `--environments` uses the environments that `make bench` created. The exit code is 1 if footplate
 runs at less than 0.99 of the speed of the handwritten loop, or copies anything. On a CPU, reads of values are counted
 but allowed, as those of the optimizer's step counts and of logged losses.
@@ -76,7 +76,7 @@ class _Watch:
 
 def measure(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[str, float]:
     """Trains with one engine; returns steps per second and the number of copies in 35 iterations."""
-    job = Job(iterations=chosen.iterations, optimizer={"lr": 1e-3, "fused": True}, amp=True)
+    job = Job(iterations=chosen.iterations, optimizer={"lr": 1e-3, "fused": True}, amp=chosen.device == "cuda")
     watch = _Watch(chosen.iterations, chosen.device)
     made: Any = resnet50(chosen.width)
     network: Any = made.to(chosen.device, memory_format=torch.channels_last)

@@ -195,6 +195,7 @@ def test_benchmark_measures_the_engines(results: Results) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_gpu_script_runs_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--device", "cpu", "--width", "4", "--size", "32", "--batch", "2", "--iterations", "150"]
     code = gpu.main([*small, "--rounds", "1", "--modes", "plain", "--engines", "bare", "footplate"])

@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import random
 import re
 import signal
 import socket
@@ -183,23 +182,3 @@ def test_only_rank_0_writes(tmp_path: Path) -> None:
     assert not [name for name in written if name.startswith("rank_")]
     assert len([name for name in written if name.endswith(".log")]) == 1
     assert _output(tmp_path, 0) + _output(tmp_path, 1) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_kill_at_random_time(tmp_path: Path, seed: int) -> None:
-    draw = random.Random(seed)
-    processes = _start(tmp_path, 4, "train_cfg.max_iters=400", "default_hooks.checkpoint.interval=2")
-    until = time.monotonic() + 60.0
-    while not list((tmp_path / "work").glob("*/*.log")) and time.monotonic() < until:
-        time.sleep(0.05)  # before all ranks are connected, a death is only noticed by a launcher
-    time.sleep(draw.uniform(0.0, 5.0))
-    os.kill(processes[draw.randrange(4)], signal.SIGKILL)
-    seconds, codes = _await(processes)
-    assert seconds < _MOST_SECONDS
-    assert 0 not in codes or codes == [0] * 4
-    saved = [int(path.stem[5:]) for path in (tmp_path / "work").glob("iter_*.pth")]
-    _, codes = _await(_start(tmp_path, 4, "train_cfg.max_iters=400", TORCHELASTIC_RESTART_COUNT="1"))
-    assert codes == [0] * 4
-    output = "\n".join(_output(tmp_path, 0))
-    assert not saved or "Restart 1 of 0 by torchrun: the run resumes" in output

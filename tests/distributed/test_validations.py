@@ -32,7 +32,6 @@ class Precise(ToyModel):
 
 
 Case = tuple[int, int]
-CASES = [(size, batch_size) for size in range(1, 14) for batch_size in (1, 3, 4)]
 SHARDED = {"type": "FullyShard"}
 
 
@@ -65,12 +64,3 @@ def test_validation_losses_equal_single_process(
     tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
 ) -> None:
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("world", "wrapper", "round_up"), [(2, None, True), (3, None, False), (4, SHARDED, False)])
-def test_validation_losses_with_uneven_samples(
-    tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
-) -> None:
-    check(tmp_path, on_ranks, world, CASES, wrapper, round_up)

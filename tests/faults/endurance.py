@@ -1,4 +1,4 @@
-"""The row of a long run: memory and the calls of an iteration stay constant after the first 10,000 iterations."""
+"""The row of a long run: memory and the calls of an iteration stay constant after a warm-up."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def _train(place: Path, iterations: int) -> None:
             "by_epoch": False,
         },
         default_hooks={"checkpoint": checkpoint},
-        custom_hooks=[Meter(place / "marks.jsonl", max(iterations // _MARKS, 1_000))],
+        custom_hooks=[Meter(place / "marks.jsonl", max(iterations // _MARKS, 500))],
         randomness={"seed": 0},
         log_level="WARNING",
         resume=True,
@@ -144,10 +144,11 @@ def _train(place: Path, iterations: int) -> None:
 
 
 def judged(path: Path) -> Finding:
-    """Compares the marks after the first 10,000 iterations with the last ones; memory only within one process."""
+    """Compares the first marks after a warm-up with the last ones; memory only within one process."""
     marks = [json.loads(line) for line in path.read_text().splitlines()]
     marks = list({mark["iter"]: mark for mark in marks}.values())  # after a resume some marks are repeated
-    later = [mark for mark in marks if mark["iter"] >= 10_000]
+    warm_up = min(10_000, marks[-1]["iter"] // 2)
+    later = [mark for mark in marks if mark["iter"] >= warm_up]
     # A display that is drawn once a second adds calls to single marks.
     calls = [statistics.median(mark["calls"] for mark in part) for part in (later[:5], later[-5:])]
     own = [mark for mark in later if mark["process"] == later[-1]["process"]]

@@ -20,7 +20,7 @@ from tests.faults.row import Row
 from tests.faults.trials import interrupting
 
 _MILLION = 1_000_000
-_SHORT_RUN = 20_000
+_SHORT_RUN = 8_000
 
 _ALL = (
     Row(
@@ -124,7 +124,7 @@ _ALL = (
         long=range(3700),
         short=range(0, 3600, 400),
         planted=control.STARVED,
-        controls=range(0, 2500, 29),
+        controls=(609, 1508, *range(0, 2500, 29)),  # the first ones find all planted faults
     ),
     Row(
         "malice",
@@ -164,7 +164,7 @@ _ALL = (
         long=range(random_states.COUNT),
         short=range(0, random_states.COUNT, 25),
         planted=random_states.PLANTED,
-        controls=range(random_states.COUNT),
+        controls=(49, *range(random_states.COUNT)),
     ),
     Row(
         "endurance",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.openmmlab.environment import resume_bit_for_bit, same, train, weights
+from tests.openmmlab.environment import resume_bit_for_bit, train, weights
 
 # They share an environment. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
@@ -17,9 +17,10 @@ pipeline = [
     dict(type='CenterCrop', crop_size=32), dict(type='PackInputs')]
 def _data():
     return dict(_delete_=True, type='CustomDataset', data_root='data/classes', pipeline=pipeline)
+arch = dict(_delete_=True, embed_dims=96, num_layers=2, num_heads=3, feedforward_channels=192)
 model = dict(
-    backbone=dict(arch='deit-tiny', img_size=32, patch_size=8, drop_path_rate=0.1),
-    head=dict(num_classes=2, in_channels=192), train_cfg=None)
+    backbone=dict(arch=arch, img_size=32, patch_size=8, drop_path_rate=0.1),
+    head=dict(num_classes=2, in_channels=96), train_cfg=None)
 train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False, dataset=_data(),
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'))
@@ -44,12 +45,6 @@ optim_wrapper['state_dtype'] = 'bfloat16'
 custom_hooks = [dict(type='EMAHook', device='cpu')]
 """
 )
-
-
-def test_activation_checkpointing_changes_no_weights(python: str, run_folder: Path) -> None:
-    train(python, run_folder, TRANSFORMER, "--work-dir", "plain")
-    train(python, run_folder, TRANSFORMER + CHECKPOINTED, "--work-dir", "checkpointed")
-    assert same(run_folder / "plain/epoch_2.pth", run_folder / "checkpointed/epoch_2.pth")
 
 
 def test_a_run_with_every_key_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
