@@ -4,10 +4,10 @@
     python -m benchmarks.engines.gpu --device cpu --width 8 --size 64 --batch 8 --iterations 150    (to try it)
 
 Settings: bfloat16 on a GPU, channels_last, fused AdamW, batches in device memory; plain and compiled. Engines
-alternate, each measurement in a separate process. Between two log lines, a profiler counts copies to the host. Engines that are not
-installed are skipped; `--environments` uses the environments that `make bench` created. The exit code is 1 if footplate
-runs at less than 0.99 of the speed of the handwritten loop, or copies anything. On a CPU, reads of values are counted
-but allowed, as those of the optimizer's step counts and of logged losses.
+alternate, each measurement in a separate process. Between two log lines, a profiler counts copies to the host. Engines
+that are not installed are skipped; `--environments` uses the environments that `make bench` created. The exit code is 1
+if footplate runs at less than 0.99 of the speed of the handwritten loop, or copies anything. On a CPU, reads of values
+are counted but allowed, as those of the optimizer's step counts and of logged losses.
 """
 
 import argparse
