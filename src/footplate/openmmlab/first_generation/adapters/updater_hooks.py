@@ -1,15 +1,21 @@
 """Learning rate and momentum policies as hooks: base classes of user-defined policies, and the built-in policies."""
 
-import dataclasses
 import functools
+import inspect
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from footplate.openmmlab.first_generation.adapters.hook import Hook
-from footplate.openmmlab.first_generation.optim.policies import RunInfo, check_warmup, warmup_factor
-from footplate.openmmlab.first_generation.optim.policy_schedule import build_policy, find_policy, policy_settings
+from footplate.openmmlab.first_generation.optim.policies import (
+    BY_ITERATION,
+    RunInfo,
+    build_policy,
+    check_warmup,
+    find_policy,
+    policy_settings,
+    warm_value,
+)
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]
@@ -32,7 +38,6 @@ class UpdaterHook(Hook):
 
     field = ""
     checks_step_order = False
-    divides = False  # whether the warm-up divides the value by its factor
 
     def __init__(
         self,
@@ -74,10 +79,10 @@ class UpdaterHook(Hook):
         if not self.by_epoch:
             self._regular = self._values(runner)
         if self.warmup is not None and iteration < length:
-            factor = warmup_factor(self.warmup, self.warmup_ratio, iteration / length)
-            warm = operator.truediv if self.divides else operator.mul
-            values = {name: [warm(each, factor) for each in group] for name, group in self._regular.items()}
-            self._write(runner, values)
+            warm = functools.partial(
+                warm_value, self.field, kind=self.warmup, ratio=self.warmup_ratio, done=iteration / length
+            )
+            self._write(runner, {name: [warm(each) for each in values] for name, values in self._regular.items()})
         elif not self.by_epoch or (self.warmup is not None and iteration == length):
             self._write(runner, self._regular)
 
@@ -147,7 +152,6 @@ class MomentumUpdaterHook(UpdaterHook):
     base_momentum = UpdaterHook.base_values
     regular_momentum = UpdaterHook.regular_values
     get_regular_momentum = UpdaterHook.get_regular_values
-    divides = True
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
@@ -177,69 +181,53 @@ class _PolicyHook(UpdaterHook):
     Args:
         values: The settings of the policy as positional arguments.
         options: The settings of the policy as keyword arguments, and arguments for UpdaterHook.
-
-    Raises:
-        ArgumentError: A setting is passed twice, or too many settings are passed.
     """
 
     policy: ClassVar[str]
 
     def __init__(self, *values: Any, **options: Any) -> None:
-        kind = find_policy(self.policy, self.field)
-        fields = policy_settings(kind, self.field)
-        names = list(fields)
-        self._settings = dict(zip(names[: len(values)], values, strict=True))
-        self._settings |= {name: options.pop(name) for name in names if name in options}
+        policy = find_policy(self.policy, self.field)
+        defaults = policy_settings(policy, self.field)
+        self._settings = dict(zip(list(defaults)[: len(values)], values, strict=True))
+        self._settings |= {key: options.pop(key) for key in defaults if key in options}
         super().__init__(**options)
-        self.by_epoch = self.by_epoch and not kind.by_iteration
-        for name, each in fields.items():
-            default = None if each.default is dataclasses.MISSING else each.default
-            setattr(self, name, self._settings.get(name, default))
+        self.by_epoch = self.by_epoch and policy not in BY_ITERATION
+        for key, default in defaults.items():
+            setattr(self, key, self._settings.get(key, None if default is inspect.Parameter.empty else default))
 
-    def _policy_value(self, runner: Any, base: float) -> float:
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        """Returns the learning rate or momentum of the policy."""
         done, full = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
-        return float(self._curve(full).at(done, full)(base, base))
+        return float(self._curve(full)(base_lr, base_lr, done, full))
+
+    get_momentum = get_lr
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 -- one hook per run
     def _curve(self, full: int) -> Any:
-        run = RunInfo(full=full, unit=1, epoch_length=None, divides=self.field == "momentum")
-        return build_policy(self.policy, dict(self._settings), self.field, run)
+        return build_policy(self.policy, self._settings, self.field, RunInfo(full))
 
 
-class _LrPolicyHook(_PolicyHook, LrUpdaterHook):
-    def get_lr(self, runner: Any, base_lr: float) -> float:
-        """Returns the learning rate of the policy."""
-        return self._policy_value(runner, base_lr)
-
-
-class _MomentumPolicyHook(_PolicyHook, MomentumUpdaterHook):
-    def get_momentum(self, runner: Any, base_momentum: float) -> float:
-        """Returns the momentum of the policy."""
-        return self._policy_value(runner, base_momentum)
-
-
-def _hook(policy: str, base: type[_PolicyHook]) -> type[_PolicyHook]:
+def _hook(policy: str, base: type[UpdaterHook]) -> type[_PolicyHook]:
     """Returns the hook class for a policy, registered under its first-generation name, such as StepLrUpdaterHook."""
-    kind = "Lr" if issubclass(base, LrUpdaterHook) else "Momentum"
-    name = f"{policy[0].upper()}{policy[1:]}{kind}UpdaterHook"
+    name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"
     document = f"The '{policy}' policy of `{base.field}_config`."
-    made = type(name, (base,), {"policy": policy, "__doc__": document, "__module__": __name__})
+    made = type(name, (_PolicyHook, base), {"policy": policy, "__doc__": document, "__module__": __name__})
     return HOOKS.register_module(module=made)
 
 
-FixedLrUpdaterHook: Any = _hook("fixed", _LrPolicyHook)
-StepLrUpdaterHook: Any = _hook("step", _LrPolicyHook)
-ExpLrUpdaterHook: Any = _hook("exp", _LrPolicyHook)
-PolyLrUpdaterHook: Any = _hook("poly", _LrPolicyHook)
-InvLrUpdaterHook: Any = _hook("inv", _LrPolicyHook)
-CosineAnnealingLrUpdaterHook: Any = _hook("CosineAnnealing", _LrPolicyHook)
-FlatCosineAnnealingLrUpdaterHook: Any = _hook("FlatCosineAnnealing", _LrPolicyHook)
-CosineRestartLrUpdaterHook: Any = _hook("CosineRestart", _LrPolicyHook)
-CyclicLrUpdaterHook: Any = _hook("cyclic", _LrPolicyHook)
-OneCycleLrUpdaterHook: Any = _hook("OneCycle", _LrPolicyHook)
-LinearAnnealingLrUpdaterHook: Any = _hook("LinearAnnealing", _LrPolicyHook)
-StepMomentumUpdaterHook: Any = _hook("step", _MomentumPolicyHook)
-CosineAnnealingMomentumUpdaterHook: Any = _hook("CosineAnnealing", _MomentumPolicyHook)
-LinearAnnealingMomentumUpdaterHook: Any = _hook("LinearAnnealing", _MomentumPolicyHook)
-CyclicMomentumUpdaterHook: Any = _hook("cyclic", _MomentumPolicyHook)
-OneCycleMomentumUpdaterHook: Any = _hook("OneCycle", _MomentumPolicyHook)
+FixedLrUpdaterHook: Any = _hook("fixed", LrUpdaterHook)
+StepLrUpdaterHook: Any = _hook("step", LrUpdaterHook)
+ExpLrUpdaterHook: Any = _hook("exp", LrUpdaterHook)
+PolyLrUpdaterHook: Any = _hook("poly", LrUpdaterHook)
+InvLrUpdaterHook: Any = _hook("inv", LrUpdaterHook)
+CosineAnnealingLrUpdaterHook: Any = _hook("CosineAnnealing", LrUpdaterHook)
+FlatCosineAnnealingLrUpdaterHook: Any = _hook("FlatCosineAnnealing", LrUpdaterHook)
+CosineRestartLrUpdaterHook: Any = _hook("CosineRestart", LrUpdaterHook)
+CyclicLrUpdaterHook: Any = _hook("cyclic", LrUpdaterHook)
+OneCycleLrUpdaterHook: Any = _hook("OneCycle", LrUpdaterHook)
+LinearAnnealingLrUpdaterHook: Any = _hook("LinearAnnealing", LrUpdaterHook)
+StepMomentumUpdaterHook: Any = _hook("step", MomentumUpdaterHook)
+CosineAnnealingMomentumUpdaterHook: Any = _hook("CosineAnnealing", MomentumUpdaterHook)
+LinearAnnealingMomentumUpdaterHook: Any = _hook("LinearAnnealing", MomentumUpdaterHook)
+CyclicMomentumUpdaterHook: Any = _hook("cyclic", MomentumUpdaterHook)
+OneCycleMomentumUpdaterHook: Any = _hook("OneCycle", MomentumUpdaterHook)

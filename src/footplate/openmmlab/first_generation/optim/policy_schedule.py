@@ -1,12 +1,15 @@
 """Schedules for the first generation's `lr_config` and `momentum_config`."""
 
-import dataclasses
 from typing import Any, ClassVar
 
-from footplate.checks import check_number
-from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest
-from footplate.openmmlab.first_generation.optim.policies import POLICIES, Policy, RunInfo, check_warmup
+from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.optim.policies import (
+    BY_ITERATION,
+    RunInfo,
+    build_policy,
+    check_warmup,
+    find_policy,
+)
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -57,21 +60,22 @@ class PolicySchedule(ParamSchedule):
                 raise ArgumentError(f"{type(self).__name__} needs {key}", key=key)
             return value
 
-        by_epoch = by_epoch and not find_policy(policy, self.field).by_iteration
+        by_epoch = by_epoch and find_policy(policy, self.field) not in BY_ITERATION
         check_warmup(warmup, warmup_iters, warmup_ratio)
         if max_iters is None:
             max_iters = require("max_epochs", max_epochs) * require("epoch_length", epoch_length)
+        if not warmup:
+            warmup_iters = 0
+        elif warmup_by_epoch:
+            warmup_iters *= require("epoch_length", epoch_length)
         run = RunInfo(
-            unit=require("epoch_length", epoch_length) if by_epoch else 1,
             full=require("max_epochs", max_epochs) if by_epoch else max_iters,
+            unit=require("epoch_length", epoch_length) if by_epoch else 1,
             epoch_length=epoch_length,
             warmup=warmup,
-            warmup_iters=warmup_iters if warmup else 0,
+            warmup_iters=warmup_iters,
             warmup_ratio=warmup_ratio,
-            divides=self.field == "momentum",
         )
-        if warmup and warmup_by_epoch:
-            run = run._replace(warmup_iters=warmup_iters * require("epoch_length", epoch_length))
         curve = build_policy(policy, options, self.field, run)
         super().__init__(optimizer, curve, param_name=self.field, by_epoch=False, last_step=last_step)
 
@@ -88,50 +92,3 @@ class PolicyMomentum(PolicySchedule):
     """The momentum schedule of a first-generation `momentum_config`; see `PolicySchedule`."""
 
     field = "momentum"
-
-
-def find_policy(name: str, field: str) -> type[Policy]:
-    """Returns the curve class of a policy for "lr" or "momentum". A lowercase name may have an initial capital.
-
-    Raises:
-        ArgumentError: The policy is unknown.
-    """
-    for known, kind in POLICIES[field].items():
-        if name in (known, known.title() if known.islower() else known):
-            return kind
-    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=nearest(name, POLICIES[field]))
-
-
-def policy_settings(kind: type[Policy], field: str) -> dict[str, dataclasses.Field[Any]]:
-    """Maps the keys of `lr_config` or `momentum_config` that configure a policy to the fields of its class."""
-    fields = {each.name.replace("eta_min", f"min_{field}"): each for each in dataclasses.fields(kind)}
-    del fields["run"]
-    return fields
-
-
-def build_policy(name: str, settings: dict[str, Any], field: str, run: RunInfo) -> Policy:
-    """Builds the curve of a policy.
-
-    Args:
-        name: The name of the policy.
-        settings: The settings of the policy, with the keys of `lr_config` or `momentum_config`.
-        field: "lr" or "momentum".
-        run: The lengths of the run and the warm-up.
-
-    Raises:
-        ArgumentError: The policy is unknown, or a value is out of range.
-        BuildError: A setting is unknown or missing.
-    """
-    kind = find_policy(name, field)
-    keys = policy_settings(kind, field)
-    for key, value in settings.items():
-        if key not in keys:
-            raise BuildError(
-                f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=nearest(key, keys)
-            )
-        if keys[key].name.startswith("eta_min"):
-            check_number(key, value, least=0, optional=True)
-    for key, each in keys.items():
-        if each.default is dataclasses.MISSING and key not in settings:
-            raise BuildError(f"the policy '{name}' needs the argument '{key}'", key=key)
-    return kind(run=run, **{keys[key].name: value for key, value in settings.items()})
