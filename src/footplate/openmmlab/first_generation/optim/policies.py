@@ -52,7 +52,7 @@ def warm_value(field: str, regular: float, kind: str | None, ratio: float, done:
     The warm-up multiplies a learning rate by a factor, and divides a momentum by it.
     """
     factors = {"constant": ratio, "linear": 1 - (1 - done) * (1 - ratio), "exp": ratio ** (1 - done)}
-    factor = factors[str(kind)]
+    factor = float(factors[str(kind)])
     return regular / factor if field == "momentum" else regular * factor
 
 
@@ -206,7 +206,7 @@ _POLICIES: dict[str, PolicyFunction] = {
     "StepFixCosineAnnealing": step_fixed_cosine,
     "CosineAnnealingCooldown": cooled_cosine,
 }
-POLICIES = {
+POLICIES: dict[str, dict[str, PolicyFunction]] = {
     "lr": _POLICIES,
     "momentum": {**_POLICIES, "step": functools.partial(step, gamma=0.5), "OneCycle": one_cycle_momentum},
 }
