@@ -25,6 +25,7 @@ location.
 """
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from footplate.messages import printable
 DEBUG_HINT = "--debug shows where"
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
+_RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "recipes", "configs", "")
 
 
 class _Missing:
@@ -46,7 +48,22 @@ class Origin(NamedTuple):
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
+        file = shown_path(self.file)
+        return f"{file}:{self.line}" if self.line else file
+
+
+def shown_path(file: str) -> str:
+    """Returns the path to show for `file`: a relative path for a file in the current folder, or `footplate::name` for a
+    recipe."""
+    if not os.path.isabs(file):
+        return file
+    if file.startswith(_RECIPES):
+        return f"footplate::{file[len(_RECIPES) :]}"
+    try:
+        relative = os.path.relpath(file)
+    except (ValueError, OSError):  # another drive; a working directory that was removed
+        return file
+    return file if relative.startswith(os.pardir) else relative
 
 
 class FootplateError(Exception):

@@ -188,7 +188,7 @@ def test_change_of_a_variable_without_effect_is_a_warning(tiny: Path, footplate:
     tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
     _, text, _ = footplate("check", "tiny.py", "--no-run")
     assert text.splitlines()[0].endswith(", 1 warning")
-    sentence = "tiny.py:2: 'steps' has no effect, because other keys already use the previous value of"
+    sentence = "tiny.py:2: 'steps' has no effect, because other keys already use the previous value; set"
     assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
 
 

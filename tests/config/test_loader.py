@@ -91,13 +91,13 @@ def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING, "footplate.config"):
         assert Config.fromfile(main).to_dict() == {"a": 1}
     assert [record.getMessage() for record in caplog.records] == [
-        f"The config '{main}' is deprecated; use 'new.py' (see docs)."
+        f"The config '{main}' is deprecated; expected: new.py; reference: docs"
     ]
 
 
 def test_read_variables_are_marked(write: Write) -> None:
     cfg = load_child(write, "max_iter = 3\nt = max_iter\nu = _base_.n\n", BASE + "m = 1\n")
-    marks = {key: getattr(origin_of(cfg, key), "read", False) for key in cfg}
+    marks = {key: getattr(origin_of(cfg, key), "is_read", False) for key in cfg}
     assert {key for key, read in marks.items() if read} == {"max_iter", "n"}
 
 
@@ -176,7 +176,7 @@ def test_base_may_use_variables_that_are_set_before_it(write: Write) -> None:
 
 
 def execute(text: str) -> Namespace:
-    namespace = Namespace("main.py", {"__helper__": 1})
+    namespace = Namespace("main.py")
     exec(compile(text, "main.py", "exec"), namespace)
     return namespace
 

@@ -66,7 +66,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("lr=1", "the config has no key 'lr'", "optimizer.lr"),
         ("1.prob=1", "the config has no key '1'", "pipeline[1].prob"),
         ("lr", "is not an override: expected key=value", None),
-        ("optimizer.lr=[1", "']' is missing", None),
+        ("optimizer.lr=[1", "cannot read the value", None),
     ],
 )
 def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: str, suggestion: str | None) -> None:
@@ -160,7 +160,10 @@ def test_override_records_the_replaced_value() -> None:
         ("(1,)", (1,)),
         ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
         ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),
-        ("{0: x, (1, 2): y}", {0: "x", (1, 2): "y"}),
+        ("{0: x}", {0: "x"}),
+        ("ResNet-50,a/b.py, 10k", ["ResNet-50", "a/b.py", "10k"]),
+        ("#fff", "#fff"),
+        ("1], [2", "1], [2"),
         ("dict(type='SGD', lr=1e-2, betas=(0.9, 0.99))", {"type": "SGD", "lr": 0.01, "betas": (0.9, 0.99)}),
         ("poly(1,2)", "poly(1,2)"),
     ],
@@ -171,23 +174,11 @@ def test_values_are_parsed(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[1,2", "']' is missing"),
-        ("{a", "expected `key: value`"),
-        ("{a:}", "expected a value after 'a:'"),
-        ("dict(a)", "expected `key= value`"),
-        ("[,]", "expected a value"),
-        ("[1](2", "expected a comma"),
-        ("x(1", "a bracket is not closed"),
-        ("[" * 10000, "nested too deeply"),
-        ("{[1]: 2}", "expected `key: value`"),
-    ],
+    "text", ["[1,2", "{a", "{a:}", "dict(a)", "[,]", "[1](2", "'1", "[" * 10000, "{[1]: 2}", "[s3://a, b]", "[a b]"]
 )
-def test_invalid_values_are_refused(text: str, message: str) -> None:
-    with pytest.raises(OverrideError, match="cannot read the value") as caught:
+def test_invalid_values_are_refused(text: str) -> None:
+    with pytest.raises(OverrideError, match="cannot read the value"):
         parse_value(text)
-    assert message in caught.value.message
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_top_level_keys, find_late_changes, unread_overrides
+from footplate.config import Config, apply_overrides, check_top_level_keys, find_unused_changes
 from footplate.config.unused_keys import misspelled_key
 from footplate.errors import ConfigKeyError, Origin
 
@@ -65,7 +65,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
 model = dict(type='Model', size=size, classes=len(names))
 """
 READ_BY_RUN = {"model", "optim_wrapper"}
-READ = "because other keys already use the previous value of"
+READ = "because other keys already use the previous value"
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "optimizer = dict(lr=0.2)",
-            [f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer'; set optim_wrapper.optimizer.lr instead"],
+            [f"child.py:2: 'optimizer.lr' has no effect, {READ}; set optim_wrapper.optimizer.lr instead"],
         ),
         (
             "size = (32, 32)",
-            [f"child.py:2: 'size' has no effect, {READ} 'size'; set model.size instead"],
+            [f"child.py:2: 'size' has no effect, {READ}; set model.size instead"],
         ),
-        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ} 'names'"]),
+        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ}"]),
         ("size = (32, 32)\nmodel = dict(size=size)", []),
         ("optimizer = dict(lr=0.1)", []),
         ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
@@ -95,28 +95,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str, told: list[str]) -> None:
     (base / "child.py").write_text(f"_base_ = 'base.py'\n{lines}\n")
-    assert list(map(str, find_late_changes(Config.fromfile("child.py"), READ_BY_RUN))) == told
-
-
-@pytest.mark.parametrize(
-    ("lines", "lr"),
-    [
-        ("optimizer.update(lr=0.2)", 0.1),
-        ("optimizer['lr'] = 0.3\noptimizer['lr'] = 0.2", 0.1),
-        ("optimizer.update(lr=0.2)\noptim_wrapper.update(optimizer=optimizer)", None),
-        ("optimizer.update(lr=0.2)\noptim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)", None),
-        ("optim_wrapper.optimizer.update(lr=optimizer.lr * 2)", None),
-    ],
-)
-def test_pure_config_changes_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
-    (base / "pure.py").write_text(f"with read_base():\n    from .base import *\n{lines}\n")
-    cfg = Config.fromfile("pure.py")
-    told = find_late_changes(cfg, READ_BY_RUN)
-    if lr is None:
-        assert told == []
-    else:
-        assert cfg.optim_wrapper.optimizer.lr == lr
-        assert [each.problem.partition(",")[0] for each in told] == ["'optimizer.lr' has no effect"]
+    assert list(map(str, find_unused_changes(Config.fromfile("child.py"), READ_BY_RUN))) == told
 
 
 @pytest.mark.parametrize(
@@ -132,7 +111,7 @@ def test_pure_config_changes_variable_that_its_base_has_read(base: Path, lines: 
         (
             "steps = [dict(type='A', size=(1, 2))]\nmodel = dict(a=steps, b=[dict(b=2), dict(size=3)])",
             "steps.0.size=3,4",
-            "'steps[0].size' has no effect, because other keys already use the previous value of 'steps'; "
+            "'steps[0].size' has no effect, because other keys already use the previous value; "
             "set model.a[0].size instead",
         ),
     ],
@@ -143,9 +122,8 @@ def test_override_of_a_variable_lists_the_keys_with_its_value(
     (tmp_path / "a.py").write_text(lines)
     cfg = Config.fromfile(tmp_path / "a.py")
     apply_overrides(cfg, [override])
-    (change,) = find_late_changes(cfg, READ_BY_RUN)
+    (change,) = find_unused_changes(cfg, READ_BY_RUN)
     assert told in change.problem
-    assert unread_overrides(cfg, READ_BY_RUN) == []
 
 
 @pytest.mark.parametrize("name", ["a.py", "a.json"])
@@ -153,8 +131,8 @@ def test_override_of_an_unread_variable_is_reported(tmp_path: Path, name: str) -
     text = {"a.py": "classes = 5\nmodel = dict(head=5)", "a.json": '{"classes": 5, "model": {"head": 5}}'}[name]
     (tmp_path / name).write_text(text)
     cfg = Config.fromfile(tmp_path / name)
-    assert unread_overrides(cfg, READ_BY_RUN) == []
+    assert find_unused_changes(cfg, READ_BY_RUN) == []
     apply_overrides(cfg, ["classes=7", "+more=1"])
-    assert unread_overrides(cfg, READ_BY_RUN) == [
+    assert list(map(str, find_unused_changes(cfg, READ_BY_RUN))) == [
         "--set: 'classes' has no effect unless your own code reads it, because neither the config nor a run does"
     ]

@@ -6,7 +6,7 @@ from footplate.config.imports import LazyObject, import_custom, import_module, r
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded, write_recorded
-from footplate.config.unused_keys import check_top_level_keys, find_late_changes, unread_overrides
+from footplate.config.unused_keys import check_top_level_keys, find_unused_changes
 
 __all__ = [
     "Config",
@@ -18,12 +18,11 @@ __all__ = [
     "as_plain",
     "as_python",
     "check_top_level_keys",
+    "find_unused_changes",
     "import_custom",
     "import_module",
     "parse_recorded",
     "read_base",
     "read_recorded",
-    "unread_overrides",
-    "find_late_changes",
     "write_recorded",
 ]

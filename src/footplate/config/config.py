@@ -2,7 +2,6 @@
 
 import copy
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from footplate.config.formats import write_config, write_python
 from footplate.config.imports import import_custom
 from footplate.config.key_paths import merge_options
 from footplate.config.loader import Loaded, Options, load, load_text
-from footplate.config.origins import Place, place_of
+from footplate.config.origins import calling_line
 from footplate.config.sources import absolute, locate, split_package, suffix_of
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
@@ -92,7 +91,7 @@ class Config:
         try:
             config = _config_of(load(path, options), filename)
         except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Place(path, 1)) from error
+            raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
         if import_custom_modules:
             import_custom(config._cfg_dict)
         return config
@@ -112,7 +111,7 @@ class Config:
         try:
             config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
         except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Place("<string>", 1)) from error
+            raise ConfigError("the config is nested too deeply", origin=Origin("<string>", 1)) from error
         import_custom(config._cfg_dict)
         return config
 
@@ -183,8 +182,7 @@ class Config:
         Raises:
             ConfigError: A path goes through a value that is not a dict, or past the end of a list.
         """
-        origin = Place(*place_of(sys._getframe(1)))
-        merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)
+        merge_options(self._cfg_dict, options, origin=calling_line(), allow_list_keys=allow_list_keys)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_cfg_dict" not in self.__dict__:
@@ -192,7 +190,7 @@ class Config:
         return getattr(self._cfg_dict, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        self._cfg_dict._write(name, value, sys._getframe(1))
+        self._cfg_dict[name] = value
 
     def __delattr__(self, name: str) -> None:
         delattr(self._cfg_dict, name)
@@ -201,7 +199,7 @@ class Config:
         return self._cfg_dict[name]
 
     def __setitem__(self, name: str, value: object) -> None:
-        self._cfg_dict._write(name, value, sys._getframe(1))
+        self._cfg_dict[name] = value
 
     def __delitem__(self, name: str) -> None:
         del self._cfg_dict[name]

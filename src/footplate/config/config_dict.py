@@ -1,13 +1,11 @@
 """`ConfigDict`: a dict with attribute access that records the origins of its keys."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from types import FrameType
 from typing import Any
 
 from footplate.config.imports import LazyObject
-from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, place_of
+from footplate.config.origins import KeyOrigin, Replaced, TracedDict, calling_line
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
@@ -26,17 +24,6 @@ class ConfigDict(TracedDict):
         >>> optimizer.schedule.lr
         0.1
     """
-
-    __slots__ = ("_key_path",)
-
-    _key_path: str
-
-    def __new__(cls, /, *args: object, **kwargs: object) -> "ConfigDict":
-        """Creates an empty mapping without origins."""
-        self = dict.__new__(cls)
-        object.__setattr__(self, "_origins", {})
-        object.__setattr__(self, "_key_path", "")
-        return self
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,7 +49,10 @@ class ConfigDict(TracedDict):
         raise self._missing(key, ConfigKeyError)
 
     def __setattr__(self, name: str, value: object) -> None:
-        self._write(name, value, sys._getframe(1))
+        if name == "_origins":
+            object.__setattr__(self, name, value)
+        else:
+            self[name] = value
 
     def __delattr__(self, name: str) -> None:
         if name not in self:
@@ -70,15 +60,24 @@ class ConfigDict(TracedDict):
         super().__delitem__(name)
 
     def __or__(self, other: Mapping[Any, Any]) -> "ConfigDict":
-        result: ConfigDict = copy_as_config_dict(self, self._key_path)
-        result._write_all(other, sys._getframe(1))
+        result: ConfigDict = copy_as_config_dict(self)
+        result.update(other)
         return result
+
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
+        """Sets several keys. A dict is merged into an existing dict."""
+        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
+        for key, value in dict(*args, **kwargs).items():
+            present = dict.get(self, key)
+            if isinstance(present, ConfigDict) and isinstance(value, dict):
+                present.update(value)
+            else:
+                self._write(key, value, origins.get(key) or place)
 
     def copy(self) -> "ConfigDict":
         """Returns a copy with new lists and tuples. Nested dicts are shared with the original."""
-        result = ConfigDict.__new__(type(self))
-        dict.update(result, {key: _convert_dicts(value) for key, value in self.items()})
-        result._copy_origins(self)
+        result = type(self)(self)
+        result._origins = dict(self._origins)
         return result
 
     def deepcopy(self) -> "ConfigDict":
@@ -97,10 +96,9 @@ class ConfigDict(TracedDict):
         Raises:
             ConfigError: A dict would be merged into a value that is not a dict.
         """
-        frame = sys._getframe(1)
         child: ConfigDict = copy_as_config_dict(options)
         for key in child:
-            child._origins.setdefault(key, KeyOrigin(*place_of(frame)))
+            child._origins.setdefault(key, calling_line())
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
@@ -108,28 +106,12 @@ class ConfigDict(TracedDict):
         plain: dict[Any, Any] = to_plain(self)
         return plain
 
-    def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys. A dict is merged into an existing dict."""
-        origins = getattr(items if source is None else source, "_origins", {})
-        for key, value in items.items():
-            present = dict.get(self, key)
-            if isinstance(present, ConfigDict) and isinstance(value, dict):
-                present._write_all(value, frame)
-            else:
-                self._write(key, value, frame, origins.get(key))
-
-    def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
-        super()._write(key, _convert_dicts(value), frame, origin)
-
-    def _copy_origins(self, other: TracedDict) -> None:
-        super()._copy_origins(other)
-        if isinstance(other, ConfigDict):
-            object.__setattr__(self, "_key_path", other._key_path)
+    def _write(self, key: Any, value: object, place: Origin) -> None:
+        super()._write(key, _convert_dicts(value), place)
 
     def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
-        holder = f"'{self._key_path}'" if self._key_path else "the config"
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
-        return kind(f"{holder} has no key '{key}'", origin=origin_of(self), suggestion=near)
+        return kind(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near)
 
 
 def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
@@ -154,11 +136,7 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
             # The base may contain the same dict elsewhere, where it must not change.
             with at_key(str(key)):
                 value = merge_into(present.copy(), value)
-        dict.__setitem__(base, key, value)
-        if origin is None:
-            base._origins.pop(key, None)
-        else:
-            base._origins[key] = _append_replaced(origin, replaced)
+        base._put(key, value, KeyOrigin(*origin, replaced) if origin and replaced else origin)
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
@@ -173,37 +151,20 @@ def strip_delete_marks(value: Any) -> Any:
     return value
 
 
-def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:
-    """Returns the origin of a key in the child, with the value of the base appended to its history."""
-    if replaced is None:
-        return origin
-    earlier = origin.replaced if isinstance(origin, KeyOrigin) else None
-    if earlier is None:
-        return KeyOrigin(*origin, replaced)
-    history = _append_replaced(earlier.origin or Place("", 0), replaced)
-    return KeyOrigin(*origin, Replaced(earlier.value, history))
-
-
-def copy_as_config_dict(value: Any, path: str = "") -> Any:
-    """Returns a copy in which every dict is a separate `ConfigDict` that stores its key path."""
+def copy_as_config_dict(value: Any) -> Any:
+    """Returns a copy in which every dict is a separate `ConfigDict`."""
     kind = type(value)
     if kind in _LEAVES:
         return value
     if isinstance(value, dict):
         # Skips the constructor, since this runs for every dict of every config.
-        result = dict.__new__(ConfigDict)
-        dict.update(result, value)
-        prefix = f"{path}." if path else ""
+        result = ConfigDict.__new__(ConfigDict)
         for key, item in value.items():
-            if type(item) not in _LEAVES:
-                dict.__setitem__(result, key, copy_as_config_dict(item, f"{prefix}{key}"))
-        object.__setattr__(result, "_origins", dict(value._origins) if isinstance(value, TracedDict) else {})
-        object.__setattr__(result, "_key_path", path)
+            dict.__setitem__(result, key, copy_as_config_dict(item))
+        result._origins = dict(value._origins) if isinstance(value, TracedDict) else {}
         return result
     if kind is list or kind is tuple:
-        if all(type(item) in _LEAVES for item in value):
-            return list(value) if kind is list else value
-        return kind([copy_as_config_dict(item, f"{path}[{index}]") for index, item in enumerate(value)])
+        return kind([copy_as_config_dict(item) for item in value])
     return value
 
 

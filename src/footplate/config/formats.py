@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
 from footplate.config.key_paths import join_path, walk
-from footplate.config.origins import Place, TracedDict
+from footplate.config.origins import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
@@ -49,7 +49,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     """
     from footplate.config import json_toml_reader, yaml_format  # not needed for Python configs
 
-    start = Place(path, 1)
+    start = Origin(path, 1)
     read = {".json": json_toml_reader.read_json, ".toml": json_toml_reader.read_toml}
     try:
         value = read.get(suffix, yaml_format.read_yaml)(text, path)
@@ -59,7 +59,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         if isinstance(error, ConfigError):
             raise
         line = _LINE.search(str(error))
-        origin = Place(path, int(line[1]) if line else 0)
+        origin = Origin(path, int(line[1]) if line else 0)
         raise ConfigSyntaxError(f"the text is not valid {_FORMATS[suffix].name}: {error}", origin=origin) from error
     if not isinstance(value, TracedDict):
         raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=start, found=value)

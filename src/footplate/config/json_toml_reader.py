@@ -6,8 +6,8 @@ import re
 import sys
 from typing import Any
 
-from footplate.config.origins import Place, TracedDict
-from footplate.errors import ConfigSyntaxError
+from footplate.config.origins import TracedDict
+from footplate.errors import ConfigSyntaxError, Origin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,7 +17,7 @@ else:
 # A reference to the base outside of strings and comments. It needs quotes.
 _REFERENCE = re.compile(
     r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\'\n]*\'|#[^\n]*'
-    r"|(?P<bare>__footplate_base_\d+__)(?!\s*[:=])",
+    r"|(?P<bare>__base__[\w·]+)(?!\s*[:=])",
     re.DOTALL,
 )
 
@@ -34,11 +34,11 @@ def read_json(text: str, path: str) -> Any:
         result: dict[str, Any] = {}
         for key, value in pairs:
             if key in result:
-                raise ConfigSyntaxError(f"the key '{key}' occurs twice in one object", origin=Place(path, 0), key=key)
+                raise ConfigSyntaxError(f"the key '{key}' occurs twice in one object", origin=Origin(path, 0), key=key)
             result[key] = value
         return result
 
-    return _traced(json.loads(_quoted(text), object_pairs_hook=build), Place(path, 0))
+    return _traced(json.loads(_quoted(text), object_pairs_hook=build), Origin(path, 0))
 
 
 def read_toml(text: str, path: str) -> Any:
@@ -47,19 +47,20 @@ def read_toml(text: str, path: str) -> Any:
     Raises:
         ValueError: The text is not valid TOML.
     """
-    return _traced(tomllib.loads(_quoted(text)), Place(path, 0))
+    return _traced(tomllib.loads(_quoted(text)), Origin(path, 0))
 
 
 def _quoted(text: str) -> str:
-    if "__footplate_base_" not in text:
+    if "__base__" not in text:
         return text
     return _REFERENCE.sub(lambda match: f'"{match[0]}"' if match["bare"] else match[0], text)
 
 
-def _traced(value: Any, place: Place) -> Any:
+def _traced(value: Any, place: Origin) -> Any:
     """Returns a parsed value with `place` as the origin of all keys, and with dates as strings."""
     if isinstance(value, dict):
-        result = TracedDict._written_at(place)
+        result = TracedDict()
+        result._origins[None] = place
         for key, item in value.items():
             result._put(key, _traced(item, place), place)
         return result

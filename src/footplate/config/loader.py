@@ -5,16 +5,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from types import FunctionType, ModuleType
+from collections.abc import Iterable
+from functools import partial
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, merge_into
 from footplate.config.formats import read_data
 from footplate.config.imports import import_lazily
-from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, shown_path
+from footplate.config.origins import KeyOrigin, Replaced, TracedDict
 from footplate.config.overrides import parse_value
-from footplate.config.python_parser import BASE, FILL_STRING, IMPORT, INHERIT, MAKE_DICT, KeyLines, Script, parse
+from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
 from footplate.config.sources import (
     absolute,
     expand_placeholders,
@@ -24,12 +25,11 @@ from footplate.config.sources import (
     locate,
     locate_module,
     read_text,
-    referenced_value,
     split_package,
     suffix_of,
 )
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
 from footplate.registry.dotted_paths import mark_executed
 
 _logger = logging.getLogger("footplate.config")
@@ -96,92 +96,83 @@ class _FileLoader:
         )
 
     def load(self) -> Loaded:
-        origin = Place(self._path, 1)
-        imported: dict[str, Any] = {}
-        if self._suffix == ".py":
-            mapping, imported = self._load_script()
-        else:
-            own: Any = read_data(self._expanded.text, self._path, self._suffix)
-            base_origin = origin_of(own, BASE)
-            names = own.pop(BASE, [])
-            names = [names] if isinstance(names, str) else names
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                message = "`_base_` must be a path or a list of paths"
-                raise ConfigError(message, origin=base_origin, key=BASE, found=names)
-            for name in names:
-                self._load_base(name, base_origin or origin)
-            base = self._joined_bases()
-            if self._expanded.references:
-                own = fill_references(own, base, self._expanded.references, origin)
-            mapping = self._merge(base, own)
-        environment: dict[str, str] = {}
-        for each in self._bases:
-            environment.update(each.environment)
-        texts = [text for each in self._bases for text in each.texts] + [f"{self._path}\n{self._text}\n"]
-        return Loaded(mapping, texts, {**environment, **self._expanded.environment}, imported)
+        mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
+        texts = [text for base in self._bases for text in base.texts]
+        environment = {name: value for base in self._bases for name, value in base.environment.items()}
+        environment |= self._expanded.environment
+        return Loaded(mapping, [*texts, f"{self._path}\n{self._text}\n"], environment, imported)
+
+    def _load_data(self) -> ConfigDict:
+        keys = read_data(self._expanded.text, self._path, self._suffix)
+        origin = origin_of(keys, BASE) or Origin(self._path, 1)
+        names = keys.pop(BASE, [])
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
+        for name in names:
+            self._load_base(name, origin)
+        base = self._joined_bases()
+        return self._merge(base, fill_references(keys, base, origin))
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
+        """Executes a .py config. It may change its merged bases through `_base_`."""
         script = parse(self._path, self._expanded.text, pure=self._options.pure)
         for name, origin in script.bases:
             self._load_base(name, origin)
         base = self._joined_bases()
-        namespace = self._execute(script, base)
-        mapping = self._merge(base, variables_of(namespace, script.pure))
+        namespace = Namespace(self._path)
+        namespace.add(MAKE_DICT, namespace.make_dict)
+        namespace.add(FILL, lambda text, line: fill_string(text, base, Origin(self._path, line)))
+        if script.is_pure:
+            namespace.add(IMPORT, namespace.import_name)
+            namespace.add(INHERIT, partial(self._inherit, namespace))
+        else:
+            namespace.add(BASE, base)
+        self._execute(script.code, namespace)
+        mapping = self._merge(base, variables_of(namespace, script.is_pure))
         if BASE in script.reads:
             # The code may have put one dict of the base in several places; give each place its own copy.
             mapping = copy_as_config_dict(mapping)
-        for name in script.reads.union(path.split(".")[0] for path in self._expanded.references):
+        for name in script.reads:
             key_origin = mapping._origins.get(name)
             if isinstance(key_origin, KeyOrigin):
-                key_origin.read = key_origin.read_here = True
+                key_origin.is_read = key_origin.is_read_here = True
         return mapping, {name: namespace[name] for name in namespace.imported}
 
-    def _execute(self, script: Script, base: ConfigDict) -> "Namespace":
-        """Executes a .py config and returns its variables. The config may change its merged bases through `_base_`.
+    def _execute(self, code: CodeType, namespace: "Namespace") -> None:
+        """Executes a .py config.
 
         Raises:
             ConfigError: The config raises an error.
         """
-        path, references = self._path, self._expanded.references
-        values = {
-            number: referenced_value(base, references[number], Place(path, line))
-            for number, line in script.references.items()
-        }
-        variables = {f"__footplate_base_{number}__": value for number, value in values.items()}
-        namespace = Namespace(path, variables, script.key_lines)
-
-        def inherit(level: int, module: str, names: list[tuple[str, str]], line: int) -> None:
-            if level:
-                folder = os.path.join(os.path.dirname(path), *[os.pardir] * (level - 1))
-                target = absolute(os.path.join(folder, *module.split(".")) + ".py")
-            else:
-                target = locate_module(module, Place(path, line))
-            loaded = load(target, self._options, Place(path, line), self._chain)
-            self._bases.append(loaded)
-            namespace.inherit(loaded.mapping, loaded.imported, module, names, line)
-
-        functions = {
-            MAKE_DICT: namespace.make_dict,
-            FILL_STRING: lambda text: fill_string(text, values.__getitem__),
-        }
-        imports = {IMPORT: namespace.import_name, INHERIT: inherit}
-        dict.update(namespace, {**functions, **(imports if script.pure else {BASE: base})})
-        mark_executed(path)
+        mark_executed(self._path)
         try:
-            exec(script.code, namespace)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-            origin = Place(path, (lines[-1] if lines else None) or 1)
+            exec(code, namespace)
+        except (Exception, SystemExit) as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [frame.lineno for frame in frames if frame.filename == self._path]
+            origin = Origin(self._path, (lines[-1] if lines else None) or 1)
             if isinstance(error, FootplateError):
-                if error.origin is None or error.origin.file != path:
+                if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
             text = str(error).split("\n")[0][:200]
             message = f"executing the config raised {type(error).__name__}"
             raise ConfigError(f"{message}: {text}" if text else message, origin=origin) from error
-        return namespace
+
+    def _inherit(
+        self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int
+    ) -> None:
+        """Loads the base of `from module import names` in `with read_base():`."""
+        origin = Origin(self._path, line)
+        if level:
+            folder = os.path.join(os.path.dirname(self._path), *[os.pardir] * (level - 1))
+            target = absolute(os.path.join(folder, *module.split(".")) + ".py")
+        else:
+            target = locate_module(module, origin)
+        base = load(target, self._options, origin, self._chain)
+        self._bases.append(base)
+        namespace.inherit(base, module, names, origin)
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a base. `name` is a path relative to this file, or `package::file`."""
@@ -216,27 +207,26 @@ class _FileLoader:
         if len(self._bases) == 1:
             return self._bases[0].mapping
         result = ConfigDict()
-        for base in (each.mapping for each in self._bases):
-            for key in base:
+        for mapping in (base.mapping for base in self._bases):
+            for key in mapping:
                 if key in result:
                     raise ConfigKeyError(
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
-                        origin=base._origins.get(key),
+                        origin=mapping._origins.get(key),
                         key=str(key),
                         notes=[f"It is also defined at {result._origins.get(key)}.", "Only one base may define a key."],
                     )
-            dict.update(result, base)
-            result._origins.update(base._origins)
+            dict.update(result, mapping)
+            result._origins.update(mapping._origins)
         return result
 
-    def _merge(self, base: ConfigDict, own: Any) -> ConfigDict:
+    def _merge(self, base: ConfigDict, mapping: Any) -> ConfigDict:
         """Merges the keys of this file into its base. Logs the notice in `_deprecation_`."""
-        keys: ConfigDict = copy_as_config_dict(own)
+        keys: ConfigDict = copy_as_config_dict(mapping)
         notice = keys.pop("_deprecation_")
         if isinstance(notice, ConfigDict):
-            reference = f" (see {notice['reference']})" if notice.get("reference") else ""
-            expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
-            _logger.warning("The config '%s' is deprecated%s%s.", shown_path(self._path), expected, reference)
+            advice = "".join(f"; {name}: {text}" for name, text in notice.items())
+            _logger.warning("The config '%s' is deprecated%s", shown_path(self._path), advice)
         return merge_into(base, keys) if base else keys
 
 
@@ -257,15 +247,13 @@ class Namespace(dict[str, Any]):
     """The variables of a running config.
 
     Attributes:
-        key_lines: The lines of each dict's keys; see `Script`.
         origins: Maps each variable to the place where it was last set, with its earlier values.
         imported: The variables that are imports and not keys of the config.
     """
 
-    def __init__(self, path: str, variables: Mapping[str, Any], key_lines: Sequence[KeyLines] = ()) -> None:
-        super().__init__(variables)
+    def __init__(self, path: str) -> None:
+        super().__init__()
         self.path = path
-        self.key_lines = key_lines
         self.origins: dict[object, Origin] = {}
         self.imported: set[str] = set()
 
@@ -275,58 +263,50 @@ class Namespace(dict[str, Any]):
         self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
         super().__setitem__(name, value)
 
-    def make_dict(self, index: int, unpacked: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
+    def add(self, name: str, value: Any) -> None:
+        """Adds a variable that the config did not set."""
+        super().__setitem__(name, value)
+
+    def make_dict(self, line: int, key_lines: Iterable[tuple[Any, int]], /, *args: Any, **kwargs: Any) -> TracedDict:
         """Creates a dict that records the lines of its keys; see `python_parser`."""
-        result = TracedDict.__new__(TracedDict)
+        result = TracedDict()
         dict.update(result, *args, **kwargs)
-        if args and isinstance(args[0], TracedDict):
-            result._origins.update(args[0]._origins)
-        result._origins.update(self.key_lines[index])
-        for source in unpacked:
-            if isinstance(source, TracedDict):
-                # Copies only the origins of values that no later dict has replaced.
-                origins = source._origins
-                result._origins.update(
-                    {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}
-                )
+        result._origins.update(getattr(args[0], "_origins", {}) if args else {})
+        result._origins.update((key, Origin(self.path, key_line)) for key, key_line in key_lines)
+        result._origins[None] = Origin(self.path, line)
         return result
 
     def import_name(self, name: str, target: str, line: int) -> None:
         """Binds `name` to a lazy import of `target`."""
-        super().__setitem__(name, import_lazily(target, Place(self.path, line)))
+        self.add(name, import_lazily(target, Origin(self.path, line)))
         self.imported.add(name)
 
-    def inherit(
-        self, mapping: ConfigDict, imported: Mapping[str, Any], module: str, names: list[tuple[str, str]], line: int
-    ) -> None:
+    def inherit(self, base: Loaded, module: str, names: list[tuple[str, str]], origin: Origin) -> None:
         """Binds names of a base to names in this config. The name `*` stands for all names of the base.
 
         Raises:
             ConfigKeyError: The base has no such name.
         """
-        available = {**imported, **mapping}
+        available = {**base.imported, **base.mapping}
         for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
             if name not in available:
-                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=Place(self.path, line))
-            origin, earlier = mapping._origins.get(name), self.origins.get(bound)
-            if origin is not None:
-                replaced = Replaced(self[bound], earlier) if earlier is not None else None
-                self.origins[bound] = KeyOrigin(*origin, replaced) if replaced else origin
-            super().__setitem__(bound, available[name])
-            self.imported.discard(bound)
-            if name in imported:
+                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
+            self.add(bound, available[name])
+            if name in base.mapping._origins:
+                self.origins[bound] = base.mapping._origins[name]
+            if name in base.imported:
                 self.imported.add(bound)
+            else:
+                self.imported.discard(bound)
 
 
-def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
+def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
     """Returns the keys that a config set, without its imports. Includes functions only for a pure-Python config."""
-    dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
+    dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():
         if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):
             continue
-        dict.__setitem__(result, name, value)
-        if name in namespace.origins:
-            result._origins[name] = namespace.origins[name]
-    result._origins[None] = Place(namespace.path, 1)
+        result._put(name, value, namespace.origins.get(name))
+    result._origins[None] = Origin(namespace.path, 1)
     return result

@@ -4,13 +4,13 @@ import copy
 import os
 import sys
 from collections.abc import Mapping
-from types import FrameType
 from typing import Any, NamedTuple
 
 from footplate.error_context import origin_of
 from footplate.errors import Origin
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "")
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 
@@ -22,19 +22,7 @@ class Replaced(NamedTuple):
     origin: Origin | None
 
 
-class Place(Origin):
-    """A file and a line. The path of a file in the current folder is shown as a relative path."""
-
-    def __str__(self) -> str:
-        return f"{shown_path(self.file)}:{self.line}" if self.line else shown_path(self.file)
-
-    @property
-    def is_override(self) -> bool:
-        """Whether an option such as `--set` set the value, rather than a config file."""
-        return not self.line and not os.path.isabs(self.file)
-
-
-class KeyOrigin(Place):
+class KeyOrigin(Origin):
     """The place where a key was last set, and the value that it replaced.
 
     Args:
@@ -44,8 +32,8 @@ class KeyOrigin(Place):
     """
 
     replaced: Replaced | None
-    read = False  # whether other lines of the config read the key as a variable
-    read_here = False  # whether they read the value that was set at this place
+    is_read = False  # whether other lines of the config read the key as a variable
+    is_read_here = False  # whether they read the value that was set at this place
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin. Origins are compared and hashed by their file and line."""
@@ -53,16 +41,21 @@ class KeyOrigin(Place):
         self.replaced = replaced
         earlier = replaced.origin if replaced else None
         if isinstance(earlier, KeyOrigin):
-            self.read = earlier.read
+            self.is_read = earlier.is_read
             if earlier == (file, line):  # a loop sets the key again
                 self.replaced = earlier.replaced
         return self
+
+    @property
+    def is_override(self) -> bool:
+        """Whether an option such as `--set` set the value, rather than a config file."""
+        return not self.line and not os.path.isabs(self.file)
 
 
 def is_variable(config: object, key: object) -> bool:
     """Checks whether other lines of the config read a top-level key as a variable."""
     origin = origin_of(config, key)
-    return isinstance(origin, KeyOrigin) and origin.read
+    return isinstance(origin, KeyOrigin) and origin.is_read
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
@@ -74,31 +67,20 @@ def value_history(value: object, origin: Origin | None) -> list[Replaced]:
     return links[::-1]
 
 
-def place_of(frame: FrameType) -> tuple[str, int]:
-    """Returns the file and line of a frame.
+def calling_line() -> Origin:
+    """Returns the line outside of this package that is being executed.
 
-    For a frame in footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
+    For a line in footplate's own code, which users cannot change, returns a description instead of a file, and line 0.
     """
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
-        return "the command line", 0
+        return Origin("the command line", 0)
     if file.startswith(_PACKAGE) and not file.startswith(_RECIPES):
-        return "footplate itself", 0
-    return file, frame.f_lineno
-
-
-def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: a relative path for a file in the current folder, or `footplate::name` for a
-    recipe."""
-    if not os.path.isabs(file):
-        return file
-    try:
-        relative = os.path.relpath(file)
-    except (ValueError, OSError):
-        return file
-    if relative.startswith(os.pardir):
-        return f"footplate::{file[len(_RECIPES) :]}" if file.startswith(_RECIPES) else file
-    return relative
+        return Origin("footplate itself", 0)
+    return Origin(file, frame.f_lineno)
 
 
 class TracedDict(dict[Any, Any]):
@@ -108,26 +90,24 @@ class TracedDict(dict[Any, Any]):
     of the dict itself.
     """
 
-    __slots__ = ("_origins",)
-
     _origins: dict[object, Origin]
 
     def __new__(cls, /, *args: object, **kwargs: object) -> "TracedDict":
         """Creates an empty dict without origins."""
         self = super().__new__(cls)
-        object.__setattr__(self, "_origins", {})
+        self._origins = {}
         return self
 
     def __setitem__(self, key: Any, value: object) -> None:
-        self._write(key, value, sys._getframe(1))
+        self._write(key, value, calling_line())
 
     def __or__(self, other: Mapping[Any, Any]) -> "TracedDict":
         result = self.copy()
-        result._write_all(other, sys._getframe(1))
+        result.update(other)
         return result
 
     def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
-        self._write_all(dict(other), sys._getframe(1))
+        self.update(other)
         return self
 
     def __copy__(self) -> "TracedDict":
@@ -137,55 +117,36 @@ class TracedDict(dict[Any, Any]):
         result = type(self)()
         memo[id(self)] = result
         for key, value in self.items():
-            dict.__setitem__(result, copy.deepcopy(key, memo), copy.deepcopy(value, memo))
-        result._copy_origins(self)
+            result._put(copy.deepcopy(key, memo), copy.deepcopy(value, memo), None)
+        result._origins = dict(self._origins)
         return result
-
-    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        for name, value in state[1].items():
-            object.__setattr__(self, name, value)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Returns the value of a key. Sets a missing key to `default` first."""
         if key not in self:
-            self._write(key, default, sys._getframe(1))
+            self[key] = default
         return self[key]
 
     def update(self, /, *args: Any, **kwargs: Any) -> None:
-        """Sets several keys."""
-        self._write_all(dict(*args, **kwargs), sys._getframe(1), args[0] if args else None)
+        """Sets several keys, with the origins that they have in the mapping that is passed."""
+        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
+        for key, value in dict(*args, **kwargs).items():
+            self._write(key, value, origins.get(key) or place)
 
     def copy(self) -> "TracedDict":
         """Returns a shallow copy with the same origins."""
         result = type(self)()
         dict.update(result, self)
-        result._copy_origins(self)
+        result._origins = dict(self._origins)
         return result
 
-    @classmethod
-    def _written_at(cls, place: Origin) -> "TracedDict":
-        """Returns an empty dict whose origin is `place`."""
-        result = cls()
-        result._origins[None] = place
-        return result
-
-    def _put(self, key: Any, value: object, place: Origin) -> None:
-        """Sets a key with the origin `place` and without a history."""
+    def _put(self, key: Any, value: object, origin: Origin | None) -> None:
+        """Sets a key and its origin, without a history."""
         dict.__setitem__(self, key, value)
-        self._origins[key] = place
+        if origin is not None:
+            self._origins[key] = origin
 
-    def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
-        """Sets a key. Its origin defaults to the current statement of `frame`."""
+    def _write(self, key: Any, value: object, place: Origin) -> None:
+        """Sets a key. The previous value becomes part of its history."""
         replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
-        super().__setitem__(key, value)
-        file, line = origin or place_of(frame)
-        self._origins[key] = KeyOrigin(file, line, replaced)
-
-    def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys with the origins recorded in `source`, which defaults to `items`."""
-        origins = getattr(items if source is None else source, "_origins", {})
-        for key, value in items.items():
-            self._write(key, value, frame, origins.get(key))
-
-    def _copy_origins(self, other: "TracedDict") -> None:
-        object.__setattr__(self, "_origins", dict(other._origins))
+        self._put(key, value, KeyOrigin(*place, replaced))

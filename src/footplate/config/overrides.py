@@ -1,15 +1,16 @@
 """Parses and applies command-line overrides such as `key=value` and `+new.key=value`."""
 
 import argparse
+import ast
 import logging
-import re
+import math
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from footplate.config.config_dict import ConfigDict
 from footplate.config.formats import write_value
 from footplate.config.key_paths import find_value, join_path, merge_options, split_path
-from footplate.config.origins import Place
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 from footplate.messages import nearest
@@ -24,22 +25,11 @@ _CONSTANTS = {
     **dict.fromkeys(("None", "null", "~")),
     **dict.fromkeys(("True", "true", "TRUE"), True),
     **dict.fromkeys(("False", "false", "FALSE"), False),
+    **dict.fromkeys(("inf", ".inf"), math.inf),
+    **dict.fromkeys(("-inf", "-.inf"), -math.inf),
+    **dict.fromkeys(("nan", ".nan"), math.nan),
 }
-_INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*")
-_FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
-_CLOSERS = {"[": "]", "(": ")", "{": "}"}
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
-_ESCAPE = re.compile(r"\\([ntr'\"\\])")  # other backslashes are kept, as regular expressions need them
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
-_SPACE = re.compile(r"\s*")
-
-
-class Override(NamedTuple):
-    """An override: a key path, its value, and whether it may add a key or change the type."""
-
-    path: str
-    value: Any
-    is_forced: bool
+_OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 
 def apply_overrides(
@@ -61,20 +51,25 @@ def apply_overrides(
         OverrideError: An override is rejected or cannot be parsed.
     """
     mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
-    origin: Origin = Place("--set" if strict else "--cfg-options", 0)
+    origin = Origin("--set" if strict else "--cfg-options", 0)
     for text in overrides:
-        override = parse_override(text)
+        path, value, is_forced = _split_override(text)
         try:
-            value = (
-                override.value if override.is_forced else _checked_value(mapping, override, strict, origin, accepted)
-            )
-            merge_options(mapping, {override.path: value}, origin=origin)
+            if not is_forced:
+                try:
+                    value = _checked_value(mapping, path, value, origin, accepted)
+                except ConfigError as error:
+                    if strict:
+                        raise
+                    advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
+                    _logger.warning("--cfg-options %s: %s%s", path, error.message, advice)
+            merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
             notes = list(error.notes)
             if isinstance(error, ConfigKeyError):
-                notes = [*notes[:1], f"Write +{override.path}=... to add the key."]
+                notes = [*notes[:1], f"Write +{path}=... to add the key."]
             raise OverrideError(
-                f"cannot set '{override.path}': {error.message}",
+                f"cannot set '{path}': {error.message}",
                 origin=error.origin,
                 key=error.key,
                 found=error.found,
@@ -83,30 +78,34 @@ def apply_overrides(
             ) from error
 
 
-def _checked_value(
-    mapping: ConfigDict, override: Override, strict: bool, origin: Origin, accepted: AcceptedKeys
-) -> Any:
-    """Returns the value of an override, converted to the type of the current value.
-
-    An unknown key or a wrong type raises an error if `strict` is set, and otherwise logs a warning.
-    """
-    place = origin
+def _split_override(text: str) -> tuple[str, Any, bool]:
+    """Returns the key path and the value of `key=value`, and whether a `+` precedes the key."""
+    left, mark, right = text.partition("=")
+    path = left.strip()
+    if not mark or not path.strip("+"):
+        raise OverrideError(f"'{text}' is not an override: expected key=value")
     try:
-        try:
-            holder, key, present = find_value(mapping, override.path)
-        except ConfigKeyError as error:
-            if _is_accepted(mapping, override.path, accepted, error):
-                return override.value
-            raise
-        place = origin_of(holder, key) or origin
-        return convert_type(present, override.value, override.path)
+        value = parse_value(right)
+    except OverrideError as error:
+        error.key = path
+        raise
+    return path.lstrip("+").strip(), value, path.startswith("+")
+
+
+def _checked_value(mapping: ConfigDict, path: str, value: Any, origin: Origin, accepted: AcceptedKeys) -> Any:
+    """Returns the value of an override, converted to the type of the current value."""
+    try:
+        holder, key, present = find_value(mapping, path)
+    except ConfigKeyError as error:
+        if _is_accepted(mapping, path, accepted, error):
+            return value
+        error.origin = error.origin or origin
+        raise
+    try:
+        return convert_type(present, value, path)
     except ConfigError as error:
-        if strict:
-            error.origin = error.origin or place
-            raise
-        advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
-        _logger.warning("--cfg-options %s: %s%s", override.path, error.message, advice)
-        return override.value
+        error.origin = error.origin or origin_of(holder, key) or origin
+        raise
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
@@ -124,28 +123,6 @@ def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: 
                 error.suggestion, error.notes = join_path([*parts[: end - 1], near]), ()
             return False
     return True
-
-
-def parse_override(text: str) -> Override:
-    """Parses `key=value` or `+key=value`.
-
-    Raises:
-        OverrideError: The `=` or the key is missing, or the value is invalid.
-
-    Example:
-        >>> parse_override("optim_wrapper.optimizer.betas=(0.9,0.95)")
-        Override(path='optim_wrapper.optimizer.betas', value=(0.9, 0.95), is_forced=False)
-    """
-    left, mark, right = text.partition("=")
-    path = left.strip()
-    if not mark or not path.strip("+"):
-        raise OverrideError(f"'{text}' is not an override: expected key=value")
-    try:
-        value = parse_value(right.strip())
-    except OverrideError as error:
-        error.key = path
-        raise
-    return Override(path.lstrip("+").strip(), value, path.startswith("+"))
 
 
 def convert_type(present: Any, value: Any, path: str) -> Any:
@@ -196,7 +173,7 @@ def parse_value(text: str) -> Any:
     """Parses numbers, booleans, None, strings, lists, tuples and dicts. Any other text is a string.
 
     Raises:
-        OverrideError: Brackets or quotes are not closed.
+        OverrideError: Brackets or quotes are not closed, or a value in brackets cannot be parsed.
 
     Example:
         >>> parse_value("[1, (a, 2e-3), {x: null, 'y': True}]")
@@ -204,13 +181,56 @@ def parse_value(text: str) -> Any:
         >>> parse_value("0.9,0.999")
         [0.9, 0.999]
     """
+    text = text.strip()
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    source = f"[{text}]"
     try:
-        items, has_comma = _ValueParser(text).items("")
-    except RecursionError as error:
-        raise OverrideError("cannot read the value: it is nested too deeply", found=text) from error
-    if not items:
-        return ""
-    return items if has_comma else items[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes such as "\d"
+            parsed = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        parsed = None
+    if isinstance(parsed, ast.List):
+        items = [_read_node(node, source) for node in parsed.elts]
+        if len(items) > 1 or text.endswith(","):
+            return items
+        return items[0] if items else ""
+    if text.startswith(_OPENINGS):
+        raise _unreadable(text)
+    if "," in text and not set(text) & set("([{'\""):
+        return [parse_value(part) for part in text.split(",") if part.strip()]
+    return text
+
+
+def _read_node(node: ast.expr, source: str) -> Any:
+    """Converts a node of the syntax tree of a value. Words and expressions without a value are strings."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() | None):
+            return node.value
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as number)):
+            return -number if isinstance(sign, ast.USub) else number
+        case ast.List(elts=nodes):
+            return [_read_node(item, source) for item in nodes]
+        case ast.Tuple(elts=nodes):
+            return tuple(_read_node(item, source) for item in nodes)
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, (ast.Constant, ast.Name)) for key in keys):
+            return {
+                _read_node(key, source): _read_node(value, source)
+                for key, value in zip(keys, values, strict=True)
+                if key is not None
+            }
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
+            return {item.arg: _read_node(item.value, source) for item in keywords}
+    text = ast.get_source_segment(source, node) or ""
+    if text.startswith(_OPENINGS):
+        raise _unreadable(text)
+    return _CONSTANTS.get(text, text)
+
+
+def _unreadable(text: str) -> OverrideError:
+    notes = ["Close all brackets, and quote strings that contain special characters."]
+    return OverrideError("cannot read the value", found=text, notes=notes)
 
 
 def format_value(value: Any) -> str:
@@ -228,111 +248,7 @@ def format_value(value: Any) -> str:
         is_plain = False
     if is_plain:
         return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-class _ValueParser:
-    """Parses one value in Python or YAML notation."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def items(self, closer: str) -> tuple[list[Any], bool]:
-        """Parses the items up to `closer`. Returns them, and whether a comma separates or follows them."""
-        items: list[Any] = []
-        has_comma = False
-        while not self._ends(closer):
-            items.append(self._item(closer))
-            has_comma = self._skip_comma(closer) or has_comma
-        return items, has_comma
-
-    def _item(self, closers: str) -> Any:
-        text, start = self.text, self.at
-        quoted = _QUOTED.match(text, start)
-        if quoted:
-            rest = text[quoted.end() :].lstrip()
-            if not rest or rest[0] == "," or rest[0] in closers:
-                self.at = quoted.end()
-                return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), quoted[0][1:-1])
-        if text.startswith("dict(", start):
-            self.at += len("dict(")
-            return self._pairs(")", "=")
-        if text[start] not in _CLOSERS:
-            return self._scalar(closers)
-        self.at += 1
-        if text[start] == "{":
-            return self._pairs("}", ":")
-        items, has_comma = self.items(_CLOSERS[text[start]])
-        if text[start] == "[":
-            return items
-        return tuple(items) if has_comma or not items else items[0]
-
-    def _pairs(self, closer: str, mark: str) -> dict[Any, Any]:
-        result: dict[Any, Any] = {}
-        while not self._ends(closer):
-            key = self._item(closer + mark)
-            if self._next() != mark or isinstance(key, (dict, list)):
-                raise self._error(f"expected `key{mark} value`")
-            self.at += 1
-            if self._next() in ("", ",", closer):
-                raise self._error(f"expected a value after '{key}{mark}'")
-            result[key] = self._item(closer)
-            self._skip_comma(closer)
-        return result
-
-    def _scalar(self, closers: str) -> Any:
-        """Parses a number, a boolean or None. Any other text up to a comma or one of `closers` is a string."""
-        start, depth = self.at, 0
-        while self.at < len(self.text):
-            character = self.text[self.at]
-            if depth == 0 and (character == "," or character in closers):
-                break
-            depth += (character in "([{") - (character in ")]}")
-            self.at += 1
-        if depth > 0:
-            raise self._error("a bracket is not closed")
-        if start == self.at:
-            raise self._error("expected a value")
-        word = self.text[start : self.at].strip()
-        if word in _CONSTANTS:
-            return _CONSTANTS[word]
-        try:
-            if _INTEGER.fullmatch(word):
-                return int(word)
-            if _FLOAT.fullmatch(word):
-                return float(word.replace(".inf", "inf").replace(".nan", "nan"))
-        except ValueError:  # more than 4,300 digits
-            pass
-        return word
-
-    def _ends(self, closer: str) -> bool:
-        """Checks whether `closer` is next, and skips it if so. An empty `closer` stands for the end of the text."""
-        character = self._next()
-        if closer and not character:
-            raise self._error(f"'{closer}' is missing")
-        if character != closer:
-            return False
-        self.at += 1
-        return True
-
-    def _skip_comma(self, closer: str) -> bool:
-        character = self._next()
-        if character == ",":
-            self.at += 1
-        elif character and character != closer:
-            raise self._error("expected a comma")
-        return character == ","
-
-    def _next(self) -> str:
-        """Skips spaces and returns the next character, or "" at the end."""
-        space = _SPACE.match(self.text, self.at)
-        self.at = space.end() if space else self.at
-        return self.text[self.at : self.at + 1]
-
-    def _error(self, reason: str) -> OverrideError:
-        return OverrideError(f"cannot read the value: {reason}", found=self.text)
+    return repr(value)
 
 
 class DictAction(argparse.Action):

@@ -10,9 +10,8 @@ from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import dotted_name, read_data, write_config
-from footplate.config.origins import Place
 from footplate.config.sources import absolute, read_text, suffix_of
-from footplate.errors import ConfigSyntaxError
+from footplate.errors import ConfigSyntaxError, Origin
 from footplate.storage import commit_bytes
 
 _MAX_CHARACTERS = 4 << 20  # parsed Python takes about a hundred times the memory of its text
@@ -72,7 +71,7 @@ def parse_recorded(text: str, file: str) -> Config:
     """
     suffix = suffix_of(file)
     if len(text) > _MAX_CHARACTERS:
-        raise ConfigSyntaxError("the recorded config is too large", origin=Place(file, 1), notes=[_NOTE])
+        raise ConfigSyntaxError("the recorded config is too large", origin=Origin(file, 1), notes=[_NOTE])
     try:
         if suffix == ".py":
             mapping: Mapping[str, Any] = _read_plain_python(text, file)
@@ -119,7 +118,7 @@ def _has_string_keys(value: Any) -> bool:
 
 def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
     return ConfigSyntaxError(
-        f"the recorded config cannot be read as data: {reason}", origin=Place(file, line), notes=[_NOTE]
+        f"the recorded config cannot be read as data: {reason}", origin=Origin(file, line), notes=[_NOTE]
     )
 
 

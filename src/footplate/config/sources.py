@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.config.origins import Place, TracedDict, shown_path
-from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
+from footplate.config.origins import TracedDict
+from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import check_not_hidden
@@ -27,7 +27,8 @@ _ENVIRONMENT = re.compile(
     r"\{\{\s*(?P<quote>['\"]?)\s*\$(?P<name>[A-Za-z_]\w*)\s*(?::(?P<default>[^{}\n]*?))?\s*(?P=quote)\s*\}\}"
 )
 _BASE = re.compile(r"\{\{\s*_base_\.([\w.]+?)\s*\}\}")
-_REFERENCE = re.compile(r"__footplate_base_(\d+)__")
+# A reference to the base in the expanded text: one word, which is a name in Python and a plain scalar in YAML.
+_REFERENCE = re.compile(r"__base__·([\w·]+)")
 # The first brace of a placeholder. Writers escape it, so that the text is read back unchanged.
 PLACEHOLDER_BRACE = re.compile(rf"\{{(?=\{{\s*(?:(?:{_FILE_NAMES}|_base_\.[\w.]+)\s*\}}\}}|['\"]?\s*\$))")
 
@@ -69,8 +70,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         raise ConfigError(
             f"the config file '{shown}' does not exist",
             origin=asked_at,
-            suggestion=packaged_config(name)
-            or (shown_path(os.path.join(folder, near)) if near else _near_config("footplate", name)),
+            suggestion=packaged_config(name) or (shown_path(os.path.join(folder, near)) if near else None),
             notes=[note] if asked_at else (),
         ) from error
     except OSError as error:
@@ -80,7 +80,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
     except UnicodeDecodeError as error:
         raise ConfigSyntaxError(
             f"the config is not valid UTF-8 at byte {error.start}",
-            origin=Place(path, data.count(b"\n", 0, error.start) + 1),
+            origin=Origin(path, data.count(b"\n", 0, error.start) + 1),
             found=data[error.start : error.start + 1],
         ) from error
 
@@ -101,12 +101,9 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     if not roots:
         check_not_hidden(package, asked_at)
         name = known_packages().get(package)
-        advice = f"pip install 'footplate[hosts]' {name}" if name else "or add its parent folder to PYTHONPATH"
-        raise ConfigError(
-            f"the package '{package}' of '{package}::{file}' is not installed",
-            origin=asked_at,
-            notes=[f"Install it: {advice}" if name else f"Install it, {advice}."],
-        )
+        advice = f"Install it: pip install 'footplate[hosts]' {name}" if name else "Install it, or set PYTHONPATH."
+        message = f"the package '{package}' of '{package}::{file}' is not installed"
+        raise ConfigError(message, origin=asked_at, notes=[advice])
     for root in roots:
         for folder in _CONFIG_FOLDERS:
             path = os.path.normpath(os.path.join(root, *folder, file))
@@ -161,22 +158,9 @@ def _near_config(package: str, file: str) -> str | None:
 
 
 def _package_folders(package: str) -> list[str]:
-    """Returns the folders of a package, given its import name or its distribution name."""
-    folders = _module_folders(package)
-    if folders:
-        return folders
-    import importlib.metadata  # takes 0.1 s, and few configs need it
-
+    """Returns the folders of a package, without importing it."""
     try:
-        names = (importlib.metadata.distribution(package).read_text("top_level.txt") or "").split()
-    except (importlib.metadata.PackageNotFoundError, ValueError, OSError):
-        return []
-    return next((found for found in map(_module_folders, names) if found), [])
-
-
-def _module_folders(name: str) -> list[str]:
-    try:
-        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
     except (ImportError, ValueError):
         return []
     return list(spec.submodule_search_locations or ()) if spec is not None else []
@@ -186,14 +170,12 @@ class ExpandedText(NamedTuple):
     """The text of a config after placeholder substitution.
 
     Attributes:
-        text: The expanded text. A reference to the base with index 3 becomes `__footplate_base_3__`.
+        text: The expanded text. The reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
         environment: The environment variables that were used.
-        references: The key paths of the base to which the text refers.
     """
 
     text: str
     environment: dict[str, str]
-    references: list[str]
 
 
 def expand_placeholders(
@@ -214,11 +196,10 @@ def expand_placeholders(
     folder, base_name = os.path.split(path)
     names = dict(zip(_FILE_NAMES.split("|"), (folder, base_name, *os.path.splitext(base_name)), strict=True))
     used: dict[str, str] = {}
-    references: list[str] = []
 
     def variable(match: re.Match[str]) -> str:
         name, value = match["name"], match["default"]
-        place = Place(path, match.string.count("\n", 0, match.start()) + 1)
+        place = Origin(path, match.string.count("\n", 0, match.start()) + 1)
         if name in os.environ:
             value = used[name] = os.environ[name]
         elif not value:
@@ -235,15 +216,11 @@ def expand_placeholders(
             error.origin = place
             raise
 
-    def reference(match: re.Match[str]) -> str:
-        references.append(match[1])
-        return f"__footplate_base_{len(references) - 1}__"
-
     if "{{" in text:
         text = _PREDEFINED.sub(lambda match: _escaped(names[match[1]]), text) if predefined else text
         text = _ENVIRONMENT.sub(variable, text) if environment else text
-        text = _BASE.sub(reference, text)
-    return ExpandedText(text, used, references)
+        text = _BASE.sub(lambda match: f"__base__·{match[1].replace('.', '·')}", text)
+    return ExpandedText(text, used)
 
 
 def _escaped(value: str) -> str:
@@ -253,48 +230,45 @@ def _escaped(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)[1:-1].replace("'", "\\u0027")
 
 
-def references_in(text: str) -> list[int]:
-    """Returns the indices of the references to the base in `text`."""
-    return [int(number) for number in _REFERENCE.findall(text)]
+def references_in(text: str) -> list[str]:
+    """Returns the key paths of the base to which an expanded text refers."""
+    return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
-def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Replaces references in a string with values of the base. A string that consists of one reference becomes the
-    value itself."""
-    whole = _REFERENCE.fullmatch(text)
-    if whole:
-        return value_of(int(whole[1]))
-    return _REFERENCE.sub(lambda match: str(value_of(int(match[1]))), text)
-
-
-def fill_references(value: Any, base: Any, references: list[str], origin: Origin) -> Any:
-    """Replaces the references to the base in all strings of a value. `origin` is the origin of the value."""
-    if isinstance(value, TracedDict):
-        result = TracedDict()
-        for key, item in value.items():
-            place = value._origins.get(key, origin)
-            dict.__setitem__(result, key, fill_references(item, base, references, place))
-        result._copy_origins(value)
-        return result
-    if isinstance(value, (list, tuple)):
-        return type(value)([fill_references(item, base, references, origin) for item in value])
-    if isinstance(value, str):
-        return fill_string(value, lambda number: referenced_value(base, references[number], origin))
-    return value
-
-
-def referenced_value(base: Any, path: str, origin: Origin) -> Any:
-    """Returns the value of the base that a placeholder `{{ _base_.path }}` refers to.
+def fill_string(text: str, base: Any, origin: Origin) -> Any:
+    """Replaces the references in a string with values of the base. A string that consists of one reference becomes the
+    value itself.
 
     Raises:
         ConfigKeyError: The base has no such key.
     """
+    whole = _REFERENCE.fullmatch(text)
+    if whole:
+        return _value_at(base, whole[1].split("·"), origin)
+    return _REFERENCE.sub(lambda match: str(_value_at(base, match[1].split("·"), origin)), text)
+
+
+def fill_references(value: Any, base: Any, origin: Origin) -> Any:
+    """Replaces the references to the base in all strings of a value. `origin` is the origin of the value."""
+    if isinstance(value, TracedDict):
+        result = value.copy()
+        for key, item in value.items():
+            dict.__setitem__(result, key, fill_references(item, base, value._origins.get(key, origin)))
+        return result
+    if isinstance(value, (list, tuple)):
+        return type(value)([fill_references(item, base, origin) for item in value])
+    return fill_string(value, base, origin) if isinstance(value, str) else value
+
+
+def _value_at(base: Any, path: list[str], origin: Origin) -> Any:
     value = base
-    for part in path.split("."):
+    for part in path:
         try:
             value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
         except (LookupError, TypeError, ValueError) as error:
             raise ConfigKeyError(
-                f"the base has no key '{path}'", origin=origin, suggestion=getattr(error, "suggestion", None)
+                f"the base has no key '{'.'.join(path)}'",
+                origin=origin,
+                suggestion=getattr(error, "suggestion", None),
             ) from error
     return value

@@ -1,12 +1,12 @@
 """Detects keys that have no effect: misspelled top-level keys, and variables that are changed but not read."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
-from footplate.config.key_paths import find_value, join_path, paths_ending, walk
-from footplate.config.origins import KeyOrigin, Place, is_variable, value_history
+from footplate.config.key_paths import join_path, walk
+from footplate.config.origins import KeyOrigin, is_variable
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
 from footplate.messages import list_names
@@ -18,12 +18,30 @@ _MIN_SIMILARITY = 0.85
 _MAX_NAMED = 3
 
 
-class LateChange(NamedTuple):
-    """A variable that was changed after other lines of the config had read it."""
+class UnusedChange(NamedTuple):
+    """A change of a variable that has no effect.
+
+    Attributes:
+        key: The key path of the changed value.
+        origin: The place of the change.
+        was_read: Whether the config read the previous value. Otherwise, the user's own code may read the new one.
+        unchanged: The key paths that still have the previous value.
+    """
 
     key: str
-    origin: Place
-    problem: str  # includes the keys to set instead
+    origin: KeyOrigin
+    was_read: bool
+    unchanged: list[str]
+
+    @property
+    def problem(self) -> str:
+        """A sentence that states the problem and the keys to set instead."""
+        if not self.was_read:
+            return (
+                f"'{self.key}' has no effect unless your own code reads it, because neither the config nor a run does"
+            )
+        advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
+        return f"'{self.key}' has no effect, because other keys already use the previous value{advice}"
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.problem}"
@@ -81,87 +99,45 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
     return None
 
 
-def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
-    """Returns a warning for each variable that was overridden but is never read by the config.
-
-    A variable is a top-level key that is not in `known`, the keys that a run reads.
-    """
-    top = cfg._cfg_dict
-    return [
-        f"{origin}: '{join_path(path)}' has no effect unless your own code reads it, "
-        "because neither the config nor a run does"
-        for name in top
-        if name not in known and not is_variable(top, name)
-        for path, origin in _changes(top, [name])
-        if origin.is_override
-    ]
-
-
-def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]:
-    """Returns the variables that were changed too late, with the keys that still have the previous value.
+def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:
+    """Returns the changes of variables that come too late to have an effect.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
     the second. A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
-    top, found = cfg._cfg_dict, []
+    top = cfg._cfg_dict
+    found = []
     for name in top:
-        change = _late_change(top, name) if isinstance(name, str) and name not in known else None
-        if change is None:
+        if name in known:
             continue
-        path, origin = change
-        if len(path) > 1:
-            unchanged = _same_ending(top, path)
-        else:
-            old = value_history(top[name], origin)[-2].value
-            same = [inner for inner, value in walk(top) if inner[0] in known and _is_same(value, old)]
-            # Without a key that ends with the name, values such as 0 or True may be equal by chance.
-            is_common = old is None or old in (0, 1, "")
-            named = [inner for inner in same if inner[-1] == name]
-            unchanged = [join_path(inner) for inner in named or ([] if is_common else same)]
-        advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
-        key = join_path(path)
-        problem = f"'{key}' has no effect, because other keys already use the previous value of '{name}'{advice}"
-        found.append(LateChange(key, origin, problem))
+        variable = origin_of(top, name)
+        was_read = isinstance(variable, KeyOrigin) and variable.is_read
+        is_late = isinstance(variable, KeyOrigin) and variable.is_read and not variable.is_read_here
+        for path, previous, origin in _changes(top, name, (name,)):
+            if is_late or origin.is_override:
+                found.append(UnusedChange(join_path(path), origin, was_read, _keys_with(top, known, path, previous)))
+                break
     return found
 
 
-def _is_same(value: Any, old: Any) -> bool:
-    return type(value) is type(old) and bool(value == old)
+def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, KeyOrigin]]:
+    """Yields the key path, the previous value and the origin of each value at `path` that was changed."""
+    value = holder[key]
+    if isinstance(value, (dict, list, tuple)):
+        for inner in value if isinstance(value, dict) else range(len(value)):
+            yield from _changes(value, inner, (*path, inner))
+    origin = origin_of(holder, key)
+    if isinstance(value, dict) or not isinstance(origin, KeyOrigin) or origin.replaced is None:
+        return
+    if origin.replaced.value != value:
+        yield path, origin.replaced.value, origin
 
 
-def _late_change(top: ConfigDict, name: str) -> tuple[list[Any], KeyOrigin] | None:
-    """Returns the key path and origin of a change that was made after the variable was read, or None."""
-    origin = top._origins.get(name)
-    if not isinstance(origin, KeyOrigin) or not origin.read:
-        return None
-    changes = [each for each in _changes(top, [name]) if len(each[0]) > 1 or not isinstance(top[name], ConfigDict)]
-    if not origin.read_here:
-        return changes[0] if changes else None
-    for path, now in changes:
-        if now.is_override:
-            return path, now
-        # Another key still has the old value from the same line of the base, and no key has the new one.
-        others = [origin_of(*find_value(top, each)[:2]) for each in _same_ending(top, path)] if len(path) > 1 else []
-        earlier = [link.origin for link in value_history(None, now)[:-1]]
-        if now not in others and any(each is not None and each in others for each in earlier):
-            return path, now
-    return None
-
-
-def _changes(holder: Any, path: list[Any]) -> Iterator[tuple[list[Any], KeyOrigin]]:
-    """Yields the key path and origin of each value at `path` or inside it that replaced a different value."""
-    key = path[-1]
-    value = dict.__getitem__(holder, key) if isinstance(holder, ConfigDict) else holder[key]
-    origin = getattr(holder, "_origins", {}).get(key)
-    if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:
-        yield path, origin
-    inner = value if isinstance(value, ConfigDict) else range(len(value)) if isinstance(value, (list, tuple)) else ()
-    for each in inner:
-        yield from _changes(value, [*path, each])
-
-
-def _same_ending(top: ConfigDict, path: list[Any]) -> list[str]:
-    written = join_path(path)
-    ending = join_path(path[1:]) if isinstance(path[1], int) else written  # an item of a list has no name
-    return [each for each in paths_ending(top, ending) if each != written]
+def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
+    """Returns the key paths of a run that have a value, preferably under the same name as at `path`."""
+    name = [part for part in path if isinstance(part, str)][-1]
+    equal = [other for other, item in walk(top) if other[0] in known and type(item) is type(value) and item == value]
+    named = [other for other in equal if other[-1] == name]
+    is_common = value in (None, 0, 1, "")  # such values are equal by chance
+    return [join_path(other) for other in named or ([] if is_common else equal)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from footplate.config.origins import Place, TracedDict
+from footplate.config.origins import TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.errors import ConfigSyntaxError, Origin
 
@@ -63,12 +63,12 @@ def read_yaml(text: str, path: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Place(path, line)) from error
+        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Origin(path, line)) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         if isinstance(error, ConfigSyntaxError):
             raise
         reason = str(error).split("\n")[0]
-        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Place(path, 1)) from error
+        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Origin(path, 1)) from error
 
 
 def write_yaml(value: Any) -> str:
@@ -92,7 +92,8 @@ class _Builder:
         if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
             own = self.own.setdefault(id(node), {id(key) for key, _ in node.value})  # an alias builds it again
             self.loader.flatten_mapping(node)
-            result = TracedDict._written_at(self._origin(node))
+            result = TracedDict()
+            result._origins[None] = self._origin(node)
             seen: set[Any] = set()
             for key_node, value_node in node.value:
                 origin, key = self._origin(key_node), self.build(key_node)
@@ -111,4 +112,4 @@ class _Builder:
         return self.loader.construct_object(node, deep=True)
 
     def _origin(self, node: yaml.Node) -> Origin:
-        return Place(self.path, node.start_mark.line + 1)
+        return Origin(self.path, node.start_mark.line + 1)

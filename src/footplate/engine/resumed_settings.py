@@ -10,7 +10,7 @@ import torch
 
 from footplate.config import Config
 from footplate.config.key_paths import merge_options
-from footplate.config.origins import Place
+from footplate.errors import Origin
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -131,7 +131,7 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
             section = section.get(parent) if isinstance(section, Mapping | Config) else None
         if isinstance(section, Mapping):
             for value in _common_value(section.get(field), pairs, scales=scales and field == "lr"):
-                merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
+                merge_options(cfg._cfg_dict, {path: value}, origin=Origin("the resumed checkpoint", 0))
 
 
 def _shown(value: Value) -> str:

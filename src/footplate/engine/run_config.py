@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
+from footplate.config import Config, check_top_level_keys, find_unused_changes
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
 from footplate.engine.components import build_log_processor, counts_epochs
@@ -197,9 +197,8 @@ def keys_read(cfg: Config) -> frozenset[str]:
 
 def warn_about_variables(cfg: Config) -> None:
     """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
-    late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
-    for sentence in (*late, *overridden):
-        _logger.warning("%s", sentence)
+    for change in find_unused_changes(cfg, READ_KEYS):
+        _logger.warning("%s", change)
     reasons = {key: f" in footplate. {advice}" for key, advice in _IGNORED.items() if _is_set(cfg, key)}
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from footplate.config import Config, ConfigDict
 from footplate.config.formats import write_python, write_value
 from footplate.config.key_paths import find_value, join_path, next_key, split_path
-from footplate.config.origins import Replaced, shown_path, value_history
+from footplate.config.origins import Replaced, value_history
 from footplate.error_context import origin_of
-from footplate.errors import Origin
+from footplate.errors import Origin, shown_path
 
 _INDENT = "    "
 _COLUMN = 64

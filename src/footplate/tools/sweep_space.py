@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config import Config, find_late_changes
+from footplate.config import Config, find_unused_changes
 from footplate.config.overrides import format_value, parse_value
 from footplate.errors import ArgumentError
 from footplate.tools.key_equivalents import apply_known
@@ -88,8 +88,8 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     read = keys_read(cfg)
     for key, low, high, _, choices in parameters:
         for value in choices or (low, high):
-            for change in find_late_changes(with_values(cfg, {key: value}), read):
-                if change.key == key and change.origin.is_override:  # caused by the sweep
+            for change in find_unused_changes(with_values(cfg, {key: value}), read):
+                if change.was_read and change.key == key and change.origin.is_override:  # caused by the sweep
                     raise ArgumentError(change.problem, key="--param")
 
 
