@@ -193,8 +193,8 @@ def test_overridden_loop_resumes_bit_exactly_within_an_epoch(tmp_path: Path, kin
 @pytest.mark.parametrize(
     ("kind", "by_epoch", "says"),
     [
-        (WholeEpoch, True, "saved after 2 batches of epoch 2"),
-        (UnseenDataRun, False, "does not read its data from self.dataloader_iterator"),
+        (WholeEpoch, True, "its epoch 2 starts over"),
+        (UnseenDataRun, False, "its data starts over"),
     ],
 )
 def test_inexact_resume_logs_a_warning(
@@ -212,7 +212,7 @@ def test_inexact_resume_logs_a_warning(
 def test_loop_that_skips_batches_itself_raises(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         trained(tmp_path, SkippingRun, by_epoch=False, custom_hooks=[StopAt(7)])
-    with pytest.raises(ArgumentError, match=r"SkippingRun.run skips the 6 batches"):
+    with pytest.raises(ArgumentError, match=r"SkippingRun skips the batches of the 6 completed iterations"):
         runner_with(tmp_path, SkippingRun, by_epoch=False, resume=True).train()
 
 

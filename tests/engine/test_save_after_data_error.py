@@ -91,20 +91,16 @@ def assert_goes_on(tmp_path: Path, cfg: dict[str, Any], told: str, done: Sequenc
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-READS: list[tuple[bool, int, str, int, Sequence[int]]] = [
-    (True, 0, "train", 17, [4]),
-    (False, 2, "train", 30, range(3, 8)),
-    (True, 2, "val", 11, [8]),
-]
+READS: list[tuple[bool, int, int, Sequence[int]]] = [(True, 0, 17, [4]), (False, 2, 30, range(3, 8))]
 
 
-@pytest.mark.parametrize(("by_epoch", "workers", "of", "at", "done"), READS)
+@pytest.mark.parametrize(("by_epoch", "workers", "at", "done"), READS)
 def test_run_is_saved_when_a_sample_cannot_be_read(
-    tmp_path: Path, by_epoch: bool, workers: int, of: str, at: int, done: Sequence[int]
+    tmp_path: Path, by_epoch: bool, workers: int, at: int, done: Sequence[int]
 ) -> None:
     """Workers prefetch, so they may reach the same sample some reads earlier or later."""
-    cfg = spoilt(tmp_path / "part", at, of=of, by_epoch=by_epoch)
-    cfg[f"{of}_dataloader"]["num_workers"] = workers
+    cfg = spoilt(tmp_path / "part", at, by_epoch=by_epoch)
+    cfg["train_dataloader"]["num_workers"] = workers
     told = failed(cfg, Draw())
     assert "of the dataset 'Spoilt' cannot be read: OSError: cut short" in told
     assert_goes_on(tmp_path, cfg, told, done)
@@ -124,19 +120,15 @@ class Compute(Hook):
 
 
 @pytest.mark.parametrize(
-    ("way", "of", "event"),
-    [
-        ("die", "train", "after_train_iter"),
-        ("die", "val", "before_save_checkpoint"),
-        ("hang", "train", "before_save_checkpoint"),
-    ],
+    ("way", "event"),
+    [("die", "after_train_iter"), ("hang", "before_save_checkpoint")],
 )
-def test_run_is_saved_when_a_worker_dies(tmp_path: Path, way: str, of: str, event: str) -> None:
+def test_run_is_saved_when_a_worker_dies(tmp_path: Path, way: str, event: str) -> None:
     """The worker may die while the run waits for it, or during an iteration, which is then completed."""
-    cfg = spoilt(tmp_path / "part", 25 if of == "train" else 13, way, of=of)
+    cfg = spoilt(tmp_path / "part", 25, way)
     told = failed(cfg, Draw(), Compute(event))
     assert "of the data loader" in told
-    assert_goes_on(tmp_path, cfg, told, [8] if of == "val" else range(3, 8))
+    assert_goes_on(tmp_path, cfg, told, range(3, 8))
 
 
 class Raise(Hook):
@@ -163,18 +155,6 @@ def test_run_is_not_saved_after_an_error_of_a_hook(tmp_path: Path, event: str, a
     assert not (tmp_path / "on_signal.pth").exists()
 
 
-class Wear(Hook):
-    """Replaces the weights of the model during validation."""
-
-    def before_val(self, runner: Any) -> None:
-        self.own = {key: value.clone() for key, value in runner.model.state_dict().items()}
-        for each in runner.model.parameters():
-            each.data.zero_()
-
-    def after_val(self, runner: Any) -> None:
-        runner.model.load_state_dict(self.own)
-
-
-def test_weights_that_a_hook_has_swapped_for_a_validation_are_not_saved(tmp_path: Path) -> None:
-    assert "saved" not in failed(spoilt(tmp_path / "part", 11, of="val"), Wear())
+def test_run_is_not_saved_after_an_error_in_a_validation(tmp_path: Path) -> None:
+    assert "saved" not in failed(spoilt(tmp_path / "part", 11, of="val"))
     assert not (tmp_path / "part/on_signal.pth").exists()

@@ -1,40 +1,23 @@
 """The base classes of the loops."""
 
-import copy
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
+from footplate.data import build_dataloader, capture_rng, restore_rng
 from footplate.data.position import DataPosition
 from footplate.engine.hook import Phase
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests, save_after_data_error
-from footplate.engine.state import check_optimizer_state, hook_states
+from footplate.errors import ArgumentError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-
-
-class ValidationLeftError(Exception):
-    """Raised when a stop request ends a validation early. The resumed run validates again."""
-
-
-class _BeforeValidation(NamedTuple):
-    """The state from before a validation. A stop may end the validation early."""
-
-    validated_at: int
-    was_requested: bool
-    random: dict[str, Any]
-    hooks: dict[str, Any]
 
 
 class BaseLoop:
@@ -81,7 +64,7 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """The base class of the training loops. A subclass implements the generator `batches`.
+    """The base class of the training loops. A subclass implements `run`.
 
     A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
 
@@ -130,27 +113,15 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.out_of_time = False
         self.validation_requested = False
-        self.validating = False
+        self.ended = False  # whether everything that follows the last iteration is complete
+        self._iter = self._epoch = 0
+        self._began_at = 0  # the iteration at which this process started or resumed the run
+        self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data = DataPosition(self.dataloader)
-        self._iter = self._began_at = 0
-        self._epoch = 0
-        self._validated_at = 0
-        # Whether the steps after the last iteration, such as its validation, are complete. None if unknown: checkpoints
-        # of earlier versions do not contain this flag.
-        self.ended: bool | None = False
+        self._batches_read = 0  # since the previous iteration
         self._random_at_epoch_start: dict[str, Any] | None = None
-        self._before_validation: _BeforeValidation | None = None
-        self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
-        self._unchecked: list[torch.optim.Optimizer] = []  # the optimizers that have no state yet
-        self._own_run, self._own_epoch = self.overrides("run"), self.overrides("run_epoch")
-        self._own_iter = self.overrides("run_iter")
-        run_iter: Callable[..., None] = self.run_iter
-        takes_index = "idx" in self.calls["run_iter"]
-        self._iterate: Callable[[int, Any], None] = (
-            run_iter if takes_index else lambda _, data_batch: run_iter(data_batch)
-        )
-        if self._own_run or self._own_epoch:
-            self.run_iter = partial(self._run_own_iter, self.run_iter)  # type: ignore[method-assign]
+        # Every caller of `run_iter`, also an overridden `run` or `run_epoch`, thus gets a complete iteration.
+        self.run_iter = partial(self._complete_iteration, self.run_iter)  # type: ignore[method-assign]
 
     @property
     def iter(self) -> int:
@@ -183,71 +154,24 @@ class BaseTrainLoop(BaseLoop):
 
         A hook may set it. With several ranks, it is True only once they have agreed, so it is the same on all ranks.
         """
-        return self._runner.requests.stop_agreed
+        return self._runner.requests.agreed.end_training
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
-        self._runner.requests.stop_wanted = wanted
-        if self._runner.world_size == 1:
-            self._runner.requests.stop_agreed = wanted
+        self._runner.requests.own.end_training = wanted
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete, including everything that follows the last iteration."""
-        if self._position < self._end:
-            return False
-        return not self._validation_is_due() if self.ended is None else self.ended
-
-    def run(self) -> Any:
-        """Trains from the current position to the end.
-
-        Returns:
-            The model.
-        """
-        runner = self.runner
-        keep_freed_memory(runner.device)
-        runner.call_hook("before_train")
-        self._begin()
-        stream = self._own_epochs() if self._own_epoch else self.batches()
-        try:
-            for batch_idx, data_batch in stream:
-                if self._own_iter:
-                    runner.phase = Phase.CUSTOM_STEP
-                self._iterate(batch_idx, data_batch)
-                runner.phase = Phase.OTHER
-                del data_batch  # before the next one is requested: decision 025
-                if runner.requests.pending:
-                    try:
-                        answer_requests(runner)
-                    except BaseException:
-                        if isinstance(stream, Generator):
-                            stream.close()  # ends the workers too, which the traceback would keep alive
-                        raise
-        except InterruptedWaitError:
-            self._save_instead_of_waiting()
-        except Exception as error:
-            self._save_if_data_failed(error)
-            raise
-        self.in_progress = False
-        runner.call_hook("after_train")
-        return runner.model
+        return self._position >= self._end and self.ended
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A subclass may override it to change the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        for optimizer in self._unchecked:
-            if optimizer.state:
-                check_optimizer_state(optimizer)  # now rather than at the first save, which may be hours later
-                self._unchecked = [each for each in self._unchecked if each is not optimizer]
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-        runner.phase = Phase.OTHER
-
-    def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields the index and the batch of every remaining iteration. Validates between iterations when due."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the iteration, the epoch and the validation state of the run.
@@ -259,17 +183,17 @@ class BaseTrainLoop(BaseLoop):
             "epoch": self._epoch,
             "validated_at": self._validated_at,
             "validation_requested": self.validation_requested,
-            "ended": self.ended is True,
+            "ended": self.ended,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` and `data_state` returned. Training resumes from there."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
-        # Checkpoints of other engines lack this: assume that the validation at this position is done.
-        state = {"validated_at": self._position, "validation_requested": False, **state}
+        # Checkpoints of other engines lack these: assume that everything up to their position is done.
+        state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
-        self.ended = read_flag(state, "ended") if "ended" in state else None
+        self.ended = read_flag(state, "ended")
         if "data" in state:
             if self.by_epoch and state["data"]["epoch"] != self._epoch:
                 raise ValueError(f"the data is at epoch {state['data']['epoch']}, but the run is at {self._epoch}")
@@ -280,25 +204,13 @@ class BaseTrainLoop(BaseLoop):
         """Returns the position in the data after `iteration` iterations and `epoch` epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
-    def save_within_validation(self) -> None:
-        """Saves the run as it was before the current validation, and then continues the validation."""
-        here, random = (self._validated_at, self.validation_requested), capture_rng()
-        buffers = Buffers(self.runner.model)
-        self._restore_before_validation()
-        try:
-            answer_requests(self.runner)
-        finally:
-            self._validated_at, self.validation_requested = here
-            self.hooks_to_save = None
-            buffers.restore()
-            restore_rng(random)
-
     def end_early(self) -> None:
         """Stops training after the current iteration because of the time limit.
 
         The loop validates first, unless it has just done so.
         """
-        self.stop_training = self._runner.requests.stop_agreed = self.out_of_time = True
+        requests = self._runner.requests
+        requests.own.end_training = requests.agreed.end_training = self.out_of_time = True
         is_new = self._position != self._validated_at or (self.by_epoch and not self.at_epoch_start)
         self.validation_requested = is_new and self._runner.val_loop is not None
         _logger.info("The time limit is near. Training stops after iteration %d.", self._iter)
@@ -316,77 +228,99 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def _begin(self) -> None:
-        """Records the start position of the run. Called after the `before_train` hooks and before the first batch."""
+        """Begins training at the current position, after the `before_train` hooks."""
+        keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self.in_progress, self.ended, self._began_at = True, False, self._iter
-        self._unchecked = [part.optimizer for part in self.runner.optim_wrapper.parts.values()]
-        self._exchange_requests()
-        self.hooks_to_save = None  # an earlier run that was stopped may have set them
+        self.in_progress, self.ended = True, False
+        self._began_at = self._iter
+        self.runner.requests.exchange()
 
-    def _exchange_requests(self) -> None:
-        """Makes all ranks stop if a hook of one of them has set `stop_training`."""
-        if self._runner.world_size > 1:
-            self._runner.requests.exchange(self._runner.device)
+    def _read(self, stream: Iterator[Any]) -> Generator[Any]:
+        """Yields the batches of `stream`.
 
-    def _save_instead_of_waiting(self) -> None:
-        """Saves the run after a stop was requested while the loop waited for data."""
-        self._restore_epoch_start()
-        self._answer_and_end_workers()
+        A stop request ends the wait for a batch. If reading fails, the run is saved.
+        """
+        runner = self.runner
+        try:
+            runner.phase = Phase.DATA_LOADING
+            for batch in stream:
+                runner.phase = Phase.OTHER
+                self._batches_read += 1
+                yield batch
+                del batch  # before the next one is requested: decision 025
+                runner.phase = Phase.DATA_LOADING
+            runner.phase = Phase.OTHER
+        except InterruptedWaitError:
+            self._return_to_last_iteration()
+            answer_requests(runner)
+        except Exception as error:
+            self._return_to_last_iteration()
+            if self._iter > self._began_at:
+                save_after_data_error(runner, error)
+            raise
 
-    def _save_if_data_failed(self, error: Exception) -> None:
-        """Saves the run if it was reading data when the error was raised."""
-        phase = self.runner.phase
-        # In any other phase, an iteration may be half done.
-        if self._iter > self._began_at and phase in (Phase.DATA_LOADING, Phase.EVALUATION_DATA_LOADING):
-            if phase is Phase.EVALUATION_DATA_LOADING:
-                self._restore_before_validation()
-            else:
-                self._restore_epoch_start()
-            save_after_data_error(self.runner, error)
-
-    def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Runs an iteration of an overridden `run` or `run_epoch`, and then answers stop and save requests."""
-        if not self.in_progress:
-            self._begin()
-        self._check_resumed_data()
-        self.runner.phase = Phase.CUSTOM_STEP
-        run_iter(*args, **kwargs)
+    def _return_to_last_iteration(self) -> None:
+        """Undoes what the hooks of an epoch have drawn if the epoch has not yet read its first batch."""
         self.runner.phase = Phase.OTHER
+        if self._random_at_epoch_start is not None and self.at_epoch_start:
+            restore_rng(self._random_at_epoch_start)
+
+    def _complete_iteration(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Calls `run_iter`, and then answers stop and save requests."""
+        if not self.in_progress:  # the first iteration of an overridden `run`
+            self._begin()
+        if self._iter == self._began_at:
+            self._check_resumed_data()
+        run_iter(*args, **kwargs)
+        self._batches_read = 0
+        self._answer_requests()
+
+    def _answer_requests(self, *, exchange: bool = False) -> None:
+        """Saves or stops the run if that was requested, on request after an exchange with the other ranks."""
+        if exchange:
+            self.runner.requests.exchange()
         if self.runner.requests.pending:
             answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
-        """Checks that a resumed run reads the correct batch. Called before each iteration of an overridden loop."""
+        """Checks whether a resumed run that reads its own batches reads the next one.
 
-    def _own_epochs(self) -> Iterator[tuple[int, Any]]:
-        raise NotImplementedError
+        Raises:
+            ArgumentError: It skips the batches of completed iterations, although `dataloader_iterator` does so too.
+        """
+        if self.at_epoch_start:
+            return
+        name = type(self).__name__
+        if self._batches_read > self._iter:
+            raise ArgumentError(
+                f"{name} skips the batches of the {self._iter} completed iterations",
+                key="train_cfg.type",
+                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches."],
+            )
+        if self._batches_read:
+            return
+        _logger.warning(
+            "The run was saved after iteration %d, but %s reads its own data, so its %s starts over. To resume within "
+            "it, call super().run_epoch(), or read the batches from self.dataloader_iterator.",
+            self._iter,
+            name,
+            f"epoch {self._epoch + 1}" if self.by_epoch else "data",
+        )
+        if self.by_epoch:
+            self._iter = self._began_at = self._epoch * len(self.dataloader)
 
-    def _answer_and_end_workers(self) -> None:
-        try:
-            answer_requests(self.runner)
-        finally:  # the workers may hang, and the exit of the process would wait for them
-            kill_workers([self.dataloader, self.runner.val_dataloader])
-
-    def _restore_epoch_start(self) -> None:
-        """Restores the random state from before the epoch if the epoch has not yet read its first batch."""
-        if self._random_at_epoch_start is not None and self.at_epoch_start:
-            restore_rng(self._random_at_epoch_start)
-
-    def _restore_before_validation(self) -> None:
-        before = self._before_validation
-        assert before is not None  # set by `_validate`
-        self._validated_at, self.validation_requested = before.validated_at, before.was_requested
-        self.hooks_to_save = before.hooks
-        buffers = getattr(self.runner.val_loop, "buffers", None)
-        if buffers is not None:
-            buffers.restore()
-        restore_rng(before.random)
-
-    def _continue_epoch(self) -> None:
-        """Restores the random state from the checkpoint once the epoch-start hooks have run, and validates if due."""
-        self.runner.restore_random_state()
-        if self._validation_is_due():
-            self._validate()
+    def _validate_if_due(self) -> None:
+        """Validates if it is due, and then answers requests, which wait for the end of a validation."""
+        if not self._validation_is_due():
+            return
+        runner = self.runner
+        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
+        self._validated_at, self.validation_requested = self._position, False
+        runner.phase = Phase.EVALUATION
+        runner.val_loop.run()  # type: ignore[union-attr]  # due only if there is a loop
+        runner.phase = Phase.OTHER
+        runner.model.train()
+        self._answer_requests(exchange=True)
 
     def _validation_is_due(self) -> bool:
         if self._runner.val_loop is None:
@@ -400,52 +334,3 @@ class BaseTrainLoop(BaseLoop):
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval that applies now. A subclass may override this method."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
-
-    def _validate(self) -> None:
-        self._before_validation = _BeforeValidation(
-            self._validated_at, self.validation_requested, capture_rng(), copied_state(hook_states(self.runner))
-        )
-        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
-        self._validated_at, self.validation_requested = self._position, False
-        self.validating = True
-        try:
-            self.runner.phase = Phase.EVALUATION
-            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only if there is a loop
-            self.runner.phase = Phase.OTHER
-        except (ValidationLeftError, InterruptedWaitError):
-            self._restore_before_validation()
-            self._answer_and_end_workers()
-        finally:
-            self.validating = False
-        if self.runner.requests.stop is not None:  # the validation had to be finished first
-            self._answer_and_end_workers()
-        self.runner.model.train()
-
-
-def copied_state(value: Any) -> Any:
-    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` rejects non-leaf tensors."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        copied = copy.copy(value)
-        copied.update((key, copied_state(each)) for key, each in value.items())
-        return copied
-    if type(value) in (list, tuple):
-        return type(value)(map(copied_state, value))
-    return copy.deepcopy(value)
-
-
-class Buffers:
-    """Copies the buffers of a model, to restore them later."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
-        self._values = [(each, each.detach().clone()) for each in model.buffers()]
-
-    def restore(self) -> None:
-        """Restores the buffers."""
-        with torch.no_grad():
-            for tensor, value in self._values:
-                tensor.copy_(value)
-        for held, before in self._held:
-            held.update(before)

@@ -1,7 +1,7 @@
 """The validation loop and the test loop. They evaluate one dataset or several named ones."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,8 +11,7 @@ from footplate.checks import check_flag
 from footplate.data import batch_size_of, batches, length_of
 from footplate.distributed import broadcast_buffers, broadcast_object, gather_objects, is_model_wrapper, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
-from footplate.engine.hook import Phase
+from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
@@ -108,16 +107,11 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
-        self.buffers: Buffers | None = None  # those from before the current validation, which a stop may end early
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
-        self._predicts = False  # whether gradients are off and the precision is set
         self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
-        self._step = f"{self.mode}_step"
-        self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
-        self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
         training: Any = runner.built.get("train_loop")
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
@@ -136,90 +130,48 @@ class _EvaluationLoop(BaseLoop):
             A dict that maps the names of the metrics to their values.
         """
         runner, mode = self.runner, self.mode
-        requests = runner.requests
-        requests.evaluations += 1
-        try:
-            training: Any = runner.built.get("train_loop")
-            due = self.sets
-            if getattr(training, "in_progress", False):
-                at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
-                due = [each for each in self.sets if each.is_due(*at)]
-            self.left_out = tuple(each.name for each in self.sets if each not in due)
-            is_nested = requests.evaluations > 1
-            is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
-            # An earlier evaluation that failed may have left its values.
-            outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
-            runner.call_hook(f"before_{mode}")
-            runner.call_hook(f"before_{mode}_epoch")
-            # If a hook or a user's loop has started the evaluation, requests are answered only after it. User hooks may
-            # swap the weights before a validation, and the run can be saved only after they have swapped them back.
-            may_swap = any(map(is_of_user, (*runner.hooks.at("before_val"), *runner.hooks.at("before_val_epoch"))))
-            requests.must_finish_evaluation = may_swap or not is_own
-            self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
-            runner.model.eval()
-            broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
-            metrics: dict[str, float] = {}
-            for each in due:
-                self.choose(each)
-                metrics.update(each.named(self._evaluate()))
-            self.metrics = metrics
-            self.choose(self.sets[0])
-            runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
-            runner.call_hook(f"after_{mode}")
-            requests.must_finish_evaluation, self.buffers = outer
-            return metrics
-        finally:
-            requests.evaluations -= 1
+        training: Any = runner.built.get("train_loop")
+        due = self.sets
+        if getattr(training, "in_progress", False):
+            at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
+            due = [each for each in self.sets if each.is_due(*at)]
+        self.left_out = tuple(each.name for each in self.sets if each not in due)
+        runner.call_hook(f"before_{mode}")
+        runner.call_hook(f"before_{mode}_epoch")
+        runner.model.eval()
+        broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
+        metrics: dict[str, float] = {}
+        for each in due:
+            self.choose(each)
+            metrics.update(each.named(self._evaluate()))
+        self.metrics = metrics
+        self.choose(self.sets[0])
+        runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
+        runner.call_hook(f"after_{mode}")
+        return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. A subclass may override it."""
-        runner = self._runner
-        if not self._predicts:  # called by a user's `run`
-            with self._predicting():
-                _EvaluationLoop.run_iter(self, idx, data_batch)
-            return
-        for method in self._before_iter:
-            method(runner, batch_idx=idx, data_batch=data_batch)
-        model = runner.model if self.predictor is None else self.predictor
-        outputs = getattr(model, self._step)(data_batch)
+        runner, mode = self._runner, self.mode
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
-        if self._losses is not None:
-            by_sample = isinstance(outputs, list) and self._lists_samples
-            count = len(outputs) if by_sample else batch_size_of(data_batch)
-            self._losses.add(loss_of(runner.model, data_batch), 0 if is_repeated else count)
-        if not is_repeated:
-            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        for method in self._after_iter:
-            method(runner, batch_idx=idx, data_batch=data_batch, outputs=outputs)
-
-    @contextmanager
-    def _predicting(self) -> Iterator[None]:
-        """Disables gradients and sets the precision for the duration of the block."""
-        self._predicts = True
-        try:
-            with predicting(self, self.runner.device):
-                yield
-        finally:
-            self._predicts = False
+        with predicting(self, runner.device):
+            runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
+            model = runner.model if self.predictor is None else self.predictor
+            outputs = getattr(model, f"{mode}_step")(data_batch)
+            if self._losses is not None:
+                by_sample = isinstance(outputs, list) and self._lists_samples
+                count = len(outputs) if by_sample else batch_size_of(data_batch)
+                self._losses.add(loss_of(runner.model, data_batch), 0 if is_repeated else count)
+            if not is_repeated:
+                self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluates the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
-        outer = runner.phase
-        # An evaluation that a hook starts within an iteration belongs to the phase of the hook.
-        loading = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else outer
-        with self._predicting():
-            runner.phase = loading
-            for idx, data_batch in enumerate(batches(self.dataloader)):
-                runner.phase = outer
-                self.run_iter(idx, data_batch)
-                if not runner.requests.must_finish_evaluation and runner.requests.stop is not None:
-                    raise ValidationLeftError
-                if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
-                    runner.train_loop.save_within_validation()
-                runner.phase = loading
-        runner.phase = outer
+        for idx, data_batch in enumerate(batches(self.dataloader)):
+            self.run_iter(idx, data_batch)
         size = length_of(getattr(self.dataloader, "dataset", None))
         counts_once = getattr(self.dataloader, "counts_once", False) and not self.overrides("run_iter")
         is_exact = counts_once or runner.world_size == 1
@@ -287,9 +239,3 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses
-
-
-def is_of_user(method: Callable[..., Any]) -> bool:
-    """Checks whether the method of a hook is user code rather than part of footplate."""
-    hook = getattr(method, "__self__", None)
-    return not f"{type(hook).__module__}.".startswith("footplate.") or getattr(hook, "is_of_user", False)

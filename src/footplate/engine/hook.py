@@ -56,24 +56,18 @@ class Phase(enum.Enum):
     `Runner.phase` holds the current phase. If an error is raised, the phase keeps its value and thus shows what failed.
     An evaluation that a hook starts within an iteration keeps the phase of the hook.
 
-    - A stop request ends the wait for a batch only in the two data loading phases. In all other phases, the loop
-      handles the request between two iterations.
-    - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
+    - A stop request ends the wait for a batch only in `DATA_LOADING`. In all other phases, the loop handles the request
+      between two iterations.
     - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one that
-      is saved in `AFTER_EPOCH` contains the current epoch. An overridden `run_iter` may save after a step of its own,
-      so `CUSTOM_STEP` counts as after the step.
+      is saved in `AFTER_EPOCH` contains the current epoch.
     """
 
     OTHER = enum.auto()
     DATA_LOADING = enum.auto()
-    CUSTOM_STEP = enum.auto()
     AFTER_STEP = enum.auto()
     AFTER_EPOCH = enum.auto()
     EVALUATION = enum.auto()
-    EVALUATION_DATA_LOADING = enum.auto()
 
-
-COUNTED_STEPS = frozenset({Phase.AFTER_STEP, Phase.CUSTOM_STEP})
 
 # Phases of events called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
 PHASE_OF_EVENT = {

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import capture_rng, restore_rng
@@ -16,7 +19,6 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
-from footplate.engine.base_loops import Buffers, copied_state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.hook import Phase, acts_at
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -86,13 +88,13 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     These are the random states, the buffers of the model and the numbers, flags and strings that are attributes of its
     modules, the message hub, and the states of the called hooks.
     """
-    rng, training, buffers = capture_rng(), runner.model.training, Buffers(runner.model)
+    rng, training, buffers = capture_rng(), runner.model.training, _Buffers(runner.model)
     modules = [vars(module) for module in unwrap_model(runner.model).modules()]
     plain = [(held, {key: value for key, value in held.items() if type(value) in _PLAIN_TYPES}) for held in modules]
     hub = runner.message_hub
     recorded = [(held, dict(held)) for held in (hub.runtime_info, hub.log_scalars)]
     called = [hook for hook in runner.hooks if acts_at(hook, "before_save_checkpoint")]
-    hooks = [(hook, copied_state(state.checked_state(hook))) for hook in called]
+    hooks = [(hook, _copied(state.checked_state(hook))) for hook in called]
     try:
         yield
     except ArgumentError:
@@ -236,3 +238,32 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
             )
             return []
     return [*(name for name in losses if "loss" in name), *metrics]
+
+
+def _copied(value: Any) -> Any:
+    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` rejects non-leaf tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update((key, _copied(each)) for key, each in value.items())
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return copy.deepcopy(value)
+
+
+class _Buffers:
+    """Copies the buffers of a model, to restore them later."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
+        self._values = [(each, each.detach().clone()) for each in model.buffers()]
+
+    def restore(self) -> None:
+        """Restores the buffers."""
+        with torch.no_grad():
+            for tensor, value in self._values:
+                tensor.copy_(value)
+        for held, before in self._held:
+            held.update(before)

@@ -340,7 +340,8 @@ class Runner:
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         log_repeats(loop.dataloader)
         process_setup.warn_of_nondeterministic_loader(self, self.sections["randomness"] or {})
-        loop.stop_training = self.requests.stop_agreed = loop.out_of_time = False  # an earlier call may have set them
+        self.requests.reset()
+        loop.out_of_time = False
         self.call_hook("before_run")
         if self.sections["preflight"]:
             look_ahead(self)

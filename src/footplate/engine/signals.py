@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from footplate.checkpoint import write_pointer
-from footplate.data import data_wait, install_worker_death_handler, is_worker_death
+from footplate.data import data_wait, install_worker_death_handler, is_worker_death, kill_workers
 from footplate.distributed import barrier, get_rank, is_distributed
 from footplate.engine.hook import Hook, Phase
 from footplate.error_context import add_note
@@ -53,53 +54,51 @@ class InterruptedWaitError(BaseException):
     """Raised when a stop is requested while the run waits for a batch, so there is no iteration to finish."""
 
 
-class Requests:
-    """The requests that a loop answers after the current iteration.
-
-    A training loop checks only `pending` after each iteration. Signal handlers record what this process is asked to do.
-    With several ranks, only `exchange` turns that into `save` and `stop`, so these are the same on all ranks.
+@dataclass
+class Request:
+    """What the run is asked to do after the current iteration.
 
     Attributes:
-        pending: Whether there are requests to answer.
+        stop: The number of the signal for which to save and stop, or 0.
         save: Whether to save.
-        stop: The number of the signal for which to stop, or None.
-        must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
-            replaced the weights of the model, or because a hook has started the evaluation.
-        evaluations: The number of running evaluations. A hook may start an evaluation during another one.
+        end_training: Whether a hook has set `stop_training` of the training loop.
+        out_of_time: Whether the time limit of training is near.
+    """
+
+    stop: int = 0
+    save: bool = False
+    end_training: bool = False
+    out_of_time: bool = False
+
+
+class Requests:
+    """The requests that a training loop answers after the current iteration.
+
+    Signal handlers and hooks set `own`. The loop answers what is `agreed`. On one process, both are the same object.
+    With several ranks, `exchange` collects the requests of all of them, so that all answer in the same iteration.
+
+    Attributes:
+        own: What this process is asked to do.
+        agreed: What to do.
+        pending: Whether there is anything to answer. The loop checks only this after each iteration.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
-        stop_wanted: Whether a hook of this rank has set `stop_training` of the training loop.
-        stop_agreed: Whether a hook of any rank had set it at the latest exchange.
-        nears_limit: Whether the time limit of training is near, according to the clock of this rank.
-        out_of_time: Whether all ranks have agreed to end training because of its time limit.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
         can_save_after_error: Whether the run is saved when reading data fails. A trial is not.
     """
 
     def __init__(self) -> None:
-        self.evaluations = 0
         self.can_save_after_error = True
-        self.stop_wanted = self.stop_agreed = False
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
-        self.pending = self.save = self.must_finish_evaluation = self.saved_after_error = False
-        self.stop: int | None = None
+    def reset(self) -> None:
+        """Drops all requests."""
+        self.own = Request()
+        self.agreed = Request() if is_distributed() else self.own
+        self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
         self.lost_worker: Exception | None = None
-        self.nears_limit = self.out_of_time = False
-        self._asked_saves = self._exchanged_saves = 0  # counts, because a signal may arrive at any instruction
-        self._asked_stop: int | None = None
         self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
-        self._process, self._has_ranks = os.getpid(), is_distributed()
-        self._runner: Runner | None = None
-        self._previous_on_child: Any = None
-        data_wait.missed_request = None
-
-    @property
-    def save_at_once(self) -> bool:
-        """Whether a save is requested and there is only one process, so that the save need not wait for other ranks."""
-        return self.save and not self._has_ranks
 
     def alarm(self) -> None:
         """Makes the loop check for requests. May be called from any thread."""
@@ -110,14 +109,14 @@ class Requests:
         self.scheduled_saves.append(save)
         self.pending = True
 
-    def end_training(self) -> None:
-        """Requests the end of training because of its time limit.
+    def end_for_time(self) -> None:
+        """Requests the end of training because of its time limit."""
+        self.own.out_of_time = True
+        self.pending = self.pending or self._is_alone
 
-        With several ranks, training ends after the next exchange of requests.
-        """
-        self.nears_limit = True
-        if not self._has_ranks:
-            self.out_of_time = self.pending = True
+    @property
+    def _is_alone(self) -> bool:
+        return self.agreed is self.own
 
     @contextmanager
     def from_signals(self, runner: "Runner") -> Iterator[None]:
@@ -131,8 +130,7 @@ class Requests:
         Args:
             runner: The runner, whose phase decides whether a stop may end the wait for a batch.
         """
-        self._reset()
-        self._runner = runner
+        self._runner, self._process = runner, os.getpid()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -143,7 +141,7 @@ class Requests:
             handlers[signal.SIGHUP] = self._on_stop
         if hasattr(signal, "SIGCHLD"):
             install_worker_death_handler()
-            self._previous_on_child = signal.getsignal(signal.SIGCHLD)
+            self._previous_on_child: Any = signal.getsignal(signal.SIGCHLD)
             handlers[signal.SIGCHLD] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
@@ -154,33 +152,33 @@ class Requests:
             data_wait.missed_request = None
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
-        self._asked_saves += 1
-        if not self._has_ranks and os.getpid() == self._process:
-            self.save = self.pending = True
+        self.own.save = True
+        self.pending = self.pending or self._is_alone
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker, which ends with its loader
-        name, now = signal.Signals(number).name, time.monotonic()
         if number in _STOP_SIGNALS:
+            now = time.monotonic()
             if self._first_stop_at is not None and now - self._first_stop_at > _SAME_REQUEST:
-                print_urgent(f"{name} again: exiting at once. Nothing more is saved.")
+                print_urgent(f"{signal.Signals(number).name} again: exiting at once. Nothing more is saved.")
                 os._exit(128 + number)
             self._first_stop_at = self._first_stop_at or now
-        if self._asked_stop is None:
-            self._asked_stop = number
-            if not self._has_ranks:
-                self._begin_stop(number)
-                data_wait.missed_request = self._interrupt_wait
-                self._interrupt_wait()
+        if self.own.stop:
+            return
+        self.own.stop = number
+        if self._is_alone:
+            self._announce_stop()
+            data_wait.missed_request = self._interrupt_wait
+            self._interrupt_wait()
 
-    def _begin_stop(self, number: int) -> None:
-        self.stop = number
+    def _announce_stop(self) -> None:
         self.pending = True
         if get_rank() == 0:
-            name = signal.Signals(number).name
-            again = f"{name} again" if number in _STOP_SIGNALS else "SIGTERM twice"
-            print_urgent(f"{name}: finishing the iteration, then saving. Send {again} to exit at once.")
+            name = signal.Signals(self.agreed.stop).name
+            again = f"{name} again" if self.agreed.stop in _STOP_SIGNALS else "SIGTERM twice"
+            work = "validation" if self._runner.phase is Phase.EVALUATION else "iteration"
+            print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
     def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
         try:
@@ -188,57 +186,53 @@ class Requests:
                 self._previous_on_child(number, frame)
         except RuntimeError as error:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
-            if not is_of_worker or os.getpid() != self._process or self._claim_interruption():
+            if not is_of_worker or os.getpid() != self._process:
+                raise
+            if self._may_interrupt(Phase.DATA_LOADING, Phase.EVALUATION):
                 raise
             self.lost_worker, self.pending = error.with_traceback(None), True
 
     def _interrupt_wait(self) -> None:
-        if self._claim_interruption():
+        if self._may_interrupt(Phase.DATA_LOADING):
             raise InterruptedWaitError
 
-    def _claim_interruption(self) -> bool:
-        """Returns whether a handler may raise an error now: the run waits for a batch, and no step is in progress.
+    def _may_interrupt(self, *phases: Phase) -> bool:
+        """Returns whether a handler may raise an error now: the run waits for a batch in one of the phases.
 
         The next call returns False until the run waits for another batch.
         """
-        phase = self._runner.phase if self._runner is not None else None
-        if phase is not Phase.DATA_LOADING and phase is not Phase.EVALUATION_DATA_LOADING:
-            return False
-        may_raise = data_wait.is_interruptible and not self.must_finish_evaluation
+        may_raise = self._runner.phase in phases and data_wait.is_interruptible
         data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
         return may_raise
 
-    def exchange(self, device: torch.device, pause: int = 1) -> int:
+    def exchange(self, pause: int = 1) -> int:
         """Exchanges the requests of all ranks. All ranks must call this method in the same iteration.
 
-        A signal that arrives during the exchange counts for the next one.
+        A signal that arrives during the exchange counts for the next one. On one process, there is nothing to do.
 
         Args:
-            device: The device of the exchanged tensor.
             pause: The number of iterations until the next exchange, as proposed by this rank.
 
         Returns:
             The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
         """
-        asked_saves = self._asked_saves
-        own = [
-            self._asked_stop or 0,
-            asked_saves > self._exchanged_saves,
-            self.nears_limit,
-            self.stop_wanted,
-            -pause,
-        ]
-        self._exchanged_saves = asked_saves
-        requests = torch.tensor(own, dtype=torch.int64, device=device)
+        if self._is_alone:
+            return pause
+        own, agreed = self.own, self.agreed
+        save = own.save
+        if save:  # only then, because a signal may arrive before the next line
+            own.save = False
+        values = [own.stop, save, own.out_of_time, own.end_training, -pause]
+        requests = torch.tensor(values, dtype=torch.int64, device=self._runner.device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        stop, save, out_of_time, stop_agreed, pause = requests.tolist()
-        self.stop_agreed = bool(stop_agreed)
-        if stop and self.stop is None:
-            self._begin_stop(stop)
-        if save:  # an earlier agreement may not have been answered yet
-            self.save = self.pending = True
-        if out_of_time:
-            self.out_of_time = self.pending = True
+        stop, save, out_of_time, end_training, pause = requests.tolist()
+        agreed.end_training = bool(end_training)
+        if stop and not agreed.stop:
+            agreed.stop = stop
+            self._announce_stop()
+        if save or out_of_time:  # an earlier agreement may not have been answered yet
+            agreed.save, agreed.out_of_time = agreed.save or bool(save), bool(out_of_time)
+            self.pending = True
         return -pause
 
 
@@ -264,42 +258,41 @@ class RequestExchangeHook(Hook):
             now = time.monotonic()
             fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
             wanted = max(1, min(fitting, 2 * self._pause, 10))
-            self._pause = self._left = runner.requests.exchange(runner.device, wanted)
+            self._pause = self._left = runner.requests.exchange(wanted)
             self._since = now
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Saves and stops the run as requested during an iteration.
+    """Saves and stops the run as requested during an iteration or a validation.
 
     Raises:
         Interrupted: A stop was requested. The run has been saved.
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
-    requests = runner.requests
+    requests, agreed = runner.requests, runner.requests.agreed
     requests.pending = False
     # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
-    lost_worker = requests.lost_worker
-    if lost_worker is not None and requests.stop is None:
-        requests.lost_worker = None
-        evaluates = runner.phase in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
-        runner.phase = Phase.EVALUATION_DATA_LOADING if evaluates else Phase.DATA_LOADING
-        raise lost_worker
-    if requests.out_of_time and not runner.train_loop.out_of_time:
+    if requests.lost_worker is not None and not agreed.stop:
+        error, requests.lost_worker = requests.lost_worker, None
+        save_after_data_error(runner, error)
+        raise error
+    if agreed.out_of_time and not runner.train_loop.out_of_time:
         runner.train_loop.end_early()
     saves, requests.scheduled_saves = requests.scheduled_saves, []
     for save in saves:
         save()
-    if requests.stop is None and not requests.save:
+    if not agreed.save and not agreed.stop:
         runner.saver.wait()
         return
-    requests.save = False
+    stop, agreed.save = agreed.stop, False
     save_on_request(runner)
-    if requests.stop is not None:
+    if stop:
         runner.saver.wait()
         barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
-        error = Interrupted(requests.stop)
+        kill_workers(runner.built_loaders())  # they may hang, and the exit of the process would wait for them
+        error = Interrupted(stop)
         lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         advice = "Resume to continue from there." if runner.saver.lost is None else lost
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
@@ -321,16 +314,12 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
 
-    Does nothing in a trial, if the run has already been saved, or while a hook has replaced the weights for a
-    validation. Also does nothing if there are several processes, because the others may already be in the next
-    iteration.
+    Does nothing in a trial, or if the run has already been saved. Also does nothing if there are several processes,
+    because the others may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver
-    if not requests.can_save_after_error or requests.saved_after_error or requests.must_finish_evaluation:
+    if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:
         return
-    if runner.world_size > 1:
-        return
-    runner.phase = Phase.OTHER
     try:
         path = save_on_request(runner)
         saver.wait()

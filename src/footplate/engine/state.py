@@ -22,7 +22,7 @@ from footplate.distributed.sharding import (
     restore_gradients,
     unreduced_gradients,
 )
-from footplate.engine.hook import COUNTED_STEPS, Hook, Phase
+from footplate.engine.hook import Hook, Phase
 from footplate.engine.resumed_settings import keep_saved_settings, settings_of, take_settings
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
@@ -166,8 +166,7 @@ class _Schedules(_Component):
 
 class _Hooks(_Component):
     def state_dict(self) -> dict[str, Any]:
-        before_validation: dict[str, Any] | None = getattr(self.runner.train_loop, "hooks_to_save", None)
-        return hook_states(self.runner) if before_validation is None else before_validation
+        return {key: state for key, hook in _keyed(self.runner) if (state := checked_state(hook))}
 
     def load_state_dict(self, state: Any) -> None:
         states = _as_dict(state, "run.hooks")
@@ -366,16 +365,11 @@ def position(runner: "Runner") -> dict[str, Any]:
     state: dict[str, Any] = dict(loop.state_dict())
     if runner.phase is Phase.AFTER_EPOCH and loop.by_epoch:
         state["epoch"] += 1
-    elif runner.phase in COUNTED_STEPS:
+    elif runner.phase is Phase.AFTER_STEP:
         state["iter"] += 1
     if hasattr(loop, "data_state"):
         state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
-
-
-def hook_states(runner: "Runner") -> dict[str, Any]:
-    """Maps the keys of the hooks to their current states."""
-    return {key: state for key, hook in _keyed(runner) if (state := checked_state(hook))}
 
 
 def checked_state(owner: Any) -> Mapping[str, Any]:

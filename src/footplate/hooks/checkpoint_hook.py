@@ -24,7 +24,7 @@ from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
-from footplate.engine.hook import COUNTED_STEPS, Phase
+from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import save_on_request
 from footplate.errors import ArgumentError
@@ -247,7 +247,7 @@ class CheckpointHook(Hook):
         """Saves the best checkpoints. During an iteration, defers this until all hooks of the iteration have run."""
         if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
-        if runner.phase in COUNTED_STEPS:
+        if runner.phase is Phase.AFTER_STEP:
             runner.requests.save_after_iteration(lambda: self._save_bests(runner))
         else:
             self._save_bests(runner)

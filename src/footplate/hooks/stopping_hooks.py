@@ -183,8 +183,8 @@ class TimeLimitHook(Hook):
         now = time.monotonic()
         self._iteration = max(now - self._since, self._iteration * _FADING)
         self._since = now
-        if not runner.requests.nears_limit and now + self._needed(runner) >= self._end:
-            runner.requests.end_training()
+        if not runner.requests.own.out_of_time and now + self._needed(runner) >= self._end:
+            runner.requests.end_for_time()
 
     def before_val(self, runner: Runner) -> None:
         """Starts timing validation."""
@@ -192,17 +192,12 @@ class TimeLimitHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Records the duration of a validation, and ends training if there is no time for another one."""
-        now, requests = time.monotonic(), runner.requests
+        now = time.monotonic()
         self._validation = max(now - self._since, self._validation or 0.0)
         self._since = now
-        if runner.train_loop.out_of_time or not runner.train_loop.validating:
-            return
-        if now + self._needed(runner) >= self._end:
-            requests.end_training()
-        if runner.world_size > 1:
-            requests.exchange(runner.device)
-        if requests.out_of_time:
-            runner.train_loop.end_early()
+        loop = runner.train_loop
+        if loop.in_progress and not loop.out_of_time and now + self._needed(runner) >= self._end:
+            runner.requests.end_for_time()
 
     def after_run(self, runner: Runner) -> None:
         """Warns if the run exceeded the time limit."""

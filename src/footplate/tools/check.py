@@ -6,7 +6,7 @@ import logging
 import os
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from footplate.distributed import (
 from footplate.distributed.sharding import is_sharded
 from footplate.distributed.wrappers import ModelDistributedDataParallel
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.evaluation_loops import is_of_user, predicting
+from footplate.engine.evaluation_loops import predicting
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.preflight import (
@@ -292,7 +292,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     for event in events:
         for method in runner.hooks.at(event):
             hook: Any = getattr(method, "__self__", None)
-            if isinstance(hook, RuntimeInfoHook) or (is_of_user(method) and not isinstance(hook, CheckpointHook)):
+            if isinstance(hook, RuntimeInfoHook) or (_is_of_user(method) and not isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)
 
@@ -403,3 +403,9 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     if measured["metrics"]:
         lines.append(labeled("metrics", ", ".join(measured["metrics"])))
     return lines
+
+
+def _is_of_user(method: Callable[..., Any]) -> bool:
+    """Checks whether the method of a hook is user code rather than part of footplate."""
+    hook = getattr(method, "__self__", None)
+    return not f"{type(hook).__module__}.".startswith("footplate.") or getattr(hook, "is_of_user", False)

@@ -15,6 +15,7 @@ from footplate.checks import check_count
 from footplate.config import ConfigDict
 from footplate.distributed import gather_objects, get_data_rank, get_data_world_size, tensor_parallel_size
 from footplate.engine import ValLoop
+from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
@@ -376,7 +377,7 @@ class _HookValidation(ValLoop):
         view = self._view
         outer, view.log_buffer = view.log_buffer, LogBuffer(MessageHub("evaluation"), lambda: self.mode)
         try:
-            with self._predicting():
+            with predicting(self, self.runner.device):
                 self._hook._do_evaluate(view)
             found = dict(view.log_buffer.output)
         finally:
