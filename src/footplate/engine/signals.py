@@ -274,9 +274,9 @@ def answer_requests(runner: "Runner") -> None:
     requests.pending = False
     # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
     if requests.lost_worker is not None and not agreed.stop:
-        error, requests.lost_worker = requests.lost_worker, None
-        save_after_data_error(runner, error)
-        raise error
+        death, requests.lost_worker = requests.lost_worker, None
+        save_after_data_error(runner, death)
+        raise death
     if agreed.out_of_time and not runner.train_loop.out_of_time:
         runner.train_loop.end_early()
     saves, requests.scheduled_saves = requests.scheduled_saves, []
