@@ -63,21 +63,15 @@ def write_report(
     Returns:
         The size of the file in bytes.
     """
-    names = list(names)
-    if not names:
-        paths = [run.folder.resolve() for run in runs]
-        for depth in range(1, max(len(path.parts) for path in paths) + 1):  # until the names are distinct
-            names = ["/".join(path.parts[-depth:]) for path in paths]
-            if len(set(names)) == len(set(paths)):
-                break
+    names = list(names) or _distinct_names(runs)
     headline = choose_headline(runs, sweep.metric if sweep else "")
     if sweep is None:  # the runs of a sweep come in the order of its trials
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
+    is_table = sweep is not None or len(runs) > 2
+    data = {"title": title, "sweep": sweep and sweep_data(sweep), **_data(runs, names, headline, is_table=is_table)}
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
-    content = _data(runs, names, headline, is_table=sweep is not None or len(runs) > 2)
-    data = {"title": title, "sweep": sweep and sweep_data(sweep), **content}
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         script_data = script_data.replace(character, f"\\u{ord(character):04x}")
@@ -87,9 +81,18 @@ def write_report(
         script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
         data=script_data,
     )
-    written = page.encode()
-    commit_bytes(path, written)
-    return len(written)
+    content = page.encode()
+    commit_bytes(path, content)
+    return len(content)
+
+
+def _distinct_names(runs: Sequence[Run]) -> list[str]:
+    """Returns the folder names of runs, with as many parent folders as needed to distinguish them."""
+    paths = [run.folder.resolve() for run in runs]
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in paths]
 
 
 def _data(
@@ -108,18 +111,9 @@ def _data(
         _logger.warning("%s", line)
     described = [describe_run(run, headline) for run in runs]
     charts = arrange_charts(runs, headline[0] if headline else None)
-    best_steps = [each["metric"] and each["metric"]["iteration"] for each in described]
-    tables = class_history(runs, best_steps)
+    tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
     for chart in charts.metrics:
-        stem = chart["name"].rpartition("/")[2]
-        shown = [  # a chart may show the mean of a column, for example `mIoU` that of `IoU`
-            {"table": number, "column": place}
-            for number, table in enumerate(tables)
-            if table["mode"] == chart["mode"] and table["set"] in (chart["set"], "")
-            for place, column in enumerate(table["runs"][0]["columns"])
-            if stem in (column, f"m{column}")
-        ]
-        chart["classes"] = shown[0] if shown else None
+        chart["classes"] = _classes_of(chart, tables)
     return {
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": [
@@ -138,16 +132,29 @@ def _data(
         "sources": images.sources,
         "imagesLeftOut": images.left_out,
         "framesLeftOut": images.frames_left_out,
-        "differences": [
-            {
-                "name": name,
-                "text": describe([each for each in compare(runs[0].config, run.config) if each.path != "work_dir"]),
-            }
-            for name, run in zip(names[1:], runs[1:], strict=True)
-            if runs[0].config is not None and run.config is not None and not is_table
-        ],
+        "differences": [] if is_table else _differences(runs, names),
         "configTable": config_table(runs) if is_table else None,
     }
+
+
+def _classes_of(chart: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """Returns the table and the column with the per-class results of a metric, for example `IoU` of `mIoU`."""
+    stem = chart["name"].rpartition("/")[2]
+    for number, table in enumerate(tables):
+        if table["mode"] == chart["mode"] and table["set"] in (chart["set"], ""):
+            for place, column in enumerate(table["runs"][0]["columns"]):
+                if stem in (column, f"m{column}"):
+                    return {"table": number, "column": place}
+    return None
+
+
+def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
+    """Compares the config of each run with that of the first run."""
+    return [
+        {"name": name, "text": describe([key for key in compare(runs[0].config, run.config) if key.path != "work_dir"])}
+        for name, run in zip(names[1:], runs[1:], strict=True)
+        if runs[0].config is not None and run.config is not None
+    ]
 
 
 def _asset(name: str) -> str:
@@ -184,34 +191,31 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     the latest step of each image, and what remains of the budget is for the same number of earlier steps of each.
     `budget` is the maximum size of all data URIs in characters.
     """
-    found: list[dict[str, Any]] = []
     unread: list[list[str]] = [[] for _ in runs]
     sources: dict[str, int] = {}  # maps each data URI to its index
+    shown: list[tuple[dict[str, Any], list[RunImage]]] = []  # with the images of earlier steps
+    left_out = frames_left_out = 0
     # Alternate between runs, so that a small budget covers each of them.
     names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
-    keys = [key for keys in zip_longest(*names) for key in keys if key is not None]
-    left_out = 0
-    shown: list[tuple[dict[str, Any], list[RunImage]]] = []
-    for number, name in keys:
+    for number, name in filter(None, chain.from_iterable(zip_longest(*names))):
         images = [image for image in runs[number].images if image.name == name]
         frames = _frames(images[-1:], unread[number])
-        if not _add(frames, sources, budget // 2):
+        if _add(frames, sources, budget // 2):
+            shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
+        else:
             left_out += 1
-            continue
-        shown.append(({"run": number, "name": name, "frames": frames}, images[:-1]))
     # Add the same number of earlier steps for each image, so that all can be shown at the same step.
     used = sum(map(len, sources))
     count = min(_MAX_FRAMES - 1, (budget - used) // max(used, 1))
-    frames_left_out = 0
     for entry, earlier in shown:
-        frames = _frames(_spread(earlier, count), unread[entry["run"]])
-        if _add(frames, sources, budget):
-            entry["frames"] = frames + entry["frames"]
-            frames_left_out += max(len(earlier) - count, 0)
-        else:
-            frames_left_out += len(earlier)
-        if entry["frames"]:
-            found.append(entry)
+        chosen = earlier
+        if len(earlier) > count:  # evenly spaced, including the first one
+            chosen = [earlier[part * len(earlier) // count] for part in range(count)]
+        frames = _frames(chosen, unread[entry["run"]])
+        fits = _add(frames, sources, budget)
+        entry["frames"] = (frames if fits else []) + entry["frames"]
+        frames_left_out += len(earlier) - (len(chosen) if fits else 0)
+    found = [entry for entry, _ in shown if entry["frames"]]
     return Embedded(found, list(sources), left_out, frames_left_out, unread)
 
 
@@ -224,13 +228,6 @@ def _add(frames: Sequence[dict[str, Any]], sources: dict[str, int], budget: int)
     for panel in panels:
         panel["src"] = sources.setdefault(panel["src"], len(sources))
     return True
-
-
-def _spread(images: list[RunImage], count: int) -> list[RunImage]:
-    """Returns at most `count` evenly spaced images, including the first one."""
-    if len(images) <= count:
-        return images
-    return [images[part * len(images) // count] for part in range(count)]
 
 
 def _frames(images: Sequence[RunImage], unread: list[str]) -> list[dict[str, Any]]:
@@ -250,31 +247,32 @@ def _read(image: RunImage) -> dict[str, Any]:
         if opened.width * opened.height > _MAX_PIXELS:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}")
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
-    boxes, legend = _layout(layout, pixels.size)
+    boxes: list[Any] = [["", 0, 0, *pixels.size]]
+    legend: list[Any] = []
+    with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
+        boxes, legend = _layout(json.loads(layout), pixels.size)
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
-    for caption, box in boxes:
+    for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
         panel.thumbnail((side, side))
         panel.save(out, "WEBP", quality=_QUALITY)
-        panels.append(
-            {"caption": caption, "src": f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"}
-        )
-    return {
-        "panels": panels,
-        "legend": [{"label": label, "color": f"rgb({red} {green} {blue})"} for label, red, green, blue in legend],
-    }
+        encoded = base64.b64encode(out.getvalue()).decode()
+        panels.append({"caption": caption, "src": f"data:image/webp;base64,{encoded}"})
+    return {"panels": panels, "legend": legend}
 
 
-def _layout(text: Any, size: tuple[int, int]) -> tuple[list[tuple[str, tuple[int, int, int, int]]], list[Any]]:
+def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
     """Returns the captions with their boxes, and the legend, from the layout in a file.
 
-    If there is no valid layout, the whole image is the only box.
+    Raises:
+        ValueError: The layout is invalid.
     """
-    with suppress(TypeError, ValueError, KeyError, OverflowError, RecursionError):
-        layout = json.loads(text)
-        panels = [(str(caption), (int(a), int(b), int(c), int(d))) for caption, a, b, c, d in layout["panels"]]
-        legend = [(str(label), int(red), int(green), int(blue)) for label, red, green, blue in layout["legend"]]
-        inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, (a, b, c, d) in panels)
-        if inside and 0 < len(panels) <= _MAX_PANELS:
-            return panels, legend
-    return [("", (0, 0, *size))], []
+    boxes = [[str(caption), *map(int, box)] for caption, *box in layout["panels"]]
+    legend = [
+        {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
+        for label, red, green, blue in layout["legend"]
+    ]
+    inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, a, b, c, d in boxes)
+    if not inside or not 0 < len(boxes) <= _MAX_PANELS:
+        raise ValueError("not a layout of the image")
+    return boxes, legend

@@ -42,10 +42,9 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     """
     curves: dict[tuple[str, str], list[Curve]] = {}
     for number, run in enumerate(runs):
-        for mode in dict.fromkeys(series.mode for series in run.series):
-            own = {series.name: series for series in run.series if series.mode == mode}
-            for name, series in own.items():
-                if mode == "train" or not is_of_class(name, own):
+        for mode, scalars in _by_mode(run).items():
+            for name, series in scalars.items():
+                if mode == "train" or not is_of_class(name, scalars):
                     curves.setdefault((mode, name), []).append(Curve(number, series, ""))
     equal: dict[tuple[str, str], set[str]] = {}
     for (mode, name), first in _repeated(curves).items():
@@ -53,23 +52,32 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
         del curves[mode, name]
     most = _MAX_POINTS // max(sum(map(len, curves.values())), 1)
     most = min(max(most, _MIN_PER_CURVE), _MAX_PER_CURVE)
-
-    loss = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
-    if loss:
-        for (mode, name), found in curves.items():
+    charts = {key: _chart(key, curves[key], equal.get(key, set()), most) for key in sorted(curves, key=_order)}
+    shown = headline and charts.get((headline.mode, headline.name))
+    loss_key = "train", "loss"
+    if loss_key in charts:
+        losses = [curve._replace(label="training") for curve in curves[loss_key]]
+        for (mode, name), validated in curves.items():
             dataset, metric = split_dataset(name)
             if mode == "val" and metric == "loss":
                 label = f"validation: {dataset}" if dataset else "validation"
-                loss += [each._replace(label=label) for each in found]
-    charts = {key: _chart(key, found, equal.get(key, set()), most) for key, found in curves.items()}
-    shown = headline and charts.get((headline.mode, headline.name))
-    others = [key for key in sorted(charts, key=_order) if key not in (("train", "loss"),) or not loss]
+                losses += [curve._replace(label=label) for curve in validated]
+        charts[loss_key] = _chart(loss_key, losses, equal.get(loss_key, set()), most)
+    loss = charts.pop(loss_key, None)
     return Charts(
-        _chart(("train", "loss"), loss, equal.get(("train", "loss"), set()), most) if loss else None,
+        loss,
         shown,
-        [charts[key] for key in others if not _is_detail(key)],
-        [charts[key] for key in others if _is_detail(key)],
+        [chart for key, chart in charts.items() if not _is_detail(key)],
+        [chart for key, chart in charts.items() if _is_detail(key)],
     )
+
+
+def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
+    """Returns the scalars of each mode by name."""
+    modes: dict[str, dict[str, Series]] = {}
+    for series in run.series:
+        modes.setdefault(series.mode, {})[series.name] = series
+    return modes
 
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
@@ -78,27 +86,23 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
     Duplicates have the same values in all runs, the same mode and the same validation set. A loss can only duplicate
     another loss, and a learning rate only another learning rate.
     """
-    kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
+    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        points: list[tuple[float, ...]] = [
-            (curve.run, *point) for curve in curves[mode, name] for point in curve.series.points
-        ]
         if kind or not _is_detail((mode, name)):  # others may be equal by chance
-            kinds.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
+            points = [(curve.run, *point) for curve in curves[mode, name] for point in curve.series.points]
+            groups.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
     return {
-        (mode, name): first for (mode, _, _), group in kinds.items() for name, first in find_duplicates(group).items()
+        (mode, name): first for (mode, _, _), group in groups.items() for name, first in find_duplicates(group).items()
     }
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:
     """Returns a sort key: training losses come first, then other training scalars, then the validation sets."""
     mode, name = key
-    return (
-        (mode != "train", "loss" not in name)
-        if mode == "train"
-        else (mode != "train", mode == "test", split_dataset(name)[0])
-    )
+    if mode == "train":
+        return 0, "loss" not in name
+    return 1, mode == "test", split_dataset(name)[0]
 
 
 def _is_detail(key: tuple[str, str]) -> bool:
@@ -112,16 +116,9 @@ def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most:
     encoded = []
     for run, series, label in curves:
         points = thinned(series.points, most)
-        encoded.append(
-            {
-                "run": run,
-                "mode": series.mode,
-                "label": label,
-                "x": [short(x) for x, _ in points],
-                "y": [short(y) for _, y in points],
-                "thinned": len(points) < len(series.points),
-            }
-        )
+        x, y = ([short(value) for value in values] for values in zip(*points, strict=True))
+        is_thinned = len(points) < len(series.points)
+        encoded.append({"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned})
     return {
         "name": metric,
         "set": dataset,
@@ -164,15 +161,13 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):
         for table in run.per_class or tables_of_scalars(run):
-            groups.setdefault((table.dataset, table.metric, table.mode), {}).setdefault(number, []).append(table)
-    for by_run in groups.values():
-        for number, tables in by_run.items():  # the classes may change when a run is resumed
-            last = tables[-1]
-            by_run[number] = [each for each in tables if each.columns == last.columns and _names(each) == _names(last)]
-    widths = [
-        len(tables[-1].rows) * (len(tables[-1].columns) - 1) for each in groups.values() for tables in each.values()
-    ]
-    most = max(_MAX_VALUES // max(sum(widths), 1), _MIN_STEPS)
+            tables = groups.setdefault((table.dataset, table.metric, table.mode), {}).setdefault(number, [])
+            if tables and (tables[-1].columns, _names(tables[-1])) != (table.columns, _names(table)):
+                tables.clear()  # the classes may change when a run is resumed
+            tables.append(table)
+    latest = [tables[-1] for by_run in groups.values() for tables in by_run.values()]
+    width = sum(len(table.rows) * (len(table.columns) - 1) for table in latest)
+    most = max(_MAX_VALUES // max(width, 1), _MIN_STEPS)
     return [
         {
             "set": dataset,
@@ -187,10 +182,9 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
 def tables_of_scalars(run: Run) -> list[PerClassResults]:
     """Builds tables of per-class results that were recorded only as scalars, such as `IoU.shoe`."""
     values: dict[tuple[str, str, str], dict[str, dict[float, float]]] = {}
-    for mode in dict.fromkeys(series.mode for series in run.series if series.mode != "train"):
-        own = {series.name: series for series in run.series if series.mode == mode}
-        for name, series in own.items():
-            if is_of_class(name, own):
+    for mode, scalars in _by_mode(run).items():
+        for name, series in scalars.items() if mode != "train" else ():
+            if is_of_class(name, scalars):
                 dataset, metric = split_dataset(name.removeprefix("test/"))
                 quantity, dot, label = metric.partition(".")
                 if not dot:  # `shoe_precision` is the average precision of a class
@@ -210,14 +204,14 @@ def _names(table: PerClassResults) -> list[str]:
 
 def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None, most: int) -> dict[str, Any]:
     last = len(tables) - 1
-    places = {round(part * last / (most - 1)) for part in range(most)}
-    best_place = next((place for place, table in enumerate(tables) if table.step == best), None)
-    chosen = sorted(places | ({best_place} if best_place is not None else set()))
-    shown = [tables[place] for place in chosen]
+    chosen = {round(part * last / (most - 1)) for part in range(most)}
+    chosen |= {place for place, table in enumerate(tables) if table.step == best}
+    shown = [tables[place] for place in sorted(chosen)]
+    steps = [table.step for table in shown]
     return {
         "run": number,
-        "steps": [table.step for table in shown],
-        "best": chosen.index(best_place) if best_place is not None else None,
+        "steps": steps,
+        "best": steps.index(int(best)) if best in steps else None,
         "last": len(shown) - 1,
         "columns": shown[-1].columns[1:],
         "classes": _names(shown[-1]),

@@ -4,17 +4,15 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from footplate.checkpoint import BEST, number_in
-from footplate.checkpoint.latest import best_prefix, checkpoint_templates
+from footplate.checkpoint import BEST
+from footplate.checkpoint.latest import best_prefix
 from footplate.hooks.metric_rules import Rule
 from footplate.messages import format_bytes, one_line
 from footplate.records.message_hub import split_dataset
@@ -26,19 +24,20 @@ from footplate.tools.analysis import (
     save_best_settings,
     summarize,
 )
-from footplate.tools.diff import compare
+from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Point, Run, Series
 
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
-_SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
+_SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
 _MIN_VALIDATIONS = 3  # to judge overfitting and noise
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # training log lines over which a loss is averaged
 _MIN_TRIALS = 5  # complete trials, to judge parameters
 _MAX_WIDTH = 48
+_MISSING = "–"
 _NORMAL = 1.96  # 95% of a normal distribution lie within this number of standard deviations
 
 
@@ -50,24 +49,24 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     training loss.
     """
     ranked = [ranked_metrics(run) for run in runs]
-    shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
-    candidates = [each for each in ranked[0] if each[0].name in shared] or list(chain.from_iterable(ranked))
+    shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
+    candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
         selecting = [metric] if metric else save_best_settings(runs[0])[0]
-        return min(candidates, key=lambda each: (each[0].name not in selecting, "loss" in each[0].name))
-    trained = [series for run in runs for series in run.series if "loss" in series.name]
-    return (trained[0], "less") if trained else None
+        return min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
+    losses = (series for run in runs for series in run.series if "loss" in series.name)
+    loss = next(losses, None)
+    return (loss, "less") if loss else None
 
 
 def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> list[int]:
     """Returns the indices of runs, sorted by their best headline metric. Runs without the metric come last."""
 
-    def rank(place: int) -> tuple[bool, float]:
-        found = headline and runs[place].find(headline[0].name, headline[0].mode)
-        if headline is None or found is None:
-            return True, 0.0
-        value = find_best(found, headline[1])["value"]
-        return False, value if headline[1] == "less" else -value
+    def rank(place: int) -> float:
+        series = headline and runs[place].find(headline[0].name, headline[0].mode)
+        if headline is None or series is None:
+            return math.inf
+        return find_best(series, headline[1])["value"] * (1 if headline[1] == "less" else -1)
 
     return sorted(range(len(runs)), key=rank)
 
@@ -89,36 +88,13 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
     """
-    summary = summarize(run)
-    metric, sets, loss = None, [], None
-    if headline is not None:
-        found, rule = run.find(headline[0].name, headline[0].mode), headline[1]
-        if found is not None:
-            best = find_best(found, rule)
-            (first_at, first), (last_at, last) = found.points[0], found.points[-1]
-            metric = {
-                **best,
-                "first": {"value": first, "iteration": first_at},
-                "last": {"value": last, "iteration": last_at},
-                "count": len(found.points),
-                "step": abs(last - found.points[-2][1]) if len(found.points) >= _MIN_VALIDATIONS else 0,
-            }
-            dataset, name = split_dataset(found.name)
-            sets = [
-                {"name": other, "value": dict(series.points).get(best["iteration"])}
-                for series in run.series
-                for other, metric_name in [split_dataset(series.name)]
-                if series.mode == found.mode and metric_name == name and other
-            ]
-            sets = sets if dataset and len(sets) > 1 else []
-            losses = run.find(f"{dataset}/loss" if dataset else "loss", "val")
-            loss = dict(losses.points).get(best["iteration"]) if losses is not None and name != "loss" else None
     device = run.environment.get("accelerator")
     return {
-        **summary,
-        "metric": metric,
-        "sets": sets,
-        "valLoss": loss,
+        **summarize(run),
+        "metric": None,
+        "sets": [],
+        "valLoss": None,
+        **(_headline_facts(run, *headline) if headline else {}),
         "state": run_state(run),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
@@ -126,21 +102,49 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
     }
 
 
+def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
+    """Returns `metric`, `sets` and `valLoss` for `describe_run`, or {} if the run does not have the metric."""
+    series = run.find(headline.name, headline.mode)
+    if series is None:
+        return {}
+    points, best = series.points, find_best(series, rule)
+    dataset, name = split_dataset(series.name)
+    others = [(split_dataset(other.name), other) for other in run.series if other.mode == series.mode]
+    sets = [
+        {"name": other_set, "value": dict(other.points).get(best["iteration"])}
+        for (other_set, other_name), other in others
+        if other_name == name and other_set
+    ]
+    losses = run.find(f"{dataset}/loss" if dataset else "loss", "val") if name != "loss" else None
+    return {
+        "metric": {
+            **best,
+            "first": {"value": points[0][1], "iteration": points[0][0]},
+            "last": {"value": points[-1][1], "iteration": points[-1][0]},
+            "count": len(points),
+            "step": abs(points[-1][1] - points[-2][1]) if len(points) >= _MIN_VALIDATIONS else 0,
+        },
+        "sets": sets if dataset and len(sets) > 1 else [],
+        "valLoss": dict(losses.points).get(best["iteration"]) if losses else None,
+    }
+
+
 def run_state(run: Run) -> dict[str, Any]:
     """Returns the numbers of completed and planned iterations. The former is read from scalars and checkpoint names."""
     length = run.epoch_length or 0
-    saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
-    positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
-    done = max([count_iterations(run), *positions])
+    saved = [match for file in run.checkpoints if (match := _SAVED.search(file.name))]
+    done = max(
+        [count_iterations(run), *(int(name["at"]) * (1 if name["unit"] == "iter" else length) for name in saved)]
+    )
     cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
-    sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
+    sections = [cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}]
     totals = [
-        (section.get(key), unit)
-        for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]
+        section[key] * unit
+        for section in sections
         for key, unit in (("max_iters", 1), ("max_epochs", length))
+        if isinstance(section, Mapping) and type(section.get(key)) is int
     ]
-    lengths = [total * unit for total, unit in totals if isinstance(total, int) and not isinstance(total, bool)]
-    planned = next((each for each in lengths if each > 0), None)
+    planned = next((total for total in totals if total > 0), None)
     return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
 
 
@@ -149,20 +153,16 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
 
     A run from Python has no config from which a command could build its model, so the command is one of Python.
     """
-    prefix, templates = best_prefix(headline), checkpoint_templates({})
-    if run.config is not None:
-        with suppress(Exception):  # the config of another engine may contain anything here
-            templates = checkpoint_templates(run.config._cfg_dict)
+    prefix = best_prefix(headline)
     best = [
         file
         for file in run.checkpoints
-        if file.name.startswith(prefix)
-        and any(number_in(template, file.name.removeprefix(prefix)) is not None for template in templates)
+        if file.name.startswith(prefix) and _SAVED.fullmatch(file.name.removeprefix(prefix))
     ]
-    regular = [file for file in run.checkpoints if not file.name.startswith(BEST)]
-    if not best and not regular:
+    candidates = best or [file for file in run.checkpoints if not file.name.startswith(BEST)]
+    if not candidates:
         return None
-    file: Path = (best or regular)[-1]
+    file = candidates[-1]
     command = f"footplate predict {shlex.quote(str(file))} IMAGES"
     if run.config is not None and isinstance(run.config._cfg_dict.get("model"), str):
         command = f"model.load_state_dict(footplate.checkpoint.load_checkpoint({str(file)!r})['state_dict'])"
@@ -182,44 +182,36 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         the `kind` ("good", "warning", "bad" or "unknown").
     """
     losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
-    judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None
     main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
-    if judged is None and headline is not None and main is not None and main.mode != "train":
-        judged = (main, headline[1])
-    candidates = [main, *losses, run.find("loss", "train")]
-    failed = next((each for each in candidates if each is not None and each.ends_nonfinite), None)
-    if failed is not None:
-        shown = name_in_log(run, failed) if failed.mode != "train" else f"training {failed.name}"
-        text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
-        return _fit("bad", "not finite", text)
-    if judged is None or len(judged[0].points) < _MIN_VALIDATIONS:
+    trained = run.find("loss", "train")
+    for series in filter(None, (main, *losses, trained)):
+        if series.ends_nonfinite:
+            shown = name_in_log(run, series) if series.mode != "train" else f"training {series.name}"
+            return _fit("bad", "not finite", f"The {shown} is not finite after iteration {series.points[-1][0]:.0f}.")
+    judged, rule = (losses[0], "less") if losses else (main, headline[1] if headline else "less")
+    if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
         return _fit("unknown", "unknown", "At least three validations are needed.")
-    series, rule = judged
-    name = name_in_log(run, series) if series.mode == "val" else series.name
+    name = name_in_log(run, judged) if judged.mode == "val" else judged.name
     label = "validation loss" if losses else name
-    best = find_best(series, rule)
-    last = series.points[-1][1]
-    values = [value for _, value in series.points]
-    extent = max(values) - min(values)
-    worse = abs(last - best["value"])
-    at = f"{best['iteration']:.0f}"
-    if not extent or not math.isfinite(extent) or worse <= _NOTABLE * extent:
+    best, values = find_best(judged, "less" if rule == "less" else "greater"), [value for _, value in judged.points]
+    noise = _NOTABLE * (max(values) - min(values))
+    worse = abs(values[-1] - best["value"])
+    if worse <= noise or not math.isfinite(noise):
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
         if losses:
             return _fit("good", "no sign", text)
         return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
-    change = f"the {label} went from {best['value']:.4g} at {at} to {last:.4g}"
-    if abs(values[-2] - best["value"]) <= _NOTABLE * extent:
+    change = f"the {label} went from {best['value']:.4g} at {best['iteration']:.0f} to {values[-1]:.4g}"
+    if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only in the last validation, {change}.")
-    trained = run.find("loss", "train")
+    change = change[0].upper() + change[1:]
     if trained is None:
-        return _fit("unknown", "unclear", f"{change[0].upper()}{change[1:]}.")
+        return _fit("unknown", "unclear", f"{change}.")
     before, after = _mean_until(trained.points, best["iteration"]), _mean_until(trained.points, math.inf)
-    if after < before:
-        text = f"{change[0].upper()}{change[1:]}, while the training loss fell from {before:.4g} to {after:.4g}."
-        return _fit("warning", f"yes, since {at}", text)
-    text = f"{change[0].upper()}{change[1:]}, but the training loss did not fall either."
-    return _fit("unknown", "unclear", text)
+    if after >= before:
+        return _fit("unknown", "unclear", f"{change}, but the training loss did not fall either.")
+    text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
+    return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
 
 
 def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
@@ -248,8 +240,8 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
         "keys": _keys(sweep.trials),
         "importance": describe_importance(sweep),
         "trials": [
-            {"number": each.number, "values": each.values, "state": each.state, "score": each.score, "note": each.note}
-            for each in sweep.trials
+            {"number": info.number, "values": info.values, "state": info.state, "score": info.score, "note": info.note}
+            for info in sweep.trials
         ],
     }
 
@@ -257,32 +249,26 @@ def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
 def describe_importance(sweep: SweepSummary) -> str:
     """Returns a sentence about the parameter that matters most, by its rank correlation with the metric.
 
-    Only complete trials count. A parameter counts as important only if such a correlation would occur by chance in
-    fewer than 5% of sweeps. A non-numeric parameter with more than two values has no rank correlation.
+    Only complete trials and numeric parameters count. A parameter counts as important only if such a correlation would
+    occur by chance in fewer than 5% of sweeps.
     """
     trials = [trial for trial in sweep.trials if trial.state == "complete" and trial.score is not None]
-    count = f"{len(trials)} complete trials"
     if len(trials) < _MIN_TRIALS:
         return f"At least {_MIN_TRIALS} complete trials are needed to determine which parameter matters."
-    scores = [trial.score or 0.0 for trial in trials]
-    found: dict[str, float] = {}  # Spearman's rank correlations
+    scores = _ranks([trial.score or 0.0 for trial in trials])
+    correlations: dict[str, float] = {}  # of Spearman
     for key in _keys(trials):
-        values: list[Any] = [trial.values.get(key) for trial in trials]
-        if not all(isinstance(value, (int, float)) for value in values):
-            names = sorted({str(value) for value in values})
-            if len(names) != 2:  # without an order
-                continue
-            values = [names.index(str(value)) for value in values]
-        one, two = _ranks(values), _ranks(scores)
-        if np.ptp(one) and np.ptp(two):
-            found[key.rpartition(".")[2]] = float(np.corrcoef(one, two)[0, 1])
-    if not found:
-        return f"No parameter has a rank correlation with {sweep.metric} over {count}."
-    ranked = sorted(found, key=lambda key: -abs(found[key]))
-    texts = [f"{key} {found[key]:+.2f}".replace("-", "\u2212") for key in ranked]
-    if abs(found[ranked[0]]) < _NORMAL / math.sqrt(len(trials) - 1):
-        return f"No parameter clearly matters. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
-    return f"{ranked[0]} matters most. Rank correlation with {sweep.metric} over {count}: {', '.join(texts)}."
+        values = [trial.values.get(key) for trial in trials]
+        if all(isinstance(value, (int, float)) for value in values) and len(set(values)) > 1 and np.ptp(scores):
+            correlations[key.rpartition(".")[2]] = float(np.corrcoef(_ranks(values), scores)[0, 1])
+    measured = f"ank correlation with {sweep.metric} over {len(trials)} complete trials"
+    if not correlations:
+        return f"No parameter has a r{measured}."
+    ranked = sorted(correlations, key=lambda key: -abs(correlations[key]))
+    texts = [f"{key} {correlations[key]:+.2f}".replace("-", "\u2212") for key in ranked]
+    is_clear = abs(correlations[ranked[0]]) >= _NORMAL / math.sqrt(len(trials) - 1)
+    verdict = f"{ranked[0]} matters most" if is_clear else "No parameter clearly matters"
+    return f"{verdict}. R{measured}: {', '.join(texts)}."
 
 
 def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -293,20 +279,22 @@ def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if reference is None or run.config is None:
             continue
         for path, first, other in compare(reference, run.config):
-            texts = ["–", "–"]
-            for column, side in enumerate((first, other)):
-                if side is not None:
-                    value = side.value
-                    texts[column] = f"{value:.4g}" if isinstance(value, float) else brief(value, _MAX_WIDTH)
-            rows.setdefault(path, [texts[0] if each.config is not None else "–" for each in runs])[place] = texts[1]
+            row = rows.setdefault(path, [_brief(first) if each.config is not None else _MISSING for each in runs])
+            row[place] = _brief(other)
     return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
+
+
+def _brief(side: Side | None) -> str:
+    if side is None:
+        return _MISSING
+    return f"{side.value:.4g}" if isinstance(side.value, float) else brief(side.value, _MAX_WIDTH)
 
 
 def _keys(trials: "Sequence[TrialInfo]") -> list[str]:
     return list(dict.fromkeys(key for trial in trials for key in trial.values))
 
 
-def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+def _ranks(values: Sequence[Any]) -> npt.NDArray[np.float64]:
     """Returns the ranks ``(N,)`` of values. Equal values receive the mean of their ranks."""
     _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     means: npt.NDArray[np.float64] = np.cumsum(counts) - counts / 2

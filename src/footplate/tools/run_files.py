@@ -4,8 +4,7 @@ import json
 import logging
 import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,8 +16,6 @@ from footplate.errors import ConfigError, DataError
 
 _logger = logging.getLogger("footplate.tools")
 MAX_BYTES = 256 << 20
-_MAX_CHARACTERS = 1 << 20  # of a line
-_MAX_LINES = 100_000  # of a log
 
 
 def is_safe(file: Path, folder: Path) -> bool:
@@ -49,41 +46,38 @@ def modification_time(file: Path) -> float:
         return 0
 
 
-def read_lines(file: Path) -> Iterator[str]:
-    """Yields the lines of a text file with their line endings. Replaces bytes that are not valid UTF-8.
+def read_text(file: Path) -> str:
+    """Returns the content of a text file. Replaces bytes that are not valid UTF-8.
 
     Raises:
-        DataError: The file cannot be read, is too large, or contains a line that is too long.
+        DataError: The file cannot be read or is too large.
     """
     try:
-        size = os.stat(file).st_size
+        size = file.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"'{file}' is {size >> 20} MB, which exceeds the limit of {MAX_BYTES >> 20} MB")
-        with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
-            while line := stream.readline(_MAX_CHARACTERS):
-                if len(line) == _MAX_CHARACTERS:
-                    raise DataError(f"'{file}' contains a line with more than {_MAX_CHARACTERS} characters")
-                yield line
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
 
 
-def read_logs(files: Iterable[Path]) -> Iterator[str]:
-    """Yields the last 100,000 lines of each log, without line endings. Logs a warning for a log that cannot be read."""
+def read_logs(files: Iterable[Path]) -> list[str]:
+    """Returns the lines of several logs. Logs a warning for a log that cannot be read."""
+    lines: list[str] = []
     for file in files:
         try:
-            yield from deque((line.rstrip("\r\n") for line in read_lines(file)), maxlen=_MAX_LINES)
+            lines += read_text(file).splitlines()
         except DataError as error:
             _logger.warning("%s", error.message)
+    return lines
 
 
-def read_small(file: Path) -> str:
-    """Returns the first 4 Mi characters of a text file, or "" if it cannot be read."""
-    try:
-        with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(4 << 20)
-    except OSError:
-        return ""
+def read_record(file: Path, folder: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file of a run, or {} if it is missing or damaged; the rest of the run is useful."""
+    with suppress(DataError, ValueError, RecursionError):
+        record = json.loads(read_text(file)) if is_safe(file, folder) else {}
+        return record if isinstance(record, dict) else {}
+    return {}
 
 
 class Start(NamedTuple):
@@ -109,26 +103,23 @@ class Start(NamedTuple):
 
 def read_start(folder: Path) -> Start:
     """Reads the record of a start. Returns one without a kind if there is no valid record."""
-    file = folder / "start.json"
-    with suppress(ValueError, RecursionError, KeyError, TypeError):  # missing or damaged
-        found = json.loads(read_small(file)) if is_safe(file, folder) else {}
-        start = Start(
+    record = read_record(folder / "start.json", folder)
+    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
+        length = record["epoch_length"]
+        return Start(
             folder=folder,
-            kind=check_choice("kind", found["kind"], ("train", "resume", "val", "test")),
-            time=datetime.fromisoformat(found["time"]).astimezone(timezone.utc).isoformat(timespec="microseconds"),
-            iteration=check_count("iteration", found["iteration"], least=0, most=MAX_RUN_LENGTH),
-            epoch_length=found["epoch_length"],
-            counts_epochs=found["metric_step"] == "epoch",
+            kind=check_choice("kind", record["kind"], ("train", "resume", "val", "test")),
+            time=datetime.fromisoformat(record["time"]).astimezone(timezone.utc).isoformat(timespec="microseconds"),
+            iteration=check_count("iteration", record["iteration"], least=0, most=MAX_RUN_LENGTH),
+            epoch_length=None if length is None else check_count("epoch_length", length, most=MAX_RUN_LENGTH),
+            counts_epochs=record["metric_step"] == "epoch",
         )
-        if start.epoch_length is not None:
-            check_count("epoch_length", start.epoch_length, most=MAX_RUN_LENGTH)
-        return start
     return Start(folder)
 
 
 def starts_of(folder: Path) -> list[Start]:
     """Returns the starts of a run in order."""
-    starts = [read_start(each) for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
 
 
@@ -139,12 +130,9 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 def environment_of(folder: Path) -> dict[str, Any]:
     """Returns the environment of the newest start in a run folder, or {} if it is not recorded or damaged."""
-    records = [start.folder / "environment.json" for start in reversed(starts_of(folder))]
-    files = safe_files((each for each in (*records, folder / "environment.json") if each.exists()), folder)
-    with suppress(ValueError, RecursionError):  # damaged; the rest of the run is still useful
-        found = json.loads(read_small(files[0])) if files else {}
-        return found if isinstance(found, dict) else {}
-    return {}
+    files = [start.folder / "environment.json" for start in reversed(starts_of(folder))]
+    newest = next((file for file in files if file.exists()), folder / "environment.json")
+    return read_record(newest, folder)
 
 
 def config_of(folder: Path) -> Config | None:
@@ -155,16 +143,16 @@ def config_of(folder: Path) -> Config | None:
     Args:
         folder: A work_dir, the folder of one start, or its `vis_data` folder.
     """
-    reason = ""
     # The newest start comes first. The JSON form of a config comes before its Python form.
-    records = (*(start.folder / "vis_data" for start in reversed(starts_of(folder))), folder / "vis_data", folder)
-    files = safe_files((each / name for each in records for name in ("config.json", "config.py")), folder)
-    others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)
-    for file in (*files, *sorted(others, key=modification_time, reverse=True)):
+    folders = [*(start.folder / "vis_data" for start in reversed(starts_of(folder))), folder / "vis_data", folder]
+    recorded = [parent / name for parent in folders for name in ("config.json", "config.py")]
+    others = sorted(folder.glob("*.py"), key=modification_time, reverse=True)
+    reasons = []
+    for file in safe_files(dict.fromkeys((*recorded, *others)), folder):
         try:
             return read_recorded(file)
         except ConfigError as error:
-            reason = reason or f"{error.message} ({file})"
-    if reason:
-        _logger.warning("Cannot read the config of the run: %s", reason)
+            reasons.append(f"{error.message} ({file})")
+    if reasons:
+        _logger.warning("Cannot read the config of the run: %s", reasons[0])
     return None

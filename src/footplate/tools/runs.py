@@ -5,7 +5,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -20,21 +20,20 @@ from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
 from footplate.records.message_hub import is_undefined
 from footplate.tools.run_files import (
-    Start,
     config_of,
     environment_of,
     in_order,
     modification_time,
-    read_lines,
     read_logs,
-    read_small,
     read_start,
+    read_text,
     safe_files,
     starts_of,
 )
 
 _logger = logging.getLogger("footplate.tools")
-_POSITION = frozenset({"step", "iter", "epoch", "mode"})
+_POSITION = frozenset({"step", "iter", "epoch", "mode", "at"})
+_TIMES = frozenset({"lr", "time", "data_time", "memory"})  # of validations; not of interest
 
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
@@ -105,53 +104,31 @@ def read_run(path: str | Path) -> Run:
         DataError: There are no finite scalars, or a file is invalid.
     """
     path = Path(path)
-    files = [path] if path.is_file() else safe_files(_scalar_files(path), path)
+    files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
     if not files:
         raise _no_run(path)
-    lines: list[dict[str, Any]] = []
-    evaluated: list[dict[str, Any]] = []  # by starts that did not train
-    length, derived = None, []
-    for file in in_order(files):
-        start, own = read_start(file.parent.parent), list(_read_lines(file))
-        if not start.trains:
-            evaluated += [{**line, "at": start.iteration} for line in own]
-        elif start.kind:
-            length = start.epoch_length
-            lines = _append_start(lines, _place_recorded(own, start), start.iteration)
-        else:
-            length = _derive_epoch_length(own) or length
-            lines = _append_start(lines, own, _place_derived(own, length))
-            derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
-    if evaluated:
-        lines = sorted([*lines, *evaluated], key=lambda line: line["at"])
+    lines, length, derived = _joined_lines(files)
     series = _series(lines)
     if not series:
         raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
     folder = path if path.is_dir() else path.parent
     starts = [start.folder for start in starts_of(folder)] if path.is_dir() else [folder]
-
-    explained = safe_files((start / "explained.txt" for start in starts), folder)
-    images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
-    validated = [int(line["at"]) for line in lines if line["mode"] == "val"]
-    found = [_read_image_name(file, validated) for file in safe_files(images, folder)]
     warnings = _warnings(folder)
-    ends = [
-        f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
+    diverged = [
+        f"{one.name} ({one.mode}) after iteration {one.points[-1][0]:.0f}" for one in series if one.ends_nonfinite
     ]
-    if ends:
-        warnings.append(f"Non-finite until the end of the run: {list_names(ends, _MAX_NAMES)}.")
+    if diverged:
+        warnings.append(f"Non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
         warnings.append(f"The run does not record {' or '.join(derived)}. Derived from its log.")
+    explained = safe_files((start / "explained.txt" for start in starts), folder)
     return Run(
         folder=path,
         series=series,
         epoch_length=length,
-        images=sorted(
-            filter(None, found),
-            key=lambda image: (image.name.startswith("test_"), image),
-        ),
+        images=_images(starts, folder, [int(line["at"]) for line in lines if line["mode"] == "val"]),
         config=config_of(folder),
-        explained=read_small(explained[-1]) if explained else "",
+        explained=read_text(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(in_order(folder.glob("**/per_class.jsonl")), folder)),
         environment=environment_of(folder),
         warnings=warnings,
@@ -181,74 +158,103 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     return runs
 
 
-def _read_image_name(file: Path, validated: Iterable[int]) -> RunImage | None:
-    """Returns the image in a file `name_step.png`, or None for another name.
+def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> list[RunImage]:
+    """Returns the images `name_step.png` of a run, those of tests last.
 
     The hooks of MMDetection and MMPose save `val_img` at the iteration of the validation plus the index of the batch.
     """
-    match = _IMAGE.fullmatch(file.name)
-    if match is None:
-        return None
-    name, step = match["name"], int(match["step"])
-    at = max((each for each in validated if each <= step), default=step)
-    return RunImage(f"val_img, batch {step - at + 1}", at, file) if name == "val_img" else RunImage(name, step, file)
+    images = []
+    for file in safe_files((file for start in starts for file in start.glob("vis_data/vis_image/**/*.png")), folder):
+        match = _IMAGE.fullmatch(file.name)
+        if match is None:
+            continue
+        name, step = match["name"], int(match["step"])
+        if name == "val_img":
+            at = max((iteration for iteration in validated if iteration <= step), default=step)
+            name, step = f"val_img, batch {step - at + 1}", at
+        images.append(RunImage(name, step, file))
+    return sorted(images, key=lambda image: (image.name.startswith("test_"), image))
 
 
 def _no_run(path: Path) -> DataError:
     if not path.exists():
-        siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = [str(sibling) for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), siblings))
-    if not path.is_dir():
-        return DataError(f"'{path}' is neither a regular file nor a folder")
-    below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
-    if below:
+    runs = [str(child) for child in sorted(path.iterdir()) if _scalar_files(child)] if path.is_dir() else []
+    if runs:
         return DataError(
-            f"'{path}' is not a run, but it contains {pluralize(len(below), 'run')}",
-            notes=[f"Choose one or more of them: {list_names(below, _MAX_NAMES)}"],
+            f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
+            notes=[f"Choose one or more of them: {list_names(runs, _MAX_NAMES)}"],
         )
     return DataError(f"there are no run scalars in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
 
 
 def _scalar_files(folder: Path) -> list[Path]:
     """Returns the scalar files of all starts. If they have several formats, returns only the newest format."""
-    if not folder.is_dir():
-        return []
-    for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
-        found = list(folder.glob(pattern))
-        if found:
-            return found
-    return []
+    patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
+    formats = (list(folder.glob(pattern)) for pattern in patterns)
+    return next(filter(None, formats), []) if folder.is_dir() else []
 
 
 _name_in_line = lru_cache(maxsize=2048)(one_line)  # a name with line breaks would break tables
 
 
-def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    for number, text in enumerate(read_lines(file), start=1):
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    texts = read_text(file).split("\n")
+    for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
+        where = f"line {number} of '{file}'"
         try:
             line = json.loads(text)
         except (ValueError, RecursionError) as error:  # an integer with too many digits also raises ValueError
-            if number > 1 and not text.endswith("\n"):
-                return  # an incomplete last line: the run was killed or is still writing
-            raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
+            if 1 < number == len(texts):
+                break  # an incomplete last line: the run was killed or is still writing
+            raise DataError(f"{where} is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
-            where = f"line {number} of '{file}'"
             for key in ("step", "iter", "epoch"):
                 if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
-            if not isinstance(line.get("mode") or "", str):
-                raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
-            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_value(value)}
-            line["mode"] = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
-            yield line
+            mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
+            values = {_name_in_line(key): value for key, value in line.items() if _is_value(value)}
+            lines.append({**values, "mode": mode})
+    return lines
 
 
-def _place_recorded(lines: Iterable[dict[str, Any]], start: Start) -> list[dict[str, Any]]:
-    """Adds the training iteration to each line as `at`. The steps of metrics may count epochs."""
-    unit = start.epoch_length if start.counts_epochs and start.epoch_length else 1
-    return [{**line, "at": float(line.get("step", 0) * (1 if line["mode"] == "train" else unit))} for line in lines]
+def _joined_lines(files: Sequence[Path]) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+    """Joins the scalars of all starts of a run.
+
+    Returns the lines with their training iterations as `at`, the iterations per epoch or None, and what the run does
+    not record, so that it was derived.
+    """
+    trained: list[dict[str, Any]] = []
+    evaluated: list[dict[str, Any]] = []  # by starts that did not train
+    length, derived = None, []
+    for file in files:
+        start, lines = read_start(file.parent.parent), _read_lines(file)
+        if not start.trains:
+            evaluated += [{**line, "at": start.iteration} for line in lines]
+            continue
+        if start.kind:
+            length = start.epoch_length
+            unit = length if start.counts_epochs and length else 1  # of the steps of metrics
+            for line in lines:
+                line["at"] = float(line.get("step", 0) * (1 if line["mode"] == "train" else unit))
+            position: float = start.iteration
+        else:
+            length = _derive_epoch_length(lines) or length
+            position = _place_derived(lines, length)
+            derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
+        if lines:  # they replace the later lines of earlier starts, and a validation that the start repeated
+            repeated = {line["mode"] for line in lines if line["at"] == position}
+            trained = [
+                line
+                for line in trained
+                if line["at"] < position or (line["at"] == position and line["mode"] not in repeated)
+            ]
+            trained += lines
+    return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length, derived
 
 
 def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
@@ -285,35 +291,22 @@ def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     return None if counts_run else max(map(int, steps))
 
 
-def _append_start(before: list[dict[str, Any]], lines: list[dict[str, Any]], position: float) -> list[dict[str, Any]]:
-    """Appends the lines of a start that began after `position` iterations to those of earlier starts.
-
-    Removes the lines of later iterations, and a validation at `position` if the start repeated it.
-    """
-    repeated = {line["mode"] for line in lines if line["at"] == position}
-    kept = [
-        line for line in before if line["at"] < position or (line["at"] == position and line["mode"] not in repeated)
-    ]
-    return kept + lines if lines else before
-
-
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
-    found: dict[tuple[str, str], list[Point]] = {}
+    points: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
     for line in lines:
         for label, value in line.items():
             name = label.removeprefix(f"{line['mode']}/")
-            if name not in _POSITION and name != "at" and _is_value(value):
-                if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
-                    continue
-                if line["mode"] != "train" and is_undefined(name, value):
-                    continue
-                key = "test" if name.startswith("test/") else line["mode"], name
-                if not _is_number(value):
-                    last_nonfinite[key] = line["at"]
-                else:
-                    found.setdefault(key, []).append((line["at"], float(value)))
-    return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
+            if name in _POSITION:
+                continue
+            if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
+                continue
+            key = "test" if name.startswith("test/") else line["mode"], name
+            if _is_number(value):
+                points.setdefault(key, []).append((line["at"], float(value)))
+            else:
+                last_nonfinite[key] = line["at"]
+    return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
 
 
 def _is_value(value: object) -> bool:
@@ -326,24 +319,23 @@ def _is_number(value: object) -> bool:
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
     """Returns the total sizes of the checkpoints in a folder. Skips those that a running training removes meanwhile."""
-    files = [file for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()]
-    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
+    contents = {file: [file] for file in folder.glob("*") if file.suffix in SUFFIXES and file.is_file()}
+    for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}"):
+        contents[layout.parent] = [file for file in layout.parent.glob("*") if file.is_file()]
     sizes = {}
-    for path in sorted([*files, *sharded], key=modification_time):
+    for path in sorted(contents, key=modification_time):
         with suppress(FileNotFoundError):
-            parts = [file for file in path.iterdir() if file.is_file()] if path in sharded else [path]
-            sizes[path] = sum(file.stat().st_size for file in parts)
+            sizes[path] = sum(file.stat().st_size for file in contents[path])
     return sizes
 
 
 def _warnings(folder: Path) -> list[str]:
     """Returns the warnings and errors of a run. For runs of other engines, reads them from the text logs."""
     lines = []
-    files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
-    for line in read_logs(files):
+    for line in read_logs(safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)):
         with suppress(ValueError, RecursionError, KeyError, TypeError):  # damaged
-            found = json.loads(line)
-            lines.append(" - ".join(str(found[key]) for key in ("time", "logger", "level", "message")))
+            record = json.loads(line)
+            lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
     of_others = [log for log in folder.glob("**/*.log") if not (log.parent / "environment.json").exists()]
     log = read_logs(safe_files(sorted(of_others), folder))
     return lines + [line for line in log if " - WARNING - " in line or " - ERROR - " in line]
