@@ -15,7 +15,6 @@ from footplate.tools.check import check
 from footplate.tools.failing_module import ComponentError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY, Points, ToyModel, settings
-from tests.tools.conftest import TEXT
 
 
 def told(folder: Path, wrapper: str) -> str:
@@ -93,26 +92,6 @@ def test_check_calls_own_hooks_with_the_metrics_of_one_batch(tmp_path: Path) -> 
 
 
 @HOOKS.register_module()
-class ReadsTheModel(Hook):
-    def before_train(self, runner: Any) -> None:
-        runner.unwrapped_model.layers.requires_grad_(True)
-        runner.model.train()
-        self.width = runner.model.layers[0].out_features
-
-
-def test_check_names_the_line_that_needs_the_unwrapped_model(tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(f"{TINY}\ncustom_hooks = [dict(type='ReadsTheModel')]\n")
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
-    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "self.width =" in text)
-    (found,) = (each for each in check(cfg).warnings if "unwrapped_model" in each)
-    assert found == (
-        f"{__file__}:{line}: with several processes, runner.model is a wrapper, which has no 'layers'. "
-        "Write runner.unwrapped_model.layers."
-    )
-
-
-@HOOKS.register_module()
 class PerSetHook(Hook):
     """Counts the samples of each validation set, as the loop names it."""
 
@@ -145,18 +124,6 @@ def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> Non
     with pytest.raises(ComponentError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
         check_with_hook(tmp_path, "acuracy", "default_hooks['own']")
     assert caught.value.key == "default_hooks.own"
-
-
-@pytest.mark.parametrize(("size", "padding"), [(128, "75%"), (80, None)])
-def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, padding: str | None) -> None:
-    preprocessor = f"dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[255.0] * 3, size=({size}, {size}))"
-    pipeline = "_dataloader['dataset']['pipeline'] = [dict(type='PackSegInputs')]"
-    packed = f"train{pipeline}\nval{pipeline}\nmodel['num_classes'] = 11"
-    (tmp_path / "padded.py").write_text(f"{TEXT}\n{packed}\nmodel['data_preprocessor'] = {preprocessor}\n")
-    cfg = Config.fromfile(str(tmp_path / "padded.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
-    found = [each for each in check(cfg).warnings if "padding" in each]
-    assert [each[: len("75% of the pixels")] for each in found] == ([f"{padding} of the pixels"] if padding else [])
 
 
 class PairsOfBatches(EpochBasedTrainLoop):
