@@ -86,11 +86,11 @@ def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, 
     Duplicates have the same values in all runs, the same mode and the same validation set. A loss can only duplicate
     another loss, and a learning rate only another learning rate.
     """
-    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
+    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float, float]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
         if kind or not _is_detail((mode, name)):  # others may be equal by chance
-            points = [(curve.run, *point) for curve in curves[mode, name] for point in curve.series.points]
+            points = [(float(curve.run), *point) for curve in curves[mode, name] for point in curve.series.points]
             groups.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
     return {
         (mode, name): first for (mode, _, _), group in groups.items() for name, first in find_duplicates(group).items()

@@ -66,7 +66,8 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
         series = headline and runs[place].find(headline[0].name, headline[0].mode)
         if headline is None or series is None:
             return math.inf
-        return find_best(series, headline[1])["value"] * (1 if headline[1] == "less" else -1)
+        value: float = find_best(series, headline[1])["value"]
+        return value if headline[1] == "less" else -value
 
     return sorted(range(len(runs)), key=rank)
 
@@ -138,13 +139,12 @@ def run_state(run: Run) -> dict[str, Any]:
     )
     cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
     sections = [cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}]
-    totals = [
-        section[key] * unit
-        for section in sections
-        for key, unit in (("max_iters", 1), ("max_epochs", length))
-        if isinstance(section, Mapping) and type(section.get(key)) is int
-    ]
-    planned = next((total for total in totals if total > 0), None)
+    planned = None
+    for section in sections:
+        for key, unit in (("max_iters", 1), ("max_epochs", length)):
+            total = section.get(key) if isinstance(section, Mapping) else None
+            if isinstance(total, int) and total * unit > 0:
+                planned = planned or total * unit
     return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
 
 
