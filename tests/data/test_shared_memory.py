@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from footplate.data import RecordStore, SampleLoader
 from footplate.data.batches import pseudo_collate
-from footplate.data.shared_memory import SentBatch, SharedIndices
+from footplate.data.shared_memory import SentBatch
 from footplate.errors import DataError
 
 
@@ -54,25 +54,6 @@ def test_forked_workers_do_not_copy_the_records() -> None:
     assert found[0] < found[1] - 4_000  # kilobytes; the list is copied page by page as references are counted
 
 
-class Counting(Dataset[int]):
-    def __init__(self) -> None:
-        self.indices = SharedIndices()
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int) -> int:
-        return self.indices.add(index // 2) * 0
-
-
-def test_workers_share_a_set_of_indices() -> None:
-    dataset = Counting()
-    for _ in range(2):
-        for _ in DataLoader(dataset, num_workers=2):
-            pass
-    assert len(dataset.indices) == 4
-
-
 class Unsendable(Dataset[Any]):
     """Returns a generator, which cannot be sent between processes, for the samples `where`."""
 
@@ -103,7 +84,8 @@ def test_a_sample_that_cannot_be_sent_is_reported() -> None:
     with pytest.raises(DataError) as caught:
         next(found)
     assert caught.value.message == (
-        "sample 5 cannot be sent from a worker to the main process: TypeError: cannot pickle 'generator' object"
+        "the batch of samples 4, 5, 6, 7 cannot be sent from a worker to the main process: TypeError: cannot pickle "
+        "'generator' object"
     )
     assert caught.value.notes == (
         "Return samples that can be pickled, or set num_workers=0 to read in the main process.",

@@ -116,18 +116,12 @@ def test_arrays_with_objects_are_not_unpickled(tmp_path: Path) -> None:
         dataset[0]
 
 
-def npy_header(size: int) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (size,)})
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("files", "fields", "expected"),
     [
         ({"png": b"", "cls": b"seven"}, None, "'b.cls' .* cannot be parsed: invalid literal for int"),
         ({"png": b"", "json": b"[1]"}, None, "'b.json' .* it must be a JSON object, not list"),
-        ({"npy": npy_header(10**15)}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
+        ({"npy": b"x"}, {"array": "npy"}, "'b.npy' .* cannot be parsed: "),
     ],
 )
 def test_a_file_that_cannot_be_parsed_is_an_error(
@@ -182,10 +176,10 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shards", "kind", "expected"),
     [
-        ("empty", DataError, "there are no .tar files in '.*empty'"),
+        ("empty", DataError, "there are no shards"),
         ("nowhere", DataError, "'.*nowhere' is neither a .tar file nor a folder"),
         (3, ArgumentError, "shards must be a path or a list of paths"),
-        ("{0..99999999}.tar", ArgumentError, "the range .* is empty or too long"),
+        ("{9..0}.tar", DataError, "there are no shards"),
         (["a.tar", "b.tar", "./a.tar"], ArgumentError, "a shard is listed twice"),
     ],
 )

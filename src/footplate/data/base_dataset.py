@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence, Set, Sized
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count, check_flag
 from footplate.data.annotations import join_root, load_annotations, read_lines
-from footplate.data.shared_memory import RecordStore, SharedIndices, trim_heap
+from footplate.data.shared_memory import RecordStore, trim_heap
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, StorageError
@@ -24,6 +26,7 @@ from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _LARGE = 1 << 20  # bytes of records
+_MAX_FLAGS = 1 << 20
 Indices: TypeAlias = int | Sequence[int]
 
 
@@ -61,7 +64,7 @@ class BaseDataset(Dataset[Any]):
     on_error: Literal["stop", "skip"] = "stop"
     data_prefix: dict[str, Any]
     _fully_initialized = False
-    _skipped: SharedIndices | None = None
+    _skipped: Tensor | None = None
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class BaseDataset(Dataset[Any]):
         self.test_mode = check_flag("test_mode", test_mode)
         self.max_refetch = check_count("max_refetch", max_refetch, least=0)
         self.on_error = on_error
-        self._skipped = SharedIndices() if on_error == "skip" else None  # before the workers start
+        self._skipped = _shared_flags() if on_error == "skip" else None  # before the workers start
         self.data_list: Sequence[Any] = []
         if self.METAINFO is type(self).METAINFO:
             self._metainfo = self._load_metainfo(metainfo)
@@ -123,13 +126,15 @@ class BaseDataset(Dataset[Any]):
     @property
     def skipped(self) -> int:
         """The number of distinct samples that were skipped because they could not be read, over all workers."""
-        return len(self._skipped or ())
+        return 0 if self._skipped is None else int(self._skipped.sum())
 
     def log_skipped(self) -> None:
         """Reads the skipped samples again and logs why they are skipped, in case workers have logged it elsewhere."""
-        skipped, self._skipped = self._skipped or (), SharedIndices()
-        for index in skipped:
-            self._read_or_skip(index)
+        if self._skipped is not None:
+            indices = self._skipped.nonzero().flatten().tolist()
+            self._skipped.zero_()
+            for index in indices:
+                self._read_or_skip(index)
 
     def full_init(self) -> None:
         """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
@@ -211,7 +216,7 @@ class BaseDataset(Dataset[Any]):
         else:
             self.data_list = [copy.deepcopy(self.data_list[each]) for each in selected]
         if self._skipped is not None:
-            self._skipped = SharedIndices()  # indices now refer to other samples
+            self._skipped = _shared_flags()  # indices now refer to other samples
 
     def get_subset(self, indices: Indices) -> Self:
         """Returns a copy of this dataset with the records that `get_subset_` selects."""
@@ -246,10 +251,17 @@ class BaseDataset(Dataset[Any]):
             if self.on_error == "stop" or self.test_mode:
                 raise
             if self._skipped is None:  # `on_error` was set after the constructor; workers then count separately
-                self._skipped = SharedIndices()
-            if self._skipped.add(idx):  # otherwise, an earlier epoch has warned
-                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, len(self._skipped), error)
+                self._skipped = _shared_flags()
+            is_known = bool(self._skipped[idx % _MAX_FLAGS])  # an earlier epoch has warned
+            self._skipped[idx % _MAX_FLAGS] = True
+            if not is_known:
+                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, self.skipped, error)
             return None
+
+
+def _shared_flags() -> Tensor:
+    """Returns a flag for each sample in memory that workers share. Indices that differ by 2**20 share a flag."""
+    return torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:

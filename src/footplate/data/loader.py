@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.samplers import DefaultSampler, set_epoch
-from footplate.data.shared_memory import SentBatch, find_unpicklable
+from footplate.data.shared_memory import SentBatch
 from footplate.data.workers import InterruptibleIterator, WorkerInit, WorkerProgress, WorkerSetup, data_wait
 from footplate.errors import DataError, FootplateError, StorageError
 
@@ -249,10 +249,11 @@ class BatchReader(Dataset[Any]):
         try:
             return SentBatch(batch)
         except Exception as error:
-            indices = find_unpicklable(batch, key.indices)
-            which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
+            samples = _list_indices(key.indices)
             hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
-            message = f"{which} cannot be sent from a worker to the main process: {_summarize(error)}"
+            message = (
+                f"the batch of samples {samples} cannot be sent from a worker to the main process: {_summarize(error)}"
+            )
             return ReadFailure.of(message, error, [hint])
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:

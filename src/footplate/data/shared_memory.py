@@ -1,13 +1,12 @@
-"""Data that the main process and its workers share in memory: records, a counter, and the batches of workers."""
+"""Data that the main process and its workers share in memory: records, and the batches of workers."""
 
 import ctypes
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
-from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_MOST_INDICES = 1 << 20
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes: a tensor up to this size, such as a label, is copied, so that it does not keep the block
 
@@ -97,40 +95,6 @@ def trim_heap() -> None:
             trim(0)
 
 
-class SharedIndices:
-    """A set of sample indices in memory that the main process shares with its forked or spawned workers.
-
-    Each index has its own byte, so that no locks are needed. Indices that differ by a multiple of 2**20 count as one.
-    A copy of a set starts with its indices and is independent of it.
-
-    Args:
-        flags: The memory of another set, which is then shared.
-    """
-
-    def __init__(self, flags: Any = None) -> None:
-        self._flags: Any = RawArray("B", _MOST_INDICES) if flags is None else flags
-
-    def __len__(self) -> int:
-        return int(np.count_nonzero(np.frombuffer(self._flags, np.uint8)))
-
-    def __iter__(self) -> Iterator[int]:
-        yield from np.flatnonzero(np.frombuffer(self._flags, np.uint8)).tolist()
-
-    def add(self, index: int) -> bool:
-        """Adds an index. Returns whether no process has added it before."""
-        is_new = not self._flags[index % _MOST_INDICES]
-        self._flags[index % _MOST_INDICES] = 1
-        return is_new
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        is_copied = context.get_spawning_popen() is None
-        return (_copy_indices, (bytes(self._flags),)) if is_copied else (SharedIndices, (self._flags,))
-
-
-def _copy_indices(content: bytes) -> SharedIndices:
-    return SharedIndices(RawArray("B", content))
-
-
 class SentBatch:
     """A batch on its way from a worker to the main process, which receives the batch itself.
 
@@ -209,15 +173,3 @@ def _views(memory: Tensor, extents: Sequence[tuple[int, int]]) -> list[memoryvie
     content: Any = memory.numpy()
     whole = memoryview(content)
     return [whole[first : first + size] for first, size in extents]
-
-
-def find_unpicklable(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
-    """Returns the index of the sample that cannot be pickled, or all indices of the batch if the sample is unknown."""
-    values = batch.values() if isinstance(batch, Mapping) else [batch]
-    columns = [value for value in values if isinstance(value, (list, tuple)) and len(value) == len(indices)]
-    for position, index in enumerate(indices):
-        try:
-            pickle.dumps([column[position] for column in columns])
-        except Exception:  # classes may raise any exception
-            return [index]
-    return indices

@@ -24,10 +24,9 @@ from footplate.data.annotations import explain_read_errors, join_root, with_retr
 from footplate.data.base_dataset import BaseDataset, Indices
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Transform
-from footplate.errors import ArgumentError, DataError, FootplateError, StorageError
+from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.registry import DATASETS
 from footplate.storage import (
-    NO_SPACE,
     FileStatus,
     absolute,
     base_name,
@@ -51,7 +50,6 @@ _VERSION = 2  # of the index
 _BLOCK = 512  # bytes of a tar header
 _MAX_PADDING = 1024 + 10_240  # bytes after the last file: the end-of-archive marker, and zeros up to a full record
 _THREADS = 8  # for loading indexes
-_MAX_SHARDS = 1_000_000
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")  # the key of a sample, and the extension
 _META = re.compile(r"__[^/]*__($|/)")  # files that are no samples
@@ -161,18 +159,13 @@ class WebDataset(BaseDataset):
         reduce_zero_label: bool = False,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
-        if fields is not None and not (isinstance(fields, Mapping) and fields and all(map(_is_field, fields.items()))):
-            message = "fields must be a dict that maps keys of a record to extensions, such as dict(img_path='jpg;png')"
-            raise ArgumentError(message, key="fields", found=fields)
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-            raise ArgumentError("ignore_index must be an integer", key="ignore_index", found=ignore_index)
         self.shards = expand_shards(shards, check_path("data_root", data_root, optional=True))
-        self.fields = None if fields is None else {key: _split_names(names) for key, names in fields.items()}
+        self.fields = None if fields is None else _split_fields(fields)
         self.ignore_index = ignore_index
         self.reduce_zero_label = check_flag("reduce_zero_label", reduce_zero_label)
-        self._cache_dir = None if cache_dir is None else os.path.expanduser(check_path("cache_dir", cache_dir))
+        self._cache_dir = None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir))
         self._copies: dict[int, str] = {}  # the paths of local copies by the index of the shard
-        self._indexes: list[ShardIndex] = []  # without files, which are in the records
+        self._sizes: list[int] = []  # of the shards, in bytes
         self._digest = ""  # of the shards so far
         super().__init__(
             metainfo=metainfo,
@@ -232,12 +225,12 @@ class WebDataset(BaseDataset):
     def _records(self, indexes: Iterator[ShardIndex]) -> Iterator[tuple[int, str, dict[str, tuple[Any, ...]]]]:
         for number, index in enumerate(indexes):
             shard = self.shards[number]
-            self._indexes.append(index._replace(members=[]))
+            self._sizes.append(index.status.size)
             content = json.dumps([self._digest, base_name(shard), index.status.size, index.members])
             self._digest = hashlib.sha256(content.encode()).hexdigest()
             for key, files in index.samples(shard).items():
                 if self.fields is None:
-                    usual = {field: _split_names(names) for field, names in _USUAL_FIELDS.items()}
+                    usual = _split_fields(_USUAL_FIELDS)
                     self.fields = {
                         field: names for field, names in usual.items() if field == "img_path" or {*names} & {*files}
                     }
@@ -272,35 +265,24 @@ class WebDataset(BaseDataset):
                 is_uploaded = path == paths[0] and not is_local(shard)
                 if index.status == current or (is_uploaded and index.status.size == current.size):
                     return index._replace(status=current)
-            with self._open(number, current) as stream:
+            with self._open(number, current.size) as stream:
                 index = ShardIndex(current, _scan(shard, stream))
-        content = {"version": _VERSION, **current._asdict(), "members": index.members}
+        content = json.dumps({"version": _VERSION, **current._asdict(), "members": index.members})
         for path in paths if is_local(shard) else paths[1:]:
             with suppress(OSError):
-                commit_bytes(path, json.dumps(content, separators=(",", ":")).encode())
+                commit_bytes(path, content.encode())
                 return index
         _logger.warning("The index of '%s' cannot be saved, so each run scans the shard again.", shard)
         return index
 
-    def _open(self, number: int, current: FileStatus) -> IO[Any]:
+    def _open(self, number: int, size: int) -> IO[Any]:
         """Opens a shard, or the local copy of a remote shard."""
-        shard = self.shards[number]
-        if is_local(shard) or self._cache_dir is None:
+        shard, folder = self.shards[number], self._cache_dir
+        if is_local(shard) or folder is None:
             return open_file(shard)
         path = self._copies.get(number)
         if path is None or not os.path.exists(path):
-            folder = os.path.abspath(self._cache_dir)
-            try:
-                path = self._copies[number] = with_retries(lambda url: local_copy(url, folder, current.size), shard)
-            except OSError as error:
-                name = str(error.filename)  # of the cache or a parent; a storage package sets no name or another one
-                if error.errno not in NO_SPACE and not name.startswith(folder) and not folder.startswith(name):
-                    raise
-                raise StorageError(
-                    f"the cache '{folder}' cannot be written: {error}",
-                    key="cache_dir",
-                    notes=["Use another folder, or cache_dir=None."],
-                ) from error
+            path = self._copies[number] = with_retries(lambda url: local_copy(url, folder, size), shard)
         return open_file(path)
 
     def _read(self, number: int, members: Sequence[Member]) -> list[bytes]:
@@ -309,7 +291,7 @@ class WebDataset(BaseDataset):
         begin, end = min(each.offset for each in members), max(each.offset + each.size for each in members)
         with explain_read_errors("shard", shard):
             if is_local(shard) or self._cache_dir is not None:
-                with self._open(number, self._indexes[number].status) as stream:
+                with self._open(number, self._sizes[number]) as stream:
                     stream.seek(begin)
                     data = stream.read(end - begin)
             else:
@@ -321,7 +303,7 @@ class WebDataset(BaseDataset):
     def _read_record(self, idx: int, files: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
         """Reads files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
-        shard, members = self.shards[number], {field: Member(*each) for field, each in files.items()}
+        shard, members = self.shards[number], {field: Member(*file) for field, file in files.items()}
         contents = dict(zip(members, self._read(number, list(members.values())), strict=True))
         record: dict[str, Any] = {}
         if self._metainfo.get("classes") is not None:
@@ -355,16 +337,16 @@ def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
     Raises:
         DataError: There are no shards.
-        ArgumentError: `shards` is neither a path nor a list of paths, or a range is reversed.
+        ArgumentError: `shards` is neither a path nor a list of paths.
 
     Example:
         >>> expand_shards("a-{08..10}.tar", "data")
         ['data/a-08.tar', 'data/a-09.tar', 'data/a-10.tar']
     """
     several = [shards] if isinstance(shards, str | os.PathLike) else shards
-    if not isinstance(several, Sequence) or not all(isinstance(each, str | os.PathLike) and each for each in several):
+    if not isinstance(several, Sequence) or not all(isinstance(path, str | os.PathLike) for path in several):
         raise ArgumentError("shards must be a path or a list of paths", key="shards", found=shards)
-    paths = [path for each in several for path in _expand(join_root(root, os.fspath(each)))]
+    paths = [path for pattern in several for path in _expand(join_root(root, os.fspath(pattern)))]
     if not paths:
         raise DataError("there are no shards", key="shards", found=shards)
     if len({absolute(path) for path in paths}) < len(paths):
@@ -377,12 +359,8 @@ def _expand(path: str) -> list[str]:
     if match is not None:
         first, last = match.groups()
         width = len(first) if first.startswith("0") else 0
-        numbers = range(int(first), int(last) + 1)
-        rest = _expand(path[match.end() :]) if _RANGE.search(path, match.end()) else [path[match.end() :]]
-        if not 0 < len(numbers) * len(rest) <= _MAX_SHARDS:
-            message = f"the range '{match.group()}' of shards is empty or too long"
-            raise ArgumentError(message, key="shards", found=path)
-        return [f"{path[: match.start()]}{number:0{width}d}{end}" for number in numbers for end in rest]
+        numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
+        return [shard for number in numbers for shard in _expand(path[: match.start()] + number + path[match.end() :])]
     if base_name(path).lower().endswith(".tar"):
         return [path]
     with explain_read_errors("folder", path):
@@ -391,19 +369,19 @@ def _expand(path: str) -> list[str]:
         except (FileNotFoundError, NotADirectoryError) as error:
             notes = missing_path_notes(path) or [str(error)]
             raise DataError(f"'{path}' is neither a .tar file nor a folder", key="shards", notes=notes) from error
-    shards = [join(path, name) for name in names if name.lower().endswith(".tar") and not name.startswith(".")]
-    if not shards:
-        raise DataError(f"there are no .tar files in '{path}'", key="shards", found=names[:3])
-    return shards
+    return [join(path, name) for name in names if name.lower().endswith(".tar") and not name.startswith(".")]
 
 
-def _is_field(field: tuple[Any, Any]) -> bool:
-    key, names = field
-    return isinstance(key, str) and isinstance(names, str) and bool(_split_names(names))
+def _split_fields(fields: Mapping[str, str]) -> dict[str, list[str]]:
+    """Returns the extensions of each field.
 
-
-def _split_names(names: str) -> list[str]:
-    return [name.strip().lower().removeprefix(".") for name in names.split(";") if name.strip(" .")]
+    Raises:
+        ArgumentError: `fields` is not a dict of extensions.
+    """
+    if not isinstance(fields, Mapping) or not fields or not all(isinstance(names, str) for names in fields.values()):
+        message = "fields must be a dict that maps keys of a record to extensions, such as dict(img_path='jpg;png')"
+        raise ArgumentError(message, key="fields", found=fields)
+    return {key: [name.strip().lower().removeprefix(".") for name in names.split(";")] for key, names in fields.items()}
 
 
 def _scan(shard: str, stream: IO[Any]) -> list[Member]:
@@ -415,14 +393,14 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
     members = []
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for each in archive:
-                if each.issparse() or not (each.isreg() or each.isdir()):
+            for entry in archive:
+                if entry.issparse() or not (entry.isreg() or entry.isdir()):
                     raise DataError(
-                        f"'{each.name}' in the shard '{shard}' is a link, a sparse file or a device",
+                        f"'{entry.name}' in the shard '{shard}' is a link, a sparse file or a device",
                         notes=["Create the shard with 'tar --dereference --hard-dereference', without '--sparse'."],
                     )
-                if each.isreg():
-                    members.append(Member(each.name, each.offset_data, each.size))
+                if entry.isreg():
+                    members.append(Member(entry.name, entry.offset_data, entry.size))
             end = archive.offset
     except tarfile.TarError as error:
         raise DataError(
@@ -446,14 +424,12 @@ def _read_index(path: str) -> ShardIndex | None:
         content = json.loads(with_retries(read_bytes, path))
         if content["version"] != _VERSION:
             return None
-        return ShardIndex(
-            FileStatus(content["size"], content["modified"]),
-            [Member(str(name), int(offset), int(size)) for name, offset, size in content["members"]],
-        )
+        members = [Member(str(name), int(offset), int(size)) for name, offset, size in content["members"]]
+        return ShardIndex(FileStatus(content["size"], content["modified"]), members)
     # Object stores may refuse access to a file that does not exist.
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (ValueError, KeyError, TypeError, RecursionError):  # such as a page of a server
+    except (ValueError, KeyError, TypeError):  # such as a page of a server
         _logger.warning("Ignoring '%s', because it is not a valid index.", path)
         return None
 
@@ -465,8 +441,7 @@ def _parse(field: str, content: bytes, member: Member, shard: str) -> Any:
         value = _PARSERS.get(extension, bytes)(content)
         if field == "record" and not isinstance(value, dict):
             raise ValueError(f"it must be a JSON object, not {type(value).__name__}")
-    except (ValueError, EOFError, RecursionError, OverflowError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        message = f"'{member.name}' of the shard '{shard}' cannot be parsed: {reason}"
+    except (ValueError, EOFError, RecursionError) as error:
+        message = f"'{member.name}' of the shard '{shard}' cannot be parsed: {error}"
         raise DataError(message, key=f"fields.{field}") from error
     return value

@@ -24,6 +24,7 @@ _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _SIGNAL, _EXIT_CODE = re.compile(r"killed by signal: ([^.\n]+)"), re.compile(r"with exit code (\d+)")
 _CRASHED = "Compiled code crashed. Read the sample with num_workers=0 and `python -X faulthandler` to find the line."
 _HINTS = {
+    "exit": "It exited without an error, for example through os._exit() or exit() in compiled code.",
     "SIGKILL": "If the kernel killed it for lack of memory, use fewer workers.",
     "SIGBUS": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
     **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
@@ -180,9 +181,24 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
     loaders = list(loaders)
     progress = _progress_of(loaders)
     message = f"{error} {error.__cause__ or ''}"  # torch may name the signal only in the cause
-    if progress and not isinstance(error, RuntimeError):  # a worker may have died while it sent a batch
-        message = _find_death([process for each in progress for process in each.processes()]) or message
-    explained = _explain(message, progress)
+    timeout, explained = _TIMEOUT.search(message), None
+    if timeout:
+        samples = [each.sample_of(process) for each in progress for process in each.processes()]
+        reading = ", ".join(str(index) for index in samples if index is not None)
+        explained = DataError(
+            f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
+            notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
+        )
+    else:
+        # Without torch's report, a worker may have died while it sent a batch.
+        deaths = _parse_deaths(message) or (() if isinstance(error, RuntimeError) else _await_death(progress))
+        for process, status in deaths:
+            index = next((each.sample_of(process) for each in progress if process in each.processes()), None)
+            if index is not None and explained is None:
+                notes = [f"process {process}: {_describe_status(status)}"]
+                name = signal.Signals(-status).name if status < 0 else "exit"
+                notes += [_HINTS[name]] if name in _HINTS else []
+                explained = DataError(f"a worker of the data loader died while it read sample {index}", notes=notes)
     if explained is not None:
         kill_workers(loaders)
         for note in getattr(error, "__notes__", ()):
@@ -225,62 +241,37 @@ def is_worker_death(error: RuntimeError) -> bool:
 
 
 def _progress_of(loaders: Iterable[Any]) -> list[WorkerProgress]:
-    found = (getattr(loader, "worker_progress", None) for loader in loaders)
-    return [progress for progress in found if progress is not None]
+    progress = (getattr(loader, "worker_progress", None) for loader in loaders)
+    return [each for each in progress if each is not None]
 
 
-def _find_death(processes: Sequence[int]) -> str | None:
-    """Returns torch's message for a worker that is dead or dies within seconds, or None if all stay alive."""
+def _parse_deaths(message: str) -> list[tuple[int, int]]:
+    """Returns the ids of the dead workers in torch's message, with exit code or negated signal number."""
+    processes, killed, exited = _PIDS.search(message), _SIGNAL.search(message), _EXIT_CODE.search(message)
+    status = int(exited[1]) if exited else 0
+    if killed:
+        numbers = [-number for number in signal.Signals if signal.strsignal(number) == killed[1].strip()]
+        status = next(iter(numbers), status)
+    return [(int(process), status) for process in processes[1].split(",")] if processes else []
+
+
+def _await_death(progress: Sequence[WorkerProgress]) -> list[tuple[int, int]]:
+    """Returns the id and the status of a worker that is dead or dies within seconds, as `_parse_deaths` does."""
     deadline = time.monotonic() + _DEATH_DELAY
     try:
         while hasattr(os, "waitid") and time.monotonic() < deadline:
-            for process in processes:
+            for process in [process for each in progress for process in each.processes()]:
                 with contextlib.suppress(ChildProcessError):
-                    found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-                    if found:
-                        has_exited = found.si_code == os.CLD_EXITED
-                        return _death_message(process, found.si_status if has_exited else -found.si_status)
+                    death = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+                    if death:
+                        return [(process, death.si_status * (1 if death.si_code == os.CLD_EXITED else -1))]
             time.sleep(0.01)
     except RuntimeError as error:  # torch's own report, which can be raised at any point
-        return str(error)
-    return None
+        return _parse_deaths(str(error))
+    return []
 
 
-def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | None:
-    """Converts torch's message about workers to an error that names the samples. Returns None for other messages."""
-    timeout, death = _TIMEOUT.search(message), _PIDS.search(message)
-    if timeout:
-        samples = [each.sample_of(process) for each in progress for process in each.processes()]
-        reading = ", ".join(str(index) for index in samples if index is not None)
-        return DataError(
-            f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
-            notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
-        )
-    if not death:
-        return None
-    killed, exited = _SIGNAL.search(message), _EXIT_CODE.search(message)
-    how = f"exited with code {exited[1]}" if exited else "exited unexpectedly"
-    hint: str | None = "It exited without an error, for example through os._exit() or exit() in compiled code."
-    if killed:
-        text = killed[1].strip()
-        name = next((each.name for each in signal.Signals if _describe_signal(each) == text), text)
-        how, hint = f"killed by {name} ({text})", _HINTS.get(name)
-    for process in map(int, death[1].replace(" ", "").split(",")):
-        for each in progress:
-            index = each.sample_of(process)
-            if index is not None:
-                notes = [f"process {process}: {how}", *([hint] if hint else [])]
-                return DataError(f"a worker of the data loader died while it read sample {index}", notes=notes)
-    return None
-
-
-def _death_message(process: int | None, status: int) -> str:
-    """Returns torch's message for a dead worker. `status` is its exit code, or the negated signal number."""
-    how = f"exited unexpectedly with exit code {status}"
-    if status < 0:
-        how = f"is killed by signal: {_describe_signal(-status)}"
-    return f"DataLoader worker (pid {process}) {how}"
-
-
-def _describe_signal(number: int) -> str:
-    return signal.strsignal(number) or f"signal {number}"
+def _describe_status(status: int) -> str:
+    if status >= 0:
+        return f"exited with code {status}"
+    return f"killed by {signal.Signals(-status).name} ({signal.strsignal(-status)})"
