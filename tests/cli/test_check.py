@@ -80,7 +80,7 @@ MISTAKES = [
         "img_save_dir",
     ),
     Mistake(_SEED, 'launcher = "pytorh"', "launcher must be one of none, pytorch, slurm, mpi", "launcher", "pytorch"),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "a dataset must be an object, or a dict", "train_dataloader.dataset"),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be an object, or a dict", "train_dataloader.dataset"),
     Mistake(
         'type="Points", size=16',
         'type="Points", sze=16',

@@ -140,7 +140,7 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"sampler": {"type": "DefaultSampler", "shufle": 1}}, BuildError, "key sampler.shufle\n.*\n.*'shuffle'"),
         ({"collate_fn": {"type": "pseudo_colate"}}, UnknownNameError, "key collate_fn.type\n.*'pseudo_collate'"),
-        ({"multiprocessing_context": "spwan"}, ArgumentError, "one of .*\n.*\n.*\n  did you mean 'spawn'?"),
+        ({"multiprocessing_context": "spwan", "num_workers": 1}, ArgumentError, "cannot be built: .*'spawn'.*'spwan'"),
     ],
 )
 def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], message: str) -> None:

@@ -145,7 +145,7 @@ def test_any_exception_of_a_worker_is_reported_with_its_sample(deed: str) -> Non
 def test_the_signal_is_read_from_the_cause_of_the_error() -> None:
     loader, nobody = make("nothing"), 1 << 30
     assert loader.worker_progress is not None
-    loader.worker_progress.record(1, nobody, 7, 3)
+    loader.worker_progress.record(1, nobody, 3)
     cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
     with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
@@ -167,9 +167,8 @@ def test_workers_have_a_default_timeout() -> None:
 
     assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
     assert timeout(num_workers=1, timeout=np.float64(3)) == 3
-    with pytest.raises(ArgumentError, match="timeout must be a number of seconds") as caught:
+    with pytest.raises(ArgumentError, match="the data loader cannot be built: timeout option should be non-negative"):
         timeout(num_workers=1, timeout=-1)
-    assert caught.value.key == "timeout"
 
 
 def test_workers_ignore_signals_for_the_run() -> None:
@@ -179,8 +178,6 @@ def test_workers_ignore_signals_for_the_run() -> None:
 def test_other_errors_are_unchanged() -> None:
     with pytest.raises(RuntimeError, match="^own mistake$"), explain_worker_deaths([make("nothing"), [1]]):
         raise RuntimeError("own mistake")
-    with pytest.raises(FileNotFoundError, match="own file"), explain_worker_deaths([[1]]):
-        raise FileNotFoundError("own file")
 
 
 @pytest.mark.slow

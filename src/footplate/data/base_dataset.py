@@ -4,7 +4,7 @@ import copy
 import logging
 import operator
 import os
-from collections.abc import Mapping, Sequence, Set, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -150,7 +150,7 @@ class BaseDataset(Dataset[Any]):
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
         """Returns the records that `indices` selects; see the argument `indices` of the class."""
-        return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
+        return [self.data_list[index] for index in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Stores the records as bytes. Returns the bytes and the end offset of each record."""
@@ -166,11 +166,11 @@ class BaseDataset(Dataset[Any]):
         with at_key("ann_file"):
             metainfo, records = load_annotations(self.ann_file)
         self._metainfo = {**metainfo, **self._metainfo}
-        found: list[Any] = []
+        data_list: list[Any] = []
         for record in records:
             parsed = self.parse_data_info(record)
-            found.extend(parsed if isinstance(parsed, list) else [parsed])
-        return found
+            data_list.extend(parsed if isinstance(parsed, list) else [parsed])
+        return data_list
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         """Converts a raw record to one or more records of the dataset.
@@ -194,10 +194,11 @@ class BaseDataset(Dataset[Any]):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Returns a copy of one record, with its index as `sample_idx`."""
         self.full_init()
-        record = self.data_list[idx]
-        found: dict[str, Any] = record if self.serialize_data else copy.deepcopy(record)
-        found["sample_idx"] = idx if idx >= 0 else len(self) + idx
-        return found
+        record: dict[str, Any] = self.data_list[idx]
+        if not self.serialize_data:
+            record = copy.deepcopy(record)
+        record["sample_idx"] = idx if idx >= 0 else len(self) + idx
+        return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` requires this method."""
@@ -214,7 +215,7 @@ class BaseDataset(Dataset[Any]):
         if isinstance(self.data_list, RecordStore):
             self.data_list = self.data_list.subset(selected)
         else:
-            self.data_list = [copy.deepcopy(self.data_list[each]) for each in selected]
+            self.data_list = [copy.deepcopy(self.data_list[index]) for index in selected]
         if self._skipped is not None:
             self._skipped = _shared_flags()  # indices now refer to other samples
 
@@ -281,31 +282,22 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
             raise DataError(
                 f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
             )
-        elif (
-            key == "classes"
-            and value is not None
-            and (not isinstance(value, Sized) or isinstance(value, (Mapping, Set, bytes)))
-        ):
+        elif key == "classes" and value is not None and not isinstance(value, Sequence):
             raise ArgumentError("classes must be a list of names", key=f"metainfo.{key}", found=value)
         else:
             values[key] = copy.deepcopy(value)
     return values
 
 
-def _as_integers(indices: Any) -> list[int]:
-    try:
-        if not isinstance(indices, Mapping) and not any(isinstance(each, (bool, np.bool_)) for each in indices):
-            return [operator.index(each) for each in indices]
-    except TypeError:  # not iterable, or not integers
-        pass
-    raise ArgumentError("indices must be an integer or a list of integers", key="indices", found=indices)
-
-
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     """Returns the non-negative indices that `indices` selects from a list of length `size`."""
     if isinstance(indices, int) and not isinstance(indices, bool):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
-    several = _as_integers(indices)
-    if any(not -size <= each < size for each in several):
-        raise ArgumentError(f"indices must be from -{size} to {size - 1}", key="indices")
-    return [each % size for each in several]
+    try:
+        if not any(isinstance(index, (bool, np.bool_)) for index in indices):  # type: ignore[union-attr]  # a mask
+            return [range(size)[operator.index(index)] for index in indices]  # type: ignore[union-attr]
+    except (TypeError, IndexError):
+        pass
+    raise ArgumentError(
+        f"indices must be an integer or a list of integers from -{size} to {size - 1}", key="indices", found=indices
+    )

@@ -2,11 +2,8 @@
 
 import inspect
 import logging
-import math
-import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -20,7 +17,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from footplate.checks import check_count, check_flag
+from footplate.checks import check_count, check_flag, check_number
 from footplate.data.annotations import check_categories
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
@@ -47,7 +44,6 @@ LOADER_KEYS = (
 )
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
 _TIMEOUT = 600  # seconds without a batch, after which workers are considered to hang
-_START_METHODS = multiprocessing.get_all_start_methods()
 
 
 def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
@@ -90,7 +86,10 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         settings["batch_sampler"] = _build_entry(DATA_SAMPLERS, settings, "batch_sampler", **arguments)
         for key in ("shuffle", "drop_last"):
             settings.pop(key, None)
-    return SampleLoader(dataset, seed=seed, **settings)
+    try:
+        return SampleLoader(dataset, seed=seed, **settings)
+    except (TypeError, ValueError) as error:  # torch checks the other arguments
+        raise ArgumentError(f"the data loader cannot be built: {error}") from error
 
 
 def check_dataloader(cfg: Any) -> None:
@@ -105,12 +104,11 @@ def check_dataloader(cfg: Any) -> None:
     _check_settings(cfg)
     with at_key("dataset"):
         check_dataset(cfg["dataset"])
-    # Rejects strings and numbers; the characters of a string would be taken for samples or indices.
-    for key, noun in (("dataset", "dataset"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
-        if isinstance(cfg.get(key), str):
-            raise BuildError(f"a {noun} must be an object, or a dict with the key 'type'", key=key, found=cfg[key])
-        if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
-            raise BuildError(f"a {noun} must be a dict or an iterable of indices", key=key, found=cfg[key])
+    for key in ("dataset", "sampler", "batch_sampler"):
+        value = cfg.get(key)
+        # The characters of a string would be taken for samples or indices.
+        if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
+            raise BuildError(f"'{key}' must be an object, or a dict with the key 'type'", key=key, found=value)
     if isinstance(cfg.get("sampler"), Mapping):
         with at_key("sampler"):
             DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
@@ -125,26 +123,21 @@ def check_dataset(cfg: Any) -> None:
         FootplateError: A name or an argument is unknown.
     """
     if not isinstance(cfg, Mapping):
-        several = cfg if isinstance(cfg, (list, tuple)) else ()
-        if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
+        entries = cfg if isinstance(cfg, (list, tuple)) else ()
+        if entries and all(isinstance(entry, Mapping) and isinstance(entry.get("type"), str) for entry in entries):
             raise ArgumentError(  # they would be taken for samples
                 "dataset must be a single dict, not a list of dicts",
-                found=[dict(each) for each in several],
+                found=[dict(entry) for entry in entries],
                 notes=["Join the datasets with dict(type='ConcatDataset', datasets=[...])."],
             )
         return
     DATASETS.check(cfg)
-    wrapped = cfg.get("datasets")
-    datasets = {
-        f"datasets[{index}]": each for index, each in enumerate(wrapped if isinstance(wrapped, Sequence) else ())
-    }
-    for key, each in {"dataset": cfg.get("dataset"), **datasets}.items():
-        with at_key(key):
-            check_dataset(each)
-    if isinstance(cfg.get("pipeline"), Sequence):
-        for index, transform in enumerate(cfg["pipeline"]):
-            with at_key(f"pipeline[{index}]"):
-                TRANSFORMS.check(transform)
+    with at_key("dataset"):
+        check_dataset(cfg.get("dataset"))
+    for key, check in (("datasets", check_dataset), ("pipeline", TRANSFORMS.check)):
+        for index, entry in enumerate(cfg[key] if isinstance(cfg.get(key), Sequence) else ()):
+            with at_key(f"{key}[{index}]"):
+                check(entry)
 
 
 def _refuse_sections(loader: Any) -> None:
@@ -155,44 +148,18 @@ def _refuse_sections(loader: Any) -> None:
             found=type(loader),
             notes=["Pass DataLoader(dataset, batch_size=...)."],
         )
-    several = loader if isinstance(loader, (list, tuple)) else ()
-    for index, each in enumerate(several):
-        if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
+    for index, entry in enumerate(loader if isinstance(loader, (list, tuple)) else ()):
+        if isinstance(entry, Mapping) and (not entry or "dataset" in entry or isinstance(entry.get("type"), str)):
             raise ArgumentError(
                 "a data loader must be a single dict, not a list of dicts",
                 key=f"[{index}]",
-                found=dict(each),
+                found=dict(entry),
                 notes=["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."],
             )
 
 
-def _is_device(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and (value == "" or bool(torch.device(value)))  # "" is the current device
-    except RuntimeError:
-        return False
-
-
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
 """The minimum values of keys that are integers."""
-
-# Maps other keys to a check of their value and a description of valid values.
-_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout": (
-        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf,
-        "a number of seconds, or 0 to wait without a limit",
-    ),
-    "multiprocessing_context": (
-        lambda value: value in _START_METHODS or isinstance(value, BaseContext),
-        f"one of {', '.join(_START_METHODS)}",
-    ),
-    "pin_memory_device": (_is_device, "the name of a device"),
-    "generator": (lambda value: isinstance(value, torch.Generator), "a torch.Generator"),
-    "worker_init_fn": (
-        lambda value: callable(value) or isinstance(value, Mapping),
-        "a function or a dict with a 'type'",
-    ),
-}
 # The second key determines what the first one sets, so the first one would be ignored.
 _CONFLICTS = (("shuffle", "sampler"), ("shuffle", "batch_sampler"), ("drop_last", "batch_sampler"))
 
@@ -212,15 +179,11 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
-    if cfg.get("batch_size") == "auto":
-        raise ArgumentError(
-            "an automatic batch size is not possible here",
-            key="batch_size",
-            found="auto",
-            notes=["Only `train_dataloader` of `footplate train` and `footplate check` may have batch_size='auto'."],
-        )
-    for key in [each for each in LOADER_COUNTS if cfg.get(each) is not None]:
-        check_count(key, cfg[key], least=LOADER_COUNTS[key])
+    for key, least in LOADER_COUNTS.items():
+        if cfg.get(key) is not None:
+            check_count(key, cfg[key], least=least)
+    if cfg.get("timeout") is not None:
+        check_number("timeout", cfg["timeout"])
     for key, decider in _CONFLICTS:
         if cfg.get(key) and cfg.get(decider) is not None:
             raise ArgumentError(
@@ -231,11 +194,6 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
             )
     if cfg.get("sampler") is not None and not isinstance(cfg.get("batch_sampler"), (Mapping, type(None))):
         raise ArgumentError("'sampler' has no effect with a batch sampler that is already built", key="sampler")
-    for key, (is_valid, expected) in _VALUES.items():
-        if cfg.get(key) is not None and not is_valid(cfg[key]):
-            known = _START_METHODS if key == "multiprocessing_context" else ()
-            near = nearest(str(cfg[key]), known)
-            raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key], suggestion=near)
 
 
 def _build_dataset(cfg: Any) -> Any:
@@ -256,13 +214,8 @@ def _build_dataset(cfg: Any) -> Any:
         message = f"the length of the dataset '{name}' is unknown: {type(error).__name__}: {error}"
         raise DataError(message, key="dataset") from error
     if is_empty:
-        is_deselected = isinstance(cfg, Mapping) and cfg.get("indices") in (0, [], ())
-        raise DataError(
-            f"the dataset '{name}' is empty",
-            key="dataset.indices" if is_deselected else "dataset",
-            origin=origin_of(cfg, "indices" if is_deselected else None),
-            notes=() if is_deselected else describe_changes(cfg, "dataset"),
-        )
+        notes = describe_changes(cfg, "dataset")
+        raise DataError(f"the dataset '{name}' is empty", key="dataset", origin=origin_of(cfg), notes=notes)
     return dataset
 
 
@@ -296,13 +249,13 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
 
     A function that is specified by a dict also receives `num_workers`, `rank` and `seed` if it accepts them.
     """
-    given = settings.get("worker_init_fn")
-    if given is None:
+    cfg = settings.get("worker_init_fn")
+    if cfg is None:
         return None
-    if not isinstance(given, Mapping):
-        return _build_function(given, "worker_init_fn")
+    if not isinstance(cfg, Mapping):
+        return _build_function(cfg, "worker_init_fn")
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
-    cfg = {key: value for key, value in given.items() if key != "disable_subprocess_warning"}
+    cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
     known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()

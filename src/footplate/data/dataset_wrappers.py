@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,10 @@ from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
-_LOG_INTERVAL = 10.0  # seconds
 
 
 class _DatasetWrapper(Dataset[Any]):
@@ -169,7 +167,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
     that contain its rarest category. The wrapped dataset must implement `get_cat_ids`, which is called for each sample
-    when the dataset is initialized. If this takes long, the progress is logged.
+    when the dataset is initialized.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
@@ -197,37 +195,24 @@ class ClassBalancedDataset(_DatasetWrapper):
             return
         super().full_init()
         self._fully_initialized = False  # until the categories are read
-        categories: list[set[int]] = []
-        logged_at = time.monotonic()
-        for idx in range(len(self.dataset)):
-            categories.append(self._read_categories(idx))
-            if time.monotonic() - logged_at > _LOG_INTERVAL:
-                logged_at = time.monotonic()
-                name = type(self.dataset).__name__
-                _logger.info("Read the categories of %d of %d samples of '%s'.", idx + 1, len(self.dataset), name)
-        counts = Counter(category for each in categories for category in each)
-        factors = {
-            category: max(1.0, math.sqrt(self.oversample_thr * len(categories) / count))
-            for category, count in counts.items()
-        }
-        for idx, each in enumerate(categories):
-            times = math.ceil(max((factors[category] for category in each), default=1.0))
-            self._indices += [idx] * times
+        name = type(self.dataset).__name__
+        _logger.info("Reading the categories of the %d samples of '%s'.", len(self.dataset), name)
+        categories = [self._read_categories(idx) for idx in range(len(self.dataset))]
+        counts = Counter(category for of_sample in categories for category in of_sample)
+        for idx, of_sample in enumerate(categories):
+            rarest = min((counts[category] for category in of_sample), default=len(categories))
+            factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
+            self._indices += [idx] * math.ceil(max(1.0, factor))
         self._fully_initialized = True
 
     def _read_categories(self, idx: int) -> set[int]:
         try:
             return set(self.dataset.get_cat_ids(idx))
-        except FootplateError:
-            raise
-        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
-            has_method = all(hasattr(each, "get_cat_ids") for each in innermost_datasets(self.dataset))
-            if isinstance(error, AttributeError) and has_method:
-                raise
-            sample = f"sample {idx} of the dataset '{type(self.dataset).__name__}'"
-            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        except (AttributeError, KeyError, NotImplementedError) as error:
+            name = type(self.dataset).__name__
             raise DataError(
-                f"ClassBalancedDataset needs the categories of {sample}, but they cannot be read: {reason}",
+                f"ClassBalancedDataset needs the categories of sample {idx} of the dataset '{name}', but they cannot "
+                f"be read: {type(error).__name__}: {error}",
                 key="dataset",
                 notes=["Use a dataset with labels that implements get_cat_ids(), or remove ClassBalancedDataset."],
                 hides_cause=True,
@@ -284,8 +269,7 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
             f"shard_window requires a dataset of shards, such as WebDataset, but '{type(dataset).__name__}' has none"
         )
         raise ArgumentError(message, key="shard_window")
-    found: NDArray[np.int32] = dataset.shard_numbers()
-    return found
+    return dataset.shard_numbers()  # type: ignore[no-any-return]
 
 
 def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:

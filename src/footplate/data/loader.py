@@ -1,12 +1,10 @@
 """A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
 
 import os
-import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -79,12 +77,7 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        reader = BatchReader(
-            self.dataset,
-            collate=self.collate_fn,
-            seed=self.seed,
-            progress=self.worker_progress,
-        )
+        reader = BatchReader(self.dataset, collate=self.collate_fn, seed=seed, progress=self.worker_progress)
         if self.worker_progress is not None:
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
@@ -168,39 +161,28 @@ class SampleLoader(DataLoader[Any]):
         return len(self.plan)
 
 
-class ReadFailure:
-    """An error that a worker sends to the main process, where `throw` raises it.
+class WorkerError(Exception):
+    """The traceback of an error in a worker, as the cause of the error in the main process."""
 
-    `cause` is the exception that the dataset raised, and `trace` is its traceback. `worker` is the index of the worker,
-    or None if the error occurred in the main process.
-    """
 
-    def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
-        self.error, self.cause, self.trace, self.worker = error, cause, trace, worker
+class ReadFailure(NamedTuple):
+    """An error that a reader returns in place of a batch, and its cause. `throw` raises it in the main process."""
+
+    error: DataError
+    cause: BaseException
 
     @classmethod
     def of(cls, message: str, cause: BaseException, notes: Sequence[str]) -> "ReadFailure":
         """Creates a failure from an exception that was just caught."""
-        worker, trace = get_worker_info(), "".join(traceback.format_exception(cause))
-        return cls(DataError(message, notes=notes), cause, trace, worker.id if worker else None)
+        worker = get_worker_info()
+        if worker is not None:  # the exception itself may not be picklable
+            trace = "".join(traceback.format_exception(cause))
+            cause = WorkerError(f"\n\nin worker {worker.id}:\n{trace}")
+        return cls(DataError(message, notes=notes), cause)
 
     def throw(self) -> None:
-        """Raises the error. Its cause is the exception that the dataset raised."""
-        if self.worker is not None:
-            self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
+        """Raises the error."""
         raise self.error from self.cause
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        cause = self.cause
-        try:
-            pickle.loads(pickle.dumps(cause))
-        except Exception:  # classes may raise any exception
-            cause = RuntimeError(f"{type(cause).__name__}: {cause}")
-        return ReadFailure, (self.error, cause, self.trace, self.worker)
-
-
-class _WorkerTraceError(Exception):
-    """Carries the traceback of a worker as the cause of an error."""
 
 
 class BatchReader(Dataset[Any]):
@@ -233,36 +215,36 @@ class BatchReader(Dataset[Any]):
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
-        worker = get_worker_info()
-        if worker is None:
-            if self._generators is None:
-                self._generators = SampleGenerators()
-            with self._generators.activate():
-                try:
-                    data_wait.begin()
-                    return self._read(key)
-                finally:
-                    data_wait.is_interruptible = False
-        batch = self._read(key, worker.id, os.getpid())
+        if get_worker_info() is not None:
+            return self._send(self._read(key), key)
+        if self._generators is None:
+            self._generators = SampleGenerators()
+        with self._generators.activate():
+            try:
+                data_wait.begin()
+                return self._read(key)
+            finally:
+                data_wait.is_interruptible = False
+
+    def _send(self, batch: Any, key: BatchKey) -> Any:
+        """Returns a batch in the form in which a worker sends it."""
         if type(batch) is ReadFailure:
             return batch
         try:
             return SentBatch(batch)
         except Exception as error:
-            samples = _list_indices(key.indices)
             hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
-            message = (
-                f"the batch of samples {samples} cannot be sent from a worker to the main process: {_summarize(error)}"
-            )
-            return ReadFailure.of(message, error, [hint])
+            samples = _list_indices(key.indices)
+            message = f"the batch of samples {samples} cannot be sent from a worker to the main process"
+            return ReadFailure.of(f"{message}: {_summarize(error)}", error, [hint])
 
-    def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
-        """Returns a batch or a ReadFailure. `process` is the id of the worker process, or 0 in the main process."""
-        samples = []
-        seed, failures = mix_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
+    def _read(self, key: BatchKey) -> Any:
+        """Returns a batch or a ReadFailure."""
+        worker, samples = get_worker_info(), []
+        seed, failures = mix_seed(self.seed, key.epoch), _FAILURES if worker is None else _FAILURES_OF_WORKERS
         for position, index in zip(key.positions, key.indices, strict=True):
-            if process and self._progress is not None:
-                self._progress.record(worker, process, position, index)
+            if worker is not None and self._progress is not None:
+                self._progress.record(worker.id, os.getpid(), index)
             seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])
@@ -278,12 +260,14 @@ class BatchReader(Dataset[Any]):
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:
         """Returns a line with the path of a sample that cannot be read, or no line if the error contains it."""
-        if not isinstance(error, StorageError):  # its message contains the path, and the storage would time out again
-            with suppress(Exception):  # the path is only a detail, so a failure to find it must not hide the error
-                info = self.dataset.get_data_info(index)
-                path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
-                return [] if path in str(error) else [f"file: {path}"]
-        return []
+        if isinstance(error, StorageError):  # its message contains the path, and the storage would time out again
+            return []
+        try:
+            info = self.dataset.get_data_info(index)
+            path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+        except Exception:  # the path is only a detail, so a failure to find it must not hide the error
+            return []
+        return [] if path in str(error) else [f"file: {path}"]
 
 
 def _list_indices(indices: Sequence[Any]) -> str:
@@ -292,18 +276,17 @@ def _list_indices(indices: Sequence[Any]) -> str:
 
 def _summarize(error: BaseException) -> str:
     """Returns the first line of an error."""
-    text = error.message if isinstance(error, FootplateError) else str(error)
-    first = text.strip().split("\n", 1)[0]
-    return first if isinstance(error, FootplateError) else f"{type(error).__name__}: {first}".rstrip(": ")
+    if isinstance(error, FootplateError):
+        return error.message.strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0].rstrip(": ")
 
 
 def _details(error: BaseException) -> list[str]:
     """Returns all lines of a footplate error except the first, or the line of code that raised any other error."""
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
-    frames = traceback.extract_tb(error.__traceback__)
-    place = [f"{each.name}() at {each.filename}:{each.lineno}" for each in frames[-1:]]
-    return [f"raised in {each}" for each in place]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return [f"raised in {frame.name}() at {frame.filename}:{frame.lineno}"]
 
 
 def _identity(batch: Any) -> Any:

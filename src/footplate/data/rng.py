@@ -175,8 +175,9 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.
     """
     with _checking(part):
-        python, numpy = state["python"], state["numpy"]
         cpu, accelerators = state["torch"], state["devices"]
+        # A tensor in place of a dict would warn when it is indexed.
+        python, numpy = dict(state["python"]), dict(state["numpy"])
     with _checking(f"{part}.python"):
         python_state = (python["version"], tuple(python["words"].tolist()), python["spare"])
         random.Random().setstate(python_state)

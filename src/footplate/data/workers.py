@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
@@ -24,14 +24,12 @@ _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _SIGNAL, _EXIT_CODE = re.compile(r"killed by signal: ([^.\n]+)"), re.compile(r"with exit code (\d+)")
 _CRASHED = "Compiled code crashed. Read the sample with num_workers=0 and `python -X faulthandler` to find the line."
 _HINTS = {
-    "exit": "It exited without an error, for example through os._exit() or exit() in compiled code.",
     "SIGKILL": "If the kernel killed it for lack of memory, use fewer workers.",
     "SIGBUS": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
     **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
 }
-_DEATH_DELAY = 2.0  # seconds to wait for a process to die
 _REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
-_FIELDS = 3  # per worker: process, position + 1, index
+_FIELDS = 2  # per worker: process, index
 
 
 class DataWait:
@@ -89,22 +87,22 @@ class WorkerProgress:
         """Whether the main process is exiting."""
         return bool(self._slots[-1])
 
-    def record(self, worker: int, process: int, position: int, index: Any) -> None:
+    def record(self, worker: int, process: int, index: Any) -> None:
         """Records that a worker starts to read a sample."""
         start = worker * _FIELDS
-        self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
+        self._slots[start : start + _FIELDS] = (process, index if isinstance(index, int) else -1)
 
-    def sample_of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started to read last, or None if the process is unknown."""
+    def samples(self) -> dict[int, int]:
+        """Maps the process ids of workers to the indices of the samples that they started to read last.
+
+        The index is -1 if it is not an integer.
+        """
         slots = list(self._slots[:-1])
-        for start in range(0, len(slots), _FIELDS):
-            if slots[start] == process and slots[start + 1]:
-                return int(slots[start + 2])
-        return None
+        return {slots[start]: slots[start + 1] for start in range(0, len(slots), _FIELDS) if slots[start]}
 
     def processes(self) -> list[int]:
         """Returns the process ids of the workers that have started to read."""
-        return [process for process in self._slots[:-1:_FIELDS] if process]
+        return list(self.samples())
 
 
 def _announce_exit(slots: Any) -> None:
@@ -176,29 +174,13 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
         error: The error.
         loaders: The loaders that have workers.
     """
-    if not isinstance(error, RuntimeError | EOFError | ConnectionError | FileNotFoundError):
+    if not isinstance(error, RuntimeError):
         return None
     loaders = list(loaders)
-    progress = _progress_of(loaders)
+    samples = {process: index for each in _progress_of(loaders) for process, index in each.samples().items()}
     message = f"{error} {error.__cause__ or ''}"  # torch may name the signal only in the cause
-    timeout, explained = _TIMEOUT.search(message), None
-    if timeout:
-        samples = [each.sample_of(process) for each in progress for process in each.processes()]
-        reading = ", ".join(str(index) for index in samples if index is not None)
-        explained = DataError(
-            f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
-            notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
-        )
-    else:
-        # Without torch's report, a worker may have died while it sent a batch.
-        deaths = _parse_deaths(message) or (() if isinstance(error, RuntimeError) else _await_death(progress))
-        for process, status in deaths:
-            index = next((each.sample_of(process) for each in progress if process in each.processes()), None)
-            if index is not None and explained is None:
-                notes = [f"process {process}: {_describe_status(status)}"]
-                name = signal.Signals(-status).name if status < 0 else "exit"
-                notes += [_HINTS[name]] if name in _HINTS else []
-                explained = DataError(f"a worker of the data loader died while it read sample {index}", notes=notes)
+    timeout = _TIMEOUT.search(message)
+    explained = _explain_timeout(timeout[1], samples) if timeout else _explain_death(message, samples)
     if explained is not None:
         kill_workers(loaders)
         for note in getattr(error, "__notes__", ()):
@@ -245,33 +227,26 @@ def _progress_of(loaders: Iterable[Any]) -> list[WorkerProgress]:
     return [each for each in progress if each is not None]
 
 
-def _parse_deaths(message: str) -> list[tuple[int, int]]:
-    """Returns the ids of the dead workers in torch's message, with exit code or negated signal number."""
+def _explain_timeout(seconds: str, samples: Mapping[int, int]) -> DataError:
+    reading = ", ".join(map(str, samples.values()))
+    return DataError(
+        f"the workers of the data loader returned no batch in {seconds} s; they were reading samples {reading}",
+        notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
+    )
+
+
+def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
+    """Converts torch's message about dead workers to an error that names a sample. Returns None for other messages."""
     processes, killed, exited = _PIDS.search(message), _SIGNAL.search(message), _EXIT_CODE.search(message)
-    status = int(exited[1]) if exited else 0
+    process = next((int(each) for each in processes[1].split(",") if int(each) in samples), None) if processes else None
+    if process is None:
+        return None
     if killed:
-        numbers = [-number for number in signal.Signals if signal.strsignal(number) == killed[1].strip()]
-        status = next(iter(numbers), status)
-    return [(int(process), status) for process in processes[1].split(",")] if processes else []
-
-
-def _await_death(progress: Sequence[WorkerProgress]) -> list[tuple[int, int]]:
-    """Returns the id and the status of a worker that is dead or dies within seconds, as `_parse_deaths` does."""
-    deadline = time.monotonic() + _DEATH_DELAY
-    try:
-        while hasattr(os, "waitid") and time.monotonic() < deadline:
-            for process in [process for each in progress for process in each.processes()]:
-                with contextlib.suppress(ChildProcessError):
-                    death = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-                    if death:
-                        return [(process, death.si_status * (1 if death.si_code == os.CLD_EXITED else -1))]
-            time.sleep(0.01)
-    except RuntimeError as error:  # torch's own report, which can be raised at any point
-        return _parse_deaths(str(error))
-    return []
-
-
-def _describe_status(status: int) -> str:
-    if status >= 0:
-        return f"exited with code {status}"
-    return f"killed by {signal.Signals(-status).name} ({signal.strsignal(-status)})"
+        text = killed[1].strip()
+        name = next((each.name for each in signal.Signals if signal.strsignal(each) == text), text)
+        how, hint = f"killed by {name} ({text})", _HINTS.get(name)
+    else:
+        how = f"exited with code {exited[1]}" if exited else "exited unexpectedly"
+        hint = "It exited without an error, for example through os._exit() or exit() in compiled code."
+    notes = [f"process {process}: {how}", *([hint] if hint else [])]
+    return DataError(f"a worker of the data loader died while it read sample {samples[process]}", notes=notes)
