@@ -262,7 +262,9 @@ class BaseDataset(Dataset[Any]):
 
 def _shared_flags() -> Tensor:
     """Returns a flag for each sample in memory that workers share. Indices that differ by 2**20 share a flag."""
-    return torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+    flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
+    flags.share_memory_()  # type: ignore[no-untyped-call]
+    return flags
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
