@@ -267,9 +267,6 @@ def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any)
         run(cfg, resume=True, load_from=str(tmp_path / "broken.pth"))
     named = ".".join(part.split(".")[:2]) if part.startswith("run.") else part.split(".")[0]
     assert named in caught.value.message
-    if part in ("message_hub", "run", "run.hooks", "run.loop", "run.writers") and not isinstance(value, dict):
-        assert caught.value.message.endswith("it must be a dict")
-        assert caught.value.found == value
 
 
 _STEPS = {"type": "StepLR", "step_size": 3, "gamma": 0.5, "by_epoch": False}

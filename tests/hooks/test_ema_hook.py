@@ -83,12 +83,10 @@ def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
     assert int(saved["ema_state_dict"]["steps"]) == 9
 
 
-def test_resume_without_the_hook_uses_training_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resume_without_the_hook_raises(tmp_path: Path) -> None:
     run(tmp_path, epochs=2)
-    runner = resumed(tmp_path, "work", epochs=3, resume=True, custom_hooks=[])
-    runner.train()
-    assert runner.model.weight.item() == 9.0
-    assert any("training weights of the checkpoint" in each for each in caplog.messages)
+    with pytest.raises(CheckpointError, match="the weights of the checkpoint are averages, but the config has no EMA"):
+        resumed(tmp_path, "work", epochs=3, resume=True, custom_hooks=[]).train()
 
 
 class Normed(BaseModel):

@@ -1,9 +1,6 @@
 """Operations on tensors that may be sharded (DTensor), and on gradients that have not been reduced across ranks yet.
 
 A DTensor is recognized by its attributes, because importing the class is slow.
-
-In the middle of gradient accumulation, every rank has its own gradients. They are saved as a sharded tensor of shape
-`(ranks, *shape)`. Every rank stores its row.
 """
 
 import functools
@@ -14,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.distributed.collectives import get_rank, get_world_size, is_distributed, tensor_parallel_size
+from footplate.distributed.collectives import get_world_size, is_distributed
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -124,63 +121,6 @@ def initialize_from_main(model: nn.Module) -> None:
             tensor.copy_(value)
 
 
-def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the reduced gradient of each sharded parameter, and None for all other parameters."""
-    return [each.grad if is_dtensor(each) else None for each in parameters]
-
-
-def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the unreduced gradient of each parameter as a sharded tensor `(ranks, *shape)`.
-
-    `parameters` are some of the model's parameters. The result for a parameter is None if no rank has an unreduced
-    gradient for it. Every rank must call this.
-    """
-    from torch.distributed.tensor import DTensor, Shard
-
-    parameter_list = list(parameters)
-    mesh = getattr(parameter_list[0], "device_mesh", None)
-    if mesh is None or mesh.ndim > 1:  # each rank has its own gradients, even within a replica
-        mesh = world_mesh(parameter_list[0].device.type, dist.group.WORLD)
-    return [
-        None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
-        for each in _local_gradients(model, parameter_list)
-    ]
-
-
-def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
-    """Adds the saved gradients of this rank to its current ones.
-
-    If the number of ranks has changed, or ranks share layers, adds the mean over all saved ranks instead: tensor
-    parallelism reduces gradients in every backward pass.
-
-    Every rank must call this.
-
-    Args:
-        model: The model.
-        parameters: Some of the model's parameters.
-        saved: The result of `unreduced_gradients`, sharded or as full tensors.
-    """
-    states = _fsdp_states(model)
-    for parameter, rows in zip(parameters, saved, strict=True):
-        if rows is None:
-            continue
-        if is_dtensor(rows) and rows.device_mesh.ndim > 1:  # type: ignore[attr-defined]
-            rows = full_tensor(rows)  # a shard of a replica has the rows of other ranks
-        state = states.get(id(parameter))
-        if rows.shape[0] != get_world_size() or tensor_parallel_size() > 1:
-            total = local_tensor(rows).sum(0)
-            if is_dtensor(rows):
-                dist.all_reduce(total)
-            mean = (total / rows.shape[0]).to(parameter.device, parameter.dtype)
-            _add(parameter, distribute_like(mean, parameter))
-            continue
-        own = local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
-        if state is None:
-            _add(parameter, own.to(parameter.device))
-        else:
-            state.unsharded_accumulated_grad = own.to(state.device).clone()
-
-
 def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Averages the unreduced gradients over all ranks and returns the means, sharded like the parameters.
 
@@ -236,7 +176,3 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
         for group in groups:
             found.update((id(each.sharded_param), each) for each in group.fsdp_params)
     return found
-
-
-def _add(parameter: Tensor, gradient: Tensor) -> None:
-    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient

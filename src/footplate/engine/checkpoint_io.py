@@ -20,7 +20,7 @@ from footplate.checkpoint import (
     trusted_in,
 )
 from footplate.checkpoint.serializable import gather_full_state
-from footplate.distributed import compute_on_main, is_distributed, is_main_process, unwrap_model
+from footplate.distributed import compute_on_main, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
@@ -154,9 +154,6 @@ class CheckpointIO:
         if not is_sharded_path(path):  # one rank writes the file, with the shards of all ranks
             if is_sharded(runner.model):
                 checkpoint = gather_full_state(checkpoint)
-            elif background and is_distributed() and "optimizer" in checkpoint:
-                # Each rank has its own gradients of an accumulation round.
-                checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
             if not is_main_process():
                 return
         replicated = _replicated_storages(runner, path)

@@ -3,7 +3,7 @@
 import datetime
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,15 @@ import numpy as np
 import torch
 
 import footplate
-from footplate.checkpoint import OpaqueObject, load_weights, trusted_files
+from footplate.checkpoint import OpaqueObject, trusted_files
 from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
-from footplate.distributed.sharding import (
-    average_gradients,
-    reduced_gradients,
-    restore_gradients,
-    unreduced_gradients,
-)
+from footplate.distributed.sharding import average_gradients
 from footplate.engine.hook import Hook, Phase
-from footplate.engine.resumed_settings import keep_saved_settings, settings_of, take_settings
+from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
-from footplate.optim.wrappers.optimizer_state import reorder_by_name
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
@@ -40,9 +34,6 @@ _STATE_TYPES = (
     *(str, bytes, int, float, complex, torch.dtype, torch.device),
 )
 _ADVICE = "Use load_from without resume to start over with the weights alone."
-_ACCUMULATED = "accumulated_gradients"
-_GRADIENTS_OF_RANKS = "gradients_of_ranks"
-_MAX_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
 
 
 def participants(runner: "Runner") -> "dict[str, Stateful]":
@@ -56,124 +47,113 @@ def participants(runner: "Runner") -> "dict[str, Stateful]":
         "run.loop": _Position(runner),
         "optimizer": _Optimizer(runner),
         "param_schedulers": _Schedules(runner),
-        "message_hub": _Current(lambda: runner.message_hub, "message_hub"),
-        "run.writers": _Current(lambda: runner.visualizer, "run.writers"),
+        "message_hub": _Attribute(runner, "message_hub"),
+        "run.writers": _Attribute(runner, "visualizer"),
         "run.hooks": _Hooks(runner),
-        "run.history": _Current(lambda: runner.history, "run.history"),
+        "run.history": _Attribute(runner, "history"),
     }
 
 
-class _Component:
-    """A participant that is built on first use."""
+class _Part:
+    """A part of a run that is built on first use, or may be replaced."""
 
     def __init__(self, runner: "Runner") -> None:
         self.runner = runner
 
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
-        """Prepares a component whose state is missing from the checkpoint, or is skipped on request."""
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
+        """Prepares a part whose state is missing from the checkpoint, or is skipped on request."""
 
 
-class _Current:
-    """A participant that may be replaced after the runner is built. The current one is saved and restored."""
+class _Attribute(_Part):
+    """An attribute of the runner. The current object is saved and restored."""
 
-    def __init__(self, get: "Callable[[], Stateful]", part: str) -> None:
-        self.get, self.part = get, part
+    def __init__(self, runner: "Runner", name: str) -> None:
+        super().__init__(runner)
+        self.name = name
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.get().state_dict()
+    def state_dict(self) -> Any:
+        return getattr(self.runner, self.name).state_dict()
 
     def load_state_dict(self, state: Any) -> None:
-        self.get().load_state_dict(_as_dict(state, self.part))
+        getattr(self.runner, self.name).load_state_dict(dict(state))
 
 
-class _Position(_Component):
+class _Position(_Part):
     def state_dict(self) -> dict[str, Any]:
         return position(self.runner)
 
     def load_state_dict(self, state: Any) -> None:
-        self.runner.train_loop.load_state_dict(_as_dict(state, "run.loop"))
+        self.runner.train_loop.load_state_dict(dict(state))
 
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
         with _naming_part("meta"):
-            meta = part_of(checkpoint, "meta")
-            self.runner.train_loop.load_state_dict({key: meta[key] for key in ("iter", "epoch")})
+            self.load_state_dict({key: checkpoint["meta"][key] for key in ("iter", "epoch")})
 
 
-class _Optimizer(_Component):
+class _Optimizer(_Part):
     def state_dict(self) -> Any:
         for part in self.runner.optim_wrapper.parts.values():
             check_optimizer_state(part.optimizer)
         return self.runner.optim_wrapper.state_dict()
 
     def load_state_dict(self, state: Any) -> None:
-        settings = settings_of(self.runner)
+        configured = settings_of(self.runner.optim_wrapper)
         self.runner.optim_wrapper.load_state_dict(state)
-        model = unwrap_model(self.runner.model)
-        names = {id(each): name for name, each in model.named_parameters()}
-        for name, wrapper in self.runner.optim_wrapper.parts.items():
-            held = state.get(name, {}) if name else state
-            saved = held.get(_GRADIENTS_OF_RANKS)
-            if saved is None or not wrapper.has_loaded_gradients:
-                continue
-            parameters = _parameters_of(wrapper)
-            written = [group.get("param_names", ()) for group in held["param_groups"]]
-            if any(written):  # the gradients are matched to the parameters by name
-                saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-            restore_gradients(model, parameters, saved)
-        (take_settings if self.runner.resume_plan.takes_settings else keep_saved_settings)(self.runner, settings)
+        choose_settings(self.runner, configured)
 
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
         if not left_out:
             _logger.warning(
                 "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
             )
 
 
-class _Schedules(_Component):
-    def state_dict(self) -> Any:
+class _Schedules(_Part):
+    def by_optimizer(self) -> dict[str, list[Any]]:
+        """Maps the names of the optimizers to their schedules. The name is empty if there is only one optimizer."""
         schedules = self.runner.param_schedulers
-        if isinstance(schedules, Mapping):
-            return {name: [each.state_dict() for each in several] for name, several in schedules.items()}
-        return [each.state_dict() for each in schedules]
+        return dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
+
+    def state_dict(self) -> Any:
+        states = {
+            name: [schedule.state_dict() for schedule in schedules] for name, schedules in self.by_optimizer().items()
+        }
+        return states.get("", states)
 
     def load_state_dict(self, state: Any) -> None:
-        schedules = self.runner.param_schedulers
-        named = schedules if isinstance(schedules, Mapping) else {"": schedules}
-        for name, several in named.items():
+        for name, schedules in self.by_optimizer().items():
             states = state[name] if name else state
-            pairs = list(zip(several, states, strict=False))
-            if len(several) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
+            pairs = list(zip(schedules, states, strict=False))
+            if len(schedules) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
                 # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
-                for schedule, saved in sorted(pairs, key=lambda each: bool(each[0].by_epoch)):
+                for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                     schedule.load_state_dict(saved)
                 continue
             _logger.warning(
                 "The schedules in the config (%s) differ from those in the checkpoint (%s). "
                 "Using the schedules in the config, moved to iteration %d.",
-                ", ".join(type(each).__name__ for each in several) or "none",
-                ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
+                ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
+                ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
                 self.runner.train_loop.iter,
             )
-            _move_schedules(self.runner, several)
+            _move_schedules(self.runner, schedules)
 
-    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
-        schedules, done = self.runner.param_schedulers, self.runner.train_loop.iter
-        several = schedules.values() if isinstance(schedules, Mapping) else [schedules]
-        _move_schedules(self.runner, list(chain.from_iterable(several)))
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool) -> None:
+        _move_schedules(self.runner, chain.from_iterable(self.by_optimizer().values()))
         if not left_out:
+            done = self.runner.train_loop.iter
             _logger.info("The checkpoint has no schedules. Advancing the config's schedules to iteration %d.", done)
 
 
-class _Hooks(_Component):
+class _Hooks(_Part):
     def state_dict(self) -> dict[str, Any]:
         return {key: state for key, hook in _keyed(self.runner) if (state := checked_state(hook))}
 
     def load_state_dict(self, state: Any) -> None:
-        states = _as_dict(state, "run.hooks")
         for key, hook in _keyed(self.runner):
-            if key in states:
+            if key in state:
                 with _naming_part(f"run.hooks.{key}"):
-                    hook.load_state_dict(_as_dict(states[key], f"run.hooks.{key}"))
+                    hook.load_state_dict(dict(state[key]))
 
 
 def capture(
@@ -209,26 +189,20 @@ def capture(
         if "loader" in data:  # the state of a loader that is saved with the run
             data["loader_of_ranks"] = gather_objects(data.pop("loader"))
     if save_optimizer and is_distributed():
-        model = unwrap_model(runner.model)
-        for name, wrapper in runner.optim_wrapper.parts.items():
-            held = checkpoint["optimizer"][name] if name else checkpoint["optimizer"]
-            is_left = held.pop(_ACCUMULATED, None) is not None  # gradients of an unfinished accumulation round
-            # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
-            if not together or not any(gather_objects(is_left)):
-                continue
-            parameters = _parameters_of(wrapper)
-            if runner.world_size > _MAX_RANKS:
-                _logger.info(
-                    "The checkpoint was saved during gradient accumulation. It contains the mean of the gradients of "
-                    "%d processes, so a resumed run is not bit-identical.",
-                    runner.world_size,
-                )
-                held[_ACCUMULATED] = average_gradients(model, parameters)
-            else:
-                held[_ACCUMULATED] = reduced_gradients(parameters)
-                held[_GRADIENTS_OF_RANKS] = unreduced_gradients(model, parameters)
+        _average_accumulated_gradients(runner, checkpoint["optimizer"], together=together)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
+
+
+def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
+    """Replaces the gradients of an unfinished accumulation round, which differ between ranks, with their means."""
+    for name, wrapper in runner.optim_wrapper.parts.items():
+        part = state[name] if name else state
+        is_unfinished = part.pop("accumulated_gradients", None) is not None
+        # Every rank takes part if any has gradients: a loss may reach a parameter on some ranks only.
+        if together and any(gather_objects(is_unfinished)):
+            parameters = [parameter for group in wrapper.optimizer.param_groups for parameter in group["params"]]
+            part["accumulated_gradients"] = average_gradients(unwrap_model(runner.model), parameters)
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,10 +241,6 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
             )
 
 
-def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
-    return [each for group in wrapper.optimizer.param_groups for each in group["params"]]
-
-
 def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collection[str] = ()) -> None:
     """Restores the state that `capture` returned, except weights and random generators.
 
@@ -280,50 +250,37 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
         runner: The runner.
         checkpoint: The checkpoint.
         left_out: The paths of the states to skip.
+
+    Raises:
+        CheckpointError: A state is invalid, or the weights are averages, which no hook of the run expects.
     """
-    averaged = checkpoint.get("ema_state_dict")
-    if isinstance(averaged, Mapping):  # no hook has taken the averaged weights, which include the training weights
-        weights = {key.removeprefix("module."): value for key, value in averaged.items() if key.startswith("module.")}
-        load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
-        _logger.warning(
-            "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
-            "weights of the checkpoint and no longer averages them."
+    if isinstance(checkpoint.get("ema_state_dict"), Mapping):  # hooks that use the training weights have removed them
+        raise CheckpointError(
+            "the weights of the checkpoint are averages, but the config has no EMAHook or schedule-free optimizer",
+            notes=["Add the one with which the run was started.", _ADVICE],
         )
     for path, participant in runner.participants.items():
         *parents, key = path.split(".")
         section = part_of(checkpoint, *parents)
-        is_empty_position = path == "run.loop" and isinstance(section.get(key), Mapping) and not section[key]
-        if key not in section or is_empty_position or path in left_out:
-            if isinstance(participant, _Component):
+        if key not in section or path in left_out:
+            if isinstance(participant, _Part):
                 participant.start_without(checkpoint, left_out=path in left_out)
-        elif key == "message_hub" and isinstance(section[key], OpaqueObject):
-            continue  # the message hub of another engine
-        else:
+        elif not isinstance(section[key], OpaqueObject):  # the message hub of another engine
             with _naming_part(path):
                 participant.load_state_dict(section[key])
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Returns a copy of the dict at a key path in a checkpoint, or an empty dict if there is none.
+    """Returns the dict at a key path in a checkpoint, or an empty dict if there is none.
 
     Raises:
         CheckpointError: The value at the key path is not a dict.
     """
-    found = dict(checkpoint)
-    for depth, key in enumerate(keys, 1):
-        found = _as_dict(found.get(key, {}), ".".join(keys[:depth]))
-    return found
-
-
-def _as_dict(found: Any, part: str) -> dict[str, Any]:
-    if not isinstance(found, Mapping):
-        raise _wrong_part(part, "it must be a dict", found)
-    return dict(found)
-
-
-def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
-    message = f"cannot restore '{part}' from the checkpoint: {reason}"
-    return CheckpointError(message, found=found, notes=[_ADVICE])
+    part = checkpoint
+    for key in keys:
+        with _naming_part(".".join(keys)):
+            part = dict(part.get(key, {}))
+    return part
 
 
 @contextmanager
@@ -345,18 +302,12 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         CheckpointError: The state of a generator is invalid. The message contains its name.
     """
     run = part_of(checkpoint, "run")
-    ranks = run.get("random_of_ranks")
-    if ranks is not None and not (isinstance(ranks, (list, tuple)) and ranks):
-        raise _wrong_part("run.random_of_ranks", "it must be a list with the state of each process", ranks)
-    if ranks:
-        number = rank % len(ranks)
-        path, state = f"run.random_of_ranks[{number}]", ranks[number]
-    elif "random" in run:
-        path, state = "run.random", run["random"]
-    else:
-        return None
-    check_rng(state, path)
-    return dict(state)
+    with _naming_part("run.random_of_ranks"):
+        states = list(run.get("random_of_ranks") or [run.get("random")])
+    state = states[rank % len(states)]
+    if state is not None:
+        check_rng(state, "run.random" if len(states) == 1 else f"run.random_of_ranks[{rank % len(states)}]")
+    return state
 
 
 def position(runner: "Runner") -> dict[str, Any]:
@@ -399,7 +350,7 @@ def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
     """Moves schedules to the position of the run. Called if the checkpoint has no state for them."""
-    moving = [each for each in schedules if not each.takes_metrics]
+    moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()
     for schedule in moving:
