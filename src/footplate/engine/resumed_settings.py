@@ -61,7 +61,7 @@ def choose_settings(runner: "Runner", configured: list[Settings]) -> None:
 
 def _as_text(settings: Settings) -> dict[str, str]:
     """Returns settings as messages show them, with the values from before schedules changed them."""
-    values = {
+    values: Settings = {
         key: settings.get(f"initial_{key}", value) for key, value in settings.items() if not key.startswith("initial_")
     }
     if "betas" in values and "initial_momentum" in settings:

@@ -201,6 +201,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         is_unfinished = part.pop("accumulated_gradients", None) is not None
         # Every rank takes part if any has gradients: a loss may reach a parameter on some ranks only.
         if together and any(gather_objects(is_unfinished)):
+            _logger.info("Saving the mean of the accumulated gradients: a resumed run is equal except for rounding.")
             parameters = [parameter for group in wrapper.optimizer.param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = average_gradients(unwrap_model(runner.model), parameters)
 
@@ -304,7 +305,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     run = part_of(checkpoint, "run")
     with _naming_part("run.random_of_ranks"):
         states = list(run.get("random_of_ranks") or [run.get("random")])
-    state = states[rank % len(states)]
+    state: dict[str, Any] | None = states[rank % len(states)]
     if state is not None:
         check_rng(state, "run.random" if len(states) == 1 else f"run.random_of_ranks[{rank % len(states)}]")
     return state
