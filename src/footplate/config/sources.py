@@ -16,7 +16,6 @@ from footplate.config.origins import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import nearest
-from footplate.registry.dotted_paths import check_not_hidden
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "tasks", "recipes", "configs"))
@@ -99,7 +98,6 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """
     roots = _package_folders(package)
     if not roots:
-        check_not_hidden(package, asked_at)
         name = known_packages().get(package)
         advice = f"Install it: pip install 'footplate[hosts]' {name}" if name else "Install it, or set PYTHONPATH."
         message = f"the package '{package}' of '{package}::{file}' is not installed"

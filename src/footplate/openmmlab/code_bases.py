@@ -35,7 +35,7 @@ from footplate.registry import (
     TRANSFORMS,
 )
 from footplate.registry import Registry as FootplateRegistry
-from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -112,7 +112,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         The code bases with their versions, such as "mmdet 3.3.0".
 
     Raises:
-        ConfigError: A code base is installed but cannot be imported, or a user file has the same name.
+        ConfigError: A code base is installed but cannot be imported.
     """
     default = cfg.get("default_scope")
     if default is None and is_first_generation_config(cfg):
@@ -121,8 +121,6 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     named |= {default} if isinstance(default, str) else set()
-    for scope in sorted(named & CODE_BASES.keys()):
-        check_not_hidden(scope)
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install(patches)

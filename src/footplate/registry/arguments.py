@@ -4,18 +4,17 @@ import copy
 import inspect
 import math
 import operator
-import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
-from footplate.error_context import changes_in, describe_changes, explain_missing_path, origin_at, origin_of
+from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_CHECKED_PACKAGES = ("footplate", "torch")
+_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_CHECKED_PACKAGES = ("footplate.", "torch.")
 _CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
@@ -50,46 +49,31 @@ def build_object(
         FootplateError: The constructor raised this error. The location in the config is added to it.
     """
     check_arguments(entry, noun, settings, args=args, source=source)
-    name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
     try:
         return entry(*args, **{key: import_lazy(value) for key, value in settings.items()})
     except FootplateError as error:
         if error.origin is None:
             error.origin = origin_at(source, error.key or "type")
-            if error.key not in changes_in(source):  # a change to the base config may be the cause
-                error.notes = (*error.notes, *describe_changes(source))
+            error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
-        # The constructor may have passed an argument on through **kwargs to a base class that does not accept it.
-        unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
-        if unexpected and unexpected.group(1) in settings and parameters is not None:
-            raise _unknown_argument(
-                f"{noun} '{name}'", unexpected.group(1), list(argument_types(entry)), settings, source
-            ) from error
         if origin_of(source, "type") is None:
             raise
         # The user needs the location in the config file, not the frames of footplate.
-        raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
+        raise _constructor_error(entry, _name(entry, noun), settings, error, source) from error
 
 
-def report_unknown_keywords(kind: type, noun: str) -> None:
-    """Makes the constructor of a class raise a BuildError for an unknown keyword, with the argument that was meant.
-
-    Calls from Python thus get the same message as configs. Python itself suggests arguments only from version 3.13 on.
-    """
+def check_keywords_in_python(kind: type, noun: str) -> None:
+    """Makes the constructor of a class check its keywords as those of a config are checked."""
     init = vars(kind).get("__init__")
     if not inspect.isfunction(init):
         return
 
     @wraps(init)
     def construct(self: Any, *args: Any, **settings: Any) -> None:
-        try:
-            init(self, *args, **settings)
-        except TypeError as error:
-            unknown, names = _UNEXPECTED.search(str(error)), list(argument_types(type(self)))
-            if not unknown or unknown[1] not in settings or unknown[1] in names:
-                raise  # an error in the constructor
-            raise _unknown_argument(f"{noun} '{type(self).__name__}'", unknown[1], names, settings, None) from None
+        if type(self).__init__ is construct:
+            _check_keywords(type(self), noun, settings, None)
+        init(self, *args, **settings)
 
     kind.__init__ = construct  # type: ignore[misc]
 
@@ -126,29 +110,46 @@ def check_arguments(
         BuildError: An argument is unknown or missing.
         ArgumentError: A value does not match the annotation `bool`, `int` or `float` of its argument.
     """
-    parameters = _parameters(entry)
-    if parameters is not None:
-        what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
-        keywords = keywords_of(entry, parameters)
-        for key in settings:
-            if keywords is not None and key not in keywords:
-                raise _unknown_argument(what, key, keywords, settings, source)
+    arguments = _check_keywords(entry, noun, settings, source)
+    if arguments is not None:
         by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        positional = [name for name, each in parameters.items() if each.kind in by_position]
-        given = {*positional[: len(args)], *settings}
-        for name in keyword_names(parameters):
-            if parameters[name].default is inspect.Parameter.empty and name not in given:
-                raise BuildError(f"{what} needs the argument '{name}'", origin=origin_of(source, "type"), key=name)
+        positional = [name for name, parameter in arguments.own.items() if parameter.kind in by_position]
+        present = {*positional[: len(args)], *settings}
+        for name, parameter in arguments.own.items():
+            is_required = parameter.kind in _BY_KEYWORD and parameter.default is inspect.Parameter.empty
+            if is_required and name not in present:
+                message = f"{_name(entry, noun)} needs the argument '{name}'"
+                raise BuildError(message, origin=origin_of(source, "type"), key=name)
     check_annotations(entry, settings, source=source)
+
+
+def _check_keywords(
+    entry: Callable[..., Any], noun: str, settings: Mapping[str, Any], source: object
+) -> "Arguments | None":
+    """Checks that `entry` accepts all keywords in `settings`. Returns its arguments."""
+    arguments = arguments_of(entry)
+    for key in settings if arguments is not None and not arguments.accepts_any else ():
+        if arguments is not None and key not in arguments.types:
+            near = nearest(key, [*arguments.types, "type"])
+            raise BuildError(
+                f"{_name(entry, noun)} takes no argument '{key}'",
+                origin=origin_of(source, key),
+                key=key,
+                found=settings[key],
+                suggestion=near,
+                notes=() if near else [f"it takes: {', '.join(arguments.types) or 'none'}"],
+            )
+    return arguments
+
+
+def _name(entry: Any, noun: str) -> str:
+    return f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
 
 
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error to raise after a constructor failed, with the offending argument if it can be determined.
-
-    The offending argument is the first one whose value does not match its annotation, or the only one that was changed.
-    """
+    """Returns the error to raise after a constructor failed, with the offending argument if it can be determined."""
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     notes: list[str] = []
@@ -161,8 +162,7 @@ def _constructor_error(
         key, expected = wrong
         message = f"{key} of {what} must be {expected}"
     else:
-        changed = list(changes_in(source))
-        key = changed[0] if len(changed) == 1 else ""
+        key = ""
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         details = {"found": settings[key]} if key in settings else {}
@@ -171,57 +171,58 @@ def _constructor_error(
     return BuildError(message, origin=origin_of(source, "type"), notes=notes, hides_cause=True)
 
 
-def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    near = nearest(key, [*names, "type"])
-    return BuildError(
-        f"{what} takes no argument '{key}'",
-        origin=origin_of(source, key),
-        key=key,
-        found=settings[key],
-        suggestion=near,
-        notes=() if near else [f"it takes: {', '.join(names) or 'none'}"],
-    )
+class Arguments(NamedTuple):
+    """The arguments of a class or function.
 
-
-def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    try:
-        return _signature(entry).parameters
-    except (TypeError, ValueError):  # implemented in C, without a signature, or not hashable
-        return None
-
-
-_signature = lru_cache(maxsize=1024)(inspect.signature)
-
-
-def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Returns the names of the parameters that can be passed by keyword."""
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [name for name, each in parameters.items() if each.kind in by_keyword]
-
-
-def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
-    """Returns the keyword arguments of `entry`, or None if it may accept any keyword.
-
-    In footplate, a constructor with `**settings` passes them to that of its base class.
+    Attributes:
+        own: Its parameters.
+        types: Maps each keyword to the types that its annotation allows; an empty tuple allows any value. Annotations
+            in packages other than footplate and torch are ignored. Contains the keywords that `**kwargs` passes to base
+            classes.
+        defaults: Maps each keyword to its default.
+        accepts_any: Whether it may accept other keywords, too.
     """
-    if _var_keyword_name(parameters) is None:
-        return keyword_names(parameters)
-    names: dict[str, None] = {}
-    for kind in getattr(entry, "__mro__", ()):
-        if "__init__" in vars(kind):
-            own = inspect.signature(vars(kind)["__init__"]).parameters
-            names |= dict.fromkeys(name for name in keyword_names(own) if name != "self")
-            rest = _var_keyword_name(own)
-            if rest is None:
-                return list(names)
-            if rest != "settings" or not kind.__module__.startswith("footplate."):
-                break
-    return None
+
+    own: Mapping[str, inspect.Parameter]
+    types: Mapping[str, tuple[type, ...]]
+    defaults: Mapping[str, Any]
+    accepts_any: bool
 
 
-def _var_keyword_name(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    rest = [name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
-    return rest[0] if rest else None
+@lru_cache(maxsize=1024)
+def arguments_of(entry: Callable[..., Any]) -> Arguments | None:
+    """Returns the arguments of a class or function, or None if it is implemented in C and has no signature.
+
+    In footplate, a constructor with `**settings` passes them to that of its base class. `**kwargs` of other code may
+    accept any keyword.
+    """
+    try:
+        own = _signature(entry, str(getattr(entry, "__module__", "")))
+    except (TypeError, ValueError):
+        return None
+    types: dict[str, tuple[type, ...]] = {}
+    defaults: dict[str, Any] = {}
+    accepts_any = False
+    kinds = [kind for kind in getattr(entry, "__mro__", ()) if "__init__" in vars(kind)]
+    for kind in kinds or [entry]:
+        module = str(getattr(kind, "__module__", ""))
+        parameters = _signature(vars(kind)["__init__"], module) if kind in kinds[1:] else own
+        for name, parameter in parameters.items():
+            if parameter.kind in _BY_KEYWORD and name not in types and name != "self":
+                types[name] = _allowed_types(parameter) if module.startswith(_CHECKED_PACKAGES) else ()
+                defaults[name] = parameter.default
+        rest = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
+        if not rest:
+            break
+        accepts_any = accepts_any or rest != ["settings"] or not module.startswith("footplate.")
+    return Arguments(own, types, defaults, accepts_any)
+
+
+def _signature(function: Callable[..., Any], module: str) -> Mapping[str, inspect.Parameter]:
+    try:  # torch has postponed annotations
+        return inspect.signature(function, eval_str=module.startswith("torch.")).parameters
+    except NameError:  # one of them is a name that is imported for type checking only
+        return inspect.signature(function).parameters
 
 
 def check_annotations(
@@ -242,7 +243,7 @@ def check_annotations(
     Raises:
         ArgumentError: A value does not match its annotation.
     """
-    for key, allowed in argument_types(entry).items():
+    for key, allowed in _types_of(entry).items():
         if key not in settings:
             continue
         value, message = settings[key], ""
@@ -263,7 +264,7 @@ def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> t
     Returns None if all values match. Use this function to explain a failure, not as a check, because a class may accept
     values that its annotations do not mention.
     """
-    for key, allowed in argument_types(entry).items():
+    for key, allowed in _types_of(entry).items():
         if key not in settings or not allowed:
             continue
         value = settings[key]
@@ -282,37 +283,9 @@ def _describe_types(allowed: tuple[type, ...]) -> str:
     return " or ".join(dict.fromkeys(_TYPE_NAMES.get(each, each.__name__) for each in allowed))
 
 
-def argument_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
-    """Maps each argument of `entry` and its base classes to the types that its annotation allows.
-
-    An empty tuple allows any value. Annotations in packages other than footplate and torch are ignored.
-    """
-    try:
-        return _read_annotations(entry)
-    except TypeError:  # the entry is not hashable
-        return {}
-
-
-@lru_cache(maxsize=1024)
-def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
-    types_of: dict[str, tuple[type, ...]] = {}
-    for kind in getattr(entry, "__mro__", (entry,)):
-        own = vars(kind) if inspect.isclass(kind) else {}
-        if inspect.isclass(kind) and not {"__init__", "__signature__"} & own.keys():
-            continue
-        package = (getattr(kind, "__module__", None) or "").partition(".")[0]
-        function = kind if "__signature__" in own else own.get("__init__", kind)
-        try:
-            try:
-                parameters = inspect.signature(function, eval_str=package == "torch").parameters  # has postponed ones
-            except NameError:  # one of them is a name that is imported for type checking only
-                parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # implemented in C
-            continue
-        for name in keyword_names(parameters):
-            if name not in types_of and name != "self":
-                types_of[name] = _allowed_types(parameters[name]) if package in _CHECKED_PACKAGES else ()
-    return types_of
+def _types_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
+    arguments = arguments_of(entry)
+    return {} if arguments is None else arguments.types
 
 
 def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:

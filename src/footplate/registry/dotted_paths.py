@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from footplate.errors import ConfigError, Origin
+from footplate.errors import Origin
 
 # Maps each registry to the torch module that exports its classes, and their names. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -143,23 +143,6 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-
-
-def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
-    """Checks that no other file on the import path shadows an installed package.
-
-    Raises:
-        ConfigError: Python would import a file of this name instead of the package.
-    """
-    spec = top_level_spec(package)
-    if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
-        return
-    if any(os.path.isfile(os.path.join(folder, package, "__init__.py")) for folder in sys.path):
-        raise ConfigError(
-            f"Python imports the file '{spec.origin}' instead of the package '{package}'",
-            origin=asked_at,
-            notes=["Rename the file."],
-        )
 
 
 def module_exists(module: str) -> bool:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, overload
 
@@ -14,7 +15,7 @@ from footplate.error_context import origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, RegistryError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
-from footplate.registry.arguments import build_object, check_arguments, report_unknown_keywords
+from footplate.registry.arguments import build_object, check_arguments, check_keywords_in_python
 from footplate.registry.dotted_paths import (
     ForbiddenPathError,
     find_known_class,
@@ -128,9 +129,8 @@ class Registry:
         None keeps the current scope.
         """
         with using_scope(scope):
-            current = default_scope()
-            member = self.root._member(current) if current else None
-            yield member or self
+            member = self.root._member(default_scope())
+            yield self if member is None else member  # an empty registry is false
 
     @overload
     def register_module(
@@ -156,18 +156,9 @@ class Registry:
             DuplicateNameError: Another user class has the name, and `force` is False.
             BuildError: The class is not a subclass of the registry's base type.
         """
-        names: Sequence[Any] | None = name if name is None or isinstance(name, (list, tuple)) else [name]
-        if names is not None and not all(isinstance(each, str) for each in names):
-            raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
-        if module is not None:
-            self._register(module, names, force=force)
-            return module
-
-        def decorate(entry: _Entry) -> _Entry:
-            self._register(entry, names, force=force)
-            return entry
-
-        return decorate
+        if module is None:
+            return partial(self._register, names=name, force=force)
+        return self._register(module, name, force=force)
 
     def get(self, key: str) -> Callable[..., Any]:
         """Returns the class or function registered under a name.
@@ -243,8 +234,7 @@ class Registry:
             try:
                 return self._get(kind, trusted=is_from_executed_config(source, key))
             except (UnknownNameError, BuildError) as error:
-                error.origin = error.origin or origin_of(source, key)
-                error.key = error.key or key
+                error.origin, error.key = error.origin or origin_of(source, key), error.key or key
                 raise
         if hasattr(type(kind), "dotted_path"):  # a LazyObject of a config
             kind = kind.build()
@@ -260,38 +250,39 @@ class Registry:
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
-        # The package in the name, or that of the default scope, may register its classes when it is imported.
-        package = (name.partition(".")[0] if "." in name else default_scope()) or ""
-        module = f"{package}.registry"
-        is_pending = (
-            package.isidentifier()
-            and self.root._member(package) is None
-            and package not in sys.stdlib_module_names
-            and module not in sys.modules
-            and has_submodule(package, "registry")
-        )
-        if is_pending and any(extension.redirects_imports() for extension in extensions()):
-            importlib.import_module(module)  # now, since its classes take precedence
-        found = self._find(name)
-        if found is None and is_pending:
-            importlib.import_module(module)
-            found = self._find(name)
-        if found is None and default_scope() is not None:
-            # The name may be registered only in another scope, by the user or by the package of the default scope. For
-            # example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
-            named = [each._entries[name] for each in self.root._tree() if name in each._entries]
-            own = [each for each in named if code_base_of(each) in ("", default_scope())]
-            found = own[0] if own and all(each is own[0] for each in own) else None
-        found = found or self._import_path(name, trusted=trusted)
-        if found is None:
+        self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
+        entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
+        if entry is None:
             raise self._unknown(name)
-        return found
+        return entry
 
-    def _register(self, entry: Callable[..., Any], names: Sequence[str] | None, *, force: bool) -> None:
+    def _import_registry_of(self, package: str) -> None:
+        """Imports the module `registry` of a package, which registers its classes, if no registry has its scope yet."""
+        module = f"{package}.registry"
+        if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
+            return
+        if self.root._member(package) is None and has_submodule(package, "registry"):
+            importlib.import_module(module)
+
+    def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
+        """Finds a name that only the user or the package of the default scope has registered, in whichever scope.
+
+        For example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
+        """
+        if default_scope() is None:
+            return None
+        entries = [registry._entries[name] for registry in self.root._tree() if name in registry._entries]
+        own = {entry for entry in entries if code_base_of(entry) in ("", default_scope())}
+        return own.pop() if len(own) == 1 else None
+
+    def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
         if not callable(entry):
             raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
-        for name in names if names is not None else [entry.__name__]:
+        names = [entry.__name__] if names is None else [names] if isinstance(names, str) else names
+        for name in names:
+            if not isinstance(name, str):
+                raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
             present = self._entries.get(name)
             if present is not None and present is not entry and not force:
                 if _is_built_in(entry):
@@ -310,7 +301,8 @@ class Registry:
                 _warn_replaced(self.noun, name, by=entry)
             self._entries[name] = entry
         if inspect.isclass(entry) and (entry.__module__ or "").startswith("footplate."):
-            report_unknown_keywords(entry, self.noun)
+            check_keywords_in_python(entry, self.noun)
+        return entry
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the locations in order until the built-in entry `wanted` is registered."""
@@ -332,18 +324,17 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and "." not in rest and scope in known_scopes and not module_exists(scope):
+            if member is None and scope in known_scopes and not module_exists(scope):
                 # For example "mmseg.PolyLR" without mmseg installed: most likely PolyLR is registered here.
                 member = self
             return member._find_upwards(rest) if member is not None else None
-        first = self.root._member(default_scope()) if default_scope() else None
+        first = self.root._member(default_scope())
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
         # A user entry does not stop the imports, so that the warning about a replaced built-in is logged.
         self._import_locations(name)
-        found = self._entries.get(name)
-        return found if found or self.parent is None else self.parent._find_upwards(name)
+        return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
 
     def _member(self, scope: str | None) -> "Registry | None":
         return next((each for each in self._tree() if each.scope == scope), None)
@@ -394,15 +385,14 @@ class Registry:
         module, _, last = name.rpartition(".")
         if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
-        names, scope = {*self.root.module_dict, *self.module_dict}, module or default_scope()
-        notes: list[str] = []
-        for child in self.root.children.values():
-            names.update(child.module_dict)
-        qualified = [f"{each.scope}.{last}" for each in self.root._tree() if last in each.module_dict]
+        registries, scope = list(self.root._tree()), module or default_scope()
+        qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
         replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
         if replaced and not qualified:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
-        near = next((each for each in qualified if each != name), None) or nearest(last, sorted(names))
+        names = {entry for registry in registries for entry in registry.module_dict}
+        near = next((other for other in qualified if other != name), None) or nearest(last, sorted(names))
+        notes = []
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)
         if near is None:

@@ -1,6 +1,5 @@
 """Determines which keys each section of a config accepts, using the signature of the section's class."""
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -37,7 +36,7 @@ from footplate.registry import (
     VISUALIZERS,
     Registry,
 )
-from footplate.registry.arguments import keywords_of
+from footplate.registry.arguments import arguments_of
 from footplate.torch_compile import ARGUMENTS as COMPILE_KEYS
 
 MODES = ("train", "val", "test")
@@ -151,12 +150,10 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
     """Returns the arguments that a config may pass to an entry of a registry, or None if the entry may accept any."""
-    try:
-        names = keywords_of(entry, inspect.signature(entry).parameters)
-    except (TypeError, ValueError):  # implemented in C, without a signature
+    arguments = arguments_of(entry)
+    if arguments is None or arguments.accepts_any:
         return None
-    passed = {"self", *PASSED_ARGUMENTS.get(registry, ())}
-    return None if names is None else [name for name in names if name not in passed]
+    return [name for name in arguments.types if name not in PASSED_ARGUMENTS.get(registry, ())]
 
 
 def _child(section: Any, part: str) -> Any:

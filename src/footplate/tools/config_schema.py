@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from footplate.data.dataloader_config import LOADER_COUNTS
@@ -11,7 +10,7 @@ from footplate.engine.hook_list import DEFAULT_HOOKS
 from footplate.engine.runner import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
 from footplate.registry import Registry
-from footplate.registry.arguments import argument_types
+from footplate.registry.arguments import arguments_of
 from footplate.tools.config_keys import (
     DEFAULT_TYPES,
     EXTRA_ARGUMENTS,
@@ -155,14 +154,9 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     entries = dict(sorted(registry.module_dict.items()))
     for entry_name, entry in entries.items():
         summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
-        defaults: dict[str, Any] = {}
-        for each in reversed(getattr(entry, "__mro__", (entry,))):
-            with suppress(TypeError, ValueError):  # no constructor, or one in C without a signature
-                function: Any = vars(each).get("__init__") if inspect.isclass(each) else each
-                parameters = inspect.signature(function).parameters
-                defaults |= {name: parameter.default for name, parameter in parameters.items()}
+        arguments = arguments_of(entry)
+        types, defaults = (arguments.types, arguments.defaults) if arguments is not None else ({}, {})
         known, meanings = class_arguments(entry, registry), describe_arguments(entry)
-        types = argument_types(entry)
         properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
         for name in known if known is not None else types:
             properties[name] = {
