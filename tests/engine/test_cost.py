@@ -101,11 +101,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 55),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 61),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 53),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 58),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 67),
+        ({}, 59),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 65),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 57),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 62),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 73),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:

@@ -1,21 +1,19 @@
 """Models whose weights are averages of the weights of a trained model."""
 
 import copy
-import itertools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
-from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor, reshard
+from footplate.distributed.sharding import distribute_like, is_sharded, local_tensor, reshard
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
-_LARGE_MOMENTUM = 0.5
 
 
 class BaseAveragedModel(nn.Module):
@@ -43,31 +41,18 @@ class BaseAveragedModel(nn.Module):
         update_buffers: bool = False,
     ) -> None:
         super().__init__()
-        check_count("interval", interval)
-        copies: dict[int, Any] = {}
-        if device is not None:
-            try:
-                target = torch.empty(0, device=device).device.type
-            except (RuntimeError, AssertionError, TypeError) as error:  # torch raises all of them for unknown devices
-                message = f"the device of the average is not available: {str(error).splitlines()[0]}"
-                raise ArgumentError(message, key="device", found=device) from error
-            if is_sharded(model) and any(parameter.device.type != target for parameter in model.parameters()):
-                message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
-                raise ArgumentError(message, key="device", found=str(device))
-            # The memo of `deepcopy`, which would otherwise need memory for a second model on the first device.
-            for each in () if is_sharded(model) else itertools.chain(model.parameters(), model.buffers()):
-                moved = each.detach().to(device, copy=True)
-                copies[id(each)] = nn.Parameter(moved, requires_grad=False) if isinstance(each, nn.Parameter) else moved
-        averages = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model, copies)
-        self.module: Any = averages.requires_grad_(False)
-        self.interval = interval
+        self.interval = check_count("interval", interval)
         self.update_buffers = update_buffers
+        self._is_sharded = is_sharded(model)
+        averages = _StateCopy(reshard(model)) if self._is_sharded else _copy_to(device, model)
+        if device is not None and any(each.device.type != torch.device(device).type for each in averages.parameters()):
+            message = "the average of a sharded model is sharded like the model, so it cannot be on another device"
+            raise ArgumentError(message, key="device", found=str(device))
+        self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self._count = 0  # the value of `steps` on the host; reading the buffer would wait for the device
-        # In a tuple, since nn.Module would register the model as a submodule.
-        self._source: tuple[nn.Module, _TensorLocations] | None = None
-        self._own_tensors: _Tensors | None = None
+        self._tensors: _TensorPairs | None = None  # of the averages and the model of the latest call
 
     def weight(self, steps: int) -> float:
         """Returns the weight of the new values in the average, from 0 to 1.
@@ -87,45 +72,51 @@ class BaseAveragedModel(nn.Module):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Updates the averages with the current weights of `model`."""
-        own, source = self._tensor_pairs(model)
         if self._count == 0:
-            _copy(own.averaged, source.averaged)
-        elif self._count % self.interval == 0:
-            self._update(own, source)
-        if not self.update_buffers or self._count == 0:
-            _copy(own.copied, source.copied)
+            self.copy_from(model)
+        else:
+            self._update(model)
         self._count += 1
 
-    def _update(self, own: "_Tensors", source: "_Tensors") -> None:
-        averages, values = own.averaged, source.averaged
-        if self.avg_func is not None:
-            for average, value in zip(averages, values, strict=True):
-                self.avg_func(average, value.to(average.device), self._count)
-        elif averages:
-            torch._foreach_lerp_(averages, _on_device_of(averages, values), self.weight(self._count))
+    def _update(self, model: nn.Module) -> None:
+        tensors = self._pair_with(model)
+        averages, values = tensors.averaged()
+        if averages and self._count % self.interval == 0:
+            device = averages[0].device
+            values = [value.to(device) for value in values]
+            if self.avg_func is None:
+                torch._foreach_lerp_(averages, values, self.weight(self._count))
+            else:
+                for average, value in zip(averages, values, strict=True):
+                    self.avg_func(average, value, self._count)
+        _copy(*tensors.copied())
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
         """Replaces the averages with the values of `model`; the number of updates is unchanged."""
-        own, source = self._tensor_pairs(model)
-        _copy(own.averaged, source.averaged)
-        _copy(own.copied, source.copied)
+        tensors = self._pair_with(model)
+        _copy(*tensors.averaged())
+        _copy(*tensors.copied())
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
         """Swaps all values with those of `model`."""
-        self._source = None
-        own, source = self._tensor_pairs(model)
-        for ours, theirs in ((own.averaged, source.averaged), (own.copied, source.copied)):
-            backup = [each.clone() for each in ours]
+        tensors = self._pair_with(model)
+        for ours, theirs in (tensors.averaged(), tensors.copied()):
+            backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
             _copy(theirs, backup)
-        self._source = None
+
+    def _pair_with(self, model: nn.Module) -> "_TensorPairs":
+        if self._is_sharded:
+            reshard(model)
+        if self._tensors is None or self._tensors.model is not model:
+            self._tensors = _TensorPairs(self, model)
+        return self._tensors
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
         self.steps.fill_(self._count)
-        self._source = None
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -138,25 +129,10 @@ class BaseAveragedModel(nn.Module):
         """Loads this module and updates the count; torch calls only this method if the average is a submodule."""
         super()._load_from_state_dict(*args, **kwargs)
         self._count = int(self.steps)
-        self._own_tensors = self._source = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for copying and pickling, without the source model, which may not support either."""
-        return {**self.__dict__, "_own_tensors": None, "_source": None}
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Moves or converts the averages. This may replace their tensors."""
-        self._own_tensors = self._source = None
-        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def _tensor_pairs(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
-        """Returns the tensors of the averages and of `model`. A sharded tensor is represented by its local shard."""
-        reshard(model)
-        if self._source is None or self._source[0] is not model:
-            self._source = model, _TensorLocations(model, self.update_buffers)
-        if self._own_tensors is None:
-            self._own_tensors = _TensorLocations(self.module, self.update_buffers).tensors()
-        return self._own_tensors, self._source[1].tensors()
+        return {**self.__dict__, "_tensors": None}
 
 
 @MODELS.register_module()
@@ -184,12 +160,8 @@ class ExponentialMovingAverage(BaseAveragedModel):
     def __init__(self, model: nn.Module, momentum: float = 0.0002, **settings: Any) -> None:
         super().__init__(model, **settings)
         check_number("momentum", momentum, above=0, below=1)
-        if momentum > _LARGE_MOMENTUM:
-            _logger.warning(
-                "momentum=%g is large for an averaged model: it is the weight of new values. Set it to at most %g.",
-                momentum,
-                _LARGE_MOMENTUM,
-            )
+        if momentum > 0.5:
+            _logger.warning("momentum=%g is large for an averaged model: it is the weight of new values.", momentum)
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:
@@ -260,10 +232,7 @@ class WarmUpEMA(ExponentialMovingAverage):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Updates the averages with the current weights of `model`. The first update averages too."""
-        own, source = self._tensor_pairs(model)
-        if self._count % self.interval == 0:
-            self._update(own, source)
-        _copy(own.copied, source.copied)
+        self._update(model)
         self._count += 1
 
 
@@ -288,73 +257,57 @@ class _StateCopy(nn.Module):
             self.add_module(name, _StateCopy(child, copies))
 
 
-class _Tensors(NamedTuple):
-    """The tensors of a model, grouped by the way they are updated."""
+class _TensorPairs:
+    """The tensors of an average, each with the tensor of the model that it averages or copies.
 
-    averaged: list[Tensor]
-    copied: list[Tensor]
-
-
-class _TensorLocations:
-    """The dicts in which the modules of a model store their tensors.
-
-    Iterating over the modules takes longer than averaging their weights, so it is done once. Buffers are looked up
-    again at each update, since a module may replace them. Parameters are not, since the optimizer does not replace
-    them: looking up a hundred of them would take half as long as averaging.
+    Iterating over the modules takes longer than averaging their weights, so it is done once. A pair is the two dicts in
+    which the modules store their tensors, and the name there, because a module may replace a tensor.
     """
 
-    def __init__(self, model: nn.Module, update_buffers: bool) -> None:
-        parameters = [owner[name] for owner, name in _locate_tensors(model, "_parameters")]
-        self._parameters: list[Tensor] = [parameter for parameter in parameters if _has_average(parameter)]
-        self._integers: list[Tensor] = [parameter for parameter in parameters if not _has_average(parameter)]
-        self._averaged: list[tuple[dict[str, Any], str]] = []
-        self._copied: list[tuple[dict[str, Any], str]] = []
-        for owner, name in _locate_tensors(model, "_buffers"):
-            is_averaged = update_buffers and _has_average(owner[name])
-            (self._averaged if is_averaged else self._copied).append((owner, name))
-        self._is_sharded = any(map(is_dtensor, itertools.chain(model.parameters(), model.buffers())))
+    def __init__(self, average: BaseAveragedModel, model: nn.Module) -> None:
+        self.model = model
+        self._is_sharded = average._is_sharded
+        self._averaged: list[_Pair] = []
+        self._copied: list[_Pair] = []
+        seen = set()  # a shared tensor is averaged once
+        for path, module in model.named_modules():
+            for store in ("_parameters", "_buffers"):
+                ours, theirs = getattr(average.module.get_submodule(path), store), getattr(module, store)
+                for name, tensor in theirs.items():
+                    if tensor is None or id(tensor) in seen:
+                        continue
+                    seen.add(id(tensor))
+                    can_average = tensor.is_floating_point() or tensor.is_complex()
+                    is_averaged = can_average and (average.update_buffers or store == "_parameters")
+                    (self._averaged if is_averaged else self._copied).append((ours, theirs, name))
 
-    def tensors(self) -> _Tensors:
-        """Returns the current tensors."""
-        averaged = [*self._parameters, *(owner[name] for owner, name in self._averaged)]
-        copied = [*self._integers, *(owner[name] for owner, name in self._copied)]
+    def averaged(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns the averages and the tensors of the model. Of a sharded tensor, returns the local shard."""
+        return self._tensors(self._averaged)
+
+    def copied(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns the tensors without an average and those of the model. Of a sharded tensor, returns the shard."""
+        return self._tensors(self._copied)
+
+    def _tensors(self, pairs: "list[_Pair]") -> tuple[list[Tensor], list[Tensor]]:
+        ours, theirs = [own[name] for own, _, name in pairs], [source[name] for _, source, name in pairs]
         if self._is_sharded:
-            averaged, copied = list(map(local_tensor, averaged)), list(map(local_tensor, copied))
-        return _Tensors(averaged, copied)
+            return list(map(local_tensor, ours)), list(map(local_tensor, theirs))
+        return ours, theirs
 
 
-def _has_average(tensor: Tensor) -> bool:
-    """Checks whether a tensor contains real or complex numbers, which can be averaged."""
-    return tensor.is_floating_point() or tensor.is_complex()
+_Pair = tuple[dict[str, Any], dict[str, Any], str]
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
-    if targets and targets[0].device.type == "cpu":
-        values = _on_device_of(targets, values)
-    if targets:  # copied to an accelerator without a second copy of the values there
+    if targets:
         torch._foreach_copy_(targets, values)
 
 
-def _on_device_of(targets: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-    """Copies `values` to the device of `targets` and returns the copies. Copies to the CPU are awaited together."""
-    device, source = targets[0].device, values[0].device
-    if device == source:
-        return values
-    moved = [value.to(device, non_blocking=True) for value in values]
-    if device.type == "cpu":
-        torch.accelerator.current_stream(source).synchronize()
-    return moved
-
-
-def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the containing dict and the name of each tensor in `attribute`, "_parameters" or "_buffers".
-
-    Shared tensors are listed once.
-    """
-    locations: dict[int, tuple[dict[str, Any], str]] = {}
-    for module in model.modules():
-        owner: dict[str, Any] = getattr(module, attribute)
-        for name, tensor in owner.items():
-            if tensor is not None:
-                locations.setdefault(id(tensor), (owner, name))
-    return list(locations.values())
+def _copy_to(device: torch.device | str | None, model: nn.Module) -> nn.Module:
+    """Returns a copy of a model on a device, without an intermediate copy on the device of the model."""
+    copies: dict[int, Any] = {}  # the memo of `deepcopy`
+    for tensor in () if device is None else (*model.parameters(), *model.buffers()):
+        moved = tensor.detach().to(device, copy=True)
+        copies[id(tensor)] = nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved
+    return copy.deepcopy(model, copies)

@@ -133,16 +133,9 @@ def test_optimizer_that_does_not_support_the_gradients_is_rejected() -> None:
     assert caught.value.key == "optim_wrapper.optimizer.type"
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("AliG", "the optimizer AliG needs a closure that recomputes the loss"),
-        ("SpectralSphere", "the optimizer SpectralSphere cannot train this model: ValueError: .* only supports 2D"),
-    ],
-)
-def test_optimizer_of_another_package_that_cannot_train_the_model_is_rejected(name: str, message: str) -> None:
-    kind = getattr(pytest.importorskip("pytorch_optimizer"), name)
+def test_optimizer_of_another_package_that_needs_a_closure_is_rejected() -> None:
+    kind = pytest.importorskip("pytorch_optimizer").AliG
     layer = nn.Linear(2, 1)
-    with pytest.raises(ArgumentError, match=f"^{message}") as caught:
+    with pytest.raises(ArgumentError, match="^the optimizer AliG needs a closure that recomputes the loss") as caught:
         OptimWrapper(kind(layer.parameters())).update_params(layer(torch.ones(3, 2)).sum())
     assert caught.value.key == "optim_wrapper.optimizer.type"

@@ -4,6 +4,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_flag, check_keys, is_number
+from footplate.checks import check_choice, check_keys, is_number
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
-from footplate.error_context import at_key, located, origin_of
-from footplate.errors import ArgumentError, FootplateError, NonFiniteError
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError, NonFiniteError
 
 _logger = logging.getLogger("footplate.optim")
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -84,21 +85,13 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         settings = dict(cfg)
         kind = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
         check_keys(f"gradient clipping by {kind}", settings, CLIPPING_KEYS[kind], prefix="")
-        first = CLIPPING_KEYS[kind][0]
-        if first not in settings:
-            raise ArgumentError(
-                f'gradient clipping by {kind} needs the argument "{first}"', key=first, origin=origin_of(cfg)
-            )
-        if not is_number(settings[first]) or not settings[first] > 0:
-            raise ArgumentError(f'"{first}" must be a number above 0', key=first, found=settings[first])
-        for key in ("error_if_nonfinite", "foreach"):
-            if settings.get(key) is not None:
-                check_flag(key, settings[key])
-        if "norm_type" in settings:
-            order = math.inf if settings["norm_type"] == "inf" else settings["norm_type"]
-            if not is_number(order) or not order > 0:
-                raise ArgumentError('"norm_type" must be a number above 0, or "inf"', key="norm_type", found=order)
-            settings["norm_type"] = float(order)
+        if settings.get("norm_type") == "inf":
+            settings["norm_type"] = math.inf
+        limit = CLIPPING_KEYS[kind][0]
+        for key, default in ((limit, None), ("norm_type", 2)):
+            value: Any = settings.get(key, default)
+            if not is_number(value) or not value > 0:
+                raise ArgumentError(f'"{key}" must be a number above 0', key=key, found=value)
     return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
 
 
@@ -142,13 +135,10 @@ class GradientGuard:
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
-        if not self.is_enabled:
+        if not self.is_enabled or (norm is not None and norm.device.type == "cpu" and math.isfinite(norm)):
             return True
-        if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
-            return True
-        gradients = [
-            grad for group in optimizer.param_groups for each in group["params"] if (grad := each.grad) is not None
-        ]
+        parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not gradients:
             return True
         flag = _nonfinite_flag(gradients)
@@ -172,17 +162,15 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
     """Returns a tensor ``(1,)`` that is above 0 if a gradient is non-finite on any rank."""
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
-        plain = local_tensor(gradient) if hasattr(gradient, "to_local") else gradient
-        plain = plain.coalesce().values() if plain.is_sparse else plain
-        plain = torch.view_as_real(plain) if plain.is_complex() else plain
-        kinds.setdefault((plain.device, plain.dtype), []).append(plain)
-    flags: dict[torch.device, Tensor] = {}
+        values = local_tensor(gradient) if hasattr(gradient, "to_local") else gradient
+        values = values.coalesce().values() if values.is_sparse else values
+        values = torch.view_as_real(values) if values.is_complex() else values
+        kinds.setdefault((values.device, values.dtype), []).append(values)
+    flag = torch.zeros(1, device=next(iter(kinds))[0])
     for (device, _), group in kinds.items():
-        flag = flags.setdefault(device, torch.zeros(1, device=device))
-        _check_finite(group, flag, torch.ones(1, device=device))
-    flag, *others = flags.values()
-    for other in others:
-        flag = flag + other.to(flag.device)
+        group_flag = torch.zeros(1, device=device)
+        _check_finite(group, group_flag, torch.ones(1, device=device))
+        flag = flag + group_flag.to(flag.device)
     meshes = dict.fromkeys(getattr(gradient, "device_mesh", None) for gradient in gradients)  # in the same order on all
     for mesh in filter(None, meshes):
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards
@@ -200,48 +188,30 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
     """Raises a clear error if the exception of a step with `arguments` shows that the optimizer cannot train the model.
 
     Raises:
-        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters. For an
-            optimizer of `pytorch_optimizer`, also if its step raised another error.
+        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters.
     """
-    if isinstance(error, (FootplateError, OSError, MemoryError)):  # of the run or of the machine
-        return
-    name = type(optimizer).__name__
+    name, key = type(optimizer).__name__, "optim_wrapper.optimizer.type"
     closure = inspect.signature(optimizer.step).parameters.get("closure")
-    # NoClosureError is compared by name, because its package is optional.
-    needs_closure = closure is not None and closure.default is closure.empty
+    needs_closure = closure is not None and closure.default is closure.empty and isinstance(error, TypeError)
+    # NoClosureError is of pytorch_optimizer, which is optional.
     if (needs_closure or type(error).__name__ == "NoClosureError") and "closure" not in arguments:
         raise ArgumentError(
             f"the optimizer {name} needs a closure that recomputes the loss, but training does not pass one",
-            key="optim_wrapper.optimizer.type",
+            key=key,
             found=name,
             notes=["Use a different optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
         ) from error
     # The message is about sparse or dense gradients, or complex parameters.
     if isinstance(error, (TypeError, RuntimeError)) and "does not support" in str(error):
-        raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error
-    if type(optimizer).__module__.startswith("pytorch_optimizer.") and not isinstance(error, RuntimeError):
-        raise ArgumentError(
-            f"the optimizer {name} cannot train this model: {type(error).__name__}: {error}",
-            key="optim_wrapper.optimizer.type",
-            found=name,
-        ) from error
+        raise ArgumentError(str(error), key=key, found=name) from error
 
 
 def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
-    """Warns if gradient accumulation never completes within the run.
-
-    Args:
-        name: The setting, for the message.
-        count: The number of accumulated losses.
-        length: The number of iterations of the run, or -1 if unknown.
-    """
+    """Warns if `count`, the value of the setting `name`, exceeds the iterations of a run, or -1 if unknown."""
     if 0 < length < count:
         _logger.warning(
-            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end. "
-            "Set %s to at most %d.",
+            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end.",
             name,
             count,
-            length,
-            name,
             length,
         )
