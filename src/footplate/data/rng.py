@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from footplate.checks import read_count, read_entry, read_number
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.data")
@@ -150,20 +151,14 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     messages.
     """
     checked = check_rng(state, part)
-    random.setstate(checked.python)
-    np.random.set_state(checked.numpy)
-    torch.set_rng_state(checked.torch)
+    _set_states(checked)
     for kind, states in checked.devices.items():
         indices = _indices_of(kind)
         if len(indices) != len(states):
-            _logger.warning(
-                "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d.",
-                len(states),
-                kind,
-                len(indices),
-            )
-        for index, entry in zip(indices, states, strict=False):
-            _module(kind).set_rng_state(entry, index)
+            message = "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d."
+            _logger.warning(message, len(states), kind, len(indices))
+        for index, device_state in zip(indices, states, strict=False):
+            _module(kind).set_rng_state(device_state, index)
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
@@ -175,39 +170,42 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.
     """
     with _checking(part):
-        cpu, accelerators = state["torch"], state["devices"]
-        # A tensor in place of a dict would warn when it is indexed.
-        python, numpy = dict(state["python"]), dict(state["numpy"])
+        python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
     with _checking(f"{part}.python"):
-        python_state = (python["version"], tuple(python["words"].tolist()), python["spare"])
+        words = _check_tensor(read_entry(python, "words"), torch.int64).tolist()
+        python_state = (python["version"], tuple(words), python["spare"])
         random.Random().setstate(python_state)
     with _checking(f"{part}.numpy"):
-        position = int(numpy["position"])
-        _check_position(0 <= position <= _WORDS, position)
-        keys = numpy["keys"].numpy().astype(np.uint32).reshape(_WORDS)
-        numpy_state = (numpy["name"], keys, position, int(numpy["has_spare"]), float(numpy["spare"]))
+        position, has_spare = (read_count(numpy, key, most=_WORDS) for key in ("position", "has_spare"))
+        keys = _check_tensor(numpy["keys"], torch.int64).numpy().astype(np.uint32).reshape(_WORDS)
+        numpy_state = (numpy["name"], keys, position, has_spare, read_number(numpy, "spare"))
         np.random.RandomState().set_state(numpy_state)
-    devices = {}
+    with _checking(f"{part}.torch"):
+        cpu_state = _check_generator(cpu, "cpu")
+        _, left, _, position = _CPU_STATE.unpack_from(cpu_state.numpy().tobytes())
+        # torch stores both numbers and reads out of bounds if they do not match.
+        is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
+        _check_position((left, position) == (1, 0) or is_begun, position)
     with _checking(f"{part}.devices"):
-        for kind, states in accelerators.items():
-            devices[kind] = list(states)
+        devices = {kind: list(states) for kind, states in accelerators.items()}
+        for kind, states in devices.items():
             for index, _ in zip(_indices_of(kind), states, strict=False):
-                devices[kind][index] = checked_generator_state(states[index], part, f"{kind}:{index}")
-    return RngStates(python_state, numpy_state, checked_generator_state(cpu, f"{part}.torch"), devices)
+                states[index] = _check_generator(states[index], f"{kind}:{index}")
+    return RngStates(python_state, numpy_state, cpu_state, devices)
 
 
-def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
-    """Returns the state of a device's torch generator. Raises a CheckpointError if the state is invalid."""
-    with _checking(part):
-        state: torch.Tensor = value.detach().cpu().contiguous()
-        generator = torch.Generator(device)
-        generator.set_state(state)
-        if generator.device.type == "cpu":
-            _, left, _, position = _CPU_STATE.unpack_from(state.numpy().tobytes())
-            # torch stores both numbers and reads out of bounds if they do not match.
-            is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
-            _check_position((left, position) == (1, 0) or is_begun, position)
-        return state
+def _check_generator(state: Any, device: str) -> torch.Tensor:
+    """Returns the state of a device's torch generator, or raises an error if it is invalid."""
+    state = _check_tensor(state, torch.uint8).cpu().contiguous()
+    torch.Generator(device).set_state(state)
+    return state
+
+
+def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
+    # Converting other values would print a warning before the error.
+    if not isinstance(value, torch.Tensor) or value.dtype != dtype or value.layout != torch.strided:
+        raise ValueError(f"it must be a dense tensor of type {dtype}")
+    return value
 
 
 def _check_position(is_valid: bool, position: int) -> None:
