@@ -180,7 +180,6 @@ def test_shards_are_given_as_patterns_lists_and_folders(tmp_path: Path) -> None:
         ("nowhere", DataError, "'.*nowhere' is neither a .tar file nor a folder"),
         (3, ArgumentError, "shards must be a path or a list of paths"),
         ("{9..0}.tar", DataError, "there are no shards"),
-        (["a.tar", "b.tar", "./a.tar"], ArgumentError, "a shard is listed twice"),
     ],
 )
 def test_wrong_shards_are_an_error(tmp_path: Path, shards: Any, kind: type[Exception], expected: str) -> None:

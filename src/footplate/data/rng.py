@@ -196,16 +196,16 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
 
 def _check_generator(state: Any, device: str) -> torch.Tensor:
     """Returns the state of a device's torch generator, or raises an error if it is invalid."""
-    state = _check_tensor(state, torch.uint8).cpu().contiguous()
-    torch.Generator(device).set_state(state)
-    return state
+    checked = _check_tensor(state, torch.uint8).cpu().contiguous()
+    torch.Generator(device).set_state(checked)
+    return checked
 
 
 def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     # Converting other values would print a warning before the error.
-    if not isinstance(value, torch.Tensor) or value.dtype != dtype or value.layout != torch.strided:
-        raise ValueError(f"it must be a dense tensor of type {dtype}")
-    return value
+    if isinstance(value, torch.Tensor) and value.dtype == dtype and value.layout == torch.strided:
+        return value
+    raise ValueError(f"it must be a dense tensor of type {dtype}")
 
 
 def _check_position(is_valid: bool, position: int) -> None:
