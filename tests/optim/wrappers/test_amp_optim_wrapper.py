@@ -61,7 +61,6 @@ def test_compiled_step_is_used_with_a_loss_scale() -> None:
     for model, compile in zip(models, (False, {"backend": backend}), strict=True):
         wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16", compile=compile)
         step(model, wrapper)
-        assert "step" not in vars(wrapper.optimizer)
     assert compiled_graphs == 1
     torch.testing.assert_close(models[0].layer.weight, models[1].layer.weight)
 

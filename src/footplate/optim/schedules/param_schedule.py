@@ -191,7 +191,8 @@ class ParamSchedule:
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step += 1
-        self._add_groups()
+        if len(self.base_values) < len(self.optimizer.param_groups):
+            self._add_groups()
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
             if self.verbose and value != read_field(group, self._key):
                 _logger.info("%s: %g", self.param_name, value)
@@ -199,8 +200,9 @@ class ParamSchedule:
 
     def _get_value(self) -> list[float]:
         """Returns the next value of each group, at the position `last_step`. Other code bases override this method."""
-        pairs = zip(self.get_last_value(), self.base_values, strict=True)
-        return [self.curve(value, base, self.last_step, self.end - self.begin) for value, base in pairs]
+        position, span = self.last_step, self.end - self.begin
+        pairs = zip(self.optimizer.param_groups, self.base_values, strict=True)
+        return [self.curve(read_field(group, self._key), base, position, span) for group, base in pairs]
 
     def get_last_value(self) -> list[float]:
         """Returns the current value of the field in each group."""

@@ -72,8 +72,11 @@ class AmpOptimWrapper(OptimWrapper):
             message = '"loss_scale" must be "dynamic", a number or a dict'
             raise ArgumentError(message, key="loss_scale", found=loss_scale)
         self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaling)
-        self._amplify = self._multiply_by_loss_scale
         self._autocast = torch.autocast(self._device, self._dtype)
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Runs the backward pass of the scaled loss; see `OptimWrapper.backward`."""
+        super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
         """Unscales and clips the gradients, and steps the optimizer if they are finite.
@@ -81,36 +84,19 @@ class AmpOptimWrapper(OptimWrapper):
         If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
         scale would not help: with a fixed scale, or if the scale is at most 1.
         """
-        self._steps_through_scaler = self.loss_scaler.is_enabled()
-        if not self._steps_through_scaler:
-            super().step(**kwargs)
-            return
-        guard = self._guard if self._guard and self._guard.policy != "skip" else None
-        if self._clipper is not None or guard is not None:
-            self.loss_scaler.unscale_(self.optimizer)
-        if self._guard is not None:
-            self._guard.is_step_skipped = True  # by the scaler
-            self._guard.is_enabled = guard is not None and (
-                self._fixed_scale is not None or self.loss_scaler.get_scale() <= 1
-            )
+        scaler, guard = self.loss_scaler, self._guard
+        if scaler.is_enabled():
+            checks = guard is not None and guard.policy != "skip"
+            if guard is not None:
+                guard.is_step_skipped = True  # by the scaler
+                guard.is_enabled = checks and (self._fixed_scale is not None or scaler.get_scale() <= 1)
+            if self._clipper is not None or checks:
+                scaler.unscale_(self.optimizer)
         super().step(**kwargs)
-        self.loss_scaler.update(self._fixed_scale)
-
-    def _multiply_by_loss_scale(self, loss: Tensor) -> Tensor:
-        return self.loss_scaler.scale(loss)
+        scaler.update(self._fixed_scale)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        attributes = vars(self.optimizer)
-        before = attributes.get("step")  # torch schedulers set it
-        if self._compiled_step is not None:
-            attributes["step"] = self._compiled_step  # called by the scaler if the gradients are finite
-        try:
-            self.loss_scaler.step(self.optimizer, **kwargs)
-        finally:
-            if before is not None:
-                attributes["step"] = before
-            elif self._compiled_step is not None:
-                del attributes["step"]
+        self.loss_scaler.step(self.optimizer, **kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context for the forward pass: mixed precision, and the context of `OptimWrapper`."""

@@ -17,7 +17,6 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.gradient_checks import (
-    GradientClipper,
     GradientGuard,
     build_clipper,
     raise_if_unusable,
@@ -30,30 +29,6 @@ from footplate.torch_compile import compile_arguments
 _logger = logging.getLogger("footplate.optim")
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
-
-
-def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Callable[[], None] | None]:
-    """Returns two functions that turn the gradient synchronization of `model` off and on.
-
-    The first one returns a context for the forward pass. DistributedDataParallel synchronizes again after a forward
-    pass outside this context. A sharded model does not synchronize until the second function is called. For other
-    models, the second one is None.
-
-    Call this once per model: looking up a missing attribute of a module takes as long as running a small layer.
-    """
-    no_sync: Callable[[], Context] | None = getattr(model, "no_sync", None)
-    if no_sync is not None:
-        return no_sync, None
-    toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)
-    # The gradients of a split layer can be saved only after they are reduced.
-    if toggle is None or tensor_parallel_size() > 1:
-        return (lambda: NO_CONTEXT), None
-
-    def turn_off() -> Context:
-        toggle(False)
-        return NO_CONTEXT
-
-    return turn_off, lambda: toggle(True)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -80,7 +55,6 @@ class OptimWrapper:
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: Called with each loss and `should_sync()` before the backward pass; returns the loss. Set by
             a model that averages gradients over processes.
-        shares_losses: Whether the losses of other optimizers may depend on the parameters.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -116,22 +90,17 @@ class OptimWrapper:
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
-        self._compiled_step: Callable[..., Any] | None = None
-        self._steps_through_scaler = False
-        self._amplify: Callable[[Tensor], Tensor] | None = None  # multiplies losses by the scale of mixed precision
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if self._is_compiled and state_dtype is not None:
             raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
         self._narrow_state = None if state_dtype is None else optimizer_state.BFloat16State(optimizer, state_dtype)
         if arguments is not None:
-            self._compiled_step = torch.compile(optimizer.step, **arguments)
+            optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[method-assign]
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
-        self.shares_losses = False
         self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
         self._clears_at_next_loss = False  # gradients were kept after a step
-        self._has_used_gradients = False  # whether a step has used the gradients, which have not changed since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._is_sharded = any(map(is_dtensor, self._parameters()))
         self._inner_count = 0  # the number of losses so far
@@ -139,9 +108,6 @@ class OptimWrapper:
         self._names: dict[int, str] = {}  # by id of the parameter
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
         self.has_loaded_gradients = False
-        self._sync_model: nn.Module | None = None  # the model of the two functions below
-        self._turn_sync_off: Callable[[], Context] = lambda: NO_CONTEXT
-        self._turn_sync_on: Callable[[], None] | None = None
 
     def update_params(
         self,
@@ -185,11 +151,8 @@ class OptimWrapper:
             )
         if self.prepare_backward is not None:
             loss = self.prepare_backward(loss, self.should_sync())
-        if self._amplify is not None:
-            loss = self._amplify(loss)
         loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
-        self._has_used_gradients = False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -203,29 +166,23 @@ class OptimWrapper:
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
-        clipper, norm = self._clipper, None
-        if clipper is not None and clipper.gives_norm:
-            norm, clipper = self._clip_gradients(clipper), None
-        if self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm):
-            if clipper is not None:
-                self._clip_gradients(clipper)
-            try:
-                if self._steps_through_scaler:
-                    self._step_optimizer(**kwargs)
-                else:
-                    (self._compiled_step or self.optimizer.step)(**kwargs)
-            except Exception as error:
-                raise_if_unusable(self.optimizer, error, kwargs)
-                raise
-        self._has_used_gradients = True
+        clipper = self._clipper
+        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
+        if self._guard is not None and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
+            return
+        if clipper is not None and not clipper.gives_norm:
+            self._clip_gradients()
+        try:
+            self._step_optimizer(**kwargs)
+        except Exception as error:
+            raise_if_unusable(self.optimizer, error, kwargs)
+            raise
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        """Steps the optimizer in place of its own `step`. Called only if `_steps_through_scaler` is True."""
-        raise NotImplementedError
+        self.optimizer.step(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
-        self._has_used_gradients = False
         self.optimizer.zero_grad(**kwargs)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -254,13 +211,16 @@ class OptimWrapper:
         Args:
             model: The model, including its wrapper for distributed training.
         """
-        if self.should_sync():
-            if self._turn_sync_on is not None:
-                self._turn_sync_on()
+        if self._accumulative_counts == 1:
             return NO_CONTEXT
-        if model is not self._sync_model:
-            self._sync_model, (self._turn_sync_off, self._turn_sync_on) = model, gradient_sync_switches(model)
-        return self._turn_sync_off()
+        should_sync = self.should_sync()
+        no_sync: Callable[[], Context] | None = getattr(model, "no_sync", None)  # of DistributedDataParallel
+        if no_sync is not None:
+            return NO_CONTEXT if should_sync else no_sync()
+        toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)  # of a sharded model
+        if toggle is not None and tensor_parallel_size() == 1:  # gradients of split layers are saved only when reduced
+            toggle(should_sync)
+        return NO_CONTEXT
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the position in the run, so that the last accumulation may be shorter.
@@ -334,18 +294,16 @@ class OptimWrapper:
             per_parameter: Whether to store one group per parameter, as other engines do.
         """
         state = self.optimizer.state_dict()
+        gradients: list[Any] = [parameter.grad for parameter in self._parameters()]
+        layout = self._layout()
         if per_parameter:
-            state = optimizer_state.split_groups(state, self._layout())
+            state = optimizer_state.split_groups(state, layout)
+            gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
         elif self._names:
-            for group, names in zip(state["param_groups"], self._layout().names, strict=True):
+            for group, names in zip(state["param_groups"], layout.names, strict=True):
                 group["param_names"] = names
-        gradients: list[Any] = [each.grad for each in self._parameters()]
-        is_used = self._clears_at_next_loss or (self._has_used_gradients and not self.shares_losses)
-        has_gradients = not is_used and any(each is not None for each in gradients)
-        if has_gradients or not self.should_update():
-            if per_parameter:
-                layout = self._layout()
-                gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
+        has_gradients = not self._clears_at_next_loss and any(gradient is not None for gradient in gradients)
+        if has_gradients or not self.should_update():  # a sharded model accumulates them elsewhere
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._narrow_state is not None:
@@ -370,13 +328,8 @@ class OptimWrapper:
                     f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
                 ],
             )
-        if self._names:
-            state = optimizer_state.regroup(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
-        else:
-            state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
-        state = optimizer_state.widen_state(state, self.param_groups)
-        optimizer_state.check_state(self.optimizer, state)
-        self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
+        layout = self._layout()
+        self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         if self._narrow_state is not None:
             self._narrow_state.narrow()
             if "rounding_steps" in state_dict:
@@ -394,26 +347,21 @@ class OptimWrapper:
             )
             gradients = None
         self.has_loaded_gradients = gradients is not None
-        if gradients is not None and self._names:
-            layout = self._layout()
-            gradients = optimizer_state.reorder_by_name(
-                gradients,
-                optimizer_state.saved_names(state_dict["param_groups"], layout),
-                chain.from_iterable(layout.names),
-            )
+        if gradients is not None:
+            saved = optimizer_state.saved_names(state_dict["param_groups"], layout)
+            gradients = optimizer_state.reorder_by_name(gradients, saved, chain.from_iterable(layout.names))
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = (
                 None if gradient is None else distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
             )
 
-    def _clip_gradients(self, clipper: GradientClipper) -> Tensor | None:
+    def _clip_gradients(self) -> Tensor | None:
         """Clips the gradients, and records and returns their norm if it is known."""
-        norm = clipper(self._parameters())
-        if norm is None:
-            return None
-        if self._norm_history is None:
-            self._norm_history = MessageHub.get_current_instance().history("train/grad_norm")
-        self._norm_history.append(norm)
+        norm = self._clipper(self._parameters()) if self._clipper is not None else None
+        if norm is not None:
+            if self._norm_history is None:
+                self._norm_history = MessageHub.get_current_instance().history("train/grad_norm")
+            self._norm_history.append(norm)
         return norm
 
     def _convert_lr_to_tensors(self) -> None:
@@ -424,15 +372,15 @@ class OptimWrapper:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _layout(self) -> optimizer_state.Layout:
+        # A hook may have added a group whose parameters the model did not have when they were named.
         names = [
             [
-                # A hook may have added a group whose parameters the model did not have when they were named.
-                self._names.get(id(each), f"param_groups.{group_index}.{index}")
-                for index, each in enumerate(group["params"])
+                self._names.get(id(parameter), f"param_groups.{group_index}.{index}")
+                for index, parameter in enumerate(group["params"])
             ]
             for group_index, group in enumerate(self.param_groups)
         ]
         by_name = dict(zip(chain.from_iterable(names), self._parameters(), strict=True))
+        order = [name for name in dict.fromkeys([*self._names.values(), *by_name]) if name in by_name]
         frozen = {name for name, parameter in by_name.items() if not parameter.requires_grad}
-        order = dict.fromkeys([*self._names.values(), *by_name])
-        return optimizer_state.Layout(names, list(order), frozenset(frozen))
+        return optimizer_state.Layout(names, order, frozen, bool(self._names))

@@ -27,7 +27,6 @@ class OptimWrapperDict(OptimWrapper):
             other = owners.setdefault(id(getattr(wrapper, "optimizer", wrapper)), name)
             if other != name:
                 raise ArgumentError(f"'{other}' and '{name}' have the same optimizer", key=name)
-            wrapper.shares_losses = True
         self.optim_wrappers = wrappers
 
     @property
