@@ -96,7 +96,7 @@ class OptimWrapper:
             raise ArgumentError('"state_dtype" and "compile" of an optimizer wrapper cannot both be set', key="compile")
         self._narrow_state = None if state_dtype is None else optimizer_state.BFloat16State(optimizer, state_dtype)
         if arguments is not None:
-            optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[method-assign]
+            optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
