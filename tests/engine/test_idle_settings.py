@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine import Hook, Runner
+from footplate.engine import Runner
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.adapters import EvalHook
 from tests.support import settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
-LATE: dict[str, Any] = {"train_cfg": {"by_epoch": True, "max_epochs": 3, "val_begin": 4}}
 STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
+PLATEAU: dict[str, Any] = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
+    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: a schedule waits for a metric, and the run never"),
     (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping monitors 'loss', and the run"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
     (
@@ -56,19 +56,6 @@ def test_run_logs_an_idle_setting_once(
 def test_setting_with_effect_logs_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any) -> None:
     with caplog.at_level(logging.WARNING):
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
-
-    assert not warnings_of(caplog)
-
-
-class Asking(Hook):
-    """A hook that may request validations."""
-
-
-@pytest.mark.parametrize("hook", [EvalHook(interval=1), Asking()])
-def test_hook_that_requests_validations(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook) -> None:
-    best: dict[str, Any] = {"default_hooks": {"checkpoint": {"save_best": "accuracy"}}}
-    with caplog.at_level(logging.WARNING):
-        Runner.from_cfg(Config(settings(tmp_path, **LATE, **best, custom_hooks=[hook]))).train()
 
     assert not warnings_of(caplog)
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from footplate import Hook, Runner, storage
-from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
 from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
@@ -98,17 +97,6 @@ def test_hook_state_that_cannot_be_saved_is_found_before_the_first_step(
     assert caught.value.key == "own.handle"
     assert witness.when("before_train_iter") == []
     assert any("--no-preflight" in each for each in caplog.messages)
-
-
-def test_checkpoint_part_that_is_lost_is_found_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forgetful(path: str) -> dict[str, Any]:
-        return {key: value for key, value in load_checkpoint(path).items() if key != "optimizer"}
-
-    monkeypatch.setattr("footplate.engine.preflight.load_checkpoint", forgetful)
-    with pytest.raises(CheckpointError, match="a checkpoint loses 'optimizer' when it is saved and loaded"):
-        run(tmp_path, "forgetful", preflight=True)
 
 
 def test_failing_validation_is_found_before_the_first_step(tmp_path: Path) -> None:

@@ -5,32 +5,24 @@ The options `compile`, `channels_last` and `activation_checkpointing` do not cha
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.distributed import check_same_parameters, unwrap_model
-from footplate.engine.hook import Hook
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import list_names
 from footplate.models import add_steps, is_plain
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.module_selection import select_modules
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments, uses_graphs
 
-if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
-
-_logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
 _RECOMPILE_LIMIT = 8  # torch's default
-_MAX_NAMES = 8
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -89,13 +81,6 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     if channels_last:
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    else:  # the model itself may have set its weights to channels last, which no key of the config can undo
-        name = fragile_convolution(model)
-        weights = [each for each in model.parameters() if each.dim() == 4 and not each.is_contiguous()]
-        if name is not None and any(each.is_contiguous(memory_format=torch.channels_last) for each in weights):
-            _logger.warning(
-                "The model stores its weights in channels-last format and has the convolution '%s'. %s", name, _CAUSE
-            )
     settings = dict(compile) if isinstance(compile, Mapping) else {}
     target, regions = settings.pop("target", "forward"), settings.pop("regions", None)
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
@@ -192,28 +177,3 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
             key=key,
             notes=[_CAUSE, remedy],
         )
-
-
-class ActivationCheckpointHook(Hook):
-    """Warns after the first iteration about selected modules whose `forward` was not called."""
-
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self._waits = True
-
-    def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Warns after the first iteration."""
-        if not self._waits:
-            return
-        self._waits = False
-        modules = unwrap_model(runner.model).named_modules()
-        unused = [name for name, each in modules if getattr(each, "was_checkpointed", None) is False]
-        if unused:
-            _logger.warning(
-                "activation_checkpointing has no effect on %s: the training step does not call their forward methods. "
-                "Select modules whose forward methods it calls.",
-                list_names(unused, _MAX_NAMES),
-            )

@@ -5,12 +5,11 @@ import copy
 import io
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
@@ -20,10 +19,10 @@ from footplate.distributed import is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.hook import Phase, acts_at
+from footplate.engine.hook import Phase
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import check_classes, warn_about_num_classes
+from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes, warn_about_num_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -40,8 +39,8 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, about labels whose classes differ between the datasets, and about
-    models with another number of classes. It leaves no files and records no metrics. Random states, buffers,
-    plain attributes of modules and the states of hooks are restored afterwards.
+    models with another number of classes. It leaves no files and records no metrics. Random states, buffers and plain
+    attributes of modules are restored afterwards.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
@@ -49,52 +48,74 @@ def preflight(runner: "Runner") -> None:
     with _restoring_state(runner):
         size = checkpoint_size(runner)
         if is_main_process():
-            _check_folder(runner.home, size, "work_dir")
-            for hook in runner.hooks:
-                if hasattr(hook, "folder_in"):
-                    _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
-            loaders = [runner.train_dataloader, *(each.dataloader for each in getattr(runner.val_loop, "sets", ()))]
-            for dataset in (inner for each in loaders for inner in innermost_datasets(getattr(each, "dataset", None))):
-                if hasattr(dataset, "warn_about_labels"):
-                    dataset.warn_about_labels()
-            trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
-            check_classes(trained, getattr(runner.val_loop, "sets", ()), "validation")
-            warn_about_num_classes(runner.cfg, trained)
+            _check_folders(runner, size)
+            _check_labels(runner)
         runner.phase = Phase.EVALUATION  # is kept if an error is raised
-        results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
+        metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         runner.phase = Phase.OTHER
-        if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
-            metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
-            for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
-                if hasattr(part, "check_metrics"):
-                    try:
-                        part.check_metrics(metrics)
-                    except FootplateError as error:
-                        runner.hooks.locate(error, part)
-                        raise
-    has_state = any(part.optimizer.state for part in runner.optim_wrapper.parts.values())  # as in a resumed run
-    _logger.info(
-        "Preflight: a checkpoint takes %s%s%s.",
-        format_bytes(size),
-        "" if has_state else " without optimizer state",
-        ", and one batch was validated" if any(names is not None for _, names in results) else "",
-    )
+        if metrics and all(metrics):  # otherwise the metrics of some dataset are unknown
+            _check_monitored(runner, [name for names in metrics for name in names])
+    _logger.info("Preflight: a checkpoint takes %s before the first step.", format_bytes(size))
+
+
+def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
+    return getattr(runner.val_loop, "sets", ())  # a user's loop may lack them
+
+
+def _check_folders(runner: "Runner", size: int) -> None:
+    """Checks that checkpoints can be written to the folders of the run.
+
+    Raises:
+        CheckpointError: A folder is not writable, or has too little space.
+    """
+    folders = {runner.home: "work_dir"}
+    for hook in runner.hooks:
+        if hasattr(hook, "folder_in"):
+            folders.setdefault(hook.folder_in(runner), "default_hooks.checkpoint.out_dir")
+    for folder, key in folders.items():
+        try:
+            storage.check_writable(folder)
+        except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
+        check_free_space(folder, size, key)
+
+
+def _check_labels(runner: "Runner") -> None:
+    loaders = [runner.train_dataloader, *(chosen.dataloader for chosen in _validation_sets(runner))]
+    for loader in loaders:
+        for dataset in innermost_datasets(getattr(loader, "dataset", None)):
+            if hasattr(dataset, "warn_about_labels"):
+                dataset.warn_about_labels()
+    trained = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+    check_classes(trained, _validation_sets(runner), "validation")
+    warn_about_num_classes(runner.cfg, trained)
+
+
+def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
+    """Checks that a validation computes the metrics that hooks and schedules wait for."""
+    for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
+        if hasattr(part, "check_metrics"):
+            try:
+                part.check_metrics(metrics)
+            except FootplateError as error:
+                runner.hooks.locate(error, part)
+                raise
 
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
     """Restores what a validation and a save change, after the block.
 
-    These are the random states, the buffers of the model and the numbers, flags and strings that are attributes of its
-    modules, the message hub, and the states of the called hooks.
+    These are the random states, the message hub, the buffers of the model, and the numbers, flags and strings that are
+    attributes of its modules.
     """
-    rng, training, buffers = capture_rng(), runner.model.training, _Buffers(runner.model)
-    modules = [vars(module) for module in unwrap_model(runner.model).modules()]
-    plain = [(held, {key: value for key, value in held.items() if type(value) in _PLAIN_TYPES}) for held in modules]
-    hub = runner.message_hub
-    recorded = [(held, dict(held)) for held in (hub.runtime_info, hub.log_scalars)]
-    called = [hook for hook in runner.hooks if acts_at(hook, "before_save_checkpoint")]
-    hooks = [(hook, _copied(state.checked_state(hook))) for hook in called]
+    rng, hub = capture_rng(), runner.message_hub
+    modules = list(unwrap_model(runner.model).modules())
+    values = [(buffer, buffer.detach().clone()) for buffer in runner.model.buffers()]
+    changed: list[dict[str, Any]] = [hub.runtime_info, hub.log_scalars, *(module._buffers for module in modules)]
+    before = [dict(mapping) for mapping in changed]
+    plain = [{key: value for key, value in vars(each).items() if type(value) in _PLAIN_TYPES} for each in modules]
     try:
         yield
     except ArgumentError:
@@ -103,15 +124,14 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it anyway.")
         raise
     finally:
-        buffers.restore()
-        for held, before in recorded:
-            held.clear()
-            held.update(before)
-        for hook, saved in hooks:
-            hook.load_state_dict(saved)
-        runner.model.train(training)
-        for held, before in plain:
-            held.update(before)
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
+        for mapping, content in zip(changed, before, strict=True):
+            mapping.clear()
+            mapping.update(content)
+        for module, attributes in zip(modules, plain, strict=True):
+            vars(module).update(attributes)
         restore_rng(rng)
 
 
@@ -129,7 +149,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
         save_param_scheduler: Whether the checkpoint includes the state of the schedules.
 
     Raises:
-        CheckpointError: A part of the checkpoint is missing after it is saved and loaded.
+        CheckpointError: The checkpoint cannot be saved or loaded.
     """
     if not is_main_process() and not is_sharded(runner.model):
         return 0
@@ -139,23 +159,11 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
     path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")
     try:
         save_checkpoint(checkpoint, path)
-        read = load_checkpoint(path)
+        load_checkpoint(path)
         size = storage.status(path).size
     finally:
         storage.remove(path)
-    lost = [key for key in checkpoint if key not in read]
-    if lost:
-        raise CheckpointError(f"a checkpoint loses '{lost[0]}' when it is saved and loaded")
     return size + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
-
-
-def _check_folder(folder: str, size: int, key: str) -> None:
-    try:
-        storage.check_writable(folder)
-    except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
-    check_free_space(folder, size, key)
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:
@@ -207,10 +215,10 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
         return samples, loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
 
 
-def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
-    """Returns the names of the metrics that are computed for a dataset.
+def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
+    """Validates the first batch of a dataset and returns the names of the metrics.
 
-    The list is empty if one batch is not enough to determine them. Returns None if there is no batch.
+    The list is empty if one batch is not enough to determine them, or if it cannot be read without side effects.
     """
     loader = chosen.dataloader
     if hasattr(loader, "peek"):
@@ -218,7 +226,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     else:
         batch = loader[0] if isinstance(loader, (list, tuple)) and loader else None
     if batch is None:
-        return None
+        return []
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
         samples, losses = predict_batch(runner, batch)
@@ -237,33 +245,5 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
                 "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
             )
             return []
-    return [*(name for name in losses if "loss" in name), *metrics]
-
-
-def _copied(value: Any) -> Any:
-    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` rejects non-leaf tensors."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        copied = copy.copy(value)
-        copied.update((key, _copied(each)) for key, each in value.items())
-        return copied
-    if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
-    return copy.deepcopy(value)
-
-
-class _Buffers:
-    """Copies the buffers of a model, to restore them later."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
-        self._values = [(each, each.detach().clone()) for each in model.buffers()]
-
-    def restore(self) -> None:
-        """Restores the buffers."""
-        with torch.no_grad():
-            for tensor, value in self._values:
-                tensor.copy_(value)
-        for held, before in self._held:
-            held.update(before)
+    names = [*(name for name in losses if "loss" in name), *metrics]
+    return list(chosen.named(dict.fromkeys(names, 0.0)))

@@ -32,7 +32,6 @@ ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  
 WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.mp_cfg
 RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
-_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # settings with which cuBLAS is deterministic
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_BLOCK = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
@@ -141,47 +140,19 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     return seed
 
 
-def warn_of_nondeterminism(
-    randomness: Mapping[str, Any],
-    env_cfg: Mapping[str, Any],
-    seed: int,
-    compiled: bool | Mapping[str, Any] | None = None,
-) -> None:
-    """Warns about each setting that conflicts with `randomness.deterministic` if determinism is requested."""
-    if not randomness.get("deterministic"):
+def warn_of_nondeterminism(runner: "Runner") -> None:
+    """Warns about tuned kernels and loaders of other classes, which `randomness.deterministic` cannot make repeatable."""
+    if not runner.deterministic:
         return
-    if env_cfg.get("cudnn_benchmark"):
-        _logger.warning(
-            "randomness.deterministic turns off env_cfg.cudnn_benchmark, which chooses algorithms by speed."
-        )
-    if randomness.get("seed") is None:
-        _logger.warning(
-            "randomness.deterministic is set without randomness.seed. To repeat this run, set randomness.seed=%d.", seed
-        )
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    if workspace is not None and workspace not in _DETERMINISTIC_WORKSPACES:
-        _logger.warning(
-            "Despite randomness.deterministic, matrix products may differ with CUBLAS_WORKSPACE_CONFIG=%s. "
-            "Set it to %s.",
-            workspace,
-            " or ".join(_DETERMINISTIC_WORKSPACES),
-        )
-    settings = compiled if isinstance(compiled, Mapping) else {}
-    options = settings.get("options")
-    tuned = isinstance(options, Mapping) and any(options.get(key) for key in ("max_autotune", "max_autotune_gemm"))
-    if tuned or str(settings.get("mode")).startswith("max-autotune"):
-        _logger.warning(
-            "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
-        )
-
-
-def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:
-    """Warns if the seed does not determine the order of the training samples."""
     loader = runner.train_loop.dataloader
-    if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
+    if not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
             "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader ('%s').",
             type(loader).__name__,
+        )
+    if "max_autotune" in str(runner.sections["compile"]).replace("-", "_"):
+        _logger.warning(
+            "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
         )
 
 

@@ -45,7 +45,7 @@ from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import PHASE_OF_EVENT, Hook, Phase
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings
-from footplate.engine.model_setup import ActivationCheckpointHook, build_model
+from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.run_config import ResolvedConfig
@@ -245,7 +245,6 @@ class Runner:
         start = checkpoint_to_start_from(self.home, load_from, resume)
         self.resume_plan = ResumePlan(self.home, *start, takes_settings=resume_settings == "take")
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
-        process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
         self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
@@ -254,8 +253,6 @@ class Runner:
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(RequestExchangeHook())
-        if activation_checkpointing:
-            self.hooks.register(ActivationCheckpointHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
@@ -308,10 +305,8 @@ class Runner:
         with located(self.cfg), self.buffered_log(), refusing_exits():
             run_config.warn_about_variables(self.cfg)
             loop = self.train_loop
-            _ = self.optim_wrapper, self.param_schedulers
-            has_validation = self.val_loop is not None
-            schedules = self.sections["param_scheduler"]
-            warn_about_idle_settings(self.cfg, self.hooks, schedules, loop, has_validation=has_validation)
+            schedules, validates = self.param_schedulers, self.val_loop is not None
+            warn_about_idle_settings(self.cfg, self.hooks, loop, validates=validates, schedules=schedules)
             if not self._initialized:
                 with at_key("model"):
                     changes_trainable = initialize_weights(self.model)
@@ -339,7 +334,7 @@ class Runner:
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         log_repeats(loop.dataloader)
-        process_setup.warn_of_nondeterministic_loader(self, self.sections["randomness"] or {})
+        process_setup.warn_of_nondeterminism(self)
         self.requests.reset()
         loop.out_of_time = False
         self.call_hook("before_run")

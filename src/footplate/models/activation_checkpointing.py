@@ -42,7 +42,7 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     with at_key(KEY), located(selection):
         for name, module in select_modules(modules, selection).items():
             reason = None
-            if hasattr(module, "was_checkpointed"):
+            if hasattr(module, "checkpointed_name"):
                 continue
             if isinstance(module, torch.jit.ScriptModule):
                 reason = "it is compiled by TorchScript"
@@ -65,7 +65,6 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
 @cache
 def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.was_checkpointed = True
         run = partial(kind.forward, self)
         if not torch.is_grad_enabled():
             return run(*args, **kwargs)
@@ -89,7 +88,6 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
     # Selections and initializers compare the name of the class.
     fields: dict[str, Any] = {
         "forward": forward,
-        "was_checkpointed": False,
         "__reduce_ex__": reduce,
         "__module__": kind.__module__,
         "__doc__": kind.__doc__,

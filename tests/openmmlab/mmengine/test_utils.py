@@ -84,7 +84,7 @@ def test_activation_checkpointing_is_turned_on_by_name(names: str | list[str]) -
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
     turn_on_activation_checkpointing(model, names)
     model(torch.ones(1, 2)).sum().backward()
-    found = {name for name, module in model.named_modules() if hasattr(module, "was_checkpointed")}
+    found = {name for name, module in model.named_modules() if hasattr(module, "checkpointed_name")}
     assert found == ({names} if isinstance(names, str) else set(names))
     with pytest.raises(ArgumentError):
         turn_on_activation_checkpointing(model, "1x0")

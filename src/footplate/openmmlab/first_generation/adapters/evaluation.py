@@ -224,7 +224,6 @@ class EvalHook(Hook):
     """
 
     priority = "LOW"
-    asks_for_validation = True
 
     def __init__(
         self,
