@@ -104,10 +104,19 @@ def _as_it_was() -> Iterator[None]:
 
 
 def test_settings_that_break_determinism_log_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    randomness = {"seed": 3, "deterministic": True}
-    data = torch.utils.data.DataLoader(Points(8), batch_size=4)
+    class Batches:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(torch.utils.data.DataLoader(Points(8), batch_size=4))
+
+    randomness, data = {"seed": 3, "deterministic": True}, Batches()
     runner = Runner(
-        **settings(tmp_path, randomness=randomness, env_cfg={"cudnn_benchmark": True}, train_dataloader=data)
+        **settings(
+            tmp_path,
+            randomness=randomness,
+            env_cfg={"cudnn_benchmark": True},
+            train_dataloader=data,
+            train_cfg={"max_iters": 2},
+        )
     )
     runner.train()
     assert any("the seed does not determine the batches of train_dataloader" in each for each in caplog.messages)

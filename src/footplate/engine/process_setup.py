@@ -141,7 +141,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
-    """Warns about tuned kernels and loaders of other classes, which `randomness.deterministic` cannot make repeatable."""
+    """Warns about what `randomness.deterministic` cannot make repeatable: tuned kernels and other loaders."""
     if not runner.deterministic:
         return
     loader = runner.train_loop.dataloader
