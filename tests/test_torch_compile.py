@@ -40,7 +40,6 @@ def test_nothing_is_compiled_by_default() -> None:
         ({"mode": "fast"}, "compile.mode"),
         ({"fullgraph": "no"}, "compile.fullgraph"),
         ({"options": ["max_autotune"]}, "compile.options"),
-        ({"mode": "default", "options": {}}, "compile.mode"),
         ({"options": {"max_autotune": "no"}}, "compile.options.max_autotune"),
         ({"options": {"cpp.cxx": ["sh"]}}, "compile.options.cpp.cxx"),
     ],

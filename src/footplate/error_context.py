@@ -42,40 +42,8 @@ def locate(error: FootplateError, source: object) -> None:
     """Sets the origin of an error, by looking up its key path in `source`, a config."""
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
-    if first is not None and hasattr(source, "__contains__") and first in source:
-        if error.origin is None:
-            error.origin = origin_at(source, error.key)
-        else:
-            _complete_key(error, source[first], first)  # type: ignore[index]
-
-
-def _complete_key(error: FootplateError, section: object, path: str) -> None:
-    """Inserts the missing part of a key path, if the origin of the error determines it.
-
-    It is missing if the constructor of a code base has built a nested section, as a detector does with its heads.
-    """
-    *parents, key = [name or int(index) for name, index in _STEP.findall(error.key)]
-    holder: Any = section
-    for part in parents[1:]:
-        holder = holder.get(part) if isinstance(holder, Mapping) else None
-    if not parents or not isinstance(holder, Mapping):
-        return
-    if key in holder and error.origin in (origin_of(holder, key), origin_of(holder[key], "type")):
-        return
-
-    def keys_at_origin(value: object, path: str) -> Iterator[str]:
-        if isinstance(value, Mapping):
-            if origin_of(value, key if key in value else "type") == error.origin:
-                yield f"{path}.{key}"
-            for name, item in value.items():
-                yield from keys_at_origin(item, f"{path}.{name}")
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                yield from keys_at_origin(item, f"{path}[{index}]")
-
-    found = list(keys_at_origin(section, path))
-    if len(found) == 1:
-        error.key = found[0]
+    if error.origin is None and hasattr(source, "__contains__") and first in source:
+        error.origin = origin_at(source, error.key)
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
@@ -105,34 +73,26 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
     return origin if isinstance(origin, Origin) else None
 
 
-def changes_in(section: object, key: str = "") -> dict[str, Origin]:
-    """Returns the origins of values that were set by `--set` or in a different file than their section.
-
-    The keys of the result are the key paths of the values.
-
-    Args:
-        section: A section of a config.
-        key: The key path of the section. It is prepended to the key paths of the values.
-    """
-    found: dict[str, Origin] = {}
-    for name, value in section.items() if isinstance(section, Mapping) else ():
-        path = f"{key}.{name}" if key else str(name)
-        own, origin = origin_of(section), origin_of(section, name)
-        inner = origin_of(value)
-        if isinstance(value, Mapping) and own and inner and inner.file == own.file:
-            found |= changes_in(value, path)
-        elif own and origin and origin.file != own.file:
-            found[path] = origin
-    return found
-
-
 def describe_changes(section: object, key: str = "") -> list[str]:
     """Returns a list with one note on the differences between a section and its base config, if there are any.
 
     `key` is the key path of the section.
     """
-    changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
+    changes = [f"{path} ({origin})" for path, origin in _changes_in(section, key)]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
+
+
+def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
+    """Yields the key paths of values that were set in a different file than their section, and their origins."""
+    home = origin_of(section)
+    if home is None or not isinstance(section, Mapping):
+        return
+    for name, value in section.items():
+        path, origin, inner = f"{key}.{name}" if key else str(name), origin_of(section, name), origin_of(value)
+        if inner is not None and inner.file == home.file:
+            yield from _changes_in(value, path)
+        elif origin is not None and origin.file != home.file:
+            yield path, origin
 
 
 def explain_missing_path(path: str) -> list[str]:
@@ -166,15 +126,11 @@ def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note to an exception. The note is always shown: earlier notes are dropped if the message gets too long."""
-    if not isinstance(error, FootplateError):
+    """Adds a note to an exception. It comes first, because long messages are cut at their end."""
+    if isinstance(error, FootplateError):
+        error.notes = (note, *error.notes)
+    else:
         vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # add_note() needs Python 3.11
-        return
-    kept = error.notes
-    error.notes = (*kept, note)
-    while kept and note not in str(error):
-        kept = kept[:-1]
-        error.notes = (*kept, note)
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:

@@ -14,13 +14,8 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT_WORD = 4
 _INDENT = 4  # the indentation of continuation lines in the log
-_ELLIPSIS = " …"
 _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # the width of the text that commands print
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
-_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")  # between fields
-# Lines are not broken at these blanks: after "lr:" and "--set", in brackets, and before a word in parentheses.
-_GLUED = re.compile(r"(?<=\w:) (?=\S)|(?<=[\[(]) +|(?:(?<=^)|(?<= ))--[\w-]+ (?=\S)| (?=\(\w+\))")
-_NO_BREAK = "\xa0"
 
 
 def printable(text: str) -> str:
@@ -151,23 +146,11 @@ def terminal_width(stream: Any) -> int | None:
 
 
 def wrap_log(text: str, width: int) -> str:
-    """Wraps a log message to the width of a terminal and indents continuation lines.
+    """Wraps a log message of one or more lines to `width` columns and indents continuation lines.
 
-    Lines are broken between words, but not between "name:" or "--name" and the value. A word that is wider than the
-    terminal, such as a path, is not broken. From the second line on, table rows are truncated after the last column
-    that fits.
-
-    Args:
-        text: One or more lines.
-        width: The number of columns of the terminal.
+    Lines are broken between words. A word that is wider than the terminal, such as a path, is not broken.
     """
-    wrapped = []
-    for number, line in enumerate(text.split("\n")):
-        start = len(line) - len(line.lstrip(" "))
-        if number and len(line) > width and len(_GAP.findall(line)) >= 2:
-            wrapped.append(line[: width - len(_ELLIPSIS) + 1].rpartition(" ")[0].rstrip(" ") + _ELLIPSIS)
-        else:
-            wrapped.append(_wrap_line(line, width, start, min(start + _INDENT, width // 2)))
+    wrapped = [_wrap_line(line, width, "", min(_indentation(line) + _INDENT, width // 2)) for line in text.split("\n")]
     return "\n".join(wrapped)
 
 
@@ -187,11 +170,10 @@ def wrap_text(text: str, width: int | None = None) -> str:
     wrapped = []
     for line in text.split("\n"):
         label = _LABEL.match(line)
-        start = len(line) - len(line.lstrip(" "))
         if label and label.end() <= columns // 2:
-            wrapped.append(_wrap_line(line, columns, label.end(), label.end()))
+            wrapped.append(_wrap_line(line, columns, label[0], label.end()))
         else:
-            wrapped.append(_wrap_line(line, columns, start, start + 2))
+            wrapped.append(_wrap_line(line, columns, "", _indentation(line) + 2))
     return "\n".join(wrapped)
 
 
@@ -200,25 +182,19 @@ def wrap_for_screen(text: str) -> str:
     return wrap_text(text) if sys.stdout.isatty() else text
 
 
-def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
-    """Wraps a line between words.
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
-    Args:
-        line: The line.
-        width: The number of columns.
-        start: The length of the start of the line that is not broken, such as a label.
-        indent: The indentation of continuation lines.
-    """
-    glued = line[:start].replace(" ", _NO_BREAK) + _GLUED.sub(
-        lambda found: found[0].replace(" ", _NO_BREAK), line[start:]
-    )
-    lines = textwrap.wrap(
-        glued,
+
+def _wrap_line(line: str, width: int, label: str, indent: int) -> str:
+    """Wraps a line between words, except in the label at its start. `indent` is that of continuation lines."""
+    return textwrap.fill(
+        line.removeprefix(label),
         max(width, 1),
+        initial_indent=label,
         subsequent_indent=" " * indent,
         expand_tabs=False,
         replace_whitespace=False,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return "\n".join(lines).replace(_NO_BREAK, " ")

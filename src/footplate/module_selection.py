@@ -9,7 +9,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from footplate.checks import check_keys, check_names, check_pattern
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -28,12 +27,10 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
     Raises:
         ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
     """
-    if not isinstance(selection, Mapping):
-        return {"classes": [], "names": _patterns(selection)}
-    check_keys("the selection", selection, ("classes", "names"), prefix="")
-    with at_key("names"):
-        patterns = _patterns(selection.get("names"))
-    return {"classes": check_names("classes", _as_names(selection.get("classes"))), "names": patterns}
+    section = selection if isinstance(selection, Mapping) else {"names": selection}
+    check_keys("the selection", section, ("classes", "names"), prefix="")
+    classes, names = (check_names(key, _as_names(section.get(key))) for key in ("classes", "names"))
+    return {"classes": classes, "names": [check_pattern(name, key="names").pattern for name in names]}
 
 
 def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> dict[str, nn.Module]:
@@ -48,31 +45,26 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
             selected module has no `forward`.
     """
     checked = check_selection(selection)
-    names_key = "names" if isinstance(selection, Mapping) else ""
     selected: set[str] = set()
     for kind in checked["classes"]:
-        names = {name for name, each in modules.items() if type(each).__name__ == kind.rpartition(".")[2]}
+        names = {name for name, module in modules.items() if type(module).__name__ == kind.rpartition(".")[2]}
         if not names:
-            near = nearest(kind, {type(each).__name__ for each in modules.values()})
-            raise ArgumentError(
-                f"the model has no module of class '{kind}'", key="classes", found=kind, suggestion=near
-            )
+            near = nearest(kind, {type(module).__name__ for module in modules.values()})
+            message = f"the model has no module of class '{kind}'"
+            raise ArgumentError(message, key="classes", found=kind, suggestion=near)
         selected |= names
-    for text in checked["names"]:
-        names = {name for name in modules if re.fullmatch(text, name)}
+    for pattern in checked["names"]:
+        names = {name for name in modules if re.fullmatch(pattern, name)}
         if not names:
-            near = nearest(text, modules)
-            raise ArgumentError(f"no module name matches '{text}'", key=names_key, found=text, suggestion=near)
+            near = nearest(pattern, modules)
+            raise ArgumentError(f"no module name matches '{pattern}'", key="names", found=pattern, suggestion=near)
         selected |= names
-    found = {
-        name: modules[name] for name in reversed(list(modules)) if name in selected
-    }  # the same order on every rank
-    for name, each in found.items():
-        if isinstance(each, (nn.ModuleList, nn.ModuleDict)):
-            message = f"'{name}' is a {type(each).__name__}, which has no forward(); select its submodules instead"
+    for name in selected:
+        if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
+            message = f"'{name}' is a list or dict of modules, which has no forward(); select its submodules instead"
             example = rf"For example, '{name}\.\d+' matches its direct members."
-            raise ArgumentError(message, key=names_key, found=name, notes=[example])
-    return found
+            raise ArgumentError(message, key="names", found=name, notes=[example])
+    return {name: modules[name] for name in reversed(list(modules)) if name in selected}  # the same order on every rank
 
 
 def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
@@ -82,26 +74,17 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
         pattern: A regular expression that matches the start of no name.
         names: Dotted names. Their prefixes, such as "backbone" of "backbone.conv.weight", are candidates too.
     """
-    prefixes = {name[:end] for name in names for end in (*_dots(name), len(name))}
+    prefixes = set()
+    for name in names:
+        while name:
+            prefixes.add(name)
+            name = name.rpartition(".")[0]
     return nearest(pattern.replace("\\", ""), sorted(prefixes))
-
-
-def _dots(name: str) -> list[int]:
-    return [place for place, letter in enumerate(name) if letter == "."]
-
-
-def _patterns(value: Any) -> list[str]:
-    names = _as_names([] if value is None else value)
-    if not isinstance(names, (str, list, tuple)) or not all(isinstance(each, str) for each in names):
-        raise ArgumentError("names must be a pattern or a list of patterns", found=value)
-    return [check_pattern(each).pattern for each in ([names] if isinstance(names, str) else names)]
 
 
 def _as_names(value: Any) -> Any:
     """Replaces classes with their names. Only Python configs may contain classes."""
-    if isinstance(value, (list, tuple)):
-        return [_as_name(each) for each in value]
-    return _as_name(value)
+    return [_as_name(item) for item in value] if isinstance(value, (list, tuple)) else _as_name(value)
 
 
 def _as_name(value: Any) -> Any:

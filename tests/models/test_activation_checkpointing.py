@@ -261,8 +261,8 @@ def test_compiled_modules_recompute() -> None:
 @pytest.mark.parametrize(
     ("selection", "key", "message"),
     [
-        ("layer", "activation_checkpointing", "no module name matches 'layer'"),
-        ("layers", "activation_checkpointing", "'layers' is a ModuleList, which has no forward()"),
+        ("layer", "activation_checkpointing.names", "no module name matches 'layer'"),
+        ("layers", "activation_checkpointing.names", "'layers' is a list or dict of modules"),
         ({"classes": ["Drawings"]}, "activation_checkpointing.classes", "no module of class 'Drawings'"),
         ({"modules": ["stem"]}, "activation_checkpointing.modules", "has no key 'modules'"),
     ],
