@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +7,6 @@ from footplate.checks import (
     check_choice,
     check_count,
     check_keys,
-    check_path,
     read_count,
     read_flag,
     read_number,
@@ -32,14 +30,6 @@ def test_check_choice_suggests_the_nearest_name() -> None:
     assert str(caught.value) == (
         "rule must be one of less, greater\n  key hook.rule\n  found: 'lesss'\n  did you mean 'less'?"
     )
-
-
-@pytest.mark.parametrize("value", [None, "", b"a"])
-def test_check_path_rejects_other_values(value: object) -> None:
-    assert check_path("folder", "a/b") == check_path("folder", Path("a") / "b") == "a/b"
-    with pytest.raises(ArgumentError) as caught:
-        check_path("folder", value)
-    assert str(caught.value) == f"folder must be a path\n  key folder\n  found: {value!r}"
 
 
 def test_check_keys_names_the_unknown_key() -> None:

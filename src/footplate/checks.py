@@ -8,7 +8,6 @@ ArgumentError, `name` is the name of the value in the message, and `key` is its 
 import inspect
 import math
 import numbers
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -180,20 +179,6 @@ def check_names(key: str, value: Any) -> list[str]:
     return list(names)
 
 
-def check_path(name: str, value: Any, *, optional: bool = False) -> str:
-    """Returns a path as a string. With `optional`, None and "" are allowed and become "".
-
-    Raises:
-        ArgumentError: The value is neither a string nor an `os.PathLike` object, or is empty.
-    """
-    if optional and (value is None or isinstance(value, str) and not value):
-        return ""
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) or not path:
-        raise ArgumentError(f"{name} must be a path", key=name, found=value)
-    return path
-
-
 def read_entry(state: Any, key: str) -> Any:
     """Returns the value under `key`.
 
@@ -217,28 +202,20 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     return int(value)
 
 
-def read_number(
-    state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
-) -> float:
+def read_number(state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
     """Returns the real number under `key`. Raises the same errors as `read_entry` and `check_saved_number`."""
-    return check_saved_number(read_entry(state, key), key, least=least, most=most, finite=finite)
+    return check_saved_number(read_entry(state, key), key, least=least, most=most)
 
 
-def check_saved_number(
-    value: Any, name: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
-) -> float:
-    """Returns `value` if it is a real number from `least` to `most`. If `finite` is set, infinity is not allowed.
+def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """Returns `value` if it is a real number from `least` to `most`.
 
     Raises:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
     """
-    try:
-        is_valid = isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
-    except OverflowError:  # an int may be arbitrarily large
-        is_valid = False
-    if not is_valid or (finite and not math.isfinite(value)):
+    if not is_number(value) or not least <= value <= most:
         raise ValueError(f"'{name}' must be a number within the allowed range, not {_shown(value)}")
-    return value  # type: ignore[no-any-return]  # an int is returned unchanged
+    return value  # type: ignore[no-any-return]
 
 
 def read_flag(state: Mapping[str, Any], key: str) -> bool:

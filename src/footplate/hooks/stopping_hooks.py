@@ -124,7 +124,7 @@ class EarlyStoppingHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
         self.wait_count = read_count(state, "wait_count")
-        self.best_score = read_number(state, "best_score", finite=False)
+        self.best_score = read_number(state, "best_score")
         last = state["last_score"]
         if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):  # NaN is possible
             raise ValueError("'last_score' must be a number or None")

@@ -156,7 +156,7 @@ class ReduceOnPlateau(ParamSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the best value and the counters."""
         super().load_state_dict(state_dict)
-        self.best = read_number(state_dict, "best", finite=False)
+        self.best = read_number(state_dict, "best")
         self.num_bad_epochs = read_count(state_dict, "num_bad_epochs")
         self.cooldown_counter = read_count(state_dict, "cooldown_counter")
 

@@ -212,4 +212,4 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the metrics of the first validation."""
-        self._start = {key: check_saved_number(value, key, finite=False) for key, value in state["start"].items()}
+        self._start = {key: check_saved_number(value, key) for key, value in state["start"].items()}
