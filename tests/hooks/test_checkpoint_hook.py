@@ -229,9 +229,10 @@ def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
     assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # old files of the copy are rotated out
 
 
-def test_metrics_with_the_same_file_name_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="'a/b' and 'a_b' would have the same name"):
-        CheckpointHook(save_best=["a/b", "c", "a_b"], rule="greater")
+def test_metrics_with_the_same_file_name_keep_their_files(tmp_path: Path) -> None:
+    values = told(**{"a/b": [3.0, 4.0, 1.0], "a_b": [3.0, 1.0, 2.0]})
+    run(tmp_path, epochs(3), val_evaluator=values, save_best=["a/b", "a_b"], rule="greater", save_last=False)
+    assert names(tmp_path) == "best_a_b_epoch_1 best_a_b_epoch_2"
 
 
 def test_early_stop_is_saved(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ class Requests:
         """Makes the loop check for requests. May be called from any thread."""
         self.pending = True
 
-    def save_after_iteration(self, save: Callable[[], None]) -> None:
-        """Schedules `save` for after the current iteration and all of its hooks."""
+    def schedule_save(self, save: Callable[[], None]) -> None:
+        """Schedules `save` for after the current iteration, epoch or validation and all of its hooks."""
         self.scheduled_saves.append(save)
         self.pending = True
 

@@ -77,7 +77,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._answer_requests(exchange=True)  # before a validation, which may take long
             self._validate_if_due()
         self.in_progress = False
         runner.call_hook("after_train")
@@ -112,6 +111,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._data.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
+        self._answer_requests(exchange=True)  # before a validation, which may take long
 
 
 @LOOPS.register_module()
@@ -191,6 +191,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         finally:
             self._batches = None  # ends its workers too
         runner.call_hook("after_train_epoch")
+        self._answer_requests()
         self.in_progress = False
         runner.call_hook("after_train")
         return runner.model

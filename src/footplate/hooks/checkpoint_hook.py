@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from footplate import storage
@@ -20,10 +21,10 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.latest import best_prefix, folder_below
-from footplate.checks import check_count, check_flag, check_names, check_score
+from footplate.checks import check_count, check_flag, check_names, check_score, read_number
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine import Hook, Runner
 from footplate.engine.hook import Phase
 from footplate.engine.idle_settings import NEVER_VALIDATES, RunExtent
 from footplate.engine.signals import save_on_request
@@ -40,10 +41,7 @@ from footplate.hooks.metric_rules import (
     is_better,
     is_skipped,
 )
-from footplate.messages import list_names
 from footplate.registry import HOOKS
-
-_MAX_NAMES = 3
 
 
 @HOOKS.register_module()
@@ -129,23 +127,10 @@ class CheckpointHook(Hook):
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
             )
-        prefixes: dict[str, str] = {}  # two metrics with the same file names would remove each other's files
-        for metric in self.save_best:
-            other = prefixes.setdefault(best_prefix(metric), metric)
-            if other != metric:
-                raise ArgumentError(
-                    f"the best checkpoints of '{other}' and '{metric}' would have the same name, "
-                    f"'{best_prefix(metric)}...'",
-                    key="save_best",
-                    found=self.save_best,
-                    notes=["Rename one of the metrics, for instance with the `prefix` of its evaluator."],
-                )
         self.rules: list[Rule | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
         if not self.rules:
             self.rules = [find_rule(name, self.greater_keys, self.less_keys) for name in self.save_best]
-        self._kept: list[str] = []  # the newest last
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
-        self._metrics: Mapping[str, float] | None = None  # set until the best checkpoints of a validation are saved
         self._last: int | None = None  # the last iteration, which is always saved
 
     def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
@@ -173,6 +158,15 @@ class CheckpointHook(Hook):
             if name != "auto":
                 check_spelling(runner, "save_best", name)
                 self._rule_of(place, name)
+        self._adapt_to_loop(runner)
+        self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        if self._is_resumed(runner):
+            self._find_moved_checkpoints()
+        runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
+        self._last = runner.max_iters if self.save_last else None
+
+    def _adapt_to_loop(self, runner: Runner) -> None:
+        """Counts iterations if training has no epochs."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
@@ -180,13 +174,6 @@ class CheckpointHook(Hook):
             )
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
-        self._folder = runner.checkpoint_dir = self.folder_in(runner)
-        if self._is_resumed(runner):
-            self._drop_foreign_files(runner)
-        else:
-            self._kept = []
-        runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
-        self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: Runner) -> str:
         """Returns the folder for the checkpoints of a run."""
@@ -194,19 +181,17 @@ class CheckpointHook(Hook):
 
     def overwritten(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints that a run would overwrite: those after its start position."""
-        is_resumed, folder, template = self._is_resumed(runner), self.folder_in(runner), self.filename_tmpl
-        done = self._done(runner) if is_resumed else -1
-        if self.by_epoch and not runner.train_loop.by_epoch and template == "epoch_{}.pth":
-            done, template = runner.iter if is_resumed else -1, "iter_{}.pth"
-        names = []
+        self._adapt_to_loop(runner)
+        folder, is_resumed = self.folder_in(runner), self._is_resumed(runner)
+        done, begin = self._done(runner) if is_resumed else -1, self.filename_tmpl.partition("{")[0]
+        paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             for name in storage.list_dir(folder):
                 is_best = name.startswith(BEST) and not is_resumed
-                begin = name.rfind(template.partition("{")[0]) if is_best else 0
-                number = number_in(template, name[begin:])
+                number = number_in(self.filename_tmpl, name[name.rfind(begin) :] if is_best else name)
                 if number is not None and number > done:
-                    names.append(name)
-        return [storage.join(folder, name) for name in names]
+                    paths.append(storage.join(folder, name))
+        return paths
 
     def _is_resumed(self, runner: Runner) -> bool:
         """Checks whether the run resumes from a checkpoint in its own folder."""
@@ -215,7 +200,6 @@ class CheckpointHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves at each interval and at the end of training if `by_epoch` is True."""
-        self._save_bests(runner)  # from a validation that a hook has started at this event
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -234,40 +218,31 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Stores the metrics that `after_val` needs to save the best checkpoints."""
+        """Saves the best checkpoints: after all hooks of the validation, or of the iteration or epoch around it."""
         if not self.save_best or not hasattr(self, "_folder"):
             return
-        self._metrics = dict(metrics or {})
         if not metrics:  # some datasets have no metrics as long as a model predicts nothing
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
-        if getattr(type(runner.val_loop), "run", None) is not ValLoop.run:  # a user's loop need not call after_val
-            self.after_val(runner)
-
-    def after_val(self, runner: Runner) -> None:
-        """Saves the best checkpoints. During an iteration, defers this until all hooks of the iteration have run."""
-        if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
-        if runner.phase is Phase.AFTER_STEP:
-            runner.requests.save_after_iteration(lambda: self._save_bests(runner))
-        else:
-            self._save_bests(runner)
-
-    def _save_bests(self, runner: Runner) -> None:
-        metrics, self._metrics = self._metrics or {}, None
-        runner.saver.wait()  # the save of the best checkpoint so far may have failed
+        scores = {}
         for place, name in enumerate(self.save_best):
-            if not metrics or is_skipped(runner, name):
-                continue
-            self.check_metrics(tuple(metrics), name)
-            key = next(iter(metrics)) if name == "auto" else name
-            rule = self._rule_of(place, key)
-            score = check_score(key, metrics[key], key="save_best")
-            best = self._best.get(key, [])
-            has_room = len(best) < self.max_keep_best
+            if not is_skipped(runner, name):
+                self.check_metrics(tuple(metrics), name)
+                metric = next(iter(metrics)) if name == "auto" else name
+                scores[metric] = check_score(metric, metrics[metric], key="save_best"), self._rule_of(place, metric)
+        if runner.phase is Phase.OTHER:  # a user's loop, which may train before it answers requests
+            self._save_bests(runner, scores)
+        else:
+            runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
+
+    def _save_bests(self, runner: Runner, scores: Mapping[str, tuple[float, Rule]]) -> None:
+        runner.saver.wait()  # the save of the best checkpoint so far may have failed
+        for metric, (score, rule) in scores.items():
+            best = self._best.get(metric, [])
             if math.isnan(score):
-                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", key)
-            elif has_room or is_better(score, best[-1]["score"], rule):
-                self._save_best(runner, key, score, rule)
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric)
+            elif len(best) < self.max_keep_best or is_better(score, best[-1]["score"], rule):
+                self._save_best(runner, metric, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
         """Raises ArgumentError if `metrics` lacks one of `names`, which default to the metrics in `save_best`."""
@@ -287,70 +262,37 @@ class CheckpointHook(Hook):
             save_on_request(runner)  # stopped within an epoch, so an epoch number would be wrong
             return
         path = self._path_to_write(runner, done)
-
-        def is_saved() -> bool:
-            return compute_on_main(lambda: path in self._kept[-1:])  # only the first rank knows if a save failed
-
-        if (done < end or self.published_keys) if is_saved() else self.save_last:
-            self._save(runner, done)
-            runner.saver.wait()
-        if is_main_process() and self.published_keys:
-            for kept in [*self._kept[-1:], *self.best_checkpoints]:
-                if self._is_in_folder(kept):
-                    self._publish(runner, kept)
-        if done == end and is_saved():
-            runner.train_loop.ended = True
+        # Only the first rank knows whether the checkpoint of the last iteration was saved.
+        saves_end = self.save_last or compute_on_main(lambda: runner.saver.last == path)
+        if self.published_keys:
+            if saves_end:
+                self._save(runner, done)
+                runner.saver.wait()
+            if is_main_process():
+                for source in [*([path] if saves_end else []), *self.best_checkpoints]:
+                    if self._is_in_folder(source):
+                        self._publish(runner, source)
+        if saves_end:
+            runner.train_loop.ended = done == end
             self._save(runner, done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the kept checkpoints and the best checkpoints."""
-        return {"kept": list(self._kept), "best": copy.deepcopy(self._best)}
+        """Returns the best checkpoints."""
+        return {"best": copy.deepcopy(self._best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Malformed entries are dropped."""
-        kept, best = state.get("kept"), state.get("best")
-        self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
-        self._best = {}
-        for key, entries in best.items() if isinstance(best, Mapping) else ():
-            self._best[str(key)] = [
-                dict(each)
-                for each in (entries if isinstance(entries, list) else ())
-                if isinstance(each, Mapping)
-                and isinstance(each.get("path"), str)
-                and type(each.get("score")) in (int, float)
-            ]
+        """Restores the state that `state_dict` returned."""
+        self._best = {
+            metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in best]
+            for metric, best in state["best"].items()
+        }
 
-    def _drop_foreign_files(self, runner: Runner) -> None:
-        """Drops entries from `_kept` and `_best` whose files this run did not write.
-
-        A loaded checkpoint may list any file. The files themselves are not deleted. If the checkpoint folder is a copy,
-        paths in the original folder are first replaced with those in the copy.
-        """
-
-        def moved(path: str) -> str:
-            here = storage.join(self._folder, storage.base_name(path))
-            return here if here != path and storage.exists(here) else path
-
-        kept = list(dict.fromkeys(map(moved, self._kept)))
-        resumed = moved(runner.saver.last or "")
-        if self._is_own(resumed) and resumed not in kept:  # its content was captured before it was kept
-            kept.append(resumed)
-        self._kept = [each for each in kept if self._is_own(each) and is_written_by_footplate(each)]
-        foreign = [each for each in kept if each not in self._kept]
-        for key, best in self._best.items():
-            for each in best:
-                path = each["path"] = moved(each["path"])
-                is_best = storage.base_name(path).startswith(best_prefix(key))  # even if filename_tmpl has changed
-                is_own = is_best and (is_written_by_footplate(path) or not storage.exists(path))
-                if self._is_in_folder(path) and not is_own:
-                    foreign.append(path)
-            self._best[key] = [each for each in best if each["path"] not in foreign]
-        if present := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
-            runner.logger.warning(
-                "Keeping these files, which '%s' lists but this run did not write: %s",
-                runner.saver.last,
-                list_names(map(repr, present), _MAX_NAMES),
-            )
+    def _find_moved_checkpoints(self) -> None:
+        """Replaces the paths of best checkpoints in the original of a copied folder with those in the copy."""
+        for entry in chain.from_iterable(self._best.values()):
+            copied = storage.join(self._folder, storage.base_name(entry["path"]))
+            if storage.exists(copied):
+                entry["path"] = copied
 
     def _done(self, runner: Runner) -> int:
         return runner.epoch if self.by_epoch else runner.iter
@@ -358,11 +300,11 @@ class CheckpointHook(Hook):
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
 
-    def _is_own(self, path: str, prefix: str = "") -> bool:
-        """Checks whether `path` is in the checkpoint folder and its name matches `filename_tmpl`."""
-        name = storage.base_name(path)
-        is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
-        return is_named and self._is_in_folder(path)
+    def _remove(self, path: str, prefix: str = "") -> None:
+        """Removes a checkpoint of this run. Keeps files that a run may not remove, though a checkpoint lists them."""
+        number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
+        if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
+            remove_checkpoint(path)
 
     def _save(self, runner: Runner, number: int) -> None:
         path = self._path_to_write(runner, number)
@@ -370,13 +312,19 @@ class CheckpointHook(Hook):
         def committed() -> None:
             write_pointer(runner.home, path)
             runner.message_hub.update_info("last_ckpt", path)
-            self._kept = [*(kept for kept in self._kept if kept != path), path]
-            while 0 < self.max_keep_ckpts < len(self._kept):
-                remove_checkpoint(self._kept.pop(0))
+            if self.max_keep_ckpts > 0:
+                self._remove_old(number)
 
         end = ", as the end of the run" if runner.train_loop.ended else ""
         runner.logger.info("Saving checkpoint at %d %s%s", number, "epochs" if self.by_epoch else "iterations", end)
         runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, committed=committed)
+
+    def _remove_old(self, newest: int) -> None:
+        """Removes all but the last `max_keep_ckpts` of the checkpoints up to the number `newest`."""
+        numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
+        earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
+        for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
+            self._remove(storage.join(self._folder, name))
 
     def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
         return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
@@ -399,10 +347,10 @@ class CheckpointHook(Hook):
         ranked.insert(place, {"score": score, "path": path})
 
         def committed() -> None:
-            kept = {entry["path"] for entries in self._best.values() for entry in entries}
+            kept = {entry["path"] for entry in chain.from_iterable(self._best.values())}
             for entry in ranked[self.max_keep_best :]:
-                if entry["path"] not in kept and self._is_own(entry["path"], best_prefix(key)):
-                    remove_checkpoint(entry["path"])
+                if entry["path"] not in kept:
+                    self._remove(entry["path"], best_prefix(key))
             which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4f %s to %s", which, score, key, name)
 
