@@ -212,11 +212,6 @@ def test_layers_are_split_and_keep_shared_weights(on_ranks: OnRanks) -> None:
         (None, "plan", "the model has no plan for tensor parallelism"),
         ({}, "plan", "plan must be a dict"),
         ({"blocks.*.fc1": "colwise"}, "plan.blocks.0.fc1", "out_features of 'blocks.0.fc1' must be divisible"),
-        (
-            {"blocks.*.attention.qkv.*": "colwise", "blocks.*.attention.out": "rowwise"},
-            "plan.blocks.0.attention.out",
-            "num_heads of 'blocks.0.attention.out' must be divisible by the size of tensor_parallel, 16",
-        ),
     ],
 )
 def test_plan_that_does_not_fit_raises(plan: Any, key: str, message: str) -> None:
@@ -247,7 +242,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
     for errors in on_ranks(2, _errors, tmp_path):
         assert errors == [
             (f"{start}tensor_parallel", "tensor_parallel must divide the number of processes, 2"),
-            (f"{start}mesh", "a mesh of 2 x 1 with tensor_parallel=2 does not fit 2 processes"),
+            (f"{start}mesh", "a mesh of (2, 1) with tensor_parallel=2 does not fit 2 processes"),
             (f"{start}tensor_parallel.plan", "the plan must split layers that share a weight in the same way"),
             (f"{start}tensor_parallel", "sync_bn cannot be combined with tensor_parallel"),
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
@@ -299,5 +294,3 @@ def test_models_of_transformers_are_split_by_their_plan(on_ranks: OnRanks) -> No
     found, split = on_ranks(2, _gradients, heads)[0]
     assert found == pytest.approx(loss, rel=1e-14)
     assert difference(split, gradients) < 1e-12
-    with pytest.raises(ArgumentError, match=r"num_key_value_heads of 'model.layers.0.self_attn.\w+' must be divisible"):
-        _gradients({"num_attention_heads": 4, "num_key_value_heads": 1})

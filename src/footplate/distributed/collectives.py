@@ -1,11 +1,9 @@
 """Collective operations between ranks, and checks that all ranks have the same parameters."""
 
 import functools
-import hashlib
-import pickle
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,7 +16,6 @@ Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
-_CHUNK_SIZE = 1024  # results sent at a time
 _MAX_RANKS = 8  # in a message
 _tensor_parallel_size = 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
@@ -124,43 +121,27 @@ def gather_objects(value: _T, group: Group = None) -> list[_T]:
     """Returns the values of all ranks of a group on every rank, ordered by rank."""
     if not is_distributed():
         return [value]
-    found: list[Any] = [None] * get_world_size(group)
-    dist.all_gather_object(found, value, group)
-    return found
+    values: list[Any] = [None] * get_world_size(group)
+    dist.all_gather_object(values, value, group)
+    return values
 
 
-def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gpu"] = "cpu") -> list[_T] | None:
+def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     """Returns the results of all ranks in dataset order on rank 0, and None on other ranks.
-
-    Results are sent in chunks, so that only rank 0 needs memory for the results of other ranks.
 
     Args:
         results: One entry per sample. Data rank r of n has the entries of samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Additional entries are padding that a sampler added, and are
             dropped.
-        device: The kind of memory from which to send, if the backend supports it.
     """
     if not is_distributed():
         return list(results[:size])
-    transfer = _transfer_device(device)
-    lengths = _all_lengths(len(results), transfer)
-    ordered: list[Any] = []
-    for begin in range(0, max(lengths), _CHUNK_SIZE):
-        content = pickle.dumps(results[begin : begin + _CHUNK_SIZE])
-        sizes = _all_lengths(len(content), transfer)
-        padded = torch.zeros(max(sizes), dtype=torch.uint8)
-        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        padded = padded.to(transfer)
-        if not is_main_process():
-            dist.gather(padded)
-            continue
-        received = [torch.empty_like(padded) for _ in sizes]
-        dist.gather(padded, received)
-        contents = [each[:length].cpu().numpy().tobytes() for each, length in zip(received, sizes, strict=True)]
-        parts = map(pickle.loads, contents[:: tensor_parallel_size()])  # trusted: sent by a rank of this run
-        rows = zip_longest(*parts, fillvalue=_PADDING)
-        ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
-    return ordered[:size] if is_main_process() else None
+    parts: list[Any] | None = [None] * get_world_size() if is_main_process() else None
+    dist.gather_object(results, parts)
+    if parts is None:
+        return None
+    rows = zip_longest(*parts[:: tensor_parallel_size()], fillvalue=_PADDING)
+    return [entry for entry in chain.from_iterable(rows) if entry is not _PADDING][:size]
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
@@ -186,9 +167,9 @@ def check_same_parameters(model: nn.Module) -> None:
         shape = "x".join(map(str, value.shape)) or "scalar"
         frozen = "" if value.requires_grad else ", frozen"
         described.append((name, f"{shape} {str(value.dtype).removeprefix('torch.')}{frozen}"))
-    _compare_across_ranks(
+    _compare_with_main(
         described,
-        "the parameters on %s differ from those on %s",
+        "the parameters on %s differ from those on rank 0",
         "a config, a dataset or a branch in the code differs between ranks",
     )
 
@@ -213,31 +194,28 @@ def check_same_weights(model: nn.Module) -> None:
         bits = plain.contiguous().view(_INTEGERS[plain.element_size()]).flatten()
         # The sum of all bit patterns, and that of every second one.
         sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
-    _compare_across_ranks(
+    _compare_with_main(
         [(name, f"different: checksum {total.tolist()}") for name, total in sums.items()],
-        "the initial weights on %s differ from those on %s",
+        "the initial weights on %s differ from those on rank 0",
         "weights that are initialized after wrapping, or loaded, must be the same on each rank",
     )
 
 
-def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: str) -> None:
-    digests = gather_objects(hashlib.sha256(repr(mine).encode()).hexdigest())
-    majority = max(digests, key=lambda each: (digests.count(each), -digests.index(each)))
-    same = [rank for rank, each in enumerate(digests) if each == majority]
-    others = [rank for rank, each in enumerate(digests) if each != majority]
-    if not others:
-        return
-    lists = gather_objects(mine)
-    rank, reference = others[0], same[0]
-    here, there = dict(lists[rank]), dict(lists[reference])
-    name = next((name for name in [*there, *here] if here.get(name) != there.get(name)), None)
-    if name is None:
-        difference = "the parameters are in a different order"
-    elif name not in here or name not in there:
-        difference = f"'{name}' exists only on rank {rank if name in here else reference}"
-    else:
-        difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {reference}"
-    raise RankError(message % (format_ranks(others), format_ranks(same)), notes=[difference, hint])
+def _compare_with_main(mine: Sequence[tuple[str, str]], message: str, hint: str) -> None:
+    main, rank = broadcast_object(mine), get_rank()
+    here, there = dict(mine), dict(main)
+    difference = "the parameters are in a different order" if mine != main else ""
+    for name in [*there, *here]:
+        if here.get(name) != there.get(name):
+            if name in here and name in there:
+                difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank 0"
+            else:
+                difference = f"'{name}' exists only on rank {rank if name in here else 0}"
+            break
+    differences = gather_objects(difference)
+    ranks = [number for number, text in enumerate(differences) if text]
+    if ranks:
+        raise RankError(message % format_ranks(ranks), notes=[differences[ranks[0]], hint])
 
 
 def format_ranks(ranks: Sequence[int]) -> str:
@@ -247,18 +225,3 @@ def format_ranks(ranks: Sequence[int]) -> str:
     ('rank 2', 'ranks 0, 1, 2')
     """
     return f"rank{'s' if len(ranks) > 1 else ''} {list_names(ranks, _MAX_RANKS)}"
-
-
-def _transfer_device(device: str) -> torch.device:
-    """Returns the requested device if the backend supports it, or a supported device otherwise."""
-    kinds = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if accelerator is not None and accelerator.type in kinds and (device == "gpu" or "cpu" not in kinds):
-        return torch.device(accelerator.type, torch.accelerator.current_device_index())
-    return torch.device("cpu")
-
-
-def _all_lengths(length: int, device: torch.device) -> list[int]:
-    lengths = [torch.zeros((), dtype=torch.int64, device=device) for _ in range(get_world_size())]
-    dist.all_gather(lengths, torch.tensor(length, dtype=torch.int64, device=device))
-    return [int(each) for each in lengths]

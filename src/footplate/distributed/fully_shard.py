@@ -4,6 +4,7 @@ Tensor parallelism splits layers across the processes of a group with PyTorch's 
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from footplate.messages import nearest
 from footplate.module_selection import select_modules
 from footplate.registry import MODEL_WRAPPERS
 
-_logger = logging.getLogger("footplate.distributed")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -31,7 +31,6 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "replicated_with_grad_allreduce": (nn.Module,),
 }
 _STYLES = tuple(_LAYERS)
-_HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "nhead")
 
 
 @MODEL_WRAPPERS.register_module()
@@ -99,24 +98,23 @@ def FullyShard(  # noqa: N802 - the name that configs use
         raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     if not is_distributed():
         return module
-    settings, layer_mesh = _fully_shard_arguments(
-        module, precision, offload, reshard_after_forward, mesh, tensor_parallel=split.size
-    )
-    initialize_from_main(module)
-    strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
-    for parameter in strided:
-        parameter.data = parameter.data.contiguous()
-    if strided:
-        _logger.info("FullyShard does not support channels_last. Weights made contiguous: %d.", len(strided))
-    with at_key("tensor_parallel"):
-        split_layers(module, styles, layer_mesh)
     from torch.distributed import fsdp
 
-    for each in (*chosen.values(), module):
-        fsdp.fully_shard(each, **settings)
+    settings: dict[str, Any] = {"mp_policy": fsdp.MixedPrecisionPolicy(**precision)}
+    settings["reshard_after_forward"] = reshard_after_forward
+    if offload:
+        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
+    settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, split.size)
+    initialize_from_main(module)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.contiguous()  # channels_last weights cannot be sharded
+    with at_key("tensor_parallel"):
+        split_layers(module, styles, layer_mesh)
+    for child in (*chosen.values(), module):
+        fsdp.fully_shard(child, **settings)
         for name in forward_methods:
-            if hasattr(each, name):
-                fsdp.register_fsdp_forward_method(each, name)
+            if hasattr(child, name):
+                fsdp.register_fsdp_forward_method(child, name)
 
     def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
         """Reshards the root module if no backward pass will do so, for example after validation."""
@@ -140,68 +138,42 @@ def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> 
             )
 
 
-def _fully_shard_arguments(
-    module: nn.Module,
-    precision: Mapping[str, Any],
-    offload: str | None,
-    reshard: bool | int | None,
-    mesh: Sequence[int] | None,
-    *,
-    tensor_parallel: int,
-) -> tuple[dict[str, Any], Any]:
-    """Returns the arguments for `fully_shard`, and the mesh of the ranks that share layers, if any.
+def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int) -> tuple[Any, Any]:
+    """Returns the mesh of the ranks that share the weights, and that of the ranks that share layers, if any.
 
     Every rank must call this.
     """
-    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
     world = get_world_size()
     if world % tensor_parallel:
         message = f"tensor_parallel must divide the number of processes, {world}"
         raise ArgumentError(message, key="tensor_parallel", found=tensor_parallel)
-    batches = world // tensor_parallel
-    if mesh is not None and mesh[0] * mesh[1] != batches:
+    sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
+    if math.prod(sizes.values()) * tensor_parallel != world:
         raise ArgumentError(
-            f"a mesh of {mesh[0]} x {mesh[1]} with tensor_parallel={tensor_parallel} does not fit {world} processes",
+            f"a mesh of {mesh} with tensor_parallel={tensor_parallel} does not fit {world} processes",
             key="mesh",
-            found=tuple(mesh),
+            found=mesh,
             notes=["Replicas times shards times tensor_parallel must be the number of processes."],
         )
-    shards = batches if mesh is None else mesh[1]
-    if type(reshard) is int and (not 1 < reshard < shards or shards % reshard):
-        raise ArgumentError(
-            f"reshard_after_forward must be True, False, None, or a divisor of the number of shards, {shards}",
-            key="reshard_after_forward",
-            found=reshard,
-        )
-    sizes = {"shard": batches} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
-    sharding = tuple(sizes)
-    if tensor_parallel > 1:
-        sizes["layer"] = tensor_parallel
-    device = next(module.parameters()).device.type
-    all_ranks = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
-    settings: dict[str, Any] = {
-        "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
-        "mesh": all_ranks[sharding] if tensor_parallel > 1 else all_ranks,
-        "reshard_after_forward": reshard,
-    }
-    if offload:
-        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    return settings, all_ranks["layer"] if tensor_parallel > 1 else None
+    names = tuple(sizes)
+    if tensor_parallel == 1:
+        return init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=names), None
+    all_ranks = init_device_mesh(device, (*sizes.values(), tensor_parallel), mesh_dim_names=(*names, "layer"))
+    return all_ranks[names], all_ranks["layer"]
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Converts the value of `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
     check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
-    found: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
     for key, value in cfg.items():
-        name = str(value).removeprefix("torch.")
-        if not key.endswith("dtype"):
-            found[key] = check_flag(key, value)
-        else:
-            found[key] = None if value is None else getattr(torch, check_choice(key, name, _DTYPES))
-    return found
+        if key == "cast_forward_inputs":
+            policy[key] = check_flag(key, value)
+        elif value is not None:
+            policy[key] = getattr(torch, check_choice(key, str(value).removeprefix("torch."), _DTYPES))
+    return policy
 
 
 class TensorParallel(NamedTuple):
@@ -323,22 +295,16 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
 
 
 def _check_layer(modules: Mapping[str, nn.Module], name: str, style: str, size: int) -> None:
-    layer: Any = modules[name]
+    layer = modules[name]
     key = f"plan.{name}"
-    check_choice(f"the style of '{name}'", style, _STYLES, key=key)
+    check_choice(f"the style of '{name}'", style, _STYLES, key=key)  # that of a model's own plan
     if not isinstance(layer, _LAYERS[style]):
         kinds = " or ".join(kind.__name__ for kind in _LAYERS[style])
         raise ArgumentError(
             f"the style '{style}' requires {kinds} layers, but '{name}' is not one", key=key, found=type(layer)
         )
-    if not isinstance(layer, nn.Linear) or style == "colwise_gather_output":
-        return
-    features = "out_features" if style == "colwise" else "in_features"
-    parent = modules[name.rpartition(".")[0]]
-    numbers = [(features, getattr(layer, features))]
-    for owner in (parent, getattr(parent, "config", None)):
-        numbers += [(head, getattr(owner, head)) for head in _HEADS if isinstance(getattr(owner, head, None), int)]
-    for label, number in numbers:
-        if number % size:
-            message = f"{label} of '{name}' must be divisible by the size of tensor_parallel, {size}"
-            raise ArgumentError(message, key=key, found=number)
+    if isinstance(layer, nn.Linear) and style != "colwise_gather_output":
+        features = "out_features" if style == "colwise" else "in_features"
+        if getattr(layer, features) % size:
+            message = f"{features} of '{name}' must be divisible by the size of tensor_parallel, {size}"
+            raise ArgumentError(message, key=key, found=getattr(layer, features))

@@ -81,19 +81,18 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
-    # The group of each DTensor in every dimension in which its ranks hold shards rather than replicas.
-    groups: list[tuple[Any, ...]] = [()] * len(tensors)
-    for place, tensor in enumerate(tensors):
+    operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
+    owners: dict[Any, list[int]] = {}  # the indices of the tensors that are sharded in a mesh dimension
+    for index, tensor in enumerate(tensors):
         if is_dtensor(tensor):
             mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
-            groups[place] = tuple(mesh.get_group(at) for at, each in enumerate(placements) if not each.is_replicate())
-    operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
-    for layout in dict.fromkeys(groups):
-        reduced = powers.clone()
-        for group in layout:
-            dist.all_reduce(reduced, operation, group=group)
-        has_layout = torch.tensor([each == layout for each in groups], device=powers.device)
-        powers = torch.where(has_layout, reduced, powers)
+            for dim, placement in enumerate(placements):
+                if not placement.is_replicate():
+                    owners.setdefault(mesh.get_group(dim), []).append(index)
+    for group, indices in owners.items():
+        reduced = powers[indices]
+        dist.all_reduce(reduced, operation, group=group)
+        powers[indices] = reduced
     return powers if is_maximum else powers ** (1 / order)
 
 
@@ -121,58 +120,18 @@ def initialize_from_main(model: nn.Module) -> None:
             tensor.copy_(value)
 
 
-def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Averages the unreduced gradients over all ranks and returns the means, sharded like the parameters.
+def average_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Returns the mean of each gradient over all ranks, or None if no rank has one. Every rank must call this.
 
-    The gradients themselves do not change. The entry is None if no rank has a gradient. Every rank must call this.
+    Call it during accumulation with DistributedDataParallel, when every rank has its own gradients.
     """
-    parameter_list = list(parameters)
-    means: list[Tensor | None] = []
-    for parameter, gradient in zip(parameter_list, _local_gradients(model, parameter_list), strict=True):
-        mean = parameter.grad if is_dtensor(parameter) else None
-        if gradient is not None:
-            total = gradient.clone()
-            dist.all_reduce(total)
-            new = distribute_like(total / get_world_size(), parameter)
-            mean = new if mean is None else mean + new
-        means.append(mean)
-    return means
-
-
-def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Returns the unreduced gradient of each parameter on this rank.
-
-    It is zero if only other ranks have a gradient, and None if no rank has one.
-    """
-    states = _fsdp_states(model)
-    own: list[Tensor | None] = []
-    for parameter in parameters:
-        state = states.get(id(parameter))
-        if state is None:
-            own.append(parameter.grad)
-        else:
-            # There is no public API. The second attribute is used if gradients have the dtype of the weights.
-            unsharded = getattr(getattr(state, "_unsharded_param", None), "grad", None)
-            gradient = state.unsharded_accumulated_grad
-            own.append(unsharded if gradient is None else gradient)
-    exists = torch.tensor([each is not None for each in own], dtype=torch.uint8, device=parameters[0].device)
+    exists = torch.tensor([each.grad is not None for each in parameters], dtype=torch.uint8)
+    exists = exists.to(parameters[0].device)
     dist.all_reduce(exists, dist.ReduceOp.MAX)
-    found: list[Tensor | None] = []
-    for parameter, gradient, exists_anywhere in zip(parameters, own, exists.tolist(), strict=True):
-        if gradient is None and exists_anywhere:
-            gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
-        found.append(None if gradient is None else gradient.detach())
-    return found
-
-
-def _fsdp_states(model: nn.Module) -> dict[int, Any]:
-    """Maps the id of each sharded parameter to its FSDP state."""
-    found: dict[int, Any] = {}
-    for module in model.modules():
-        state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
-        groups = getattr(state, "_fsdp_param_groups", None)  # older versions of torch have a single group
-        if groups is None:
-            groups = [state._fsdp_param_group] if state is not None and state._fsdp_param_group is not None else []
-        for group in groups:
-            found.update((id(each.sharded_param), each) for each in group.fsdp_params)
-    return found
+    means: list[Tensor | None] = [None] * len(parameters)
+    for index in exists.nonzero().flatten().tolist():
+        parameter = parameters[index]
+        mean = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        dist.all_reduce(mean)
+        means[index] = mean.detach() / get_world_size()
+    return means

@@ -91,10 +91,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         """
         for part in optim_wrapper.parts.values():
             part.prepare_backward = self._prepare_backward
+        with torch.no_grad():
+            self._pass_through(torch.empty(0))  # broadcasts the buffers
         try:
-            self._pre_forward()  # type: ignore[no-untyped-call]
-            with self._inside_ddp_forward():
-                return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
+            return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
         except RuntimeError as error:
             if _UNUSED_PARAMETERS_MESSAGE not in str(error):
                 raise
@@ -114,8 +114,23 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             ) from error
 
     def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+        self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended
         with nullcontext() if should_sync else self.no_sync():
-            return self._post_forward(loss)  # type: ignore[no-any-return, no-untyped-call]
+            loss = self._pass_through(loss)
+        self.require_forward_param_sync = True
+        return loss
+
+    def _pass_through(self, value: Tensor) -> Tensor:
+        """Calls the forward pass of DistributedDataParallel for a loss that `train_step` has computed.
+
+        It prepares the reduction of gradients in the next backward pass.
+        """
+        model = self.module
+        self.module = _Bypass(model)
+        try:
+            return self(value)  # type: ignore[no-any-return]
+        finally:
+            self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Returns a context manager that disables gradient reduction, except in the first pass of a static graph."""
@@ -141,13 +156,20 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         """
         if self.find_unused_parameters or self.static_graph:
             return  # buckets are not rebuilt, or the first pass must be a real one
-        parameters = [each for each in self.module.parameters() if each.requires_grad]
-        self.module.forward = lambda: sum(0 * each.sum() for each in parameters)
-        try:
-            self().backward()
-        finally:
-            del self.module.forward
+        total: Any = sum(0 * weight.sum() for weight in self.module.parameters() if weight.requires_grad)
+        self._pass_through(total).backward()  # type: ignore[no-untyped-call]
         self.zero_grad()
+
+
+class _Bypass(nn.Module):
+    """A module with the parameters and buffers of a model that returns its input."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value
 
 
 def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, Any]") -> None:

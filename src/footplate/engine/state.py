@@ -16,7 +16,7 @@ from footplate.checkpoint import OpaqueObject, trusted_files
 from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
-from footplate.distributed.sharding import average_gradients
+from footplate.distributed.sharding import average_gradients, is_sharded
 from footplate.engine.hook import Hook, Phase
 from footplate.engine.resumed_settings import choose_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -188,7 +188,8 @@ def capture(
         data = run["loop"].get("data", {})
         if "loader" in data:  # the state of a loader that is saved with the run
             data["loader_of_ranks"] = gather_objects(data.pop("loader"))
-    if save_optimizer and is_distributed():
+    # The gradients of a sharded model have been reduced already.
+    if save_optimizer and is_distributed() and not is_sharded(runner.model):
         _average_accumulated_gradients(runner, checkpoint["optimizer"], together=together)
     checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
@@ -203,7 +204,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, t
         if together and any(gather_objects(is_unfinished)):
             _logger.info("Saving the mean of the accumulated gradients: a resumed run is equal except for rounding.")
             parameters = [parameter for group in wrapper.optimizer.param_groups for parameter in group["params"]]
-            part["accumulated_gradients"] = average_gradients(unwrap_model(runner.model), parameters)
+            part["accumulated_gradients"] = average_gradients(parameters)
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:

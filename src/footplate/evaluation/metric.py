@@ -129,7 +129,7 @@ class BaseMetric(ABC, Generic[_Result]):
     of the dataset, and `compute_metrics` receives one entry per rank.
 
     Args:
-        collect_device: The device on which results are gathered, "cpu" or "gpu".
+        collect_device: Ignored; accepted for compatibility. Results are gathered in host memory.
         prefix: The prefix of the names of the values, as in `prefix/name`; by default, `default_prefix` of the class.
         collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
@@ -254,7 +254,7 @@ class BaseMetric(ABC, Generic[_Result]):
         if isinstance(self.results, RunningSum):
             results = self.results.sum_of_first(local_sample_count(size, get_data_rank(), get_data_world_size()))
             size = sys.maxsize
-        results = collect_results(to_device(results, "cpu"), size, self.collect_device)
+        results = collect_results(to_device(results, "cpu"), size)
         self.results.clear()
         name, values, message = self._label, {}, ""
         error: Exception | None = None

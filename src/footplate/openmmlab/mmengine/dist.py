@@ -228,7 +228,7 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     Args:
         results: One result for each sample of this process.
         size: The number of samples in the dataset.
-        device: The device on which the results are gathered, "cpu" or "gpu".
+        device: "cpu" or "gpu". The results are gathered in host memory in either case.
         tmpdir: Ignored; results are sent between processes instead of being written to a folder.
 
     Raises:
@@ -236,7 +236,7 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     """
     if device not in ("cpu", "gpu", "npu"):
         raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
-    return _collect_results(results, size, "cpu" if device == "cpu" else "gpu")
+    return _collect_results(results, size)
 
 
 def collect_results_cpu(result_part: list[Any], size: int, tmpdir: str | None = None) -> list[Any] | None:

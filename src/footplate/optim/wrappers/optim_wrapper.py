@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, read_count
-from footplate.distributed import tensor_parallel_size
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.module_selection import BATCH_NORMS
@@ -211,16 +210,8 @@ class OptimWrapper:
         Args:
             model: The model, including its wrapper for distributed training.
         """
-        if self._accumulative_counts == 1:
-            return NO_CONTEXT
-        should_sync = self.should_sync()
-        no_sync: Callable[[], Context] | None = getattr(model, "no_sync", None)  # of DistributedDataParallel
-        if no_sync is not None:
-            return NO_CONTEXT if should_sync else no_sync()
-        toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)  # of a sharded model
-        if toggle is not None and tensor_parallel_size() == 1:  # gradients of split layers are saved only when reduced
-            toggle(should_sync)
-        return NO_CONTEXT
+        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # of DistributedDataParallel
+        return NO_CONTEXT if no_sync is None else no_sync()
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the position in the run, so that the last accumulation may be shorter.
