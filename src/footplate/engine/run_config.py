@@ -18,7 +18,7 @@ from footplate.config.key_paths import merge_options
 from footplate.config.origins import is_variable
 from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, SECTIONS, check_kinds
+from footplate.engine.sections import READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
 from footplate.error_context import located, origin_at, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
 from footplate.extensions import extensions
@@ -31,7 +31,8 @@ LENGTHS = ("max_epochs", "max_iters")
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # of runs by iteration of a plain module
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
-_RESUME = ("resume", "load_from", "resume_settings")
+RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
+"""The arguments that the config of a resumed run does not record, because it is the one that starts the training."""
 _AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
 # Keys of other engines without which the results would differ, with advice on what to do instead.
 _REFUSED = {
@@ -67,24 +68,9 @@ class ResolvedConfig:
         self.sections = complete_sections({**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments})
         cfg = arguments.get("cfg")
         # A copy, because constructors of code bases write into the dicts that they are built from.
-        self.cfg: Any = cfg or Config()
-        if isinstance(cfg, Config):
-            self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+        self.cfg: Any = _copy(cfg) if isinstance(cfg, Config) else cfg or Config()
         set_default_scope(self.sections["default_scope"])
         check_kinds(self.sections)
-
-    def check(self) -> None:
-        """Checks for errors that can be found without data and weights, and before anything is built.
-
-        It detects unknown names and arguments, and invalid values. For datasets, metrics and the model only names and
-        arguments are checked.
-
-        Raises:
-            FootplateError: The first error, with its key path.
-        """
-        for section in SECTIONS:
-            if section.check is not None:
-                section.check(self.sections)
 
 
 def check_config(cfg: Config) -> Config:
@@ -103,10 +89,10 @@ def check_config(cfg: Config) -> Config:
     with located_in(cfg):
         if "runner_type" in cfg:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        resolved = ResolvedConfig(arguments_in(cfg))
-        resolved.check()
-        build_hooks(resolved.sections["default_hooks"], resolved.sections["custom_hooks"])
-        build_log_processor(resolved.sections["log_processor"], resolved.sections["train_cfg"])
+        sections = ResolvedConfig(arguments_in(cfg)).sections
+        check_sections(sections)
+        build_hooks(sections["default_hooks"], sections["custom_hooks"])
+        build_log_processor(sections["log_processor"], sections["train_cfg"])
     return cfg
 
 
@@ -115,17 +101,29 @@ def arguments_in(cfg: Config) -> dict[str, Any]:
     return {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
 
 
-def runner_config(cfg: Config) -> Config:
+def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
     """Returns a config with the keys of the Runner. A first-generation config is translated.
+
+    Args:
+        cfg: A config of either generation.
+        overrides: Values to merge into the translated config.
 
     Raises:
         ConfigKeyError: An unknown key resembles a known one.
+        ArgumentError: An override is not a key of the config, or a required key is missing.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict with each
             other.
     """
     check_top_level_keys(cfg, known_keys())
     refuse_unsupported(cfg)
     cfg = in_second_generation(cfg)
+    if overrides:
+        cfg = _copy(cfg)
+        for name, value in overrides.items():
+            if name not in READ_KEYS:
+                near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
+                raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
+            merge_options(cfg._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
     with located_in(cfg):
         for name in ("model", "work_dir"):
             if cfg.get(name) is None:
@@ -133,31 +131,8 @@ def runner_config(cfg: Config) -> Config:
     return cfg
 
 
-def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Applies overrides to a translated copy of a config.
-
-    Returns:
-        The config, and the overrides that are not part of it: those that are not config keys, and those that resume a
-        run, because the config of a resumed run is the one that starts the training.
-
-    Raises:
-        ArgumentError: An override is neither a config key nor an argument of the Runner.
-    """
-    separate = (*PYTHON_ARGUMENTS, *(_RESUME if overrides.get("resume") is True else ()))
-    added = {name: value for name, value in overrides.items() if name in separate}
-    if len(added) == len(overrides):
-        return cfg, added
-    merged = in_second_generation(cfg)
-    merged = Config(merged, merged.text, merged.filename, merged.env_variables)
-    for name, value in overrides.items():
-        if name in added:
-            continue
-        if name in READ_KEYS:
-            merge_options(merged._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
-        else:
-            near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
-            raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
-    return merged, added
+def _copy(cfg: Config) -> Config:
+    return Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
 
 
 @contextmanager

@@ -48,9 +48,10 @@ from footplate.engine.idle_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.preflight import preflight as look_ahead
-from footplate.engine.run_config import ResolvedConfig
+from footplate.engine.run_config import RESUME_ARGUMENTS, ResolvedConfig
 from footplate.engine.run_errors import refusing_exits, reporting_errors
 from footplate.engine.run_folder import RunFolder, checkpoint_to_start_from
+from footplate.engine.sections import check_sections
 from footplate.engine.signals import RequestExchangeHook, Requests
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -276,15 +277,17 @@ class Runner:
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config sets up optimization with keys of both generations.
         """
-        cfg, added = run_config.with_overrides(cfg if isinstance(cfg, Config) else Config(dict(cfg)), overrides)
+        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+        separate = [*run_config.PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
+        added = {name: overrides.pop(name) for name in separate if name in overrides}
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = run_config.runner_config(cfg)
+            cfg = run_config.runner_config(cfg, overrides)
             arguments = run_config.arguments_in(cfg)
             with run_config.located_in(cfg):
                 if check:
-                    ResolvedConfig(arguments).check()
+                    check_sections(ResolvedConfig(arguments).sections)
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records

@@ -5,16 +5,13 @@ The checks load neither data nor weights.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from types import NoneType
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from footplate.checkpoint import BackgroundSaver
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
-from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
+from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.engine.components import loop_settings
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
@@ -60,20 +57,17 @@ class Section(NamedTuple):
         name: The key.
         description: The accepted values, for messages and the key reference: "'resume' must be ...".
         accepts: The accepted types, or a function that checks a value.
-        check: Checks the value without data and weights. Receives a dict of all sections.
+        check: Raises an error for an invalid value. It uses neither data nor weights.
     """
 
     name: str
     description: str
     accepts: tuple[type, ...] | Callable[[Any], bool]
-    check: Callable[[Sections], object] | None = None
+    check: Callable[[Any], object] | None = None
 
 
 def check_kinds(sections: Sections) -> None:
     """Checks that each section has an accepted value, and that each phase has all of its sections or none.
-
-    Args:
-        sections: Maps the names of the runner's arguments to their values.
 
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
@@ -84,24 +78,42 @@ def check_kinds(sections: Sections) -> None:
         if value is not None and not is_accepted:  # None is the default
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
-        given = [name for name in names if sections[name] is not None]
         missing = [name for name in names if sections[name] is None]
-        if given and missing:
-            notes = [f"given: {', '.join(given)}"]
-            if missing[0] == "train_cfg":
-                notes.append("In Python, max_epochs or max_iters is enough.")
+        if missing and len(missing) < len(names):
+            notes = ["In Python, max_epochs or max_iters is enough."] if missing[0] == "train_cfg" else []
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
 
+def check_sections(sections: Sections) -> None:
+    """Checks names, arguments and values in all sections, without data and weights.
+
+    Raises:
+        FootplateError: The first error, with its key path.
+    """
+    check_model(sections)
+    for name, _, _, check in SECTIONS:
+        if check is not None and sections[name] is not None:
+            try:
+                check(sections[name])
+            except FootplateError as error:
+                if not error.key.startswith(name):  # some checks include it, because they are also called alone
+                    error.within(name)
+                raise
+    for mode in ("val", "test"):
+        check_evaluation(mode, sections)
+    check_optimization(sections)
+
+
 def check_model(sections: Sections) -> None:
     """Checks the names and arguments of the model and of its data preprocessor."""
-    model = sections["model"]
+    model, preprocessor = sections["model"], sections["data_preprocessor"]
     with at_key("model"):
-        MODELS.check(model, **({} if sections["data_preprocessor"] is None else {"data_preprocessor": None}))
+        MODELS.check(model, **({} if preprocessor is None else {"data_preprocessor": None}))
         if isinstance(model, Mapping):
             check_preprocessor(model.get("data_preprocessor"), model)
+    check_preprocessor(preprocessor, model)
 
 
 def check_preprocessor(cfg: Any, model: Any) -> None:
@@ -115,81 +127,70 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
         MODELS.check(cfg)
 
 
-def check_loaders(mode: str, sections: Sections) -> None:
-    """Checks the dataloaders of "train", "val" or "test"."""
-    name = f"{mode}_dataloader"
-    section, loaders = sections[name], {name: sections[name]}
-    is_loader = not isinstance(section, Mapping) or not section or "dataset" in section
-    if not is_loader and not any(isinstance(value, (str, int, float, NoneType)) for value in section.values()):
-        loaders = {f"{name}.{key}": loader for key, loader in section.items()}
-    for key, loader in loaders.items():
-        with at_key(key):
+def check_loaders(section: Any) -> None:
+    """Checks a dataloader, or a dict of dataloaders."""
+    for name, loader in section.items() if has_several_loaders(section) else [("", section)]:
+        with at_key(name):
             check_dataloader(loader)
 
 
-def check_evaluators(mode: str, sections: Sections) -> None:
-    """Checks the names and arguments of the metrics of "val" or "test"."""
-    name, loaders = f"{mode}_evaluator", sections[f"{mode}_dataloader"]
-    section, evaluators = sections[name], {name: sections[name]}
-    if has_several_loaders(loaders):
-        with at_key(name):
-            check_evaluator_names(section, loaders)
-        if isinstance(section, Mapping) and section.keys() & loaders.keys():
-            evaluators = {f"{name}.{key}": evaluator for key, evaluator in section.items()}
-    for key, evaluator in evaluators.items():
-        with at_key(key):
-            if isinstance(evaluator, Mapping) and not is_named(evaluator):
-                METRICS.check(evaluator)
-            elif isinstance(evaluator, (list, tuple)):
-                for place, metric in enumerate(evaluator):
-                    with at_key(f"[{place}]"):
-                        METRICS.check(metric)
-            elif evaluator is not None:
-                build_evaluator(evaluator)
-
-
-def check_evaluation_loop(mode: str, sections: Sections) -> None:
-    """Checks the loop of "val" or "test"."""
-    cfg, loaders = sections[f"{mode}_cfg"], sections[f"{mode}_dataloader"]
-    if isinstance(cfg, Mapping):
-        with at_key(f"{mode}_cfg"):
-            if has_several_loaders(loaders):
+def check_evaluation(mode: str, sections: Sections) -> None:
+    """Checks the metrics and the loop of "val" or "test"."""
+    evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
+    has_several = has_several_loaders(loaders)
+    with at_key(f"{mode}_evaluator"):
+        if has_several:
+            check_evaluator_names(evaluator, loaders)
+        if has_several and isinstance(evaluator, Mapping) and evaluator.keys() & loaders.keys():
+            for name, metrics in evaluator.items():
+                with at_key(name):
+                    check_evaluator(metrics)
+        else:
+            check_evaluator(evaluator)
+    with at_key(f"{mode}_cfg"):
+        if isinstance(cfg, Mapping):
+            if has_several:
                 check_intervals(cfg.get("intervals"), loaders)
             LOOPS.check(loop_settings(cfg, mode), runner=None, dataloader=None, evaluator=None)
 
 
-def check_train_loop(sections: Sections) -> None:
+def check_evaluator(cfg: Any) -> None:
+    """Checks the names and arguments of metrics."""
+    if isinstance(cfg, Mapping) and not is_named(cfg):
+        METRICS.check(cfg)
+    elif isinstance(cfg, (list, tuple)):
+        for place, metric in enumerate(cfg):
+            with at_key(f"[{place}]"):
+                METRICS.check(metric)
+    elif cfg is not None:
+        build_evaluator(cfg)
+
+
+def check_train_loop(cfg: Any) -> None:
     """Checks the training loop and its length."""
-    cfg = sections["train_cfg"]
     if not isinstance(cfg, Mapping):
         return
-    settings = loop_settings(cfg, "train")
-    with at_key("train_cfg"):
-        LOOPS.check(settings, runner=None, dataloader=None)
-        for key in ("max_epochs", "max_iters"):
-            if key in cfg:
-                check_count(key, cfg[key], most=MAX_RUN_LENGTH)
-        if "val_begin" in cfg:
-            check_count("val_begin", cfg["val_begin"], least=0)
-        validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
+    LOOPS.check(loop_settings(cfg, "train"), runner=None, dataloader=None)
+    for key, minimum in (("max_epochs", 1), ("max_iters", 1), ("val_begin", 0)):
+        if key in cfg:
+            check_count(key, cfg[key], least=minimum, most=MAX_RUN_LENGTH)
+    validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
 
 
-def check_visualizer(sections: Sections) -> None:
+def check_visualizer(cfg: Any) -> None:
     """Checks the visualizer and its backends without building them, because some start a run on a server."""
-    cfg = sections["visualizer"]
     if not isinstance(cfg, Mapping):
         return
-    with at_key("visualizer"):
-        VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
-        backends = cfg.get("vis_backends")
-        if backends is not None and not isinstance(backends, (list, tuple)):
-            raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
-        for place, backend in enumerate(backends or ()):
-            with at_key(f"vis_backends[{place}]"):
-                if not isinstance(backend, (Mapping, BaseVisBackend)):
-                    raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
-                if isinstance(backend, Mapping):
-                    VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
+    VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
+    backends = cfg.get("vis_backends") or ()
+    if not isinstance(backends, (list, tuple)):
+        raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
+    for place, backend in enumerate(backends):
+        with at_key(f"vis_backends[{place}]"):
+            if not isinstance(backend, (Mapping, BaseVisBackend)):
+                raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
+            if isinstance(backend, Mapping):
+                VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
 
 
 def check_optimization(sections: Sections) -> None:
@@ -206,9 +207,8 @@ def check_optimization(sections: Sections) -> None:
             if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
                 OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
         return
-    is_dict = isinstance(train, Mapping)
-    epochs = train.get("max_epochs") if is_dict else getattr(train, "max_epochs", None)
-    iters = train.get("max_iters") if is_dict else getattr(train, "max_iters", None)
+    length = train if isinstance(train, Mapping) else vars(train)
+    epochs = length.get("max_epochs") or 1
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
@@ -218,26 +218,14 @@ def check_optimization(sections: Sections) -> None:
             sections["param_scheduler"],
             built,
             epoch_length=_EPOCH_LENGTH,
-            max_epochs=epochs or 1,
-            max_iters=iters or (epochs or 1) * _EPOCH_LENGTH,
+            max_epochs=epochs,
+            max_iters=length.get("max_iters") or epochs * _EPOCH_LENGTH,
         )
     except FootplateError as error:
         if not error.key.endswith("param_name"):  # the groups of the real model may have this field
             raise
     finally:
         logger.setLevel(level)
-
-
-def check_value(name: str, check: Callable[[Any], object], sections: Sections) -> None:
-    """Runs the check of a single section, and adds its key to errors."""
-    with at_key(name):
-        check_whole(name, check, sections)
-
-
-def check_whole(name: str, check: Callable[[Any], object], sections: Sections) -> None:
-    """Runs the check of a single section. The errors of the check already contain the key."""
-    if sections[name] is not None:
-        check(sections[name])
 
 
 def _is_folder(value: Any) -> bool:
@@ -260,54 +248,49 @@ _EVALUATOR = "a metric, a list of metrics, or an Evaluator; dicts are built"
 _RESUME = "True, False or 'auto' (`load_from` is the path to a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model, or its dict", _ANYTHING, check_model),
-    Section("work_dir", "the path to a folder", _is_folder, partial(check_value, "work_dir", folders_of)),
-    Section("train_dataloader", _LOADER, _is_loader, partial(check_loaders, "train")),
-    Section("val_dataloader", _LOADER, _is_loader, partial(check_loaders, "val")),
-    Section("test_dataloader", _LOADER, _is_loader, partial(check_loaders, "test")),
+    Section("model", "a model, or its dict", _ANYTHING),
+    Section("work_dir", "the path to a folder", _is_folder, folders_of),
+    Section("train_dataloader", _LOADER, _is_loader, check_loaders),
+    Section("val_dataloader", _LOADER, _is_loader, check_loaders),
+    Section("test_dataloader", _LOADER, _is_loader, check_loaders),
     Section("train_cfg", "a loop, or its dict", _ANYTHING, check_train_loop),
-    Section("val_cfg", "a loop, or its dict", _ANYTHING, partial(check_evaluation_loop, "val")),
-    Section("test_cfg", "a loop, or its dict", _ANYTHING, partial(check_evaluation_loop, "test")),
-    Section("auto_scale_lr", "a dict", _DICT, partial(check_value, "auto_scale_lr", base_batch_size)),
-    Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING, check_optimization),
-    Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),  # checked with the optimizer
-    Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "val")),
-    Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "test")),
-    Section("default_hooks", "a dict", _DICT),  # checked when they are built, like the next ones
+    Section("val_cfg", "a loop, or its dict", _ANYTHING),
+    Section("test_cfg", "a loop, or its dict", _ANYTHING),
+    Section("auto_scale_lr", "a dict", _DICT, base_batch_size),
+    Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING),
+    Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),
+    Section("val_evaluator", _EVALUATOR, _ANYTHING),
+    Section("test_evaluator", _EVALUATOR, _ANYTHING),
+    Section("default_hooks", "a dict", _DICT),
     Section("custom_hooks", "a list of hooks", _is_list),
-    Section(
-        "data_preprocessor",
-        "a data preprocessor, or its dict",
-        _ANYTHING,
-        lambda each: check_preprocessor(each["data_preprocessor"], each["model"]),
-    ),
+    Section("data_preprocessor", "a data preprocessor, or its dict", _ANYTHING),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", _STR, partial(check_whole, "launcher", check_launcher)),
-    Section("env_cfg", "a dict", _DICT, partial(check_whole, "env_cfg", check_environment)),
-    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor)),  # checked when it is built
-    Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO")),
+    Section("launcher", "a string", _STR, check_launcher),
+    Section("env_cfg", "a dict", _DICT, check_environment),
+    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor)),
+    Section("log_level", "a log level", _ANYTHING, check_level),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", _STR),
-    Section("randomness", "a dict", _DICT, partial(check_whole, "randomness", check_randomness)),
+    Section("randomness", "a dict", _DICT, check_randomness),
     Section("experiment_name", "a string", _STR),
-    Section("on_save_error", "'warn' or 'stop'", _ANYTHING, partial(check_whole, "on_save_error", BackgroundSaver)),
-    Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook)),
+    Section("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
+    Section("on_nonfinite", "a dict", _DICT, NonFiniteHook),
     Section("preflight", "True or False", _BOOL),
-    Section("model_wrapper_cfg", "a dict", _DICT, partial(check_value, "model_wrapper_cfg", check_model_wrapper)),
+    Section("model_wrapper_cfg", "a dict", _DICT, check_model_wrapper),
     Section("find_unused_parameters", "True or False", _BOOL),
-    Section("sync_bn", "'torch'", _ANYTHING, lambda each: check_sync_bn(each["sync_bn"])),
+    Section("sync_bn", "'torch'", ("torch", "mmcv").__contains__),
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", _BOOL),
     Section("model_adapter", "a dict", _DICT),
-    Section("log_file", "a dict", _DICT, partial(check_value, "log_file", check_log_file)),
+    Section("log_file", "a dict", _DICT, check_log_file),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
         (str, list, tuple, Mapping),
-        partial(check_value, "activation_checkpointing", check_selection),
+        check_selection,
     ),
-    Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
+    Section("resume_settings", "'keep' or 'take'", ("keep", "take").__contains__),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.

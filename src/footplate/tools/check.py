@@ -37,7 +37,7 @@ from footplate.engine.preflight import (
 from footplate.engine.run_config import check_config, runner_config, warn_about_variables
 from footplate.engine.sections import check_visualizer
 from footplate.engine.signals import EarlyExitError
-from footplate.error_context import located
+from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -103,8 +103,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial checks it
             warn_about_variables(checked)
             if run:
-                with located(checked):  # the trial has no backends
-                    check_visualizer({"visualizer": checked.get("visualizer")})
+                with located(checked), at_key("visualizer"):  # the trial has no backends
+                    check_visualizer(checked.get("visualizer"))
                 with _shared_folder(checked) as folder:
                     trial = _try(checked, folder)
                     _warn_about_skipped_samples(getattr(trial.runner.train_dataloader, "dataset", None), messages)
