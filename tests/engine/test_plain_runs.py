@@ -119,9 +119,9 @@ def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Pat
     assert made.val().keys() == {"loss"}
 
 
-def test_test_uses_the_evaluator_of_the_validation(tmp_path: Path) -> None:
+def test_test_without_training_and_validation(tmp_path: Path) -> None:
     made = Runner(
-        network(), tmp_path, test_dataloader=loader(), val_evaluator={"accuracy": accuracy}, loss=CROSS_ENTROPY
+        network(), tmp_path, test_dataloader=loader(), test_evaluator={"accuracy": accuracy}, loss=CROSS_ENTROPY
     )
     assert made.test().keys() == {"loss", "accuracy"}
     with pytest.raises(ArgumentError, match="the run has no val loop: it needs val_dataloader$"):

@@ -195,27 +195,27 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         has_settings = isinstance(strategy, Mapping) and len(strategy) > 1
         if has_settings or name not in ("SingleDeviceStrategy", "DDPStrategy"):  # which match the default behavior
-            raise _refusal(cfg, "strategy", _INSTEAD_OF_STRATEGY, strategy)
+            raise _refusal(cfg, "strategy", _INSTEAD_OF_STRATEGY)
     for key, advice in _REFUSED.items():
         if _is_set(cfg, key):
-            raise _refusal(cfg, key, advice, cfg[key])
+            raise _refusal(cfg, key, advice)
 
 
 def _is_set(cfg: Config | Mapping[str, Any], key: str) -> bool:
     return bool(cfg.get(key)) and not is_variable(cfg, key)
 
 
-def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:
+def _refusal(cfg: Any, key: str, advice: str) -> ConfigError:
     return ConfigError(
         f"footplate does not support '{key}', and the results would differ without it",
         key=key,
-        found=found,
+        found=cfg[key],
         origin=origin_at(cfg, key),
         notes=[advice],
     )
 
 
-def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_sections(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Completes the arguments of a Runner with those that can be derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
@@ -223,53 +223,53 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     after each epoch or validation interval.
 
     Args:
-        given: Maps the names of the runner's arguments to their values.
+        arguments: Maps the names of the runner's arguments to their values.
 
     Raises:
         ArgumentError: Arguments conflict with each other.
     """
-    sections = {**given, "train_cfg": _with_length(given)}
-    is_from_python = isinstance(given["model"], nn.Module) and given["cfg"] is None
-    if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):
-        for mode in ("val", "test") if is_from_python else ():
-            if given[f"{mode}_dataloader"] is not None and given[f"{mode}_cfg"] is None:
-                sections[f"{mode}_cfg"] = {}
-        return sections
-    if given["val_dataloader"] is None and given["test_dataloader"] is not None and given["test_evaluator"] is None:
-        sections |= {"val_evaluator": None, "test_evaluator": given["val_evaluator"]}
+    sections = {**arguments, "train_cfg": _with_length(arguments)}
+    is_from_python = isinstance(sections["model"], nn.Module) and sections["cfg"] is None
+    trains_plain_module = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
     for mode in ("val", "test"):
-        if given[f"{mode}_dataloader"] is None:
+        if sections[f"{mode}_dataloader"] is None:
             continue
-        if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = copy.deepcopy(given["val_evaluator"]) or []
-        if given[f"{mode}_cfg"] is None:
-            has_own_steps = given["training_step"] is not None and given["validation_step"] is not None
-            reports_loss = given["loss"] is not None or not (sections[f"{mode}_evaluator"] or has_own_steps)
+        if trains_plain_module and sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"]) or []
+        if (trains_plain_module or is_from_python) and sections[f"{mode}_cfg"] is None:
+            has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
+            is_unmeasured = not (sections[f"{mode}_evaluator"] or has_own_steps)
+            reports_loss = trains_plain_module and (sections["loss"] is not None or is_unmeasured)
             sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
-    hooks, train_cfg = given["default_hooks"] or {}, sections["train_cfg"]
-    by_epoch = counts_epochs(train_cfg)
-    checkpoint = hooks.get("checkpoint", {})
-    if is_from_python and "checkpoint" not in hooks:
-        interval = train_cfg.get("val_interval", _SAVE_INTERVAL) if isinstance(train_cfg, Mapping) else _SAVE_INTERVAL
-        checkpoint = {"interval": 1 if by_epoch else interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
-    if isinstance(checkpoint, Mapping) and "type" not in checkpoint:
-        settings = with_origins({"by_epoch": by_epoch, **checkpoint}, checkpoint)
-        sections["default_hooks"] = with_origins({**hooks, "checkpoint": settings}, hooks)
+    if trains_plain_module:
+        sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
     return sections
 
 
-def _with_length(given: Mapping[str, Any]) -> Any:
-    """Returns `train_cfg` with `max_epochs` or `max_iters`, if one of them is given."""
-    train_cfg = given["train_cfg"]
-    lengths = {name: given[name] for name in LENGTHS if given[name] is not None}
+def _with_length(sections: Mapping[str, Any]) -> Any:
+    """Returns `train_cfg` with `max_epochs` or `max_iters`, if one of them is set."""
+    train_cfg = sections["train_cfg"]
+    lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
     if not lengths:
         return train_cfg
-    if len(lengths) > 1:
-        raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key="max_iters")
-    ((name, length),) = lengths.items()
+    name, length = list(lengths.items())[-1]
     if not isinstance(train_cfg, (Mapping, type(None))):
         raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop", key=name, found=length)
-    other = "max_iters" if name == "max_epochs" else "max_epochs"
-    if other in (train_cfg or {}):
-        raise ArgumentError(f"'{name}' cannot be combined with '{other}' in 'train_cfg'", key=name, found=length)
-    return with_origins({**(train_cfg or {}), **lengths}, train_cfg)
+    merged = {**(train_cfg or {}), **lengths}
+    if merged.keys() >= set(LENGTHS):
+        raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
+    return with_origins(merged, train_cfg)
+
+
+def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any:
+    """Returns `default_hooks` with the settings of checkpoints that suit a plain module."""
+    hooks, train_cfg = sections["default_hooks"] or {}, sections["train_cfg"]
+    by_epoch, checkpoint = counts_epochs(train_cfg), hooks.get("checkpoint", {})
+    if has_defaults and "checkpoint" not in hooks:
+        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
+        checkpoint = {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
+        return hooks
+    checkpoint = with_origins({"by_epoch": by_epoch, **checkpoint}, checkpoint)
+    return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
