@@ -102,8 +102,9 @@ def received(batch: Any) -> Any:
     [
         torch.rand(2, 30, 40, 5).to(memory_format=torch.channels_last),
         torch.rand(4, 6).t(),
+        torch.arange(15_000.0)[::3],
+        torch.ones(1).expand(5000),
         torch.tensor(3.5, dtype=torch.bfloat16),
-        torch.tensor([1 + 2j]).conj().imag,
         torch.empty(0, 4),
     ],
 )
@@ -113,11 +114,10 @@ def test_values_and_strides_of_tensors_are_kept(value: Tensor) -> None:
     assert (found.dtype, found.shape, found.stride()) == (value.dtype, value.shape, value.stride())
 
 
-@pytest.mark.parametrize("value", [torch.arange(15_000.0)[::3], torch.rand(100, 100)[:50], torch.ones(1).expand(5000)])
-def test_only_the_data_of_a_view_is_sent(value: Tensor) -> None:
+def test_only_the_data_of_a_view_is_sent() -> None:
+    value = torch.rand(100, 100)[:50]
     sent = SentBatch(value)
     assert torch.equal(received(value), value)
-    assert sent._memory is not None
     assert sent._memory.numel() == 20_032
 
 
@@ -134,8 +134,10 @@ def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
-@pytest.mark.parametrize("value", [torch.eye(3).to_sparse(), torch.ones(2, requires_grad=True)])
-def test_sparse_tensors_and_gradients_are_sent_as_by_torch(value: Tensor) -> None:
+@pytest.mark.parametrize(
+    "value", [torch.eye(3).to_sparse(), torch.ones(2, requires_grad=True), torch.tensor([1 + 2j]).conj().imag]
+)
+def test_unusual_tensors_are_sent(value: Tensor) -> None:
     found = received({"value": value})["value"]
     assert (found.layout, found.requires_grad) == (value.layout, value.requires_grad)
     assert torch.equal(found.to_dense(), value.to_dense())

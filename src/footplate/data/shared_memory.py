@@ -4,7 +4,7 @@ import ctypes
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -55,13 +55,10 @@ class RecordStore(Sequence[Any]):
 
     def subset(self, indices: Sequence[int]) -> "RecordStore":
         """Returns a store with the records at `indices`, in this order."""
+        parts = [self._content[self._ends[index] : self._ends[index + 1]] for index in indices]
         subset = RecordStore()
-        lengths = np.diff(self._ends)[indices]
-        subset._ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        subset._content = np.empty(subset._ends[-1], dtype=np.uint8)
-        for position, index in enumerate(indices):
-            record = self._content[self._ends[index] : self._ends[index + 1]]
-            subset._content[subset._ends[position] : subset._ends[position + 1]] = record
+        subset._content = np.concatenate([subset._content, *parts])
+        subset._ends = np.cumsum([0, *(len(part) for part in parts)])
         return subset
 
     def __getitem__(self, index: Any) -> Any:
@@ -76,15 +73,16 @@ class RecordStore(Sequence[Any]):
         if context.get_spawning_popen() is None:
             return {**vars(self), "_shared": ()}
         if not self._shared:  # spawned workers must share the memory, too
-            shared = [torch.from_numpy(each.copy()) for each in (self._content, self._ends)]
-            self._shared = tuple(each.share_memory_() for each in shared)  # type: ignore[no-untyped-call]
-            self._content, self._ends = (each.numpy() for each in self._shared)
+            self._shared = tuple(torch.from_numpy(array.copy()) for array in (self._content, self._ends))
+            for tensor in self._shared:
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+            self._content, self._ends = (tensor.numpy() for tensor in self._shared)
         return {"_shared": self._shared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if "_content" not in state:
-            self._content, self._ends = (each.numpy() for each in self._shared)
+            self._content, self._ends = (tensor.numpy() for tensor in self._shared)
 
 
 def trim_heap() -> None:
@@ -98,7 +96,7 @@ def trim_heap() -> None:
 class SentBatch:
     """A batch on its way from a worker to the main process, which receives the batch itself.
 
-    Its dense tensors and arrays are in one block of shared memory. Torch would send each of them separately, with
+    Its arrays and dense tensors are in one block of shared memory. Torch would send each of them separately, with
     several messages between the processes, which takes the main process a few hundred microseconds per tensor.
 
     Args:
@@ -112,64 +110,50 @@ class SentBatch:
         buffers: list[memoryview] = []
 
         def stays_in_pickle(buffer: pickle.PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes > _SMALL:
-                buffers.append(raw)
-            return raw.nbytes <= _SMALL
+            content = buffer.raw()
+            if content.nbytes > _SMALL:
+                buffers.append(content)
+            return content.nbytes <= _SMALL
 
-        content = io.BytesIO()
-        _Pickler(content, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
-        self._content, self._extents = content.getvalue(), list[tuple[int, int]]()
-        self._memory: Tensor | None = None
-        if not buffers:
-            return
-        size = 0
-        for buffer in buffers:
-            self._extents.append((size, buffer.nbytes))
-            size += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
+        pickled = io.BytesIO()
+        _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
+        self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
         # On the CPU, even if that is not the default device.
-        self._memory = torch.empty(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
-        for view, buffer in zip(_views(self._memory, self._extents), buffers, strict=True):
-            view[:] = buffer
+        self._memory = torch.empty(sum(map(_aligned, self._sizes)), dtype=torch.uint8, device="cpu")
+        if buffers:
+            self._memory.share_memory_()  # type: ignore[no-untyped-call]
+        for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
+            part[:] = buffer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _receive, (self._content, self._extents, self._memory)
-
-
-def _receive(content: bytes, extents: Sequence[tuple[int, int]], memory: Tensor | None) -> Any:
-    return pickle.loads(content, buffers=() if memory is None else _views(memory, extents))
+        return _receive, (self._pickled, self._sizes, self._memory if self._sizes else None)
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but stores plain dense CPU tensors out of band, like arrays."""
+    """Pickles like multiprocessing queues, but plain tensors like arrays, whose data can be out of band."""
 
     def reducer_override(self, value: Any) -> Any:
-        if (
-            type(value) is not Tensor
-            or value.layout is not torch.strided
-            or value.is_nested
-            or value.device.type != "cpu"
-            or value.is_quantized
-            or value.requires_grad
-        ):
+        if type(value) is not Tensor:
             return NotImplemented
-        value = value.resolve_conj().resolve_neg()
-        extent = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
-        if value.numel() and extent != value.numel():  # its elements have gaps between them, or overlap
-            value = value.contiguous()
-        flat = value.as_strided((value.numel(),), (1,)).view(torch.uint8)
-        return _rebuild_tensor, (pickle.PickleBuffer(flat.numpy()), value.dtype, value.shape, value.stride())
+        try:
+            array = value.resolve_conj().resolve_neg().numpy()
+        except (TypeError, RuntimeError):  # such as sparse tensors, and those that require gradients
+            return NotImplemented
+        # An array with gaps, or with axes in another order, would be copied to a contiguous one.
+        return (torch.from_numpy, (array,)) if array.flags.forc else NotImplemented
 
 
-def _rebuild_tensor(
-    buffer: memoryview | bytearray, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]
-) -> Tensor:
-    if not len(buffer):
-        return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
-    return torch.frombuffer(buffer, dtype=dtype).as_strided(tuple(shape), tuple(stride))
+def _receive(pickled: bytes, sizes: Sequence[int], memory: Tensor | None) -> Any:
+    return pickle.loads(pickled, buffers=() if memory is None else _split(memory, sizes))
 
 
-def _views(memory: Tensor, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
-    content: Any = memory.numpy()
-    whole = memoryview(content)
-    return [whole[first : first + size] for first, size in extents]
+def _split(memory: Tensor, sizes: Sequence[int]) -> Iterator[memoryview]:
+    block: Any = memory.numpy()
+    start = 0
+    for size in sizes:
+        yield memoryview(block)[start : start + size]
+        start += _aligned(size)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
