@@ -84,7 +84,7 @@ def report_in_a_process(path: Path, work: Callable[[], Any]) -> list[str]:
     ("way", "name", "hint"),
     [
         ("train", "SIGKILL", "If the kernel killed it "),
-        ("alone", "SIGSEGV", "Compiled code crashed."),
+        ("alone", "SIGSEGV", "To find the line in compiled code"),
     ],
 )
 def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, way: str, name: str, hint: str) -> None:
@@ -98,17 +98,14 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
     first, second, *hints = report_in_a_process(tmp_path, work)
     assert first == "a worker of the data loader died while it read sample 5"
-    assert f": killed by {name} ({signal.strsignal(signal.Signals[name])})" in second
+    assert f": killed by a signal: {signal.strsignal(signal.Signals[name])}" in second
     assert hints[0].strip().startswith(hint)
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
     with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
         read(make("go", timeout=1))
-    assert (
-        caught.value.notes[1]
-        == "It exited without an error, for example through os._exit() or exit() in compiled code."
-    )
+    assert caught.value.notes[0].endswith(": exited without an error, for example through os._exit()")
 
 
 def test_workers_that_exit_after_their_epoch_are_not_reported() -> None:
@@ -150,7 +147,7 @@ def test_the_signal_is_read_from_the_cause_of_the_error() -> None:
     with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
     assert caught.value.notes == (
-        f"process {nobody}: killed by SIGBUS (Bus error)",
+        f"process {nobody}: killed by a signal: Bus error",
         "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
     )
 

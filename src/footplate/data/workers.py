@@ -21,13 +21,12 @@ from footplate.errors import DataError
 # Parts of torch's messages.
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
-_SIGNAL, _EXIT_CODE = re.compile(r"killed by signal: ([^.\n]+)"), re.compile(r"with exit code (\d+)")
-_CRASHED = "Compiled code crashed. Read the sample with num_workers=0 and `python -X faulthandler` to find the line."
+_SIGNAL = re.compile(r"killed by signal: ([^.\n]+)")
 _HINTS = {
-    "SIGKILL": "If the kernel killed it for lack of memory, use fewer workers.",
-    "SIGBUS": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
-    **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
+    "Killed": "If the kernel killed it for lack of memory, use fewer workers.",
+    "Bus error": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
 }
+_CRASHED = "To find the line in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
 _REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
 _FIELDS = 2  # per worker: process, index
 
@@ -177,10 +176,9 @@ def explain_worker_death(error: Exception, loaders: Iterable[Any]) -> DataError 
     if not isinstance(error, RuntimeError):
         return None
     loaders = list(loaders)
-    samples = {process: index for each in _progress_of(loaders) for process, index in each.samples().items()}
+    samples = {process: index for progress in _progress_of(loaders) for process, index in progress.samples().items()}
     message = f"{error} {error.__cause__ or ''}"  # torch may name the signal only in the cause
-    timeout = _TIMEOUT.search(message)
-    explained = _explain_timeout(timeout[1], samples) if timeout else _explain_death(message, samples)
+    explained = _explain_timeout(message, samples) or _explain_death(message, samples)
     if explained is not None:
         kill_workers(loaders)
         for note in getattr(error, "__notes__", ()):
@@ -223,30 +221,31 @@ def is_worker_death(error: RuntimeError) -> bool:
 
 
 def _progress_of(loaders: Iterable[Any]) -> list[WorkerProgress]:
-    progress = (getattr(loader, "worker_progress", None) for loader in loaders)
-    return [each for each in progress if each is not None]
+    several = [getattr(loader, "worker_progress", None) for loader in loaders]
+    return [progress for progress in several if progress is not None]
 
 
-def _explain_timeout(seconds: str, samples: Mapping[int, int]) -> DataError:
+def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | None:
+    timeout = _TIMEOUT.search(message)
+    if timeout is None:
+        return None
     reading = ", ".join(map(str, samples.values()))
     return DataError(
-        f"the workers of the data loader returned no batch in {seconds} s; they were reading samples {reading}",
+        f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
         notes=["Increase the `timeout` of the data loader, or set it to 0 to wait without a limit."],
     )
 
 
 def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
     """Converts torch's message about dead workers to an error that names a sample. Returns None for other messages."""
-    processes, killed, exited = _PIDS.search(message), _SIGNAL.search(message), _EXIT_CODE.search(message)
-    process = next((int(each) for each in processes[1].split(",") if int(each) in samples), None) if processes else None
+    processes, killed = _PIDS.search(message), _SIGNAL.search(message)
+    numbers = map(int, processes[1].split(",")) if processes else ()
+    process = next((number for number in numbers if number in samples), None)
     if process is None:
         return None
     if killed:
-        text = killed[1].strip()
-        name = next((each.name for each in signal.Signals if signal.strsignal(each) == text), text)
-        how, hint = f"killed by {name} ({text})", _HINTS.get(name)
+        reason, hint = f"killed by a signal: {killed[1].strip()}", _HINTS.get(killed[1].strip(), _CRASHED)
     else:
-        how = f"exited with code {exited[1]}" if exited else "exited unexpectedly"
-        hint = "It exited without an error, for example through os._exit() or exit() in compiled code."
-    notes = [f"process {process}: {how}", *([hint] if hint else [])]
-    return DataError(f"a worker of the data loader died while it read sample {samples[process]}", notes=notes)
+        reason, hint = "exited without an error, for example through os._exit()", _CRASHED
+    message = f"a worker of the data loader died while it read sample {samples[process]}"
+    return DataError(message, notes=[f"process {process}: {reason}", hint])
