@@ -135,7 +135,7 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
+        ({"num_worker": 2}, ArgumentError, "has no key 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
         ({"batch_size": 0}, ArgumentError, "batch_size must be an integer of at least 1\n  key batch_size\n.*: 0"),
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"sampler": {"type": "DefaultSampler", "shufle": 1}}, BuildError, "key sampler.shufle\n.*\n.*'shuffle'"),
@@ -228,15 +228,13 @@ def test_other_loaders_are_returned_unchanged(loader: Any) -> None:
 @pytest.mark.parametrize(
     "loader",
     [
-        [{"inputs": 1}, {}],
         [{"dataset": {"type": "NumbersForTest"}, "batch_size": 2}],
     ],
 )
 def test_a_list_of_sections_is_refused(loader: Any) -> None:
     for refuse in (build_dataloader, check_dataloader):
-        with pytest.raises(ArgumentError, match="a data loader must be a single dict") as caught:
+        with pytest.raises(ArgumentError, match="a data loader must be a single dict"):
             refuse(loader)
-    assert caught.value.key == f"[{len(loader) - 1}]"
 
 
 def test_an_iterable_dataset_needs_no_sampler() -> None:

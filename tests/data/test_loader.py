@@ -67,7 +67,7 @@ def test_a_pass_can_start_at_any_batch(size: int, batch_size: int, start: int, e
 def test_each_iteration_is_the_next_epoch(workers: int, kind: str) -> None:
     def built(workers: int) -> SampleLoader:
         if kind == "torch":
-            return loader(workers, sampler=RandomSampler(Noise()))
+            return loader(workers, sampler=RandomSampler(Noise()), shuffle=False)
         if kind == "batch":
             batch_sampler = BatchSampler(DefaultSampler(Noise(), seed=3), 2, drop_last=False)
             return loader(workers, batch_sampler=batch_sampler, batch_size=1, shuffle=False)

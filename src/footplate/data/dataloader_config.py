@@ -17,7 +17,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from footplate.checks import check_count, check_flag, check_number
+from footplate.checks import check_count, check_flag, check_keys, check_number
 from footplate.data.annotations import check_categories
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
@@ -25,7 +25,6 @@ from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
-from footplate.messages import nearest
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -56,8 +55,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         seed: The seed for sample order and augmentation.
 
     Raises:
-        BuildError: A key is unknown, or `dataset` is missing.
-        ArgumentError: A value is invalid.
+        BuildError: `dataset` is missing.
+        ArgumentError: A key is unknown, or a value is invalid.
         DataError: The dataset is empty.
     """
     if not isinstance(cfg, Mapping):
@@ -81,11 +80,9 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         _drop(settings, ignored, "an IterableDataset determines its samples", level=logging.WARNING)
         return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     settings["sampler"] = _build_entry(DATA_SAMPLERS, settings, "sampler", dataset=dataset, seed=sampler_seed)
-    if settings.get("batch_sampler") is not None:
+    if isinstance(settings.get("batch_sampler"), Mapping):
         arguments = {"sampler": settings.pop("sampler"), "batch_size": settings.pop("batch_size", 1)}
         settings["batch_sampler"] = _build_entry(DATA_SAMPLERS, settings, "batch_sampler", **arguments)
-        for key in ("shuffle", "drop_last"):
-            settings.pop(key, None)
     try:
         return SampleLoader(dataset, seed=seed, **settings)
     except (TypeError, ValueError) as error:  # torch checks the other arguments
@@ -102,79 +99,59 @@ def check_dataloader(cfg: Any) -> None:
         _refuse_sections(cfg)
         return
     _check_settings(cfg)
-    with at_key("dataset"):
-        check_dataset(cfg["dataset"])
     for key in ("dataset", "sampler", "batch_sampler"):
         value = cfg.get(key)
         # The characters of a string would be taken for samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
             raise BuildError(f"'{key}' must be an object, or a dict with the key 'type'", key=key, found=value)
+    with at_key("dataset"):
+        _check_dataset(cfg["dataset"])
     if isinstance(cfg.get("sampler"), Mapping):
         with at_key("sampler"):
             DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
-    if cfg.get("collate_fn") is not None:
-        _build_function(cfg["collate_fn"], "collate_fn")
+    build_collate(cfg)
 
 
-def check_dataset(cfg: Any) -> None:
-    """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms.
-
-    Raises:
-        FootplateError: A name or an argument is unknown.
-    """
+def _check_dataset(cfg: Any) -> None:
+    """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms."""
     if not isinstance(cfg, Mapping):
-        entries = cfg if isinstance(cfg, (list, tuple)) else ()
-        if entries and all(isinstance(entry, Mapping) and isinstance(entry.get("type"), str) for entry in entries):
-            raise ArgumentError(  # they would be taken for samples
-                "dataset must be a single dict, not a list of dicts",
-                found=[dict(entry) for entry in entries],
-                notes=["Join the datasets with dict(type='ConcatDataset', datasets=[...])."],
-            )
+        _refuse_configs(cfg, "dataset")
         return
     DATASETS.check(cfg)
     with at_key("dataset"):
-        check_dataset(cfg.get("dataset"))
-    for key, check in (("datasets", check_dataset), ("pipeline", TRANSFORMS.check)):
+        _check_dataset(cfg.get("dataset"))
+    for key, check in (("datasets", _check_dataset), ("pipeline", TRANSFORMS.check)):
         for index, entry in enumerate(cfg[key] if isinstance(cfg.get(key), Sequence) else ()):
             with at_key(f"{key}[{index}]"):
                 check(entry)
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error if `loader` is a dataset or a list of configs, whose items would be treated as batches."""
+    """Raises an error if `loader` is a dataset or a list of configs, whose items would be taken for batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
             "a data loader must yield batches, but a dataset yields individual samples",
             found=type(loader),
             notes=["Pass DataLoader(dataset, batch_size=...)."],
         )
-    for index, entry in enumerate(loader if isinstance(loader, (list, tuple)) else ()):
-        if isinstance(entry, Mapping) and (not entry or "dataset" in entry or isinstance(entry.get("type"), str)):
-            raise ArgumentError(
-                "a data loader must be a single dict, not a list of dicts",
-                key=f"[{index}]",
-                found=dict(entry),
-                notes=["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."],
-            )
+    _refuse_configs(loader, "data loader")
+
+
+def _refuse_configs(entries: Any, what: str) -> None:
+    """Raises an error if `entries` is a list of configs, which would be taken for batches or samples."""
+    for entry in entries if isinstance(entries, (list, tuple)) else ():
+        if isinstance(entry, Mapping) and ("dataset" in entry or isinstance(entry.get("type"), str)):
+            notes = ["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."]
+            raise ArgumentError(f"a {what} must be a single dict, not a list of dicts", found=dict(entry), notes=notes)
 
 
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
 """The minimum values of keys that are integers."""
-# The second key determines what the first one sets, so the first one would be ignored.
-_CONFLICTS = (("shuffle", "sampler"), ("shuffle", "batch_sampler"), ("drop_last", "batch_sampler"))
 
 
 def _check_settings(cfg: Mapping[str, Any]) -> None:
-    """Checks the keys of a section, their values, and their combination."""
-    unknown = next((key for key in cfg if key not in LOADER_KEYS), None)
-    if unknown is not None:
-        raise BuildError(
-            f"a data loader takes no argument '{unknown}'",
-            origin=origin_of(cfg, unknown),
-            key=str(unknown),
-            found=cfg[unknown],
-            suggestion=nearest(str(unknown), LOADER_KEYS),
-        )
+    """Checks the keys of a section and their values."""
+    check_keys("a data loader", cfg, LOADER_KEYS, prefix="")
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
@@ -182,18 +159,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     for key, least in LOADER_COUNTS.items():
         if cfg.get(key) is not None:
             check_count(key, cfg[key], least=least)
-    if cfg.get("timeout") is not None:
-        check_number("timeout", cfg["timeout"])
-    for key, decider in _CONFLICTS:
-        if cfg.get(key) and cfg.get(decider) is not None:
-            raise ArgumentError(
-                f"'{key}' has no effect with a '{decider}'",
-                key=key,
-                found=cfg[key],
-                notes=[f"Remove '{key}', or set it in '{decider}' if that accepts it."],
-            )
-    if cfg.get("sampler") is not None and not isinstance(cfg.get("batch_sampler"), (Mapping, type(None))):
-        raise ArgumentError("'sampler' has no effect with a batch sampler that is already built", key="sampler")
+    check_number("timeout", cfg.get("timeout"), optional=True)
 
 
 def _build_dataset(cfg: Any) -> Any:
@@ -207,15 +173,10 @@ def _build_dataset(cfg: Any) -> Any:
             check_categories(inner)
     if isinstance(dataset, IterableDataset):
         return dataset
-    name = type(dataset).__name__
-    try:
-        is_empty = len(dataset) == 0
-    except Exception as error:  # datasets may raise any exception
-        message = f"the length of the dataset '{name}' is unknown: {type(error).__name__}: {error}"
-        raise DataError(message, key="dataset") from error
-    if is_empty:
+    if len(dataset) == 0:
         notes = describe_changes(cfg, "dataset")
-        raise DataError(f"the dataset '{name}' is empty", key="dataset", origin=origin_of(cfg), notes=notes)
+        message = f"the dataset '{type(dataset).__name__}' is empty"
+        raise DataError(message, key="dataset", origin=origin_of(cfg), notes=notes)
     return dataset
 
 

@@ -69,11 +69,9 @@ class SampleLoader(DataLoader[Any]):
         num_batch_per_epoch: int | None = None,
         **options: Any,
     ) -> None:
-        if batch_sampler is not None:
-            super().__init__(dataset, batch_sampler=batch_sampler, **options)
-        else:
-            sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
-            super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
+        if sampler is None and batch_sampler is None:
+            sampler, shuffle = DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed), False
+        super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last=drop_last, **options)
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
