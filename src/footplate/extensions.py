@@ -35,10 +35,6 @@ class Extension:
         """Returns a config with the keys of the Runner."""
         return cfg
 
-    def redirects_imports(self) -> bool:
-        """Checks whether imports of the packages are redirected to footplate in this process."""
-        return False
-
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice for a name that no registry has, or an empty list.
 

@@ -58,7 +58,7 @@ def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> No
 
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child("timm"), "_source", None)
-    monkeypatch.setattr("footplate.registry.root.top_level_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"needs the package 'timm'.*\n.*footplate\[models\]"):
         MODELS.build({"type": "timm.resnet18"})
 

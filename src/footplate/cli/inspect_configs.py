@@ -229,21 +229,27 @@ def list_models(arguments: argparse.Namespace) -> int:
 
     for package in CODE_BASES:  # the registry module of a code base registers its models
         spec = top_level_spec(package)
-        if spec is None or is_footplate_alias(spec):
-            continue
-        openmmlab.install()
-        try:
-            importlib.import_module(f"{package}.registry")
-        except Exception as error:  # a code base may need a package that is not installed
-            print_error(labeled("warning", f"{package} cannot be imported: {type(error).__name__}: {error}") + "\n")
+        if spec is not None and not is_footplate_alias(spec):
+            openmmlab.install()
+            _try_to_import(f"{package}.registry")
     word = arguments.word.lower()
-    lines = [each for each in _registered_models(with_packages=bool(word)) if word in " ".join(each).lower()]
-    width, source = (max((len(each[place]) for each in lines), default=0) for place in (0, 1))
-    rows = [f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n" for each in lines]
+    lines = [line for line in _registered_models(with_packages=bool(word)) if word in " ".join(line).lower()]
+    name_width, package_width = (max((len(line[place]) for line in lines), default=0) for place in (0, 1))
+    rows = [f"{line.name:<{name_width}}  {line.source:<{package_width}}  {line.help}".rstrip() + "\n" for line in lines]
     print_result(arguments, lines, "".join(rows))
     if not lines:
         print_error(f"no model contains '{arguments.word}'\n")
     return 0 if lines else 1
+
+
+def _try_to_import(module: str) -> bool:
+    """Imports a module of an installed package, which may need other packages. Prints a warning if that fails."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        print_error(labeled("warning", f"{module} cannot be imported: {type(error).__name__}: {error}") + "\n")
+        return False
+    return True
 
 
 def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
@@ -251,25 +257,25 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
 
     If `with_packages` is False, yields a single line for each package.
     """
-    from footplate.errors import FootplateError
     from footplate.registry import MODELS
+    from footplate.registry.dotted_paths import top_level_spec
     from footplate.registry.root import PackageModels
 
     registries = [MODELS, *MODELS.children.values()]
-    for registry in sorted(registries, key=lambda each: isinstance(each, PackageModels)):
+    for registry in registries:
         prefix = "" if registry is MODELS else f"{registry.scope}."
-        if not isinstance(registry, PackageModels):
-            for name, entry in sorted(registry.module_dict.items()):
-                help_text = (inspect.getdoc(entry) or "").strip().partition("\n")[0]
-                yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], help_text)
-        elif registry.is_installed and not with_packages:
-            package = registry.scope
+        for name, entry in sorted(registry.module_dict.items()):
+            yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], _first_line(entry))
+    for registry in registries:
+        package = registry.scope
+        if not isinstance(registry, PackageModels) or top_level_spec(package) is None:
+            continue
+        if not with_packages:
             yield _ModelLine(f"{package}.*", package, f"run `footplate models {package}` to list its models")
-        elif registry.is_installed:
-            try:
-                source = registry.source
-            except FootplateError as error:
-                print_error(labeled("warning", error.message) + "\n")
-                continue
-            for name in source.names():
-                yield _ModelLine(prefix + name, registry.scope, source.help(name))
+        elif _try_to_import(package):
+            for name in registry.source.names():
+                yield _ModelLine(f"{package}.{name}", package, registry.source.help(name))
+
+
+def _first_line(entry: object) -> str:
+    return (inspect.getdoc(entry) or "").strip().partition("\n")[0]

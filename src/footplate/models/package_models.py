@@ -12,7 +12,6 @@ from typing import Any
 
 from footplate.checks import check_keys
 from footplate.errors import ArgumentError
-from footplate.registry.root import ModelSource
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
@@ -64,7 +63,22 @@ def _first_line(entry: Any) -> str:
     return (inspect.getdoc(entry) or "").strip().partition("\n")[0]
 
 
-class TimmModels(ModelSource):
+class PackageSource:
+    """Lists, describes and builds the models of an imported package. A config can only refer to listed models."""
+
+    def __init__(self, package: Any) -> None:
+        self.package = package
+
+    def names(self) -> list[str]:
+        """Returns the names of the models."""
+        raise NotImplementedError
+
+    def has(self, name: str) -> bool:
+        """Checks whether there is a model with this name."""
+        return name in self.names()
+
+
+class TimmModels(PackageSource):
     """The timm models. With `features_only=True`, they are backbones. A name may contain a tag: `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
@@ -85,7 +99,7 @@ class TimmModels(ModelSource):
         return self.package.create_model(name, **settings)
 
 
-class TorchvisionModels(ModelSource):
+class TorchvisionModels(PackageSource):
     """The torchvision models. `pretrained=True` loads the default weights."""
 
     def names(self) -> list[str]:
@@ -106,7 +120,7 @@ class TorchvisionModels(ModelSource):
         return self.package.models.get_model(name, **settings)
 
 
-class TransformersModels(ModelSource):
+class TransformersModels(PackageSource):
     """The transformers model classes, built from their config without pretrained weights."""
 
     @cache  # noqa: B019 - there is one object per package
@@ -136,7 +150,7 @@ class TransformersModels(ModelSource):
         return kind(config)
 
 
-class SegmentationModels(ModelSource):
+class SegmentationModels(PackageSource):
     """The segmentation_models_pytorch architectures, such as `Unet`."""
 
     def names(self) -> list[str]:

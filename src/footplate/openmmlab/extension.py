@@ -49,12 +49,6 @@ class OpenMMLab(Extension):
 
         return in_second_generation(cfg)
 
-    def redirects_imports(self) -> bool:
-        """Checks whether imports from mmengine use footplate."""
-        from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
-
-        return is_footplate_alias(top_level_spec("mmengine"))
-
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns the replacement for a transform of a first-generation pipeline."""
         return [_REPLACED_TRANSFORMS[name]] if noun == "transform" and name in _REPLACED_TRANSFORMS else []

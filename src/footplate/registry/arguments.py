@@ -6,7 +6,7 @@ import math
 import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, wraps
+from functools import lru_cache
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
@@ -63,21 +63,6 @@ def build_object(
         raise _constructor_error(entry, _name(entry, noun), settings, error, source) from error
 
 
-def check_keywords_in_python(kind: type, noun: str) -> None:
-    """Makes the constructor of a class check its keywords as those of a config are checked."""
-    init = vars(kind).get("__init__")
-    if not inspect.isfunction(init):
-        return
-
-    @wraps(init)
-    def construct(self: Any, *args: Any, **settings: Any) -> None:
-        if type(self).__init__ is construct:
-            _check_keywords(type(self), noun, settings, None)
-        init(self, *args, **settings)
-
-    kind.__init__ = construct  # type: ignore[misc]
-
-
 def import_lazy(value: Any) -> Any:
     """Returns a config value with lazily imported names replaced by the imported objects.
 
@@ -110,11 +95,12 @@ def check_arguments(
         BuildError: An argument is unknown or missing.
         ArgumentError: A value does not match the annotation `bool`, `int` or `float` of its argument.
     """
-    arguments = _check_keywords(entry, noun, settings, source)
+    arguments = arguments_of(entry)
     if arguments is not None:
-        by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        positional = [name for name, parameter in arguments.own.items() if parameter.kind in by_position]
-        present = {*positional[: len(args)], *settings}
+        for key in settings:
+            if key not in arguments.types and not arguments.accepts_any:
+                raise _unknown_argument(entry, noun, key, arguments, settings[key], source)
+        present = {*list(arguments.own)[: len(args)], *settings}
         for name, parameter in arguments.own.items():
             is_required = parameter.kind in _BY_KEYWORD and parameter.default is inspect.Parameter.empty
             if is_required and name not in present:
@@ -123,23 +109,18 @@ def check_arguments(
     check_annotations(entry, settings, source=source)
 
 
-def _check_keywords(
-    entry: Callable[..., Any], noun: str, settings: Mapping[str, Any], source: object
-) -> "Arguments | None":
-    """Checks that `entry` accepts all keywords in `settings`. Returns its arguments."""
-    arguments = arguments_of(entry)
-    for key in settings if arguments is not None and not arguments.accepts_any else ():
-        if arguments is not None and key not in arguments.types:
-            near = nearest(key, [*arguments.types, "type"])
-            raise BuildError(
-                f"{_name(entry, noun)} takes no argument '{key}'",
-                origin=origin_of(source, key),
-                key=key,
-                found=settings[key],
-                suggestion=near,
-                notes=() if near else [f"it takes: {', '.join(arguments.types) or 'none'}"],
-            )
-    return arguments
+def _unknown_argument(
+    entry: Callable[..., Any], noun: str, key: str, arguments: "Arguments", value: Any, source: object
+) -> BuildError:
+    near = nearest(key, [*arguments.types, "type"])
+    return BuildError(
+        f"{_name(entry, noun)} takes no argument '{key}'",
+        origin=origin_of(source, key),
+        key=key,
+        found=value,
+        suggestion=near,
+        notes=() if near else [f"it takes: {', '.join(arguments.types) or 'none'}"],
+    )
 
 
 def _name(entry: Any, noun: str) -> str:
@@ -214,7 +195,8 @@ def arguments_of(entry: Callable[..., Any]) -> Arguments | None:
         rest = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
         if not rest:
             break
-        accepts_any = accepts_any or rest != ["settings"] or not module.startswith("footplate.")
+        passes_on = bool(kinds) and rest == ["settings"] and module.startswith("footplate.")
+        accepts_any = accepts_any or not passes_on
     return Arguments(own, types, defaults, accepts_any)
 
 

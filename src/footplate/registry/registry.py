@@ -15,7 +15,7 @@ from footplate.error_context import origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, RegistryError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
-from footplate.registry.arguments import build_object, check_arguments, check_keywords_in_python
+from footplate.registry.arguments import build_object, check_arguments
 from footplate.registry.dotted_paths import (
     ForbiddenPathError,
     find_known_class,
@@ -193,11 +193,7 @@ class Registry:
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         """Builds an object as `build` does, but ignores the `build_func` of the registry."""
-        if not isinstance(cfg, Mapping) or "type" not in {**cfg, **(default_args or {})}:
-            raise self._missing_type(cfg)
-        settings = {**(default_args or {}), **kwargs, **cfg}
-        with using_scope(settings.pop("_scope_", None)):
-            entry = self.resolve(settings.pop("type"), cfg)
+        with self._resolving(cfg, {**(default_args or {}), **kwargs}) as (entry, settings):
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
@@ -212,14 +208,20 @@ class Registry:
             UnknownNameError: `type` is not registered.
             BuildError: `cfg` has no `type`, or an argument is unknown or missing.
         """
-        if not isinstance(cfg, Mapping):
-            return
-        if "type" not in cfg:
-            raise self._missing_type(cfg)
-        settings = {**kwargs, **cfg}
+        if isinstance(cfg, Mapping):
+            with self._resolving(cfg, kwargs) as (entry, settings):
+                check_arguments(entry, self.noun, settings, args=args, source=cfg)
+
+    @contextmanager
+    def _resolving(self, cfg: Any, defaults: Mapping[str, Any]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+        """Yields the class that a config names, and its arguments. The `_scope_` of the config applies in the block."""
+        settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
+        if "type" not in settings:
+            message = f"the config of a {self.noun} must be a dict with the key 'type'"
+            raise BuildError(message, found=cfg, origin=origin_of(cfg))
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
-            check_arguments(entry, self.noun, settings, args=args, source=cfg)
+            yield entry, settings
 
     def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
         """Returns the class for a value of `type`: a name, a class or a lazily imported class.
@@ -283,26 +285,34 @@ class Registry:
         for name in names:
             if not isinstance(name, str):
                 raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
-            present = self._entries.get(name)
-            if present is not None and present is not entry and not force:
-                if _is_built_in(entry):
-                    _warn_replaced(self.noun, name, by=present)
-                    continue
-                if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
-                    # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
-                    text = "Using the %s '%s' of %s, not that of %s."
-                    _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
-                    continue
-                if not _is_built_in(present):
-                    raise DuplicateNameError(
-                        f"the {self.noun} '{name}' is already registered by {present.__module__}",
-                        notes=["To replace it, pass force=True."],
-                    )
-                _warn_replaced(self.noun, name, by=entry)
-            self._entries[name] = entry
-        if inspect.isclass(entry) and (entry.__module__ or "").startswith("footplate."):
-            check_keywords_in_python(entry, self.noun)
+            if force or self._may_register(name, entry):
+                self._entries[name] = entry
         return entry
+
+    def _may_register(self, name: str, entry: Any) -> bool:
+        """Checks whether a class may take a name that another one may have.
+
+        Raises:
+            DuplicateNameError: A user class has the name.
+        """
+        present = self._entries.get(name)
+        if present is None or present is entry:
+            return True
+        if _is_built_in(entry):
+            _warn_replaced(self.noun, name, by=present)
+            return False
+        if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
+            # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
+            text = "Using the %s '%s' of %s, not that of %s."
+            _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
+            return False
+        if not _is_built_in(present):
+            raise DuplicateNameError(
+                f"the {self.noun} '{name}' is already registered by {present.__module__}",
+                notes=["To replace it, pass force=True."],
+            )
+        _warn_replaced(self.noun, name, by=entry)
+        return True
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the locations in order until the built-in entry `wanted` is registered."""
@@ -402,11 +412,6 @@ class Registry:
                     "If the name belongs to a code base such as MMSegmentation, install it; see docs/hosts.md."
                 )
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
-
-    def _missing_type(self, cfg: Any) -> BuildError:
-        return BuildError(
-            f"the config of a {self.noun} must be a dict with the key 'type'", found=cfg, origin=origin_of(cfg)
-        )
 
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve_name(self._base) if self._base else None
