@@ -37,7 +37,7 @@ def location(
     ],
 )
 def test_multipliers_by_kind_of_parameter(where: ParamLocation, settings: dict[str, float]) -> None:
-    assert ParamwiseRules(ALL, base_lr=1.0, base_wd=1.0).settings(where) == settings
+    assert ParamwiseRules(ALL, base_lr=1.0, base_wd=1.0).settings(where)[0] == settings
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,14 @@ def test_multipliers_by_kind_of_parameter(where: ParamLocation, settings: dict[s
 def test_first_generation_uses_dwconv_decay_mult_for_depthwise_biases(
     where: ParamLocation, settings: dict[str, float]
 ) -> None:
-    assert FirstGenerationRules(ALL, base_lr=1.0, base_wd=1.0).settings(where) == settings
+    assert FirstGenerationRules(ALL, base_lr=1.0, base_wd=1.0).settings(where)[0] == settings
 
 
 def test_first_generation_bias_decay_mult_excludes_norms_and_depthwise_convolutions() -> None:
     rules = FirstGenerationRules({"bias_decay_mult": 0.0}, base_lr=1.0, base_wd=1.0)
-    assert rules.settings(location(NORM, "bias")) == rules.settings(location(DEPTHWISE, "bias")) == {}
-    assert ParamwiseRules({"bias_decay_mult": 0.0}, 1.0, 1.0).settings(location(NORM, "bias")) == {"weight_decay": 0.0}
+    assert rules.settings(location(NORM, "bias")) == rules.settings(location(DEPTHWISE, "bias")) == ({}, ())
+    second = ParamwiseRules({"bias_decay_mult": 0.0}, 1.0, 1.0)
+    assert second.settings(location(NORM, "bias")) == ({"weight_decay": 0.0}, ("bias_decay_mult",))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_first_generation_bias_decay_mult_excludes_norms_and_depthwise_convoluti
 def test_longest_matching_custom_key_is_used(keys: dict[str, float], lr: float | None) -> None:
     custom_keys = {key: {"lr_mult": value} for key, value in keys.items()}
     rules = ParamwiseRules({"custom_keys": custom_keys, "bias_lr_mult": 9.0}, base_lr=1.0, base_wd=None)
-    assert rules.settings(location(DENSE)).get("lr") == lr
+    assert rules.settings(location(DENSE))[0].get("lr") == lr
 
 
 def test_wrapper_lists_the_keys_that_applied_to_each_parameter() -> None:

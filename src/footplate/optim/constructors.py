@@ -1,12 +1,10 @@
 """The constructors that build an optimizer and its parameter groups from a section of a config."""
 
-import copy
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_count, check_number
@@ -20,9 +18,8 @@ from footplate.optim.paramwise import (
     ParamwiseRules,
     check_paramwise,
     is_deformable,
-    warn_of_missing_fields,
+    warn_of_idle_keys,
     warn_of_unknown_keys,
-    warn_of_unmatched_keys,
 )
 from footplate.optim.wrappers import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -37,37 +34,30 @@ _EMBEDDINGS = ("cls_token", "mask_token", "pos_embed")
 _DOWNSAMPLE_LAYERS = (0, 2, 3)
 
 
-def parameters_of(group: Group) -> Sequence[nn.Parameter]:
-    """Returns the parameters of a group as a sequence, even if `params` is a single parameter."""
-    params = group["params"]
-    return params if isinstance(params, (list, tuple)) else [params]
-
-
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
-    """Merges groups with equal settings, in the order of their first appearance. Empty groups are dropped."""
-    merged: dict[Hashable, Group] = {}
+    """Merges groups with equal settings, in the order of their first appearance."""
+    merged: list[tuple[Group, list[nn.Parameter]]] = []
     for group in groups:
-        settings = {key: value for key, value in group.items() if key != "params"}
-        params = parameters_of(group)
-        if params:
-            key = tuple(sorted((name, _hashable(value)) for name, value in settings.items()))
-            merged.setdefault(key, {"params": [], **settings})["params"] += params
-    return list(merged.values())
+        settings, params = _split(group)
+        same = next((members for other, members in merged if other == settings), None)
+        if same is None:
+            merged.append((settings, [*params]))
+        else:
+            same += params
+    return [{"params": params, **settings} for settings, params in merged]
 
 
-def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
-    """Yields the groups without parameters of earlier groups. With `warn`, warns if these had other settings."""
-    settings_of: dict[int, Group] = {}
+def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
+    """Yields the groups without parameters of earlier groups, and warns if these had other settings."""
+    first: dict[int, Group] = {}  # the settings of each parameter, by id
     differing = 0
     for group in groups:
-        settings = {key: value for key, value in group.items() if key != "params"}
-        params = parameters_of(group)
-        new = [each for each in params if id(each) not in settings_of]
-        differing += sum(settings_of.get(id(each), settings) != settings for each in params)
-        settings_of.update((id(each), settings) for each in new)
+        settings, params = _split(group)
+        new = [parameter for parameter in params if first.setdefault(id(parameter), settings) is settings]
+        differing += sum(first[id(parameter)] != settings for parameter in params)
         if new:
             yield {**settings, "params": new}
-    if differing and warn:
+    if differing:
         _logger.warning(
             "%d shared parameters have different settings under different names. The settings for the first name are "
             "used.",
@@ -75,10 +65,11 @@ def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
         )
 
 
-def _hashable(value: Any) -> Hashable:
-    if isinstance(value, (list, tuple)):
-        return tuple(_hashable(each) for each in value)
-    return value if value is None or isinstance(value, (int, float, str)) else id(value)
+def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
+    """Returns the settings and the parameters of a group; `params` may be a single parameter."""
+    params = group["params"]
+    settings = {key: value for key, value in group.items() if key != "params"}
+    return settings, params if isinstance(params, (list, tuple)) else [params]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -132,10 +123,6 @@ class DefaultOptimWrapperConstructor:
         with at_key("optimizer"):
             self.base_lr = default_of(self.optimizer_cfg, "lr")
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
-            for key, value in (("lr", self.base_lr), ("weight_decay", self.base_wd)):
-                if value is not None and not isinstance(value, (Real, Tensor)):
-                    raise ArgumentError(f"'{key}' must be a number", key=key, found=value)
-        self._make_rules()
         self.reasons: dict[str, tuple[str, ...]] = {}
         self.whole_model: nn.Module | None = None
         """The model that contains the submodule to optimize, if there are several optimizers."""
@@ -143,17 +130,7 @@ class DefaultOptimWrapperConstructor:
     @property
     def rules(self) -> ParamwiseRules:
         """The rules for the current values of `paramwise_cfg`, `base_lr` and `base_wd`."""
-        if self._rules_inputs != (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg):
-            self._validate_cfg()
-            self._make_rules()
-        return self._rules
-
-    def _make_rules(self) -> None:
-        inputs = (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg)
-        self._rules_inputs = copy.deepcopy(inputs)  # a subclass may modify them in place
-        self._rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
-        defaults = {field: default_of(self.optimizer_cfg, field) for field in ("lr", "weight_decay")}
-        self._optimizer_settings: Group = {field: value for field, value in defaults.items() if value is not None}
+        return self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
 
     def __call__(self, model: nn.Module) -> Any:
         """Returns an optimizer wrapper for the parameters of `model`."""
@@ -167,14 +144,14 @@ class DefaultOptimWrapperConstructor:
         """Returns an optimizer for the parameters of `model`, with one group for each distinct set of settings."""
         groups: list[Group] = []
         self.add_params(groups, model)
-        self._warn(model)
-        unique = drop_duplicates(groups, warn=not self.paramwise_cfg.get("bypass_duplicate"))
+        if self._uses_rules:
+            warn_of_idle_keys(self.rules, model)
+        unique = drop_duplicates(groups)
         with at_key("optimizer"):
             kind = optimizer_class(self.optimizer_cfg)
             if isinstance(kind, type) and issubclass(kind, Muon):
                 unique = split_hidden_matrices(unique, self.whole_model or model)
-            merged = merge_groups(unique)
-            optimizer = build_optimizer(self.optimizer_cfg, merged)
+            optimizer = build_optimizer(self.optimizer_cfg, merge_groups(unique))
         # Merge again, now that the optimizer has added its defaults to the groups.
         optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
         return optimizer
@@ -190,18 +167,16 @@ class DefaultOptimWrapperConstructor:
             prefix: The path of `module` in the model.
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """
+        rules = self.rules
         for name, parameter in module.named_parameters(recurse=False):
-            rules = self.rules
-            group: Group = {"params": [parameter], **self._optimizer_settings}
-            # A subclass may override `_is_in` to find duplicates; otherwise `make_optimizer` drops them.
-            finds_duplicates = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
-            if finds_duplicates and self.paramwise_cfg.get("bypass_duplicate") and self._is_in(group, params):
+            group: Group = {"params": [parameter]}
+            if self.paramwise_cfg.get("bypass_duplicate") and self._is_in(group, params):
                 continue
             if parameter.requires_grad:
                 location = ParamLocation(name, prefix, module, parameter.ndim, bool(is_dcn_module))
-                settings = rules.settings(location)
-                group.update({key: value for key, value in settings.items() if value is not None})
-                self.reasons[location.path.lstrip(".")] = rules.reasons(location)
+                settings, reasons = rules.settings(location)
+                group.update(settings)
+                self.reasons[location.path.lstrip(".")] = reasons
             params.append(group)
         for name, child in module.named_children():
             path = f"{prefix}.{name}" if prefix else name
@@ -209,20 +184,18 @@ class DefaultOptimWrapperConstructor:
 
     def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
         """Checks whether one of the groups contains a parameter of `param_group`."""
-        wanted = {id(each) for each in parameters_of(param_group)}
-        return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
+        wanted = set(map(id, _split(param_group)[1]))
+        return any(not wanted.isdisjoint(map(id, _split(group)[1])) for group in param_group_list)
+
+    @property
+    def _uses_rules(self) -> bool:  # a subclass that adds the parameters itself may have keys of its own
+        return type(self).add_params is DefaultOptimWrapperConstructor.add_params
 
     def _validate_cfg(self) -> None:
         """Checks `paramwise_cfg`. A subclass with its own settings overrides this."""
         check_paramwise(self.paramwise_cfg)
-        if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may read keys of their own
+        if self._uses_rules:
             warn_of_unknown_keys(self.paramwise_cfg)
-
-    def _warn(self, model: nn.Module) -> None:
-        """Warns about settings that have no effect. Called after `add_params`."""
-        if self.rules.was_used:  # a subclass may not use the rules
-            warn_of_missing_fields(self.rules)
-            warn_of_unmatched_keys(self.rules, model)
 
 
 def convnext_layer(path: list[str], layers: int) -> int:
@@ -299,12 +272,13 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
                 continue
             decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in ("pos_embed", "cls_token")
             steps = layers + 1 - layer_of(name.split("."), layers)
-            scale = rate**steps
-            settings = {"lr": None if self.base_lr is None else self.base_lr * scale}
-            settings["weight_decay"] = self.base_wd if decays else 0.0
-            known = {key: value for key, value in settings.items() if value is not None}
+            group: Group = {"params": [parameter]}
+            if self.base_lr is not None:
+                group["lr"] = self.base_lr * rate**steps
+            if not decays:
+                group["weight_decay"] = 0.0
             self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no weight decay",)))
-            params.append({"params": [parameter], **known})
+            params.append(group)
 
     def _validate_cfg(self) -> None:
         cfg = self.paramwise_cfg
@@ -314,9 +288,6 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             check_count("num_layers", cfg.get("num_layers"))
             check_number("decay_rate", cfg.get("decay_rate"), above=0)
             check_choice("decay_type", cfg.get("decay_type", "layer_wise"), ("layer_wise", "stage_wise"))
-
-    def _warn(self, model: nn.Module) -> None:
-        """Does nothing, since the warnings are about rules that this constructor does not use."""
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

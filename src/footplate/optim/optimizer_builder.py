@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from footplate.error_context import origin_at, origin_of
-from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.messages import nearest
 from footplate.registry import OPTIMIZERS
 
@@ -53,8 +53,7 @@ _UNDECLARED = {
     "ScheduleFreeAdamW": "use_palm",
     "ScheduleFreeRAdam": "use_palm",
 }
-_NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
-_FINITE = (*_NUMBERS, "betas", "rho", "lr_decay", "momentum_decay", "lambd", "t0", "etas", "step_sizes")
+_NON_NEGATIVE = ("lr", "weight_decay", "momentum", "eps", "betas", "alpha", "dampening")
 
 
 def optimizer_class(cfg: Mapping[str, Any]) -> Any:
@@ -90,46 +89,29 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         BuildError: The optimizer has no such argument.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
-    kind = optimizer_class(cfg)
-    _check_arguments(kind, cfg)
-    for key in _NUMBERS:
-        value = cfg.get(key)
-        values = value if key == "eps" and isinstance(value, (list, tuple)) else [value]
-        # Adafactor takes two numbers as `eps`, of which one may be None.
-        numbers = [isinstance(each, (Real, Tensor, type(None))) and not isinstance(each, bool) for each in values]
-        is_low = isinstance(value, (int, float)) and value < 0
-        is_high = isinstance(value, (int, float)) and key == "momentum" and value > 1
-        if not all(numbers) or is_low or is_high:
-            expected = "a number" if not all(numbers) else "at least 0" if is_low else "at most 1"
-            raise ArgumentError(f'"{key}" must be {expected}', key=key, found=value, origin=origin_of(cfg, key))
+    _check_names(optimizer_class(cfg), cfg)
     for key, value in cfg.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        allowed = () if key in _FINITE else (math.inf, -math.inf)  # Prodigy's growth_rate is infinite by default
-        if any(isinstance(each, float) and not math.isfinite(each) and each not in allowed for each in values):
-            expected = "not be NaN" if allowed else "be finite"
-            raise ArgumentError(f'"{key}" must {expected}', key=key, found=value, origin=origin_of(cfg, key))
-    betas = cfg.get("betas", ())
-    if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Real, Tensor)) for beta in betas):
-        raise ArgumentError(
-            '"betas" must be a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas")
-        )
-    try:
-        built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
-    except FootplateError as error:
-        error.origin = error.origin or origin_at(cfg, error.key or "type")
-        raise
-    except (ValueError, TypeError, LookupError, ImportError) as error:  # raised by the constructor
-        # The error has the key that most likely caused it: a number that is None, or the only list.
-        empty = next((key for key in _NUMBERS if key in cfg and cfg[key] is None), None)
-        lists = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
-        key = empty or (lists[0] if len(lists) == 1 else "")
-        message = f"optimizer '{cfg['type']}': {error}".rstrip(".") if empty is None else f'"{empty}" must be a number'
-        found = {"key": key, "found": cfg[key]} if key else {}
-        raise ArgumentError(message, origin=origin_of(cfg, key or "type"), **found) from error
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            problem = _problem(key, number)
+            if problem:
+                raise ArgumentError(f'"{key}" must {problem}', key=key, found=value, origin=origin_of(cfg, key))
+    built: Optimizer = OPTIMIZERS.build(cfg, params=params)
     return built
 
 
-def _check_arguments(kind: Any, cfg: Mapping[str, Any]) -> None:
+def _problem(key: str, value: Any) -> str:
+    if key in _NON_NEGATIVE and value is not None:
+        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
+            return "be a number"
+        if not 0 <= value < math.inf:
+            return "be a finite number of at least 0"
+        if key == "momentum" and value > 1:
+            return "be at most 1"
+    # An argument may be infinite, as the growth_rate of Prodigy is by default.
+    return "not be NaN" if isinstance(value, float) and math.isnan(value) else ""
+
+
+def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
     """Checks the names of arguments for `pytorch_optimizer`, whose constructors ignore unknown ones.
 
     Raises:
@@ -158,9 +140,15 @@ def is_schedule_free(optimizer: Any) -> bool:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or the default in the signature of the class if it is a number."""
+    """Returns the value of `field` in `cfg`, or the default in the signature of the class if it is a number.
+
+    Raises:
+        ArgumentError: The value in `cfg` is not a number.
+    """
     if isinstance(cfg, Mapping) and field in cfg:
         value: float | None = cfg[field]
+        if value is not None and not isinstance(value, (Real, Tensor)):
+            raise ArgumentError(f"'{field}' must be a number", key=field, found=value)
         return value
     try:
         parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)

@@ -1,14 +1,13 @@
 """Computes the settings of each parameter from `paramwise_cfg`, and checks the entries of `paramwise_cfg`."""
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from footplate.checks import check_flag, check_number
-from footplate.error_context import at_key, located, origin_of
+from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
@@ -16,15 +15,13 @@ from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 _logger = logging.getLogger("footplate.optim")
 _NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
 _DEFORMABLE = {"DeformConv2d", "ModulatedDeformConv2d"}
-DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
-LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
-_MULTIPLIERS = ("lr_mult", "decay_mult")
-_FIELDS = ("lr", "weight_decay", "momentum")
-PARAMWISE_KEYS = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
+_DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
+_LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
+_CUSTOM_MULTIPLIERS = ("lr_mult", "decay_mult")
+PARAMWISE_KEYS = (*_DECAY_MULTIPLIERS, *_LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
-@dataclasses.dataclass(frozen=True)
-class ParamLocation:
+class ParamLocation(NamedTuple):
     """A parameter's position in the model."""
 
     name: str
@@ -78,40 +75,33 @@ class ParamwiseRules:
         self.cfg = paramwise_cfg
         self.base_lr = base_lr
         self.base_wd = base_wd
-        self.custom_keys: Mapping[str, Mapping[str, Any]] = paramwise_cfg.get("custom_keys") or {}
-        self._sorted_keys = sorted(sorted(self.custom_keys), key=len, reverse=True)
-        self.matched_keys: set[str] = set()
-        self.was_used = False
+        custom_keys: Mapping[str, Mapping[str, Any]] = paramwise_cfg.get("custom_keys") or {}
+        self._custom_keys = sorted(custom_keys.items(), key=lambda item: (-len(item[0]), item[0]))
 
-    def settings(self, location: ParamLocation) -> dict[str, Any]:
-        """Returns the settings of a parameter that differ from those of the optimizer."""
-        self.was_used = True
-        key = self._custom_key(location)
-        if key is None:
-            return self._scaled(self._multiplier(self.lr_rule(location)), self._multiplier(self.decay_rule(location)))
-        self.matched_keys.update(each for each in self._sorted_keys if each in location.path)
-        custom = self.custom_keys[key]
-        other = {name: value for name, value in custom.items() if name not in ("lr_mult", "decay_mult")}
-        return {**self._scaled(custom.get("lr_mult"), custom.get("decay_mult")), **other}
+    def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Returns the settings of a parameter that differ from those of the optimizer, and the keys that set them."""
+        for key, custom in self._custom_keys:
+            if key in location.path:
+                fields = {
+                    field: value
+                    for field, value in custom.items()
+                    if field not in _CUSTOM_MULTIPLIERS and value is not None
+                }
+                return {**self._scaled(custom.get("lr_mult"), custom.get("decay_mult")), **fields}, (
+                    f"custom_keys.{key}",
+                )
+        lr_rule, decay_rule = self.lr_rule(location), self.decay_rule(location)
+        reasons = tuple(rule for rule in (lr_rule, decay_rule) if self.cfg.get(rule) is not None)
+        return self._scaled(self.cfg.get(lr_rule), self.cfg.get(decay_rule)), reasons
 
-    def reasons(self, location: ParamLocation) -> tuple[str, ...]:
-        """Returns the keys of `paramwise_cfg` that apply to a parameter."""
-        key = self._custom_key(location)
-        if key is not None:
-            return (f"custom_keys.{key}",)
-        rules = (self.lr_rule(location), self.decay_rule(location))
-        return tuple(rule for rule in rules if rule is not None and self._multiplier(rule) is not None)
-
-    def lr_rule(self, location: ParamLocation) -> str | None:
-        """Returns the key of the learning rate multiplier for a parameter without a custom key."""
+    def lr_rule(self, location: ParamLocation) -> str:
+        """Returns the key of the learning rate multiplier for a parameter without a custom key; "" if there is none."""
         if location.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
             return "dcn_offset_lr_mult"
-        if location.name == "bias" and not (location.is_norm or location.in_deformable):
-            return "bias_lr_mult"
-        return None
+        return "bias_lr_mult" if location.name == "bias" and not (location.is_norm or location.in_deformable) else ""
 
-    def decay_rule(self, location: ParamLocation) -> str | None:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key.
+    def decay_rule(self, location: ParamLocation) -> str:
+        """Returns the key of the weight decay multiplier for a parameter without a custom key; "" if there is none.
 
         This is the first key that is set and applies to the parameter.
         """
@@ -121,14 +111,7 @@ class ParamwiseRules:
             "dwconv_decay_mult": location.is_depthwise,
             "flat_decay_mult": location.ndim == 1 and not location.in_deformable,
         }
-        return next((key for key, does in applies.items() if does and self.cfg.get(key) is not None), None)
-
-    def _custom_key(self, location: ParamLocation) -> str | None:
-        return next((key for key in self._sorted_keys if key in location.path), None)
-
-    def _multiplier(self, rule: str | None) -> float | None:
-        value: float | None = None if rule is None else self.cfg.get(rule)
-        return value
+        return next((key for key, does in applies.items() if does and self.cfg.get(key) is not None), "")
 
     def _scaled(self, lr_mult: float | None, decay_mult: float | None) -> dict[str, Any]:
         settings = {}
@@ -148,29 +131,22 @@ def check_paramwise(cfg: Any) -> None:
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)
     with at_key("paramwise_cfg"), located(cfg):
-        for key in (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS):
-            check_number(key, cfg.get(key), least=0, optional=True)
-        if "bypass_duplicate" in cfg:
-            check_flag("bypass_duplicate", cfg["bypass_duplicate"])
+        _check_numbers(cfg, (*_DECAY_MULTIPLIERS, *_LR_MULTIPLIERS))
+        check_flag("bypass_duplicate", cfg.get("bypass_duplicate", False))
         custom_keys = cfg.get("custom_keys") or {}
-        if not isinstance(custom_keys, Mapping):
-            raise ArgumentError("custom_keys must be a dict", key="custom_keys", found=custom_keys)
-        with at_key("custom_keys"):
-            for key, settings in custom_keys.items():
-                if not isinstance(key, str):
-                    raise ArgumentError("a custom key must be a string", found=key, origin=origin_of(custom_keys, key))
-                if not isinstance(settings, Mapping):
-                    raise ArgumentError(
-                        "the settings of a custom key must be a dict",
-                        key=key,
-                        found=settings,
-                        origin=origin_of(custom_keys, key),
-                    )
-                with at_key(key), located(settings):
-                    for name in (*_MULTIPLIERS, *_FIELDS):
-                        check_number(name, settings.get(name), least=0, optional=True)
-                    if settings.get("use_muon") is not None:
-                        check_flag("use_muon", settings["use_muon"])
+        is_valid = isinstance(custom_keys, Mapping) and all(
+            isinstance(key, str) and isinstance(settings, Mapping) for key, settings in custom_keys.items()
+        )
+        if not is_valid:
+            raise ArgumentError("custom_keys must map strings to dicts", key="custom_keys", found=custom_keys)
+        for key, settings in custom_keys.items():
+            with at_key(f"custom_keys.{key}"), located(settings):
+                _check_numbers(settings, (*_CUSTOM_MULTIPLIERS, "lr", "weight_decay", "momentum"))
+
+
+def _check_numbers(section: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in keys:
+        check_number(key, section.get(key), least=0, optional=True)
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
@@ -181,31 +157,26 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
             # Other names may be fields of the parameter groups.
-            if name not in _MULTIPLIERS and (near := nearest(name, _MULTIPLIERS)):
+            if name not in _CUSTOM_MULTIPLIERS and (near := nearest(name, _CUSTOM_MULTIPLIERS)):
                 _warn(f'the custom key "{key}" of paramwise_cfg has the unknown key "{name}"', near)
 
 
-def warn_of_unmatched_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter."""
-    unmatched = [key for key in rules.custom_keys if key not in rules.matched_keys]
-    if not unmatched:
-        return
-    names = sorted({part for name, _ in model.named_parameters() for part in [name, *name.split(".")]})
-    for key in unmatched:
-        _warn(f'the custom key "{key}" of paramwise_cfg matches no parameter', nearest(key.strip("."), names))
-
-
-def warn_of_missing_fields(rules: ParamwiseRules) -> None:
-    """Warns about multipliers for fields that the optimizer does not have."""
-    custom = [set(settings) for settings in rules.custom_keys.values()]
-    for field, base, keys in (
-        ("weight_decay", rules.base_wd, (*DECAY_MULTIPLIERS, "decay_mult")),
-        ("lr", rules.base_lr, (*LR_MULTIPLIERS, "lr_mult")),
+def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
+    """Warns about custom keys that match no parameter, and multipliers of fields that the optimizer does not have."""
+    custom_keys = rules.cfg.get("custom_keys") or {}
+    used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]
+    for field, base, multipliers in (
+        ("weight_decay", rules.base_wd, (*_DECAY_MULTIPLIERS, "decay_mult")),
+        ("lr", rules.base_lr, (*_LR_MULTIPLIERS, "lr_mult")),
     ):
-        used = [key for key in keys if rules.cfg.get(key) is not None or any(key in names for names in custom)]
-        if base is None and used:
-            keys_text = ", ".join(f'"{key}"' for key in used)
-            _warn(f'{keys_text} of paramwise_cfg has no effect: the optimizer has no "{field}"')
+        idle = [f'"{key}"' for key in multipliers if key in used]
+        if base is None and idle:
+            _warn(f'{", ".join(idle)} of paramwise_cfg has no effect: the optimizer has no "{field}"')
+    paths = [f".{name}" if "." not in name else name for name, _ in model.named_parameters(remove_duplicate=False)]
+    for key in custom_keys:
+        if not any(key in path for path in paths):
+            names = sorted({part for path in paths for part in [path, *path.split(".")]})
+            _warn(f'the custom key "{key}" of paramwise_cfg matches no parameter', nearest(key.strip("."), names))
 
 
 def _warn(message: str, suggestion: str | None = None) -> None:

@@ -22,15 +22,15 @@ class FirstGenerationRules(ParamwiseRules):
     if `norm_decay_mult` or `dwconv_decay_mult` is not set.
     """
 
-    def decay_rule(self, location: ParamLocation) -> str | None:
-        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
+    def decay_rule(self, location: ParamLocation) -> str:
+        """Returns the key of the weight decay multiplier for a parameter without a custom key; "" if there is none."""
         if location.is_norm:
             return "norm_decay_mult"
         if location.is_depthwise:
             return "dwconv_decay_mult"
         if location.name == "bias" and not location.in_deformable:
             return "bias_decay_mult"
-        return None
+        return ""
 
 
 @OPTIMIZER_BUILDERS.register_module()
@@ -101,6 +101,3 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
                 )
             check_pattern(pattern, key="paramwise_cfg")
-
-    def _warn(self, model: nn.Module) -> None:
-        """Does nothing, since patterns without a matching parameter are common in these configs."""
