@@ -11,14 +11,13 @@ from torch.optim import Optimizer
 from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_data_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
-from footplate.errors import ArgumentError, BuildError, FootplateError
+from footplate.errors import ArgumentError, BuildError
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
 SCALING_KEYS = ("enable", "base_batch_size")  # the keys of auto_scale_lr
 _logger = logging.getLogger("footplate.optim")
-_PARTS = (Mapping, Optimizer, OptimWrapper)  # the settings of one of several optimizers
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
@@ -36,25 +35,20 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         FootplateError: The section cannot be built. The error contains the key path in `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
-        if isinstance(cfg, OptimWrapper):
-            return cfg
-        if isinstance(cfg, Optimizer):
-            return _with_parameter_names(OptimWrapper(cfg), model)
+        if isinstance(cfg, (OptimWrapper, Optimizer)):
+            return _wrapped(cfg, model)
         if not isinstance(cfg, Mapping):
             raise BuildError(
                 "optim_wrapper must be a dict, a wrapper or an optimizer",
                 found=cfg,
                 notes=["Pass several optimizers as a dict: `{name: optimizer}`."],
             )
-        if isinstance(cfg.get("optimizer"), Optimizer):
-            wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
-            return _with_parameter_names(wrapper, model)
-        if "optimizer" in cfg or "constructor" in cfg:
+        if not has_several_optimizers(cfg):
             return _construct(model, cfg)
         sections = [section for name, section in cfg.items() if name != "type"]
-        if sections and all(isinstance(section, _PARTS) for section in sections):
-            return MultiOptimWrapperConstructor(cfg)(model)
-        raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
+        if not sections or not all(isinstance(section, (Mapping, Optimizer, OptimWrapper)) for section in sections):
+            raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
+        return MultiOptimWrapperConstructor(cfg)(model)
 
 
 def has_several_optimizers(cfg: Any) -> bool:
@@ -64,38 +58,29 @@ def has_several_optimizers(cfg: Any) -> bool:
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
-    settings = with_origins(cfg, cfg)
+    """Builds the wrapper of a section with the keys `optimizer` and `constructor`."""
+    settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
+    if isinstance(cfg.get("optimizer"), Optimizer):
+        return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
     # Constructors of the first generation have their own registry.
-    is_first_generation = (
-        isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
+    is_older = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
+    constructor_type = (OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS).resolve(
+        kind, cfg, key="constructor"
     )
-    try:
-        entry = (OPTIMIZER_BUILDERS if is_first_generation else OPTIM_WRAPPER_CONSTRUCTORS).resolve(kind)
-    except FootplateError as error:
-        error.key, error.origin = "constructor", origin_of(cfg, "constructor")
-        raise
-    # Constructors of the first generation take only the section `optimizer`, and return an optimizer.
-    takes_optimizer = is_first_generation or "optimizer_cfg" in inspect.signature(entry).parameters
-    section = settings.pop("optimizer", None) if takes_optimizer else settings
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)
+    if is_older or "optimizer_cfg" in inspect.signature(constructor_type).parameters:
+        constructor = constructor_type(settings.pop("optimizer", None), paramwise_cfg)
+    else:
+        constructor = constructor_type(settings, paramwise_cfg)
+        settings = {key: value for key, value in settings.items() if key != "optimizer"}
     if isinstance(constructor, DefaultOptimWrapperConstructor):
         constructor.whole_model = whole_model
     built = constructor(model)
-    if isinstance(built, OptimWrapper):
-        return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
-    if not isinstance(built, Optimizer):
-        raise BuildError(
-            "a constructor must return an optimizer or an optimizer wrapper",
-            key="constructor",
-            found=built,
-            origin=origin_of(cfg),
-        )
-    rest = {key: value for key, value in settings.items() if key != "optimizer"}
-    wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=built)
-    wrapper.reasons = getattr(constructor, "reasons", {})
-    return _with_parameter_names(wrapper, model)
+    if not isinstance(built, OptimWrapper):  # constructors of the first generation return an optimizer
+        built = OPTIM_WRAPPERS.build(settings, optimizer=built)
+        built.reasons = getattr(constructor, "reasons", {})
+    return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -114,44 +99,45 @@ class MultiOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
         self.paramwise_cfg = paramwise_cfg
-        for name, section in self.sections.items():
-            if not isinstance(section, _PARTS):
-                problem = "the optimizer of a submodule must be a dict, an optimizer or an optimizer wrapper"
-                raise ArgumentError(problem, key=name, found=section)
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Returns the wrappers of the submodules of `model`."""
         model = unwrap_model(model)
         wrappers: dict[str, OptimWrapper] = {}
         for name, section in self.sections.items():
-            if isinstance(section, OptimWrapper):
-                wrappers[name] = section
-                continue
             with at_key(name):
-                if isinstance(section, Optimizer):
-                    wrappers[name] = _with_parameter_names(OptimWrapper(section), model)
-                    continue
-                try:
-                    submodule = model.get_submodule(name)
-                except AttributeError as error:
-                    raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
-                settings = with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section)
-                wrappers[name] = _construct(submodule, settings, model)
+                wrappers[name] = self._build(name, section, model)
         return OptimWrapperDict(**wrappers)
+
+    def _build(self, name: str, section: Any, model: nn.Module) -> OptimWrapper:
+        if isinstance(section, (OptimWrapper, Optimizer)):
+            return _wrapped(section, model)
+        if not isinstance(section, Mapping):
+            problem = "the optimizer of a submodule must be a dict, an optimizer or an optimizer wrapper"
+            raise ArgumentError(problem, found=section)
+        try:
+            submodule = model.get_submodule(name)
+        except AttributeError as error:
+            raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
+        return _construct(submodule, with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section), model)
+
+
+def _wrapped(part: OptimWrapper | Optimizer, model: nn.Module) -> OptimWrapper:
+    return _with_parameter_names(OptimWrapper(part), model) if isinstance(part, Optimizer) else part
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
     """Adds parameter names to a wrapper, unless some of its parameters are outside the model and have no name."""
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
-    own = [id(each) in known for group in wrapper.param_groups for each in group["params"]]
-    if not any(own):
+    is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
+    if not any(is_known):
         raise ArgumentError(
             "the optimizer has no parameter of the model, so the model would not be trained",
             key="optimizer",
             notes=["Create the optimizer with model.parameters() of the model that you pass."],
         )
-    if all(own):
+    if all(is_known):
         wrapper.name_parameters(model)
     return wrapper
 
@@ -173,8 +159,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     base = base_batch_size(cfg)
     if base is None:
         return
-    sizes = [getattr(each, "batch_size", None) for each in (loader, getattr(loader, "batch_sampler", None))]
-    batch = next((size for size in sizes if isinstance(size, int)), None)
+    sources = (loader, getattr(loader, "batch_sampler", None))
+    batch = next((size for source in sources if isinstance(size := getattr(source, "batch_size", None), int)), None)
     if batch is None:
         raise ArgumentError(
             "auto_scale_lr requires the number of samples in a batch, but the training loader has no batch_size",
@@ -184,16 +170,14 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: %d x %d samples on %d processes = %d per iteration. With base_batch_size=%d, the factor is "
-        "%g: %s",
+        "auto_scale_lr: learning rates are multiplied by %g, since an iteration has %d x %d samples instead of %d.",
+        factor,
         processes,
         batch,
-        processes,
-        batch * processes,
         base,
-        factor,
-        "; ".join(_scale(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()),
     )
+    for part in optim_wrapper.parts.values():
+        _scale(part.optimizer, factor)
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
@@ -211,15 +195,11 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     return check_count("base_batch_size", cfg.get("base_batch_size"))
 
 
-def _scale(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the learning rates of one optimizer, and returns a description for the log."""
-    label = f"{name}: " if name else ""
+def _scale(optimizer: Optimizer, factor: float) -> None:
     kind = type(optimizer).__name__
-    if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):
-        return f"{label}{kind} computes its own step size, so its lr is not scaled"
-    before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
+    if kind.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in optimizer.param_groups):
+        _logger.info("%s computes its own step size, so its lr is not scaled.", kind)
+        return
     for group in optimizer.param_groups:
-        for rate in ("lr", "initial_lr"):
-            if rate in group:
-                group[rate] = group[rate] * factor
-    return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)
+        for rate in group.keys() & {"lr", "initial_lr"}:
+            group[rate] = group[rate] * factor
