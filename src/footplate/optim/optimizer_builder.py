@@ -4,7 +4,6 @@ import importlib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from footplate.checks import is_number
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.messages import nearest
@@ -101,7 +101,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
 
 def _problem(key: str, value: Any) -> str:
     if key in _NON_NEGATIVE and value is not None:
-        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
+        if not is_number(value) and not isinstance(value, Tensor):
             return "be a number"
         if not 0 <= value < math.inf:
             return "be a finite number of at least 0"
@@ -147,7 +147,7 @@ def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
     """
     if isinstance(cfg, Mapping) and field in cfg:
         value: float | None = cfg[field]
-        if value is not None and not isinstance(value, (Real, Tensor)):
+        if value is not None and not is_number(value) and not isinstance(value, Tensor):
             raise ArgumentError(f"'{field}' must be a number", key=field, found=value)
         return value
     try:
