@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import inspect
 import logging
+import shutil
 import sys
 import tempfile
 import tokenize
@@ -30,7 +31,7 @@ from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.rewriting.migrate import MigratedFile, migrate_tree, write_files
-from footplate.openmmlab.first_generation.rewriting.plan import differing_keys
+from footplate.openmmlab.first_generation.rewriting.plan import ConfigTree, differing_keys
 from footplate.openmmlab.first_generation.translation import Kind, translate
 from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
@@ -69,8 +70,10 @@ class Outcome(NamedTuple):
     parts: dict[str, str]
 
 
-def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1)) -> Outcome:
-    """Migrates the configs of a wheel, and compares a share of them."""
+def check(
+    name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1), *, one_per_folder: bool = False
+) -> Outcome:
+    """Migrates the configs of a wheel, or only the first of each folder with its bases, and compares a share of them."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
     folder = next(unpacked.glob("*/.mim/configs"), None)
@@ -79,7 +82,9 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
     wrong: dict[str, str] = {}
     parts: dict[str, str] = {}
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
-    with tempfile.TemporaryDirectory() as target, _stand_ins():
+    with tempfile.TemporaryDirectory() as target, tempfile.TemporaryDirectory() as sample, _stand_ins():
+        if one_per_folder:
+            folder = _copy_one_per_folder(folder, Path(sample))
         found = migrate_tree(folder, Path(target))
         write_files(found, replace=False)
         for each in found[share[0] - 1 :: share[1]]:
@@ -104,6 +109,17 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
     shared = found[share[0] - 1 :: share[1]]
     person = sum(note.kind is Kind.PERSON for each in shared for note in each.notes)
     return Outcome(name, **counts, person=person, wrong=wrong, parts=parts)
+
+
+def _copy_one_per_folder(folder: Path, target: Path) -> Path:
+    """Copies the first config of each folder, and its bases."""
+    configs = sorted(path for path in folder.rglob("*.py") if "_base_" not in path.parts)
+    first = {path.parent: path for path in reversed(configs)}
+    for path in ConfigTree(first.values(), folder=folder).files:
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return target
 
 
 def _no_run(each: MigratedFile) -> str | None:
@@ -172,7 +188,7 @@ def _iterations(train_cfg: Mapping[str, Any]) -> list[int]:
     total = train_cfg.get("max_iters") or train_cfg["max_epochs"] * EPOCH_LENGTH
     iters = sorted({*range(0, min(total, 12)), *(total * part // 16 for part in range(16)), total - 1})
     if train_cfg.get("max_iters"):
-        iters = [each for each in iters if each < 2000 or each in (total // 2, total - 1)]
+        iters = [each for each in iters if each < 2000 or each == total // 16]
     return iters
 
 

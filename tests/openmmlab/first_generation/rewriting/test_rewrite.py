@@ -17,7 +17,7 @@ REMOVED = {"runner", "evaluation", "data", "optimizer", "seed"}
 def rewritten(folder: Path, text: str, sections: dict[str, Any], **options: Any) -> str:
     path = folder / "config.py"
     path.write_text(text)
-    return rewrite(SourceFile(path), sections, removed=REMOVED, renamed={}, **options)
+    return rewrite(SourceFile(path), sections, removed=REMOVED, **options)
 
 
 def test_section_replaces_its_key_in_place(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_section_follows_the_variables_that_it_reads(tmp_path: Path) -> None:
     text = "runner = dict(max_epochs=2)\ninterval = 5\nevaluation = dict(interval=interval)\n"
     sections = {"train_cfg": {"max_epochs": 2, "val_interval": 5}, "val_cfg": {"type": "ValLoop"}}
     assert rewritten(tmp_path, text, sections) == (
-        "interval = 5\ntrain_cfg = dict(max_epochs=2, val_interval=interval)\nval_cfg = dict(type='ValLoop')\n"
+        "val_cfg = dict(type='ValLoop')\ninterval = 5\ntrain_cfg = dict(max_epochs=2, val_interval=interval)\n"
     )
 
 
@@ -65,7 +65,7 @@ def test_top_level_model_settings_are_assigned_into_the_model(tmp_path: Path) ->
     path = tmp_path / "config.py"
     path.write_text(text)
     sections = {"model": {"type": "GAN", "train_cfg": {"a": 1}, "test_cfg": {"b": 2}}}
-    found = rewrite(SourceFile(path), sections, removed={"train_cfg", "test_cfg"}, renamed={})
+    found = rewrite(SourceFile(path), sections, removed={"train_cfg", "test_cfg"})
     assert found == (
         "model = dict(\n    type='GAN')  # small\n"
         "# often\nmodel['train_cfg'] = dict(a=1)\nmodel['test_cfg'] = dict(b=2)\n"
@@ -100,6 +100,6 @@ def find_nothing(path: KeyPath) -> None:
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("value", SECTION_WRITER_VALUES, ids=repr)
 def test_written_text_reads_back(value: Any, double: bool) -> None:
-    text = SectionWriter(find_nothing, double_quotes=double).write({("x",): value}).text
+    text = SectionWriter(find_nothing, double_quotes=double).write(("x",), value)
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())

@@ -187,23 +187,30 @@ class _Migration:
             if self._strict:
                 raise
             notes = [Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)]
-        # Maps the names of moved bases to new names, and those of bases outside the tree, which are inlined, to None.
-        renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if plan is not None else ())
-        for name in file.source.bases:
-            base = _real_path(path.parent / name)
-            if name not in renamed and base in self._targets:
-                new = os.path.relpath(self._targets[base], self._targets[path].parent)
-                if os.path.normpath(name) != new:
-                    renamed[name] = new if new.startswith(os.pardir) else f"./{new}"
+        sections = self._new_bases(path, file, () if plan is None else file.outside_bases)
         if plan is not None:
-            text, notes = self._rewritten(path, file, plan, renamed)
-        elif renamed:
-            text = rewrite(file.source, {}, renamed=renamed)
+            text, notes = self._rewritten(path, file, plan, sections)
+        elif sections:
+            text = rewrite(file.source, sections)
         self._write_trial(path, text)
         return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
+    def _new_bases(self, path: Path, file: ConfigFile, inlined: Iterable[str]) -> dict[str, list[str]]:
+        """Returns the new `_base_`, or an empty dict if it does not change. Inlined bases are left out."""
+        names = []
+        for name in file.source.bases:
+            base = _real_path(path.parent / name)
+            new = os.path.relpath(self._targets[base], self._targets[path].parent) if base in self._targets else name
+            if os.path.normpath(name) == os.path.normpath(new):
+                new = name
+            elif not new.startswith(os.pardir):
+                new = f"./{new}"
+            if name not in inlined:
+                names.append(new)
+        return {} if names == file.source.bases else {"_base_": names}
+
     def _rewritten(
-        self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
+        self, path: Path, file: ConfigFile, plan: FilePlan, bases: Mapping[str, Any]
     ) -> tuple[str, list[Note]]:
         """Returns the new text and notes. Sections that do not resolve as expected are written as plain values."""
         inherited: dict[str, Any] = {}
@@ -224,7 +231,7 @@ class _Migration:
         by_value, deleted = list[str](), list[str]()
         for _ in range(3):
             text = rewrite(
-                file.source, sections, removed=plan.removed, renamed=renamed, by_value=by_value, deleted=deleted
+                file.source, {**bases, **sections}, removed=plan.removed, by_value=by_value, deleted=deleted
             )
             wrong, left = self._check(path, text, plan)
             if not wrong and not left:

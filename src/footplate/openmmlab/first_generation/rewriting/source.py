@@ -1,20 +1,14 @@
 """Reads a first-generation config file: statements, expressions, comments."""
 
+import ast
 import functools
-import importlib
 import io
+import itertools
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from footplate.errors import ConfigSyntaxError, MissingExtraError, Origin
-
-cst: Any
-try:
-    cst = importlib.import_module("libcst")
-except ImportError:  # an optional dependency; SourceFile raises the error
-    cst = None
+from footplate.errors import ConfigSyntaxError, Origin
 
 KeyPath = tuple[str, ...]
 
@@ -27,32 +21,13 @@ class Comment(NamedTuple):
 
     Attributes:
         line: The line number, from 1.
-        column: The column at which the comment starts.
         text: The text, including the `#`.
         own_line: Whether the line contains nothing else.
     """
 
     line: int
-    column: int
     text: str
     own_line: bool
-
-
-class EntryComments(NamedTuple):
-    """The comments on an entry of a dict, a call or a list.
-
-    Attributes:
-        above: The comments on separate lines above the entry.
-        trailing: The comment at the end of the entry's last line.
-    """
-
-    above: tuple[Comment, ...] = ()
-    trailing: Comment | None = None
-
-    @property
-    def all(self) -> tuple[Comment, ...]:
-        """All comments on the entry."""
-        return (*self.above, *((self.trailing,) if self.trailing else ()))
 
 
 class Statement(NamedTuple):
@@ -60,69 +35,61 @@ class Statement(NamedTuple):
 
     Attributes:
         name: The variable that the statement assigns, changes (`data["train"] = ...`) or calls, or None.
-        assigns: Whether the statement is a plain assignment to the variable.
         first: The first line, from 1.
         last: The last line.
-        value: The assigned expression, a libcst node.
+        value: The assigned expression, or None.
         reads: The variables that the statement reads.
         target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`, or empty.
     """
 
     name: str | None
-    assigns: bool
     first: int
     last: int
-    value: Any
+    value: ast.expr | None
     reads: frozenset[str]
-    target: KeyPath = ()
+    target: KeyPath
+
+    @property
+    def assigns(self) -> bool:
+        """Whether the statement is a plain assignment to the variable."""
+        return len(self.target) == 1
 
 
 class SourceFile:
     """The source of a .py config.
 
     Args:
-        path: The path of the file.
+        path: The path of a file with valid Python code.
 
     Raises:
-        ConfigSyntaxError: The file is not valid Python.
-        MissingExtraError: libcst is not installed.
+        ConfigSyntaxError: Two statements are on one line.
     """
 
     def __init__(self, path: Path) -> None:
-        if cst is None:
-            raise MissingExtraError("libcst", extra="migrate", why="rewriting config files")
         self.path = path
         self.text = path.read_text(encoding="utf-8-sig")
-        try:
-            wrapper = cst.metadata.MetadataWrapper(cst.parse_module(self.text), unsafe_skip_copy=True)
-        except cst.ParserSyntaxError as error:
-            raise ConfigSyntaxError(error.message, origin=Origin(str(path), error.raw_line)) from error
-        self._module = wrapper.module
-        self._positions = wrapper.resolve(cst.metadata.PositionProvider)
-        self.lines = self.text.splitlines()
-        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
-        found = [(*each.start, each.string) for each in tokens if each.type == tokenize.COMMENT]
-        self._comments = [
-            Comment(line, column, text, own_line=not self.lines[line - 1][:column].strip())
-            for line, column, text in found
-        ]
-
-    @functools.cached_property
-    def statements(self) -> list[Statement]:
-        """The top-level statements in order."""
-        return [self._statement(node) for node in self._module.body]
+        self.lines = self.text.split("\n")
+        self._tree = ast.parse(self.text)
+        self.statements = [_statement(node) for node in self._tree.body]
+        for before, after in itertools.pairwise(self.statements):
+            if before.last == after.first:
+                message = "cannot migrate two statements on one line; write them on separate lines"
+                raise ConfigSyntaxError(message, origin=Origin(str(path), after.first))
+        self._comments = comments_of(self.text)
 
     @functools.cached_property
     def bases(self) -> list[str]:
         """The names in `_base_`."""
-        return [str(node.evaluated_value) for node in self._base_nodes]
+        statement = self.assigned("_base_")
+        nodes = [] if statement is None or statement.value is None else list(ast.walk(statement.value))
+        return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
     def assigned(self, name: str) -> Statement | None:
         """Returns the last statement that assigns a variable, or None."""
         return next((each for each in reversed(self.statements) if each.name == name and each.assigns), None)
 
-    def expression(self, path: KeyPath, hops: int = _MAX_HOPS) -> Any:
-        """Returns the node that the file assigns to a key path, or None.
+    def expression(self, path: KeyPath, hops: int = _MAX_HOPS) -> ast.expr | None:
+        """Returns the expression that the file assigns to a key path, or None.
 
         Args:
             path: The key path.
@@ -133,175 +100,144 @@ class SourceFile:
                 node = statement.value
                 for part in path[len(statement.target) :]:
                     node = _child(self.resolved(node, hops), part)
-                    if node is None:
-                        break
                 return node
         return None
 
-    def resolved(self, node: Any, hops: int = _MAX_HOPS) -> Any:
-        """Returns the node assigned to a variable or an item of one. Other nodes are returned unchanged."""
+    def resolved(self, node: ast.expr | None, hops: int = _MAX_HOPS) -> ast.expr | None:
+        """Returns the expression assigned to a variable or an item of one. Others are returned unchanged."""
         path = _key_path(node)
         return node if not path else self.expression(path, hops - 1) if hops > 0 else None
 
-    def keys(self, node: Any) -> frozenset[str] | None:
-        """Returns the keys of a dict or a call to dict(), or None for other nodes or if a mapping is unpacked."""
+    def keys(self, node: ast.expr | None) -> frozenset[str] | None:
+        """Returns the keys of a dict or a call to dict(), or None for others or if a mapping is unpacked."""
         items = _items(node)
         return None if items is None or None in dict(items) else frozenset(str(key) for key, _ in items)
 
-    def is_list(self, node: Any) -> bool | None:
-        """Checks whether a node is a list or a tuple. Returns None if this cannot be determined."""
-        node = self.resolved(node)
-        if isinstance(node, (cst.List, cst.Tuple)):
+    def is_list(self, node: ast.expr) -> bool | None:
+        """Checks whether an expression is a list or a tuple. Returns None if this cannot be determined."""
+        value = self.resolved(node)
+        if isinstance(value, (ast.List, ast.Tuple)):
             return True
-        return False if self.keys(node) is not None else None
+        return False if self.keys(value) is not None else None
 
-    def code(self, node: Any) -> str:
-        """Returns the source text of a node. Lines after the first keep their indentation."""
-        return str(self._module.code_for_node(node))
-
-    def indentation(self, node: Any) -> int:
-        """Returns the indentation of the line on which a node starts."""
-        line = self.lines[self._positions[node].start.line - 1]
-        return len(line) - len(line.lstrip())
-
-    def column(self, node: Any) -> int:
-        """Returns the column at which a node starts."""
-        return int(self._positions[node].start.column)
-
-    def reads(self, node: Any) -> frozenset[str]:
-        """Returns the variables that a node reads. A variable of a base is returned as `_base_.name`."""
-        return frozenset(_reads(node))
+    def code(self, node: ast.expr) -> str:
+        """Returns the source text of an expression. Lines after the first are indented relative to its first line."""
+        code = ast.get_source_segment(self.text, node) or ""
+        line = self.lines[node.lineno - 1]
+        return code.replace("\n" + line[: len(line) - len(line.lstrip())], "\n")
 
     def comments_on_lines(self, first: int, last: int) -> list[Comment]:
         """Returns the comments on the lines from `first` to `last`, inclusive."""
-        return [each for each in self._comments if first <= each.line <= last]
+        return [comment for comment in self._comments if first <= comment.line <= last]
 
-    def comments_inside(self, node: Any) -> list[Comment]:
-        """Returns the comments within the text of a node."""
-        start, end = self._positions[node].start, self._positions[node].end
-        found = self.comments_on_lines(start.line, end.line)
-        return [each for each in found if (each.line, each.column) < (end.line, end.column)]
+    def comments_of_entry(self, node: ast.expr) -> list[Comment]:
+        """Returns the comments on the entry of a dict, a call or a list whose value is `node`.
 
-    def comments_of_entry(self, node: Any) -> EntryComments:
-        """Returns the comments on the entry of a dict, a call or a list whose value is `node`."""
-        return self._comments_by_entry.get(id(node), EntryComments())
-
-    def with_bases(self, renamed: dict[str, str | None]) -> list[str]:
-        """Returns the lines of the file with new names in `_base_`. None removes a name."""
-        lines = list(self.lines)
-        for node in reversed(self._base_nodes):
-            name = str(node.evaluated_value)
-            new = renamed.get(name, name)
-            if new == name:
-                continue
-            position = self._positions[node]
-            line = lines[position.start.line - 1]
-            rest = line[position.end.column :]
-            if new is None:
-                rest = rest.removeprefix(",").removeprefix(" ")
-            lines[position.start.line - 1] = line[: position.start.column] + (repr(new) if new else "") + rest
-        return lines
+        These are the comments on the lines above the entry and at the end of its last line.
+        """
+        return self._comments_by_entry.get(node, [])
 
     @functools.cached_property
-    def _base_nodes(self) -> list[Any]:
-        statement = self.assigned("_base_")
-        return [] if statement is None else list(_nodes(statement.value, cst.SimpleString))
-
-    @functools.cached_property
-    def _comments_by_entry(self) -> dict[int, EntryComments]:
-        found: dict[int, EntryComments] = {}
-        for container in _nodes(self._module, (cst.Call, cst.Dict, cst.List, cst.Tuple)):
-            entries = container.args if isinstance(container, cst.Call) else container.elements
-            positions = [self._positions[each] for each in entries]
-            ends = [self._positions[container].start.line, *(each.end.line for each in positions)]
-            starts = [*(each.start.line for each in positions), self._positions[container].end.line]
-            for index, entry in enumerate(entries):
-                before, first, last, after = ends[index], starts[index], ends[index + 1], starts[index + 1]
-                above = tuple(each for each in self.comments_on_lines(before + 1, first - 1) if each.own_line)
-                ending = [each for each in self.comments_on_lines(last, last) if not each.own_line and after > last]
-                if above or ending:
-                    found[id(entry.value)] = EntryComments(above, ending[0] if ending else None)
-        return found
-
-    def _statement(self, node: Any) -> Statement:
-        first, last = self._positions[node].start.line, self._positions[node].end.line
-        reads = self.reads(node)
-        small = node.body[0] if isinstance(node, cst.SimpleStatementLine) and len(node.body) == 1 else None
-        if isinstance(small, cst.Assign) and len(small.targets) == 1:
-            target = small.targets[0].target
-            path = _key_path(target)
-            if isinstance(target, cst.Name):
-                return Statement(target.value, True, first, last, small.value, self.reads(small.value), path)
-            return Statement(_root(target), False, first, last, small.value if path else None, reads, path)
-        changed = None
-        if isinstance(small, cst.Expr) and isinstance(small.value, cst.Call):  # data.update(...)
-            changed = small.value.func
-        elif isinstance(small, (cst.AugAssign, cst.Del)):
-            changed = small.target
-        return Statement(_root(changed), False, first, last, None, reads)
+    def _comments_by_entry(self) -> dict[ast.expr, list[Comment]]:
+        comments: dict[ast.expr, list[Comment]] = {}
+        for container in ast.walk(self._tree):
+            entries = _entries(container)
+            ends = [getattr(container, "lineno", 0), *(_last_line(value) for _, value in entries)]
+            starts = [*(first for first, _ in entries), getattr(container, "end_lineno", 0)]
+            for index, (first, value) in enumerate(entries):
+                last = ends[index + 1]
+                above = [each for each in self.comments_on_lines(ends[index] + 1, first - 1) if each.own_line]
+                trailing = self.comments_on_lines(last, last) if starts[index + 1] > last else []
+                comments[value] = above + trailing
+        return comments
 
 
-def _nodes(node: Any, kind: Any) -> Iterator[Any]:
-    """Yields the node itself and its descendants that are of type `kind`."""
-    if isinstance(node, kind):
-        yield node
-    for child in getattr(node, "children", ()):
-        yield from _nodes(child, kind)
+def comments_of(code: str) -> list[Comment]:
+    """Returns the comments in Python code."""
+    return [
+        Comment(token.start[0], token.string, own_line=not token.line[: token.start[1]].strip())
+        for token in tokenize.generate_tokens(io.StringIO(code).readline)
+        if token.type == tokenize.COMMENT
+    ]
 
 
-def _root(node: Any) -> str | None:
-    """Returns the variable at the start of `data["x"].y`, or None."""
-    while isinstance(node, (cst.Attribute, cst.Subscript)):
-        node = node.value
-    return str(node.value) if isinstance(node, cst.Name) else None
+def names_read(node: ast.AST) -> frozenset[str]:
+    """Returns the variables that a node reads. A variable of a base is returned as `_base_.name`."""
+    names = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            names.add(part.id)
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "_base_":
+            names.add(f"_base_.{part.attr}")
+    return frozenset(names)
 
 
-def _key_path(node: Any) -> KeyPath:
+def _statement(node: ast.stmt) -> Statement:
+    root: ast.expr | None = None
+    path: KeyPath = ()
+    match node:
+        case ast.Assign(targets=[root]):
+            path = _key_path(root)
+        case ast.AugAssign(target=root) | ast.Delete(targets=[root]) | ast.Expr(value=ast.Call(func=root)):
+            pass  # such as data.update(...)
+    while isinstance(root, (ast.Attribute, ast.Subscript)):
+        root = root.value
+    return Statement(
+        name=root.id if isinstance(root, ast.Name) else None,
+        first=node.lineno,
+        last=_last_line(node),
+        value=node.value if isinstance(node, ast.Assign) and path else None,
+        reads=names_read(node),
+        target=path,
+    )
+
+
+def _last_line(node: ast.stmt | ast.expr) -> int:
+    return node.end_lineno or node.lineno
+
+
+def _key_path(node: ast.AST | None) -> KeyPath:
     """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`.
 
     For any other node, returns ().
     """
-    parts: list[str] = []
-    while isinstance(node, cst.Subscript):
-        index = node.slice[0].slice if len(node.slice) == 1 else None
-        if not isinstance(index, cst.Index) or not isinstance(index.value, cst.SimpleString):
-            return ()
-        parts.insert(0, str(index.value.evaluated_value))
-        node = node.value
-    return (str(node.value), *parts) if isinstance(node, cst.Name) else ()
+    match node:
+        case ast.Name(id=name):
+            return (name,)
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key))) if parents := _key_path(value):
+            return (*parents, key)
+    return ()
 
 
-def _items(node: Any) -> list[tuple[str | None, Any]] | None:
+def _items(node: ast.expr | None) -> list[tuple[str | None, ast.expr]] | None:
     """Returns the items of a dict or a call to dict(), or None for other nodes.
 
     The key is None for an unpacked mapping and for a key that is not a string literal.
     """
-    if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "dict":
-        return [(str(each.keyword.value) if each.keyword else None, each.value) for each in node.args]
-    if isinstance(node, cst.Dict):
-        keys = [getattr(each, "key", None) for each in node.elements]
-        names = [str(key.evaluated_value) if isinstance(key, cst.SimpleString) else None for key in keys]
-        return [(name, each.value) for name, each in zip(names, node.elements, strict=True)]
+    match node:
+        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
+            return [*((None, each) for each in args), *((each.arg, each.value) for each in keywords)]
+        case ast.Dict(keys=keys, values=values):
+            names = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None for key in keys]
+            return list(zip(names, values, strict=True))
     return None
 
 
-def _child(node: Any, part: str) -> Any:
+def _entries(node: ast.AST) -> list[tuple[int, ast.expr]]:
+    """Returns the first line and the value of each entry of a dict, a call, a list or a tuple."""
+    match node:
+        case ast.Call(args=args, keywords=keywords):
+            entries = [*((each.lineno, each) for each in args), *((each.lineno, each.value) for each in keywords)]
+            return sorted(entries, key=lambda entry: entry[0])
+        case ast.Dict(keys=keys, values=values):
+            return [((key or value).lineno, value) for key, value in zip(keys, values, strict=True)]
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [(each.lineno, each) for each in elements]
+    return []
+
+
+def _child(node: ast.expr | None, part: str) -> ast.expr | None:
     """Returns the value of an entry of a dict, a list or a tuple, or None."""
-    if isinstance(node, (cst.List, cst.Tuple)) and part.isdigit() and int(part) < len(node.elements):
-        element = node.elements[int(part)]
-        return None if isinstance(element, cst.StarredElement) else element.value
+    if isinstance(node, (ast.List, ast.Tuple)) and part.isdigit() and int(part) < len(node.elts):
+        return node.elts[int(part)]
     return dict(_items(node) or ()).get(part)
-
-
-def _reads(node: Any) -> Iterator[str]:
-    if isinstance(node, cst.Name):
-        yield str(node.value)
-    elif isinstance(node, cst.Attribute):
-        if isinstance(node.value, cst.Name) and node.value.value == "_base_":
-            yield f"_base_.{node.attr.value}"
-        yield from _reads(node.value)
-    elif isinstance(node, cst.Arg):
-        yield from _reads(node.value)
-    else:
-        for child in getattr(node, "children", ()):
-            yield from _reads(child)
