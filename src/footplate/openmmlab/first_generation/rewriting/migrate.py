@@ -230,9 +230,7 @@ class _Migration:
                 notes.append(note)
         by_value, deleted = list[str](), list[str]()
         for _ in range(3):
-            text = rewrite(
-                file.source, {**bases, **sections}, removed=plan.removed, by_value=by_value, deleted=deleted
-            )
+            text = rewrite(file.source, {**bases, **sections}, removed=plan.removed, by_value=by_value, deleted=deleted)
             wrong, left = self._check(path, text, plan)
             if not wrong and not left:
                 return text, notes

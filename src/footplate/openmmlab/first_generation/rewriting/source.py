@@ -218,7 +218,9 @@ def _items(node: ast.expr | None) -> list[tuple[str | None, ast.expr]] | None:
         case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords):
             return [*((None, each) for each in args), *((each.arg, each.value) for each in keywords)]
         case ast.Dict(keys=keys, values=values):
-            names = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None for key in keys]
+            names = [
+                key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None for key in keys
+            ]
             return list(zip(names, values, strict=True))
     return None
 
