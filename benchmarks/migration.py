@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
 def check(
     name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1), *, one_per_folder: bool = False
 ) -> Outcome:
-    """Migrates the configs of a wheel, or only the first of each folder with its bases, and compares a share of them."""
+    """Migrates the configs of a wheel, or the first of each folder with its bases, and compares a share of them."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
     folder = next(unpacked.glob("*/.mim/configs"), None)
