@@ -187,8 +187,10 @@ def rewrite(
         moved: list[str] = []  # settings that move into `model`; only they are written if the file assigns `model`
         if key == "model" and isinstance(value, Mapping) and source.assigned("model"):
             moved = [name for name in ("train_cfg", "test_cfg") if name in value and source.assigned(name)]
-        values = {(key, name): value[name] for name in moved} or {(key,): value}
-        texts[key] = "".join(writer.write(path, item) for path, item in values.items())
+        if moved:
+            texts[key] = "".join(writer.write((key, name), value[name]) for name in moved)
+        else:
+            texts[key] = writer.write((key,), value)
     written = [comment.text for comment in comments_of("".join(texts.values()))]
     positions = _positions(source, texts, replaced)
     lines = list(source.lines)
