@@ -101,11 +101,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 62),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 68),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 61),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 66),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 76),
+        ({}, 66),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 72),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 65),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 70),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 80),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:

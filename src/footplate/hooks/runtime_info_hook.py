@@ -69,13 +69,8 @@ class RuntimeInfoHook(Hook):
         metainfo = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
-        self._infos, self._loop = hub.runtime_info, runner.train_loop
-        self._by_epoch, self._max_iters = runner.by_epoch, runner.max_iters
-        sources = [each for each in _rate_sources(runner.optim_wrapper) if each[1].get(each[2]) is not None]
-        self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
-        self._rate_names = [name for name, _, _ in sources]
-        self._losses: dict[str, HistoryBuffer] = {}
-        self._has_ranks = runner.world_size > 1
+        self._rates = _find_rates(runner.optim_wrapper)
+        self._losses: dict[str, HistoryBuffer] = {}  # of what `train_step` returns
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Records the epoch."""
@@ -87,44 +82,44 @@ class RuntimeInfoHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
-        self._infos["iter"] = self._loop.iter
-        for history, group, key in self._rates:
-            history.append(group[key])
+        hub = runner.message_hub
+        hub.runtime_info["iter"] = runner.iter
+        for name, group in self._rates.items():
+            hub.history(f"train/{name}").append(group["lr"])
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Records the losses without copying them from the device."""
-        histories = self._losses
-        if not histories and outputs is not None and not isinstance(outputs, Mapping):
+        if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of the values to log", found=outputs)
         for name, value in (outputs or {}).items():
-            if name not in histories:
-                key = f"train/{self._names.name_of('train', name, self._rate_names)}"
-                runner.message_hub.update_scalar(key, value)  # checks that it is a number
-                histories[name] = runner.message_hub.history(key)
-                histories[name].averages_ranks = self._has_ranks
-            else:
-                histories[name].append(value)
-        done = self._infos["iter"] + 1
-        if self._has_ranks and done % _AVERAGING_INTERVAL == 0:  # in case no log line does it
+            if name in self._losses:
+                self._losses[name].append(value)
+                continue
+            key = f"train/{self._names.name_of('train', name, self._rates)}"
+            runner.message_hub.update_scalar(key, value)  # checks that it is a number
+            self._losses[name] = runner.message_hub.history(key)
+            self._losses[name].averages_ranks = runner.world_size > 1
+        loop, done = runner.train_loop, runner.iter + 1
+        if done % _AVERAGING_INTERVAL == 0:  # in case no log line does it
             average_over_ranks(runner.message_hub.log_scalars)
-        if not self._by_epoch and (done % self._loop.val_interval == 0 or done == self._max_iters):
-            self._add_row(runner, self._loop.epoch, done)
+        if not loop.by_epoch and (done % loop.val_interval == 0 or done == loop.max_iters):
+            self._add_row(runner, loop.epoch, done)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the history of the run."""
         if runner.iter > runner.history.last_iter:
-            self._add_row(runner, runner.epoch + self._by_epoch, runner.iter)
+            self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, done: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
-        window = "epoch" if self._by_epoch else done - runner.history.last_iter
+        window = "epoch" if runner.by_epoch else done - runner.history.last_iter
         scalars = {}
         for key, history in runner.message_hub.log_scalars.items():
             mode, _, name = key.partition("/")
             if mode == "train" and name not in _TIMES:
-                scalars[name] = history.current() if name in self._rate_names else history.mean(window)
+                scalars[name] = history.current() if name in self._rates else history.mean(window)
         runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
@@ -166,19 +161,17 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
             history.mark()
 
 
-def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns, for each optimizer, the log name, the first trainable parameter group, and the key of the rate."""
-    if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
-        return [
-            (f"{name}.{rate}", group, key)
-            for name, each in optim_wrapper.items()
-            for rate, group, key in _rate_sources(each)
-        ]
-    groups = optim_wrapper.param_groups
-    trainable = (group for group in groups if any(each.requires_grad for each in group.get("params", ())))
-    found = [("lr", next(trainable, groups[0]), "lr")]
-    base = getattr(optim_wrapper, "base_param_settings", None)
-    return [*found, ("base_lr", base, "lr")] if base is not None else found
+def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
+    """Maps the name of each learning rate in the log to the settings that contain it as `lr`."""
+    rates = {}
+    for part, wrapper in optim_wrapper.parts.items():
+        groups = wrapper.param_groups
+        trained = (group for group in groups if any(each.requires_grad for each in group.get("params", ())))
+        sources = {"lr": next(trained, groups[0]), "base_lr": getattr(wrapper, "base_param_settings", None) or {}}
+        for name, settings in sources.items():
+            if settings.get("lr") is not None:
+                rates[f"{part}.{name}" if part else name] = settings
+    return rates
 
 
 @HOOKS.register_module()
@@ -190,25 +183,8 @@ class IterTimerHook(Hook):
     def __init__(self) -> None:
         self._since = time.perf_counter()
 
-    def before_train(self, runner: Runner) -> None:
-        """Looks up the histories of the training times once, rather than in every iteration."""
-        hub = runner.message_hub
-        self._train_time, self._train_data_time = hub.history("train/time"), hub.history("train/data_time")
-
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
         self._since = time.perf_counter()
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Records the time that the iteration waited for its batch."""
-        self._train_data_time.append(time.perf_counter() - self._since)
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Records the duration of the iteration, including the wait."""
-        now = time.perf_counter()
-        self._train_time.append(now - self._since)
-        self._since = now
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
         runner.message_hub.history(f"{mode}/data_time").append(time.perf_counter() - self._since)
@@ -230,7 +206,7 @@ class GradientNormHook(Hook):
     """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
 
     It measures the gradients that the optimizer uses: accumulated, unscaled, and clipped if clipping is enabled. Norms
-    stay on the device until the log reads them. Iterations between two intervals have no extra cost.
+    stay on the device until the log reads them.
 
     Args:
         interval: The number of iterations between two measured steps.
@@ -251,6 +227,7 @@ class GradientNormHook(Hook):
             check_pattern(pattern, key=f"groups.{group}")
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
+        self._is_due = False  # at the next step of the optimizer
         self._squares: dict[str, Tensor] = {}
 
     def idle_settings(self, extent: RunExtent) -> Iterator[tuple[str, str]]:
@@ -263,52 +240,45 @@ class GradientNormHook(Hook):
         named = list(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
         children = dict.fromkeys(name.partition(".")[0] for name, _ in named)
         groups = self.groups or {child: rf"{re.escape(child)}(\.|$)" for child in children}
-        self._members = {
-            group: [each for name, each in named if re.match(pattern, name)] for group, pattern in groups.items()
-        }
-        for group, members in self._members.items():
-            if not members:
-                pattern, names = self.groups[group], [name for name, _ in named]
+        for group, pattern in groups.items():
+            self._members[group] = [parameter for name, parameter in named if re.match(pattern, name)]
+            if not self._members[group]:
                 raise ArgumentError(
                     f"no parameter name begins with '{pattern}'",
                     key=f"groups.{group}",
-                    suggestion=nearest_prefix(pattern, names),
+                    suggestion=nearest_prefix(pattern, dict(named)),
                 )
-        self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in groups}
+        optimizers = [part.optimizer for part in runner.optim_wrapper.parts.values()]
+        self._handles = [optimizer.register_step_pre_hook(self._measure) for optimizer in optimizers]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Starts measuring the norms in the last iteration of each interval."""
-        if (runner.iter + 1) % self.interval == 0 and not self._handles:
-            self._handles = [
-                each.optimizer.register_step_pre_hook(self._measure) for each in runner.optim_wrapper.parts.values()
-            ]
+        """Enables the measurement in the last iteration of each interval."""
+        self._is_due = self._is_due or (runner.iter + 1) % self.interval == 0
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the norms after an optimizer step, and stops measuring."""
-        if not self._squares:
-            return
+        """Records the norms after an optimizer step."""
         for group, square in self._squares.items():
-            self._histories[group].append(square.sqrt())
+            runner.message_hub.history(f"train/grad_norm/{group}").append(square.sqrt())
+            self._is_due = False
         self._squares = {}
-        self.after_train(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stops measuring."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
 
     @torch.no_grad()
     def _measure(self, optimizer: Optimizer, *_: Any) -> None:
+        if not self._is_due:
+            return
         own = {id(each) for group in optimizer.param_groups for each in group["params"]}
         scale = getattr(optimizer, "grad_scale", None)  # set if the optimizer's kernel unscales by itself
         for group, members in self._members.items():
-            found = [each.grad for each in members if each.grad is not None and id(each) in own]
-            gradients = [each.coalesce().values() if each.is_sparse else each for each in found]
-            if not gradients:
-                continue
-            norm = torch.linalg.vector_norm(tensor_norms(gradients).float())
-            square = (norm if scale is None else norm / scale) ** 2
-            self._squares[group] = self._squares[group] + square if group in self._squares else square
+            gradients = [each.grad for each in members if each.grad is not None and id(each) in own]
+            if gradients:
+                values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
+                norm = torch.linalg.vector_norm(tensor_norms(values).float())
+                square = (norm if scale is None else norm / scale) ** 2
+                self._squares[group] = self._squares.get(group, 0) + square
