@@ -12,7 +12,7 @@ from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.idle_settings import RunExtent
-from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
+from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.optimizer_builder import is_schedule_free
@@ -54,17 +54,14 @@ class AveragedWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
-        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
-        if saved is None or not runner.resume_plan.is_resuming:
+        if AVERAGED_STATE not in checkpoint or not runner.resume_plan.is_resuming:
             return
-        if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
-            raise CheckpointError(f"'{AVERAGED_STATE}' and 'state_dict' in the checkpoint must be dicts")
-        if missing := [name for name in average if f"module.{name}" not in saved]:
+        names, saved = list(checkpoint["state_dict"]), checkpoint.pop(AVERAGED_STATE)  # shows that it is restored
+        if missing := [name for name in names if f"module.{name}" not in saved]:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint does not contain all weights of the model", found=missing[0]
             )
-        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
-        del checkpoint[AVERAGED_STATE]  # shows that a hook has restored it
+        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in names}
 
 
 @HOOKS.register_module()
@@ -97,19 +94,15 @@ class EMAHook(AveragedWeightsHook):
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
-        begins = {
-            "begin_iter": check_count("begin_iter", begin_iter, least=0),
-            "begin_epoch": check_count("begin_epoch", begin_epoch, least=0),
-            "start_iters": check_count("start_iters", start_iters, least=0),
-        }
-        given = [name for name, value in begins.items() if value]
-        if len(given) > 1:
-            raise ArgumentError(f"only one of {', '.join(given)} may be set", key=given[0], found=begins[given[0]])
+        begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
+        for name, value in begins.items():
+            check_count(name, value, least=0)
+        if sum(map(bool, begins.values())) > 1:
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
-        self._loaded: Mapping[str, Any] | None = None
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
 
@@ -123,22 +116,16 @@ class EMAHook(AveragedWeightsHook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the averaged model and loads its saved state. If the model already exists, it is reused."""
+        """Builds the average. An average that has not been updated equals the model, which may have been loaded."""
+        average = self._build(runner)
+        if average.count == 0:
+            average.copy_from(self._model)
+
+    def _build(self, runner: Runner) -> BaseAveragedModel:
         self._model = unwrap_model(runner.model)
-        if self.ema_model is not None and self._loaded is None:
-            return
-        average = self._averaged(self._model)
-        if self._loaded is not None:
-            try:
-                average.load_state_dict(self._loaded, strict=self.strict_load)
-            except FootplateError:
-                raise
-            except Exception as error:  # the state of a checkpoint may have any form
-                raise CheckpointError(
-                    f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
-                ) from error
-            self._loaded = None
-        self.ema_model = average
+        if self.ema_model is None:
+            self.ema_model = self._averaged(self._model)
+        return self.ema_model
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -153,7 +140,6 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
-        """Swaps the model's weights with their average, or swaps them back."""
         if self._swapped != to_average:
             self._swap_ema_parameters()
 
@@ -171,10 +157,17 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run."""
-        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint.get("state_dict")
+        saved, average = checkpoint.get(AVERAGED_STATE), checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if saved is not None and average is not None and runner.resume_plan.is_resuming:
-            self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
+        if AVERAGED_STATE in checkpoint or saved is None:
+            return
+        state = {**saved, **{f"module.{name}": value for name, value in average.items()}}
+        try:
+            self._build(runner).load_state_dict(state, strict=self.strict_load)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
+            ) from error
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:
@@ -212,16 +205,10 @@ class EMAHook(AveragedWeightsHook):
         load = methods["after_load_checkpoint"]
 
         def load_as_subclass(runner: Runner, checkpoint: dict[str, Any]) -> None:
-            self._model = unwrap_model(runner.model)
-            average = self.ema_model = self.ema_model or self._averaged(self._model)
+            self._build(runner)
             load(runner, checkpoint=checkpoint)
             if runner.resume_plan.is_resuming:
                 checkpoint.pop(AVERAGED_STATE, None)  # shows that a hook has restored it
-                return
-            averaged, weights = average.state_dict(), self._model.state_dict()
-            pairs = [(averaged[f"module.{name}"], value) for name, value in weights.items()]
-            if all(torch.equal(mean, value.to(mean.device)) for mean, value in pairs):
-                self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights
 
         if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
             methods["after_load_checkpoint"] = load_as_subclass
@@ -294,7 +281,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
             self._training_weights = [each.detach().clone() for each in parameters]
             for optimizer in optimizers:
                 if optimizer.state:  # before the first step, there is no average
-                    _switch_to_average(optimizer)
+                    optimizer.eval()
         elif not to_average and self._training_weights is not None:
             for optimizer in optimizers:
                 optimizer.train()
@@ -302,19 +289,6 @@ class ScheduleFreeHook(AveragedWeightsHook):
             for parameter, value in zip(parameters, self._training_weights, strict=True):
                 parameter.copy_(value)
             self._training_weights = None
-
-
-def _switch_to_average(optimizer: Any) -> None:
-    try:
-        optimizer.eval()
-    except KeyError as error:
-        name = type(optimizer).__name__
-        raise ArgumentError(
-            f"the optimizer {name} cannot average weights that it has not changed, such as frozen ones",
-            key="optim_wrapper.optimizer.type",
-            found=name,
-            notes=["Use a different optimizer, such as ScheduleFreeAdamW."],
-        ) from error
 
 
 def _optimizers(runner: Runner) -> list[Any]:

@@ -29,6 +29,9 @@ class BaseAveragedModel(nn.Module):
             no memory on the model's device, but each update copies the weights and waits for the copy.
         update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
+    Attributes:
+        count: The number of updates so far.
+
     Raises:
         ArgumentError: `interval` is not a positive integer, or the model is sharded and not on `device`.
     """
@@ -51,7 +54,7 @@ class BaseAveragedModel(nn.Module):
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
-        self._count = 0  # the value of `steps` on the host; reading the buffer would wait for the device
+        self.count = 0  # `steps` on the host; reading the buffer would wait for the device
         self._tensors: _TensorPairs | None = None  # of the averages and the model of the latest call
 
     def weight(self, steps: int) -> float:
@@ -72,23 +75,23 @@ class BaseAveragedModel(nn.Module):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Updates the averages with the current weights of `model`."""
-        if self._count == 0:
+        if self.count == 0:
             self.copy_from(model)
         else:
             self._update(model)
-        self._count += 1
+        self.count += 1
 
     def _update(self, model: nn.Module) -> None:
         tensors = self._pair_with(model)
         averages, values = tensors.averaged()
-        if averages and self._count % self.interval == 0:
+        if averages and self.count % self.interval == 0:
             device = averages[0].device
             values = [value.to(device) for value in values]
             if self.avg_func is None:
-                torch._foreach_lerp_(averages, values, self.weight(self._count))
+                torch._foreach_lerp_(averages, values, self.weight(self.count))
             else:
                 for average, value in zip(averages, values, strict=True):
-                    self.avg_func(average, value, self._count)
+                    self.avg_func(average, value, self.count)
         _copy(*tensors.copied())
 
     @torch.no_grad()
@@ -116,7 +119,7 @@ class BaseAveragedModel(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
-        self.steps.fill_(self._count)
+        self.steps.fill_(self.count)
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -128,7 +131,7 @@ class BaseAveragedModel(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Loads this module and updates the count; torch calls only this method if the average is a submodule."""
         super()._load_from_state_dict(*args, **kwargs)
-        self._count = int(self.steps)
+        self.count = int(self.steps)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for copying and pickling, without the source model, which may not support either."""
@@ -233,7 +236,7 @@ class WarmUpEMA(ExponentialMovingAverage):
     def update_parameters(self, model: nn.Module) -> None:
         """Updates the averages with the current weights of `model`. The first update averages too."""
         self._update(model)
-        self._count += 1
+        self.count += 1
 
 
 class _StateCopy(nn.Module):
