@@ -180,23 +180,6 @@ def test_unusual_notations_resolve_to_the_translation(tmp_path: Path, text: str)
     assert not [note for note in found[0].notes if note.kind is Kind.PERSON]
 
 
-def test_two_bases_never_write_the_same_section(tmp_path: Path) -> None:
-    # For most runs runtime.py writes default_hooks; for one run saving.py would write it too.
-    files = {
-        "runtime.py": "log_config = dict(interval=5, hooks=[])\n",
-        "saving.py": "checkpoint_config = dict(interval=3)\nrunner = dict(max_epochs=2)\n",
-        **{
-            f"plain{n}.py": "_base_ = 'runtime.py'\nmodel = dict(type='N')\nrunner = dict(max_epochs=1)\n"
-            for n in range(3)
-        },
-        "both.py": "_base_ = ['runtime.py', 'saving.py']\nmodel = dict(type='N')\n",
-    }
-    folder = tree(tmp_path / "old", files)
-    write(migrate_tree(folder, tmp_path / "new"))
-    for name in ("plain0.py", "both.py"):
-        check_equal(folder / name, tmp_path / "new" / name)
-
-
 def test_unreadable_file_does_not_stop_the_migration_of_a_tree(tmp_path: Path) -> None:
     files = {**FILES, "bad.py": "a = (\n", "mixed.py": "optim_wrapper = dict()\nlr_config = dict()\n"}
     found = {each.source.name: each for each in migrate_tree(tree(tmp_path / "old", files), tmp_path / "new")}

@@ -35,8 +35,7 @@ class MigratedFile(NamedTuple):
     Attributes:
         source: The path of the old file.
         target: The path of the new file.
-        text: The text of the new file, or None if the old file cannot be read as text. If nothing changes, this is the
-            text of the old file.
+        text: The text of the new file, or None if the old file cannot be read.
         changed: Whether the text differs from that of the old file.
         notes: The notes about keys that are set in this file.
     """
@@ -60,10 +59,9 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
     """Migrates a config and its base files without writing anything to disk.
 
     Base files below the user's folder remain separate files and keep their paths relative to the config. The user's
-    folder is the current folder if it contains the config, and otherwise the parent of the config's folder. If another
-    file already exists at such a path, the suffix `_migrated` is added to the name of a changed base. This is the case
-    if the new config is next to the old one. All other bases, such as those of an installed package, are merged into
-    the files that inherit from them.
+    folder is the current folder if it contains the config, and otherwise the parent of the config's folder. If the new
+    config is next to the old one, the suffix `_migrated` is added to the names of first-generation bases. All other
+    bases, such as those of an installed package, are merged into the files that inherit from them.
 
     Args:
         path: The config.
@@ -90,20 +88,14 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
         raise error
     _check_generation(tree.files[path].config)
     target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}.py"))
-    targets = {
-        each: target if each == path else _real_path(target.parent / os.path.relpath(each, path.parent))
-        for each in tree.files
-    }
-    found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
-    taken = {
-        each: base.target
-        for each, base in found.items()
-        if each != path and base.target.exists() and base.target.read_text(encoding="utf-8") != base.text
-    }
-    if taken:
-        targets.update({each: old.with_name(f"{old.stem}{_SUFFIX}{old.suffix}") for each, old in taken.items()})
-        found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
-    return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
+    targets = {path: target}
+    for base, file in tree.files.items():
+        if base != path:
+            targets[base] = _real_path(target.parent / os.path.relpath(base, path.parent))
+            if targets[base] == base and is_first_generation(file.config):
+                targets[base] = base.with_name(f"{base.stem}{_SUFFIX}.py")
+    migrated = {file.source: file for file in _Migration(tree, targets, strict=True).run()}
+    return [migrated.pop(path), *(file for file in migrated.values() if file.target != file.source)]
 
 
 def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
@@ -117,22 +109,16 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
         ConfigError: There is no config in the folder or its subfolders.
     """
     folder, output = _real_path(folder), _real_path(output)
-    configs = [each for each in folder.rglob("*.py") if not each.is_dir()]
-    real = [(each, _real_path(each)) for each in configs]  # links are resolved unless they lead out of the folder
-    paths = sorted(target if target.is_relative_to(folder) and target.exists() else each for each, target in real)
+    paths = sorted(path for path in folder.rglob("*.py") if not path.is_dir())
     if not paths:
         raise ConfigError("there is no .py file in this folder or its subfolders", found=str(folder))
     tree = ConfigTree(paths)
-    found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
+    migrated = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
     for path, error in tree.errors.items():
         origin = error.origin or KeyOrigin(str(path), 1)
         note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", origin)
-        try:
-            text: str | None = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            text = None
-        found.append(MigratedFile(path, output / path.relative_to(folder), text, False, (note,)))
-    return found
+        migrated.append(MigratedFile(path, output / path.relative_to(folder), None, False, (note,)))
+    return migrated
 
 
 def _real_path(path: Path) -> Path:
@@ -149,15 +135,6 @@ def _check_generation(config: Config) -> None:
     raise ConfigError(f"the config {what}", origin=origin, notes=["There is nothing to migrate."])
 
 
-class _CollisionError(Exception):
-    """Two bases of a file define the same section. A config cannot inherit a section twice."""
-
-    def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
-        super().__init__(key)
-        self.key = key
-        self.bases = bases
-
-
 class _Migration:
     """Rewrites the files of a tree, bases first, and checks that they resolve to the translated configs."""
 
@@ -168,30 +145,24 @@ class _Migration:
         self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
 
     def run(self) -> list[MigratedFile]:
-        """Returns the migrated files. If two bases would define the same section, only one of them does."""
-        while True:
-            with tempfile.TemporaryDirectory() as folder:
-                self._trial_folder = Path(folder)
-                try:
-                    return [self._migrate(path, file) for path, file in self._tree.files.items()]
-                except _CollisionError as found:
-                    # Withhold the section from the last base that is not a run. Files that need it write it themselves.
-                    if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
-                        raise ConfigError("two base files define the same section", key=found.key) from found
+        """Returns the migrated files."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._trial_folder = Path(folder)
+            return [self._migrate(path, file) for path, file in self._tree.files.items()]
 
     def _migrate(self, path: Path, file: ConfigFile) -> MigratedFile:
-        plan, notes, text = None, list[Note](), file.source.text
+        text, notes = file.source.text, list[Note]()
         try:
             plan = self._tree.plan(path)
+            bases = self._new_bases(path, file, file.outside_bases if plan else ())
+            if plan is not None:
+                text, notes = self._rewritten(path, file, plan, bases)
+            elif bases:
+                text = rewrite(file.source, bases)
         except ConfigError as error:
             if self._strict:
                 raise
             notes = [Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)]
-        sections = self._new_bases(path, file, () if plan is None else file.outside_bases)
-        if plan is not None:
-            text, notes = self._rewritten(path, file, plan, sections)
-        elif sections:
-            text = rewrite(file.source, sections)
         self._write_trial(path, text)
         return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
@@ -217,7 +188,7 @@ class _Migration:
         for base in file.bases:
             found = self._load_trial(base)
             if duplicates := [key for key in found if key in inherited]:
-                raise _CollisionError(duplicates[0], file.bases)
+                raise ConfigError("two base files define the same section", key=duplicates[0])
             inherited.update(found)
         is_written = ExpressionFinder(file.source, plan.removed).is_written
         sections = config_difference(inherited, plan.expected, plan.keys, is_written)
@@ -270,14 +241,14 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     """Writes all new files with the line endings of the old ones, or none of them if one fails.
 
     Args:
-        found: The migrated files. Files that could not be read have no text and are skipped.
+        found: The migrated files. Skips files that could not be read, and those that exist with the same text.
         replace: Whether to replace existing files.
 
     Raises:
         ArgumentError: A file already exists.
         OSError: A file cannot be written.
     """
-    found = [each for each in found if each.text is not None]
+    found = [each for each in found if each.text is not None and not _is_written(each)]
     existing = [str(each.target) for each in found if os.path.lexists(each.target)]
     if existing and not replace:
         raise ArgumentError(f"'{existing[0]}' already exists", notes=["Use --force to replace it."])
@@ -295,3 +266,7 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
             with contextlib.suppress(OSError):
                 path.unlink()
         raise
+
+
+def _is_written(file: MigratedFile) -> bool:
+    return file.target.is_file() and file.target.read_text(encoding="utf-8", errors="replace") == file.text

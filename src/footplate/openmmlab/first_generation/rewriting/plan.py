@@ -82,7 +82,6 @@ class ConfigTree:
             if _is_run(file.config) and _is_translatable(file.config):
                 for base in self._ancestors(path):
                     self._runs[base].append(file.config)
-        self._withheld: set[tuple[Path, str]] = set()
 
     def plan(self, path: Path) -> FilePlan | None:
         """Returns the plan of a file, or None if it needs no translation.
@@ -115,16 +114,8 @@ class ConfigTree:
             # A base file writes a section if it sets the first-generation key that owns the section.
             own = {each.name for each in file.source.statements}
             owners = {key: next((each for each in owners_of(key) if each in context), None) for key in keys}
-            keys = [key for key in keys if owners[key] in own - {None} and (path, key) not in self._withheld]
+            keys = [key for key in keys if owners[key] in own - {None}]
         return FilePlan(expected, tuple(keys), translation.notes, translation.taken, is_whole)
-
-    def withhold(self, path: Path, key: str) -> bool:
-        """Removes a section from the plans of a base file and its bases. Returns whether any of them contained it."""
-        parts = [each for each in {path} | self._ancestors(path) if not self._is_whole(each)]
-        plans = {each: self.plan(each) for each in parts if _is_translatable(self.files[each].config)}
-        holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
-        self._withheld |= holders
-        return bool(holders)
 
     def _is_whole(self, path: Path) -> bool:
         """Checks whether a file configures a complete run. A file that was named explicitly needs no model."""
