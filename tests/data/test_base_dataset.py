@@ -57,18 +57,6 @@ def test_metainfo_is_merged_from_class_argument_and_file(root: str, tmp_path: Pa
     assert Heights.METAINFO == {"classes": ("q",), "own": 1}
 
 
-class MetainfoProperty(BaseDataset):
-    @property
-    def METAINFO(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802
-        return {"classes": ("r",), "own": 2}
-
-
-def test_metainfo_may_belong_to_the_instance() -> None:
-    dataset: Any = MetainfoProperty
-    assert dataset(lazy_init=True).metainfo == {"classes": ("r",), "own": 2}
-    assert dataset(lazy_init=True, metainfo={"own": 3}).metainfo == {"classes": ("r",), "own": 3}
-
-
 def test_records_are_filtered(root: str) -> None:
     assert heights(build(root, filter_cfg={"min": 5})) == [5, 6, 7]
     assert heights(build(root, filter_cfg={"min": 5}, indices=2)) == [5, 6]

@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,11 +89,3 @@ def test_drawing_a_seed_does_not_change_the_global_generators(kind: Any) -> None
 def test_an_empty_dataset_is_refused(kind: Any) -> None:
     with pytest.raises(DataError, match="the dataset 'list' is empty"):
         kind([])
-
-
-def test_repeated_samples_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    sampler = on_rank(0, 2, lambda: samplers.RankSampler(range(33)))
-    with caplog.at_level("INFO"):
-        samplers.log_repeats(SimpleNamespace(sampler=sampler))
-    words = "Each epoch repeats the first 1 of 33 samples, so that each of the 2 processes trains on 17."
-    assert caplog.messages == [words]

@@ -87,9 +87,7 @@ def test_a_sample_that_cannot_be_sent_is_reported() -> None:
         "the batch of samples 4, 5, 6, 7 cannot be sent from a worker to the main process: TypeError: cannot pickle "
         "'generator' object"
     )
-    assert caught.value.notes == (
-        "Return samples that can be pickled, or set num_workers=0 to read in the main process.",
-    )
+    assert caught.value.notes[0] == "Samples must be picklable if num_workers is not 0."
 
 
 def received(batch: Any) -> Any:
@@ -126,11 +124,8 @@ def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(Tensor, "share_memory_", full)
-    with pytest.raises(
-        DataError, match="^the batch of samples 0, 1 cannot be sent from a worker.*No space left"
-    ) as caught:
+    with pytest.raises(DataError, match="^the batch of samples 0, 1 cannot be sent from a worker.*No space left"):
         list(SampleLoader(Tensors(), batch_size=2, num_workers=1, collate_fn=pseudo_collate, timeout=60))
-    assert caught.value.notes[0].startswith("Shared memory (/dev/shm) is full")
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

@@ -169,6 +169,4 @@ def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY.replace('dict(type="Points", size=16)', data))
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
-    *others, warning = check(cfg).warnings
-    assert others == ["Unreadable training samples that a run would skip: at least 1."]
-    assert warning == "Skipping sample 0 (1 skipped so far): damaged"
+    assert list(check(cfg).warnings) == ["Unreadable training samples that a run would skip: at least 1."]

@@ -29,17 +29,12 @@ _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _MIN_NUMBERS = 6  # three corners of a polygon
 _MAX_DISTANCE = 10  # of a corner from the origin, in units of the longer image side
-# Maps modules to the names that rebuild data. Other names are rejected, since modules also expose what they import:
-# `uuid` contains `os.system`.
+# Maps modules to the names that rebuild data. Other names are rejected, since modules also expose what they import.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
-    "decimal": {"Decimal"},
-    "fractions": {"Fraction"},
-    "uuid": {"UUID"},
     "_codecs": {"encode"},
-    "copyreg": {"_reconstructor"},
     "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},

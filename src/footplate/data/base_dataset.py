@@ -61,7 +61,6 @@ class BaseDataset(Dataset[Any]):
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
     # Defaults for datasets of OpenMMLab packages, which set their attributes without calling this constructor.
-    on_error: Literal["stop", "skip"] = "stop"
     data_prefix: dict[str, Any]
     _fully_initialized = False
     _skipped: Tensor | None = None
@@ -90,13 +89,9 @@ class BaseDataset(Dataset[Any]):
         self.serialize_data = check_flag("serialize_data", serialize_data)
         self.test_mode = check_flag("test_mode", test_mode)
         self.max_refetch = check_count("max_refetch", max_refetch, least=0)
-        self.on_error = on_error
         self._skipped = _shared_flags() if on_error == "skip" else None  # before the workers start
         self.data_list: Sequence[Any] = []
-        if self.METAINFO is type(self).METAINFO:
-            self._metainfo = self._load_metainfo(metainfo)
-        else:  # the class method cannot read METAINFO if it is set on the instance or is a property
-            self._metainfo = _load_values(self.METAINFO, metainfo)
+        self._metainfo = self._load_metainfo(metainfo)
         self._indices = indices
         self._join_prefix()
         with at_key("pipeline"):
@@ -107,7 +102,7 @@ class BaseDataset(Dataset[Any]):
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Returns `METAINFO` with the entries that `metainfo` overrides."""
-        return _load_values(cls.METAINFO if isinstance(cls.METAINFO, Mapping) else {}, metainfo)
+        return _load_values(cls.METAINFO, metainfo)
 
     def _join_prefix(self) -> None:
         """Joins the paths of the annotation file and of `data_prefix` to `data_root`."""
@@ -127,14 +122,6 @@ class BaseDataset(Dataset[Any]):
     def skipped(self) -> int:
         """The number of distinct samples that were skipped because they could not be read, over all workers."""
         return 0 if self._skipped is None else int(self._skipped.sum())
-
-    def log_skipped(self) -> None:
-        """Reads the skipped samples again and logs why they are skipped, in case workers have logged it elsewhere."""
-        if self._skipped is not None:
-            indices = self._skipped.nonzero().flatten().tolist()
-            self._skipped.zero_()
-            for index in indices:
-                self._read_or_skip(index)
 
     def full_init(self) -> None:
         """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
@@ -249,10 +236,8 @@ class BaseDataset(Dataset[Any]):
         except (StorageError, ConnectionError):  # the sample may be intact, and so may all others
             raise
         except (DataError, OSError) as error:
-            if self.on_error == "stop" or self.test_mode:
+            if self._skipped is None or self.test_mode:
                 raise
-            if self._skipped is None:  # `on_error` was set after the constructor; workers then count separately
-                self._skipped = _shared_flags()
             is_known = bool(self._skipped[idx % _MAX_FLAGS])  # an earlier epoch has warned
             self._skipped[idx % _MAX_FLAGS] = True
             if not is_known:

@@ -1,7 +1,6 @@
 """A dataloader whose batches are determined by seed, epoch and batch index, and its reader of batches."""
 
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,10 +17,10 @@ from footplate.errors import DataError, FootplateError, StorageError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
-_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
-_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches torch's messages
-_FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
-_PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
+_SENDING = (
+    "Samples must be picklable if num_workers is not 0.",
+    "If shared memory (/dev/shm) is full or too many files are open, use fewer workers or less prefetching.",
+)
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -231,28 +230,27 @@ class BatchReader(Dataset[Any]):
         try:
             return SentBatch(batch)
         except Exception as error:
-            hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
             samples = _list_indices(key.indices)
             message = f"the batch of samples {samples} cannot be sent from a worker to the main process"
-            return ReadFailure.of(f"{message}: {_summarize(error)}", error, [hint])
+            return ReadFailure.of(f"{message}: {_summarize(error)}", error, _SENDING)
 
     def _read(self, key: BatchKey) -> Any:
         """Returns a batch or a ReadFailure."""
         worker, samples = get_worker_info(), []
-        seed, failures = mix_seed(self.seed, key.epoch), _FAILURES if worker is None else _FAILURES_OF_WORKERS
+        seed = mix_seed(self.seed, key.epoch)
         for position, index in zip(key.positions, key.indices, strict=True):
             if worker is not None and self._progress is not None:
                 self._progress.record(worker.id, os.getpid(), index)
             seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])
-            except failures as error:
+            except _FAILURES as error:
                 message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
                 notes = [*self._path_notes(index, error), *_details(error)]
                 return ReadFailure.of(f"{message}: {_summarize(error)}", error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
-        except failures as error:
+        except _FAILURES as error:
             message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
 

@@ -1,7 +1,6 @@
 """Samplers whose order is determined by seed and epoch, and support for resuming other samplers."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, cycle, islice
@@ -17,7 +16,6 @@ from footplate.distributed import broadcast_object, gather_objects, get_data_ran
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATA_SAMPLERS
 
-_logger = logging.getLogger("footplate.data")
 _MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
 _RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # the last one is that of LitData
@@ -231,25 +229,6 @@ def samplers_of(loader: object) -> list[Any]:
             samplers[id(sampler)] = sampler
             sampler = getattr(sampler, "sampler", None)
     return list(samplers.values())
-
-
-def log_repeats(loader: object) -> None:
-    """Logs how many samples or batches each epoch repeats, so that all ranks have the same number."""
-    for sampler in samplers_of(loader):
-        size = None
-        if isinstance(sampler, DefaultSampler) and sampler.round_up:
-            size = sampler.size
-        elif isinstance(sampler, RankSampler) and hasattr(sampler.sampler, "__len__"):
-            size = len(sampler.sampler)
-        if repeats := -(size or 0) % getattr(sampler, "world_size", 1):
-            _logger.info(
-                "Each epoch repeats the first %d of %d %s, so that each of the %d processes trains on %d.",
-                repeats,
-                size,
-                "batches" if sampler is getattr(loader, "batch_sampler", None) else "samples",
-                sampler.world_size,
-                len(sampler),
-            )
 
 
 def set_epoch(samplers: Iterable[Any], epoch: int) -> None:

@@ -16,7 +16,6 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, length_of, restore_rng
-from footplate.data.samplers import log_repeats
 from footplate.distributed import (
     active_launcher,
     check_same_weights,
@@ -336,7 +335,6 @@ class Runner:
         check_same_weights(self.model)
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        log_repeats(loop.dataloader)
         process_setup.warn_of_nondeterminism(self)
         self.requests.reset()
         loop.out_of_time = False

@@ -12,8 +12,8 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
-from footplate.data import BaseDataset, length_of
-from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
+from footplate.data import length_of
+from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -134,9 +134,6 @@ def _warn_about_skipped_samples(dataset: Any, messages: Sequence[str]) -> None:
     skipped = count_skipped(dataset)
     if skipped and not any("Skipping sample" in message for message in messages):  # skipped by a worker
         _logger.warning("Unreadable training samples that a run would skip: at least %d.", skipped)
-        for inner in innermost_datasets(dataset):
-            if isinstance(inner, BaseDataset):
-                inner.log_skipped()
 
 
 @contextmanager
