@@ -132,7 +132,11 @@ def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> No
 @pytest.mark.parametrize(("bad", "shown", "left"), [((20, 40), range(15, 21), 44), ((), range(44, 50), 44)])
 def test_table_ends_with_the_first_non_finite_reading(bad: tuple[int, ...], shown: range, left: int) -> None:
     record = Replay(
-        7, [Reading(f"layers.{number}", "Linear", "float32", (2,), number in bad, 0, 0.0, 1.0) for number in range(50)]
+        7,
+        [
+            Reading(f"layers.{number}", "Linear", "float32", (2,), "1 of 2 NaN" if number in bad else "", 0.0, 1.0)
+            for number in range(50)
+        ],
     )
     lines = describe_replay(record).splitlines()
     assert [line.split()[0] for line in lines if line.startswith("layers.")] == [f"layers.{number}" for number in shown]
@@ -169,14 +173,14 @@ def test_invalid_replays_are_errors(captured: Path, tmp_path: Path, footplate: C
     for arguments, says in (
         ([captured / "work/iter_4.pth"], "is not a capture of a non-finite iteration"),
         ([capture, "--iteration", 2], "error: the iteration must be from 5 to 8: "),
-        ([captured], "contains no capture of a non-finite iteration\n"),
+        ([captured], "must contain one capture of a non-finite iteration\n"),
     ):
         code, _, error = footplate("replay", *arguments)
         assert (code, says in error) == (2, True), error
     for name in ("a.capture", "b.capture"):
         (tmp_path / name).hardlink_to(capture)
     assert footplate("replay", tmp_path)[2] == (
-        f"error: '{tmp_path}' contains several captures\n  Choose one: a.capture, b.capture\n"
+        f"error: '{tmp_path}' must contain one capture of a non-finite iteration\n  Choose one: a.capture, b.capture\n"
     )
 
 

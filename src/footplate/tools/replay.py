@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate import storage
 from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import unwrap_model
@@ -35,25 +34,19 @@ class Reading(NamedTuple):
     kind: str  # the module's class and the path of the tensor in its output, or "gradient"
     dtype: str
     shape: tuple[int, ...]
-    nans: int
-    infinities: int
+    nonfinite: str  # the numbers of NaN and infinite entries, or "" if all entries are finite
     low: float  # the minimum of the finite entries, NaN if there are none
     high: float
 
-    @property
-    def nonfinite(self) -> str:
-        """The numbers of NaN and infinite entries as text, or "" if all entries are finite."""
-        counts = ((self.nans, "NaN"), (self.infinities, "inf"))
-        return ", ".join(f"{count} of {math.prod(self.shape)} {name}" for count, name in counts if count)
-
     @classmethod
     def of(cls, tensor: Tensor, name: str, kind: str) -> "Reading":
-        """Returns the statistics of a dense tensor. A complex number counts as two entries."""
-        values = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+        """Returns the statistics of a floating-point tensor."""
+        values = tensor.detach().to_dense()
         finite = values[values.isfinite()]
         low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (math.nan, math.nan)
-        dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(values.shape)
-        return cls(name, kind, dtype, shape, int(values.isnan().sum()), int(values.isinf().sum()), low, high)
+        counts = ((int(values.isnan().sum()), "NaN"), (int(values.isinf().sum()), "inf"))
+        nonfinite = ", ".join(f"{count} of {values.numel()} {what}" for count, what in counts if count)
+        return cls(name, kind, str(values.dtype).removeprefix("torch."), tuple(values.shape), nonfinite, low, high)
 
 
 @dataclass
@@ -80,14 +73,13 @@ class Replay:
 
 def find_capture(path: str) -> str:
     """Returns the path of a capture, given the capture or the folder that contains it."""
-    try:
-        names = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
-    except OSError:  # a file, or a missing path; reading it raises the error
+    if not os.path.isdir(path):
         return path
+    names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
     if len(names) == 1:
-        return storage.join(path, names[0])
-    what = "several captures" if names else "no capture of a non-finite iteration"
-    raise ArgumentError(f"'{path}' contains {what}", notes=[f"Choose one: {', '.join(names)}"] if names else ())
+        return os.path.join(path, names[0])
+    notes = [f"Choose one: {', '.join(names)}"] if names else ()
+    raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
 
 
 def read_facts(path: str) -> dict[str, Any]:
@@ -121,31 +113,26 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
         NonFiniteError: The run stops before the iteration.
     """
     cfg = runner_config(cfg)
-    from_state = facts["origin"] is not None
+    is_resumed = facts["origin"] is not None
     recorder = _RecorderHook(iteration if iteration is not None else facts["iteration"])
-    with temporary_folder("footplate-replay-") as folder:
-        torch.set_num_threads(facts["threads"])
+    torch.set_num_threads(facts["threads"])
+    with temporary_folder("footplate-replay-") as folder, suppress(EarlyExitError):
         runner = build_trial(
             cfg,
             folder,
-            resume=from_state,
-            load_from=os.path.abspath(path) if from_state else facts["load_from"],
+            resume=is_resumed,
+            load_from=os.path.abspath(path) if is_resumed else facts["load_from"],
             preflight=False,
             randomness={**(cfg.get("randomness") or {}), "seed": facts["seed"]},
             default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
             log_level="ERROR",
         )
         runner.register_hook(recorder)
-        with suppress(EarlyExitError):
-            runner.train()
-    record = recorder.record
-    if record is None:
-        raise ArgumentError("the run ends before that iteration", key="iteration", found=recorder.iteration)
+        runner.train()
     here = facts_of(runner)
-    record.differences = ", ".join(
-        f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]
-    )
-    return record
+    changed = [f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]]
+    recorder.record.differences = ", ".join(changed)
+    return recorder.record
 
 
 class _RecorderHook(Hook):
@@ -154,39 +141,38 @@ class _RecorderHook(Hook):
     priority = "HIGHEST"
 
     def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-        self.record: Replay | None = None
+        self.record = Replay(iteration)
 
     def before_train(self, runner: Runner) -> None:
-        if not runner.iter < self.iteration <= runner.max_iters:
+        first, last = runner.iter + 1, runner.max_iters
+        if not first <= self.record.iteration <= last:
             raise ArgumentError(
-                f"the iteration must be from {runner.iter + 1} to {runner.max_iters}: the capture starts after "
-                f"iteration {runner.iter}, and the run ends after iteration {runner.max_iters}",
+                f"the iteration must be from {first} to {last}: the capture starts after iteration {runner.iter}, and "
+                f"the run ends after iteration {last}",
                 key="iteration",
-                found=self.iteration,
+                found=self.record.iteration,
             )
-        runner.model.train_step = partial(self._step, runner.model.train_step)
-
-    def _step(self, train_step: Any, *args: Any, **kwargs: Any) -> Any:
-        """Runs a training step. If it stops the run as expected, no rank may report this as a failure."""
-        try:
-            return train_step(*args, **kwargs)
-        except NonFiniteError as error:
-            if self.record is None:
-                raise
-            self.record.stopped = error.message
-            raise EarlyExitError from error
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if runner.iter + 1 != self.iteration:
+        if runner.iter + 1 != self.record.iteration:
             return
-        self.record = Replay(self.iteration)
         record_layers(unwrap_model(runner.model), self.record)
+        train_step = runner.model.train_step
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            """Runs a training step. If it stops the run as expected, no rank may report this as a failure."""
+            try:
+                return train_step(*args, **kwargs)
+            except NonFiniteError as error:
+                self.record.stopped = error.message
+                raise EarlyExitError from error
+
+        runner.model.train_step = step
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        if self.record is not None:
+        if runner.iter + 1 == self.record.iteration:
             self.record.losses = {name: float(value) for name, value in (outputs or {}).items()}
             raise EarlyExitError
 
@@ -196,13 +182,12 @@ def record_layers(model: nn.Module, record: Replay) -> None:
 
     def on_output(name: str, module: nn.Module, _: Any, output: Any) -> None:
         for key, tensor in tensors_in(output):
-            if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.is_sparse:
+            if tensor.is_floating_point():
                 record.readings.append(Reading.of(tensor, name or "(model)", f"{type(module).__name__}{key}"))
 
     def on_gradient(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        values = parameter.grad.coalesce().values() if parameter.grad.is_sparse else parameter.grad
-        record.readings.append(Reading.of(values, name, "gradient"))
+        record.readings.append(Reading.of(parameter.grad, name, "gradient"))
 
     for name, module in model.named_modules():
         module.register_forward_hook(partial(on_output, name))
