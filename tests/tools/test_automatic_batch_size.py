@@ -131,7 +131,7 @@ def test_config_that_cannot_be_tried_raises(tmp_path: Path, changes: dict[str, s
 
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="not possible here"):
+    with pytest.raises(ArgumentError, match="batch_size must be an integer"):
         Runner.from_cfg(Config.fromfile(config(tmp_path)), check=True)
 
 

@@ -13,14 +13,12 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 import torch
 from rich.console import Console
 
-from footplate import storage
-from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.config.key_paths import merge_options
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
-from footplate.engine import Hook, Runner, process_setup
+from footplate.engine import Runner, process_setup
 from footplate.engine.run_config import runner_config
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
@@ -29,7 +27,7 @@ from footplate.interrupts import temporary_folder
 from footplate.records import memory_in_use
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.memory_use import largest_batch
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import StopHook, build_trial
 from footplate.tools.run_files import config_of
 
 _AUTO = "auto"
@@ -81,15 +79,15 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     cfg = runner_config(cfg)
     with located(cfg):
         launcher = cfg.get("launcher") or "none"
+        size = _recorded_size({**cfg, **start})
         # Fork before the ranks are connected: a forked process cannot use their threads and device contexts.
-        trial = _recorded_trial({**cfg, **start}) or _try_in_process(cfg)
+        trial = _try_in_process(cfg) if size is None else _Trial(size, _RECORDED)
         process_setup.prepare(cfg.get("env_cfg") or {}, launcher=launcher)
         trials = gather_objects(trial)
-        failure = next((trial.failure for trial in trials if trial.failure), None)
-        if failure is not None:
+        for failure in filter(None, (trial.failure for trial in trials)):
             raise failure
         # Only the machine of rank 0 may have the record of the run to resume.
-        trial = trials[0] if trials[0].reason == _RECORDED else min(trials, key=lambda trial: trial.size)
+        trial = trials[0] if trials[0].reason == _RECORDED else min(trials)
         if not trial.size:
             raise ArgumentError(
                 f"batches of {_SMALLEST} samples do not fit into memory: {trial.reason}",
@@ -114,28 +112,18 @@ def _with_size(cfg: Config, size: int) -> Config:
     return changed
 
 
-def _recorded_trial(cfg: Mapping[str, Any]) -> _Trial | None:
-    """Returns the batch size of the run to resume, or None if a new run starts.
-
-    Raises:
-        ArgumentError: The work_dir does not contain the config of the run to resume.
-    """
-    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    resume, folder = cfg.get("resume"), str(cfg["work_dir"])
-    if not resume and not restarts:
+def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
+    """Returns the batch size of the run to resume, or None if a new run starts."""
+    if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
-    before = config_of(Path(folder)) if storage.is_local(folder) and Path(folder).is_dir() else None
-    size = _value(before, _SIZE)
+    size = _value(config_of(Path(cfg["work_dir"])), _SIZE)
     if isinstance(size, int):
-        return _Trial(size, _RECORDED)
-    if not resume or cfg.get("load_from") is None:  # there may be nothing to resume
+        return size
+    if cfg.get("load_from") is None:  # there may be nothing to resume
         return None
-    raise ArgumentError(
-        "the batch size of the run to resume is not recorded in its work_dir",
-        key=_SIZE,
-        found=_AUTO,
-        notes=["Set the batch size with which the run started."],
-    )
+    notes = ["Set the batch size with which the run started."]
+    message = "the batch size of the run to resume is not recorded in its work_dir"
+    raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
 
 
 def _try_in_process(cfg: Config) -> _Trial:
@@ -167,18 +155,17 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the actual run prints the same output
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    fits, size = 0, _SMALLEST
+    trial, size = _Trial(0), _SMALLEST
     try:
-        runner = _train_briefly(cfg, folder)
+        ranks = find_rank_info(cfg.get("launcher") or "none")
+        runner = _train_briefly(cfg, folder, ranks.local_rank if ranks else 0)
         loader: Any = runner.train_dataloader
         count = length_of(loader.dataset)
         if count is None:
             raise ArgumentError("batch_size='auto' needs a dataset with a length", key="train_dataloader.dataset")
-        ranks = find_rank_info(cfg.get("launcher") or "none")
         limit = max(count // (ranks.world_size if ranks else 1), 1)
         before, free = memory_in_use(runner.device), psutil.virtual_memory().available >> 20  # MiB
-        reason = ""
-        while not reason:
+        while not trial.reason:
             size = min(size, limit)
             source = SimpleNamespace(dataset=loader.dataset, collate_fn=loader.collate_fn, batch_size=size)
             batch = largest_batch(source).batch
@@ -186,12 +173,12 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
                 runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
             if runner.device.type != "cpu":
                 torch.accelerator.synchronize()
-            if size == limit:
-                reason = "a larger batch would exceed the dataset"
-            elif runner.device.type == "cpu" and 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
+            reason = "a larger batch would exceed the dataset" if size == limit else ""
+            if runner.device.type == "cpu" and 2 * (memory_in_use(runner.device) - before) > _SHARE * free:
                 reason = f"a larger batch would need more than {_SHARE:.0%} of the free memory"
-            results.send(_Trial(size, reason))
-            fits, size = size, 2 * size
+            trial = _Trial(size, reason)
+            results.send(trial)
+            size *= 2
     except BaseException as error:  # noqa: BLE001 - reported by the parent process
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         failure = error if isinstance(error, FootplateError) else None
@@ -199,22 +186,19 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
             message = f"the trial of batch_size='auto' failed with a batch of {size} samples: {reason}"
             notes = [f"Set batch_size={size} to see where it fails, or set a size that works."]
             failure = ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
-        results.send(_Trial(fits, reason, failure))
+        results.send(_Trial(trial.size, reason, failure))
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory
 
 
-def _train_briefly(cfg: Config, folder: str) -> Runner:
+def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
     """Builds a run for one process. Two training iterations create its averages and optimizer state."""
-    settings = dict(cfg["optim_wrapper"])
-    if "optimizer" in settings:
-        settings["accumulative_counts"] = 2  # so that gradients are kept during a forward pass
     if torch.cuda.is_available():
-        ranks = find_rank_info(cfg.get("launcher") or "none")
-        torch.cuda.set_device((ranks.local_rank if ranks else 0) % torch.cuda.device_count())
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(_SHARE * free / total)
     os.environ.pop("RANK", None)  # this process runs alone
+    # A daemon cannot start workers.
     loader = {**cfg["train_dataloader"], "batch_size": _SMALLEST, "num_workers": 0, "persistent_workers": False}
     loader.pop("prefetch_factor", None)
     runner = build_trial(
@@ -227,25 +211,8 @@ def _train_briefly(cfg: Config, folder: str) -> Runner:
         auto_scale_lr=None,
         preflight=False,
         train_dataloader=loader,
-        optim_wrapper=settings,
     )
-    runner.register_hook(_StopHook())
+    runner.register_hook(StopHook(2))
     with suppress(EarlyExitError):
         runner.train()
     return runner
-
-
-class _StopHook(Hook):
-    """Stops a run after two iterations. Disables validation, because a trial cannot start workers."""
-
-    priority = 100
-
-    def before_train(self, runner: Runner) -> None:
-        loop: Any = runner.train_loop
-        loop.val_begin = MAX_RUN_LENGTH
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        if batch_idx == 1:
-            raise EarlyExitError

@@ -3,14 +3,14 @@
 import inspect
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from footplate.checks import MAX_RUN_LENGTH, check_count
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.engine import Runner
@@ -20,14 +20,14 @@ from footplate.errors import DataError
 from footplate.interrupts import temporary_folder
 from footplate.messages import labeled
 from footplate.optim.wrappers import AmpOptimWrapper
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import StopHook, build_trial
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
 _MAX_HOOKS = 4  # in the text
 _EVENTS = ("before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
 # The shares of an iteration above which the profile gives advice.
-_DATA, _TRANSFER, _OPTIMIZER, _HOOKS, _COMPUTATION = 0.1, 0.1, 0.1, 0.05, 0.8
+_PART, _HOOKS, _COMPUTATION = 0.1, 0.05, 0.8
 
 
 class IterationProfile(NamedTuple):
@@ -57,12 +57,12 @@ class IterationProfile(NamedTuple):
         return {**self._asdict(), "seconds": self.seconds}
 
     def __str__(self) -> str:
-        lines = [f"{self.iterations} iterations on {self.device}, {_shown(self.seconds)} each", ""]
         rows = [(name, _shown(value), f"{100 * value / self.seconds:.1f} %") for name, value in self.parts.items()]
-        lines += [f"{name:<10}  {value:>9}  {share:>7}" for name, value, share in [("part", "time", "share"), *rows]]
         slowest = [f"{name} {_shown(value)}" for name, value in list(self.hooks.items())[:_MAX_HOOKS]]
-        lines += ["", labeled("hooks", ", ".join(slowest))] if slowest else [""]
-        return "\n".join([*lines, *(labeled("advice", each) for each in self.advice)]) + "\n"
+        lines = [f"{self.iterations} iterations on {self.device}, {_shown(self.seconds)} each", ""]
+        lines += [f"{name:<10}  {value:>9}  {share:>7}" for name, value, share in [("part", "time", "share"), *rows]]
+        lines += ["", *([labeled("hooks", ", ".join(slowest))] if slowest else [])]
+        return "\n".join([*lines, *(labeled("advice", text) for text in self.advice)]) + "\n"
 
 
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
@@ -82,60 +82,55 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     check_count("--iters", iterations)
     with temporary_folder("footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
-        recorder = _Recorder(runner, iterations)
+        recorder = _Recorder(runner)
+        runner.register_hook(StopHook(_WARM_UP + iterations))
         with suppress(EarlyExitError):
             runner.train()
-        if recorder.iterations <= 0:
+        measured = recorder.iterations - _WARM_UP
+        if measured <= 0:
             raise DataError(
                 f"the run ends during the {_WARM_UP} warm-up iterations",
                 key="train_cfg",
                 notes=["Set a longer run, for example with `--set train_cfg.max_epochs=10`."],
             )
-        ranks = gather_objects({name: value / recorder.iterations for name, value in recorder.seconds.items()})
-        seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) for name in ranks[0]}
-        totals = {name: seconds.pop(name, 0.0) for name in PARTS}
-        totals["hooks"] = sum(seconds.values())  # the other names are those of hooks
-        totals["data"] -= sum(totals.values()) - totals["data"]  # the time outside of all measured functions
-        hooks = dict(sorted(seconds.items(), key=lambda item: -item[1]))
-        advice = list(_advice(runner, totals, hooks))
-    return IterationProfile(runner.device.type, recorder.iterations, totals, hooks, advice)
+        ranks = gather_objects(dict(recorder.seconds))
+    seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / measured for name in ranks[0]}
+    parts = {name: seconds.pop(name, 0.0) for name in PARTS}
+    parts["hooks"] = sum(seconds.values())  # the other names are those of hooks
+    parts["data"] -= sum(parts.values()) - parts["data"]  # the time outside of all measured functions
+    hooks = dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    return IterationProfile(runner.device.type, measured, parts, hooks, list(_advice(runner, parts, hooks)))
 
 
 class _Recorder:
     """Measures the methods of a run that are called in a training iteration.
 
-    Args:
-        runner: The run. Its loop, model, optimizer wrapper and hooks are changed.
-        most: The number of iterations to measure, after which the run ends.
-
     Attributes:
-        iterations: The number of measured iterations.
+        iterations: The number of iterations, including those of the warm-up.
         seconds: The seconds spent in each part and in each hook, without those of inner functions. "data" includes
             all other parts.
     """
 
-    def __init__(self, runner: Runner, most: int) -> None:
-        self.iterations = -_WARM_UP
+    def __init__(self, runner: Runner) -> None:
+        self.iterations = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._is_asynchronous = runner.device.type != "cpu"
-        self._most, self._since = most, 0.0
+        self._since = 0.0
         self._inner: list[float] = []  # the seconds of the functions within each open one
         model: Any = runner.model
-        model.train_step = self._timed("forward", model.train_step)
+        methods = [("forward", model, "train_step")]
         preprocessor = getattr(unwrap_model(model), "data_preprocessor", None)
         if isinstance(preprocessor, nn.Module):
-            preprocessor.forward = self._timed("transfer", preprocessor.forward)
+            methods.append(("transfer", preprocessor, "forward"))
         for wrapper in runner.optim_wrapper.parts.values():
-            for part, methods in (("backward", ("update_params", "backward")), ("optimizer", ("step", "zero_grad"))):
-                for method in methods:
-                    setattr(wrapper, method, self._timed(part, getattr(wrapper, method)))
+            methods += [("backward", wrapper, name) for name in ("update_params", "backward")]
+            methods += [("optimizer", wrapper, name) for name in ("step", "zero_grad")]
+        for part, owner, name in methods:
+            setattr(owner, name, self._timed(part, getattr(owner, name)))
         # The loop calls the methods in these lists.
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
-            owners = [getattr(each, "__self__", None) for each in listeners]
-            names = ["others" if owner is None else type(owner).__name__ for owner in owners]
-            listeners[:] = [self._timed(name, each) for each, name in zip(listeners, names, strict=True)]
-        runner.hooks.at("before_train").append(self._begin)
+            listeners[:] = [self._timed(_owner_of(method), method) for method in listeners]
         runner.hooks.at("after_train_iter").append(self._end_iteration)
 
     def now(self) -> float:
@@ -158,71 +153,54 @@ class _Recorder:
 
         return call
 
-    def _begin(self, runner: Runner) -> None:
-        loop: Any = runner.train_loop
-        loop.val_begin = MAX_RUN_LENGTH  # never validates
-
     def _end_iteration(self, *_: Any, **__: Any) -> None:
         now = self.now()
         self.iterations += 1
-        if self.iterations <= 0:
+        if self.iterations <= _WARM_UP:
             self.seconds.clear()
         else:
             self.seconds["data"] += now - self._since
         self._since = now
-        if self.iterations == self._most:
-            raise EarlyExitError
 
 
-def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, float]) -> Iterator[str]:
+def _owner_of(method: Callable[..., Any]) -> str:
+    return type(getattr(method, "__self__", method)).__name__
+
+
+def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) -> Iterator[str]:
     """Yields suggestions for making an iteration faster."""
     total = sum(parts.values())
-    share = {name: value / total for name, value in parts.items()}
-    if share["data"] >= _DATA:
-        workers = getattr(runner.train_dataloader, "num_workers", None)
-        if workers is None:
-            advice = "The run reads from a custom iterable: load its batches in advance."
-        elif workers == 0:
+    shares = {name: value / total for name, value in parts.items()}
+    spent = {name: f"{share:.0%} of the time is spent".replace("%", " %") for name, share in shares.items()}
+    wrappers = list(runner.optim_wrapper.parts.values())
+    if shares["data"] >= _PART:
+        workers = getattr(runner.train_dataloader, "num_workers", 0)
+        advice = f"Use more than {workers} workers, or simplify the pipeline."
+        if not workers:
             advice = "Set `train_dataloader.num_workers=2` to load batches in worker processes."
-        else:
-            advice = f"Use more than {workers} workers, or simplify the pipeline."
-        yield f"{_percent(share['data'])} of the time is spent waiting for data. {advice}"
-    if share["transfer"] >= _TRANSFER:
-        where = f"{_percent(share['transfer'])} of the time is spent in the data preprocessor."
+        yield f"{spent['data']} waiting for data. {advice}"
+    if shares["transfer"] >= _PART:
+        advice = (
+            "Set `train_dataloader.pin_memory=True` and `non_blocking=True` in the data preprocessor, so that batches "
+            "are copied during computation."
+        )
         if runner.device.type == "cpu":
-            yield f"{where} Move its computations to the dataset, whose workers run in parallel."
-        else:
-            yield (
-                f"{where} Set `train_dataloader.pin_memory=True` and `non_blocking=True` in the data preprocessor, so "
-                "that batches are copied during computation."
-            )
-    if share["optimizer"] >= _OPTIMIZER:
-        can_fuse = any(
-            "fused" in inspect.signature(type(part.optimizer)).parameters
-            and not any(group.get("fused") for group in part.optimizer.param_groups)
-            for part in runner.optim_wrapper.parts.values()
-        )
+            advice = "Move its computations to the dataset, whose workers run in parallel."
+        yield f"{spent['transfer']} in the data preprocessor. {advice}"
+    if shares["optimizer"] >= _PART:
         advice = "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
-        if can_fuse:
-            advice = "Set `optim_wrapper.optimizer.fused=True`."
-        yield f"{_percent(share['optimizer'])} of the time is spent in the optimizer. {advice}"
-    if share["hooks"] >= _HOOKS and hooks:
-        name = next(iter(hooks))
-        yield (
-            f"{_percent(share['hooks'])} of the time is spent in hooks, most of it in {name}. Raise its interval, or "
-            "remove it."
-        )
-    if share["forward"] + share["backward"] >= _COMPUTATION:
-        is_mixed = any(isinstance(each, AmpOptimWrapper) for each in runner.optim_wrapper.parts.values())
-        options = ["`compile=True`"] if is_mixed else ["`optim_wrapper.type='AmpOptimWrapper'`", "`compile=True`"]
-        yield (
-            f"{_percent(share['forward'] + share['backward'])} of the time is spent in the model. To make it faster, "
-            f"try {' and '.join(options)}."
-        )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+        for optimizer in (wrapper.optimizer for wrapper in wrappers):
+            is_fused = any(group.get("fused") for group in optimizer.param_groups)
+            if "fused" in inspect.signature(type(optimizer)).parameters and not is_fused:
+                advice = "Set `optim_wrapper.optimizer.fused=True`."
+        yield f"{spent['optimizer']} in the optimizer. {advice}"
+    if shares["hooks"] >= _HOOKS and hooks:
+        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Raise its interval, or remove it."
+    share = shares["forward"] + shares["backward"]
+    if share >= _COMPUTATION:
+        is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
+        options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"
+        yield f"{100 * share:.0f} % of the time is spent in the model. To make it faster, try {options}."
 
 
 def _shown(seconds: float) -> str:

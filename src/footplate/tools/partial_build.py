@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
-from footplate.engine import Runner
+from footplate.engine import Hook, Runner
 from footplate.engine.run_config import in_second_generation
+from footplate.engine.signals import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.registry import MODELS, set_default_scope
@@ -51,6 +53,25 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     runner = Runner.from_cfg(trial, check=True)
     runner.requests.can_save_after_error = False
     return runner
+
+
+class StopHook(Hook):
+    """Stops a run after a number of iterations, and before any validation."""
+
+    priority = 100
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def before_train(self, runner: Runner) -> None:
+        loop: Any = runner.train_loop
+        loop.val_begin = MAX_RUN_LENGTH
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        if runner.iter + 1 == self.iterations:
+            raise EarlyExitError
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
