@@ -90,32 +90,13 @@ param_scheduler = [
     assert schedule.iters[values.index(max(values))] == peak
 
 
-def rungs(lines: list[str]) -> list[str]:
-    """The numbers at the upright axis, from below."""
-    return [line.split("┤")[0].strip() for line in reversed(lines) if "┤" in line]
-
-
-def line_of(values: list[float]) -> list[tuple[float, float]]:
-    return [(float(at), value) for at, value in enumerate(values)]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (3e-5, 0.00275339, ["0", "0.0005", "0.0010", "0.0015", "0.0020", "0.0025", "0.0030"]),
-        (0.0, 1.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-        (0.0, 0.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-    ],
-)
-def test_vertical_axis_has_round_numbers(low: float, high: float, expected: list[str]) -> None:
-    assert rungs(terminal_plot([line_of([low, high, low])])) == expected
-
-
-def test_curve_lies_in_the_row_of_its_value() -> None:
+def test_plot_shows_the_extremes_and_the_last_iteration() -> None:
     lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
-    drawn = [line for line in lines if any("\u2801" <= letter <= "\u28ff" for letter in line)]
-    assert [line.split("┤")[0].strip() for line in drawn] == ["1.0", "0.4"]
-    assert {len(line) for line in drawn} == {5 + 48}
+    assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == ["1", "0"]
+    drawn = [number for number, line in enumerate(lines) if any("\u2801" <= letter <= "\u28ff" for letter in line)]
+    assert drawn == [0, 7]
+    assert {len(lines[number]) for number in drawn} == {3 + 48}
+    assert lines[-1].endswith("iteration 10")
 
 
 def test_groups_show_settings_sizes_and_keys(write: Callable[..., Config]) -> None:

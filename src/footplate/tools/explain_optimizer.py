@@ -1,7 +1,5 @@
 """Explains the optimizer: its parameter groups, and the learning rate, momentum and weight decay over a run."""
 
-import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +30,8 @@ _ROWS = 12
 _MAX_CURVES = 6
 _COLUMNS = 3  # per table
 _DIGITS = len("1.23456e-05")
+_WIDTH, _HEIGHT = 48, 12  # of a plot, in characters
+_BLANK = "\N{BRAILLE PATTERN BLANK}"
 
 
 @dataclass(frozen=True)
@@ -198,11 +198,9 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         tracks = _tracks(cfg, model, per_epoch, iters)
         if step > 1:
             # The exact extremes are close to the extremes of the sampled iterations.
-            near = {place for track in tracks if track.moves for place in _extremes(track)}
-            ranges = (range(iters[max(at - 1, 0)], iters[min(at + 1, len(iters) - 1)] + 1) for at in near)
-            close = sorted(set().union(*ranges))
-            moving = [track for track in _tracks(cfg, model, per_epoch, close) if track.moves]
-            iters = sorted({*iters, *(close[place] for track in moving for place in _extremes(track))})
+            near = {iters[place] for track in tracks if track.moves for place in _extremes(track)}
+            close = (range(max(at - step, 0), min(at + step, total)) for at in near)
+            iters = sorted(set(iters).union(*close))
             tracks = _tracks(cfg, model, per_epoch, iters)
         return Schedule(total, iters, description, tracks)
 
@@ -281,8 +279,11 @@ def _extremes(track: Track) -> tuple[int, int]:
 
 
 def _round_iterations(length: int) -> list[int]:
-    ticks = round_ticks((0.0, float(length - 1)), _ROWS) if length > 1 else []
-    return sorted({0, *(round(tick) for tick in ticks if tick == round(tick)), length - 1})
+    """Returns the first and the last iteration, and the multiples of a round number between them."""
+    from matplotlib.ticker import MaxNLocator  # slow to import
+
+    ticks = map(round, MaxNLocator(_ROWS, steps=[1, 2, 5, 10], integer=True).tick_values(0, length - 1))
+    return sorted({0, *(tick for tick in ticks if 0 <= tick < length), length - 1})
 
 
 def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
@@ -294,71 +295,30 @@ def _describe_parameters(track: Track) -> str:
     return f"{pluralize(count, 'tensor')}, {track.parameters[0]}{' ...' if count > 1 else ''}"
 
 
-_WIDTH = 48  # characters between the axes, with two dots each
-_PLOT_ROWS = 12
-_DOTS = 4  # per row
-_MAX_TICKS = 6
-_BLANK = "\N{BRAILLE PATTERN BLANK}"
-_Points = Sequence[tuple[float, float]]
-
-
-def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
-    """Returns round numbers within the bounds, in steps of 1, 2 or 5 times a power of ten."""
-    low, high = bounds
-    rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [number * step for number in range(first, last + 1)]
-
-
-def terminal_plot(curves: Sequence[_Points]) -> list[str]:
+def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
     """Plots curves as lines of text, without colors and with the same width in any terminal.
 
     Args:
         curves: The points of each curve in ascending order of x; x starts at 0.
     """
-    last = max(x for curve in curves for x, _ in curve) or 1.0
+    last = max(x for curve in curves for x, _ in curve)
     values = [y for curve in curves for _, y in curve]
     low, high = min(values), max(values)
     if 0 <= low <= high / 2:  # close to 0
         low = 0.0
-    if low == high:
-        low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    inner = round_ticks((low, high), _MAX_TICKS)
-    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
-    heights = [number * step for number in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
-    between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
-    rows = (len(heights) - 1) * between + 1
-    # The first tick lies in the middle of the last row, the last tick in the middle of the first row.
-    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
-    bottom = heights[0] - 1.6 * dot  # 1.5 dots could be rounded either way
-    right = last * 2 * _WIDTH / (2 * _WIDTH - 1)
-    canvas = plotille.Canvas(_WIDTH, rows, xmin=0, ymin=bottom, xmax=right, ymax=bottom + _DOTS * rows * dot)
+    # A character has 2 x 4 dots. The last point lies on the last dot rather than at the edge of the canvas.
+    right, top = (
+        (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1),
+        low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1),
+    )
+    canvas = plotille.Canvas(_WIDTH, _HEIGHT, xmin=0, ymin=low, xmax=right, ymax=top)
     for curve in curves:
         for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
             canvas.line(x, y, next_x, next_y)
-    # Labels have as many decimals as the step between ticks needs, or an exponent.
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if decimals > 5 or step >= 1e12:
-        labels = [f"{value:.6g}" for value in heights]
-    else:
-        labels = [f"{value:.{decimals}f}" if value else "0" for value in heights]
-    left = max(map(len, labels))
-    named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
+    labels = {0: f"{high:.6g}", _HEIGHT - 1: f"{low:.6g}"}
+    margin = max(map(len, labels.values()))
     lines = [
-        f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
+        f"{labels.get(number, ''):>{margin}} {'┤' if number in labels else '│'}{row.rstrip(_BLANK)}"
         for number, row in enumerate(canvas.plot("\n").split("\n"))
     ]
-    for most in range(_MAX_TICKS, 0, -1):
-        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
-        labels = [f"{value:.0f}" for value in values]
-        places = [round(value / last * (_WIDTH - 1)) for value in values]
-        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
-            break
-    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
-    line = ""
-    for place, label in zip(places, labels, strict=True):
-        line = line.ljust(left + 2 + place - (len(label) - 1) // 2) + label
-    lines += [f"{' ' * (left + 1)}└{rule}", line, " " * (left + 2) + "iteration".center(_WIDTH)]
-    return [line.rstrip() for line in lines]
+    return [*lines, f"{'':{margin}} └{'─' * _WIDTH}", f"{'':{margin}}  0{f'iteration {last:.0f}':>{_WIDTH - 1}}"]

@@ -82,11 +82,11 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     check_count("--iters", iterations)
     with temporary_folder("footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
-        recorder = _Recorder(runner)
-        runner.register_hook(StopHook(_WARM_UP + iterations))
+        recorder = _Recorder(runner, iterations)
+        runner.register_hook(recorder)
         with suppress(EarlyExitError):
             runner.train()
-        measured = recorder.iterations - _WARM_UP
+        measured = recorder.measured
         if measured <= 0:
             raise DataError(
                 f"the run ends during the {_WARM_UP} warm-up iterations",
@@ -102,17 +102,18 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     return IterationProfile(runner.device.type, measured, parts, hooks, list(_advice(runner, parts, hooks)))
 
 
-class _Recorder:
+class _Recorder(StopHook):
     """Measures the methods of a run that are called in a training iteration.
 
     Attributes:
-        iterations: The number of iterations, including those of the warm-up.
+        measured: The number of measured iterations, negative during the warm-up.
         seconds: The seconds spent in each part and in each hook, without those of inner functions. "data" includes
             all other parts.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self.iterations = 0
+    def __init__(self, runner: Runner, iterations: int) -> None:
+        super().__init__(_WARM_UP + iterations)
+        self.measured = -_WARM_UP
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._is_asynchronous = runner.device.type != "cpu"
         self._since = 0.0
@@ -131,7 +132,6 @@ class _Recorder:
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
             listeners[:] = [self._timed(_owner_of(method), method) for method in listeners]
-        runner.hooks.at("after_train_iter").append(self._end_iteration)
 
     def now(self) -> float:
         """Waits until the device has finished its work, and returns the time."""
@@ -153,14 +153,17 @@ class _Recorder:
 
         return call
 
-    def _end_iteration(self, *_: Any, **__: Any) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
         now = self.now()
-        self.iterations += 1
-        if self.iterations <= _WARM_UP:
+        self.measured += 1
+        if self.measured <= 0:
             self.seconds.clear()
         else:
             self.seconds["data"] += now - self._since
         self._since = now
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
 
 def _owner_of(method: Callable[..., Any]) -> str:
