@@ -82,7 +82,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     check_count("--iters", iterations)
     with temporary_folder("footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
-        recorder = _Recorder(runner, iterations)
+        recorder = _Recorder(iterations)
         runner.register_hook(recorder)
         with suppress(EarlyExitError):
             runner.train()
@@ -111,13 +111,17 @@ class _Recorder(StopHook):
             all other parts.
     """
 
-    def __init__(self, runner: Runner, iterations: int) -> None:
+    def __init__(self, iterations: int) -> None:
         super().__init__(_WARM_UP + iterations)
         self.measured = -_WARM_UP
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._is_asynchronous = runner.device.type != "cpu"
+        self._is_asynchronous = False
         self._since = 0.0
         self._inner: list[float] = []  # the seconds of the functions within each open one
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self._is_asynchronous = runner.device.type != "cpu"
         model: Any = runner.model
         methods = [("forward", model, "train_step")]
         preprocessor = getattr(unwrap_model(model), "data_preprocessor", None)
@@ -131,7 +135,10 @@ class _Recorder(StopHook):
         # The loop calls the methods in these lists.
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
-            listeners[:] = [self._timed(_owner_of(method), method) for method in listeners]
+            for place, method in enumerate(listeners):
+                owner = getattr(method, "__self__", method)
+                if owner is not self:
+                    listeners[place] = self._timed(type(owner).__name__, method)
 
     def now(self) -> float:
         """Waits until the device has finished its work, and returns the time."""
@@ -164,10 +171,6 @@ class _Recorder(StopHook):
             self.seconds["data"] += now - self._since
         self._since = now
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-
-
-def _owner_of(method: Callable[..., Any]) -> str:
-    return type(getattr(method, "__self__", method)).__name__
 
 
 def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) -> Iterator[str]:
