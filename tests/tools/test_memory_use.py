@@ -11,10 +11,8 @@ from footplate.tools.memory_use import counting_activations, largest_batch
 
 
 class Pictures(Dataset[Any]):
-    def __init__(self, widths: list[int], *, tells: bool) -> None:
+    def __init__(self, widths: list[int]) -> None:
         self.widths = widths
-        if tells:
-            self.get_data_info = lambda index: {"height": 2, "width": self.widths[index]}
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -27,23 +25,17 @@ def widths(batch: Any) -> list[int]:
     return [sample["inputs"].shape[-1] for sample in batch]
 
 
-@pytest.mark.parametrize("tells", [True, False])
-def test_largest_samples_form_a_batch(tells: bool) -> None:
-    loader = DataLoader(Pictures([4, 9, 2, 7], tells=tells), batch_size=2, collate_fn=list)
+def test_largest_samples_form_a_batch() -> None:
+    loader = DataLoader(Pictures([4, 9, 2, 7]), batch_size=2, collate_fn=list)
     found = largest_batch(loader)
     assert sorted(widths(found.batch)) == [7, 9]
     assert found.samples == 4
     assert "3x2x9" in found.description
-    assert ("by their recorded size" in found.description) is tells
 
 
 class Shapes(Dataset[Any]):
-    """Pictures of the sizes that transforms gave them, with records of other sizes, or of none."""
-
-    def __init__(self, shapes: list[tuple[int, int]], told: list[tuple[int, int]] | None = None) -> None:
+    def __init__(self, shapes: list[tuple[int, int]]) -> None:
         self.shapes, self.read = shapes, set[int]()
-        if told is not None:
-            self.get_data_info = lambda index: dict(zip(("height", "width"), told[index], strict=True))
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -58,16 +50,10 @@ def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
     return sorted(tuple(sample.shape[1:]) for sample in found.batch)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_batch_contains_the_highest_and_the_widest_sample(told: bool) -> None:
+def test_batch_contains_the_highest_and_the_widest_sample() -> None:
     shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
-    assert sizes(Shapes(shapes, shapes if told else None), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
-    assert sizes(Shapes(shapes, shapes if told else None), 2) == [(1, 20), (6, 6)]
-
-
-def test_sizes_are_compared_after_transforms() -> None:
-    made = [(2, 2), (8, 8), (4, 4)]
-    assert sizes(Shapes(made, told=[(900, 900), (30, 40), (50, 60)]), 2) == [(4, 4), (8, 8)]
+    assert sizes(Shapes(shapes), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
+    assert sizes(Shapes(shapes), 2) == [(1, 20), (6, 6)]
 
 
 def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> None:
@@ -85,7 +71,7 @@ def test_first_batch_is_used_without_a_sized_dataset() -> None:
 
 class Damaged(Pictures):
     def __init__(self, error: Exception) -> None:
-        super().__init__([4, 9, 2], tells=False)
+        super().__init__([4, 9, 2])
         self.error = error
 
     def __getitem__(self, index: int) -> Any:
@@ -98,7 +84,7 @@ def test_errors_contain_the_index_of_the_sample() -> None:
     with pytest.raises(DataError, match="sample 2 of the dataset 'Damaged' cannot be read: ValueError: no pixels"):
         largest_batch(DataLoader(Damaged(ValueError("no pixels")), batch_size=2, collate_fn=list))
     with pytest.raises(DataError, match="the samples 1, 0 cannot be collated into a batch"):
-        largest_batch(DataLoader(Pictures([4, 9], tells=False), batch_size=2))
+        largest_batch(DataLoader(Pictures([4, 9]), batch_size=2))
 
 
 _FLOAT = 4  # bytes
