@@ -71,7 +71,7 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:
-    """Reads a batch of samples from a dataset, or from a dict of samples by index. Errors contain the index of the sample, as in a run."""
+    """Reads a batch of samples from a dataset or a dict. Errors contain the index of the sample, as in a run."""
     batch = BatchReader(source, collate=collate, seed=0)[BatchKey(0, range(len(indices)), indices)]
     if isinstance(batch, ReadFailure):
         if is_out_of_memory(batch.cause):  # not a problem of the data
