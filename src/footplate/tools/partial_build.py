@@ -37,18 +37,13 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
-    own = {
-        "work_dir": folder,
-        "resume": False,
-        "visualizer": {**kept, "vis_backends": None},
-        **changes,
-    }
-    for key, value in own.items():
+    fixed = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}}
+    for key, value in (fixed | changes).items():
         trial[key] = value
     for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:
-        if isinstance(hook, MutableMapping) and hook.get("out_dir") is not None:
+        if isinstance(hook, MutableMapping) and "out_dir" in hook:
             hook["out_dir"] = None
-        elif getattr(hook, "out_dir", None) is not None:
+        elif hasattr(hook, "out_dir"):
             hook.out_dir = None
     runner = Runner.from_cfg(trial, check=True)
     runner.requests.can_save_after_error = False
@@ -87,20 +82,19 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
     Raises:
         FootplateError: The section `model` is missing or cannot be built.
     """
-    section = (other if other is not None else cfg).get("model")
+    source = cfg if other is None else other
+    section = source.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the config has no 'model'", key="model", found=section)
     name = str(section.get("type"))
-    with located(other if other is not None else cfg), at_key("model"):
+    with located(source), at_key("model"):
         try:
             return MODELS.build(dict(section)), f"model {name}"
         except UnknownNameError as error:
             if error.suggestion is not None or other is not None:
                 raise
-    return (
-        StandIn(section),
-        f"'{name}' is not installed; a placeholder with common parameter names is used (or set --model)",
-    )
+    note = "a placeholder with common parameter names is used (or set --model)"
+    return StandIn(section), f"'{name}' is not installed; {note}"
 
 
 @contextmanager
@@ -131,49 +125,24 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return None, str(error).partition("\n")[0]
 
 
-_WIDTH = 4
-_BACKBONES = ("backbone", "encoder", "pretrain", "visual", "trunk")
-
-
-class _Block(nn.Module):
-    """A transformer block with the parameter names that `custom_keys` usually match."""
+class _Part(nn.Module):
+    """Small layers with the parameter names that `custom_keys` usually match."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(_WIDTH)
-        self.attn = nn.Module()
-        self.attn.qkv = nn.Linear(_WIDTH, 3 * _WIDTH)
-        self.attn.proj = nn.Linear(_WIDTH, _WIDTH)
-        self.attn.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
-        self.norm2 = nn.LayerNorm(_WIDTH)
-        self.mlp = nn.Linear(_WIDTH, _WIDTH)
-        self.gamma = nn.Parameter(torch.ones(_WIDTH))
-
-
-class _Backbone(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, _WIDTH, 3)
-        self.bn1 = nn.BatchNorm2d(_WIDTH)
-        self.patch_embed = nn.Conv2d(3, _WIDTH, 4)
-        for name in ("cls_token", "pos_embed", "mask_token", "absolute_pos_embed"):
-            self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, _WIDTH)))
-        self.dwconv = nn.Conv2d(_WIDTH, _WIDTH, 3, groups=_WIDTH)
-        self.layers = nn.ModuleList([_Block() for _ in range(2)])
-        self.stages = nn.ModuleList([nn.ModuleList([_Block()]) for _ in range(4)])
-        self.norm = nn.LayerNorm(_WIDTH)
-
-
-class _NeckOrHead(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(_WIDTH, _WIDTH, 1)
-        self.bn = nn.BatchNorm2d(_WIDTH)
-        self.fc = nn.Linear(_WIDTH, _WIDTH)
-        for name in ("query_embed", "query_feat", "level_embed"):
-            self.add_module(name, nn.Embedding(2, _WIDTH))
-        for name in ("sampling_offsets", "reference_points"):
-            self.add_module(name, nn.Linear(_WIDTH, 2))
+        self.conv1, self.bn, self.norm, self.fc = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.LayerNorm(4),
+            nn.Linear(4, 4),
+        )
+        for name in ("layers", "stages"):
+            blocks = [{"norm1": nn.LayerNorm(4), "attn": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)} for _ in range(4)]
+            self.add_module(name, nn.ModuleList(map(nn.ModuleDict, blocks)))
+        for name in ("patch_embed", "query_embed", "query_feat", "level_embed"):
+            self.add_module(name, nn.Linear(4, 4))
+        for name in ("cls_token", "pos_embed", "absolute_pos_embed", "relative_position_bias_table", "gamma"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(4)))
 
 
 class StandIn(nn.Module):
@@ -186,13 +155,9 @@ class StandIn(nn.Module):
     def __init__(self, model: Mapping[str, Any]) -> None:
         super().__init__()
         for name, section in model.items():
-            if isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
-                self.add_module(name, _build_part(name))
-            elif isinstance(section, (list, tuple)) and any(isinstance(each, Mapping) for each in section):
-                self.add_module(name, nn.ModuleList([_build_part(name) for _ in section]))
-        if not list(self.children()):
-            self.backbone, self.head = _Backbone(), _NeckOrHead()
-
-
-def _build_part(name: str) -> nn.Module:
-    return _Backbone() if any(word in name for word in _BACKBONES) else _NeckOrHead()
+            if isinstance(section, (list, tuple)) and all(isinstance(item, Mapping) for item in section):
+                self.add_module(name, nn.ModuleList(_Part() for _ in section))
+            elif isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
+                self.add_module(name, _Part())
+        if not list(self.parameters()):
+            self.backbone, self.head = _Part(), _Part()
