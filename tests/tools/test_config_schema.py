@@ -67,8 +67,6 @@ def test_valid_sections(cfg: dict[str, Any]) -> None:
         ({"env_cfg": {"mp_cfg": {"threads": 1}}}, ["env_cfg"]),
         ({"train_cfg": {"max_iters": 3, "val_begn": 2}}, ["train_cfg"]),
         ({"train_cfg": {"max_iters": "many"}}, ["train_cfg"]),
-        ({"optim_wrapper": {"optimizer": {"lr": 0.1}}}, ["optim_wrapper"]),
-        ({"train_dataloader": {"dataset": {"split": "train"}}}, ["train_dataloader"]),
         ({"default_hooks": {"checkpoint": {"intervl": 3}}}, ["default_hooks"]),
         ({"custom_hooks": [{"patience": 3}]}, ["custom_hooks"]),
         ({"optim_wrapper": {"optimizer": {"type": "SGD", "rate": 0.1}}}, ["optim_wrapper"]),

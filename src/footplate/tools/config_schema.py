@@ -33,9 +33,10 @@ _JSON_TYPES: Mapping[type, str] = {
     **dict.fromkeys((Collection, Mapping), "object"),
 }
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-_ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
+_ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", re.MULTILINE)
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
 _TYPED: Schema = {"required": ["type"]}
+_BOOLEAN: Schema = {"type": "boolean"}
 # In these sections, `type` may be a class of a code base that shares its name with a footplate class.
 _OF_CODE_BASES = (
     "model",
@@ -63,30 +64,23 @@ def config_schema() -> Schema:
     - anything in the sections that may contain classes of a code base if `default_scope` selects the code base.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
-    properties: Schema = {}
+    descriptions = {name: {"description": text} for name, text in OTHER_KEYS.items()}
+    properties: Schema = dict(descriptions)
     for section in SECTIONS:
-        properties[section.name] = {
-            "description": f"{meanings[section.name]} Accepts {section.description}.",
-            **_default(parameters[section.name].default),
-            **_nullable(_section(section.name, section.accepts)),
-        }
-    properties |= {name: {"description": text} for name, text in OTHER_KEYS.items() if name not in properties}
-    own = {name: properties[name] for name in _OF_CODE_BASES}
-    properties |= {name: {"description": found["description"]} for name, found in own.items()}
-    typed: dict[str, Schema] = {name: {"dataset": _TYPED, "sampler": _TYPED} for name in _LOADERS}
-    typed["optim_wrapper"] = {"optimizer": _TYPED}
+        name = section.name
+        descriptions[name] = {"description": f"{meanings[name]} Accepts {section.description}."}
+        schema = _nullable(_section(name, section.accepts))
+        properties[name] = {**descriptions[name], **_default(parameters[name].default), **schema}
+    is_own = {"properties": {"default_scope": {"enum": _OWN_SCOPES}}}
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "footplate config",
         "description": "A second-generation config. Other top-level names are variables.",
         "type": "object",
-        "properties": properties,
-        "allOf": [
-            {"if": {"properties": {"default_scope": {"enum": _OWN_SCOPES}}}, "then": {"properties": own}},
-        ],
-        **_if_present("_base_", {}, {"properties": {name: {"properties": parts} for name, parts in typed.items()}}),
-        "$defs": {name: found for each in registries for name, found in _definitions(each).items()},
+        "properties": properties | {name: descriptions[name] for name in _OF_CODE_BASES},
+        "allOf": [{"if": is_own, "then": {"properties": {name: properties[name] for name in _OF_CODE_BASES}}}],
+        "$defs": {name: schema for registry in registries for name, schema in _definitions(registry).items()},
     }
 
 
@@ -95,34 +89,27 @@ def describe_arguments(entry: Any) -> dict[str, str]:
 
     Reads `Args:` sections in Google style.
     """
-    found: dict[str, str] = {}
-    for each in reversed(getattr(entry, "__mro__", (entry,))):
-        lines = inspect.cleandoc(vars(each).get("__doc__") or "").splitlines()
-        if "Args:" not in lines:
-            continue
-        name = ""
-        for line in lines[lines.index("Args:") + 1 :]:
-            if line and not line.startswith("    "):
-                break
-            start = _ARGUMENT.match(line)
-            if start:
-                name, found[start[1]] = start[1], start[2]
-            elif name and line:
-                found[name] += f" {line.strip()}"
-    return found
+    descriptions: dict[str, str] = {}
+    for kind in reversed(getattr(entry, "__mro__", (entry,))):
+        _, _, section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nArgs:\n")
+        for argument in _ARGUMENT.finditer(re.split(r"\n(?=\S)", section)[0]):
+            descriptions[argument[1]] = " ".join(argument[2].split())
+    return descriptions
 
 
 def _section(name: str, accepts: Any) -> Schema:
     """Returns the schema of a section, without its description."""
     if name.endswith("_dataloader"):  # one dataloader, or a dict of named dataloaders
         loader = _object(FIXED_KEYS[name])
-        loader["properties"] |= {key: {"minimum": least} for key, least in LOADER_COUNTS.items()}
-        loaders = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
-        return {"anyOf": [loader, loaders]}
+        loader["properties"] |= {key: {"minimum": minimum} for key, minimum in LOADER_COUNTS.items()}
+        named = {"type": "object", "properties": {"_delete_": _BOOLEAN}, "additionalProperties": loader}
+        return {"anyOf": [loader, named]}
     if name == "default_hooks":
-        hooks: Schema = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
-        hooks["_delete_"] = {"type": "boolean"}
-        return {"type": "object", "properties": hooks, "additionalProperties": _nullable(_ref("hook"))}
+        hooks: Schema = {
+            key: _nullable(_if_typed(_ref("hook"), _ref(f"hook.{hook['type']}"))) for key, hook in DEFAULT_HOOKS.items()
+        }
+        other = _nullable(_ref("hook"))
+        return {"type": "object", "properties": {"_delete_": _BOOLEAN, **hooks}, "additionalProperties": other}
     if name == "optim_wrapper":
         several = {"type": "object", "not": {"anyOf": [{"required": ["optimizer"]}, {"required": ["constructor"]}]}}
         wrappers = [_ref(f"optimizer wrapper.{kind}") for kind in ("OptimWrapper", "AmpOptimWrapper")]
@@ -130,18 +117,19 @@ def _section(name: str, accepts: Any) -> Schema:
     if name == "train_cfg":
         loops = [_ref(f"loop.{kind}") for kind in ("EpochBasedTrainLoop", "IterBasedTrainLoop")]
         return _if_typed(_ref("loop"), {"anyOf": loops})
-    if name in DEFAULT_TYPES:
-        registry = SECTION_REGISTRIES[name].name
-        return _or_default(f"{registry}.{DEFAULT_TYPES[name]}", registry)
     if name == "data_preprocessor":  # without a type, the model determines its class
         return _if_typed(_ref("model"), {"type": "object"})
     if name in SECTION_REGISTRIES:
-        return {"anyOf": _one_or_many(SECTION_REGISTRIES[name].name)}
+        registry = SECTION_REGISTRIES[name].name
+        if name in DEFAULT_TYPES:
+            return _if_typed(_ref(registry), _ref(f"{registry}.{DEFAULT_TYPES[name]}"))
+        return {"anyOf": _one_or_many(registry)}
     if name == "resume_settings":
         return {"enum": ["keep", "take"]}
+    schemas = _types(accepts)
     if name in FIXED_KEYS:
-        return {"anyOf": [_object(FIXED_KEYS[name], name), *_types(accepts, without="object")]}
-    return {"anyOf": found} if (found := _types(accepts)) else {}
+        schemas = [_object(FIXED_KEYS[name], name), *(schema for schema in schemas if schema["type"] != "object")]
+    return {"anyOf": schemas} if schemas else {}
 
 
 def _definitions(registry: Registry) -> dict[str, Schema]:
@@ -149,87 +137,66 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
 
     The name of the registry maps to a schema that selects an entry by `type`.
     """
-    found: dict[str, Schema] = {}
+    schemas: dict[str, Schema] = {}
     cases = []
     entries = dict(sorted(registry.module_dict.items()))
     for entry_name, entry in entries.items():
         summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
         arguments = arguments_of(entry)
         types, defaults = (arguments.types, arguments.defaults) if arguments is not None else ({}, {})
-        known, meanings = class_arguments(entry, registry), describe_arguments(entry)
-        properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
-        for name in known if known is not None else types:
-            properties[name] = {
-                **({"description": meanings[name]} if name in meanings else {}),
-                **_default(defaults.get(name, inspect.Parameter.empty)),
-                **_value(name, types.get(name, ())),
-            }
-        properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
+        names = class_arguments(entry, registry)
+        meanings = {name: {"description": text} for name, text in describe_arguments(entry).items()}
+        properties: Schema = {name: {} for name in ("type", *EXTRA_ARGUMENTS.get(registry, ()))}
+        properties |= {"_scope_": {"type": "string"}, "_delete_": _BOOLEAN}
+        for name in types if names is None else names:
+            default = _default(defaults.get(name, inspect.Parameter.empty))
+            properties[name] = {**meanings.get(name, {}), **default, **_value(name, types.get(name, ()))}
         key = f"{registry.name}.{entry_name}"
-        found[key] = {
-            **({"description": summary} if summary else {}),
-            "type": "object",
-            "properties": properties,
-            **({"additionalProperties": False} if known is not None else {}),
-        }
-        names = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
-        cases.append({"if": {**_TYPED, "properties": {"type": {"enum": names}}}, "then": _ref(key)})
-    found[registry.name] = {
-        "type": "object",
-        "properties": {"type": {"description": f"The name of a {registry.noun}.", "examples": list(entries)}},
-        "allOf": cases,
-    }
-    return found
+        schemas[key] = {"description": summary, "type": "object", "properties": properties}
+        if names is not None:
+            schemas[key]["additionalProperties"] = False
+        scoped = [entry_name, f"{registry.scope}.{entry_name}", f"mmengine.{entry_name}"]
+        cases.append({"if": {**_TYPED, "properties": {"type": {"enum": scoped}}}, "then": _ref(key)})
+    kinds = {"description": f"The name of a {registry.noun}.", "examples": list(entries)}
+    schemas[registry.name] = {"type": "object", "properties": {"type": kinds}, "allOf": cases}
+    return schemas
 
 
 def _value(name: str, types: tuple[type, ...] = ()) -> Schema:
     """Returns the schema of an argument's value, given the types that its class accepts."""
     if name in NESTED_REGISTRIES:
-        parts = _one_or_many(NESTED_REGISTRIES[name].name)
-        return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
-    found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
-    if not types or len(found) < len(types):  # a config file cannot contain a type, or can express it in other ways
+        return {"anyOf": [*_one_or_many(NESTED_REGISTRIES[name].name), {"type": "array"}, {"type": "null"}, _TEMPLATE]}
+    if not types or not all(kind in _JSON_TYPES for kind in types):  # a config file can express them in other ways
         return {}
-    return (
-        {"type": list(dict.fromkeys(found))}
-        if str in types
-        else {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"]}
-    )
+    names = list(dict.fromkeys(_JSON_TYPES[kind] for kind in types))
+    return {"type": names} if "string" in names else {**_TEMPLATE, "type": [*names, "string"]}
 
 
 def _default(value: Any) -> Schema:
-    is_plain = isinstance(value, _PLAIN) or (
-        isinstance(value, (list, tuple)) and all(isinstance(each, _PLAIN) for each in value)
-    )
-    return {"default": list(value) if isinstance(value, tuple) else value} if is_plain else {}
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(item, _PLAIN) for item in items):
+        return {}
+    return {"default": list(value) if isinstance(value, tuple) else value}
 
 
 def _object(keys: Collection[str], path: str = "") -> Schema:
     """Returns the schema of a section with fixed keys."""
-    properties: Schema = {"_delete_": {"type": "boolean"}}
+    properties: Schema = {"_delete_": _BOOLEAN}
     for key in sorted(keys):
         inner = f"{path}.{key}"
         properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key)
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _types(accepts: Any, without: str = "") -> list[Schema]:
+def _types(accepts: Any) -> list[Schema]:
     """Returns the schemas of the types that a section accepts, or an empty list if a function validates the section."""
     types = accepts if isinstance(accepts, tuple) else ()
-    return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
+    return [{"type": _JSON_TYPES[kind]} for kind in types if kind in _JSON_TYPES]
 
 
 def _if_typed(typed: Schema, default: Schema) -> Schema:
-    return _if_present("type", typed, default)
-
-
-def _if_present(key: str, found: Schema, missing: Schema) -> Schema:
-    return {"if": {"required": [key]}, "then": found, "else": missing}
-
-
-def _or_default(default: str, registry: str) -> Schema:
-    """Returns the schema of a registry entry whose `type` may be omitted."""
-    return _nullable(_if_typed(_ref(registry), _ref(default)))
+    """Returns the schema of a section whose `type` may be omitted."""
+    return {"if": _TYPED, "then": typed, "else": default}
 
 
 def _one_or_many(registry: str) -> list[Schema]:
@@ -237,10 +204,8 @@ def _one_or_many(registry: str) -> list[Schema]:
 
     In a list, entries need a `type`, because a base cannot set it.
     """
-    return [
-        _ref(registry),
-        {"type": "array", "items": {"anyOf": [{**_ref(registry), **_TYPED}, _TEMPLATE, {"type": "array"}]}},
-    ]
+    items = [{**_ref(registry), **_TYPED}, _TEMPLATE, {"type": "array"}]
+    return [_ref(registry), {"type": "array", "items": {"anyOf": items}}]
 
 
 def _ref(name: str) -> Schema:
