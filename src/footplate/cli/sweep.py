@@ -28,7 +28,7 @@ def add_commands(subparsers: Any) -> None:
         "sweep",
         help="try several settings of a config and compare them",
         description="Train a config with different settings, each in its own run, and compare the results. The same "
-        "command continues an interrupted sweep; no setting is tried twice. A trial that runs out of memory does not "
+        "command continues an interrupted sweep; no setting is trained twice. A trial that runs out of memory does not "
         "stop the sweep. Needs optuna: pip install 'footplate[sweep]'.",
         epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )

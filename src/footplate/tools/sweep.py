@@ -59,10 +59,10 @@ class TrialInfo(NamedTuple):
 
     number: int
     values: dict[str, Any]  # by key
-    state: str  # "running", "complete", "pruned", "infeasible", "failed" or "repeated"
+    state: str  # "running", "complete", "pruned", "infeasible" or "failed"
     score: float | None  # the best metric, or the last one if the trial was stopped; None if it was not validated
     folder: str  # the work_dir
-    note: str  # the reason for a failed or infeasible trial, or the trial that this trial repeats
+    note: str  # the reason for a failed or infeasible trial
 
 
 @dataclass
@@ -76,11 +76,12 @@ class _RunningTrial:
     size: int = 0  # of the scalars that were read
     is_pruned: bool = False
 
-    def error(self) -> dict[str, Any]:
-        """Returns the error of the ended process, with at least `type`, `message` and `notes`."""
+    def failure(self) -> tuple[str, str]:
+        """Returns the type and the message of the error with which the process ended."""
         with suppress(OSError, ValueError, KeyError, TypeError):  # killed
-            return {"notes": [], **json.loads(Path(self.folder, _RESULT).read_text())["error"]}
-        return {"type": "", "message": f"the process ended with exit code {self.process.returncode}", "notes": []}
+            error = json.loads(Path(self.folder, _RESULT).read_text())["error"]
+            return error["type"], error["message"]
+        return "", f"the process ended with exit code {self.process.returncode}"
 
 
 def sweep(
@@ -163,9 +164,8 @@ class _Sweep:
         self.cfg, self.settings, self.command, self.on_change = cfg, settings, command, on_change
         self.parameters = {parameter.key: parameter for parameter in parameters}
         self.is_maximized = is_maximized
-        folder = settings.folder
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.storage = f"sqlite:///{os.path.join(folder, 'study.db')}"
+        self.storage = f"sqlite:///{os.path.join(settings.folder, 'study.db')}"
         try:
             self.study = optuna.create_study(
                 storage=self.storage,
@@ -176,25 +176,26 @@ class _Sweep:
                 if settings.prune
                 else optuna.pruners.NopPruner(),
             )
-            earlier = len(self._trials())
-            attributes = self.study.user_attrs
+            # The seed includes the number of earlier trials, so that a continued sweep does not repeat its choices.
+            self.study.sampler = optuna.samplers.TPESampler(seed=settings.seed + len(self._trials()))
+            before = self.study.user_attrs.get("asked")
         except SQLAlchemyError as error:
-            raise DataError(f"the study.db in '{folder}' is damaged", notes=[_NEW_FOLDER]) from error
-        # The seed includes the number of earlier trials, so that a continued sweep does not repeat its choices.
-        self.study.sampler = optuna.samplers.TPESampler(seed=settings.seed + earlier)
-        varied = {
-            key: repr(parameter.choices) if parameter.choices else "a range"
-            for key, parameter in self.parameters.items()
+            message = f"the study.db in '{settings.folder}' is damaged"
+            raise DataError(message, notes=[_NEW_FOLDER]) from error
+        fixed = {key: 0 for key, parameter in self.parameters.items() if not parameter.choices}  # ranges may change
+        asked = {
+            "metric": settings.metric,
+            "parameters": {key: repr(parameter.choices) for key, parameter in self.parameters.items()},
+            "config": sha256_of(with_values(cfg, first_values(parameters) | fixed)),
         }
-        firsts = {**first_values(parameters), **{key: 0 for key, text in varied.items() if text == "a range"}}
-        asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(with_values(cfg, firsts))}
-        before = attributes.get("asked", asked)
-        if before != asked:
-            described = ", ".join(f"{key}: {values}" for key, values in before["parameters"].items())
+        if before not in (None, asked):
             raise ArgumentError(
-                f"the sweep in '{folder}' was started with a different config, metric, keys or choices",
+                f"the sweep in '{settings.folder}' was started with a different config, metric, keys or choices",
                 key="--out",
-                notes=[f"metric {before['metric']}; {described}", _NEW_FOLDER],
+                notes=[
+                    f"Its metric is {before['metric']}, its keys are {', '.join(before['parameters'])}.",
+                    _NEW_FOLDER,
+                ],
             )
         self.study.set_user_attr("asked", asked)
 
@@ -205,9 +206,8 @@ class _Sweep:
             while left > 0 or running:
                 while left > 0 and len(running) < self.settings.workers:
                     left -= 1
-                    started = self._start()
-                    running += [started] if started else []
-                time.sleep(_POLL_INTERVAL if running else 0)
+                    running.append(self._start())
+                time.sleep(_POLL_INTERVAL)
                 for trial in list(running):
                     code = trial.process.poll()  # before the last scores are read
                     self._watch(trial)
@@ -233,22 +233,22 @@ class _Sweep:
 
     def _enqueue(self) -> int:
         """Enqueues the trials whose values are known, and returns the number of trials to run."""
-        trials = self._trials()
-        again = [trial for trial in trials if trial.state == _States.RUNNING]  # the sweep was interrupted or killed
+        again = self._trials(_States.RUNNING)  # the sweep was interrupted or killed
         for trial in again:
             self.study.tell(trial.number, state=_States.FAIL)
+        ended = self._ended_trials()
         if self.settings.retry:
-            complete = {trial.user_attrs.get("config") for trial in trials if trial.state == _States.COMPLETE}
-            failed = {trial.user_attrs.get("config"): trial for trial in trials if "error" in trial.user_attrs}
+            complete = {trial.user_attrs["config"] for trial in ended if trial.state == _States.COMPLETE}
+            failed = {trial.user_attrs["config"]: trial for trial in ended if trial.state == _States.FAIL}
             again += [trial for config, trial in failed.items() if config not in complete]
         for trial in again:
             self.study.enqueue_trial(trial.params)
         if self.settings.retry:
             return len(again)
-        left = self.settings.trials - len(self._ended_trials())
+        left = self.settings.trials - len(ended)
         if not all(parameter.choices for parameter in self.parameters.values()):
             return left
-        for indices in itertools.product(*(range(len(each.choices)) for each in self.parameters.values())):
+        for indices in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters.values())):
             if len(self._trials(_States.WAITING)) >= left:
                 break
             self.study.enqueue_trial(dict(zip(self.parameters, indices, strict=True)), skip_if_exists=True)
@@ -259,28 +259,18 @@ class _Sweep:
 
     def _ended_trials(self) -> list[Any]:
         """Returns the finished trials, without interrupted trials, which another trial continues."""
-        return [
-            trial
-            for trial in self._trials()
-            if trial.state.is_finished() and (trial.state != _States.FAIL or "error" in trial.user_attrs)
-        ]
+        ended = self._trials(_States.COMPLETE, _States.PRUNED, _States.FAIL)
+        return [trial for trial in ended if trial.state != _States.FAIL or "note" in trial.user_attrs]
 
-    def _start(self) -> _RunningTrial | None:
-        """Starts the next trial. Returns None if a complete trial had the same config."""
+    def _start(self) -> _RunningTrial:
+        """Starts the next trial. One with the config of an earlier trial continues the run of that trial."""
         trial = self.study.ask()
         values = {key: parameter.suggest(trial) for key, parameter in self.parameters.items()}
-        cfg = with_values(self.cfg, values)
-        digest = sha256_of(cfg)
+        digest = sha256_of(with_values(self.cfg, values))
         trial.set_user_attr("config", digest)
-        for other in self._trials(_States.COMPLETE):
-            if other.user_attrs.get("config") == digest:
-                trial.set_user_attr("same_as", other.number)
-                self._tell(trial, other.value)
-                return None
         folder = os.path.join(self.settings.folder, digest)
         command = [*self.command(values), "--work-dir", folder, "--json"]
-        if os.path.isdir(folder):
-            command += ["--resume"]
+        command += ["--resume"] if os.path.isdir(folder) else []
         environment, workers = dict(os.environ), self.settings.workers
         if workers > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
@@ -308,7 +298,7 @@ class _Sweep:
             return
         running.size, run = size, read_run(running.folder)
         series = run.find(self.settings.metric, "val")
-        validated = [each.name for each in run.series if each.mode == "val"]
+        validated = [other.name for other in run.series if other.mode == "val"]
         if series is None and validated:
             raise MissingMetricError("the sweep", self.settings.metric, validated, "--metric")
         for at, score in series.points if series else ():
@@ -321,49 +311,39 @@ class _Sweep:
 
     def _end(self, running: _RunningTrial, code: int) -> None:
         """Records the result of a trial whose process has ended."""
-        trial = running.trial
-        error: dict[str, Any] = running.error() if code else {"type": "", "message": "", "notes": []}
-        has_no_memory = error["type"] in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(
-            RuntimeError(error["message"])
-        )
+        trial, scores = running.trial, running.scores.values()
+        kind, message = running.failure() if code else ("", "")
+        state, note, score = _States.COMPLETE, "", None
         if running.is_pruned:
-            self._tell(trial, state=_States.PRUNED)
-        elif code == -signal.SIGKILL or has_no_memory:
-            is_killed = code == -signal.SIGKILL
-            reason = "killed, most likely because memory ran out" if is_killed else "out of memory"
-            trial.set_user_attr("infeasible", reason)
-            self._tell(trial, state=_States.PRUNED)
-        elif error["type"] == "MissingMetricError":
-            missing = MissingMetricError("the sweep", self.settings.metric, [], "--metric")
-            missing.message, missing.notes = error["message"], tuple(error["notes"])
-            raise missing
-        elif error["type"] == "KeyboardInterrupt" or code in (-signal.SIGTERM, -signal.SIGINT):
+            state = _States.PRUNED
+        elif code == -signal.SIGKILL:
+            state, note = _States.PRUNED, "killed, most likely because memory ran out"
+        elif kind in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(RuntimeError(message)):
+            state, note = _States.PRUNED, "out of memory"
+        elif kind == "KeyboardInterrupt" or code in (-signal.SIGTERM, -signal.SIGINT):
             return  # the next start of the sweep continues it
-        elif code or not running.scores:
-            reason = error["message"] or "the run has no validation, or the metric is NaN or infinite in every one"
-            trial.set_user_attr("error", f"{error['type']}: {reason}" if error["type"] else reason)
-            self._tell(trial, state=_States.FAIL)
+        elif code:
+            state, note = _States.FAIL, f"{kind}: {message}" if kind else message
+        elif not scores:
+            state, note = _States.FAIL, "the run has no validation, or the metric is NaN or infinite in every one"
         else:
-            self._tell(trial, (max if self.is_maximized else min)(running.scores.values()))
-
-    def _tell(self, trial: Any, value: float | None = None, state: Any = None) -> None:
-        self.study.tell(trial, value, state=state)
+            score = (max if self.is_maximized else min)(scores)
+        if note:
+            trial.set_user_attr("note", note)
+        self.study.tell(trial, score, state=state)
         self.on_change(next(info for info in self.describe_trials() if info.number == trial.number))
 
     def describe_trials(self) -> list[TrialInfo]:
         """Returns the finished trials of the study, the best first."""
         infos = []
         for trial in self._ended_trials():
-            attributes, state = trial.user_attrs, {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
-            note = str(attributes.get("error", ""))
-            if "infeasible" in attributes:
-                state, note = "infeasible", str(attributes["infeasible"])
-            elif "same_as" in attributes:
-                state, note = "repeated", f"same as trial {attributes['same_as']}"
+            state, note = trial.state.name.lower(), trial.user_attrs.get("note", "")
+            if note:
+                state = "failed" if state == "fail" else "infeasible"
             scores = [score for score in (*trial.intermediate_values.values(), trial.value) if score is not None]
             values = {key: self.parameters[key].value_of(value) for key, value in trial.params.items()}
-            folder = os.path.join(self.settings.folder, attributes["config"])
+            folder = os.path.join(self.settings.folder, trial.user_attrs["config"])
             infos.append(TrialInfo(trial.number, values, state, scores[-1] if scores else None, folder, note))
         sign = -1 if self.is_maximized else 1
-        order = ("complete", "repeated", "pruned", "infeasible", "failed")
+        order = ("complete", "pruned", "infeasible", "failed")
         return sorted(infos, key=lambda info: (order.index(info.state), sign * (info.score or 0)))
