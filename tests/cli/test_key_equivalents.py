@@ -66,14 +66,6 @@ def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Comm
     assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
 
 
-@pytest.mark.parametrize("section", ["train_cfg", "runner"])
-def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Command, section: str) -> None:
-    (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', max_epochs=3)\n")
-    code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.max_iters=2")
-    assert (code, errors.splitlines()[0]) == (2, "error: this config measures training in epochs")
-    assert errors.splitlines()[-1] == f"  did you mean '{section}.max_epochs'?"
-
-
 @pytest.mark.parametrize(
     "written",
     [

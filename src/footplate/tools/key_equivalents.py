@@ -10,13 +10,6 @@ if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
     from footplate.config.overrides import AcceptedKeys
 
-# Pairs of keys; a config contains at most one key of each pair.
-_ALTERNATIVES = (
-    ("train_cfg.max_epochs", "train_cfg.max_iters"),
-    ("runner.max_epochs", "runner.max_iters"),
-    ("total_epochs", "total_iters"),
-)
-
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
     """Returns the equivalent of a key in the generation of a config, or None if there is no such key.
@@ -51,16 +44,13 @@ def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str
     if not is_first:
         return config_keys.accepted_keys(mapping, parts)
     here = tuple(parts)
-    # The length of a run has one unit.
-    excluded = {pair[1 - pair.index(path)] for pair in _ALTERNATIVES for path in pair if _has_key(cfg, path)}
     if not parts:
-        return keys_read(cfg) - excluded
-    found = {
-        old[len(here)] for move in KEY_MAP for old in move.old if old[: len(here)] == here and len(old) > len(here)
-    }
+        return keys_read(cfg)
+    old_keys = (old for move in KEY_MAP for old in move.old if len(old) > len(here))
+    keys = {old[len(here)] for old in old_keys if old[: len(here)] == here}
     for there in counterparts((*here, "*"), of_first=False):
-        found.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
-    return {key for key in found - {"*"} if ".".join((*here, key)) not in excluded}
+        keys.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
+    return keys - {"*"}
 
 
 def apply_known(cfg: "Config", overrides: Iterable[str], accepted: "AcceptedKeys" = accepted_keys) -> None:
@@ -87,13 +77,6 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
         here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
         message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
         return OverrideError(message, origin=error.origin, suggestion=key)
-    for pair in _ALTERNATIVES:
-        other = pair[1 - pair.index(path)] if path in pair else None
-        if other is not None and _has_key(cfg, other):
-            unit = "iterations" if "iters" in other else "epochs"
-            return OverrideError(
-                f"this config measures training in {unit}", key=path, origin=error.origin, suggestion=other
-            )
     return error
 
 
