@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import gradients, write_gradients
+from footplate.openmmlab.operators.sampling import gradients, operators
 
 
 class _Convolution(NamedTuple):
@@ -82,26 +82,15 @@ def _convolution(settings: dict[str, int]) -> _Convolution:
     return _Convolution(stride, padding, dilation, settings["group"], settings["deformable_group"])
 
 
-def deform_conv_forward(
-    input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **settings: int
-) -> None:
-    """Computes a deformable convolution and writes it to `output`. `columns` and `ones` are not used."""
-    output.copy_(_convolution(settings).apply(input, offset, weight).view_as(output))
+def _deform_conv(input: Tensor, offset: Tensor, weight: Tensor, **settings: int) -> Tensor:
+    return _convolution(settings).apply(input, offset, weight)
 
 
-def deform_conv_backward_input(
-    input: Tensor,
-    offset: Tensor,
-    grad_output: Tensor,
-    grad_input: Tensor,
-    grad_offset: Tensor,
-    weight: Tensor,
-    columns: Tensor,
-    **settings: int,
-) -> None:
-    """Writes the gradients with respect to the input and the offset to `grad_input` and `grad_offset`."""
-    convolution, targets = _convolution(settings), (grad_input, grad_offset)
-    write_gradients(targets, lambda x, shift: convolution.apply(x, shift, weight), (input, offset), grad_output)
+deform_conv_forward, deform_conv_backward_input = operators(
+    _deform_conv,
+    forward="input weight offset output columns ones",
+    backward="input offset grad_output grad_input grad_offset weight columns",
+)
 
 
 def deform_conv_backward_parameters(
@@ -115,51 +104,24 @@ def deform_conv_backward_parameters(
     **settings: int,
 ) -> None:
     """Adds `scale` times the gradient with respect to the weight to `grad_weight`."""
-    convolution = _convolution(settings)
-    weight = torch.zeros_like(grad_weight)
-    (found,) = gradients(lambda weight: convolution.apply(input, offset, weight), (weight,), grad_output)
-    grad_weight.add_(found, alpha=scale)
+    weight = torch.zeros_like(grad_weight)  # the convolution is linear in its weight
+    (gradient,) = gradients(lambda weight: _deform_conv(input, offset, weight, **settings), (weight,), grad_output)
+    grad_weight.add_(gradient, alpha=scale)
 
 
-def modulated_deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    with_bias: bool,
-    **settings: int,
-) -> None:
-    """Computes a modulated deformable convolution and writes it to `output`. `ones` and `columns` are not used."""
-    found = _convolution(settings).apply(input, offset, weight, mask)
-    output.copy_((found + bias[:, None, None] if with_bias else found).view_as(output))
+def _modulated_deform_conv(
+    input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor, with_bias: bool, **settings: int
+) -> Tensor:
+    output = _convolution(settings).apply(input, offset, weight, mask)
+    return output + bias[:, None, None] if with_bias else output + 0 * bias.sum()
 
 
-def modulated_deform_conv_backward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    columns: Tensor,
-    grad_input: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
-    with_bias: bool,
-    **settings: int,
-) -> None:
-    """Computes the gradients from `grad_output` and writes them to the other `grad_*` tensors."""
-    targets = (grad_input, grad_offset, grad_weight, grad_mask)
-    write_gradients(targets, _convolution(settings).apply, (input, offset, weight, mask), grad_output)
-    if with_bias:
-        grad_bias.copy_(grad_output.sum((0, 2, 3)))
+modulated_deform_conv_forward, modulated_deform_conv_backward = operators(
+    _modulated_deform_conv,
+    forward="input weight bias ones offset mask output columns",
+    backward="input weight bias ones offset mask columns grad_input grad_weight grad_bias grad_offset grad_mask "
+    "grad_output",
+)
 
 
 def ms_deform_attn_forward(
@@ -194,24 +156,9 @@ def ms_deform_attn_forward(
     return attended.view(count, heads * channels, queries).transpose(1, 2)
 
 
-def ms_deform_attn_backward(
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-    grad_output: Tensor,
-    grad_value: Tensor,
-    grad_sampling_loc: Tensor,
-    grad_attn_weight: Tensor,
-    im2col_step: int,
-) -> None:
-    """Computes the gradients from `grad_output` and writes them to the other `grad_*` tensors."""
-    targets = (grad_value, grad_sampling_loc, grad_attn_weight)
-    inputs = (value, sampling_locations, attention_weights)
-
-    def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        levels = (value_spatial_shapes, value_level_start_index)
-        return ms_deform_attn_forward(value, *levels, locations, weights, im2col_step)
-
-    write_gradients(targets, attend, inputs, grad_output)
+_, ms_deform_attn_backward = operators(
+    ms_deform_attn_forward,
+    forward="value value_spatial_shapes value_level_start_index sampling_locations attention_weights",
+    backward="value value_spatial_shapes value_level_start_index sampling_locations attention_weights grad_output "
+    "grad_value grad_sampling_locations grad_attention_weights",
+)

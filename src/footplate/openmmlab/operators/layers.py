@@ -13,16 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import adjoint, write_gradients
+from footplate.openmmlab.operators.sampling import gradients, operators
 
 
 def _smallest(like: Tensor) -> float:
     return float(torch.finfo(like.dtype).tiny)
 
 
-def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    positive = target[:, None] == torch.arange(logits.size(1), device=logits.device)
-    probability = logits.sigmoid()
+def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Returns the focal loss (N, C) of logits (N, C) for class indices (N,).
+
+    Index C is the background. `weight` contains one factor for each class, or is empty.
+    """
+    positive = target[:, None] == torch.arange(input.size(1), device=input.device)
+    probability = input.sigmoid()
     chance = torch.where(positive, probability, 1 - probability)
     balance = torch.where(positive, alpha, 1 - alpha)
     loss = -balance * (1 - chance) ** gamma * chance.clamp(min=_smallest(chance)).log()
@@ -31,23 +35,9 @@ def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
     return loss
 
 
-def sigmoid_focal_loss_forward(
-    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
-) -> None:
-    """Writes the focal loss of logits (N, C) for class indices (N,) to `output`, (N, C).
-
-    Index C is the background. `weight` contains one factor for each class, or is empty.
-    """
-    output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
-
-
-def sigmoid_focal_loss_backward(
-    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
-) -> None:
-    """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`."""
-    settings = (target, weight, gamma, alpha)
-    ones = torch.ones_like(input)
-    write_gradients((grad_input,), lambda logits: _sigmoid_focal_loss(logits, *settings), (input,), ones)
+sigmoid_focal_loss_forward, sigmoid_focal_loss_backward = operators(
+    _sigmoid_focal_loss, forward="input target weight output", backward="input target weight grad_input"
+)
 
 
 def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
@@ -71,9 +61,8 @@ def softmax_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Writes the gradient of the sum of the losses with respect to the logits to `grad_input`; `buff` is not used."""
-    settings = (target, weight, gamma, alpha)
-    ones = torch.ones_like(input[:, 0])
-    write_gradients((grad_input,), lambda logits: _softmax_focal_loss(logits, *settings), (input.log(),), ones)
+    (gradient,) = gradients(lambda logits: _softmax_focal_loss(logits, target, weight, gamma, alpha), (input.log(),))
+    grad_input.copy_(gradient)
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
@@ -86,23 +75,14 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, 
     return output.reshape(count, channels, height * scale_factor, width * scale_factor)
 
 
-def carafe_naive_forward(features: Tensor, masks: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
-    """Writes the upsampled features to `output`, (N, C, s * H, s * W); see `_carafe` for the settings."""
-    output.copy_(_carafe(features, masks, *settings, **named))
-
-
-def carafe_naive_backward(
-    top_grad: Tensor,
-    features: Tensor,
-    masks: Tensor,
-    bottom_grad: Tensor,
-    mask_grad: Tensor,
-    *settings: Any,
-    **named: Any,
-) -> None:
-    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
-    targets, inputs = (bottom_grad, mask_grad), (features, masks)
-    write_gradients(targets, lambda *leaves: _carafe(*leaves, *settings, **named), inputs, top_grad)
+carafe_naive_forward, carafe_naive_backward = operators(
+    _carafe, forward="features masks output", backward="grad_output features masks grad_features grad_masks"
+)
+_, carafe_backward = operators(
+    _carafe,
+    forward="features masks output",
+    backward="grad_output features masks top_buffer hs_buffer bottom_buffer mask_buffer grad_features grad_masks",
+)
 
 
 def carafe_forward(
@@ -123,36 +103,27 @@ def carafe_forward(
     carafe_naive_forward(features, masks, output, *settings, **named)
 
 
-def carafe_backward(
-    top_grad: Tensor,
-    rfeatures: Tensor,
-    masks: Tensor,
-    rtop_grad: Tensor,
-    rbottom_grad_hs: Tensor,
-    rbottom_grad: Tensor,
-    rmask_grad: Tensor,
-    bottom_grad: Tensor,
-    mask_grad: Tensor,
-    *settings: Any,
-    **named: Any,
-) -> None:
-    """Writes the gradients to `bottom_grad` (features) and `mask_grad`; see `_carafe` for the settings."""
-    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *settings, **named)
-
-
 def _psa_mask(
-    mask: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int, w_mask: int, *_: int, **__: int
+    input: Tensor,
+    psa_type: int,
+    num_: int,
+    h_feature: int,
+    w_feature: int,
+    h_mask: int,
+    w_mask: int,
+    *_: int,
+    **__: int,
 ) -> Tensor:
     """Returns the attention map (N, H * W, H, W) of masks (N, h_mask * w_mask, H, W).
 
     Each pixel has a mask over its neighbors. Type 0 (collect) writes the values of a pixel's mask to the column of the
     pixel. Type 1 (distribute) writes them to its row. The other arguments are not used.
     """
-    count, (height, width) = len(mask), mask.shape[2:]
+    count, (height, width) = len(input), input.shape[2:]
     sizes = (h_mask, w_mask, height, width)
-    i, j, y, x = torch.meshgrid(*(torch.arange(size, device=mask.device) for size in sizes), indexing="ij")
-    padded = mask.new_zeros(count, height + h_mask - 1, width + w_mask - 1, height, width)
-    padded[:, y + i, x + j, y, x] = mask.view(count, *sizes)
+    i, j, y, x = torch.meshgrid(*(torch.arange(size, device=input.device) for size in sizes), indexing="ij")
+    padded = input.new_zeros(count, height + h_mask - 1, width + w_mask - 1, height, width)
+    padded[:, y + i, x + j, y, x] = input.view(count, *sizes)
     top, left = (h_mask - 1) // 2, (w_mask - 1) // 2
     output = padded[:, top : top + height, left : left + width]
     if psa_type == 1:
@@ -160,14 +131,7 @@ def _psa_mask(
     return output.reshape(count, height * width, height, width)
 
 
-def psamask_forward(input: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
-    """Writes the attention map of point-wise masks to `output`; see `_psa_mask` for the settings."""
-    output.copy_(_psa_mask(input, *settings, **named))
-
-
-def psamask_backward(grad_output: Tensor, grad_input: Tensor, *settings: Any, **named: Any) -> None:
-    """Writes the gradient with respect to the masks to `grad_input`; see `_psa_mask` for the settings."""
-    grad_input.copy_(adjoint(lambda mask: _psa_mask(mask, *settings, **named), grad_input, grad_output))
+psamask_forward, psamask_backward = operators(_psa_mask, forward="input output", backward="grad_output grad_input")
 
 
 def masked_im2col_forward(
@@ -194,30 +158,25 @@ def masked_col2im_forward(
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.view(channels, -1)
 
 
-def _rotated_filters(weight: Tensor, indices: Tensor) -> Tensor:
+def _rotated_filters(input: Tensor, indices: Tensor) -> Tensor:
     """Returns a filter for each rotation: (O * rotations, I * orientations, kernel height, kernel width).
 
     Args:
-        weight: (O, I, orientations, kernel height, kernel width).
+        input: The weights, (O, I, orientations, kernel height, kernel width).
         indices: The position of each weight under each rotation, starting with 1: (orientations, kernel height, kernel
             width, rotations).
     """
-    out_channels, in_channels, orientations, kernel_height, kernel_width = weight.shape
+    out_channels, in_channels, orientations, kernel_height, kernel_width = input.shape
     places = indices.flatten(0, 2).long() - 1  # (weights of a filter, rotations)
     source = torch.empty_like(places)
-    source.scatter_(0, places, torch.arange(len(places), device=weight.device)[:, None].expand_as(places))
-    rotated = weight.flatten(2)[:, :, source.T].transpose(1, 2)
+    source.scatter_(0, places, torch.arange(len(places), device=input.device)[:, None].expand_as(places))
+    rotated = input.flatten(2)[:, :, source.T].transpose(1, 2)
     return rotated.reshape(-1, in_channels * orientations, kernel_height, kernel_width)
 
 
-def active_rotated_filter_forward(input: Tensor, indices: Tensor, output: Tensor) -> None:
-    """Writes the rotated filters to `output`."""
-    output.copy_(_rotated_filters(input, indices))
-
-
-def active_rotated_filter_backward(grad_out: Tensor, indices: Tensor, grad_in: Tensor) -> None:
-    """Writes the gradient with respect to the weights to `grad_in`."""
-    grad_in.copy_(adjoint(lambda weight: _rotated_filters(weight, indices), grad_in, grad_out))
+active_rotated_filter_forward, active_rotated_filter_backward = operators(
+    _rotated_filters, forward="input indices output", backward="grad_output indices grad_input"
+)
 
 
 def pixel_group(

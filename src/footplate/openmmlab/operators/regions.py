@@ -7,12 +7,12 @@ Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., 
 (2017); Qiu et al., BorderDet (2020); Yang et al., R3Det (2021).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from footplate.openmmlab.operators.sampling import adjoint, bilinear_corners, pixel_rows, weighted_rows, write_gradients
+from footplate.openmmlab.operators.sampling import bilinear_corners, gradients, operators, pixel_rows, weighted_rows
 
 
 class _Samples(NamedTuple):
@@ -176,7 +176,8 @@ def roi_align_backward(
     bins = (aligned_height, aligned_width)
     if pool_mode == 1:
         points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
-        grad_input.copy_(adjoint(lambda features: _mean_of_bins(features, points, bins), grad_input, grad_output))
+        zeros = torch.zeros_like(grad_input)  # the mean is linear
+        grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
         return
     channels, height, width = grad_input.shape[1:]
     indices, weights = bilinear_corners(argmax_y, argmax_x, height, width)
@@ -241,7 +242,7 @@ def roi_pool_backward(
 
 
 def _roi_align_rotated(
-    features: Tensor,
+    input: Tensor,
     rois: Tensor,
     pooled_height: int,
     pooled_width: int,
@@ -264,27 +265,18 @@ def _roi_align_rotated(
     cos, sin = angle.cos()[roi], angle.sin()[roi]
     y = down * cos - across * sin + center_y[roi]
     x = down * sin + across * cos + center_x[roi]
-    return _mean_of_bins(features, _Points(samples, rois[:, 0].long()[roi], y, x), bins)
+    return _mean_of_bins(input, _Points(samples, rois[:, 0].long()[roi], y, x), bins)
 
 
-def roi_align_rotated_forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
-    """Writes RoIAlign over rotated RoIs to `output`; see `_roi_align_rotated` for the settings."""
-    output.copy_(_roi_align_rotated(input, rois, *settings, **named))
-
-
-def roi_align_rotated_backward(
-    grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any
-) -> None:
-    """Writes the gradient with respect to the input to `grad_input`; see `_roi_align_rotated` for the settings."""
-    grad_input.copy_(
-        adjoint(lambda features: _roi_align_rotated(features, rois, *settings, **named), grad_input, grad_output)
-    )
+roi_align_rotated_forward, roi_align_rotated_backward = operators(
+    _roi_align_rotated, forward="input rois output", backward="grad_output rois grad_input"
+)
 
 
 def _deform_roi_pool(
-    features: Tensor,
-    offset: Tensor,
+    input: Tensor,
     rois: Tensor,
+    offset: Tensor,
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
@@ -301,35 +293,14 @@ def _deform_roi_pool(
         size = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale * gamma
         shift = (offset.flatten(2) * size[:, :, None]).transpose(1, 2).reshape(-1, 2)[points.samples.bin]
         points = points._replace(x=points.x + shift[:, 0], y=points.y + shift[:, 1])
-    return _mean_of_bins(features, points, bins)
+    return _mean_of_bins(input, points, bins)
 
 
-def deform_roi_pool_forward(
-    input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, *settings: Any, **named: Any
-) -> None:
-    """Writes deformable RoI pooling to `output`; see `_deform_roi_pool` for the settings."""
-    output.copy_(_deform_roi_pool(input, offset, rois, *settings, **named))
-
-
-def deform_roi_pool_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    rois: Tensor,
-    offset: Tensor,
-    grad_input: Tensor,
-    grad_offset: Tensor,
-    *settings: Any,
-    **named: Any,
-) -> None:
-    """Writes the gradients to `grad_input` and `grad_offset`; see `_deform_roi_pool` for the settings."""
-
-    def pool(features: Tensor, shifts: Tensor = offset) -> Tensor:
-        return _deform_roi_pool(features, shifts, rois, *settings, **named)
-
-    if offset.numel():
-        write_gradients((grad_input, grad_offset), pool, (input, offset), grad_output)
-    else:
-        write_gradients((grad_input,), pool, (input,), grad_output)
+deform_roi_pool_forward, deform_roi_pool_backward = operators(
+    _deform_roi_pool,
+    forward="input rois offset output",
+    backward="grad_output input rois offset grad_input grad_offset",
+)
 
 
 def _border_points(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
@@ -385,7 +356,10 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds samples at the center of each pixel's box, and at its corners if `points` is 5, to the features."""
+    """Adds samples at the center of each pixel's box, and at its corners if `points` is 5, to features (N, C, H, W).
+
+    `boxes` is (N, H, W, 5): center y, center x, width, height in pixels, angle in radians.
+    """
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]
@@ -402,19 +376,6 @@ def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float
     return features + sampled.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
-def rotated_feature_align_forward(
-    features: Tensor, best_bboxes: Tensor, output: Tensor, spatial_scale: float, points: int
-) -> None:
-    """Writes the realigned features (N, C, H, W) to `output`.
-
-    `best_bboxes` is (N, H, W, 5): center y, center x, width, height in pixels, angle in radians.
-    """
-    output.copy_(_rotated_feature_align(features, best_bboxes, spatial_scale, points))
-
-
-def rotated_feature_align_backward(
-    top_grad: Tensor, best_bboxes: Tensor, bottom_grad: Tensor, spatial_scale: float, points: int
-) -> None:
-    """Writes the gradient with respect to the features to `bottom_grad`."""
-    settings = (best_bboxes, spatial_scale, points)
-    bottom_grad.copy_(adjoint(lambda each: _rotated_feature_align(each, *settings), bottom_grad, top_grad))
+rotated_feature_align_forward, rotated_feature_align_backward = operators(
+    _rotated_feature_align, forward="features boxes output", backward="grad_output boxes grad_features"
+)

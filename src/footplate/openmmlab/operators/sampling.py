@@ -1,7 +1,8 @@
 """Bilinear sampling of feature maps, and gradients through autograd, on which the other operators build."""
 
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,22 +66,52 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
     return F.embedding_bag(indices, rows, starts, mode="sum", per_sample_weights=weights)
 
 
-def gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor) -> tuple[Tensor, ...]:
+def gradients(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """Returns the gradients of `(function(*inputs) * grad_output).sum()` with respect to all inputs."""
-    leaves = [each.detach().requires_grad_() for each in inputs]
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     with torch.enable_grad():
         output = function(*leaves)
+    grad_output = torch.ones_like(output) if grad_output is None else grad_output.view_as(output)
     return torch.autograd.grad(output, leaves, grad_output)
 
 
-def write_gradients(
-    targets: tuple[Tensor, ...], function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor
-) -> None:
-    """Writes the results of `gradients` to `targets`."""
-    for target, gradient in zip(targets, gradients(function, inputs, grad_output), strict=True):
-        target.copy_(gradient)
+Operator = Callable[..., None]
 
 
-def adjoint(function: Callable[[Tensor], Tensor], like: Tensor, grad_output: Tensor) -> Tensor:
-    """Returns the gradient of a linear function with respect to an input in the shape of `like`."""
-    return gradients(function, (torch.zeros_like(like),), grad_output)[0]
+def operators(function: Callable[..., Tensor], forward: str, backward: str) -> tuple[Operator, Operator]:
+    """Returns the two operators of mmcv that compute a function of tensors and its gradients.
+
+    Args:
+        function: Returns the output for some of the tensors, named like its parameters, and settings.
+        forward: The names of the tensors that the first operator takes. It writes the result to `output`.
+        backward: The names of the tensors that the second operator takes. It writes the gradient with respect to `x`
+            to `grad_x`, given the gradient of the output as `grad_output`, by default all ones. Inputs that it does
+            not take are zeros, so that the function must be linear in them. Empty inputs have no gradient.
+    """
+    inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]
+
+    def run_forward(*arguments: Any, **settings: Any) -> None:
+        tensors = dict(zip(forward.split(), arguments, strict=False))
+        output = function(*(tensors[name] for name in inputs), *arguments[len(tensors) :], **settings)
+        tensors["output"].copy_(output.view_as(tensors["output"]))
+
+    def run_backward(*arguments: Any, **settings: Any) -> None:
+        tensors = dict(zip(backward.split(), arguments, strict=False))
+        values = {
+            name: tensors[name] if name in tensors else torch.zeros_like(tensors[f"grad_{name}"]) for name in inputs
+        }
+        wanted = [name for name in inputs if f"grad_{name}" in tensors and values[name].numel()]
+
+        def output(*leaves: Tensor) -> Tensor:
+            replaced = {**values, **dict(zip(wanted, leaves, strict=True))}
+            return function(*replaced.values(), *arguments[len(tensors) :], **settings)
+
+        found = gradients(output, tuple(values[name] for name in wanted), tensors.get("grad_output"))
+        for name, gradient in zip(wanted, found, strict=True):
+            tensors[f"grad_{name}"].copy_(gradient)
+
+    for operator in (run_forward, run_backward):
+        operator.__module__ = function.__module__
+    return run_forward, run_backward
