@@ -135,7 +135,18 @@ class CheckpointIO:
         committed: Callable[[], None] = lambda: None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Saves the run in its current state; see `Runner.save_checkpoint`."""
+        """Saves the run in its current state; see `Runner.save_checkpoint`.
+
+        Args:
+            path: The file or folder.
+            save_optimizer: Whether to include the optimizer state.
+            save_param_scheduler: Whether to include the state of the schedules.
+            meta: Additional entries for the checkpoint's `meta`.
+            background: Whether to return once the state is copied and to write it in the background. All ranks must
+                take part.
+            committed: Called after the commit, in the saving thread.
+            failed: Called if the save failed, by a later save or by `saver.wait()`.
+        """
         runner = self._runner
         self.saver.wait()  # the outcome of the previous save belongs to the state
         reshard(runner.model)

@@ -1,6 +1,5 @@
 """The runner. It holds the state of a run and executes the run."""
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, length_of, restore_rng
@@ -168,6 +166,11 @@ class Runner:
     cfg, sections = _alias("resolved.cfg"), _alias("resolved.sections")
     load_from, _load_from = _alias("resume_plan.load_from"), _alias("resume_plan.load_from")
     should_resume, _resume = _alias("resume_plan.resume"), _alias("resume_plan.resume")
+    saver, participants = _alias("checkpoints.saver"), _alias("checkpoints.participants")
+    train_dataloader = _alias("train_loop.dataloader")
+    max_epochs, max_iters, val_interval, val_begin = (
+        _alias(f"train_loop.{name}") for name in ("max_epochs", "max_iters", "val_interval", "val_begin")
+    )
     _hooks, _seed = _alias("hooks"), _alias("seed")
     _train_loop, _val_loop, _test_loop = map(_alias, _LOOPS)
     home, work_dir, log_dir, timestamp = (
@@ -400,10 +403,7 @@ class Runner:
         meta: Mapping[str, Any] | None = None,
         by_epoch: bool = True,
         backend_args: Mapping[str, Any] | None = None,
-        *,
-        background: bool = False,
-        committed: Callable[[], None] = lambda: None,
-        failed: Callable[[], None] = lambda: None,
+        **options: Any,
     ) -> str:
         """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
 
@@ -416,10 +416,7 @@ class Runner:
             meta: Additional entries for the checkpoint's `meta`.
             by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
             backend_args: Ignored; the path determines the storage.
-            background: Whether to return once the state is copied and to write it in the background. All ranks must
-                take part.
-            committed: Called after the commit, in the saving thread.
-            failed: Called if the save failed, by a later save or by `saver.wait()`.
+            options: Further arguments of `CheckpointIO.save`, such as `background`.
 
         Returns:
             The path.
@@ -429,15 +426,8 @@ class Runner:
             NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
         path = os.path.join(out_dir, filename)
-        self.checkpoints.save(
-            path,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta=meta,
-            background=background,
-            committed=committed,
-            failed=failed,
-        )
+        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
+        self.checkpoints.save(path, **parts, meta=meta, **options)
         return path
 
     def load_checkpoint(
@@ -587,25 +577,22 @@ class Runner:
             or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss has gradients for some of them
             sync_bn=self.sections["sync_bn"],
         )
-        if tensor_parallel_size() == 1:
-            return wrapped
-        # Processes that share layers must read the same batches and draw the same random numbers.
+        if tensor_parallel_size() > 1:
+            self._check_tensor_parallel()
+        return wrapped
+
+    def _check_tensor_parallel(self) -> None:
+        """Checks that processes that share layers read the same batches and draw the same random numbers."""
         if (self.sections["randomness"] or {}).get("diff_rank_seed"):
             raise ArgumentError(
-                "diff_rank_seed cannot be combined with tensor_parallel",
-                key="randomness.diff_rank_seed",
-                notes=["Processes that share a layer must draw the same random numbers."],
+                "diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed"
             )
         for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
             loader = self.sections[key]
             if loader is not None and not isinstance(loader, Mapping):
                 raise ArgumentError(
-                    "tensor_parallel requires loaders that are built from a config",
-                    key=key,
-                    found=type(loader),
-                    notes=["Processes that share a layer must read the same batches. Pass the arguments as a dict."],
+                    "tensor_parallel requires loaders that are built from a config", key=key, found=type(loader)
                 )
-        return wrapped
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Builds an evaluator from a config dict, a metric, or a list of these."""
@@ -642,51 +629,38 @@ class Runner:
         return build_visualizer(visualizer, **names)
 
     @property
-    def train_dataloader(self) -> Any:
-        """The loader of the training loop."""
-        return self.train_loop.dataloader
-
-    @property
     def val_dataloader(self) -> Any:
         """The loader of the validation loop, or None."""
-        return self.val_loop.dataloader if self.val_loop else None
+        return getattr(self.val_loop, "dataloader", None)
 
     @property
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None."""
-        return self.test_loop.dataloader if self.test_loop else None
+        return getattr(self.test_loop, "dataloader", None)
 
     @property
     def val_evaluator(self) -> Any:
         """The evaluator of the validation loop, or None."""
-        return self.val_loop.evaluator if self.val_loop else None
+        return getattr(self.val_loop, "evaluator", None)
 
     @property
     def test_evaluator(self) -> Any:
         """The evaluator of the test loop, or None."""
-        return self.test_loop.evaluator if self.test_loop else None
+        return getattr(self.test_loop, "evaluator", None)
 
     @property
     def iter(self) -> int:
         """The number of completed training iterations; without training, that of the loaded checkpoint."""
-        loop = self.built.get("train_loop")
-        return self.checkpoints.position["iter"] if loop is None else loop.iter
+        return self._completed("iter")
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs; without training, that of the loaded checkpoint."""
+        return self._completed("epoch")
+
+    def _completed(self, unit: str) -> int:
         loop = self.built.get("train_loop")
-        return self.checkpoints.position["epoch"] if loop is None else loop.epoch
-
-    @property
-    def max_iters(self) -> int:
-        """The total number of iterations of the run."""
-        return self.train_loop.max_iters
-
-    @property
-    def max_epochs(self) -> int:
-        """The total number of epochs of the run."""
-        return self.train_loop.max_epochs
+        return self.checkpoints.position[unit] if loop is None else getattr(loop, unit)
 
     @property
     def by_epoch(self) -> bool:
@@ -723,13 +697,8 @@ class Runner:
         """The config to record. Without a config, the arguments of the runner are recorded, with objects as text."""
         if self.sections["cfg"] is not None:
             return self.cfg
-        defaults: dict[str, Any] = {}
-        for kind in reversed(type(self).__mro__):  # a subclass may change defaults, and pass on *args and **kwargs
-            if "__init__" in vars(kind):
-                parameters = inspect.signature(vars(kind)["__init__"]).parameters
-                defaults |= {name: each.default for name, each in parameters.items()}
-        given = {name: value for name, value in self.sections.items() if value is not defaults.get(name)}
-        return Config(as_plain(given))
+        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
+        return Config(as_plain(arguments))
 
     def dump_config(self) -> None:
         """Writes the config to the work_dir.
@@ -750,16 +719,6 @@ class Runner:
             )
             path = inside
         write_config(self.cfg, path, signed=True)
-
-    @property
-    def saver(self) -> BackgroundSaver:
-        """Writes the checkpoints of the run."""
-        return self.checkpoints.saver
-
-    @property
-    def participants(self) -> dict[str, Any]:
-        """The components whose state a checkpoint contains. Objects that are added are also saved and restored."""
-        return self.checkpoints.participants
 
     @property
     def is_plain(self) -> bool:
@@ -800,16 +759,6 @@ class Runner:
     def default_scope(self) -> str | None:
         """The registry scope that is searched first."""
         return self.sections["default_scope"]  # type: ignore[no-any-return]
-
-    @property
-    def val_interval(self) -> int:
-        """The number of epochs or iterations between two validations."""
-        return self.train_loop.val_interval
-
-    @property
-    def val_begin(self) -> int:
-        """The first epoch or iteration after which to validate."""
-        return self.train_loop.val_begin
 
     def get_hooks_info(self) -> str:
         """Returns a table of the hooks that act at each event."""

@@ -155,10 +155,10 @@ def _try(cfg: Config, folder: str) -> Trial:
     runner = build_trial(cfg, folder, preflight=True)
     hook = _TrialHook()
     runner.register_hook(hook)
-    # A user's loop may pass other batches to the model, or step several optimizers.
-    has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
     largest: dict[str, Largest] = {}
     with located(cfg):
+        # A user's loop may pass other batches to the model, or step several optimizers.
+        has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:
             with suppress(EarlyExitError):
                 runner.train()
