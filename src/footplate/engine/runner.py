@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.config import Config, as_plain
 from footplate.data import build_dataloader, length_of, restore_rng
@@ -163,6 +164,10 @@ class Runner:
     """
 
     model: Any
+    max_epochs: int
+    max_iters: int
+    saver: BackgroundSaver
+    participants: dict[str, Any]
     cfg, sections = _alias("resolved.cfg"), _alias("resolved.sections")
     load_from, _load_from = _alias("resume_plan.load_from"), _alias("resume_plan.load_from")
     should_resume, _resume = _alias("resume_plan.resume"), _alias("resume_plan.resume")
@@ -426,8 +431,8 @@ class Runner:
             NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
         path = os.path.join(out_dir, filename)
-        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        self.checkpoints.save(path, **parts, meta=meta, **options)
+        options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
+        self.checkpoints.save(path, meta=meta, **options)
         return path
 
     def load_checkpoint(
