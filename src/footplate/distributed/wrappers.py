@@ -58,7 +58,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         module: A BaseModel.
         gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
             bit-exact.
-        kwargs: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
+        settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
             `gradient_as_bucket_view` is True by default.
 
     Raises:
@@ -66,13 +66,13 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """
 
     def __init__(
-        self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **kwargs: Any
+        self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **settings: Any
     ) -> None:
-        check_number("bucket_cap_mb", kwargs.get("bucket_cap_mb"), least=0, optional=True)
+        check_number("bucket_cap_mb", settings.get("bucket_cap_mb"), least=0, optional=True)
         with warnings.catch_warnings():
             # Configs use this argument, which newer versions of torch deprecate.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
+            super().__init__(module, **{"gradient_as_bucket_view": True, **settings})
         self._reduced = [  # the parameters to which the indices in errors refer
             (name, each)
             for name, each in module.named_parameters()
