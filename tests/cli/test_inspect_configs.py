@@ -58,7 +58,7 @@ def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> No
 def test_value_that_the_format_cannot_hold_is_an_error(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", config, "--set", "+x=None", "--dump", "out.toml"]) == 2
     error = capsys.readouterr().err
-    assert "TOML cannot represent None" in error
+    assert "a .toml config cannot represent None" in error
     assert "key x" in error
     assert not Path("out.toml").exists()
 

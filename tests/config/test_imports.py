@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, LazyObject
-from footplate.errors import ConfigError
+from footplate.errors import FootplateError
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
     ],
 )
 def test_failed_imports_report_the_reason(folder: Path, section: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(FootplateError) as caught:
         config_of(folder, section)
     assert message in str(caught.value)
     assert caught.value.origin is not None

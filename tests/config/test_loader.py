@@ -169,12 +169,6 @@ def test_inspecting_a_config_imports_nothing(
     assert not (tmp_path / "mark").exists()
 
 
-def test_base_may_use_variables_that_are_set_before_it(write: Write) -> None:
-    text = "folder = './configs'\nimport os\n_base_ = [os.path.join(folder, 'base.py'), f'{folder}/other.py']\nb = 2\n"
-    cfg = Config.fromfile(write({"main.py": text, "configs/base.py": "a = 1\nb = 1\n", "configs/other.py": "c = 3\n"}))
-    assert (cfg.a, cfg.b, cfg.c, cfg.folder) == (1, 2, 3, "./configs")
-
-
 def execute(text: str) -> Namespace:
     namespace = Namespace("main.py")
     exec(compile(text, "main.py", "exec"), namespace)

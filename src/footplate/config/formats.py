@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.config.imports import LazyObject
 from footplate.config.key_paths import join_path, walk
@@ -21,19 +21,14 @@ _LINE = re.compile(r"line (\d+)")
 _LINE_WIDTH = 88
 
 
-class _Format(NamedTuple):
-    """The types that a format supports in addition to strings, numbers, booleans, lists and dicts with string keys."""
-
-    name: str
-    types: frozenset[type]
-    has_any_keys: bool
-
-
-_PYTHON = _Format("Python", frozenset({type(None), tuple, set, bytes, range}), True)
-_YAML = _Format("YAML", frozenset({type(None), tuple, set, bytes}), True)
-_JSON = _Format("JSON", frozenset({type(None)}), False)
-_TOML = _Format("TOML", frozenset(), False)
-_FORMATS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".toml": _TOML}
+# The types of values that a format supports besides strings, numbers, booleans, lists, and dicts with string keys.
+_TYPES: dict[str, tuple[type, ...]] = {
+    ".py": (type(None), tuple, set, bytes, range),
+    ".yaml": (type(None), tuple, set, bytes),
+    ".yml": (type(None), tuple, set, bytes),
+    ".json": (type(None),),
+    ".toml": (),
+}
 
 
 def read_data(text: str, path: str, suffix: str) -> TracedDict:
@@ -60,7 +55,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
             raise
         line = _LINE.search(str(error))
         origin = Origin(path, int(line[1]) if line else 0)
-        raise ConfigSyntaxError(f"the text is not valid {_FORMATS[suffix].name}: {error}", origin=origin) from error
+        raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {error}", origin=origin) from error
     if not isinstance(value, TracedDict):
         raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=start, found=value)
     for key in value:
@@ -78,11 +73,9 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     Raises:
         ConfigError: The format cannot represent a value.
     """
-    target = _FORMATS[suffix]
-    value = _converted(mapping, target, [])
-    tuples = sum(type(item) is tuple for _, item in walk(mapping)) if tuple not in target.types else 0
-    if tuples:
-        _logger.warning("%s has no tuples. %d tuples were written as lists.", target.name, tuples)
+    value = _converted(mapping, suffix, [])
+    if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk(mapping)):
+        _logger.warning("%s has no tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
         return write_python(value)
     if suffix == ".json":
@@ -98,31 +91,33 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     return PLACEHOLDER_BRACE.sub(r"\\u007b", text)
 
 
-def _converted(value: Any, target: _Format, path: list[Any], origin: Origin | None = None) -> Any:
+def _converted(value: Any, suffix: str, path: list[Any], origin: Origin | None = None) -> Any:
     """Converts the value at a key path to types that a format supports."""
+    types = _TYPES[suffix]
     if isinstance(value, dict):
         result = {}
         for key, item in value.items():
             place = origin_of(value, key)
-            if not path and (key in _RESERVED or (target is _PYTHON and str(key).startswith("__"))):
-                raise ConfigError(f"'{key}' cannot be a top-level key of a {target.name} config", origin=place)
+            if not path and (key in _RESERVED or (suffix == ".py" and str(key).startswith("__"))):
+                raise ConfigError(f"'{key}' cannot be a top-level key of a {suffix} config", origin=place)
             inner = [*path, key if isinstance(key, str) else str(key)]
-            if not isinstance(key, str) and not target.has_any_keys:
-                message = f"the keys of a {target.name} config must be strings"
+            if not isinstance(key, str) and tuple not in types:
+                message = f"the keys of a {suffix} config must be strings"
                 raise ConfigError(message, origin=place, key=join_path(inner), found=key)
-            result[key] = _converted(item, target, inner, place)
+            result[key] = _converted(item, suffix, inner, place)
         return result
-    if type(value) in (list, tuple) or (type(value) is range and range not in target.types):
-        items = [_converted(item, target, [*path, index], origin) for index, item in enumerate(value)]
-        return tuple(items) if type(value) is tuple and tuple in target.types else items
+    if type(value) in (list, tuple) or (type(value) is range and range not in types):
+        items = [_converted(item, suffix, [*path, index], origin) for index, item in enumerate(value)]
+        return tuple(items) if type(value) is tuple and tuple in types else items
     for kind in (bool, str, int, float):
         if isinstance(value, kind):
             return value if type(value) is kind else kind(value)
     name = dotted_name(value)
-    if type(value) in target.types or name:
-        return value if type(value) in target.types else name
+    if type(value) in types or name:
+        return value if type(value) in types else name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
-    raise ConfigError(f"{target.name} cannot represent {described}", origin=origin, key=join_path(path), found=value)
+    message = f"a {suffix} config cannot represent {described}"
+    raise ConfigError(message, origin=origin, key=join_path(path), found=value)
 
 
 def dotted_name(value: object) -> str | None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from footplate.error_context import origin_of
+from footplate.checks import check_keys, check_names
+from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
-from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -37,19 +37,10 @@ def import_custom(config: "Config | ConfigDict") -> None:
             key="custom_imports",
             found=section,
         )
-    imports, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
-    modules = [imports] if isinstance(imports, str) else imports
-    problems = {str(key): f"has no key '{key}'" for key in section if key not in _SECTION_KEYS}
-    if not isinstance(modules, (list, tuple)) or not all(isinstance(module, str) for module in modules):
-        problems["imports"] = "needs a list of module names as `imports`"
-    for key, problem in problems.items():
-        raise ConfigError(
-            f"`custom_imports` {problem}",
-            origin=origin_of(section, key),
-            key=f"custom_imports.{key}",
-            found=section[key],
-            suggestion=nearest(key, _SECTION_KEYS),
-        )
+    check_keys("`custom_imports`", section, _SECTION_KEYS, prefix="custom_imports.")
+    modules, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
+    with at_key("custom_imports"), located(section):
+        modules = check_names("imports", modules)
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for module in modules:

@@ -83,20 +83,30 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     parts: list[Any] = list(split_path(path))
     done: list[Any] = []
     while True:
-        if isinstance(holder, ConfigDict):
-            key, parts = next_key(holder, parts)
-            if key not in holder:
-                raise _missing_key(config, path, holder, [*done, key])
-            value = dict.__getitem__(holder, key)
-        elif isinstance(holder, (list, tuple)):
-            key = _index(holder, parts[0], done, None)
-            parts, value = parts[1:], holder[key]
-        else:
-            raise ConfigError(f"'{join_path(done)}' has no keys: its type is {type(holder).__name__}", found=holder)
+        key, parts = _next_step(holder, parts, done)
         done.append(key)
+        if isinstance(holder, ConfigDict) and key not in holder:
+            raise _missing_key(config, path, holder, done)
         if not parts:
-            return holder, key, value
-        holder = value
+            return holder, key, holder[key]
+        holder = holder[key]
+
+
+def _next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
+    """Returns the next key or index of a path, and the remaining parts. `done` is the path of `holder`.
+
+    Raises:
+        ConfigError: `holder` is neither a dict nor a list, or the path goes past the end of a list.
+    """
+    if isinstance(holder, ConfigDict):
+        return next_key(holder, parts)
+    if not isinstance(holder, (list, tuple)):
+        kind = type(holder).__name__
+        raise ConfigError(f"'{join_path(done)}' has no keys: its type is {kind}", key=join_path(done), found=holder)
+    if not _is_index(parts[0]) or int(parts[0]) >= len(holder):
+        message = f"'{join_path(done)}' is a list of {len(holder)} elements, so it needs an index from 0"
+        raise ConfigError(message, key=join_path([*done, parts[0]]))
+    return int(parts[0]), parts[1:]
 
 
 def paths_ending(config: Any, path: str) -> list[str]:
@@ -129,8 +139,12 @@ def merge_options(
         ConfigError: A path goes through a value that is not a dict, or past the end of a list.
     """
     merge = _Merge(origin, allow_list_keys)
-    for path, value in options.items():
-        merge.put(config, split_path(path) if isinstance(path, str) else [path], copy_as_config_dict(value), [])
+    try:
+        for path, value in options.items():
+            merge.put(config, split_path(path) if isinstance(path, str) else [path], copy_as_config_dict(value), [])
+    except ConfigError as error:
+        error.origin = error.origin or origin
+        raise
 
 
 class _Merge(NamedTuple):
@@ -141,19 +155,10 @@ class _Merge(NamedTuple):
 
     def put(self, holder: Any, parts: list[Any], value: Any, done: list[Any]) -> Any:
         """Sets `value` at the path `parts` in `holder`, and returns the new holder. `done` is the path of `holder`."""
-        if isinstance(holder, ConfigDict):
-            key, rest = next_key(holder, parts)
-            present = dict.get(holder, key, _ABSENT)
-        elif self.list_keys and isinstance(holder, (list, tuple)):
-            key, rest = _index(holder, parts[0], done, self.origin), parts[1:]
-            present = holder[key]
-        else:
-            raise ConfigError(
-                f"'{join_path(done)}' has no keys: its type is {type(holder).__name__}",
-                origin=self.origin,
-                key=join_path([*done, *parts]),
-                found=holder,
-            )
+        if not self.list_keys and isinstance(holder, (list, tuple)):
+            raise ConfigError(f"'{join_path(done)}' is a list, which takes no keys here", key=join_path(done))
+        key, rest = _next_step(holder, parts, done)
+        present = holder[key] if not isinstance(holder, ConfigDict) or key in holder else _ABSENT
         if rest:
             new = self.put(ConfigDict() if present is _ABSENT else present, rest, value, [*done, key])
         else:
@@ -181,7 +186,6 @@ class _Merge(NamedTuple):
             return present
         raise ConfigError(
             f"a dict cannot be merged into a {type(present).__name__}",
-            origin=self.origin,
             key=join_path(done),
             found=present,
             notes=["Add `_delete_=True` to the dict to replace the value."],
@@ -232,19 +236,3 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
 
 def _is_index(part: object) -> bool:
     return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
-
-
-def _index(holder: Sequence[Any], part: Any, done: list[Any], origin: Origin | None) -> int:
-    """Converts `part` of a key path to an index into the list or tuple `holder`."""
-    kind = type(holder).__name__
-    if not _is_index(part):
-        message = f"'{join_path(done)}' has no key '{part}': its type is {kind}, so use an index"
-        raise ConfigError(message, origin=origin, key=join_path([*done, part]))
-    index = int(part)
-    if index >= len(holder):
-        raise ConfigError(
-            f"'{join_path(done)}' has no element {index}: it is a {kind} of {len(holder)} elements, indexed from 0",
-            origin=origin,
-            key=join_path([*done, index]),
-        )
-    return index

@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 
 AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
 _logger = logging.getLogger("footplate.config")
-_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
-_CONSTANTS = {
-    **dict.fromkeys(("None", "null", "~")),
-    **dict.fromkeys(("True", "true", "TRUE"), True),
-    **dict.fromkeys(("False", "false", "FALSE"), False),
-    **dict.fromkeys(("inf", ".inf"), math.inf),
-    **dict.fromkeys(("-inf", "-.inf"), -math.inf),
-    **dict.fromkeys(("nan", ".nan"), math.nan),
-}
+_CONSTANTS = {"null": None, "true": True, "false": False, "inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 
@@ -140,8 +132,6 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
     """
     if present is None or value is None:
         return value
-    if isinstance(present, bool) and isinstance(value, str) and value.casefold() in _SWITCHES:
-        return _SWITCHES[value.casefold()]
     kind = _kind(present)
     if kind != _kind(value):
         advice = "The new value has the wrong type."
@@ -246,9 +236,7 @@ def format_value(value: Any) -> str:
         is_plain = parse_value(value) == value
     except OverrideError:
         is_plain = False
-    if is_plain:
-        return value
-    return repr(value)
+    return value if is_plain else repr(value)
 
 
 class DictAction(argparse.Action):

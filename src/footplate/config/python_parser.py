@@ -83,13 +83,12 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
                 break
     else:
         return None
-    before = tree.body[: tree.body.index(statement)]
     tree.body.remove(statement)
-    is_list = isinstance(value, (ast.List, ast.Tuple)) and all(isinstance(item, ast.Constant) for item in value.elts)
+    items = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
     files: list[tuple[str, Origin]] = []
-    for item in value.elts if is_list and isinstance(value, (ast.List, ast.Tuple)) else [value]:
+    for item in items:
         origin = Origin(path, item.lineno)
-        names = _evaluate_base(item, before, origin)
+        names = _evaluate_base(item, origin)
         for name in names if isinstance(names, (list, tuple)) else [names]:
             if not isinstance(name, str):
                 raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=name)
@@ -97,20 +96,12 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     return files
 
 
-def _evaluate_base(value: ast.expr, before: list[ast.stmt], origin: Origin) -> Any:
-    """Returns a value of `_base_`, which may use the variables that the statements before it set."""
-    variables: dict[str, Any] = {}
+def _evaluate_base(value: ast.expr, origin: Origin) -> Any:
     try:
-        if any(isinstance(node, ast.Name) for node in ast.walk(value)):
-            exec(compile(ast.Module(before, []), origin.file, "exec", dont_inherit=True), variables)
-        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True), variables)
+        return eval(compile(ast.Expression(value), origin.file, "eval", dont_inherit=True))
     except (Exception, SystemExit) as error:
-        raise ConfigError(
-            f"`_base_` cannot be evaluated: {type(error).__name__}: {error} "
-            "(it can use only the variables set before it)",
-            origin=origin,
-            key=BASE,
-        ) from error
+        message = f"`_base_` cannot be evaluated without the rest of the file: {type(error).__name__}: {error}"
+        raise ConfigError(message, origin=origin, key=BASE) from error
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:

@@ -102,14 +102,11 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
         advice = f"Install it: pip install 'footplate[hosts]' {name}" if name else "Install it, or set PYTHONPATH."
         message = f"the package '{package}' of '{package}::{file}' is not installed"
         raise ConfigError(message, origin=asked_at, notes=[advice])
-    for root in roots:
-        for folder in _CONFIG_FOLDERS:
-            path = os.path.normpath(os.path.join(root, *folder, file))
-            for candidate in (path, f"{path}.py"):
-                if os.path.isfile(candidate):
-                    return candidate
-    near = _near_config(package, file)
-    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+    path = _first_file(roots, [os.path.join(*folder, file) for folder in _CONFIG_FOLDERS])
+    if path is None:
+        near = _near_config(package, file)
+        raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+    return path
 
 
 def locate_module(module: str, asked_at: Origin | None = None) -> str:
@@ -119,15 +116,18 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
         ConfigError: The config does not exist.
     """
     package, _, rest = module.partition(".")
-    parts = rest.split(".")
-    for root in _package_folders(package):
-        for candidate in (parts, [".mim", *parts], [os.pardir, *parts]):
-            path = os.path.normpath(os.path.join(root, *candidate) + ".py")
-            if os.path.isfile(path):
-                return path
-    raise ConfigError(
-        f"there is no config '{module}'", origin=asked_at, notes=[f"Check that the package '{package}' is installed."]
-    )
+    file = rest.replace(".", "/")
+    path = _first_file(_package_folders(package), [os.path.join(folder, file) for folder in ("", ".mim", os.pardir)])
+    if path is None:
+        note = f"Check that the package '{package}' is installed."
+        raise ConfigError(f"there is no config '{module}'", origin=asked_at, notes=[note])
+    return path
+
+
+def _first_file(roots: list[str], paths: list[str]) -> str | None:
+    """Returns the first existing file among relative paths, which may lack the suffix `.py`."""
+    candidates = [os.path.normpath(os.path.join(root, path)) for root in roots for path in paths]
+    return next((file for path in candidates for file in (path, f"{path}.py") if os.path.isfile(file)), None)
 
 
 def is_recipe(path: str) -> bool:
