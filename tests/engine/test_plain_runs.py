@@ -290,12 +290,6 @@ def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], wor
     assert len(str(caught.value).splitlines()) <= 5
 
 
-def test_messages_name_the_arguments_of_python(tmp_path: Path) -> None:
-    runner(tmp_path).train()
-    with pytest.raises(ArgumentError, match=r"To resume that run, pass resume=True\.\n.* use another work_dir\."):
-        runner(tmp_path).train()
-
-
 class Quality:
     """A metric with a mistake in `update`."""
 

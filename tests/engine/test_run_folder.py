@@ -82,7 +82,7 @@ def _refused(cfg: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="another run uses the folder '.*out/run'") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
-    assert caught.value.notes[-1] == "Use another work_dir or out_dir, or stop the other run."
+    assert caught.value.notes[-1] == "Use another folder, or stop the other run."
 
 
 def test_run_whose_folder_was_recreated_by_another_run_does_not_save(tmp_path: Path) -> None:

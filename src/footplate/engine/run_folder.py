@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _LOCK = ".lock"
-_SETTINGS = {"work_dir": "another work_dir", "default_hooks.checkpoint.out_dir": "another work_dir or out_dir"}
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
 _MAX_NAMES = 3
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
@@ -71,12 +70,10 @@ def create_log_folder(work_dir: str, name: str) -> str:
     """Creates the log folder of a run and returns its name. Chooses a new name if the folder already exists."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
-        try:
+        with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.join(work_dir, name))
-        except FileExistsError:
-            name = unused_name(work_dir)
-        else:
             return name
+        name = unused_name(work_dir)
 
 
 class RunFolder:
@@ -139,8 +136,8 @@ class RunFolder:
         Raises:
             ArgumentError: Another process uses one of the folders, or they contain checkpoints of another run.
         """
-        is_main, resources = is_main_process(), contextlib.ExitStack()
-        try:
+        is_main = is_main_process()
+        with contextlib.ExitStack() as resources:
             with located(runner.cfg):
                 if for_training:
                     if is_main:
@@ -150,11 +147,10 @@ class RunFolder:
                 self.create(runner)
             records, self.records = self.records, []
             name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
-            path = os.path.join(self.log_dir, name)
             if is_main:
                 os.makedirs(self.log_dir, exist_ok=True)
             limits = runner.sections["log_file"] or {}
-            before = records if is_main else ()
+            path, before = os.path.join(self.log_dir, name), records if is_main else ()
             resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
             resources.enter_context(surviving_streams())
             if is_main:
@@ -164,15 +160,17 @@ class RunFolder:
             except EarlyExitError:
                 raise
             except Exception as error:
-                text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
-                kind = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
-                if is_lost_connection(error):
-                    kind, text = "", f"{LOST_RANK}; see the terminal and rank_*.log"
                 # Only the first rank's error is printed. The traceback of another one is in its own file.
-                _logger.error("The run failed: %s%s", kind, text, extra=NOT_SHOWN, exc_info=not is_main)
+                _logger.error("The run failed: %s", _summary(error), extra=NOT_SHOWN, exc_info=not is_main)
                 raise
-        finally:
-            resources.close()
+
+
+def _summary(error: Exception) -> str:
+    """Returns the first lines of an error on one line."""
+    if is_lost_connection(error):
+        return f"{LOST_RANK}; see the terminal and rank_*.log"
+    text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
+    return text if isinstance(error, FootplateError) else f"{type(error).__name__}: {text}"
 
 
 def _log_start(runner: "Runner") -> None:
@@ -212,13 +210,11 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     try:
         lock.acquire()
     except Timeout:
-        holder, launcher = Path(path).read_text("utf-8", "replace"), ignored_launcher()
-        advice = f"Use {_SETTINGS[key]}, or stop the other run."
-        if launcher:
+        advice = "Use another folder, or stop the other run."
+        if launcher := ignored_launcher():
             advice = f"If a launcher has started both as processes of one run, set launcher='{launcher}'."
-        raise ArgumentError(
-            f"another run uses the folder '{folder}'", key=key, notes=[*([holder] if holder else []), advice]
-        ) from None
+        notes = [Path(path).read_text("utf-8", "replace"), advice]
+        raise ArgumentError(f"another run uses the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
         if error.errno not in LOCKS_UNSUPPORTED:
             raise
@@ -227,11 +223,8 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
         )
         yield lambda: None
         return
-    holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    try:
-        Path(path).write_text(holder, encoding="utf-8")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error  # an error of a write does not name the file
+    process, now = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+    Path(path).write_text(f"process {process} on {socket.gethostname()}, since {now}", encoding="utf-8")
     own = os.stat(path)
 
     def check() -> None:
@@ -242,7 +235,6 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
                 key=key,
             )
 
-    process = os.getpid()
     try:
         yield check
     finally:
@@ -297,32 +289,31 @@ def _refuse_overwriting(runner: "Runner") -> None:
     start = runner.saver.last
     if start is not None and not runner.resume_plan.resume:
         return  # `train` is called again
+    saving = [hook for hook in runner.hooks if hasattr(hook, "folder_in")]
+    folders = {storage.canonical(folder) for folder in (runner.home, *(hook.folder_in(runner) for hook in saving))}
+    is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
-    def existing() -> tuple[list[str], bool]:
-        paths = [path for hook in runner.hooks if hasattr(hook, "overwritten") for path in hook.overwritten(runner)]
-        others = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
-        folders = {storage.canonical(folder) for folder in (runner.home, *others)}
-        if start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders:
-            return paths, True
+    def existing() -> list[str]:
+        paths = [path for hook in saving for path in hook.overwritten(runner)]
+        if is_own:
+            return paths
         stopped = [storage.join(runner.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]
-        resumable = dict.fromkeys(filter(None, [read_pointer(runner.home), *stopped]))
-        return [path for path in resumable if path not in paths and storage.exists(path)] + paths, False
+        resumable = [path for path in (read_pointer(runner.home), *stopped) if path and storage.exists(path)]
+        return list(dict.fromkeys([*paths, *resumable]))
 
-    paths, is_own = compute_on_main(existing)
+    paths = compute_on_main(existing)
     if not paths:
         return
-    folder, names = storage.parent(paths[-1]), list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
+    folder, names = storage.parent(paths[0]), list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
     if is_own:
         _logger.warning("Later checkpoints in '%s' will be replaced: %s.", folder, names)
         return
-    has_path = runner.resume_plan.resume
-    argument, option = ("resume=True, load_from=PATH", "--resume PATH") if has_path else ("resume=True", "--resume")
-    other_folder = "work_dir" if runner.is_plain else "--work-dir (work_dir)"
+    option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else "--resume (resume=True)"
     raise ArgumentError(
         f"'{folder}' contains checkpoints of another run: {names}",
         key="work_dir",
         notes=[
-            f"To resume that run, pass {argument if runner.is_plain else f'{option} ({argument})'}.",
-            f"To keep its checkpoints, use another {other_folder}. To start over here, delete them first.",
+            f"To resume that run, pass {option}.",
+            "To keep its checkpoints, use another --work-dir (work_dir). To start over here, delete them first.",
         ],
     )
