@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -289,7 +289,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     start = runner.saver.last
     if start is not None and not runner.resume_plan.resume:
         return  # `train` is called again
-    saving = [hook for hook in runner.hooks if hasattr(hook, "folder_in")]
+    saving: list[Any] = [hook for hook in runner.hooks if hasattr(hook, "folder_in")]
     folders = {storage.canonical(folder) for folder in (runner.home, *(hook.folder_in(runner) for hook in saving))}
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
