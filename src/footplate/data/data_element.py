@@ -180,7 +180,7 @@ class BaseDataElement:
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Returns a copy in which `to` was applied to all tensors and nested elements; see `Tensor.to`."""
-        return self._map_data(lambda value: value.to(*args, **kwargs) if hasattr(value, "to") else value)
+        return self._call("to", *args, **kwargs)
 
     def cpu(self) -> Self:
         """Returns a copy with all tensors on the CPU."""
@@ -192,11 +192,11 @@ class BaseDataElement:
 
     def pin_memory(self) -> Self:
         """Returns a copy with all tensors in pinned memory. A dataloader with `pin_memory` calls this method."""
-        return self._map_data(lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value)
+        return self._call("pin_memory")
 
     def detach(self) -> Self:
         """Returns a copy with all tensors detached from the autograd graph."""
-        return self._map_data(lambda value: value.detach() if hasattr(value, "detach") else value)
+        return self._call("detach")
 
     def numpy(self) -> Self:
         """Returns a copy with all tensors converted to NumPy arrays."""
@@ -259,6 +259,12 @@ class BaseDataElement:
             lines.append(f"  {name}: {text}")
         body = "\n".join(line.replace("\n", "\n  ") for line in lines)
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Self:
+        """Returns a copy with the results of a method of the values. Values without this method are kept."""
+        return self._map_data(
+            lambda value: getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
+        )
 
     def _map_data(self, convert: Callable[[Any], Any]) -> Self:
         """Returns a copy with the same metainfo and converted data, without calling property setters."""

@@ -1,7 +1,8 @@
 """Data elements that contain annotations and predictions for models, metrics and visualizers."""
 
-import itertools
-from collections.abc import Sequence, Sized
+import functools
+import operator
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,12 +40,7 @@ class InstanceData(BaseDataElement):
         if field_type == "data":
             if not isinstance(value, Sized):
                 raise ArgumentError(f"the field '{name}' of InstanceData must have a length", found=value)
-            for other, present in self.__dict__.items():
-                if other not in (name, "_" + name) and len(present) != len(value):
-                    raise ArgumentError(
-                        f"the fields of InstanceData must have the same length, but '{name}' has {len(value)} "
-                        f"and '{other}' has {len(present)}"
-                    )
+            _check_same(self, name, value, "length", len)
         super().set_field(value, name, dtype, field_type)
 
     @staticmethod
@@ -68,10 +64,8 @@ class InstanceData(BaseDataElement):
                 data[name] = torch.cat(values)
             elif isinstance(value, np.ndarray):
                 data[name] = np.concatenate(values)
-            elif isinstance(value, (list, tuple)):
-                data[name] = type(value)(itertools.chain.from_iterable(values))
-            elif isinstance(value, str):
-                data[name] = "".join(values)
+            elif isinstance(value, (list, tuple, str)):
+                data[name] = functools.reduce(operator.add, values)
             elif hasattr(value, "cat"):
                 data[name] = value.cat(values)
             else:
@@ -125,13 +119,7 @@ class PixelData(BaseDataElement):
                     f"the field '{name}' of PixelData must be a tensor or array of shape (C, H, W) or (H, W)",
                     found=tuple(value.shape) if hasattr(value, "shape") else value,
                 )
-            size = tuple(value.shape[-2:])
-            for other, present in self.__dict__.items():
-                if other not in (name, "_" + name) and tuple(present.shape[-2:]) != size:
-                    raise ArgumentError(
-                        f"the fields of PixelData must have the same height and width, but '{name}' has {size} "
-                        f"and '{other}' has {tuple(present.shape[-2:])}"
-                    )
+            _check_same(self, name, value, "height and width", lambda field: tuple(field.shape[-2:]))
             value = value[None] if value.ndim == 2 else value
         super().set_field(value, name, dtype, field_type)
 
@@ -167,6 +155,16 @@ class LabelData(BaseDataElement):
         return onehot
 
 
+def _check_same(element: BaseDataElement, name: str, value: Any, what: str, measure: Callable[[Any], Any]) -> None:
+    """Raises an ArgumentError if the measure of a new field differs from that of another field."""
+    for other, field in element.__dict__.items():
+        if other not in (name, "_" + name) and measure(field) != measure(value):
+            raise ArgumentError(
+                f"the fields of {type(element).__name__} must have the same {what}, but '{name}' has {measure(value)} "
+                f"and '{other}' has {measure(field)}"
+            )
+
+
 def _as_slice(index: int | slice, length: int) -> slice:
     """Returns a slice of length 1 for an index, so that indexing keeps the dimension."""
     if isinstance(index, slice):
@@ -182,8 +180,7 @@ def _select(value: Any, index: slice | Tensor) -> Any:
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):
         return value[index if isinstance(index, slice) else index.cpu().numpy()]
-    if isinstance(value, (list, tuple)) and isinstance(index, Tensor):
-        return type(value)([value[at] for at in index.tolist()])
-    if isinstance(value, str) and isinstance(index, Tensor):
-        return "".join(value[at] for at in index.tolist())
+    if isinstance(value, (list, tuple, str)) and isinstance(index, Tensor):
+        items = [value[position] for position in index.tolist()]
+        return "".join(items) if isinstance(value, str) else type(value)(items)
     return value[index]

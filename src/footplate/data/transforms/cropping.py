@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from footplate.checks import check_count
 from footplate.data.transforms.geometric import resize_image
-from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform
+from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -84,9 +84,7 @@ class CenterCrop(BaseTransform):
         margins = [(each // 2, each - each // 2) for each in missing] + [(0, 0)] * (image.ndim - 2)
         image = np.pad(image, margins) if any(missing) else image
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        results["img"] = np.ascontiguousarray(image[top : top + height, left : left + width])
-        results["img_shape"] = results["img"].shape[:2]
-        return results
+        return set_image(results, np.ascontiguousarray(image[top : top + height, left : left + width]))
 
 
 @TRANSFORMS.register_module()
@@ -112,16 +110,14 @@ class RandomResizedCrop(BaseTransform):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     ) -> None:
         self.scale = check_size("scale", scale)
-        self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range, most=1)
+        self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
-        results["img"] = resize_image(crop, self.scale)
-        results["img_shape"] = results["img"].shape[:2]
-        return results
+        return set_image(results, resize_image(crop, self.scale))
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Returns left, top, width and height of a random crop, or of a center crop if none of 10 random crops fits."""
@@ -181,13 +177,13 @@ class Pad(BaseTransform):
 
 def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
     """Crops a sample to the rows and columns in `crop`, and removes boxes outside it."""
-    results["img"] = np.ascontiguousarray(results["img"][crop])
+    set_image(results, np.ascontiguousarray(results["img"][crop]))
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])
     if "gt_masks" in results:
         results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, crop[0], crop[1]])
     if "gt_bboxes" in results:
-        height, width = results["img"].shape[:2]
+        height, width = results["img_shape"]
         boxes = results["gt_bboxes"] - np.array([crop[1].start, crop[0].start] * 2, dtype=np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
         is_inside: NDArray[np.bool_] = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -195,5 +191,4 @@ def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str,
         for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_masks"):
             if key in results:
                 results[key] = results[key][is_inside]
-    results["img_shape"] = results["img"].shape[:2]
     return results

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.transforms.pipeline import BaseTransform, check_magnitude, check_range, check_size, log_uniform
+from footplate.data.transforms.pipeline import (
+    BaseTransform,
+    check_pair,
+    check_range,
+    check_size,
+    log_uniform,
+    set_image,
+)
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -49,8 +56,8 @@ class Resize(BaseTransform):
     ) -> None:
         if (scale is None) == (scale_factor is None):
             raise ArgumentError("Resize requires either scale or scale_factor, but not both", key="scale", found=scale)
-        self.scale = None if scale is None else _positive_pair("scale", scale)
-        self.scale_factor = None if scale_factor is None else _positive_pair("scale_factor", scale_factor)
+        self.scale = None if scale is None else check_pair("scale", scale)
+        self.scale_factor = None if scale_factor is None else check_pair("scale_factor", scale_factor)
         self.keep_ratio = keep_ratio
         self.clip_object_border = clip_object_border
 
@@ -64,7 +71,7 @@ class Resize(BaseTransform):
         else:
             across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
         size = (max(1, round(width * across)), max(1, round(height * down)))
-        results["img"] = resize_image(results["img"], size)
+        set_image(results, resize_image(results["img"], size))
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
         if "gt_masks" in results:
@@ -79,7 +86,6 @@ class Resize(BaseTransform):
             results["gt_bboxes"] = boxes
         before = results.get("scale_factor", (1.0, 1.0))
         results["scale_factor"] = (before[0] * factor[0], before[1] * factor[1])
-        results["img_shape"] = results["img"].shape[:2]
         results["keep_ratio"] = self.keep_ratio
         return results
 
@@ -145,9 +151,8 @@ class ResizeEdge(BaseTransform):
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         factor = self.scale / lengths[self.edge]
-        results["img"] = resize_image(results["img"], (max(1, round(width * factor)), max(1, round(height * factor))))
-        results["img_shape"] = results["img"].shape[:2]
-        return results
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        return set_image(results, resize_image(results["img"], size))
 
 
 @TRANSFORMS.register_module()
@@ -200,7 +205,7 @@ class RandomWarp(BaseTransform):
         flip: The probability of a horizontal flip, from 0 to 1.
 
     Raises:
-        ArgumentError: `scale` is not a range of positive numbers, or a number is out of range.
+        ArgumentError: `scale` is not a range, or `flip` is not a probability.
 
     Example:
         >>> import numpy as np
@@ -218,11 +223,11 @@ class RandomWarp(BaseTransform):
         shift: float = 0.0,
         flip: float = 0.0,
     ) -> None:
-        self.turn = check_magnitude("turn", turn)
+        self.turn = turn
         self.scale = check_range("scale", scale)
-        self.stretch = check_magnitude("stretch", stretch)
-        self.shear = check_magnitude("shear", shear)
-        self.shift = check_magnitude("shift", shift)
+        self.stretch = stretch
+        self.shear = shear
+        self.shift = shift
         self.flip = check_fraction("flip", flip)
 
     def transform(self, results: dict[str, object]) -> dict[str, object]:
@@ -253,13 +258,3 @@ def resize_image(
     if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
         return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(size, resampling))
-
-
-def _positive_pair(name: str, value: Any) -> tuple[Any, Any]:
-    """Returns `value` as two positive numbers, which may be floats."""
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in pair):
-        raise ArgumentError(f"{name} must be a number, or two numbers for width and height", key=name, found=value)
-    if min(pair) <= 0:
-        raise ArgumentError(f"{name} must be positive", key=name, found=value)
-    return pair[0], pair[1]

@@ -21,11 +21,7 @@ _ORIENTATION = (
     "set color_type='color_ignore_orientation' in LoadImageFromFile."
 )
 _TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-# Keys of records, samples and the `ann_info` of first-generation records.
-_PIXEL_ANNOTATIONS = (
-    *("instances", "seg_map_path", "bbox", "bboxes", "masks", "keypoints", "seg_map", "proposals"),
-    *("gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map", "gt_semantic_seg"),
-)
+_PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
 
 
@@ -92,14 +88,10 @@ class LoadImageFromFile(BaseTransform):
         """Adds an opened image to the sample. `transform` does the same for an image file."""
         width, height = image.size
         if self.draft is not None:
-            for record in (results, results.get("ann_info") or {}):
-                for key in _PIXEL_ANNOTATIONS:
-                    value = record.get(key)
-                    # Not `if value`, because arrays have no truth value.
-                    is_empty = value is None or (hasattr(value, "__len__") and len(value) == 0)
-                    if not is_empty:
-                        problem = f"'draft' does not support boxes, masks and label maps, but the image has '{key}'"
-                        raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
+            annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
+            if annotation is not None:
+                problem = f"'draft' does not support boxes, masks and label maps, but the image has '{annotation}'"
+                raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))
         is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_oriented else 1

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_fraction
-from footplate.data.transforms.pipeline import BaseTransform, check_magnitude, check_range, log_uniform
+from footplate.data.transforms.pipeline import BaseTransform, check_range, log_uniform
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
@@ -30,7 +30,7 @@ class PhotoMetricDistortion(BaseTransform):
         hue_delta: The maximum rotation of the hue; 180 is a full circle.
 
     Raises:
-        ArgumentError: A delta is negative, or a range is empty or contains negative numbers.
+        ArgumentError: A range is empty or contains negative numbers.
 
     Source: Liu et al., "SSD: Single Shot MultiBox Detector", arXiv:1512.02325.
     """
@@ -42,10 +42,10 @@ class PhotoMetricDistortion(BaseTransform):
         saturation_range: tuple[float, float] = (0.5, 1.5),
         hue_delta: float = 18,
     ) -> None:
-        self.brightness_delta = check_magnitude("brightness_delta", brightness_delta)
-        self.contrast_range = check_range("contrast_range", contrast_range, is_zero_allowed=True)
-        self.saturation_range = check_range("saturation_range", saturation_range, is_zero_allowed=True)
-        self.hue_delta = check_magnitude("hue_delta", hue_delta)
+        self.brightness_delta = brightness_delta
+        self.contrast_range = check_range("contrast_range", contrast_range)
+        self.saturation_range = check_range("saturation_range", saturation_range)
+        self.hue_delta = hue_delta
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img`, a uint8 image ``(H, W)`` or ``(H, W, 3)``."""
@@ -79,11 +79,11 @@ class RandomTone(BaseTransform):
         dim: The maximum fraction of brightness that is removed.
 
     Raises:
-        ArgumentError: `gamma` is negative, or `dim` is not between 0 and 1.
+        ArgumentError: `dim` is not between 0 and 1.
     """
 
     def __init__(self, *, gamma: float = 0.0, dim: float = 0.0) -> None:
-        self.gamma = check_magnitude("gamma", gamma)
+        self.gamma = gamma
         self.dim = check_fraction("dim", dim)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class RandomBlur(BaseTransform):
 
     def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
         self.prob = check_fraction("prob", prob)
-        self.radius = check_range("radius", radius, is_zero_allowed=True)
+        self.radius = check_range("radius", radius)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img`, a uint8 image."""
@@ -131,7 +131,7 @@ class RandomErasing(BaseTransform):
         fill: The value of the erased pixels.
 
     Raises:
-        ArgumentError: `erase_prob` or an area is not between 0 and 1, or a range is empty.
+        ArgumentError: `erase_prob` is not between 0 and 1, or a range is empty.
 
     Source: Zhong et al., "Random Erasing Data Augmentation", arXiv:1708.04896.
     """
@@ -145,7 +145,7 @@ class RandomErasing(BaseTransform):
         fill: int = 0,
     ) -> None:
         self.erase_prob = check_fraction("erase_prob", erase_prob)
-        self.area_range = check_range("area_range", area_range, most=1)
+        self.area_range = check_range("area_range", area_range)
         self.aspect_range = check_range("aspect_range", aspect_range)
         self.fill = fill
 

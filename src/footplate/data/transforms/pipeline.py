@@ -8,8 +8,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
@@ -116,35 +117,37 @@ class TestTimeAug(BaseTransform):
         return {key: [view[key] for view in views] for key in views[0]}
 
 
-def check_range(
-    name: str, value: Sequence[float], *, most: float = math.inf, is_zero_allowed: bool = False
-) -> tuple[float, float]:
-    """Returns `value` if it is a pair of numbers in ascending order, above 0 and up to `most`.
+def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Returns `value` if it is a pair of numbers in ascending order that are not negative.
 
     Raises:
         ArgumentError: `value` is not such a pair.
     """
-    if len(value) == 2:
-        low, high = value
-        if low <= high <= most and (low > 0 or (is_zero_allowed and low == 0)):
-            return low, high
-    zero, limit = "<=" if is_zero_allowed else "<", "" if most == math.inf else f" <= {most:g}"
-    raise ArgumentError(f"{name} must be a range (low, high) with 0 {zero} low <= high{limit}", key=name, found=value)
+    if len(value) != 2 or not 0 <= value[0] <= value[1]:
+        raise ArgumentError(f"{name} must be a range (low, high) with 0 <= low <= high", key=name, found=value)
+    return value[0], value[1]
 
 
-def check_magnitude(name: str, value: float) -> float:
-    """Returns `value` if it is not negative. Otherwise, raises an ArgumentError."""
-    if value < 0:
-        raise ArgumentError(f"{name} must not be negative", key=name, found=value)
-    return value
+def check_pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Returns two positive numbers. A single number is used for both."""
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2:
+        raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=value)
+    for number in pair:
+        check_number(name, number, above=0)
+    return pair
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
     """Returns a size as two positive integers. A single number is used for both."""
-    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2:
-        raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=size)
-    return check_count(name, pair[0]), check_count(name, pair[1])
+    first, second = check_pair(name, size)
+    return check_count(name, first), check_count(name, second)
+
+
+def set_image(results: dict[str, Any], image: NDArray[Any]) -> dict[str, Any]:
+    """Sets `img` and `img_shape` of a sample, and returns the sample."""
+    results["img"], results["img_shape"] = image, image.shape[:2]
+    return results
 
 
 def log_uniform(low: float, high: float) -> float:
