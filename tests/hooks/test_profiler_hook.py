@@ -60,7 +60,7 @@ def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     ("hook", "key", "suggestion"),
     [
         ({"schedule": {"wait": 1, "warm_up": 1}}, "schedule.warm_up", "warmup"),
-        ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready", "log_trace"),
+        ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready.type", "log_trace"),
     ],
 )
 def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | None) -> None:

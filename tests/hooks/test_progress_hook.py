@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
@@ -76,13 +74,6 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
         assert any(part in line for line in lines), part
     assert "\x1b[?25l\x1b[?25h" in shown[0]  # the cursor is visible even if the process is killed
-
-
-def test_only_loss_term_is_not_shown_twice() -> None:
-    progress = ProgressHook()
-    run: Any = SimpleNamespace(iter=3, max_iters=12)
-    progress._read_losses(run, {"loss": torch.tensor(0.5), "loss_ce": torch.tensor(0.5)})
-    assert list(progress._losses) == ["loss"]
 
 
 def test_pipe_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

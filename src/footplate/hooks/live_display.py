@@ -1,6 +1,5 @@
 """Displays of a few lines that are updated in place: at the bottom of a terminal, or in a notebook cell."""
 
-import atexit
 import importlib
 import math
 import sys
@@ -27,7 +26,6 @@ class LiveTerminal:
         self._live = Live(console=Console(file=sys.stdout), auto_refresh=False)
         self._live.start()
         self._live.console.show_cursor(True)  # a killed process cannot restore a hidden cursor
-        atexit.register(self.close)
 
     def show(self, lines: Sequence[RenderableType]) -> None:
         """Replaces the lines."""
@@ -38,7 +36,6 @@ class LiveTerminal:
 
     def close(self) -> None:
         """Leaves the last lines on the screen."""
-        atexit.unregister(self.close)
         logger.live_rows = 0
         self._live.stop()
 
@@ -70,17 +67,14 @@ def is_notebook() -> bool:
 def bar_line(label: str, done: int, length: int | None, *parts: str) -> Table:
     """Returns a line with a progress bar. The length is None if it is unknown."""
     line = Table.grid(padding=(0, 1, 0, 0))
-    parts = (f"{done}/{length}" if length else str(done or "starting"), *parts)
     bar = ProgressBar(length or max(done, 1), done, width=28, complete_style="green", finished_style="green")
-    line.add_row(label, bar, text_line(map(Text, parts)))
+    line.add_row(label, bar, text_line(f"{done}/{length}" if length else str(done or "starting"), *parts))
     return line
 
 
-def text_line(parts: Iterable[Text]) -> Text:
+def text_line(*parts: str | Text) -> Text:
     """Joins parts into a line that ends with an ellipsis if the terminal is too narrow."""
-    line = Text("  ").join(parts)
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+    return Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
 
 
 def loss_text(name: str, values: Iterable[float]) -> Text:

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import profiler
 
-from footplate.checks import check_count, check_keys
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
 
@@ -65,23 +64,16 @@ class ProfilerHook(Hook):
         with_flops: bool = False,
         json_trace_path: str | None = None,
     ) -> None:
-        if not (activity_with_cpu or activity_with_cuda):
-            raise ArgumentError(
-                "activity_with_cpu or activity_with_cuda must be True", key="activity_with_cpu", found=False
-            )
         self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
         self.schedule = None
         if schedule is not None:
             check_keys("schedule", schedule, _SCHEDULE)
-            for name, value in schedule.items():
-                check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
             self.schedule = profiler.schedule(**schedule)
-        if on_trace_ready is not None and (isinstance(on_trace_ready, Mapping) or not callable(on_trace_ready)):
-            _check_handler(on_trace_ready)
+        if on_trace_ready is not None and not callable(on_trace_ready):
+            kind = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
+            check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[kind]))
         self._handler = on_trace_ready
-        if json_trace_path is not None:
-            check_output_path(json_trace_path, key="json_trace_path")
-        self.json_trace_path = json_trace_path
+        self.json_trace_path = json_trace_path and check_output_path(json_trace_path, key="json_trace_path")
         self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
         if activity_with_cuda and torch.cuda.is_available():
             self._activities.append(profiler.ProfilerActivity.CUDA)
@@ -103,7 +95,7 @@ class ProfilerHook(Hook):
                 found=self.profile_times,
             )
         self._profiler = profiler.profile(
-            activities=self._activities or None,
+            activities=self._activities,
             schedule=self.schedule,
             on_trace_ready=self._trace_handler(runner),
             **self._options,
@@ -132,22 +124,22 @@ class ProfilerHook(Hook):
             self._end(runner, runner.iter)
 
     def _end(self, runner: Runner, done: int) -> None:
-        measured, self._profiler = self._profiler, None
-        measured.stop()
+        result, self._profiler = self._profiler, None
+        result.stop()
         runner.logger.info("Profiling ends after iteration %d.", done)
-        if self.json_trace_path is not None and is_main_process():
-            measured.export_chrome_trace(_in_run(runner, self.json_trace_path))
+        if self.json_trace_path and is_main_process():
+            result.export_chrome_trace(_in_run(runner, self.json_trace_path))
 
     def _trace_handler(self, runner: Runner) -> _Handler | None:
-        if not isinstance(self._handler, Mapping):
+        if self._handler is None or callable(self._handler):
             return self._handler
         settings = dict(self._handler)
         kind = settings.pop("type")
         if kind == "log_trace":
-            return lambda found: runner.logger.info("%s", found.key_averages().table(**{"row_limit": 100, **settings}))
+            return lambda trace: runner.logger.info("%s", trace.key_averages().table(**{"row_limit": 100, **settings}))
         if kind == "json_trace":
-            path = settings.get("path", "trace_{}.json")
-            return lambda found: found.export_chrome_trace(_in_run(runner, path.format(found.step_num)))
+            path = _in_run(runner, settings.get("path", "trace_{}.json"))
+            return lambda trace: trace.export_chrome_trace(path.format(trace.step_num))
         folder = _in_run(runner, settings.pop("dir_name", "tb_trace"))
         handler: _Handler = profiler.tensorboard_trace_handler(folder, **settings)
         return handler
@@ -157,18 +149,3 @@ def _in_run(runner: Runner, path: str) -> str:
     joined = output_path(runner.log_dir, path)
     os.makedirs(os.path.dirname(joined), exist_ok=True)
     return joined
-
-
-def _check_handler(cfg: Any) -> None:
-    kind = cfg.get("type") if isinstance(cfg, Mapping) else cfg
-    if kind not in _HANDLERS:
-        raise ArgumentError(
-            f"on_trace_ready must be a function, or a dict whose type is one of {', '.join(_HANDLERS)}",
-            key="on_trace_ready",
-            found=kind,
-            suggestion=nearest(str(kind), _HANDLERS),
-        )
-    check_keys("on_trace_ready", cfg, ("type", *_HANDLERS[kind]))
-    for name in ("path", "dir_name"):
-        if name in cfg:
-            check_output_path(cfg[name], key=f"on_trace_ready.{name}")

@@ -1,23 +1,19 @@
 """Shows the progress of training on a terminal or in a notebook."""
 
-import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from numbers import Real
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.metric_rules import find_rule, is_better, order_metrics
-from footplate.records import memory_in_use
+from footplate.records import memory_in_use, numbers_in
 from footplate.records.message_hub import validation_label
 from footplate.registry import HOOKS
 
@@ -52,7 +48,7 @@ class ProgressHook(Hook):
         self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
         self._losses: dict[str, dict[int, float]] = {}  # the latest value of each section of the run
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest and best value, iteration of the best one
-        self._validation: tuple[int, int | None] | None = None
+        self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
     def before_train(self, runner: Runner) -> None:
         """Opens the display."""
@@ -75,23 +71,23 @@ class ProgressHook(Hook):
         """Redraws the display if enough time has passed since it was last drawn."""
         if self._display is None:
             return
-        done = runner.iter + 1
-        now = time.monotonic()
+        now, done = time.monotonic(), runner.iter + 1
         self._began = self._began or (now, done)
-        due = now - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
-        if done % self.interval == 0 or not self._losses or (due and runner.device.type == "cpu"):
-            self._read_losses(runner, outputs or {})
-        if due:
+        is_due = now - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
+        if done % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
+            section = _SECTIONS * runner.iter // runner.max_iters
+            for key, history in runner.message_hub.log_scalars.items():
+                if key.startswith("train/") and "loss" in key:
+                    self._losses.setdefault(key.removeprefix("train/"), {})[section] = history.current()
+        if is_due:
             self._draw(runner, done)
 
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation."""
         loop: Any = runner.val_loop
-        if self._display is None or loop is None:
-            return
-        lengths = [length_of(runner.val_dataloader)]  # if it is a user's loop
-        if hasattr(loop, "sets"):
-            lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
+        skipped = getattr(loop, "left_out", ())
+        sets = [each for each in getattr(loop, "sets", [loop]) if getattr(each, "name", None) not in skipped]
+        lengths = [length_of(getattr(each, "dataloader", None)) for each in sets]
         self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))
 
     def after_val_iter(
@@ -105,20 +101,16 @@ class ProgressHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Removes the validation line. Stores the metrics and updates the best value of each metric."""
-        if self._validation is None:
-            return
         self._validation = None
         rules = _best_rules(runner)
-        for name, value in (metrics or {}).items():
-            if not isinstance(value, Real) or isinstance(value, bool):
-                continue
+        for name, value in numbers_in(metrics or {}).items():
             rule = rules.get(name) or find_rule(name)
             if rule is None:
                 continue  # unknown whether greater is better, for example for a time
-            _, best, at = self._metrics.get(name, (0.0, math.nan, 0))
-            if math.isnan(best) or is_better(float(value), best, rule):
-                best, at = float(value), runner.iter
-            self._metrics[name] = (float(value), best, at)
+            best, at = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
+            if is_better(value, best, rule):
+                best, at = value, runner.iter
+            self._metrics[name] = (value, best, at)
         self._draw(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
@@ -136,48 +128,34 @@ class ProgressHook(Hook):
     def _draw(self, runner: Runner, done: int) -> None:
         if self._display is None:
             return
-        from rich.text import Text
-
         from footplate.hooks.live_display import bar_line, loss_text, metric_text, text_line
 
         self._drawn_at = time.monotonic()
-        scalars, left = runner.message_hub.log_scalars, "--:--"
+        scalars = runner.message_hub.log_scalars
+        lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *self._pace(runner, done))]
+        now = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
+        if scalars.get("train/lr"):
+            now.append(f"lr {scalars['train/lr'].current():.2e}")
+        names = order_metrics(self._metrics, list(_best_rules(runner)))
+        best = [metric_text(validation_label(name, scalars), *self._metrics[name]) for name in names]
+        lines += [text_line(label, *parts) for label, parts in (("now ", now), ("best", best)) if parts]
+        if self._validation is not None:
+            lines.append(bar_line("valid", *self._validation))
+        self._display.show(lines)
+
+    def _pace(self, runner: Runner, done: int) -> list[str]:
+        """Returns the time left, the speed, the share of time spent waiting for data, and the memory in use."""
+        scalars, left, pace = runner.message_hub.log_scalars, "--:--", []
         if self._began is not None and done > self._began[1]:
             # The average since the first iteration includes validations, saves and all other pauses.
             seconds = (self._drawn_at - self._began[0]) / (done - self._began[1]) * (runner.max_iters - done)
             left = str(timedelta(seconds=round(seconds)))
-        train = [f"left {left}"]
         if scalars.get("train/time") and scalars.get("train/data_time"):
-            pace = max(scalars["train/time"].mean(_WINDOW), 1e-9)
-            train.append(f"{pace:.3g} s/it" if pace >= 1 else f"{1 / pace:.3g} it/s")
-            train.append(f"{scalars['train/data_time'].mean(_WINDOW) / pace:.0%} waiting for data")
-        train.append(f"{memory_in_use(runner.device)} MiB")
-        now = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
-        if scalars.get("train/lr"):
-            now.insert(1, Text(f"lr {scalars['train/lr'].current():.2e}"))
-        best = [
-            metric_text(validation_label(name, scalars), *self._metrics[name])
-            for name in order_metrics(self._metrics, list(_best_rules(runner)))
-        ]
-        lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *train)]
-        lines += [text_line([Text(label), *parts]) for label, parts in (("now ", now), ("best", best)) if parts]
-        lines += [bar_line("valid", *self._validation)] if self._validation else []
-        self._display.show(lines)
-
-    def _read_losses(self, runner: Runner, outputs: Mapping[str, Any]) -> None:
-        """Reads all losses with a single copy from the device."""
-        tensors = {
-            name: value
-            for name, value in outputs.items()
-            if "loss" in name and isinstance(value, torch.Tensor) and value.numel() == 1
-        }
-        if tensors:
-            stacked = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
-            values = dict(zip(tensors, stacked.tolist(), strict=True))
-            if len(values) == 2 and "loss" in values and len(set(map(str, values.values()))) == 1:
-                values = {"loss": values["loss"]}  # the other one is its only term
-            for name in sorted(values, key=lambda name: name != "loss"):
-                self._losses.setdefault(name, {})[_SECTIONS * runner.iter // runner.max_iters] = values[name]
+            duration = max(scalars["train/time"].mean(_WINDOW), 1e-9)
+            waiting = scalars["train/data_time"].mean(_WINDOW) / duration
+            speed = f"{duration:.3g} s/it" if duration >= 1 else f"{1 / duration:.3g} it/s"
+            pace = [speed, f"{waiting:.0%} waiting for data"]
+        return [f"left {left}", *pace, f"{memory_in_use(runner.device)} MiB"]
 
 
 def _best_rules(runner: Runner) -> dict[str, str | None]:
