@@ -84,9 +84,9 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
     Raises:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
     """
-    checked = [check_rule(rule) for rule in rules]
     if len(rules) not in (0, 1, len(metrics)):
         raise ArgumentError("rule must have one value, or one for each metric of save_best", key="rule", found=rules)
+    checked = [check_rule(rule) for rule in rules]
     return checked * len(metrics) if len(rules) == 1 else checked
 
 
@@ -97,18 +97,20 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
     """Returns the metrics of `save_best` in a config of either generation, possibly "auto"."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-    best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
+    best = _best_setting(cfg, "save_best")
     return [best] if isinstance(best, str) else list(best)
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules that a config sets for the metrics of `save_best`."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    stated = hook.get("rule") or (cfg.get("evaluation") or {}).get("rule") or []
-    best = best_metrics(cfg)
+    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
     rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
     return dict(zip(best, rules, strict=True)) if rules else {}
+
+
+def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
+    hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
+    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())
 
 
 def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -119,12 +121,10 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
         first: The metrics of `save_best`. They are always included.
     """
     present = dict.fromkeys(names)
-    ordered = {name: None for name in first if name in present}
-    for name in present:
-        # `support` is a number of samples, which is neither better nor worse.
-        if not is_of_class(name, present) and name.partition(".")[0].rpartition("/")[2] != "support":
-            ordered[name] = None
-    return list(ordered)
+    selected = [name for name in first if name in present]
+    # `support` is a number of samples, which is neither better nor worse.
+    scores = [name for name in present if name.partition(".")[0].rpartition("/")[2] != "support"]
+    return list(dict.fromkeys([*selected, *(name for name in scores if not is_of_class(name, present))]))
 
 
 class MissingMetricError(ArgumentError):
@@ -138,8 +138,7 @@ class MissingMetricError(ArgumentError):
     """
 
     def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
-        written = metric_of_label(name)
-        suggestion = written if written in metrics else nearest(name, metrics)
+        suggestion = nearest(metric_of_label(name), metrics)
         advice = "Add a function or a BaseMetric that computes it to val_evaluator. Values of hooks do not count."
         super().__init__(
             f"{what} selects the metric '{name}', which no evaluator computes",

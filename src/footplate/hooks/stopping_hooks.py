@@ -93,9 +93,9 @@ class EarlyStoppingHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
         """Updates the best value of the metric, and ends training if one of the conditions is met."""
-        metrics = metrics or {}
         if is_skipped(runner, self.monitor):
             return
+        metrics = metrics or {}
         self.check_metrics(tuple(metrics))
         score = check_score(self.monitor, metrics[self.monitor], key="monitor")
         if self._is_better(score, self.best_score, self.min_delta):
@@ -125,19 +125,18 @@ class EarlyStoppingHook(Hook):
         """Restores the state that `state_dict` returned."""
         self.wait_count = read_count(state, "wait_count")
         self.best_score = read_number(state, "best_score")
-        last = state["last_score"]
-        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):  # NaN is possible
-            raise ValueError("'last_score' must be a number or None")
-        self.last_score = last
+        self.last_score = state["last_score"]
 
     def _is_better(self, value: float, than: float, by: float = 0.0) -> bool:
         return self.rule is not None and is_better(value, than, self.rule, by)
 
     def _reason_to_stop(self) -> str:
         score, limit = self.last_score, self.stopping_threshold
-        if score is not None and self.check_finite and not math.isfinite(score):
+        if score is None:
+            return ""
+        if self.check_finite and not math.isfinite(score):
             return f"{self.monitor} is {score}"
-        if score is not None and limit is not None and (score == limit or self._is_better(score, limit)):
+        if limit is not None and (score == limit or self._is_better(score, limit)):
             return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
         if self.wait_count >= self.patience:
             return (
@@ -180,11 +179,8 @@ class TimeLimitHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
         """Requests the end of training when the remaining time is needed for validation and saving."""
-        now = time.monotonic()
-        self._iteration = max(now - self._since, self._iteration * _FADING)
-        self._since = now
-        if not runner.requests.own.out_of_time and now + self._needed(runner) >= self._end:
-            runner.requests.end_for_time()
+        self._iteration = max(self._elapsed(), self._iteration * _FADING)
+        self._end_in_time(runner)
 
     def before_val(self, runner: Runner) -> None:
         """Starts timing validation."""
@@ -192,11 +188,26 @@ class TimeLimitHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Records the duration of a validation, and ends training if there is no time for another one."""
-        now = time.monotonic()
-        self._validation = max(now - self._since, self._validation or 0.0)
+        self._validation = max(self._elapsed(), self._validation or 0.0)
+        if runner.train_loop.in_progress:
+            self._end_in_time(runner)
+
+    def _elapsed(self) -> float:
+        """Returns the seconds since the previous call, or since the start of a validation."""
+        now, since = time.monotonic(), self._since
         self._since = now
-        loop = runner.train_loop
-        if loop.in_progress and not loop.out_of_time and now + self._needed(runner) >= self._end:
+        return now - since
+
+    def _end_in_time(self, runner: Runner) -> None:
+        """Requests the end of training if the next iteration, a validation and two saves may exceed the limit."""
+        self._saving = max(self._saving, runner.saver.seconds)
+        validation = 0.0
+        if runner.val_loop is not None:
+            unknown = (length_of(runner.val_dataloader) or 0) * self._iteration
+            validation = unknown if self._validation is None else self._validation
+        exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
+        needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
+        if not runner.train_loop.out_of_time and self._since + needed >= self._end:
             runner.requests.end_for_time()
 
     def after_run(self, runner: Runner) -> None:
@@ -211,15 +222,5 @@ class TimeLimitHook(Hook):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the durations that `state_dict` returned."""
-        self._validation = None if state.get("validation") is None else read_number(dict(state), "validation")
-        self._saving = read_number(dict(state), "saving")
-
-    def _needed(self, runner: Runner) -> float:
-        """Returns the seconds that the next iteration, the final validation and two checkpoints may take."""
-        self._saving = max(self._saving, runner.saver.seconds)
-        validation = 0.0
-        if runner.val_loop is not None:
-            unknown = (length_of(runner.val_dataloader) or 0) * self._iteration
-            validation = unknown if self._validation is None else self._validation
-        exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
-        return self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
+        self._validation = None if state["validation"] is None else read_number(state, "validation")
+        self._saving = read_number(state, "saving")
