@@ -3,14 +3,13 @@
 import contextlib
 import logging
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
@@ -23,7 +22,6 @@ from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
-from footplate.records import MessageHub
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -32,7 +30,7 @@ _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 CAPTURE = "capture"
 SUFFIX = ".capture"
-_NEEDED = ("optimizer", "param_schedulers", "run")
+_NEEDED = {"optimizer", "param_schedulers", "run"}
 
 
 class NonFiniteHook(Hook):
@@ -65,7 +63,6 @@ class NonFiniteHook(Hook):
             )
         self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
         self._has_warned_of_scale = False
-        self._left = self.interval  # iterations until the next check
 
     def before_train(self, runner: "Runner") -> None:
         """Enables the check of gradients before each step.
@@ -73,7 +70,6 @@ class NonFiniteHook(Hook):
         On an accelerator, unless `on_nonfinite` asks for the check, it is enabled only if the optimizer's kernel can
         skip the step by itself. Any other check would copy to the host in each iteration.
         """
-        self._left = self.interval - runner.iter % self.interval
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
             if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
@@ -91,9 +87,7 @@ class NonFiniteHook(Hook):
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Checks the losses at the end of each interval."""
-        self._left -= 1
-        if self._left == 0:
-            self._left = self.interval
+        if (runner.iter + 1) % self.interval == 0:
             self.check(runner, runner.iter + 1)
 
     def after_train(self, runner: "Runner") -> None:
@@ -129,6 +123,19 @@ class NonFiniteHook(Hook):
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
+        self._warn_of_scale(runner)
+        losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
+        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train step may log no total
+            history = runner.message_hub.log_scalars[key]
+            window = min(self.interval, len(history))
+            if window and not math.isfinite(history.mean(window)):
+                error = _loss_error(runner, done, key, window, [other for other in losses if other != key])
+                if stop or self.loss == "stop":
+                    raise error
+                _logger.warning("%s", error.message)
+                return
+
+    def _warn_of_scale(self, runner: "Runner") -> None:
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
@@ -138,16 +145,6 @@ class NonFiniteHook(Hook):
                     "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next one.",
                     scaler.get_scale(),
                 )
-        losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
-        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train step may log no total
-            history = runner.message_hub.log_scalars[key]
-            window = min(self.interval, len(history))
-            if window and not math.isfinite(history.mean(window)):
-                error = _loss_error(runner, done, key, window)
-                if stop or self.loss == "stop":
-                    raise error
-                _logger.warning("%s", error.message)
-                return
 
 
 def check_weights(runner: "Runner") -> None:
@@ -162,10 +159,8 @@ def check_weights(runner: "Runner") -> None:
     names = nonfinite_weights(unwrap_model(runner.model))
     if names:
         runner.nonfinite.check(runner, done, stop=True)
-        rates = _recorded_rates(runner.message_hub, 1)
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done} (learning rate {rates}), "
-            "so they are not saved",
+            f"the weights contain NaN or infinity after iteration {done}, so they are not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
@@ -177,51 +172,34 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
     Infinity is allowed in buffers, because some contain it on purpose. For a sharded model, all processes must call
     this function, and each checks its own shards.
     """
-    tensors = [local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())]
-    floats = [each for each in tensors if (each.is_floating_point() or each.is_complex()) and each.numel()]
-    parts = [torch.view_as_real(each) if each.is_complex() else each for each in floats]
-    sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in parts]
+    floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
+    # Sums are read together. Only if one of them is non-finite, each tensor is checked.
+    sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in floats]
     names: list[str] = []
-    if sums and not torch.stack(sums).isfinite().all():  # only then, each tensor is checked
-        names += [name for name, each in model.named_parameters() if not local_tensor(each).detach().isfinite().all()]
+    if sums and not torch.stack(sums).isfinite().all():
+        names += [name for name, each in model.named_parameters() if not _real_values(each).isfinite().all()]
         names += [name for name, each in model.named_buffers() if each.isnan().any()]
     return list(dict.fromkeys(chain.from_iterable(gather_objects(names)))) if is_sharded(model) else names
 
 
-def _recorded_rates(hub: MessageHub, back: int) -> str:
-    """Returns the learning rates of all optimizers `back` iterations ago, where 1 is the latest iteration."""
-    histories = [each.data[0] for key, each in hub.log_scalars.items() if re.fullmatch(r"train/(.*\.)?lr", key)]
-    return ", ".join(f"{values[-back]:g}" for values in histories if len(values) >= back) or "unknown"
+def _real_values(tensor: Tensor) -> Tensor:
+    values = local_tensor(tensor).detach()
+    return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", done: int, checked: str, window: int) -> NonFiniteError:
-    """Returns the error for the first non-finite value among the last `window` values of the loss `checked`."""
-    hub = runner.message_hub
-    losses = hub.log_scalars[checked].data[0]
-    latest = losses[-window:]
-    first = int(np.flatnonzero(~np.isfinite(latest))[0])
-    back = window - first  # counted back from the latest value
-    histories = {
-        key: history.data[0]
-        for key, history in hub.log_scalars.items()
-        if key.startswith("train/") and "loss" in key and key != checked
-    }
-    parts = [
-        key.removeprefix("train/")
-        for key, values in histories.items()
-        if len(values) >= back and not math.isfinite(values[-back])
-    ]
-    loss = "loss" if checked == "train/loss" else f"loss '{checked.removeprefix('train/')}'"
-    which = f" ({', '.join(parts)})" if parts else ""
-    before = (
-        f"Before that, the loss was {losses[-back - 1]:g}."
-        if len(losses) > back
-        else "It was non-finite from the start."
-    )
+def _loss_error(runner: "Runner", done: int, key: str, window: int, others: Sequence[str]) -> NonFiniteError:
+    """Returns the error for the first non-finite value among the last `window` values of the loss `key`."""
+    histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *others)}
+    losses = histories.pop(key)
+    back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # counted back from the latest value
+    terms = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
+    first, loss = done - back + 1, "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
+    which = f" ({', '.join(name.removeprefix('train/') for name in terms)})" if terms else ""
+    has_earlier = len(losses) > back
+    before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."
     return NonFiniteError(
-        f"the {loss} has been {latest[first]:g} since iteration {done - back + 1}{which}, "
-        f"learning rate {_recorded_rates(hub, back)}",
-        iteration=done - back + 1,
+        f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
+        iteration=first,
         notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue anyway."],
     )
 
@@ -269,11 +247,8 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     iteration = error.iteration if error.iteration is not None else runner.iter + 1
     origin = runner.saver.last
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
-    missing = [key for key in _NEEDED if origin is not None and key not in checkpoint]
-    if missing:
-        raise CheckpointError(
-            f"The run cannot be resumed from the last good checkpoint '{origin}': it has no '{missing[0]}'."
-        )
+    if origin is not None and not checkpoint.keys() >= _NEEDED:
+        raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
     facts = {
         "iteration": iteration,
         "message": error.message,

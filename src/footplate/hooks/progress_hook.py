@@ -19,6 +19,7 @@ from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
@@ -133,7 +134,7 @@ class ProgressHook(Hook):
         self._drawn_at = time.monotonic()
         scalars = runner.message_hub.log_scalars
         lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *self._pace(runner, done))]
-        now = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
+        now: list[str | Text] = [loss_text(name, curve.values()) for name, curve in self._losses.items()]
         if scalars.get("train/lr"):
             now.append(f"lr {scalars['train/lr'].current():.2e}")
         names = order_metrics(self._metrics, list(_best_rules(runner)))
