@@ -17,38 +17,34 @@ from footplate.data import SampleLoader
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator, format_table
-from footplate.evaluation.metric import RunningSum
 
 
-def running_sum(values: list[int]) -> RunningSum[int]:
-    results: RunningSum[int] = RunningSum(lambda one, other: one + other)
-    results += values
-    return results
+class Sum(BaseMetric[int]):
+    def process(self, data_batch: Any, data_samples: Sequence[int]) -> None:
+        self.results += data_samples
+
+    def compute_metrics(self, results: list[int]) -> dict[str, Any]:
+        return {"sum": sum(results), "entries": len(results)}
+
+    def added(self, one: int, other: int) -> int:
+        return one + other
 
 
-@given(st.lists(st.integers(), max_size=300), st.integers(0, 20))
-def test_last_results_can_be_skipped(values: list[int], beyond: int) -> None:
-    kept = values[: max(len(values) - beyond, 0)]
-    assert running_sum(values).sum_of_first(max(len(values) - beyond, 0)) == ([sum(kept)] if kept else [])
-
-
-def test_at_most_65_results_are_stored() -> None:
-    held: list[int] = []
-
-    def added(one: list[int], other: list[int]) -> list[int]:
-        held.append(1)
-        return [one[0] + other[0]]
-
-    found: RunningSum[list[int]] = RunningSum(added)
-    for _ in range(1000):
-        found.append([1])
-    assert len(held) >= 1000 - 65
-    assert found.sum_of_first(1000) == [[1000]]
+@given(st.lists(st.integers(), min_size=30, max_size=300), st.integers(0, 20))
+def test_results_of_repeated_samples_are_not_in_a_sum(values: list[int], beyond: int) -> None:
+    size = len(values) - beyond
+    found = Evaluator(Sum())
+    for start in range(0, len(values), 7):
+        found.process(values[start : start + 7])
+    assert len(found.metrics[0].results) <= 64
+    assert found.evaluate(size) == {"sum": sum(values[:size]), "entries": 1}
 
 
 def test_many_samples_beyond_the_share_of_a_rank_are_refused() -> None:
+    found = Evaluator(Sum())
+    found.process([1] * 200)
     with pytest.raises(DataError, match="a rank has seen 200 samples, but its share of the dataset is 100"):
-        running_sum([1] * 200).sum_of_first(100)
+        found.evaluate(100)
 
 
 class Sample(NamedTuple):

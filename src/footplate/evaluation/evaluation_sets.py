@@ -55,17 +55,18 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
     Raises:
         ArgumentError: A label of the validation data stands for another class.
     """
-    for each in sets:
-        metainfo = getattr(getattr(each.dataloader, "dataset", None), "metainfo", None)
-        pairs = enumerate(zip(_classes(trained), _classes(metainfo), strict=False))
-        label, (before, now) = next(((label, pair) for label, pair in pairs if pair[0] != pair[1]), (0, ("", "")))
-        if before == now:
+    expected = _classes(trained)
+    for evaluation_set in sets:
+        classes = _classes(getattr(getattr(evaluation_set.dataloader, "dataset", None), "metainfo", None))
+        labels = (label for label, (one, other) in enumerate(zip(expected, classes, strict=False)) if one != other)
+        label = next(labels, None)
+        if label is None:
             continue
-        name = f" '{each.name}'" if each.name else ""
-        problem = f"Label {label} is '{before}' in the training data, but '{now}' in the {mode} data{name}"
+        data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
+        problem = f"Label {label} is '{expected[label]}' in the training data, but '{classes[label]}' in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
-        if mode == "validation" and len(_classes(trained)) == len(_classes(metainfo)):
-            key = ".".join(filter(None, ("val_dataloader", each.name, "dataset")))
+        if mode == "validation" and len(expected) == len(classes):
+            key = ".".join(filter(None, ("val_dataloader", evaluation_set.name, "dataset")))
             raise ArgumentError(problem, key=key, notes=[advice])
         _logger.warning("%s. %s", problem, advice)
 
@@ -79,18 +80,13 @@ def warn_about_num_classes(cfg: Any, trained: Any) -> None:
         cfg: The config of the run.
         trained: The metainfo of the training data, or None.
     """
-    classes = _classes(trained)
-    for path, value in walk(cfg.get("model"), ["model"]) if classes else ():
+    count = len(_classes(trained))
+    for path, value in walk(cfg.get("model"), ["model"]) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
-        if path[-1] == "num_classes" and type(value) is int and value not in (1, len(classes)) and not is_own:
-            origin = origin_at(cfg, path)
-            _logger.warning(
-                "%s%s is %d, but the number of classes in the training data is %d.",
-                f"{origin}: " if origin else "",
-                join_path(path),
-                value,
-                len(classes),
-            )
+        if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
+            name, origin = join_path(path), origin_at(cfg, path)
+            place = f"{origin}: {name}" if origin else name
+            _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
 
 
 def _classes(metainfo: Any) -> Sequence[Any]:
@@ -117,11 +113,11 @@ def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | Non
         )
     if has_several_loaders(cfg):
         loaders = {}
-        for name, each in cfg.items():
+        for name, section in cfg.items():
             if not isinstance(name, str) or "/" in name or not name:
                 raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
             with at_key(name):
-                loaders[name] = build_loaders(each, seed, build=build)
+                loaders[name] = build_loaders(section, seed, build=build)
         return loaders
     loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
     if isinstance(loader, SampleLoader) and loader is not cfg:
@@ -169,8 +165,7 @@ def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
     """
     if not _is_by_set(cfg, sets):
         return
-    for name in cfg:
-        _check_set(name, sets, key=name)
+    _check_sets(cfg, sets)
     if missing := [name for name in sets if name not in cfg]:
         notes = [f"evaluators: {', '.join(cfg)}"]
         raise ArgumentError(f"the dataset '{missing[0]}' has no evaluator", key=missing[0], notes=notes)
@@ -185,14 +180,16 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
     if not isinstance(intervals, (Mapping, type(None))):
         message = "'intervals' must be a dict that maps dataset names to numbers"
         raise ArgumentError(message, key="intervals", found=intervals)
-    for name, value in (intervals or {}).items():
-        _check_set(name, sets, key=f"intervals.{name}")
-        check_count(name, value, key=f"intervals.{name}")
+    with at_key("intervals"):
+        _check_sets(intervals or {}, sets)
+        for name, value in (intervals or {}).items():
+            check_count(name, value)
 
 
-def _check_set(name: str, sets: Collection[str], *, key: str) -> None:
-    if name not in sets:
-        raise ArgumentError(f"there is no dataset '{name}'", key=key, suggestion=nearest(name, sets))
+def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
+    for name in names:
+        if name not in sets:
+            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
@@ -206,13 +203,14 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
     Raises:
         ArgumentError: An interval is not positive, or its dataset does not exist.
     """
-    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
-    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
-    check_intervals(intervals, several)
-    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
-    for each in sets:
-        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
-        each.evaluator.set_context(dataset=each.name)
+    if not isinstance(loaders, Mapping):
+        loaders, evaluators = {"": loaders}, {"": evaluators}
+    check_intervals(intervals, loaders)
+    sets = []
+    for name, loader in loaders.items():
+        evaluators[name].attach(getattr(loader, "dataset", None))
+        evaluators[name].set_context(dataset=name)
+        sets.append(EvaluationSet(name, loader, evaluators[name], (intervals or {}).get(name)))
     return sets
 
 

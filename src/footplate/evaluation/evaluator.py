@@ -1,23 +1,19 @@
 """The evaluator, and metrics that are functions or objects with the torchmetrics API."""
 
-import copy
 import inspect
 import math
-import numbers
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_accepts
+from footplate.checks import check_accepts, check_score
 from footplate.data import batch_size_of, split_target
 from footplate.data.structures import BaseDataElement
-from footplate.distributed import gather_objects, get_data_world_size, get_world_size
+from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
@@ -39,15 +35,11 @@ class Evaluator:
 
     def __init__(self, metrics: Any) -> None:
         self._is_list = isinstance(metrics, Sequence)
-        pairs: Iterable[tuple[str | None, Any]] = [(None, metrics)]
-        if is_named(metrics):
-            pairs = metrics.items()
-        elif self._is_list:
-            pairs = ((None, metric) for metric in metrics)
-        self.metrics: list[BaseMetric[Any]] = []
         self.names = list(metrics) if is_named(metrics) else []
         """The names of the metrics, if they are functions and objects in a dict."""
-        for index, (name, part) in enumerate(pairs):
+        parts = metrics.values() if self.names else metrics if self._is_list else [metrics]
+        self.metrics: list[BaseMetric[Any]] = []
+        for index, (part, name) in enumerate(zip_longest(parts, self.names)):
             with at_key(self._metric_key(index)):
                 metric = as_metric(part, name)
                 if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods itself
@@ -89,17 +81,15 @@ class Evaluator:
                 notes=["Pass validation_step=..., a function of the model and the batch, next to training_step."],
             )
         samples: list[Any] = []
-        if not all(each.takes_whole_batches for each in self.metrics):
+        if not all(metric.takes_whole_batches for metric in self.metrics):
             if not isinstance(data_samples, Iterable):
                 message = "a model in mode 'predict' must return a list with one prediction per sample"
                 raise ArgumentError(message, found=type(data_samples))
-            samples = [each.to_dict() if isinstance(each, BaseDataElement) else each for each in data_samples]
-        try:
-            for metric in self.metrics:
+            samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+        for index, metric in enumerate(self.metrics):
+            with self._at_metric(index):
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
-        except Exception:  # the place is added only on failure, since this method runs for each batch
-            with self._at_metric(self.metrics.index(metric)):
-                raise
+                metric.add_up()
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values of all metrics as one dict, for a dataset of `size` samples.
@@ -135,11 +125,10 @@ class Evaluator:
                 f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
             )
         size = len(data_samples)
-        # Not every dataset supports slices or ends by itself.
-        samples, inputs = islice(data_samples, size), islice(() if data is None else data, size)
-        for _ in range(0, size, chunk_size):
-            chunk, batch = list(islice(samples, chunk_size)), list(islice(inputs, chunk_size))
-            self.process(chunk, None if data is None else batch)
+        for start in range(0, size, chunk_size):
+            indices = range(start, min(start + chunk_size, size))  # not every dataset supports slices
+            batch = None if data is None else [data[index] for index in indices]
+            self.process([data_samples[index] for index in indices], batch)
         return self.evaluate(size)
 
     def _metric_key(self, index: int) -> str:
@@ -149,12 +138,13 @@ class Evaluator:
 
     @contextmanager
     def _at_metric(self, index: int) -> Iterator[None]:
+        key = self._metric_key(index)
         try:
-            with at_key(self._metric_key(index)):
+            with at_key(key):
                 yield
         except Exception as error:
             if not isinstance(error, FootplateError):
-                add_note(error, f"raised by the metric {self._metric_key(index)}")
+                add_note(error, f"raised by the metric {key}")
             raise
 
 
@@ -226,11 +216,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
         for result in results:
             for name, value in result.items():
                 columns.setdefault(name, []).append(value)
-        # fsum is exact, but raises an error for inf - inf, which must be NaN.
-        sums = {
-            name: (math.fsum if all(map(math.isfinite, values)) else sum)(values) for name, values in columns.items()
-        }
-        return {name: sums[name] / len(values) for name, values in columns.items()}
+        return {name: mean(values) for name, values in columns.items()}
 
 
 class UpdatedMetric(BaseMetric[Any]):
@@ -238,7 +224,8 @@ class UpdatedMetric(BaseMetric[Any]):
 
     Predictions with an attribute `logits`, such as the output of transformers models, are replaced with their logits.
     In a distributed run, an object with a method `sync`, such as a torchmetrics object, combines the results of all
-    processes itself. Any other object is only used on rank 0, which receives the predictions and targets of all ranks.
+    processes itself. Any other object is only used on rank 0, which updates it with one sample at a time, in the order
+    of the dataset. Predictions and targets must then be tensors or lists with one row per sample.
 
     Args:
         metric: The object.
@@ -255,7 +242,6 @@ class UpdatedMetric(BaseMetric[Any]):
         self._device = torch.device("cpu")
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection has no `sync` itself
         self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
-        self._size = sys.maxsize
 
     @property
     def _label(self) -> str:
@@ -268,16 +254,15 @@ class UpdatedMetric(BaseMetric[Any]):
         target = split_target(data_batch)[1]
         self._device = device_of(predictions)
         if self._is_gathered:
-            self.results.append(copy.deepcopy(to_device((predictions, target), "cpu")))
+            self.results += zip(rows_of(predictions), rows_of(target), strict=True)
         else:
             self._update(predictions, target)
             self.results.append(None)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Returns the values and resets the object."""
-        if self._is_gathered:
-            for predictions, target in in_sample_order(results, get_data_world_size(), self._size):
-                self._update(predictions, target)
+        for predictions, target in results:
+            self._update(predictions, target)
         values = named_numbers(self.metric.compute(), type(self.metric).__name__, self.name)
         self.metric.reset()
         return values
@@ -285,8 +270,7 @@ class UpdatedMetric(BaseMetric[Any]):
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values of the samples of all ranks."""
         if self._is_gathered:
-            self._size = size
-            return super().evaluate(sys.maxsize)  # a result is a batch
+            return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
             raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
         self.results.clear()
@@ -308,27 +292,18 @@ def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> 
         raise ArgumentError(f"{problem} ({', '.join(arguments)}): {error}") from error
 
 
-def in_sample_order(batches: Sequence[tuple[Any, Any]], ranks: int, size: int) -> Iterator[tuple[Any, Any]]:
-    """Merges the batches of predictions and targets that `ranks` ranks have read at the same time.
-
-    Rank r of n has read the samples r, r + n, r + 2n, ... of `size` samples. Later samples are padding, and are
-    dropped. Batches that are not tensors of one shape are yielded one by one.
-    """
-    for start in range(0, len(batches), ranks):
-        together = batches[start : start + ranks]
-        columns = list(zip(*together, strict=True))
-        if not all(is_stackable(part, column[0]) for column in columns for part in column):
-            yield from together
-        elif size > 0:
-            rows = [[row for rows in zip_longest(*column) for row in rows if row is not None] for column in columns]
-            predictions, target = (torch.stack(column[:size]) for column in rows)
-            yield predictions, target
-            size -= len(rows[0])
+def rows_of(data: Any) -> list[Any]:
+    """Splits a tensor or a list into parts with one row each, in host memory."""
+    if isinstance(data, Tensor):
+        return [row.clone() for row in data.detach().cpu().split(1)]  # a view would be sent with the whole batch
+    return [[row] for row in data]
 
 
-def is_stackable(value: Any, other: Any) -> bool:
-    """Checks whether `value` is a tensor whose rows have the shape of the rows of `other`."""
-    return isinstance(value, Tensor) and value.ndim > 0 and value.shape[1:] == other.shape[1:]
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean of numbers, which may be infinite or NaN."""
+    # fsum is exact, but raises an error for inf - inf, which must be NaN.
+    total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
+    return total / len(values)
 
 
 def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
@@ -381,26 +356,12 @@ def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, f
         values = {name or usual_name: values}
     elif name is not None:
         values = {f"{name}/{key}": value for key, value in values.items()}
-    for key, value in values.items():
-        is_single = isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1
-        if not is_single and not isinstance(value, (numbers.Real, np.number)):
-            shape = getattr(value, "shape", None)
-            raise ArgumentError(
-                f"the metric '{key}' must return a number or a dict of numbers",
-                found=value if shape is None else f"shape {tuple(shape)}",
-            )
-    return {str(key): float(value) for key, value in values.items()}
+    return {str(key): check_score(str(key), value, key="") for key, value in values.items()}
 
 
 def device_of(data: Any) -> torch.device:
-    """Returns the device of the first tensor in nested dicts, lists and tuples, or the CPU if there is none."""
-    pending = [data]
-    while pending:
-        each = pending.pop(0)
-        if isinstance(each, Tensor):
-            return each.device
-        if isinstance(each, Mapping):
-            pending = [*each.values(), *pending]
-        elif isinstance(each, Sequence) and not isinstance(each, str):
-            pending = [*each, *pending]
-    return torch.device("cpu")
+    """Returns the first device in nested dicts, lists and tuples of tensors, or the CPU if all of them are on it."""
+    if isinstance(data, Tensor):
+        return data.device
+    parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
+    return next((device for part in parts if (device := device_of(part)).type != "cpu"), torch.device("cpu"))

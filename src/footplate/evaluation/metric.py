@@ -8,14 +8,13 @@ import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from footplate.checks import check_choice
 from footplate.distributed import (
@@ -30,74 +29,9 @@ from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
-_T = TypeVar("_T")
 _PENDING = 64  # the number of results that are held back, so that they can still be dropped
 _Result = TypeVar("_Result")
 _PLAIN = (int, float, str, bool, type(None))
-
-
-class RunningSum(list[_T]):
-    """A replacement for a list of results that adds each result to a sum instead of storing it.
-
-    Samplers may repeat samples at the end, so that all ranks have the same number of samples. Therefore, the latest
-    results are not added to the sum immediately, so that `sum_of_first` can exclude them.
-
-    Args:
-        added: A function that takes two results and returns their sum.
-
-    Example:
-        >>> results = RunningSum(lambda one, other: one + other)
-        >>> results += [1, 2, 3, 3]
-        >>> results.sum_of_first(3)
-        [6]
-    """
-
-    def __init__(self, added: Callable[[_T, _T], _T]) -> None:
-        super().__init__()  # the list contains the latest results
-        self._added = added
-        self._total: list[_T] = []  # one result, or none
-        self._count = 0
-
-    def append(self, result: _T, /) -> None:
-        """Adds one result."""
-        super().append(result)
-        self._count += 1
-        if len(self) > _PENDING:
-            self._total = self._with_total([self.pop(0)])
-
-    def extend(self, results: Iterable[_T], /) -> None:
-        """Adds several results."""
-        for result in results:
-            self.append(result)
-
-    def __iadd__(self, results: Iterable[_T]) -> Self:  # type: ignore[misc, override]
-        self.extend(results)
-        return self
-
-    def clear(self) -> None:
-        """Removes all results."""
-        super().clear()
-        self._total, self._count = [], 0
-
-    def sum_of_first(self, number: int) -> list[_T]:
-        """Returns a list with the sum of the first `number` results, or of all results if there are fewer.
-
-        The list is empty if there are no results.
-
-        Raises:
-            DataError: There are so many excess results that some have already been added to the sum.
-        """
-        kept = len(self) - max(self._count - number, 0)
-        if kept < 0:
-            raise DataError(
-                f"a rank has seen {self._count} samples, but its share of the dataset is {number}",
-                notes=["Use DefaultSampler, which gives each rank its share."],
-            )
-        return self._with_total(self[:kept])
-
-    def _with_total(self, results: Sequence[_T]) -> list[_T]:
-        values = [*self._total, *results]
-        return [reduce(self._added, values)] if values else []
 
 
 class EvaluationContext(NamedTuple):
@@ -163,7 +97,9 @@ class BaseMetric(ABC, Generic[_Result]):
         self.collect_device = collect_device
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
-        self.results: list[_Result] = [] if type(self).added is BaseMetric.added else RunningSum(self.added)
+        self.results: list[_Result] = []
+        self._sum_of_results: list[_Result] = []  # the sum of earlier results, if `added` is overridden
+        self._summed_count = 0
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -241,6 +177,22 @@ class BaseMetric(ABC, Generic[_Result]):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `added`")
 
+    @property
+    def _is_sum(self) -> bool:
+        return type(self).added is not BaseMetric.added
+
+    def add_up(self, keep: int = _PENDING) -> None:
+        """Replaces all results except the last `keep` with their sum, if the metric overrides `added`.
+
+        Samplers may repeat samples at the end, so that all ranks have the same number of samples. The results of
+        repeated samples must not be in the sum.
+        """
+        count = len(self.results) - keep
+        if self._is_sum and count > 0:
+            self._sum_of_results = [reduce(self.added, [*self._sum_of_results, *self.results[:count]])]
+            self._summed_count += count
+            del self.results[:count]
+
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values from all results since the last call, then clears the results.
 
@@ -250,25 +202,26 @@ class BaseMetric(ABC, Generic[_Result]):
             DataError: No rank has a result, or computing the values failed on rank 0.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
-        results: list[Any] | None = self.results
-        if isinstance(self.results, RunningSum):
-            results = self.results.sum_of_first(local_sample_count(size, get_data_rank(), get_data_world_size()))
-            size = sys.maxsize
-        results = collect_results(to_device(results, "cpu"), size)
+        local: list[Any] = self.results
+        if self._is_sum:
+            share = local_sample_count(size, get_data_rank(), get_data_world_size())
+            seen = self._summed_count + len(self.results)
+            if self._summed_count > share:
+                raise DataError(
+                    f"a rank has seen {seen} samples, but its share of the dataset is {share}",
+                    notes=["Use DefaultSampler, which gives each rank its share."],
+                )
+            self.add_up(keep=max(seen - share, 0))
+            local, size = self._sum_of_results, sys.maxsize
+        results = collect_results(to_device(local, "cpu"), size)
         self.results.clear()
-        name, values, message = self._label, {}, ""
+        self._sum_of_results, self._summed_count = [], 0
+        values: dict[str, Any] = {}
+        message = ""
         error: Exception | None = None
         if results is not None:  # only on rank 0, which sends its error to the other ranks
             try:
-                if not results:
-                    advice = "Check that the dataset is not empty and that process() appends to self.results."
-                    raise DataError(f"the metric '{name}' has no results", notes=[advice])
-                found = self.compute_metrics(results)
-                if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
-                    problem = f"compute_metrics of '{name}' must return a dict that maps names to values"
-                    raise ArgumentError(problem, found=found)
-                prefix = f"{self.prefix}/" if self.prefix else ""
-                values = {f"{prefix}{key}": value for key, value in found.items()}
+                values = self._compute(results)
             except Exception as caught:
                 error = caught
                 text = str(error) if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
@@ -277,8 +230,20 @@ class BaseMetric(ABC, Generic[_Result]):
         if error is not None:
             raise error
         if message:
-            raise DataError(f"the metric '{name}' failed on rank 0: {message}")
+            raise DataError(f"the metric '{self._label}' failed on rank 0: {message}")
         return values
+
+    def _compute(self, results: list[_Result]) -> dict[str, Any]:
+        """Returns the values of `compute_metrics` by their names with the prefix."""
+        if not results:
+            advice = "Check that the dataset is not empty and that process() appends to self.results."
+            raise DataError(f"the metric '{self._label}' has no results", notes=[advice])
+        values = self.compute_metrics(results)
+        if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+            problem = f"compute_metrics of '{self._label}' must return a dict that maps names to values"
+            raise ArgumentError(problem, found=values)
+        prefix = f"{self.prefix}/" if self.prefix else ""
+        return {f"{prefix}{key}": value for key, value in values.items()}
 
 
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:

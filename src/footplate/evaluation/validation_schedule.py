@@ -22,12 +22,12 @@ def validation_points(
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]
     """
-    changes = checked_intervals(dynamic_intervals or ())
-    milestones = [0, *(milestone for milestone, _ in changes)]
-    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
-    points = range(1, end + 1)
+    changes = [(0, check_count("val_interval", val_interval)), *checked_intervals(dynamic_intervals or ())]
+    milestones, intervals = zip(*changes, strict=True)
     return [
-        done for done in points if validation_is_due(done, end, val_begin, interval_at(done, milestones, intervals))
+        done
+        for done in range(1, end + 1)
+        if validation_is_due(done, end, val_begin, interval_at(done, milestones, intervals))
     ]
 
 
@@ -43,9 +43,12 @@ def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
     """Checks `dynamic_intervals` and returns its (milestone, interval) pairs."""
-    pairs = intervals if isinstance(intervals, Sequence) else ()
-    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
-    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
+    try:
+        pairs = [(milestone, interval) for milestone, interval in intervals]
+        is_sorted = pairs == sorted(pairs, key=lambda pair: pair[0])
+    except (TypeError, ValueError):
+        is_sorted = False
+    if not is_sorted:
         raise ArgumentError(
             "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
             key="dynamic_intervals",
