@@ -1,7 +1,6 @@
 """Checkpointed modules train the same weights as others, with less memory."""
 
 import copy
-import pickle
 import random
 import re
 from collections.abc import Callable
@@ -228,12 +227,11 @@ def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, 
         torch.testing.assert_close(mine.grad, expected.grad)
 
 
-@pytest.mark.parametrize("copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
-def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module], nn.Module]) -> None:
+def test_copied_models_stay_checkpointed() -> None:
     model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
     checkpoint_activations(model, "block")
     points = torch.randn(3, 4)
-    found: Any = copied(model)
+    found: Any = copy.deepcopy(model)
     with Held(points, *found.parameters()) as count:
         output = found(points)
     assert torch.equal(output, model(points))

@@ -1,7 +1,7 @@
 """Activation checkpointing: selected modules recompute their activations in the backward pass."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from typing import Any
@@ -38,28 +38,19 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     Raises:
         ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
     """
-    modules = {name: each for name, each in model.named_modules(remove_duplicate=False) if name}
+    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     with at_key(KEY), located(selection):
         for name, module in select_modules(modules, selection).items():
-            reason = None
             if hasattr(module, "checkpointed_name"):
                 continue
-            if isinstance(module, torch.jit.ScriptModule):
-                reason = "it is compiled by TorchScript"
-            elif "forward" in vars(module):
-                reason = "it was replaced"
-            else:
-                try:
-                    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
-                    module.checkpointed_name = name  # type: ignore[assignment]
-                except TypeError as error:
-                    reason = f"its class {type(module).__name__} does not allow a subclass ({error})"
-            if reason is not None:
+            if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
                 raise ArgumentError(
-                    f"the forward method of '{name}' cannot be checkpointed, because {reason}",
+                    f"'{name}' cannot be checkpointed, because its forward method was replaced or compiled",
                     found=name,
                     notes=["Select its submodules, or the module that contains it."],
                 )
+            module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+            module.checkpointed_name = name  # type: ignore[assignment]
 
 
 @cache
@@ -80,28 +71,9 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
         return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
 
-    def reduce(self: Any, protocol: Any) -> Any:
-        reduced: Any = kind.__reduce_ex__(self, protocol)
-        make, given, *rest = reduced
-        return _restore, (make, *(kind if each is type(self) else each for each in given)), *rest
-
     # Selections and initializers compare the name of the class.
-    fields: dict[str, Any] = {
-        "forward": forward,
-        "__reduce_ex__": reduce,
-        "__module__": kind.__module__,
-        "__doc__": kind.__doc__,
-    }
-    if (later := getattr(kind, "cls_to_become", None)) is not None:  # the class of a lazy module after its first call
-        fields["cls_to_become"] = _checkpointed(later)
+    fields = {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), fields)
-
-
-def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
-    """Creates a checkpointed module without its attributes. Called when a module is unpickled or copied."""
-    module = make(*given)
-    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
-    return module
 
 
 @contextmanager

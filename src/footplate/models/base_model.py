@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import reduce
 from itertools import chain
 from typing import Any, Literal, Protocol
 
@@ -186,21 +187,18 @@ def split_views(data: Any) -> list[Any]:
         [{'inputs': ['a1', 'b1']}, {'inputs': ['a2', 'b2']}]
     """
     entries = list(data.values()) if isinstance(data, Mapping) else data
-    if not entries or not all(
-        isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence) for entry in entries
-    ):
+    counts = {
+        len(entry) if isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence) else 0
+        for entry in entries
+    }
+    if len(counts) != 1 or 0 in counts:
         raise DataError(
-            "the batch does not contain several views of each sample",
+            "the batch does not contain several views of each sample, in equal numbers for all entries",
             found=type(data),
             notes=["End the pipeline with TestTimeAug, and set collate_fn to pseudo_collate."],
         )
-    if len({len(entry) for entry in entries}) > 1:
-        raise DataError(
-            "the entries of a batch have different numbers of views", found=[len(entry) for entry in entries]
-        )
-    if isinstance(data, Mapping):
-        return [{key: entry[view] for key, entry in data.items()} for view in range(len(entries[0]))]
-    return [tuple(entry[view] for entry in entries) for view in range(len(entries[0]))]
+    views = list(zip(*entries, strict=True))
+    return [dict(zip(data, view, strict=True)) for view in views] if isinstance(data, Mapping) else views
 
 
 def parse_losses(
@@ -220,10 +218,7 @@ def parse_losses(
         ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
     """
     if not isinstance(losses, (dict, Mapping)):  # the check for dict is fast and almost always enough
-        raise ArgumentError(
-            "a model in mode 'loss' must return a dict of losses",
-            found=losses if losses is None else type(losses),
-        )
+        raise ArgumentError("a model in mode 'loss' must return a dict of losses", found=type(losses))
     total: Tensor | None = None
     others: dict[str, Tensor] = {}
     for name, value in losses.items():
@@ -233,10 +228,8 @@ def parse_losses(
         if name != "loss":
             others[name] = scalar.detach()
     if total is None:
-        raise ArgumentError(
-            "no loss of the model has 'loss' in its name, so there is nothing to minimize",
-            found=list(losses),
-        )
+        message = "no loss of the model has 'loss' in its name, so there is nothing to minimize"
+        raise ArgumentError(message, found=list(losses))
     return total, {"loss": total.detach(), **others}
 
 
@@ -245,9 +238,6 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
         raise ArgumentError("the name of a loss must be a string", found=name)
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
-    if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
-        total: Tensor = value[0].mean()
-        for each in value[1:]:  # sum() would launch one more kernel to add zero
-            total = total + each.mean()
-        return total
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):
+        return reduce(torch.add, [part.mean() for part in value])  # sum() would launch one more kernel to add zero
     raise ArgumentError(f"the loss '{name}' must be a tensor or a list of tensors", found=value)

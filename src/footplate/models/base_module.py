@@ -65,18 +65,16 @@ class BaseModule(nn.Module):
             )
             return
         configs = _as_list(self.init_cfg)
-        random = [cfg for cfg in configs if cfg.get("type") not in _PRETRAINED]
         pretrained = [cfg for cfg in configs if cfg.get("type") in _PRETRAINED]
-        for cfg in random:
-            initialize(self, cfg)
+        random = [cfg for cfg in configs if cfg.get("type") not in _PRETRAINED]
+        initialize(self, random)
         if random or not pretrained or isinstance(self.init_cfg, Sequence):
             child: Any
             for name, child in self.named_children():
                 if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
                     with at_key(name):
                         child.init_weights()
-        for cfg in pretrained:
-            initialize(self, cfg)
+        initialize(self, pretrained)
         self._is_init = True
 
 
@@ -110,31 +108,32 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
         with at_key("init_cfg"), located(cfg):
-            built = WEIGHT_INITIALIZERS.build(settings)
-        if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
-            _logger.warning(
-                "The initializer %s has neither 'layer' nor 'override', so it has no effect.", settings.get("type")
-            )
-        with at_key("init_cfg"), located(cfg):
-            built.initialize(module, everything=False)
+            initializer = WEIGHT_INITIALIZERS.build(settings)
+            if not (overrides or settings.get("layer") or isinstance(initializer, PretrainedInit)):
+                _logger.warning(
+                    "The initializer %s has neither 'layer' nor 'override', so it has no effect.", settings.get("type")
+                )
+            initializer.initialize(module, everything=False)
         for override in overrides:
-            own = dict(override)
-            name = own.pop("name", None)
-            submodule = getattr(module, name, None) if isinstance(name, str) else None
-            if not isinstance(submodule, nn.Module):
-                message = f"the 'name' of an override must be a submodule of {type(module).__name__}"
-                near = nearest(str(name), dict(module.named_children()))
-                raise ArgumentError(message, key="override.name", found=name, suggestion=near)
-            if "type" not in own and own:
-                raise ArgumentError("an override with arguments needs a 'type'", key="override", found=dict(override))
             with at_key("override"):
-                WEIGHT_INITIALIZERS.build(own or settings).initialize(submodule, everything=True)
+                _initialize_submodule(module, dict(override), settings)
+
+
+def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Initializes the submodule `name` of an override, with its own settings or those of the section."""
+    name = override.pop("name", None)
+    submodule = dict(module.named_children()).get(name)
+    if submodule is None:
+        message = f"the 'name' of an override must be a submodule of {type(module).__name__}"
+        near = nearest(str(name), dict(module.named_children()))
+        raise ArgumentError(message, key="name", found=name, suggestion=near)
+    if override and "type" not in override:
+        raise ArgumentError("an override with arguments needs a 'type'", found=override)
+    WEIGHT_INITIALIZERS.build(override or settings).initialize(submodule, everything=True)
 
 
 def _as_list(cfg: InitCfg) -> list[Mapping[str, Any]]:
-    if cfg is None:
-        return []
-    configs = [cfg] if isinstance(cfg, Mapping) else cfg
-    if isinstance(configs, (str, bytes)) or not isinstance(configs, Sequence):
+    configs = [] if cfg is None else [cfg] if isinstance(cfg, Mapping) else cfg
+    if not isinstance(configs, (list, tuple)):
         raise ArgumentError("init_cfg must be a dict or a list of dicts", key="init_cfg", found=cfg)
     return list(configs)

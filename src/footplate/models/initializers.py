@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from footplate.checkpoint import STRIP_WRAPPER, load_weights
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_names, check_number
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
 from footplate.registry import WEIGHT_INITIALIZERS
 
 Layers = str | Sequence[str] | None
@@ -54,15 +53,10 @@ class BaseInit:
     layer: Layers = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bias, (int, float)):
-            raise ArgumentError("bias must be a number", key="bias", found=self.bias)
         if self.bias_prob is not None:
-            if not 0 < self.bias_prob < 1:
-                raise ArgumentError("bias_prob must be a number between 0 and 1", key="bias_prob", found=self.bias_prob)
+            check_number("bias_prob", self.bias_prob, above=0, below=1)
             self.bias = bias_from_probability(self.bias_prob)
-        if self.layer is not None and not isinstance(self.layer, (str, list, tuple)):
-            raise ArgumentError("layer must be the name of a class or a list of names", key="layer", found=self.layer)
-        self.layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer or ())
+        self.layers = check_names("layer", self.layer)
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
         """Initializes the layers of `module` that are instances of the chosen classes, children first.
@@ -73,12 +67,13 @@ class BaseInit:
         """
         for child in module.children():
             self.initialize(child, everything=everything)
-        names = {type(module).__name__, *(base.__name__ for base in type(module).__bases__)}
-        if everything or names & set(self.layers):
-            if isinstance(getattr(module, "weight", None), Tensor):
-                self.fill(module.weight)  # type: ignore[arg-type]
-            if isinstance(getattr(module, "bias", None), Tensor):
-                nn.init.constant_(module.bias, self.bias)  # type: ignore[arg-type]
+        names = {kind.__name__ for kind in (type(module), *type(module).__bases__)}
+        if everything or not names.isdisjoint(self.layers):
+            weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+            if isinstance(weight, Tensor):
+                self.fill(weight)
+            if isinstance(bias, Tensor):
+                nn.init.constant_(bias, self.bias)
 
     def fill(self, weight: Tensor) -> None:
         """Initializes one weight tensor in place."""
@@ -202,8 +197,7 @@ class XavierInit(VariancePreservingInit):
 
     @override
     def draw(self, weight: Tensor) -> None:
-        draw = nn.init.xavier_uniform_ if self.distribution == "uniform" else nn.init.xavier_normal_
-        draw(weight, gain=self.gain)
+        getattr(nn.init, f"xavier_{self.distribution}_")(weight, gain=self.gain)
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
@@ -225,7 +219,7 @@ class KaimingInit(VariancePreservingInit):
 
     @override
     def draw(self, weight: Tensor) -> None:
-        draw = nn.init.kaiming_uniform_ if self.distribution == "uniform" else nn.init.kaiming_normal_
+        draw = getattr(nn.init, f"kaiming_{self.distribution}_")
         draw(weight, a=self.a, mode=self.mode, nonlinearity=self.nonlinearity)
 
 

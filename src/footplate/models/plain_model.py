@@ -3,7 +3,7 @@
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,8 @@ class PlainModel(ModelWrapper, BaseModel):
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         super().__init__(_WholeBatch())
-        given = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
-        for name, function in given.items():
+        functions = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
+        for name, function in functions.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
                 raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
@@ -80,25 +80,29 @@ class PlainModel(ModelWrapper, BaseModel):
                 notes=["Make the loss a submodule of the model, and call it in `training_step`."],
             )
         self.module: Any = module
-        self._functions = given
+        self._functions = _Functions(**functions)
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
+        training_step, validation_step = self._functions.training_step, self._functions.validation_step
+        if mode == "loss" and training_step is not None:
+            return self._losses_in(training_step(self.module, batch), "training_step")
         if mode == "loss":
-            return self._losses(batch)
-        step = self._functions["validation_step"]
-        return step(self.module, batch) if mode == "predict" and step is not None else self._output(batch)
+            return self._losses_of(self._output(batch), batch)
+        if mode == "predict" and validation_step is not None:
+            return validation_step(self.module, batch)
+        return self._output(batch)
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
         (batch,) = self.data_preprocessor(data, False)
         functions = self._functions
-        if functions["validation_step"] is None and self._has_only_training_step:
+        if functions.validation_step is None and functions.has_only_training_step:
             return None
         output = self(batch, mode="predict")
         # The loss needs no second forward pass, unless it needs the output of the module, as in training.
-        if functions["validation_step"] is None or functions["training_step"] is not None:
+        if functions.validation_step is None or functions.training_step is not None:
             self._validated = data, batch, output
         return output
 
@@ -112,19 +116,17 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        if self._has_only_training_step:
+        if self._functions.has_only_training_step:
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
                 notes=["Pass loss=..., a function of (output, target), next to training_step, or a metric."],
             )
-        seen, self._validated = self._validated, None
-        if seen is None or seen[0] is not data:
+        data_of_output, batch, output = self._validated or (None, None, None)
+        self._validated = None
+        if data_of_output is not data:
             (batch,) = self.data_preprocessor(data, False)
-            has_step = self._functions["training_step"] is not None
-            output = self(batch, mode="predict" if has_step else "tensor")
-        else:
-            _, batch, output = seen
+            output = self(batch, mode="tensor" if self._functions.training_step is None else "predict")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -148,13 +150,9 @@ class PlainModel(ModelWrapper, BaseModel):
         """Loads a state dict into the module."""
         return self.module.load_state_dict(*args, **kwargs)
 
-    @property
-    def _has_only_training_step(self) -> bool:
-        return self._functions["training_step"] is not None and self._functions["loss"] is None
-
     def _output(self, batch: Any) -> Any:
         """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
-        inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
+        inputs = split_target(batch)[0] if self._functions.loss is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
         try:
@@ -163,34 +161,20 @@ class PlainModel(ModelWrapper, BaseModel):
             try:
                 inspect.signature(self.module.forward).bind(*args, **kwargs)
             except TypeError as mismatch:
-                given = f"the keywords {', '.join(map(str, kwargs))}" if kwargs else f"{len(args)} positional arguments"
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
-                    found=given,
-                    notes=[_VALIDATION_ADVICE]
-                    if self._functions["training_step"] is not None
-                    else [_ADVICE, f"If you only validate or test: {_VALIDATION_ADVICE}"],
+                    found=list(kwargs) or f"{len(args)} positional arguments",
+                    notes=[_ADVICE, _VALIDATION_ADVICE],
                 ) from error
             raise
 
-    def _losses(self, batch: Any) -> dict[str, Any]:
-        step = self._functions["training_step"]
-        if step is not None:
-            return self._checked(step(self.module, batch), "training_step")
-        return self._losses_of_output(batch)
-
-    def _losses_of_output(self, batch: Any) -> dict[str, Any]:
-        if self._functions["loss"] is not None:
-            split_target(batch)  # raises if there is no target
-        return self._losses_of(self._output(batch), batch)
-
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
-        loss = self._functions["loss"]
+        loss = self._functions.loss
         if loss is None:
-            return self._checked(output, f"the model '{type(self.module).__name__}'")
-        return self._checked(loss(output, split_target(batch)[1]), "the loss function")
+            return self._losses_in(output, f"the model '{type(self.module).__name__}'")
+        return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
-    def _checked(self, output: Any, source: str) -> dict[str, Any]:
+    def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
         """Returns the losses in an output.
 
         Raises:
@@ -199,16 +183,9 @@ class PlainModel(ModelWrapper, BaseModel):
         loss = output if isinstance(output, Tensor) else getattr(output, "loss", None)
         if isinstance(loss, Tensor) and loss.numel() == 1:
             return {"loss": loss}
-        if isinstance(output, Mapping) and loss is None:
-            tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
-            named = {name: value for name, value in tensors.items() if "loss" in str(name) or value.numel() == 1}
-            if any("loss" in str(name) for name in named):
-                logged = {
-                    name: torch.tensor(value, dtype=torch.float64)
-                    for name, value in output.items()
-                    if isinstance(value, numbers.Real) and ("loss" in named or "loss" not in str(name))
-                }
-                return {**named, **logged}
+        losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
+        if losses:
+            return losses
         if loss is None and hasattr(output, "loss"):
             raise ArgumentError(
                 f"{source} returns None as the loss: without labels, it computes no loss",
@@ -221,6 +198,32 @@ class PlainModel(ModelWrapper, BaseModel):
             found=list(output) if isinstance(output, Mapping) else found,
             notes=[_ADVICE] if source.startswith("the model") else (),
         )
+
+
+class _Functions(NamedTuple):
+    """The functions of a PlainModel."""
+
+    loss: Callable[[Any, Any], Any] | None
+    training_step: Callable[[nn.Module, Any], Any] | None
+    validation_step: Callable[[nn.Module, Any], Any] | None
+
+    @property
+    def has_only_training_step(self) -> bool:
+        return self.training_step is not None and self.loss is None
+
+
+def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Returns the losses in a dict and the numbers to log with them. The dict is empty if there is no loss."""
+    losses = {name: value for name, value in output.items() if "loss" in str(name) and isinstance(value, Tensor)}
+    if not losses:
+        return {}
+    logged = {}
+    for name, value in output.items():
+        is_scalar = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
+        # Without an entry "loss", all entries with "loss" in their name are summed, which a number must not be.
+        if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
+            logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+    return {**losses, **logged}
 
 
 def is_plain(model: nn.Module) -> bool:

@@ -13,8 +13,6 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 
-_SECTION = "model.data_preprocessor"
-
 
 @MODELS.register_module()
 class BaseDataPreprocessor(nn.Module):
@@ -150,33 +148,34 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:
             return _pad_to_multiple(self._normalize(inputs), self.pad_size_divisor, self.pad_value)
-        if not isinstance(inputs, (list, tuple)) or not all(isinstance(each, Tensor) for each in inputs):
+        if not isinstance(inputs, (list, tuple)) or not all(isinstance(image, Tensor) for image in inputs):
             raise DataError(
                 "inputs must be a list of tensors (C, H, W) or one tensor (N, C, H, W)", found=_keys_or_type(inputs)
             )
-        if len({each.shape for each in inputs}) == 1:
-            return _pad_to_multiple(self._normalize(torch.stack(list(inputs))), self.pad_size_divisor, self.pad_value)
-        return stack_batch([self._normalize(each) for each in inputs], self.pad_size_divisor, self.pad_value)
+        if len({image.shape for image in inputs}) == 1:
+            return self._stack(torch.stack(list(inputs)))
+        return stack_batch([self._normalize(image) for image in inputs], self.pad_size_divisor, self.pad_value)
 
     def _normalize(self, images: Tensor) -> Tensor:
         """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
-        channels = images.shape[-3] if images.dim() >= 3 else 0
         if self._channel_conversion:
-            if channels != 3:
-                raise DataError(
-                    "bgr_to_rgb and rgb_to_bgr need images with 3 channels", key=_SECTION, found=tuple(images.shape)
-                )
+            _check_channels(images, 3, "bgr_to_rgb")
             images = images.flip(-3)
         images = images.float()
         if not self._enable_normalize:
             return images
-        if len(self.mean) not in (1, channels):
-            raise DataError(
-                f"mean has {len(self.mean)} values, but the images have {channels} channels",
-                key=f"{_SECTION}.mean",
-                found=tuple(images.shape),
-            )
+        if len(self.mean) != 1:
+            _check_channels(images, len(self.mean), "mean")
         return (images - self.mean) / self.std
+
+
+def _check_channels(images: Tensor, count: int, setting: str) -> None:
+    if images.dim() < 3 or images.shape[-3] != count:
+        raise DataError(
+            f"{setting} needs images with {count} channels",
+            key=f"model.data_preprocessor.{setting}",
+            found=tuple(images.shape),
+        )
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
@@ -197,9 +196,7 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
         raise DataError(
             "the images of a batch must have the same number of channels", found=[tuple(each.shape) for each in tensors]
         )
-    height = max(tensor.shape[-2] for tensor in tensors)
-    width = max(tensor.shape[-1] for tensor in tensors)
-    height, width = _round_up(height, pad_size_divisor), _round_up(width, pad_size_divisor)
+    height, width = (_round_up(max(tensor.shape[dim] for tensor in tensors), pad_size_divisor) for dim in (-2, -1))
     batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), pad_value)
     for index, tensor in enumerate(tensors):
         batch[index, ..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
