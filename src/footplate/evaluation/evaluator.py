@@ -295,7 +295,7 @@ def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> 
 def rows_of(data: Any) -> list[Any]:
     """Splits a tensor or a list into parts with one row each, in host memory."""
     if isinstance(data, Tensor):
-        return [row.clone() for row in data.detach().cpu().split(1)]  # a view would be sent with the whole batch
+        return [row[None].clone() for row in data.detach().cpu()]  # a view would be sent with the whole batch
     return [[row] for row in data]
 
 

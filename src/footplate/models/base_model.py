@@ -239,5 +239,6 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):
-        return reduce(torch.add, [part.mean() for part in value])  # sum() would launch one more kernel to add zero
+        means: list[Tensor] = [part.mean() for part in value]
+        return reduce(Tensor.add, means)  # sum() would launch one more kernel to add zero
     raise ArgumentError(f"the loss '{name}' must be a tensor or a list of tensors", found=value)
