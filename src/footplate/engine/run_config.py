@@ -155,7 +155,8 @@ def in_second_generation(cfg: Config) -> Config:
             unknown key resembles a known one.
     """
     for extension in extensions():
-        cfg = extension.translate(cfg)
+        if extension.config_keys.intersection(cfg):
+            cfg = extension.translate(cfg)
     return cfg
 
 
