@@ -171,9 +171,7 @@ class RecordingBackend(BaseVisBackend):
 @HOOKS.register_module(force=True)
 class RecordingWriterHook(WriterLoggerHook):
     backend = "RecordingBackend"
-
-    def __init__(self, name: str | None = None, **logging: Any) -> None:
-        super().__init__({"name": name, "init_kwargs": None}, **logging)
+    arguments = ("name",)
 
 
 @pytest.fixture(autouse=True)
