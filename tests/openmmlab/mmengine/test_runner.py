@@ -20,4 +20,4 @@ def test_other_strategies_are_refused_by_name(tmp_path: Path, strategy: Any) -> 
     name = strategy if isinstance(strategy, str) else strategy["type"]
     with pytest.raises(ConfigError, match="does not support 'strategy'") as caught:
         FlexibleRunner(**settings(tmp_path), strategy=strategy)
-    assert caught.value.found == name
+    assert caught.value.found == strategy

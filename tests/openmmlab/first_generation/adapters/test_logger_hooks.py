@@ -171,7 +171,9 @@ class RecordingBackend(BaseVisBackend):
 @HOOKS.register_module(force=True)
 class RecordingWriterHook(WriterLoggerHook):
     backend = "RecordingBackend"
-    arguments = ("name",)
+
+    def __init__(self, name: str | None = None, **logging: Any) -> None:
+        super().__init__({"name": name, "init_kwargs": None}, **logging)
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -200,6 +200,9 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
     return {name: values[0]}
 
 
+_Settings = Mapping[str, Any] | None
+
+
 class WriterLoggerHook(LoggerHook):
     """Writes the logged values with a writer from VISBACKENDS. Subclasses set its name as `backend`.
 
@@ -207,35 +210,15 @@ class WriterLoggerHook(LoggerHook):
     user-defined subclasses.
 
     Args:
-        first: The first of `arguments`, if it is given without its name.
-        interval: See LoggerHook for this argument, `ignore_last`, `reset_flag` and `by_epoch`.
-        settings: The other `arguments`; those in `ignored` have no effect.
-
-    Raises:
-        TypeError: A setting is neither in `arguments` nor in `ignored`.
+        settings: Arguments for the writer.
+        logging: Arguments for LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
     """
 
-    backend: ClassVar[str]
-    arguments: ClassVar[tuple[str, ...]] = ()
-    """The arguments that are passed to the writer."""
-    ignored: ClassVar[tuple[str, ...]] = ()
+    backend = ""
 
-    def __init__(
-        self,
-        first: Any = None,
-        interval: int = 10,
-        *,
-        ignore_last: bool = True,
-        reset_flag: bool = False,
-        by_epoch: bool = True,
-        **settings: Any,
-    ) -> None:
-        super().__init__(interval, ignore_last, reset_flag, by_epoch)
-        if first is not None:
-            settings[self.arguments[0]] = first
-        if unknown := settings.keys() - {*self.arguments, *self.ignored}:
-            raise TypeError(f"{type(self).__name__} has no argument '{min(unknown)}'.")
-        self._settings = {key: settings[key] for key in self.arguments if settings.get(key) is not None}
+    def __init__(self, settings: _Settings = None, /, **logging: Any) -> None:
+        super().__init__(**logging)
+        self._settings = {key: value for key, value in (settings or {}).items() if value is not None}
         self._state: dict[str, Any] = {}
         self._writers: dict[str, BaseVisBackend] = {}
         self._guard = GuardedWriters(self._writers)
@@ -273,13 +256,17 @@ class WriterLoggerHook(LoggerHook):
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard event files to `log_dir`, a folder in the work_dir, by default `tf_logs`."""
+    """Writes TensorBoard event files.
+
+    Args:
+        log_dir: A folder in the work_dir, by default `tf_logs`.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
 
     backend = "TensorboardVisBackend"
-    arguments = ("log_dir",)
 
     def __init__(self, log_dir: str | None = None, interval: int = 10, **logging: Any) -> None:
-        super().__init__(None, interval, **logging)
+        super().__init__(interval=interval, **logging)
         self.log_dir = check_output_path("tf_logs" if log_dir is None else log_dir, key="log_dir")
 
     def folder(self, runner: Any) -> str:
@@ -289,28 +276,75 @@ class TensorboardLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a Weights & Biases run. `init_kwargs` are arguments for `wandb.init`; artifacts are not uploaded."""
+    """Writes to a Weights & Biases run.
+
+    Args:
+        init_kwargs: Arguments for `wandb.init`.
+        interval: See LoggerHook for this argument and those in `logging`.
+        commit: Whether each call to `wandb.log` ends a step.
+        with_step: Ignored; the step is always passed.
+        log_artifact: Ignored; artifacts are not uploaded.
+        out_suffix: Ignored; artifacts are not uploaded.
+        define_metric_cfg: Maps metrics to the `summary` argument of `wandb.define_metric`.
+    """
 
     backend = "WandbVisBackend"
-    arguments = ("init_kwargs", "commit", "define_metric_cfg")
-    ignored = ("with_step", "log_artifact", "out_suffix")
+
+    def __init__(
+        self,
+        init_kwargs: _Settings = None,
+        interval: int = 10,
+        *,
+        commit: bool = True,
+        with_step: bool = True,
+        log_artifact: bool = True,
+        out_suffix: Sequence[str] | str = (),
+        define_metric_cfg: Any = None,
+        **logging: Any,
+    ) -> None:
+        settings = {"init_kwargs": init_kwargs, "commit": commit, "define_metric_cfg": define_metric_cfg}
+        super().__init__(settings, interval=interval, **logging)
 
 
 @HOOKS.register_module()
 class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to an MLflow run with the name of an experiment, tags and params. Models are not uploaded."""
+    """Writes to an MLflow run.
+
+    Args:
+        exp_name: The name of the experiment.
+        tags: The tags of the run.
+        params: The parameters of the run.
+        log_model: Ignored; models are not uploaded.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
 
     backend = "MLflowVisBackend"
-    arguments = ("exp_name", "tags", "params")
-    ignored = ("log_model",)
+
+    def __init__(
+        self,
+        exp_name: str | None = None,
+        tags: _Settings = None,
+        params: _Settings = None,
+        log_model: bool = True,
+        interval: int = 10,
+        **logging: Any,
+    ) -> None:
+        super().__init__({"exp_name": exp_name, "tags": tags, "params": params}, interval=interval, **logging)
 
 
 @HOOKS.register_module()
 class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a ClearML task. `init_kwargs` are arguments for `Task.init`."""
+    """Writes to a ClearML task.
+
+    Args:
+        init_kwargs: Arguments for `Task.init`.
+        interval: See LoggerHook for this argument and the remaining ones.
+    """
 
     backend = "ClearMLVisBackend"
-    arguments = ("init_kwargs",)
+
+    def __init__(self, init_kwargs: _Settings = None, interval: int = 10, **logging: Any) -> None:
+        super().__init__({"init_kwargs": init_kwargs}, interval=interval, **logging)
 
 
 @HOOKS.register_module()
@@ -320,18 +354,27 @@ class DvcliveLoggerHook(WriterLoggerHook):
     Args:
         model_file: Ignored; models are not logged.
         interval: See LoggerHook for this argument, `ignore_last`, `reset_flag` and `by_epoch`.
-        settings: Arguments for DVCLive's `Live`, such as `dir` and `report`; `path` is an alias of `dir`.
+        path: The folder; an alias of `dir`.
+        live: Arguments for DVCLive's `Live`, such as `dir` and `report`.
     """
 
     backend = "DVCLiveVisBackend"
-    arguments = ("init_kwargs",)
 
-    def __init__(self, model_file: str | None = None, interval: int = 10, **settings: Any) -> None:
-        names = ("ignore_last", "reset_flag", "by_epoch")
-        logging = {name: settings.pop(name) for name in names if name in settings}
-        if "path" in settings:
-            settings["dir"] = settings.pop("path")
-        super().__init__(settings, interval, **logging)
+    def __init__(
+        self,
+        model_file: str | None = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        by_epoch: bool = True,
+        path: str | None = None,
+        **live: Any,
+    ) -> None:
+        if path is not None:
+            live["dir"] = path
+        super().__init__(
+            {"init_kwargs": live}, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch
+        )
 
 
 class _RefusedLoggerHook(Refused, LoggerHook):

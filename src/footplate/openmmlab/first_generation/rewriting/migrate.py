@@ -192,13 +192,13 @@ class _Migration:
             inherited.update(found)
         is_written = ExpressionFinder(file.source, plan.removed).is_written
         sections = config_difference(inherited, plan.expected, plan.keys, is_written)
-        own, notes = {each.name for each in file.source.statements}, []
-        for note in plan.notes:
-            key = note.key.partition(".")[0].partition("[")[0]
-            is_here = key in own and (note.origin is None or note.origin.file == str(file.source.path))
-            # The note about the model goes to the file with its adapter.
-            if ("model_adapter" in sections) if note.key == "model" else is_here:
-                notes.append(note)
+        names, path_here = {statement.name for statement in file.source.statements}, str(file.source.path)
+        notes = [
+            note
+            for note in plan.notes
+            if note.key.partition(".")[0].partition("[")[0] in names
+            and (note.origin is None or note.origin.file == path_here)
+        ]
         by_value, deleted = list[str](), list[str]()
         for _ in range(3):
             text = rewrite(file.source, {**bases, **sections}, removed=plan.removed, by_value=by_value, deleted=deleted)

@@ -1,7 +1,6 @@
 """Translates the saving of checkpoints, and resuming."""
 
 from footplate.checks import check_flag
-from footplate.messages import format_interval
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 _OBSOLETE_KEYS = ("meta", "create_symlink", "file_client_args")
@@ -21,7 +20,6 @@ def checkpoint_config(draft: Draft) -> None:
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
             draft.write("default_hooks.checkpoint", None)
-        draft.became("checkpoint_config", "default_hooks.checkpoint=None: no checkpoints at intervals")
         return
     settings = dict(cfg)
     kind = settings.pop("type", "CheckpointHook")
@@ -30,13 +28,10 @@ def checkpoint_config(draft: Draft) -> None:
             draft.warn(f"checkpoint_config.{key}", "has no counterpart and was removed")
     if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
-        draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     if not made.get("out_dir"):
         made.pop("out_dir", None)
     draft.write_all("default_hooks.checkpoint", with_origins(made, cfg))
-    often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
-    draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
 
 @rule(
@@ -51,18 +46,11 @@ def resume(draft: Draft) -> None:
     if auto is not None:
         check_flag("auto_resume", auto)
     if draft.remaining.get("resume"):
-        result = "removed: resume is already set"
-    elif path:
+        return
+    if path:
         if draft.remaining.pop("load_from", None) is not None:
             draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
         draft.write("load_from", path)
         draft.write("resume", True)
-        result = "load_from with resume=True"
     elif auto:
         draft.write("resume", "auto")
-        result = "resume='auto', which resumes from the newest checkpoint in work_dir, if any"
-    else:
-        result = "removed: the run does not resume"
-    for key in ("resume_from", "auto_resume"):
-        if key in draft.original:
-            draft.became(key, result)

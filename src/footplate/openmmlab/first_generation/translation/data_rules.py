@@ -106,7 +106,6 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
     if split == "test" and not has_evaluation:
         draft.write("test_cfg", {"type": "TestLoop"})
         draft.write("test_evaluator", {"type": METRIC})
-    draft.became(f"data.{split}", f"{name}.dataset, wrapped in LegacyDataset")
     return True
 
 

@@ -127,6 +127,14 @@ class Draft:
         """Adds a note about the result of translating a key."""
         self._note(Kind.BECAME, key, text)
 
+    def note_result(self, key: str) -> None:
+        """Adds a note about the paths that were written for a key, or that none was, unless there is a note on it."""
+        paths = dict.fromkeys(
+            ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key
+        )
+        if paths or not any(note.key == key for note in self.notes):
+            self.became(key, ", ".join(paths) or "removed: needs no setting")
+
     def warn(self, key: str, text: str, *, near: str | None = None) -> None:
         """Adds a note about a setting that cannot be kept. `near` is the known key that an unknown key resembles."""
         self._note(Kind.WARNING, key, text, near)

@@ -5,7 +5,7 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.errors import ConfigError
-from footplate.messages import format_interval, nearest
+from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.data_rules import METRIC, make_loader
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.openmmlab.first_generation.translation.key_map import BEST_CHECKPOINT_KEYS, LOADER_KEYS
@@ -55,10 +55,9 @@ def workflow(draft: Draft) -> None:
     settings = {**data, **(data.get("val_dataloader") or {})}
     used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
     loader = make_loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
-    hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
-    draft.append("custom_hooks", hook)
-    unit = "epochs" if draft.by_epoch else "iterations"
-    draft.became("workflow", f"the hook WorkflowHook computes losses on data.val; phases are counted in {unit}")
+    draft.append(
+        "custom_hooks", {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
+    )
 
 
 @rule(
@@ -104,21 +103,17 @@ def evaluation(draft: Draft) -> None:
     for mode in ("val", "test") if splits.get("test") else ("val",):
         draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"})
         draft.write(f"{mode}_evaluator", metric)
-    arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
-    draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
 
 
 def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
     """Translates the schedule of the validation and the selection of the best checkpoint."""
     interval, start = hook.get("interval", 1), hook.get("start")
     by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
-    often = format_interval(interval, "epoch" if by_epoch else "iteration")
     if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
         # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
         milestones = [(mark + 1, each) for mark, each in dynamic or ()]
         loop = {"val_interval": interval, "val_begin": start, "dynamic_intervals": milestones or None}
         draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None})
-        draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
     else:  # the loop cannot express this schedule
         if by_epoch and not draft.by_epoch:
             draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
@@ -127,7 +122,6 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
         entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
         draft.append("custom_hooks", entry)
-        draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
     best = {key: hook[key] for key in BEST_CHECKPOINT_KEYS if hook.get(key) is not None}
     if not best.get("save_best"):
         for key in ("rule", "greater_keys", "less_keys", "out_dir"):
@@ -142,4 +136,3 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
     draft.write_all("default_hooks.checkpoint", best)
     if hook.get("out_dir"):
         draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
-    draft.became("evaluation.save_best", f"default_hooks.checkpoint.save_best={best['save_best']!r}")

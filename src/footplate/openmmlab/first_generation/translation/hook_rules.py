@@ -28,8 +28,6 @@ def custom_hooks(draft: Draft) -> None:
                 made["ema_type"] = "WarmUpEMA"
                 made.setdefault("warm_up", 100)
         draft.append("custom_hooks", made)
-    if hooks:
-        draft.became("custom_hooks", "custom_hooks, with the default priority NORMAL written out")
 
 
 @rule(

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.messages import format_interval, nearest
+from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 _TEXT_LOGGER = "TextLoggerHook"
@@ -38,7 +38,6 @@ def log_config(draft: Draft) -> None:
     """Replaces the text logger with the default `logger` hook, and other loggers with visualizer backends."""
     cfg = draft.take("log_config")
     if cfg is None:
-        draft.became("log_config", "removed: the default log interval is used")
         return
     for key in cfg.keys() - {"interval", "hooks"}:
         draft.warn(f"log_config.{key}", "unknown key", near=nearest(key, ("interval", "hooks")))
@@ -52,18 +51,13 @@ def log_config(draft: Draft) -> None:
     # First-generation loggers average over all iterations since the previous log line.
     processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor)
-    often = format_interval(own_interval, "iteration")
-    draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     _warn_about_left(draft, "log_config.hooks", text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority"))
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:
             backends += _backend(draft, hook, f"log_config.hooks[{index}]", interval)
     if backends:
-        visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]}
-        draft.write("visualizer", visualizer)
-        names = ", ".join(each["type"] for each in backends)
-        draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
+        draft.write("visualizer", {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]})
 
 
 def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
@@ -78,7 +72,6 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if kind not in _WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
-        draft.became(key, f"the custom hook {kind}")
         return []
     backend, renamed = _WRITERS[kind]
     made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}

@@ -37,4 +37,3 @@ def model_adapter(draft: Draft) -> None:
     """Adds an adapter with the step methods that the loops call. The model is unchanged."""
     if "model" in draft.remaining:
         draft.write("model_adapter", {"type": "LegacyModel"})
-        draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")

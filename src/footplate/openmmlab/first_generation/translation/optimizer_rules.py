@@ -46,14 +46,11 @@ def optimizer(draft: Draft) -> None:
         return
     if "type" in cfg:
         draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg))
-        draft.became(source, "optim_wrapper.optimizer")
         return
     draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg))
-    draft.became(source, "optim_wrapper, one for each optimizer")
     if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
         _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
-        draft.became("optimizer_config", "removed: the model steps its optimizers itself")
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +103,6 @@ def optimizer_config(draft: Draft) -> None:
         _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
         hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
         draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]))
-        draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
         return
     step: dict[str, Any] = {}
     scale = given.pop("loss_scale", 512.0)
@@ -120,8 +116,6 @@ def optimizer_config(draft: Draft) -> None:
     if (state_dtype := given.pop("state_dtype", None)) is not None:
         step["state_dtype"] = state_dtype
     _update_wrappers(draft, step, "optimizer_config", unused=given)
-    text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
-    draft.became("optimizer_config", text or "removed: OptimWrapper does the same by default")
 
 
 @rule(
@@ -140,7 +134,6 @@ def fp16(draft: Draft) -> None:
         scale = next((each["loss_scale"] for each in wrappers if "loss_scale" in each), 512.0)
         step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
         _update_wrappers(draft, step, "fp16", unused=given)
-        draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
     elif "Fp16" in kind:
         hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
         hook.update({key: value for key, value in given.items() if key not in hook})

@@ -28,7 +28,6 @@ def runner(draft: Draft) -> None:
     if settings.get("max_hours") is not None:
         length["max_hours"] = settings["max_hours"]
     draft.write_all("train_cfg", {"type": loop, **length})
-    draft.became(source, ", ".join([f"train_cfg: {loop}", *(f"{key}={value}" for key, value in length.items())]))
     kind = settings.pop("type", "Runner")
     if kind not in _RUNNERS:
         text = f"'{kind}' is not a built-in runner; only its length is kept"

@@ -23,7 +23,6 @@ def renamed(draft: Draft) -> None:
     for key, path in RENAMED.items():
         if (value := draft.take(key)) is not None:
             draft.write(path, value, key)
-            draft.became(key, path)
 
 
 @rule(
@@ -37,7 +36,6 @@ def dist_params(draft: Draft) -> None:
     if given:
         kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
         draft.write("env_cfg.dist_cfg", with_origins(kept, given))
-        draft.became("dist_params", "env_cfg.dist_cfg")
         for key in given:
             if key not in kept:
                 draft.warn(f"dist_params.{key}", "has no effect; the launcher determines this setting")
@@ -53,9 +51,5 @@ def device(draft: Draft) -> None:
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None and draft.device is not None and str(kind).partition(":")[0] != draft.device:
         draft.warn("device", f"ignoring '{kind}'; the run uses '{draft.device}', the device of this machine")
-    elif kind is not None:
-        draft.became("device", "removed: a run uses the available accelerator")
     if isinstance(gpus, (list, tuple, range)) and len(gpus) > 1:
         draft.warn("gpu_ids", f"to train on {len(gpus)} devices, use torchrun --nproc-per-node {len(gpus)}")
-    elif gpus is not None:
-        draft.became("gpu_ids", "removed: a run uses the available accelerator")

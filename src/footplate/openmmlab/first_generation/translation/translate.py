@@ -257,6 +257,9 @@ def _apply(rule: Rule, draft: Draft) -> None:
     draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
         rule.apply(draft)
+        for key in present:
+            if key not in draft.remaining and draft.original[key] is not None:
+                draft.note_result(key)
     except FootplateError as error:
         error.origin = error.origin or origin_at(draft.original, error.key)
         raise
